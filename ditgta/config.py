@@ -1,0 +1,421 @@
+"""Every option of every stage, once: typed, documented beside the field, unknown keys refused."""
+
+import copy
+import difflib
+import typing
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ditgta.runtime.errors import InputError
+
+POSENCS = ("abs", "none", "rope", "vo", "gta")
+STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "score", "table")
+
+
+def Free(default: Any, description: str, **constraints):
+    """A field that changes speed or storage but never a result: it stays out of the spec."""
+    return Field(default, description=description, json_schema_extra={"free": True}, **constraints)
+
+
+class Section(BaseModel):
+    """A group of options. Unknown keys are errors; strings such as "1e-4" are converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    def spec(self) -> dict:
+        """Returns the options that change results, as plain JSON values."""
+        content = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if (field.json_schema_extra or {}).get("free"):
+                del content[name]
+            elif isinstance(value, Section):
+                content[name] = value.spec()
+        return content
+
+
+class Images(Section):
+    """Which images."""
+
+    source: str = Field(
+        "digits",
+        description='"digits" (1,797 handwritten digits, no download) or a folder that holds one folder of images per class',
+    )
+    size: int = Field(256, ge=8, description="side in pixels to which images are scaled and centre-cropped")
+    on_error: Literal["stop", "skip"] = Field(
+        "stop",
+        description="what to do with unreadable files and empty classes: stop and list them, or skip and record them",
+    )
+
+
+class Autoencoder(Section):
+    """Which autoencoder turns images into latents: a pretrained one, or a small one trained on the images themselves."""
+
+    pretrained: str | None = Field(
+        None, description="hub id or local folder of a diffusers AutoencoderKL; none: train one on the images"
+    )
+    revision: str | None = Field(None, description="revision of the hub id")
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (32, 64, 64),
+        min_length=1,
+        description="channels per resolution of a trained autoencoder; every one but the last halves the side",
+    )
+    latent_channels: int = Field(4, ge=1, description="latent channels of a trained autoencoder")
+    steps: int = Field(600, ge=1, description="training steps of a trained autoencoder")
+    batch_size: int = Field(32, ge=1, description="batch of a trained autoencoder")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of a trained autoencoder")
+    kl_weight: float = Field(1e-4, ge=0, description="weight of the KL term of a trained autoencoder")
+    seed: int = Field(0, description="seed of a trained autoencoder")
+
+
+class Model(Section):
+    """Which diffusion transformer."""
+
+    name: str = Field(
+        "DiT-B/2", description="DiT-{Ti,S,B,L,XL}/PATCH: the named size and the patch side in latent pixels"
+    )
+    posenc: Literal[POSENCS] = Field("gta", description="positional encoding")
+    qk_norm: bool = Field(
+        True, description="RMSNorm of queries and keys; the GTA reference has it, the original DiT has not"
+    )
+    depth: int | None = Field(None, ge=1, description="number of blocks, instead of the named size's")
+    width: int | None = Field(None, ge=4, description="token width, instead of the named size's")
+    heads: int | None = Field(None, ge=1, description="attention heads, instead of the named size's")
+
+
+class Training(Section):
+    """How the transformer is trained."""
+
+    batch_size: int = Field(
+        256, ge=1, description="global batch: exactly this many images per step on any number of processes"
+    )
+    learning_rate: float = Field(1e-4, gt=0, description="constant learning rate of AdamW")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    ema_decay: float = Field(
+        0.9999, ge=0, lt=1, description="decay of the moving average of the weights, per step"
+    )
+    label_dropout: float = Field(
+        0.1, ge=0, lt=1, description="fraction of labels replaced by the null label, for guidance"
+    )
+    flip: Literal["random", "baked", "none"] = Field(
+        "random", description="mirroring: anew at each step, drawn once per image, or never"
+    )
+    posterior: Literal["resample", "baked", "mean"] = Field(
+        "resample", description="latent: posterior drawn anew at each step, drawn once per image, or its mean"
+    )
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="precision of the matrix products; weights stay float32"
+    )
+    tf32: bool = Field(False, description="allow TF32 for float32 products on GPUs")
+    gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
+    compile: bool = Field(False, description="compile the model with torch.compile (changes rounding)")
+    checkpoint_gradients: bool = Free(
+        False, "recompute activations in the backward pass: less memory, about a third more time"
+    )
+    micro_batch: int | None = Free(
+        None, "most images per process and forward pass; larger shares are accumulated", ge=1
+    )
+    log_every: int = Free(100, "steps between logged losses", ge=1)
+    snapshot_every: int = Free(1000, "steps between snapshots: the most that a crash can lose", ge=1)
+    tracker: str | None = Free(
+        None, "tracker that accelerate knows (tensorboard, wandb, ...), beside metrics.jsonl"
+    )
+
+
+class Sampling(Section):
+    """How images are sampled from a checkpoint."""
+
+    num_samples: int = Field(50000, ge=1, description="number of images")
+    sampler: Literal["ancestral", "ddim", "dpm-solver++"] = Field(
+        "ancestral", description="sampler; the papers' protocol is ancestral"
+    )
+    steps: int = Field(250, ge=1, le=1000, description="sampling steps")
+    cfg_scale: float = Field(1.5, ge=0, description="classifier-free guidance scale; 1 is no guidance")
+    cfg_channels: Literal["3", "all"] = Field(
+        "all", description="noise channels that are guided; the DiT reference guides the first 3 of 4"
+    )
+    labels: Literal["random", "balanced"] = Field(
+        "balanced", description="labels: i.i.d. uniform, or interleaved equal counts"
+    )
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="precision of the network's matrix products"
+    )
+    guidance_precision: Literal["float32", "float64"] = Field(
+        "float32", description="precision of guidance and of the sampling update"
+    )
+    uint8: Literal["truncate", "round"] = Field(
+        "truncate", description="how pixels become uint8; the reference truncates"
+    )
+    seed: int = Field(
+        0, description="seed of noise and labels, common to all rows so that their differences are paired"
+    )
+    batch_size: int = Free(64, "images per forward pass", ge=1)
+
+
+class Scorer(Section):
+    """Which network and which real images the scores come from."""
+
+    weights: str | None = Field(
+        None,
+        description="FID Inception weights: a file, or an https address fetched once; none: train a small one on the images",
+    )
+    reference: str | None = Field(
+        None,
+        description="reference npz (statistics or images) as ADM's suite takes; none: the experiment's images",
+    )
+    width: float = Field(
+        0.0625, gt=0, le=1, description="width of a trained scorer as a fraction of Inception-V3"
+    )
+    input_size: int = Field(75, ge=75, description="side in pixels to which a trained scorer resizes images")
+    epochs: int = Field(20, ge=1, description="training epochs of a trained scorer")
+    batch_size: int = Field(64, ge=1, description="batch of a trained scorer")
+    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of a trained scorer")
+    holdout: float = Field(
+        0.2, gt=0, lt=1, description="fraction of images on which a trained scorer's accuracy is measured"
+    )
+    seed: int = Field(0, description="seed of a trained scorer")
+
+
+class Experiment(Section):
+    """One row of a table: images, autoencoder, model and training. `like` names an experiment to start from."""
+
+    like: str | None = Field(None, description="experiment whose options are taken where this one is silent")
+    images: Images = Images()
+    autoencoder: Autoencoder = Autoencoder()
+    model: Model = Model()
+    training: Training = Training()
+    checkpoint: str | None = Field(None, description="trained checkpoint to score as it is, without training")
+
+
+def _listed(value: Any) -> Any:
+    """Takes one value for a list of one, as people type it."""
+    return value if isinstance(value, list | tuple | dict) or value is None else [value]
+
+
+class Suite(Section):
+    """One table: experiments at the same milestones, sampled and scored alike."""
+
+    experiments: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        description="rows of the table", min_length=1
+    )
+    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = Field(
+        description="training steps at which rows are sampled and scored", min_length=1
+    )
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_listed)] = Field(
+        (0,), description="training seeds", min_length=1
+    )
+    differences: tuple[tuple[str, str], ...] = Field(
+        (), description="pairs of experiments whose paired difference, first minus second, is shown"
+    )
+    sampling: Sampling = Sampling()
+    scorer: Scorer = Scorer()
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Suite":
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must rise")
+        for name in ("experiments", "seeds"):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name} must differ from each other")
+        return self
+
+
+class Config(Section):
+    """The whole of config.yaml."""
+
+    suite: str = Field("digits", description="suite that `snakemake` makes when no other is named")
+    experiments: dict[str, Experiment]
+    suites: dict[str, Suite]
+
+    def images_spec(self, experiment: str) -> dict:
+        """Returns what decides an experiment's images."""
+        return self.experiments[experiment].images.spec()
+
+    def autoencoder_spec(self, experiment: str) -> dict:
+        """Returns what decides an experiment's autoencoder: its options and, where it is trained, the images."""
+        options = self.experiments[experiment].autoencoder
+        if options.pretrained:
+            return {"pretrained": options.pretrained, "revision": options.revision}
+        return {**options.spec(), "images": self.images_spec(experiment)}
+
+    def latents_spec(self, experiment: str) -> dict:
+        """Returns what decides an experiment's latents."""
+        return {"images": self.images_spec(experiment), "autoencoder": self.autoencoder_spec(experiment)}
+
+    def train_spec(self, experiment: str, seed: int) -> dict:
+        """Returns what decides an experiment's weights at every step."""
+        options = self.experiments[experiment]
+        return {
+            "latents": self.latents_spec(experiment),
+            "model": options.model.spec(),
+            "training": options.training.spec(),
+            "seed": seed,
+        }
+
+    def scorer_spec(self, suite: str) -> dict:
+        """Returns what decides a suite's scorer: the weights file, or the small network's training and its images."""
+        options = self.suites[suite].scorer
+        if options.weights:
+            return {"weights": options.weights}
+        content = options.spec()
+        del content["weights"], content["reference"]
+        return {**content, "images": self.images_spec(self.suites[suite].experiments[0])}
+
+    def milestones(self, experiment: str) -> list[int]:
+        """Returns the chain of milestones of an experiment: those of every suite that holds it."""
+        return sorted(
+            {
+                step
+                for suite in self.suites.values()
+                if experiment in suite.experiments
+                for step in suite.milestones
+            }
+        )
+
+
+def load(raw: dict) -> Config:
+    """Validates a configuration as read from YAML.
+
+    Raises:
+        InputError: with ALL faults, one line each: "path: what is wrong (got ...); did you mean ...?".
+    """
+    raw = copy.deepcopy(dict(raw))
+    faults: list[str] = []
+    own = raw.get("experiments")
+    if isinstance(own, dict):
+        raw["experiments"] = {name: _inherited(name, own, faults) for name in own}
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        for item in error.errors():
+            location = item["loc"]
+            inherited = (
+                location[:1] == ("experiments",) and isinstance(own, dict) and not _holds(own, location[1:])
+            )
+            if not inherited or item["type"] == "missing":
+                faults.append(_fault(location, item))
+        raise InputError(_listing(faults)) from None
+    for name, suite in config.suites.items():
+        for word in [*suite.experiments, *(row for pair in suite.differences for row in pair)]:
+            known = suite.experiments if word in config.experiments else config.experiments
+            if word not in known:
+                place = "is not a row of this suite" if word in config.experiments else "is not an experiment"
+                faults.append(f"suites.{name}: {word} {place}{_did_you_mean(word, known)}")
+        rows = [config.experiments[row] for row in suite.experiments if row in config.experiments]
+        if any(row.images != rows[0].images for row in rows):
+            faults.append(
+                f"suites.{name}: its experiments have different images, so their scores cannot share a table; make one suite for each"
+            )
+    if config.suite not in config.suites:
+        faults.append(f"suite: {config.suite} is not a suite{_did_you_mean(config.suite, config.suites)}")
+    for kind in ("experiments", "suites"):
+        for name in getattr(config, kind):
+            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+                faults.append(f"{kind}.{name}: names become folders; use letters, digits, '-', '_' and '.'")
+    if faults:
+        raise InputError(_listing(faults))
+    return config
+
+
+def _listing(faults: list[str]) -> str:
+    faults = list(dict.fromkeys(faults))
+    head = (
+        "the configuration has a fault" if len(faults) == 1 else f"the configuration has {len(faults)} faults"
+    )
+    return "\n".join([f"{head}:", *(f"  {fault}" for fault in faults)])
+
+
+def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
+    """Returns an experiment's options merged over those of the experiments it is like."""
+    chain, merged = [name], {}
+    while isinstance(experiments[chain[-1]], dict) and (parent := experiments[chain[-1]].get("like")):
+        if parent not in experiments:
+            faults.append(
+                f"experiments.{chain[-1]}.like: {parent} is not an experiment{_did_you_mean(str(parent), experiments)}"
+            )
+            break
+        if parent in chain:
+            faults.append(
+                f"experiments.{name}.like: {' -> '.join([*chain, parent])} is a circle; let one of them stand alone"
+            )
+            break
+        chain.append(parent)
+    if not isinstance(experiments[name], dict):
+        return experiments[name] if experiments[name] is not None else {}
+    for ancestor in reversed(chain):
+        if isinstance(experiments[ancestor], dict):
+            _merge(merged, experiments[ancestor])
+    if "like" not in experiments[name]:
+        merged.pop("like", None)
+    else:
+        merged["like"] = experiments[name]["like"]
+    return merged
+
+
+def _merge(base: dict, over: dict) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = copy.deepcopy(value)
+
+
+def _holds(tree: Any, path: tuple) -> bool:
+    for key in path:
+        if isinstance(tree, dict) and key in tree:
+            tree = tree[key]
+        elif not isinstance(tree, dict):
+            return True
+        else:
+            return False
+    return True
+
+
+def _did_you_mean(word: str, known: typing.Iterable[str]) -> str:
+    known = [str(name) for name in known]
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}" if known else ""
+
+
+def _fields_at(location: tuple) -> list[str]:
+    """Returns the field names of the section in which a location's last key stands."""
+    kind: Any = Config
+    for key in location:
+        if isinstance(kind, type) and issubclass(kind, Section):
+            if key not in kind.model_fields:
+                return list(kind.model_fields)
+            kind = kind.model_fields[key].annotation
+        else:
+            arguments = typing.get_args(kind)
+            kind = (
+                arguments[1]
+                if len(arguments) > 1 and typing.get_origin(kind) is dict
+                else arguments[0]
+                if arguments
+                else None
+            )
+    return []
+
+
+def _fault(location: tuple, item: dict) -> str:
+    path = ".".join(str(key) for key in location)
+    got = item["input"]
+    if item["type"] == "extra_forbidden":
+        return f"{path}: no such option{_did_you_mean(str(location[-1]), _fields_at(location))}"
+    if item["type"] == "missing":
+        return f"{path}: missing; give it a value"
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    text = f"{path}: {message}"
+    if not isinstance(got, dict):
+        text += f" (got {got!r})"
+    if item["type"] == "literal_error":
+        close = difflib.get_close_matches(
+            str(got),
+            [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ", ").split(",")],
+            n=1,
+            cutoff=0.5,
+        )
+        text += f"; did you mean {close[0]}?" if close else ""
+    return text

@@ -1,0 +1,1 @@
+"""Image folders, latent shards and the order in which training reads them."""

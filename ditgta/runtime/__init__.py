@@ -1,0 +1,1 @@
+"""Files, checkpoints, random streams, process groups and progress."""

@@ -1,0 +1,163 @@
+"""Files that are either whole or absent, and the small JSON twin that stands beside every heavy one."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ditgta import __version__
+from ditgta.runtime.errors import InputError
+
+_START = time.monotonic()
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path in the same folder that becomes `path` when the block ends without an error.
+
+    The content is fsynced before the rename and the folder after it: a reader, or a machine that lost power,
+    sees the old file or the new one, never a part. The temporary file keeps the suffix of `path`.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full; the old file is untouched.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+        temporary = None
+        _fsync_folder(path.parent)
+    except OSError as error:
+        if error.errno is None or isinstance(error, FileNotFoundError):
+            raise
+        raise InputError(
+            f"cannot write {path}: {os.strerror(error.errno)}; free space or mend the folder's permissions, then run again"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def _fsync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some network file systems refuse to sync a folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: dict | list) -> None:
+    """Writes JSON atomically, keys sorted, so that equal content gives equal bytes."""
+    write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> dict:
+    """Reads a JSON file.
+
+    Raises:
+        InputError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; run the stage that writes it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from None
+
+
+def sha256_of(path: str | Path) -> str:
+    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def spec_text(spec: dict) -> str:
+    """Returns a spec as one line of JSON with sorted keys: the text that is tracked, hashed and compared."""
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"))
+
+
+def spec_hash(spec: dict) -> str:
+    """Returns the first 12 hexadecimal digits of the SHA-256 of a spec."""
+    return hashlib.sha256(spec_text(spec).encode()).hexdigest()[:12]
+
+
+def twin_path(path: str | Path) -> Path:
+    """Returns the path of a heavy file's JSON twin: the same name with the suffix .json."""
+    return Path(path).with_suffix(".json")
+
+
+def write_twin(path: str | Path, spec: dict, **content) -> dict:
+    """Writes the JSON twin of a finished heavy file and returns its content.
+
+    The twin holds the file's sha256 and size in bytes, the spec, and `provenance()`; `content` adds counts and findings.
+    """
+    path = Path(path)
+    twin = {
+        "file": path.name,
+        "sha256": sha256_of(path),
+        "bytes": path.stat().st_size,
+        "spec": spec,
+        **content,
+        **provenance(),
+    }
+    write_json(twin_path(path), twin)
+    return twin
+
+
+def read_verified_twin(path: str | Path) -> dict:
+    """Returns the twin of a heavy file after checking the file against it.
+
+    Raises:
+        InputError: file or twin is missing, or the file's sha256 is not the twin's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; run the stage that writes it")
+    twin = read_json(twin_path(path))
+    found = sha256_of(path)
+    if found != twin.get("sha256"):
+        raise InputError(
+            f"{path} is damaged (sha256 {found[:12]}..., its twin says {str(twin.get('sha256'))[:12]}...); delete it and run its stage again"
+        )
+    return twin
+
+
+def provenance() -> dict:
+    """Returns what produced a result: versions, host, seconds since this process began, peak memory in MB."""
+    import sys
+
+    versions = {"ditgta": __version__, "python": platform.python_version()}
+    for module in ("torch", "numpy", "diffusers", "accelerate", "scipy", "sklearn", "PIL"):
+        loaded = sys.modules.get(module)
+        if loaded is not None and hasattr(loaded, "__version__"):
+            versions[module] = loaded.__version__
+    return {
+        "versions": versions,
+        "host": platform.node(),
+        "seconds": round(time.monotonic() - _START, 3),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }

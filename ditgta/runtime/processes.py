@@ -1,0 +1,89 @@
+"""One stage on 1..N processes: who am I, what is my share, where do tensors live."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+
+class Processes:
+    """The process group of a stage: the one that torchrun or accelerate launched, or this process alone.
+
+    NCCL on GPUs, gloo on CPUs; `device` is this process's own card where there is one.
+    """
+
+    def __init__(self, rank: int, count: int, device: torch.device):
+        self.rank, self.count, self.device = rank, count, device
+
+    @property
+    def is_first(self) -> bool:
+        """True on the one process that writes what is common to all."""
+        return self.rank == 0
+
+    def share(self, items: Sequence) -> list:
+        """Returns this process's items: every count-th one, so that early items are done first everywhere."""
+        return list(items[self.rank :: self.count])
+
+    def batch_slice(self, size: int) -> slice:
+        """Returns this process's contiguous slice of a global batch; sizes differ by at most one."""
+        return slice(size * self.rank // self.count, size * (self.rank + 1) // self.count)
+
+    def barrier(self) -> None:
+        """Waits until every process has arrived."""
+        if self.count > 1:
+            dist.barrier()
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns the sum of a tensor over all processes (the tensor itself is overwritten)."""
+        if self.count > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, item: object) -> list:
+        """Returns every process's small picklable item, in order of rank."""
+        if self.count == 1:
+            return [item]
+        items: list = [None] * self.count
+        dist.all_gather_object(items, item)
+        return items
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[Processes]:
+    """Joins the process group that the launcher's environment describes, and leaves it at the end."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    started = False
+    if count > 1 and not dist.is_initialized():
+        if not cuda:
+            _choose_gloo_interface()
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            timeout=timedelta(minutes=60),
+            device_id=device if cuda else None,
+        )
+        started = True
+    try:
+        yield Processes(rank, count, device)
+    finally:
+        if started:
+            dist.destroy_process_group()
+
+
+def _choose_gloo_interface() -> None:
+    """Keeps gloo on the loopback only when all processes are on this machine and its own name resolves to nothing usable."""
+    if os.environ.get("GLOO_SOCKET_IFNAME"):
+        return
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
+        names = {name for _, name in socket.if_nameindex()}
+        if "lo" in names:
+            os.environ["GLOO_SOCKET_IFNAME"] = "lo"

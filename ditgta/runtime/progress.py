@@ -1,0 +1,100 @@
+"""How far a stage is: a bar on a terminal, a plain line about every 30 seconds in a log."""
+
+import sys
+import time
+
+_LINE_EVERY_SECONDS = 30.0
+
+
+def duration(seconds: float) -> str:
+    """Formats seconds as 45s, 3m20s, 2h05m or 3d04h."""
+    seconds = int(max(seconds, 0))
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    if seconds < 86400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    return f"{seconds // 86400}d{seconds % 86400 // 3600:02d}h"
+
+
+class Progress:
+    """Reports the progress of a loop on standard error.
+
+    Args:
+        stage: the word in front of every line, e.g. "train".
+        total: number of units to reach.
+        start: units already done when the loop begins (a resumed stage).
+        unit: what is counted, e.g. "steps" or "images".
+        images_per_unit: images that one unit stands for; a rate in images/s is printed.
+        silent: print nothing (all processes but the first).
+
+    Use as a context manager and call `advance(n, **values)`; values (e.g. loss=0.41) are appended to the line. A value may be
+    a function without arguments: it is called only when a line is due, so that a loss need not leave the GPU for it.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        total: int,
+        start: int = 0,
+        unit: str = "images",
+        images_per_unit: float = 1,
+        silent: bool = False,
+    ):
+        self.stage, self.total, self.start, self.done = stage, total, start, start
+        self.unit, self.images_per_unit, self.silent = unit, images_per_unit, silent
+        self.begin = self.last_line = time.monotonic()
+        self.bar = None
+
+    def __enter__(self) -> "Progress":
+        if not self.silent:
+            if sys.stderr.isatty():
+                from tqdm import tqdm
+
+                self.bar = tqdm(total=self.total, initial=self.start, desc=self.stage, unit=f" {self.unit}")
+            else:
+                self.say(f"{self.done}/{self.total} {self.unit}, starting")
+        return self
+
+    def __exit__(self, error_type, error, trace) -> None:
+        if self.silent:
+            return
+        if self.bar is not None:
+            self.bar.close()
+        elif error_type is None:
+            elapsed = time.monotonic() - self.begin
+            self.say(f"{self.done}/{self.total} {self.unit}, done in {duration(elapsed)}")
+
+    def say(self, text: str) -> None:
+        """Prints one line in front of which the stage's name stands."""
+        if not self.silent:
+            print(f"{self.stage}: {text}", file=sys.stderr, flush=True)
+
+    def advance(self, count: int = 1, **values) -> None:
+        """Counts `count` more units as done and prints a line when the last one is about 30 seconds old."""
+        self.done += count
+        if self.silent:
+            return
+        now = time.monotonic()
+        if self.bar is not None:
+            self.bar.update(count)
+            if values and now - self.last_line >= 1:
+                self.last_line = now
+                self.bar.set_postfix_str(_formatted(values))
+        elif now - self.last_line >= _LINE_EVERY_SECONDS:
+            self.last_line = now
+            rate = (self.done - self.start) / (now - self.begin)
+            left = duration((self.total - self.done) / rate) if rate else "?"
+            text = f"{self.done}/{self.total} {self.unit}"
+            if values:
+                text += ", " + _formatted(values)
+            self.say(f"{text}, {rate * self.images_per_unit:.1f} images/s, {left} left")
+
+
+def _formatted(values: dict) -> str:
+    evaluated = {name: value() if callable(value) else value for name, value in values.items()}
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in evaluated.items()
+    )
