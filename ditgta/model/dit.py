@@ -1,0 +1,377 @@
+"""The diffusion transformer, DiT (Peebles and Xie, ICCV 2023), with a choice of positional encodings.
+
+Shapes: B batch, C latent channels, h x w latent, p patch side, T = (h/p)(w/p) tokens, H heads, E head width, D = H E width.
+Parameter names are those of the published DiT and DiT+GTA checkpoints.
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ditgta.model.positional import POSENCS, rotate, rotate_back
+from ditgta.runtime.streams import generator
+
+# Named sizes: depth, width, heads. Ti is this project's own, for a laptop; the others are the paper's.
+SIZES = {"Ti": (4, 96, 3), "S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
+PATCHES = (1, 2, 4, 8)
+TIME_WIDTH = 256
+
+
+class RMSNorm(nn.Module):
+    """y = g x / (||x||_2 E^(-1/2) + 1e-8) over the last axis; the epsilon stands outside the root (Zhang and Sennrich, 2019)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_32 = x.float()
+        norm = torch.linalg.vector_norm(x_32, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
+        return (x_32 / (norm + 1e-8) * self.scale).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: project -> normalise q, k -> rotate -> attend -> rotate back -> project."""
+
+    def __init__(self, width: int, heads: int, qk_norm: bool, rotates_qk: bool, rotates_vo: bool):
+        super().__init__()
+        self.heads, self.rotates_qk, self.rotates_vo = heads, rotates_qk, rotates_vo
+        self.qkv = nn.Linear(width, 3 * width)
+        self.q_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x_BTD: Tensor, table: Tensor | None) -> Tensor:
+        q, k, v = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).unbind(2)  # each (B, T, H, E)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if self.rotates_qk:
+            q, k = rotate(q, table), rotate(k, table)
+        if self.rotates_vo:
+            v = rotate(v, table)
+        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(
+            1, 2
+        )
+        if self.rotates_vo:
+            o = rotate_back(o, table)
+        return self.proj(o.flatten(2))
+
+
+class MLP(nn.Module):
+    """Two linear layers with a tanh-approximated GELU between them."""
+
+    def __init__(self, width: int, ratio: int = 4):
+        super().__init__()
+        self.fc1 = nn.Linear(width, ratio * width)
+        self.fc2 = nn.Linear(ratio * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+def modulate(x_BTD: Tensor, shift_BD: Tensor, scale_BD: Tensor) -> Tensor:
+    """LayerNorm without parameters, then x (1 + scale) + shift with the conditioning's shift and scale (adaLN)."""
+    x_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:], eps=1e-6)
+    return torch.addcmul(shift_BD[:, None], x_BTD, 1 + scale_BD[:, None])
+
+
+class Block(nn.Module):
+    """A transformer block conditioned by adaLN-zero: shift, scale and gate for attention and for the MLP."""
+
+    def __init__(self, width: int, heads: int, qk_norm: bool, rotates_qk: bool, rotates_vo: bool):
+        super().__init__()
+        self.attn = Attention(width, heads, qk_norm, rotates_qk, rotates_vo)
+        self.mlp = MLP(width)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(self, x_BTD: Tensor, c_BD: Tensor, table: Tensor | None) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(c_BD).chunk(6, dim=1)
+        x_BTD = x_BTD + gate_a[:, None] * self.attn(modulate(x_BTD, shift_a, scale_a), table)
+        return x_BTD + gate_m[:, None] * self.mlp(modulate(x_BTD, shift_m, scale_m))
+
+
+class FinalLayer(nn.Module):
+    """adaLN and the projection of each token to its patch of noise and variance channels."""
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__()
+        self.linear = nn.Linear(width, outputs)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x_BTD: Tensor, c_BD: Tensor) -> Tensor:
+        shift, scale = self.adaLN_modulation(c_BD).chunk(2, dim=1)
+        return self.linear(modulate(x_BTD, shift, scale))
+
+
+class TimeEmbedder(nn.Module):
+    """256 sinusoids of the timestep, then an MLP."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(TIME_WIDTH, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t_B: Tensor) -> Tensor:
+        half = TIME_WIDTH // 2
+        frequencies = torch.exp(
+            -math.log(10000) * torch.arange(half, device=t_B.device, dtype=torch.float32) / half
+        )
+        angles = t_B.float()[:, None] * frequencies
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
+
+
+class LabelEmbedder(nn.Module):
+    """One vector per class; the last row is the null label of classifier-free guidance."""
+
+    def __init__(self, num_classes: int, width: int):
+        super().__init__()
+        self.embedding_table = nn.Embedding(num_classes + 1, width)
+
+    def forward(self, y_B: Tensor) -> Tensor:
+        return self.embedding_table(y_B)
+
+
+class PatchEmbedder(nn.Module):
+    """A strided convolution from latent patches to tokens."""
+
+    def __init__(self, channels: int, patch: int, width: int):
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        return self.proj(x_BChw).flatten(2).transpose(1, 2)
+
+
+class DiT(nn.Module):
+    """A diffusion transformer that predicts noise and variance of a noisy latent.
+
+    Args:
+        latent_size: (h, w) of the latent; both must be multiples of `patch`.
+        patch: side of a patch in latent pixels.
+        depth, width, heads: number of blocks, token width D and attention heads H (H divides D; D/H a multiple of 4).
+        num_classes: number of classes; label `num_classes` is the null label.
+        posenc: positional encoding, one of ditgta.model.positional.POSENCS.
+        qk_norm: RMSNorm of queries and keys.
+        latent_channels: channels C of the latent.
+
+    Raises:
+        ValueError: sizes that do not divide, or an unknown encoding.
+    """
+
+    def __init__(
+        self,
+        latent_size: tuple[int, int],
+        patch: int,
+        depth: int,
+        width: int,
+        heads: int,
+        num_classes: int,
+        posenc: str,
+        qk_norm: bool = True,
+        latent_channels: int = 4,
+    ):
+        super().__init__()
+        rows, columns = latent_size[0] // patch, latent_size[1] // patch
+        if min(rows, columns) < 1 or latent_size[0] % patch or latent_size[1] % patch:
+            raise ValueError(
+                f"a latent of {latent_size[0]}x{latent_size[1]} cannot be cut into patches of {patch}x{patch}; "
+                f"image sides must be multiples of patch x the autoencoder's downsampling"
+            )
+        if width % heads or (width // heads) % 4:
+            raise ValueError(
+                f"width {width} over {heads} heads: the head width must be a whole multiple of 4"
+            )
+        if posenc not in POSENCS:
+            raise ValueError(f"posenc {posenc!r} is unknown; known: {', '.join(POSENCS)}")
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        self.options = {
+            "latent_size": [int(side) for side in latent_size],
+            "patch": patch,
+            "depth": depth,
+            "width": width,
+            "heads": heads,
+            "num_classes": num_classes,
+            "posenc": posenc,
+            "qk_norm": qk_norm,
+            "latent_channels": latent_channels,
+        }
+        self.patch, self.num_classes, self.latent_channels = patch, num_classes, latent_channels
+        self.checkpoint_gradients = False
+        encoding = POSENCS[posenc](rows, columns, width, heads)
+        self.grid = (rows, columns)
+        self.x_embedder = PatchEmbedder(latent_channels, patch, width)
+        self.t_embedder = TimeEmbedder(width)
+        self.y_embedder = LabelEmbedder(num_classes, width)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, qk_norm, encoding.rotates("qk"), encoding.rotates("vo")) for _ in range(depth)
+        )
+        self.final_layer = FinalLayer(width, patch * patch * 2 * latent_channels)
+        positions = encoding.position_table()
+        self.register_buffer("pos_embed", None if positions is None else positions[None])
+        self.register_buffer("rotation", encoding.rotation_table(), persistent=False)
+        self.eval()
+
+    @classmethod
+    def from_name(
+        cls,
+        name: str,
+        image_size: int | tuple[int, int] = 256,
+        posenc: str = "gta",
+        num_classes: int = 1000,
+        qk_norm: bool = True,
+        *,
+        downsampling: int = 8,
+        latent_channels: int = 4,
+        depth: int | None = None,
+        width: int | None = None,
+        heads: int | None = None,
+        seed: int = 0,
+    ) -> "DiT":
+        """Builds and initialises a model of a named size.
+
+        Args:
+            name: "DiT-{Ti,S,B,L,XL}/PATCH", e.g. "DiT-B/2".
+            image_size: side, or (height, width), of the image in pixels.
+            downsampling: image pixels per latent pixel and side, of the autoencoder.
+            depth, width, heads: replace the named size's.
+            seed: of the initial weights.
+            The others as in the class.
+
+        Raises:
+            ValueError: an unknown name, or an image size that autoencoder and patch do not divide.
+        """
+        size, _, patch = name.removeprefix("DiT-").partition("/")
+        if (
+            not name.startswith("DiT-")
+            or size not in SIZES
+            or not patch.isdigit()
+            or int(patch) not in PATCHES
+        ):
+            raise ValueError(
+                f"model {name!r} is unknown; write DiT-SIZE/PATCH with SIZE in {', '.join(SIZES)} and PATCH in {', '.join(map(str, PATCHES))}"
+            )
+        sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if any(side < 1 or side % (downsampling * int(patch)) for side in sides):
+            raise ValueError(
+                f"image size {'x'.join(map(str, sides))} does not suit {name}: "
+                f"sides must be multiples of {downsampling * int(patch)} (autoencoder {downsampling} x patch {patch})"
+            )
+        named = SIZES[size]
+        model = cls(
+            latent_size=(sides[0] // downsampling, sides[1] // downsampling),
+            patch=int(patch),
+            depth=depth or named[0],
+            width=width or named[1],
+            heads=heads or named[2],
+            num_classes=num_classes,
+            posenc=posenc,
+            qk_norm=qk_norm,
+            latent_channels=latent_channels,
+        )
+        model.initialise(seed)
+        return model
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, weights: str = "ema") -> "DiT":
+        """Returns the model that a checkpoint holds, with its EMA weights (or weights="model": those that were trained).
+
+        Raises:
+            InputError: the file is missing, damaged or not a checkpoint of this project.
+        """
+        from ditgta.runtime.checkpoints import read_checkpoint
+
+        header, tensors = read_checkpoint(path, [weights])
+        model = cls(**header["model"])
+        model.load_state_dict(tensors[weights])
+        return model
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Sets the initial weights, each tensor a pure function of the seed and its name.
+
+        Xavier-uniform for every linear layer (q, k, v as one matrix, the patch convolution as a matrix), N(0, .02) for labels and
+        the time MLP, zero for biases, adaLN and the last layer (DiT, Section 3.2). Encodings share names, so they start from equal weights.
+        """
+        for name, parameter in self.named_parameters():
+            stream = generator(seed, "weights", name)
+            if name.endswith("norm.scale"):
+                parameter.fill_(1)
+            elif name.endswith("bias") or "adaLN" in name or name.startswith("final_layer"):
+                parameter.zero_()
+            elif name.startswith(("t_embedder", "y_embedder")):
+                parameter.copy_(_as_tensor(0.02 * stream.standard_normal(parameter.shape, dtype=np.float32)))
+            else:
+                fan_out, fan_in = parameter.shape[0], parameter[0].numel()
+                bound = math.sqrt(6 / (fan_in + fan_out))
+                parameter.copy_(
+                    _as_tensor(bound * (2 * stream.random(parameter.shape, dtype=np.float32) - 1))
+                )
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """Predicts noise and variance.
+
+        Args:
+            x: noisy latents (B, C, h, w).
+            t: timesteps (B,), 0..999.
+            y: labels (B,), 0..num_classes.
+
+        Returns:
+            (B, 2C, h, w): C channels of noise, then C of variance (interpolation coefficients in -1..1).
+        """
+        if tuple(x.shape[1:]) != (self.latent_channels, *self.options["latent_size"]):
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; expected (B, {self.latent_channels}, {self.options['latent_size']})"
+            )
+        x_BTD = self.x_embedder(x)
+        if self.pos_embed is not None:
+            x_BTD = x_BTD + self.pos_embed
+        c_BD = self.t_embedder(t) + self.y_embedder(y)
+        for block in self.blocks:
+            if self.checkpoint_gradients and torch.is_grad_enabled():
+                x_BTD = checkpoint(block, x_BTD, c_BD, self.rotation, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, c_BD, self.rotation)
+        return self.unpatchify(self.final_layer(x_BTD, c_BD))
+
+    def unpatchify(self, x_BTO: Tensor) -> Tensor:
+        """Puts tokens of p p 2C values back on the grid: (B, T, p p 2C) -> (B, 2C, h, w)."""
+        rows, columns = self.grid
+        x = x_BTO.unflatten(2, (self.patch, self.patch, -1)).unflatten(1, (rows, columns))
+        return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+    def guided(
+        self,
+        x: Tensor,
+        t: Tensor,
+        y: Tensor,
+        cfg_scale: float,
+        cfg_channels: str = "3",
+        precision: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Predicts with classifier-free guidance, u + s (c - u) (Ho and Salimans, 2022).
+
+        Args:
+            x, t, y: as in `forward`, y without null labels.
+            cfg_scale: s; 1 is the conditional prediction (then the network runs once, not twice).
+            cfg_channels: "3" guides noise channels 0-2 as the DiT reference does, "all" guides all C.
+            precision: type in which the guidance is computed and returned.
+
+        Returns:
+            (B, 2C, h, w): guided noise; other channels and the variance stay conditional.
+        """
+        if cfg_scale == 1:
+            return self(x, t, y).to(precision)
+        null = torch.full_like(y, self.num_classes)
+        both = self(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null]))
+        conditional, unconditional = both.to(precision).chunk(2)
+        guided = 3 if cfg_channels == "3" else self.latent_channels
+        noise = unconditional[:, :guided] + cfg_scale * (conditional[:, :guided] - unconditional[:, :guided])
+        return torch.cat([noise, conditional[:, guided:]], dim=1)
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.float32))

@@ -1,0 +1,1 @@
+"""Numbers from reference implementations, and the recipes that rebuild their inputs."""
