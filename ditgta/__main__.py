@@ -1,0 +1,427 @@
+"""The command line: `python -m ditgta STAGE ...`. The only place that parses one; imports a stage only to run it."""
+
+import argparse
+import difflib
+import json
+import os
+import sys
+import types
+import typing
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ditgta import __version__, config
+from ditgta.runtime.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line with the nearest known option, exit code 2."""
+
+    def __init__(self, **options):
+        super().__init__(
+            allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options
+        )
+
+    def error(self, message: str):
+        for word in message.removeprefix("unrecognized arguments: ").split():
+            known = [option for action in self._actions for option in action.option_strings]
+            close = difflib.get_close_matches(word.split("=")[0], known, n=1)
+            if message.startswith("unrecognized") and close:
+                message += f"; did you mean {close[0]}?"
+                break
+        print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+    def parse_args(self, args=None, namespace=None):
+        # Unknown options must be reported by the subcommand, which knows its options, not by the main parser.
+        known, rest = self.parse_known_args(args, namespace)
+        if rest:
+            getattr(known, "parser", self).error("unrecognized arguments: " + " ".join(rest))
+        return known
+
+
+def _kinds(annotation) -> tuple[type, bool]:
+    """Returns a field's plain type and whether it takes several values."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return _kinds(next(argument for argument in arguments if argument is not type(None)))
+    if origin is tuple:
+        return str, True
+    return (bool if annotation is bool else str), False
+
+
+def add_section(parser: argparse.ArgumentParser, section: type[config.Section]) -> None:
+    """Adds every option of a section: name, help and default come from its fields."""
+    group = parser.add_argument_group(f"{section.__name__.lower()} options", section.__doc__)
+    for name, field in section.model_fields.items():
+        kind, several = _kinds(field.annotation)
+        flag = "--" + name.replace("_", "-")
+        default = "none" if field.default is None else field.default
+        values = (
+            typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
+        )
+        text = f"{field.description}{' {' + ', '.join(values) + '}' if values else ''} (default: {default})".replace(
+            "%", "%%"
+        )
+        common = {"dest": f"{section.__name__}.{name}", "default": argparse.SUPPRESS, "help": text}
+        if kind is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        elif several:
+            group.add_argument(flag, nargs="+", metavar="VALUE", **common)
+        else:
+            group.add_argument(flag, metavar="VALUE", **common)
+
+
+def read_section(arguments: argparse.Namespace, section: type[config.Section], given: dict | None = None):
+    """Returns a section from its defaults, then `given`, then the command line."""
+    prefix = f"{section.__name__}."
+    values = {key: value for key, value in (given or {}).items() if key in section.model_fields}
+    for key, value in vars(arguments).items():
+        if key.startswith(prefix):
+            values[key.removeprefix(prefix)] = (
+                None if value == "none" and _optional(section, key.removeprefix(prefix)) else value
+            )
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            message = item["msg"][0].lower() + item["msg"][1:]
+            lines.append(f"--{str(item['loc'][0]).replace('_', '-')}: {message} (got {item['input']!r})")
+        raise InputError("; ".join(lines)) from None
+
+
+def _optional(section: type[config.Section], name: str) -> bool:
+    return type(None) in typing.get_args(section.model_fields[name].annotation)
+
+
+def _spec(text: str) -> dict:
+    """Reads --spec: JSON, or the path of a JSON file."""
+    try:
+        content = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
+    except (json.JSONDecodeError, OSError) as error:
+        raise argparse.ArgumentTypeError(f"is neither JSON nor a JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return content
+
+
+def _part(text: str) -> tuple[int, int]:
+    """Reads --part K/N, K counted from 1, as (K - 1, N)."""
+    try:
+        k, n = (int(word) for word in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"write K/N, e.g. 2/8 (got {text!r})") from None
+    if not 1 <= k <= n:
+        raise argparse.ArgumentTypeError(f"K must be 1..N (got {text!r})")
+    return k - 1, n
+
+
+def _numbers(text: str) -> list[int]:
+    """Reads a comma-separated list of whole numbers."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"write whole numbers separated by commas (got {text!r})") from None
+
+
+def _count(text: str) -> int:
+    """Reads a whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1 (got {text!r})")
+    return number
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command line."""
+    parser = Parser(prog="ditgta", description=__doc__.split(". ")[0] + ".")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="STAGE", required=True, dest="stage", parser_class=Parser)
+
+    def command(
+        name: str,
+        run,
+        text: str,
+        *sections: type[config.Section],
+        aliases: tuple[str, ...] = (),
+        spec: bool = True,
+    ):
+        sub = commands.add_parser(name, help=text, description=text, aliases=aliases)
+        sub.set_defaults(run=run, parser=sub)
+        for section in sections:
+            add_section(sub, section)
+        if spec:
+            sub.add_argument(
+                "--spec",
+                type=_spec,
+                default={},
+                metavar="JSON",
+                help="options as JSON or a JSON file; flags go before it",
+            )
+        return sub
+
+    shards = {
+        "--part": dict(
+            type=_part,
+            metavar="K/N",
+            default=(0, 1),
+            help="make only shards K, K+N, ... (K from 1); run --gather at the end",
+        ),
+        "--gather": dict(
+            action="store_true", help="check all shards and write index.json, when parts made them"
+        ),
+    }
+    folder = dict(type=Path, required=True, metavar="DIR")
+
+    sub = command(
+        "images", run_images, "list (or make) the images, each checked by decoding it", config.Images
+    )
+    sub.add_argument("--out", **folder, help="folder for the index")
+
+    sub = command("autoencoder", run_autoencoder, "fetch, or train, the autoencoder", config.Autoencoder)
+    sub.add_argument("--images", **folder, help="folder of the images' index")
+    sub.add_argument("--out", **folder, help="folder for the autoencoder, in diffusers' format")
+
+    sub = command("latents", run_latents, "encode the images to latent shards", aliases=("extract-latents",))
+    sub.add_argument("--images", **folder, help="folder of the images' index")
+    sub.add_argument("--autoencoder", **folder, help="folder of the autoencoder")
+    sub.add_argument("--out", **folder, help="folder for the shards")
+    sub.add_argument("--batch-size", type=_count, default=32, help="images per forward pass")
+    for flag, options in shards.items():
+        sub.add_argument(flag, **options)
+
+    sub = command(
+        "train", run_train, "train a diffusion transformer on latents", config.Model, config.Training
+    )
+    sub.add_argument("--latents", **folder, help="folder of the latent shards")
+    sub.add_argument(
+        "--out", **folder, help="folder for the checkpoints, one file per milestone: STEP.safetensors"
+    )
+    sub.add_argument(
+        "--milestones",
+        type=_numbers,
+        required=True,
+        metavar="STEPS",
+        help="steps at which a checkpoint is kept, e.g. 200000,2500000; the last ends the training",
+    )
+    sub.add_argument(
+        "--seed", type=int, default=None, help="seed of weights, order, noise and drops (default: 0)"
+    )
+
+    sub = command("sample", run_sample, "sample images from a checkpoint", config.Sampling)
+    sub.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help="checkpoint; its EMA weights are used"
+    )
+    sub.add_argument("--autoencoder", **folder, help="folder of the autoencoder")
+    sub.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        default=None,
+        help="folder for shards and samples.npz, or one .npz file",
+    )
+    sub.add_argument(
+        "--grid", type=Path, metavar="FILE", default=None, help="write a labelled picture instead"
+    )
+    sub.add_argument(
+        "--classes",
+        type=_numbers,
+        default=None,
+        metavar="LABELS",
+        help="labels of the picture's columns, e.g. 207,360,387",
+    )
+    sub.add_argument("--rows", type=_count, default=4, help="rows of the picture")
+    for flag, options in shards.items():
+        sub.add_argument(flag, **options)
+
+    sub = command(
+        "scorer", run_scorer, "train a small Inception network as the scorer of the images", config.Scorer
+    )
+    sub.add_argument("--images", **folder, help="folder of the images' index")
+    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="weights (.safetensors)")
+
+    sub = command(
+        "score",
+        run_score,
+        "score samples against a reference: FID, sFID, Inception Score, KID, precision, recall, ...",
+    )
+    sub.add_argument(
+        "reference",
+        type=Path,
+        metavar="REFERENCE",
+        help="npz (statistics or images), folder of images or of the images' index",
+    )
+    sub.add_argument(
+        "samples",
+        type=Path,
+        metavar="SAMPLES",
+        nargs="?",
+        default=None,
+        help="npz, folder of sample shards, or folder of images",
+    )
+    sub.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        default=None,
+        help="Inception weights; none: pt_inception-2015-12-05-6726825d.pth where the documentation says",
+    )
+    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="scores (.json)")
+    sub.add_argument("--floor", action="store_true", help="score one half of REFERENCE against the other")
+    sub.add_argument("--batch-size", type=_count, default=32, help="images per forward pass")
+    sub.add_argument(
+        "--cache",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="folder for features (none: beside the samples)",
+    )
+
+    sub = command("table", run_table, "put scores into a table: CSV, Markdown and HTML with pictures")
+    sub.add_argument("--scores", type=Path, nargs="+", required=True, metavar="FILE", help="score files")
+    sub.add_argument(
+        "--training",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="twins of checkpoints, for the loss curves",
+    )
+    sub.add_argument(
+        "--floor", type=Path, default=None, metavar="FILE", help="scores of real against real images"
+    )
+    sub.add_argument(
+        "--images",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="folder of the images' index, for real images beside samples",
+    )
+    sub.add_argument("--out", **folder, help="folder for the table")
+    return parser
+
+
+def run_images(arguments) -> None:
+    from ditgta.stages import images
+
+    images.run(out=arguments.out, spec=read_section(arguments, config.Images, arguments.spec).spec())
+
+
+def run_autoencoder(arguments) -> None:
+    from ditgta.stages import autoencoder
+
+    spec = read_section(arguments, config.Autoencoder, arguments.spec).spec()
+    autoencoder.run(images=arguments.images, out=arguments.out, spec=spec)
+
+
+def run_latents(arguments) -> None:
+    from ditgta.stages import latents
+
+    latents.run(
+        images=arguments.images,
+        autoencoder=arguments.autoencoder,
+        out=arguments.out,
+        part=None if arguments.gather else arguments.part,
+        batch_size=arguments.batch_size,
+        spec=arguments.spec,
+    )
+
+
+def run_train(arguments) -> None:
+    from ditgta.stages import train
+
+    train.run(
+        latents=arguments.latents,
+        out=arguments.out,
+        milestones=arguments.milestones,
+        model=read_section(arguments, config.Model, arguments.spec.get("model")),
+        training=read_section(arguments, config.Training, arguments.spec.get("training")),
+        seed=arguments.seed if arguments.seed is not None else int(arguments.spec.get("seed", 0)),
+    )
+
+
+def run_sample(arguments) -> None:
+    from ditgta.stages import sample
+
+    options = read_section(arguments, config.Sampling, arguments.spec)
+    if arguments.grid is not None:
+        sample.run_grid(
+            checkpoint=arguments.checkpoint,
+            autoencoder=arguments.autoencoder,
+            out=arguments.grid,
+            classes=arguments.classes,
+            rows=arguments.rows,
+            sampling=options,
+        )
+        return
+    if arguments.out is None:
+        raise InputError("say where to write: --out FOLDER, --out FILE.npz or --grid FILE.png")
+    sample.run(
+        checkpoint=arguments.checkpoint,
+        autoencoder=arguments.autoencoder,
+        out=arguments.out,
+        sampling=options,
+        part=None if arguments.gather else arguments.part,
+    )
+
+
+def run_scorer(arguments) -> None:
+    from ditgta.stages import scorer
+
+    scorer.run(
+        images=arguments.images,
+        out=arguments.out,
+        spec=read_section(arguments, config.Scorer, arguments.spec).spec(),
+    )
+
+
+def run_score(arguments) -> None:
+    from ditgta.stages import score
+
+    score.run(
+        reference=arguments.reference,
+        samples=arguments.samples,
+        weights=arguments.weights,
+        out=arguments.out,
+        floor=arguments.floor,
+        batch_size=arguments.batch_size,
+        cache=arguments.cache,
+        spec=arguments.spec,
+    )
+
+
+def run_table(arguments) -> None:
+    from ditgta.stages import table
+
+    table.run(
+        scores=arguments.scores,
+        training=arguments.training,
+        out=arguments.out,
+        floor=arguments.floor,
+        images=arguments.images,
+        spec=arguments.spec,
+    )
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs one stage; returns the exit code: 0, or 2 for a mistake that the user can mend."""
+    arguments = build_parser().parse_args(words)
+    try:
+        arguments.run(arguments)
+    except InputError as error:
+        if os.environ.get("RANK", "0") == "0" or "rank" in str(error):
+            print(f"ditgta {arguments.stage}: error: {error}", file=sys.stderr, flush=True)
+        return 2
+    except KeyboardInterrupt:
+        print(f"ditgta {arguments.stage}: interrupted; run the same command to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
