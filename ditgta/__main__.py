@@ -56,7 +56,7 @@ def add_section(parser: argparse.ArgumentParser, section: type[config.Section]) 
     group = parser.add_argument_group(f"{section.__name__.lower()} options", section.__doc__)
     for name, field in section.model_fields.items():
         kind, several = _kinds(field.annotation)
-        flag = "--" + name.replace("_", "-")
+        flag = config.flag_of(section, name)
         default = "none" if field.default is None else field.default
         values = (
             typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
@@ -88,7 +88,7 @@ def read_section(arguments: argparse.Namespace, section: type[config.Section], g
         lines = []
         for item in error.errors():
             message = item["msg"][0].lower() + item["msg"][1:]
-            lines.append(f"--{str(item['loc'][0]).replace('_', '-')}: {message} (got {item['input']!r})")
+            lines.append(f"{config.flag_of(section, str(item['loc'][0]))}: {message} (got {item['input']!r})")
         raise InputError("; ".join(lines)) from None
 
 
@@ -166,17 +166,18 @@ def build_parser() -> argparse.ArgumentParser:
         return sub
 
     shards = {
-        "--part": dict(
-            type=_part,
-            metavar="K/N",
-            default=(0, 1),
-            help="make only shards K, K+N, ... (K from 1); run --gather at the end",
-        ),
-        "--gather": dict(
-            action="store_true", help="check all shards and write index.json, when parts made them"
-        ),
+        "--part": {
+            "type": _part,
+            "metavar": "K/N",
+            "default": (0, 1),
+            "help": "make only shards K, K+N, ... (K from 1); run --gather at the end",
+        },
+        "--gather": {
+            "action": "store_true",
+            "help": "check all shards and write index.json, when parts made them",
+        },
     }
-    folder = dict(type=Path, required=True, metavar="DIR")
+    folder = {"type": Path, "required": True, "metavar": "DIR", "default": argparse.SUPPRESS}
 
     sub = command(
         "images", run_images, "list (or make) the images, each checked by decoding it", config.Images
@@ -210,12 +211,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="steps at which a checkpoint is kept, e.g. 200000,2500000; the last ends the training",
     )
     sub.add_argument(
-        "--seed", type=int, default=None, help="seed of weights, order, noise and drops (default: 0)"
+        "--seed",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="seed of weights, order, noise and drops (default: 0)",
     )
 
     sub = command("sample", run_sample, "sample images from a checkpoint", config.Sampling)
     sub.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="FILE", help="checkpoint; its EMA weights are used"
+        "--checkpoint",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="checkpoint; its EMA weights are used",
     )
     sub.add_argument("--autoencoder", **folder, help="folder of the autoencoder")
     sub.add_argument(
@@ -243,7 +252,14 @@ def build_parser() -> argparse.ArgumentParser:
         "scorer", run_scorer, "train a small Inception network as the scorer of the images", config.Scorer
     )
     sub.add_argument("--images", **folder, help="folder of the images' index")
-    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="weights (.safetensors)")
+    sub.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="weights (.safetensors)",
+    )
 
     sub = command(
         "score",
@@ -271,7 +287,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=None,
         help="Inception weights; none: pt_inception-2015-12-05-6726825d.pth where the documentation says",
     )
-    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="scores (.json)")
+    sub.add_argument(
+        "--out", type=Path, required=True, default=argparse.SUPPRESS, metavar="FILE", help="scores (.json)"
+    )
     sub.add_argument("--floor", action="store_true", help="score one half of REFERENCE against the other")
     sub.add_argument("--batch-size", type=_count, default=32, help="images per forward pass")
     sub.add_argument(
@@ -283,7 +301,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     sub = command("table", run_table, "put scores into a table: CSV, Markdown and HTML with pictures")
-    sub.add_argument("--scores", type=Path, nargs="+", required=True, metavar="FILE", help="score files")
+    sub.add_argument(
+        "--scores",
+        type=Path,
+        nargs="+",
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="score files",
+    )
     sub.add_argument(
         "--training",
         type=Path,
@@ -341,7 +367,7 @@ def run_train(arguments) -> None:
         milestones=arguments.milestones,
         model=read_section(arguments, config.Model, arguments.spec.get("model")),
         training=read_section(arguments, config.Training, arguments.spec.get("training")),
-        seed=arguments.seed if arguments.seed is not None else int(arguments.spec.get("seed", 0)),
+        seed=getattr(arguments, "seed", int(arguments.spec.get("seed", 0))),
     )
 
 

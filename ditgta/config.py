@@ -35,6 +35,12 @@ class Section(BaseModel):
         return content
 
 
+def flag_of(section: type[Section], name: str) -> str:
+    """Returns the command-line flag of a section's field."""
+    extra = section.model_fields[name].json_schema_extra if name in section.model_fields else None
+    return "--" + (extra or {}).get("flag", name).replace("_", "-")
+
+
 class Images(Section):
     """Which images."""
 
@@ -73,7 +79,9 @@ class Model(Section):
     """Which diffusion transformer."""
 
     name: str = Field(
-        "DiT-B/2", description="DiT-{Ti,S,B,L,XL}/PATCH: the named size and the patch side in latent pixels"
+        "DiT-B/2",
+        description="DiT-{Ti,S,B,L,XL}/PATCH: the named size and the patch side in latent pixels",
+        json_schema_extra={"flag": "model"},
     )
     posenc: Literal[POSENCS] = Field("gta", description="positional encoding")
     qk_norm: bool = Field(
