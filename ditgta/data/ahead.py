@@ -1,0 +1,44 @@
+"""Work done ahead of its use by a few threads, in order and with bounded memory."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def usable_cores() -> int:
+    """Returns the number of CPU cores that this process may use, which a batch system often limits."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_ahead(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int | None = None,
+    ahead: int | None = None,
+) -> Iterator[Result]:
+    """Yields function(item) for every item, in order, computed by threads while the caller is busy.
+
+    Args:
+        function: called in a thread; its exception is raised when its result is due.
+        items: read lazily, so that millions of them cost no memory.
+        threads: number of threads, by default the usable cores (at least 2).
+        ahead: how many results may wait, by default 4 per thread.
+    """
+    threads = threads or max(2, usable_cores())
+    ahead = ahead or 4 * threads
+    waiting: deque = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
