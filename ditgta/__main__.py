@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ditgta import __version__, config
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, Stopped
 
 
 class Parser(argparse.ArgumentParser):
@@ -443,6 +443,10 @@ def main(words: list[str] | None = None) -> int:
         if os.environ.get("RANK", "0") == "0" or "rank" in str(error):
             print(f"ditgta {arguments.stage}: error: {error}", file=sys.stderr, flush=True)
         return 2
+    except Stopped as stopped:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"ditgta {arguments.stage}: {stopped}", file=sys.stderr, flush=True)
+        return 143
     except KeyboardInterrupt:
         print(f"ditgta {arguments.stage}: interrupted; run the same command to go on", file=sys.stderr)
         return 130

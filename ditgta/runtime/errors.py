@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is complete in itself: it names the thing and the mend. The command line prints it as one
     line (one line per fault when several are listed) and exits with code 2; the API lets it pass as a ValueError.
     """
+
+
+class Stopped(RuntimeError):
+    """A signal asked a stage to stop; its work so far is on the disk and the same command goes on."""

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from pathlib import Path
 
 _LINE_EVERY_SECONDS = 30.0
 
@@ -28,6 +29,7 @@ class Progress:
         unit: what is counted, e.g. "steps" or "images".
         images_per_unit: images that one unit stands for; a rate in images/s is printed.
         silent: print nothing (all processes but the first).
+        log: file to which the lines are appended as well, and kept across restarts.
 
     Use as a context manager and call `advance(n, **values)`; values (e.g. loss=0.41) are appended to the line. A value may be
     a function without arguments: it is called only when a line is due, so that a loss need not leave the GPU for it.
@@ -41,9 +43,11 @@ class Progress:
         unit: str = "images",
         images_per_unit: float = 1,
         silent: bool = False,
+        log: Path | None = None,
     ):
         self.stage, self.total, self.start, self.done = stage, total, start, start
         self.unit, self.images_per_unit, self.silent = unit, images_per_unit, silent
+        self.log = log
         self.begin = self.last_line = time.monotonic()
         self.bar = None
 
@@ -67,9 +71,20 @@ class Progress:
             self.say(f"{self.done}/{self.total} {self.unit}, done in {duration(elapsed)}")
 
     def say(self, text: str) -> None:
-        """Prints one line in front of which the stage's name stands."""
-        if not self.silent:
-            print(f"{self.stage}: {text}", file=sys.stderr, flush=True)
+        """Prints one line in front of which the stage's name stands, and keeps it in the log file."""
+        if self.silent:
+            return
+        line = f"{self.stage}: {text}"
+        if self.bar is not None:
+            self.bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+        self._keep(line)
+
+    def _keep(self, line: str) -> None:
+        if self.log is not None:
+            with open(self.log, "a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def advance(self, count: int = 1, **values) -> None:
         """Counts `count` more units as done and prints a line when the last one is about 30 seconds old."""
@@ -79,22 +94,24 @@ class Progress:
         now = time.monotonic()
         if self.bar is not None:
             self.bar.update(count)
-            if values and now - self.last_line >= 1:
-                self.last_line = now
-                self.bar.set_postfix_str(_formatted(values))
-        elif now - self.last_line >= _LINE_EVERY_SECONDS:
-            self.last_line = now
-            rate = (self.done - self.start) / (now - self.begin)
-            left = duration((self.total - self.done) / rate) if rate else "?"
-            text = f"{self.done}/{self.total} {self.unit}"
-            if values:
-                text += ", " + _formatted(values)
-            self.say(f"{text}, {rate * self.images_per_unit:.1f} images/s, {left} left")
+        if now - self.last_line < _LINE_EVERY_SECONDS:
+            return
+        self.last_line = now
+        rate = (self.done - self.start) / (now - self.begin)
+        left = duration((self.total - self.done) / rate) if rate else "?"
+        text = ", ".join([f"{self.done}/{self.total} {self.unit}", *_formatted(values)])
+        text += f", {rate * self.images_per_unit:.1f} images/s, {left} left"
+        if self.bar is None:
+            self.say(text)
+        else:
+            self.bar.set_postfix_str(", ".join(_formatted(values)))
+            self._keep(f"{self.stage}: {text}")
 
 
-def _formatted(values: dict) -> str:
+def _formatted(values: dict) -> list[str]:
+    """Returns "name value" of each value; functions are called."""
     evaluated = {name: value() if callable(value) else value for name, value in values.items()}
-    return ", ".join(
+    return [
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in evaluated.items()
-    )
+    ]

@@ -1,0 +1,99 @@
+"""Checkpoints: one safetensors file with groups of named tensors, and a header that says what they are."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import atomic_path, read_verified_twin, twin_path, write_twin
+
+HEADER = "ditgta"
+
+
+def checkpoint_name(step: int) -> str:
+    """Returns the file name of the checkpoint at a training step, e.g. 0200000.safetensors."""
+    return f"{step:07d}.safetensors"
+
+
+def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str, Tensor]], **twin) -> dict:
+    """Writes a checkpoint and its JSON twin atomically, and returns the twin.
+
+    Args:
+        header: plain values; "spec" and "step" among them. Kept inside the file, so that it needs nothing else.
+        groups: tensors by group and name, e.g. {"ema": {...}, "model": {...}}; stored as "GROUP.NAME".
+        twin: further content of the twin.
+    """
+    tensors = {
+        f"{group}.{name}": tensor.detach().cpu().contiguous()
+        for group, items in groups.items()
+        for name, tensor in items.items()
+    }
+    twin_path(path).unlink(missing_ok=True)  # a twin never outlives the file that it describes
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={HEADER: json.dumps(header, sort_keys=True)})
+    return write_twin(path, header["spec"], step=header["step"], tensors=len(tensors), **twin)
+
+
+def read_header(path: str | Path) -> dict:
+    """Returns a checkpoint's header without reading its tensors.
+
+    Raises:
+        InputError: the file is missing, damaged or not a checkpoint of this project.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"checkpoint {path} does not exist; check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[HEADER])
+    except SafetensorError as error:
+        raise InputError(
+            f"checkpoint {path} is damaged or no safetensors file ({error}); take another, or import a .pt file first"
+        ) from None
+    except (KeyError, ValueError):
+        raise InputError(
+            f"{path} is a safetensors file without this project's header; import it first"
+        ) from None
+    return header
+
+
+def read_checkpoint(
+    path: str | Path, groups: Iterable[str], verify: bool = True
+) -> tuple[dict, dict[str, dict[str, Tensor]]]:
+    """Returns a checkpoint's header and the tensors of some of its groups, by group and name.
+
+    Args:
+        verify: compare the file's sha256 with its twin's, where it has a twin.
+
+    Raises:
+        InputError: the file is missing, damaged or not a checkpoint of this project, or lacks a group.
+    """
+    header = read_header(path)
+    if verify and twin_path(path).is_file():
+        read_verified_twin(path)
+    content: dict[str, dict[str, Tensor]] = {group: {} for group in groups}
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118 (not a dict)
+            group, _, name = key.partition(".")
+            if group in content:
+                content[group][name] = file.get_tensor(key)
+    for group, tensors in content.items():
+        if not tensors:
+            raise InputError(
+                f"checkpoint {path} has no {group} tensors; take a checkpoint that training wrote"
+            )
+    return header, content
+
+
+def list_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
+    """Returns (step, path) of a folder's checkpoints that have a twin, newest first."""
+    found = []
+    for path in Path(folder).glob("*.safetensors"):
+        if re.fullmatch(r"\d+", path.stem) and twin_path(path).is_file():
+            found.append((int(path.stem), path))
+    return sorted(found, reverse=True)

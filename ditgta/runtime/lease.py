@@ -1,0 +1,162 @@
+"""A lease on a folder: one writer at a time, on any number of machines, without flock and without equal clocks."""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import write_json
+
+HEARTBEAT_SECONDS = 5.0
+DEAD_AFTER_SECONDS = 30.0
+
+
+class Lease:
+    """A held lease; `check()` raises when it was lost."""
+
+    def __init__(self, path: Path):
+        self.path, self.token = path, uuid.uuid4().hex
+        self.stop = threading.Event()
+        self.beat = 0
+
+    def content(self) -> dict:
+        """Returns what the lease file says of this holder."""
+        return {
+            "token": self.token,
+            "beat": self.beat,
+            "host": socket.gethostname(),
+            "boot": _boot_id(),
+            "pid": os.getpid(),
+            "started": _start_of(os.getpid()),
+            "job": os.environ.get("SLURM_JOB_ID", ""),
+        }
+
+    def check(self) -> None:
+        """Makes sure that the lease is still ours: to be called before anything is written under it.
+
+        Raises:
+            InputError: another process has taken it over.
+        """
+        holder = _read(self.path)
+        if holder is None or holder.get("token") != self.token:
+            raise InputError(
+                f"{self.path.parent} was taken over by {_name(holder)} while this process slept; this one stops"
+            )
+
+    def keep(self) -> None:
+        """Beats until told to stop: a rising count, so that no clock need be compared."""
+        while not self.stop.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(OSError, InputError):
+                self.check()
+                self.beat += 1
+                write_json(self.path, self.content())
+
+
+@contextlib.contextmanager
+def lease(folder: str | Path, purpose: str) -> Iterator[Lease]:
+    """Holds the folder's lease; yields it.
+
+    A holder that is known to be dead (same machine, no such process) is replaced at once. Any other is watched for 30 seconds of
+    this process's own clock: if its heartbeat stands still it is replaced, if it moves this process gives way.
+
+    Args:
+        purpose: what the folder is used for, for the error line.
+
+    Raises:
+        InputError: a live holder has the lease.
+    """
+    path = Path(folder) / "lease.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = Lease(path)
+    while not _create(path, held.content()):
+        holder = _read(path)
+        if holder is not None and not _is_dead(path, holder):
+            raise InputError(
+                f"{purpose} is already at work in {path.parent}: {_name(holder)}; wait for it, or stop it and run again"
+            )
+        # Whoever renames the dead lease first has removed it; the others find it gone and try again.
+        with contextlib.suppress(OSError):
+            grave = path.with_name(f".lease.{uuid.uuid4().hex}")
+            os.rename(path, grave)
+            removed = _read(grave)
+            if removed and holder and removed.get("token") != holder.get("token"):
+                os.link(grave, path)
+            grave.unlink()
+    thread = threading.Thread(target=held.keep, daemon=True)
+    thread.start()
+    try:
+        yield held
+    finally:
+        held.stop.set()
+        thread.join()
+        with contextlib.suppress(OSError, InputError):
+            held.check()
+            path.unlink()
+
+
+def _create(path: Path, content: dict) -> bool:
+    """Creates the lease file whole or not at all; False if there is one. A hard link is atomic on NFS too."""
+    draft = path.with_name(f".lease.{content['token']}")
+    draft.write_text(json.dumps(content))
+    try:
+        os.link(draft, path)
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _is_dead(path: Path, holder: dict) -> bool:
+    if holder.get("boot") == _boot_id() and holder.get("host") == socket.gethostname():
+        return _start_of(int(holder.get("pid", 0))) != holder.get("started")
+    begin = time.monotonic()
+    while time.monotonic() - begin < DEAD_AFTER_SECONDS:
+        time.sleep(1)
+        now = _read(path)
+        if now is None or now.get("token") != holder.get("token"):
+            return True
+        if now.get("beat") != holder.get("beat"):
+            return False
+    return True
+
+
+def _start_of(pid: int) -> str:
+    """Returns when a process began, in the kernel's ticks, or "" if there is none: tells a reused pid from its former owner."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    except OSError:
+        if Path("/proc/self").exists():
+            return ""
+    try:
+        os.kill(pid, 0)
+        return "alive"
+    except OSError:
+        return ""
+
+
+def _boot_id() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return socket.gethostname()
+
+
+def _name(holder: dict | None) -> str:
+    if not holder:
+        return "another process"
+    job = f", job {holder['job']}" if holder.get("job") else ""
+    return f"process {holder.get('pid')} on {holder.get('host')}{job}"

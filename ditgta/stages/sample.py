@@ -1,0 +1,292 @@
+"""Sample: from a checkpoint to class-conditional images, in shards that any number of processes share.
+
+Guarantees: an image depends on its index alone (noise and label are pure functions of seed and index), so every row of a suite starts
+from the same noise and labels, and a run stopped anywhere, or spread over any number of processes and jobs, gives the same files.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from ditgta.config import Sampling
+from ditgta.data.autoencoder import decode_uint8, load_autoencoder
+from ditgta.diffusion import sample
+from ditgta.model.dit import DiT
+from ditgta.runtime.checkpoints import read_header
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import (
+    atomic_path,
+    provenance,
+    read_verified_twin,
+    sha256_of,
+    spec_hash,
+    twin_path,
+    write_json,
+    write_twin,
+)
+from ditgta.runtime.processes import Processes, processes
+from ditgta.runtime.progress import Progress
+from ditgta.runtime.streams import generator
+
+SHARD_IMAGES = 256
+
+
+def image_label(rule: str, seed: int, index: int, num_classes: int) -> int:
+    """Returns the label of a sampled image: uniform at random, or balanced and interleaved (0, 1, 2, ..., 0, 1, ...)."""
+    if rule == "balanced":
+        return index % num_classes
+    return int(generator(seed, "sample label", index).integers(num_classes))
+
+
+class Noise:
+    """The noise of some images: each has a stream of its own, read from its beginning."""
+
+    def __init__(
+        self, seed: int, indices: list[int], shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
+    ):
+        self.streams = [generator(seed, "sample noise", index) for index in indices]
+        self.shape, self.device, self.dtype = shape, device, dtype
+
+    def __call__(self) -> torch.Tensor:
+        """Returns the next standard normal noise of all images, (B, C, h, w)."""
+        draws = np.stack([stream.standard_normal(self.shape, dtype=np.float32) for stream in self.streams])
+        return torch.from_numpy(draws).to(self.device, self.dtype)
+
+
+class Sampler:
+    """A network and an autoencoder, ready to turn image indices and labels into pixels."""
+
+    def __init__(self, checkpoint: Path, autoencoder: Path, options: Sampling, device: torch.device):
+        self.options, self.device = options, device
+        self.header = read_header(checkpoint)
+        self.network = DiT.from_checkpoint(checkpoint).to(device)
+        self.autoencoder = load_autoencoder(autoencoder, device)
+        self.classes = self.header.get("classes") or [str(i) for i in range(self.network.num_classes)]
+        trained_on = self.header["spec"].get("latents", {}).get("autoencoder_sha256")
+        self.autoencoder_sha256 = sha256_of(autoencoder / "diffusion_pytorch_model.safetensors")
+        if trained_on and trained_on != self.autoencoder_sha256:
+            raise InputError(
+                f"{checkpoint} was trained on latents of another autoencoder than {autoencoder}; give it the one it was trained with"
+            )
+        channels = self.autoencoder.config.latent_channels
+        if channels != self.network.latent_channels:
+            raise InputError(
+                f"{autoencoder} has {channels} latent channels, {checkpoint} wants {self.network.latent_channels}; give it the right one"
+            )
+
+    @torch.inference_mode()
+    def __call__(self, indices: list[int], labels: list[int], progress=None) -> np.ndarray:
+        """Returns the images of some indices, uint8 (B, H, W, 3)."""
+        options = self.options
+        precision = torch.float64 if options.guidance_precision == "float64" else torch.float32
+        shape = (self.network.latent_channels, *self.network.options["latent_size"])
+        noise = Noise(options.seed, indices, shape, self.device, precision)
+        y = torch.tensor(labels, device=self.device)
+
+        def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                return self.network.guided(
+                    x.float(), t, y, options.cfg_scale, options.cfg_channels, precision
+                )
+
+        latents = sample(predict, noise(), options.sampler, options.steps, noise, progress)
+        return decode_uint8(self.autoencoder, latents.float(), options.uint8)
+
+
+def shard_ranges(count: int) -> list[tuple[int, int]]:
+    """Returns start and stop of every shard of `count` images: shards of at most 256, as equal as can be."""
+    shards = -(-count // SHARD_IMAGES)
+    edges = [count * i // shards for i in range(shards + 1)]
+    return list(zip(edges, edges[1:]))
+
+
+def run(
+    checkpoint: Path, autoencoder: Path, out: Path, sampling: Sampling, part: tuple[int, int] | None = (0, 1)
+) -> None:
+    """Samples into shards of the folder `out` (or into one file when `out` ends in .npz; its shards lie beside it).
+
+    Args:
+        part: (k, n) makes every n-th shard from k on; (0, 1) makes all and then writes index.json and samples.npz; None does
+            only the latter, when parts have made the shards.
+
+    Raises:
+        InputError: unusable checkpoint or autoencoder, or shards missing when gathering.
+    """
+    single = out if out.suffix == ".npz" else None
+    folder = out.with_suffix(".shards") if single else out
+    with processes() as group:
+        header = read_header(checkpoint)
+        checkpoint_sha256 = _sha256_from_twin(checkpoint)
+        spec = {
+            "checkpoint": {"spec": header["spec"], "step": header["step"], "sha256": checkpoint_sha256},
+            "autoencoder_sha256": sha256_of(autoencoder / "diffusion_pytorch_model.safetensors")
+            if (autoencoder / "diffusion_pytorch_model.safetensors").is_file()
+            else None,
+            "sampling": sampling.spec(),
+        }
+        ranges = shard_ranges(sampling.num_samples)
+        if part is not None:
+            sampler = Sampler(checkpoint, autoencoder, sampling, group.device)
+            mine = group.share(list(range(len(ranges)))[part[0] :: part[1]])
+            _make_shards(sampler, folder, ranges, mine, spec, group)
+            group.barrier()
+        if group.is_first and part in (None, (0, 1)):
+            _gather(
+                folder, single or folder / "samples.npz", ranges, spec, header, checkpoint_sha256, sampling
+            )
+
+
+def _make_shards(
+    sampler: Sampler, folder: Path, ranges: list, mine: list[int], spec: dict, group: Processes
+) -> None:
+    options, digest = sampler.options, spec_hash(spec)
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [i for i in mine if not _is_finished(_shard(folder, i), digest)]
+    total = sum(stop - start for start, stop in (ranges[i] for i in mine))
+    done = total - sum(stop - start for start, stop in (ranges[i] for i in missing))
+    with Progress("sample", total, done, silent=not group.is_first) as progress:
+        for i in missing:
+            start, stop = ranges[i]
+            labels = [
+                image_label(options.labels, options.seed, index, sampler.network.num_classes)
+                for index in range(start, stop)
+            ]
+            batches = []
+            for begin in range(start, stop, options.batch_size):
+                indices = list(range(begin, min(begin + options.batch_size, stop)))
+                batches.append(sampler(indices, [labels[index - start] for index in indices]))
+                progress.advance(len(indices))
+            with atomic_path(_shard(folder, i)) as temporary:
+                np.savez(temporary, arr_0=np.concatenate(batches), arr_1=np.asarray(labels, dtype=np.int64))
+            write_twin(_shard(folder, i), {"hash": digest}, start=start, count=stop - start)
+
+
+def _shard(folder: Path, index: int) -> Path:
+    return folder / f"{index:05d}.npz"
+
+
+def _is_finished(path: Path, digest: str) -> bool:
+    """Tells whether a shard is whole and of this very spec; a damaged one is named and made again."""
+    if not path.is_file() or not twin_path(path).is_file():
+        return False
+    try:
+        return read_verified_twin(path)["spec"]["hash"] == digest
+    except InputError as error:
+        Progress("sample", 0).say(f"{error}; it is made again")
+        return False
+
+
+def _gather(
+    folder: Path,
+    single: Path,
+    ranges: list,
+    spec: dict,
+    header: dict,
+    checkpoint_sha256: str,
+    options: Sampling,
+) -> None:
+    digest, shards = spec_hash(spec), []
+    for i, (start, stop) in enumerate(ranges):
+        path = _shard(folder, i)
+        if not _is_finished(path, digest):
+            raise InputError(f"{path} is missing or of another spec; run the sample stage for its part first")
+        twin = read_verified_twin(path)
+        shards.append({"file": path.name, "sha256": twin["sha256"], "start": start, "count": stop - start})
+    _write_npz(single, [folder / shard["file"] for shard in shards], options.num_samples)
+    with np.load(folder / shards[0]["file"]) as first:
+        shape = list(first["arr_0"].shape[1:])
+    write_json(
+        folder / "index.json",
+        {
+            "count": options.num_samples,
+            "shape": shape,
+            "spec": spec,
+            "step": header["step"],
+            "checkpoint_sha256": checkpoint_sha256,
+            "labels": options.labels,
+            "classes": header.get("classes"),
+            "samples_npz_sha256": sha256_of(single),
+            "shards": shards,
+            **provenance(),
+        },
+    )
+
+
+def _write_npz(path: Path, shards: list[Path], count: int) -> None:
+    """Joins shards to one npz with arr_0 (images) and arr_1 (labels), holding one shard in memory at a time."""
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        for name in ("arr_0", "arr_1"):
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                for i, shard in enumerate(shards):
+                    with np.load(shard) as file:
+                        array = np.ascontiguousarray(file[name])
+                    if i == 0:
+                        description = np.lib.format.header_data_from_array_1_0(array)
+                        description["shape"] = (count, *array.shape[1:])
+                        np.lib.format.write_array_header_1_0(member, description)
+                    member.write(array.data.cast("B"))
+
+
+def _sha256_from_twin(checkpoint: Path) -> str:
+    if twin_path(checkpoint).is_file():
+        return read_verified_twin(checkpoint)["sha256"]
+    return sha256_of(checkpoint)
+
+
+def run_grid(
+    checkpoint: Path, autoencoder: Path, out: Path, classes: list[int] | None, rows: int, sampling: Sampling
+) -> None:
+    """Writes a picture whose columns are classes and whose rows are different noise, with labels above.
+
+    Raises:
+        InputError: a label that the checkpoint does not know, or unusable files.
+    """
+    with processes() as group:
+        sampler = Sampler(checkpoint, autoencoder, sampling, group.device)
+        known = sampler.network.num_classes
+        classes = classes if classes is not None else list(range(min(known, 10)))
+        for label in classes:
+            if not 0 <= label < known:
+                raise InputError(f"class {label} is not one of 0..{known - 1} that {checkpoint} knows")
+        labels = [label for _ in range(rows) for label in classes]
+        with Progress(
+            "sample", len(labels) * sampling.steps, unit="image steps", silent=not group.is_first
+        ) as progress:
+            images = []
+            for begin in range(0, len(labels), sampling.batch_size):
+                batch = list(range(begin, min(begin + sampling.batch_size, len(labels))))
+                images.append(
+                    sampler(batch, [labels[i] for i in batch], lambda size=len(batch): progress.advance(size))
+                )
+        if group.is_first:
+            picture = draw_grid(
+                np.concatenate(images), rows, [f"{label} {sampler.classes[label]}" for label in classes]
+            )
+            with atomic_path(out) as temporary:
+                picture.save(temporary, format="PNG")
+
+
+def draw_grid(images: np.ndarray, rows: int, headers: list[str]) -> Image.Image:
+    """Returns images (row by row, uint8 NHWC) as one picture with a header above each column; small images are enlarged."""
+    columns, (height, width) = len(headers), images.shape[1:3]
+    scale = max(1, 96 // max(height, width))
+    cell_h, cell_w, gap, band = height * scale, width * scale, 4, 20
+    picture = Image.new("RGB", (columns * (cell_w + gap) + gap, band + rows * (cell_h + gap)), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
+    for column, header in enumerate(headers):
+        left = gap + column * (cell_w + gap)
+        words = header.split(" ")
+        text = words[0] if len(words) > 1 and words[0] == words[1] else header
+        while draw.textlength(text, font=font) > cell_w and len(text) > 1:
+            text = text[:-1]
+        draw.text((left, 3), text, fill="black", font=font)
+        for row in range(rows):
+            cell = Image.fromarray(images[row * columns + column]).resize((cell_w, cell_h), Image.NEAREST)
+            picture.paste(cell, (left, band + row * (cell_h + gap)))
+    return picture

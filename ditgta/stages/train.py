@@ -1,0 +1,414 @@
+"""Train: from latent shards to a checkpoint at every milestone.
+
+Guarantees: a run stopped anywhere goes on as if it had not been stopped, bit for bit on the same number of processes; every global
+batch holds exactly `batch_size` images on any number of processes; a milestone is written once, whole, with all that is needed to
+train on. Not done on purpose: learning-rate schedules (constant, so that training can always be extended).
+"""
+
+import contextlib
+import json
+import math
+import signal
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from ditgta.config import Model, Training
+from ditgta.data.batches import Batches
+from ditgta.data.shards import LatentShards
+from ditgta.diffusion import TIMESTEPS, add_noise, make_schedule, training_losses
+from ditgta.model.dit import DiT
+from ditgta.runtime.checkpoints import (
+    checkpoint_name,
+    list_checkpoints,
+    read_checkpoint,
+    read_header,
+    write_checkpoint,
+)
+from ditgta.runtime.errors import InputError, Stopped
+from ditgta.runtime.files import read_json, read_verified_twin, spec_hash, twin_path, write_text
+from ditgta.runtime.lease import lease
+from ditgta.runtime.processes import Processes, processes
+from ditgta.runtime.progress import Progress
+
+TERMS = ("loss", "mse", "vb")
+SNAPSHOTS_KEPT = 2
+STOP_CHECK_EVERY = 10  # steps between the moments at which several processes agree to stop
+CURVE_POINTS = 1000  # points of the loss curve in a milestone's twin
+
+
+class Trainer:
+    """Network, its moving average and optimizer: all that a training step changes."""
+
+    def __init__(self, network: DiT, options: Training, accelerator: Accelerator, group: Processes):
+        self.options, self.accelerator, self.group = options, accelerator, group
+        self.network = network.to(group.device).train()
+        self.network.checkpoint_gradients = options.checkpoint_gradients
+        self.parameters = dict(self.network.named_parameters())
+        self.ema = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+        )
+        self.schedule = make_schedule()
+        compiled = torch.compile(self.network) if options.compile else self.network
+        self.forward = accelerator.prepare(compiled)
+        self.pending: list[torch.Tensor] = []  # (3,) losses of the steps since the last logged one
+
+    def step(self, batch: dict[str, torch.Tensor]) -> None:
+        """Makes one training step on this process's share of the global batch."""
+        batch = {name: tensor.to(self.group.device, non_blocking=True) for name, tensor in batch.items()}
+        count = len(batch["t"])
+        sums = torch.zeros(len(TERMS), device=self.group.device)
+        micro = min(self.options.micro_batch or count, count)
+        chunks = range(0, count, micro)
+        for begin in chunks:
+            # Evaluate loss and accumulate gradients.
+            part = {name: tensor[begin : begin + micro] for name, tensor in batch.items()}
+            last = begin == chunks[-1]
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.forward):
+                x_t = add_noise(self.schedule, part["x0"], part["t"], part["noise"])
+                output = self.forward(x_t, part["t"], part["y"])
+                losses = training_losses(self.schedule, output, part["x0"], part["t"], part["noise"])
+                # Processes average their gradients; shares may differ in size, so each weighs its sum over the global batch.
+                self.accelerator.backward(losses["loss"].sum() * (self.group.count / self.options.batch_size))
+            sums += torch.stack([losses[term].detach().sum() for term in TERMS])
+        self.pending.append(sums / self.options.batch_size)
+
+        # Run optimizer and update weights.
+        if self.options.gradient_clip:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.options.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+        # Update EMA.
+        with torch.no_grad():
+            averages = [self.ema[name] for name in self.parameters]
+            torch._foreach_lerp_(averages, list(self.parameters.values()), 1 - self.options.ema_decay)
+
+    def reduce_pending(self) -> torch.Tensor:
+        """Returns the global losses of the steps since the last logged one, (n, 3), and keeps them on the first process alone."""
+        if not self.pending:
+            return torch.zeros(0, len(TERMS), device=self.group.device)
+        total = self.group.sum(torch.stack(self.pending))
+        rows = total if self.group.is_first else torch.zeros_like(total)
+        self.pending = list(rows)
+        return total
+
+    def groups(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Returns every tensor that training goes on from, copied to the processor, so that training may go on meanwhile."""
+        optimizer = {}
+        for name, parameter in self.parameters.items():
+            state = self.optimizer.state[parameter]
+            optimizer[f"exp_avg.{name}"] = state["exp_avg"]
+            optimizer[f"exp_avg_sq.{name}"] = state["exp_avg_sq"]
+        groups = {"ema": self.ema, "model": self.network.state_dict(), "optimizer": optimizer}
+        if self.pending:
+            groups["pending"] = {"losses": torch.stack(self.pending)}
+        return {
+            group: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+            for group, tensors in groups.items()
+        }
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        """Takes over everything from a snapshot or milestone."""
+        header, groups = read_checkpoint(path, ["ema", "model", "optimizer"], verify=False)
+        self.network.load_state_dict(groups["model"])
+        for name, tensor in groups["ema"].items():
+            self.ema[name].copy_(tensor)
+        for name, parameter in self.parameters.items():
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(float(header["step"]), device=parameter.device),
+                "exp_avg": groups["optimizer"][f"exp_avg.{name}"].to(parameter.device),
+                "exp_avg_sq": groups["optimizer"][f"exp_avg_sq.{name}"].to(parameter.device),
+            }
+        if header["pending"]:
+            _, extra = read_checkpoint(path, ["pending"], verify=False)
+            losses = extra["pending"]["losses"].to(self.group.device)
+            self.pending = list(losses if self.group.is_first else torch.zeros_like(losses))
+
+
+class Recorder:
+    """What a run leaves behind: snapshots and milestones (written in the background), metrics.jsonl and train.log."""
+
+    def __init__(self, out: Path, folder: Path, spec: dict, model_options: dict, experiment: str):
+        self.out, self.folder, self.spec, self.model_options = out, folder, spec, model_options
+        self.experiment = experiment
+        self.metrics = folder / "metrics.jsonl"
+        self.writer = ThreadPoolExecutor(max_workers=1)
+        self.writing: Future | None = None
+        self.pause = 0.0
+        self.last_good = "none"
+
+    def resumable(self, last: int) -> tuple[int, Path] | None:
+        """Returns step and path of the newest whole state of this very spec at or before step `last`; names damaged ones."""
+        for step, path in sorted(list_checkpoints(self.folder) + list_checkpoints(self.out), reverse=True):
+            if step > last:
+                continue
+            try:
+                if read_header(path)["spec"] != self.spec:
+                    continue
+                read_verified_twin(path)
+            except InputError as error:
+                self.say(f"{error}; an older state is taken instead")
+                continue
+            return step, path
+        return None
+
+    def say(self, text: str) -> None:
+        """Prints a line and keeps it in train.log."""
+        Progress("train", 0, log=self.folder / "train.log").say(text)
+
+    def truncate_metrics(self, step: int, state: Path | None) -> None:
+        """Drops logged losses after a step; takes them from a milestone's twin where the file is gone."""
+        lines = []
+        if self.metrics.is_file():
+            for line in self.metrics.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    if json.loads(line)["step"] <= step:
+                        lines.append(line)
+        elif state is not None and state.parent == self.out:
+            lines = [json.dumps(entry) for entry in read_json(twin_path(state)).get("losses", [])]
+        write_text(self.metrics, "".join(f"{line}\n" for line in lines))
+
+    def log(self, entry: dict) -> None:
+        """Appends one line to metrics.jsonl."""
+        with open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def losses(self) -> list[dict]:
+        """Returns the logged losses, thinned to at most a thousand."""
+        entries = [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        thin = max(1, math.ceil(len(entries) / CURVE_POINTS))
+        return [{key: entry[key] for key in ("step", *TERMS)} for entry in entries[thin - 1 :: thin]]
+
+    def save(self, trainer: Trainer, step: int, milestone: bool, **twin) -> None:
+        """Copies the state and writes it in the background, as a milestone or as a snapshot that replaces older ones."""
+        begin = time.monotonic()
+        self.wait()
+        groups = trainer.groups()
+        header = {
+            "spec": self.spec,
+            "step": step,
+            "model": self.model_options,
+            "pending": "pending" in groups,
+        }
+        if milestone:
+            twin = {**twin, "experiment": self.experiment, "losses": self.losses()}
+        path = (self.out if milestone else self.folder) / checkpoint_name(step)
+        self.writing = self.writer.submit(self._write, path, header, groups, milestone, twin)
+        self.pause += time.monotonic() - begin
+
+    def _write(self, path: Path, header: dict, groups: dict, milestone: bool, twin: dict) -> None:
+        write_checkpoint(path, header, groups, **twin)
+        self.last_good = str(path)
+        if not milestone:
+            for _, old in list_checkpoints(self.folder)[SNAPSHOTS_KEPT:]:
+                twin_path(old).unlink(missing_ok=True)
+                old.unlink(missing_ok=True)
+
+    def wait(self) -> None:
+        """Waits until the last write is on the disk; raises its error."""
+        if self.writing is not None:
+            writing, self.writing = self.writing, None
+            writing.result()
+
+
+class StopSignal:
+    """Turns SIGTERM, SIGINT and SIGUSR1 into a wish to stop at the next step, after a snapshot."""
+
+    def __init__(self, group: Processes):
+        self.group, self.wanted, self.previous = group, False, {}
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            self.previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame) -> None:
+        self.wanted = True
+
+    def agreed(self, step: int) -> bool:
+        """Tells whether to stop now; several processes ask each other every ten steps, so that all stop at the same one."""
+        if self.group.count == 1:
+            return self.wanted
+        if step % STOP_CHECK_EVERY:
+            return False
+        return bool(self.group.sum(torch.tensor([float(self.wanted)], device=self.group.device)).item())
+
+
+def run(latents: Path, out: Path, milestones: list[int], model: Model, training: Training, seed: int) -> None:
+    """Trains until the last milestone, from the newest state found, and writes out/STEP.safetensors at each.
+
+    Raises:
+        InputError: unusable latents, options that do not fit, a live trainer on the same run, a loss that is not finite.
+        Stopped: a signal asked to stop; a snapshot has been written.
+    """
+    milestones = sorted(set(milestones))
+    if milestones[0] < 1:
+        raise InputError(f"milestones must be at least 1, got {milestones[0]}")
+    with processes() as group, contextlib.ExitStack() as stack:
+        shards = LatentShards(latents)
+        spec = {"latents": shards.spec, "model": model.spec(), "training": training.spec(), "seed": seed}
+        folder = out / f"run-{spec_hash(spec)}"
+        if group.count > training.batch_size:
+            raise InputError(
+                f"batch_size {training.batch_size} over {group.count} processes: use fewer processes"
+            )
+        network = _build(shards, model, seed)
+        recorder = Recorder(out, folder, spec, network.options, out.parent.name)
+        held = None
+        if group.is_first:
+            folder.mkdir(parents=True, exist_ok=True)
+            held = stack.enter_context(lease(folder, "another trainer"))
+        found = group.gather(recorder.resumable(milestones[-1]) if group.is_first else None)[0]
+        start, state = found if found else (0, None)
+        if group.is_first:
+            recorder.truncate_metrics(start, state)
+        accelerator = _accelerator(training, folder)
+        trainer = Trainer(network, training, accelerator, group)
+        if state is not None:
+            trainer.load(state)
+            recorder.last_good = str(state)
+        missing = [
+            step
+            for step in milestones
+            if step > start or not twin_path(out / checkpoint_name(step)).is_file()
+        ]
+        if any(step < start for step in missing):
+            recorder.say(
+                f"milestone {missing[0]} lies before the newest state (step {start}) and is left out"
+            )
+        with StopSignal(group) as stop:
+            _train(trainer, recorder, shards, start, [s for s in missing if s >= start], seed, stop, held)
+        recorder.wait()
+
+
+def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
+    try:
+        return DiT.from_name(
+            model.name,
+            image_size=tuple(shards.image_size),
+            posenc=model.posenc,
+            num_classes=shards.num_classes,
+            qk_norm=model.qk_norm,
+            downsampling=shards.image_size[0] // shards.latent_shape[1],
+            latent_channels=shards.latent_shape[0],
+            depth=model.depth,
+            width=model.width,
+            heads=model.heads,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise InputError(f"{error} (set model and posenc in the experiment's `model`)") from None
+
+
+def _accelerator(training: Training, folder: Path) -> Accelerator:
+    torch.backends.cuda.matmul.allow_tf32 = training.tf32
+    torch.backends.cudnn.allow_tf32 = training.tf32
+    accelerator = Accelerator(
+        mixed_precision="bf16" if training.precision == "bf16" else "no",
+        log_with=training.tracker,
+        project_dir=folder,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+        ],
+    )
+    if training.tracker:
+        accelerator.init_trackers("ditgta")
+    return accelerator
+
+
+def _train(
+    trainer, recorder, shards, start: int, milestones: list[int], seed: int, stop: StopSignal, held
+) -> None:
+    """The training loop."""
+    options, group = trainer.options, trainer.group
+    if not milestones:
+        recorder.say(f"nothing to do: step {start} is there") if group.is_first else None
+        return
+    batches = Batches(
+        shards,
+        seed,
+        options.batch_size,
+        group.batch_slice(options.batch_size),
+        options.flip,
+        options.posterior,
+        options.label_dropout,
+        TIMESTEPS,
+    )
+    last = milestones[-1]
+    progress = Progress(
+        "train",
+        last,
+        start,
+        "steps",
+        options.batch_size,
+        silent=not group.is_first,
+        log=recorder.folder / "train.log",
+    )
+    if start in milestones:  # a snapshot stands at this very step
+        _save(trainer, recorder, start, True, held)
+    begun, begun_step = time.monotonic(), start
+    batch_iterator = batches.ahead(start, last, pin=group.device.type == "cuda")
+    with progress, contextlib.closing(batch_iterator):
+        for step, batch in enumerate(batch_iterator, start + 1):
+            trainer.step(batch)
+            stopping = stop.agreed(step) and step < last
+            is_milestone, is_snapshot = step in milestones, step % options.snapshot_every == 0 or stopping
+            is_logged = step % options.log_every == 0
+            if is_logged or is_milestone or is_snapshot:
+                losses = trainer.reduce_pending().double().cpu()
+                _check_finite(losses, step, recorder)
+                if is_logged:
+                    trainer.pending = []
+                    mean = dict(zip(TERMS, losses.mean(0).tolist()))
+                    rate = (step - begun_step) * options.batch_size / (time.monotonic() - begun)
+                    if group.is_first:
+                        recorder.log({"step": step, **mean, "images_per_second": round(rate, 2)})
+                    if options.tracker:
+                        trainer.accelerator.log(mean, step=step)
+                if is_milestone or is_snapshot:
+                    _save(trainer, recorder, step, is_milestone, held)
+            progress.advance(
+                1, loss=lambda: float(trainer.pending[-1][0]) if trainer.pending else float(losses[-1, 0])
+            )
+            if stopping:
+                recorder.wait()
+                raise Stopped(
+                    f"stopped by a signal at step {step}; snapshot written; run the same command to go on"
+                )
+    recorder.wait()
+    if options.tracker:
+        trainer.accelerator.end_training()
+    if group.is_first:
+        elapsed = max(time.monotonic() - begun, 1e-9)
+        recorder.say(
+            f"snapshots paused training for {recorder.pause:.2f}s of {elapsed:.1f}s ({recorder.pause / elapsed:.1%})"
+        )
+
+
+def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held) -> None:
+    if trainer.group.is_first:
+        held.check()
+        recorder.save(trainer, step, milestone, processes=trainer.group.count)
+
+
+def _check_finite(losses: torch.Tensor, step: int, recorder: Recorder) -> None:
+    bad = (~torch.isfinite(losses).all(1)).nonzero()
+    if len(bad):
+        first = step - len(losses) + int(bad[0]) + 1
+        with contextlib.suppress(Exception):
+            recorder.wait()
+        raise InputError(
+            f"the loss of {recorder.experiment} is not finite at step {first}; the last good state is {recorder.last_good}; "
+            "lower the learning rate or set gradient_clip"
+        )
