@@ -54,7 +54,7 @@ class Batches:
         noise = generator(seed, "noise", step).standard_normal(self.shape, dtype=np.float32)[part]
         timesteps = generator(seed, "timestep", step).integers(0, self.timesteps, self.batch_size)[part]
         dropped = generator(seed, "dropout", step).random(self.batch_size)[part] < self.label_dropout
-        labels = np.where(dropped, self.shards.num_classes, records["label"])
+        labels = np.where(dropped, len(self.shards.classes), records["label"])
         x0 = draw_latents(records, flips, self._posterior_noise(step, indices), self.shards.scaling_factor)
         return {
             "x0": torch.from_numpy(np.ascontiguousarray(x0)),

@@ -4,6 +4,7 @@ Guarantees: an image depends on its index alone (noise and label are pure functi
 from the same noise and labels, and a run stopped anywhere, or spread over any number of processes and jobs, gives the same files.
 """
 
+import itertools
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ditgta.config import Sampling
-from ditgta.data.autoencoder import decode_uint8, load_autoencoder
+from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, load_autoencoder
 from ditgta.diffusion import sample
 from ditgta.model.dit import DiT
 from ditgta.runtime.checkpoints import read_header
@@ -65,9 +66,8 @@ class Sampler:
         self.network = DiT.from_checkpoint(checkpoint).to(device)
         self.autoencoder = load_autoencoder(autoencoder, device)
         self.classes = self.header.get("classes") or [str(i) for i in range(self.network.num_classes)]
-        trained_on = self.header["spec"].get("latents", {}).get("autoencoder_sha256")
-        self.autoencoder_sha256 = sha256_of(autoencoder / "diffusion_pytorch_model.safetensors")
-        if trained_on and trained_on != self.autoencoder_sha256:
+        trained_on = self.header.get("autoencoder_sha256")
+        if trained_on and trained_on != autoencoder_sha256(autoencoder):
             raise InputError(
                 f"{checkpoint} was trained on latents of another autoencoder than {autoencoder}; give it the one it was trained with"
             )
@@ -78,7 +78,7 @@ class Sampler:
             )
 
     @torch.inference_mode()
-    def __call__(self, indices: list[int], labels: list[int], progress=None) -> np.ndarray:
+    def __call__(self, indices: list[int], labels: list[int]) -> np.ndarray:
         """Returns the images of some indices, uint8 (B, H, W, 3)."""
         options = self.options
         precision = torch.float64 if options.guidance_precision == "float64" else torch.float32
@@ -92,15 +92,15 @@ class Sampler:
                     x.float(), t, y, options.cfg_scale, options.cfg_channels, precision
                 )
 
-        latents = sample(predict, noise(), options.sampler, options.steps, noise, progress)
-        return decode_uint8(self.autoencoder, latents.float(), options.uint8)
+        latents = sample(predict, noise(), options.sampler, options.steps, noise)
+        return decode_uint8(self.autoencoder, latents.float(), options.uint8).cpu().numpy()
 
 
 def shard_ranges(count: int) -> list[tuple[int, int]]:
     """Returns start and stop of every shard of `count` images: shards of at most 256, as equal as can be."""
     shards = -(-count // SHARD_IMAGES)
     edges = [count * i // shards for i in range(shards + 1)]
-    return list(zip(edges, edges[1:]))
+    return list(itertools.pairwise(edges))
 
 
 def run(
@@ -122,9 +122,7 @@ def run(
         checkpoint_sha256 = _sha256_from_twin(checkpoint)
         spec = {
             "checkpoint": {"spec": header["spec"], "step": header["step"], "sha256": checkpoint_sha256},
-            "autoencoder_sha256": sha256_of(autoencoder / "diffusion_pytorch_model.safetensors")
-            if (autoencoder / "diffusion_pytorch_model.safetensors").is_file()
-            else None,
+            "autoencoder_sha256": autoencoder_sha256(autoencoder),
             "sampling": sampling.spec(),
         }
         ranges = shard_ranges(sampling.num_samples)
@@ -261,9 +259,8 @@ def run_grid(
             images = []
             for begin in range(0, len(labels), sampling.batch_size):
                 batch = list(range(begin, min(begin + sampling.batch_size, len(labels))))
-                images.append(
-                    sampler(batch, [labels[i] for i in batch], lambda size=len(batch): progress.advance(size))
-                )
+                images.append(sampler(batch, [labels[i] for i in batch]))
+                progress.advance(len(batch))
         if group.is_first:
             picture = draw_grid(
                 np.concatenate(images), rows, [f"{label} {sampler.classes[label]}" for label in classes]

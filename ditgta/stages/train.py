@@ -135,9 +135,8 @@ class Trainer:
 class Recorder:
     """What a run leaves behind: snapshots and milestones (written in the background), metrics.jsonl and train.log."""
 
-    def __init__(self, out: Path, folder: Path, spec: dict, model_options: dict, experiment: str):
-        self.out, self.folder, self.spec, self.model_options = out, folder, spec, model_options
-        self.experiment = experiment
+    def __init__(self, out: Path, folder: Path, header: dict, experiment: str):
+        self.out, self.folder, self.header, self.experiment = out, folder, header, experiment
         self.metrics = folder / "metrics.jsonl"
         self.writer = ThreadPoolExecutor(max_workers=1)
         self.writing: Future | None = None
@@ -150,7 +149,7 @@ class Recorder:
             if step > last:
                 continue
             try:
-                if read_header(path)["spec"] != self.spec:
+                if read_header(path)["spec"] != self.header["spec"]:
                     continue
                 read_verified_twin(path)
             except InputError as error:
@@ -257,14 +256,20 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
         raise InputError(f"milestones must be at least 1, got {milestones[0]}")
     with processes() as group, contextlib.ExitStack() as stack:
         shards = LatentShards(latents)
-        spec = {"latents": shards.spec, "model": model.spec(), "training": training.spec(), "seed": seed}
+        spec = {"latents": shards.content["spec"], "model": model.spec(), "training": training.spec(), "seed": seed}
         folder = out / f"run-{spec_hash(spec)}"
         if group.count > training.batch_size:
             raise InputError(
                 f"batch_size {training.batch_size} over {group.count} processes: use fewer processes"
             )
         network = _build(shards, model, seed)
-        recorder = Recorder(out, folder, spec, network.options, out.parent.name)
+        header = {
+            "spec": spec,
+            "model": network.options,
+            "classes": shards.classes,
+            "autoencoder_sha256": shards.content["autoencoder_sha256"],
+        }
+        recorder = Recorder(out, folder, header, out.parent.name)
         held = None
         if group.is_first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -296,11 +301,11 @@ def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
     try:
         return DiT.from_name(
             model.name,
-            image_size=tuple(shards.image_size),
+            image_size=shards.image_size,
             posenc=model.posenc,
-            num_classes=shards.num_classes,
+            num_classes=len(shards.classes),
             qk_norm=model.qk_norm,
-            downsampling=shards.image_size[0] // shards.latent_shape[1],
+            downsampling=shards.image_size // shards.latent_shape[1],
             latent_channels=shards.latent_shape[0],
             depth=model.depth,
             width=model.width,
@@ -357,7 +362,7 @@ def _train(
     )
     if start in milestones:  # a snapshot stands at this very step
         _save(trainer, recorder, start, True, held)
-    begun, begun_step = time.monotonic(), start
+    begun, begun_step, latest = time.monotonic(), start, {}
     batch_iterator = batches.ahead(start, last, pin=group.device.type == "cuda")
     with progress, contextlib.closing(batch_iterator):
         for step, batch in enumerate(batch_iterator, start + 1):
@@ -371,6 +376,7 @@ def _train(
                 if is_logged:
                     trainer.pending = []
                     mean = dict(zip(TERMS, losses.mean(0).tolist()))
+                    latest = {"loss": mean["loss"]}
                     rate = (step - begun_step) * options.batch_size / (time.monotonic() - begun)
                     if group.is_first:
                         recorder.log({"step": step, **mean, "images_per_second": round(rate, 2)})
@@ -378,9 +384,7 @@ def _train(
                         trainer.accelerator.log(mean, step=step)
                 if is_milestone or is_snapshot:
                     _save(trainer, recorder, step, is_milestone, held)
-            progress.advance(
-                1, loss=lambda: float(trainer.pending[-1][0]) if trainer.pending else float(losses[-1, 0])
-            )
+            progress.advance(1, **latest)
             if stopping:
                 recorder.wait()
                 raise Stopped(
