@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -57,13 +57,13 @@ class ImageIndex:
         """Returns image i as uint8 [size, size, 3] after ADM's crop; raises InputError if it cannot be decoded."""
         return adm_crop(decode_rgb(self.path(i)), self.size)
 
-    def batches(self, batches: Iterable[np.ndarray], threads: int | None = None) -> Iterator[np.ndarray]:
-        """Yields the images of each array of indices as uint8 [B, size, size, 3], decoded ahead by threads.
+    def batches(self, batches: Iterable[Sequence[int]], keep: bool = True) -> Iterator[np.ndarray]:
+        """Yields the images of each list of indices as uint8 [B, size, size, 3], decoded ahead by threads.
 
-        A set of at most 1 GB of pixels stays in memory once decoded.
+        With `keep`, a set of at most 1 GB of pixels stays in memory once decoded, for loops that come by again.
         """
         bytes_each = self.size * self.size * 3
-        cache: dict[int, np.ndarray] | None = {} if self.count * bytes_each <= _CACHE_BYTES else None
+        cache: dict[int, np.ndarray] | None = {} if keep and self.count * bytes_each <= _CACHE_BYTES else None
 
         def one(i: int) -> np.ndarray:
             if cache is None:
@@ -72,7 +72,7 @@ class ImageIndex:
                 cache[i] = self.image(i)
             return cache[i]
 
-        threads = threads or min(max(2, usable_cores()), 16)
+        threads = min(max(2, usable_cores()), 16)
         yield from map_ahead(
             lambda indices: np.stack([one(int(i)) for i in indices]), batches, threads, threads + 2
         )

@@ -1,0 +1,170 @@
+"""The autoencoder between pixels and latents: loading, saving, encoding and decoding."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import atomic_path, provenance, read_json, sha256_of, write_json, write_text
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+TWIN = "autoencoder.json"
+
+
+def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
+    """Returns the diffusers AutoencoderKL of a folder in evaluation mode and float32, on `device`.
+
+    Only safetensors weights are read. Where autoencoder.json stands beside them, their SHA-256 must be the one it names.
+
+    Raises:
+        InputError: the folder is missing, holds no such autoencoder, or its weights are damaged.
+    """
+    from diffusers import AutoencoderKL
+
+    folder = Path(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file() or not (folder / "config.json").is_file():
+        raise InputError(f"{folder} holds no autoencoder; it must contain config.json and {WEIGHTS}")
+    if (folder / TWIN).is_file():
+        expected, found = read_json(folder / TWIN).get("sha256"), sha256_of(weights)
+        if found != expected:
+            raise InputError(
+                f"{weights} is damaged (sha256 {found[:12]}..., {TWIN} says {str(expected)[:12]}...); "
+                "delete the folder and run the autoencoder stage again"
+            )
+    try:
+        vae = AutoencoderKL.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            torch_dtype=torch.float32,
+            low_cpu_mem_usage=False,
+        )
+    except Exception as error:  # diffusers and safetensors raise many types on damaged files
+        raise InputError(
+            f"{folder} holds no usable AutoencoderKL ({_one_line(error)}); make or download it again"
+        ) from error
+    return vae.eval().requires_grad_(False).to(device)
+
+
+def autoencoder_sha256(folder: str | Path) -> str:
+    """Returns the SHA-256 of an autoencoder's weights, which names it in everything made with it."""
+    return sha256_of(Path(folder) / WEIGHTS)
+
+
+def save_autoencoder(vae: torch.nn.Module, folder: str | Path, spec: dict, **content) -> None:
+    """Writes an autoencoder in diffusers' format, its twin autoencoder.json last."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    (folder / TWIN).unlink(missing_ok=True)
+    with atomic_path(folder / WEIGHTS) as temporary:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_text(folder / "config.json", vae.to_json_string())
+    twin = {
+        "file": WEIGHTS,
+        "sha256": autoencoder_sha256(folder),
+        "bytes": (folder / WEIGHTS).stat().st_size,
+        "spec": spec,
+        **content,
+    }
+    write_json(folder / TWIN, twin | provenance())
+
+
+def fetch_autoencoder(source: str, revision: str | None = None):
+    """Returns a published AutoencoderKL in float32: a local folder, the Hugging Face cache, or a download.
+
+    Args:
+        source: a folder in diffusers' format, or a name on the Hugging Face hub such as stabilityai/sd-vae-ft-ema.
+        revision: branch, tag or commit on the hub; None is the main branch.
+
+    Raises:
+        InputError: it is not on this machine and cannot be downloaded.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return load_autoencoder(folder)
+    if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
+        raise InputError(
+            f"the autoencoder folder {source} does not exist (seen from {Path.cwd()}); mend the path"
+        )
+    # Read by huggingface_hub when it is first imported: without a network the answer should come in seconds.
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
+    from diffusers import AutoencoderKL
+    from diffusers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    options = {
+        "revision": revision,
+        "use_safetensors": True,
+        "torch_dtype": torch.float32,
+        "low_cpu_mem_usage": False,
+    }
+    try:
+        try:
+            vae = AutoencoderKL.from_pretrained(source, local_files_only=True, **options)
+        except OSError:
+            vae = AutoencoderKL.from_pretrained(source, **options)
+    except Exception as error:  # network, hub and file errors have no common type
+        at = f" --revision {revision}" if revision else ""
+        raise InputError(
+            f"the autoencoder {source} is no folder, is not in the Hugging Face cache, and cannot be downloaded ({_one_line(error)}); on a "
+            f"machine with network run `hf download {source} config.json {WEIGHTS}{at} --local-dir FOLDER`, copy FOLDER here and "
+            "set the autoencoder's `pretrained` to it"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    return vae.eval().requires_grad_(False)
+
+
+def downsampling(vae) -> int:
+    """Returns by how much the autoencoder divides height and width."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def to_model_range(images: np.ndarray | torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Turns uint8 images [B, H, W, 3] into float32 [B, 3, H, W] in [-1, 1], (x / 255 - .5) / .5."""
+    images = torch.as_tensor(images).to(device).permute(0, 3, 1, 2)
+    return (images.float() / 255 - 0.5) / 0.5
+
+
+@torch.no_grad()
+def encode_moments(vae, images: np.ndarray | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns mean and logvar of the posterior of uint8 images [B, H, W, 3], float32 [B, C, h, w], not scaled.
+
+    The log variance is clamped to [-30, 20] by diffusers.
+    """
+    posterior = vae.encode(to_model_range(images, vae.device), return_dict=False)[0]
+    return posterior.mean, posterior.logvar
+
+
+@torch.no_grad()
+def decode_uint8(vae, latents: torch.Tensor, rule: str = "truncate") -> torch.Tensor:
+    """Decodes scaled latents [B, C, h, w] to uint8 images [B, H, W, 3] on the same device.
+
+    Args:
+        vae: what `load_autoencoder` returns; its scaling (and shift) is undone first.
+        latents: in the space where the diffusion model works.
+        rule: "truncate" is the reference's trunc(clamp(127.5 x + 128, 0, 255)), which maps -1, 0, 1 to 0, 128, 255;
+            "round" is round(clamp(127.5 x + 127.5, 0, 255)).
+    """
+    assert rule in ("truncate", "round"), rule
+    latents = latents.to(vae.device, torch.float32) / vae.config.scaling_factor + (
+        vae.config.shift_factor or 0.0
+    )
+    pixels = vae.decode(latents, return_dict=False)[0].permute(0, 2, 3, 1)
+    if rule == "truncate":
+        pixels = (127.5 * pixels + 128).clamp(0, 255)
+    else:
+        pixels = (127.5 * pixels + 127.5).clamp(0, 255).round()
+    return pixels.to(torch.uint8)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."

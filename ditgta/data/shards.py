@@ -1,0 +1,215 @@
+"""Latent shards: which images lie in which file, writing them whole, and reading them in any order."""
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import (
+    atomic_path,
+    provenance,
+    read_json,
+    sha256_of,
+    twin_path,
+    write_json,
+    write_twin,
+)
+
+_IMAGES_PER_SHARD = 256
+_MOST_SHARDS = 256
+
+
+def plan_shards(count: int) -> list[range]:
+    """Returns the image indices of every shard: a pure function of the number of images.
+
+    There is one shard per 256 images, at least 1 and at most 256; sizes differ by at most one.
+    """
+    shards = min(max(-(-count // _IMAGES_PER_SHARD), 1), _MOST_SHARDS)
+    edges = [count * i // shards for i in range(shards + 1)]
+    return [range(start, end) for start, end in itertools.pairwise(edges)]
+
+
+def shard_name(number: int) -> str:
+    """Returns a shard's file name, e.g. 00000.npy."""
+    return f"{number:05d}.npy"
+
+
+def record_dtype(latent_shape: tuple[int, int, int]) -> np.dtype:
+    """Returns the record of one image: index, label, and the moments of [image, mirrored image] as float16."""
+    moments = (2, *latent_shape)
+    return np.dtype(
+        [("index", "<i8"), ("label", "<i8"), ("mean", "<f2", moments), ("logvar", "<f2", moments)]
+    )
+
+
+def write_shard(path: Path, records: np.ndarray, spec: dict) -> None:
+    """Writes one shard and then its twin, whose presence says that the shard is complete."""
+    twin_path(path).unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        np.save(temporary, records, allow_pickle=False)
+    write_twin(path, spec, start=int(records["index"][0]), count=len(records))
+
+
+def shard_state(path: Path, spec: dict) -> str:
+    """Returns "whole", "missing", "damaged" or "other" (made from other images, options or weights)."""
+    if not path.is_file() or not twin_path(path).is_file():
+        return "missing"
+    try:
+        twin = read_json(twin_path(path))
+    except InputError:
+        return "damaged"
+    if twin.get("spec") != spec:
+        return "other"
+    return "whole" if twin.get("sha256") == sha256_of(path) else "damaged"
+
+
+def write_latent_index(folder: Path, plan: list[range], **content) -> None:
+    """Writes index.json over finished shards, with the sha256 that their twins name."""
+    shards = []
+    for number, images in enumerate(plan):
+        twin = read_json(twin_path(folder / shard_name(number)))
+        shards.append(
+            {
+                "file": shard_name(number),
+                "sha256": twin["sha256"],
+                "start": images.start,
+                "count": len(images),
+            }
+        )
+    count = sum(len(images) for images in plan)
+    write_json(folder / "index.json", {"count": count, "shards": shards, **content, **provenance()})
+
+
+class LatentShards:
+    """Random access to the latents of a data set.
+
+    Records are read with one positioned read each, straight into the batch: memory stays that of one batch however
+    large the set, and threads may read at the same time.
+
+    Args:
+        folder: what the latents stage wrote.
+
+    Attributes:
+        count: number of images.
+        classes: class names.
+        latent_shape: (C, h, w).
+        image_size: side of the images in pixels.
+        scaling_factor: what `draw_latents` multiplies with.
+        content: all of index.json.
+
+    Raises:
+        InputError: the folder is not one of latents, or a shard is missing or of the wrong length.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.content = read_json(self.folder / "index.json")
+        if "latent_shape" not in self.content:
+            raise InputError(f"{self.folder} holds no latents; give the folder that the latents stage wrote")
+        self.count: int = self.content["count"]
+        self.classes: list[str] = self.content["classes"]
+        self.latent_shape: tuple[int, int, int] = tuple(self.content["latent_shape"])
+        self.image_size: int = self.content["image_size"]
+        self.scaling_factor: float = self.content["scaling_factor"]
+        self.dtype = record_dtype(self.latent_shape)
+        self._starts = np.array([shard["start"] for shard in self.content["shards"]], np.int64)
+        self._offsets = [self._data_offset(shard) for shard in self.content["shards"]]
+        self._open: dict[int, int] = {}
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns {index [B], label [B], mean [B, 2, C, h, w], logvar [B, 2, C, h, w]} in the order asked for.
+
+        Raises:
+            InputError: a shard ends early or holds other images than its index says.
+        """
+        indices = np.asarray(indices, np.int64)
+        assert indices.ndim == 1
+        if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
+            raise IndexError(f"image indices must lie in 0..{self.count - 1}")
+        records = np.empty(len(indices), self.dtype)
+        rows = records.view(np.uint8).reshape(len(indices), self.dtype.itemsize)
+        shards = np.searchsorted(self._starts, indices, side="right") - 1
+        for row in np.argsort(
+            indices
+        ).tolist():  # by shard and place: a cold disk then reads in one direction
+            shard = int(shards[row])
+            place = self._offsets[shard] + int(indices[row] - self._starts[shard]) * self.dtype.itemsize
+            if os.preadv(self._descriptor(shard), [rows[row]], place) != self.dtype.itemsize:
+                raise self._damaged(shard)
+        if not np.array_equal(records["index"], indices):
+            raise self._damaged(int(shards[np.flatnonzero(records["index"] != indices)[0]]))
+        return {name: records[name] for name in self.dtype.names}
+
+    def labels(self) -> np.ndarray:
+        """Returns the labels of all images, int64 [count]."""
+        parts = [self.map(number)["label"] for number in range(len(self._starts))]
+        return np.concatenate(parts).astype(np.int64)
+
+    def map(self, number: int) -> np.ndarray:
+        """Returns one shard as a read-only memory map of records."""
+        return np.load(self.folder / shard_name(number), mmap_mode="r", allow_pickle=False)
+
+    def verify(self) -> None:
+        """Compares the SHA-256 of every shard with the index; raises InputError at the first that differs."""
+        for number, shard in enumerate(self.content["shards"]):
+            if sha256_of(self.folder / shard["file"]) != shard["sha256"]:
+                raise self._damaged(number)
+
+    def close(self) -> None:
+        """Closes all files; a later read opens them again."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def __del__(self):
+        if hasattr(self, "_open"):
+            self.close()
+
+    def _descriptor(self, shard: int) -> int:
+        """Returns the open file of a shard; there are at most 256."""
+        descriptor = self._open.get(shard)
+        if descriptor is None:
+            descriptor = os.open(self.folder / shard_name(shard), os.O_RDONLY)
+            self._open[shard] = descriptor
+        return descriptor
+
+    def _data_offset(self, shard: dict) -> int:
+        """Returns where a shard's records begin, after comparing its header with the index."""
+        path = self.folder / shard["file"]
+        try:
+            records = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise InputError(f"{path} does not exist; run the latents stage again") from None
+        except ValueError:
+            raise InputError(f"{path} is damaged; delete it and run the latents stage again") from None
+        if records.dtype != self.dtype or records.shape != (shard["count"],):
+            raise InputError(f"{path} is not the shard that index.json names; run the latents stage again")
+        return records.offset
+
+    def _damaged(self, shard: int) -> InputError:
+        return InputError(
+            f"{self.folder / shard_name(shard)} is damaged; delete it and run the latents stage again"
+        )
+
+
+def draw_latents(
+    record: dict[str, np.ndarray],
+    flip_mask: np.ndarray,
+    posterior_noise: np.ndarray | None,
+    scaling_factor: float,
+) -> np.ndarray:
+    """Returns scaled latents x0 = (mean + exp(logvar / 2) noise) * scaling_factor, float32 [B, C, h, w].
+
+    Args:
+        record: what `LatentShards.read` returns.
+        flip_mask: bool [B], True takes the mirrored image.
+        posterior_noise: standard normal [B, C, h, w], or None for the mean alone.
+        scaling_factor: `LatentShards.scaling_factor`.
+    """
+    rows, side = np.arange(len(flip_mask)), np.asarray(flip_mask).astype(np.int64)
+    latents = record["mean"][rows, side].astype(np.float32)
+    if posterior_noise is not None:
+        logvar = record["logvar"][rows, side].astype(np.float32)
+        latents += np.exp(0.5 * logvar) * posterior_noise.astype(np.float32, copy=False)
+    return latents * np.float32(scaling_factor)

@@ -1,0 +1,222 @@
+"""Stage autoencoder: a pretrained AutoencoderKL is fetched, or a small one is trained on the images."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from ditgta.data.autoencoder import (
+    decode_uint8,
+    downsampling,
+    encode_moments,
+    fetch_autoencoder,
+    save_autoencoder,
+    to_model_range,
+)
+from ditgta.data.images import ImageIndex, load_index
+from ditgta.data.order import batch_indices
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import atomic_path
+from ditgta.runtime.processes import processes
+from ditgta.runtime.progress import Progress
+from ditgta.runtime.streams import generator
+
+_ENCODED_IMAGES = 2048
+_ENCODED_IMAGES_PRETRAINED = 16
+_DECODED_IMAGES = 256
+_SHOWN_IMAGES = 16
+_LOSS_POINTS = 100
+
+
+def run(images: Path, out: Path, spec: dict) -> None:
+    """Writes an autoencoder in diffusers' format, its twin autoencoder.json and reconstruction.png.
+
+    Training takes minutes, so it keeps no snapshots: a run that is cut off leaves no autoencoder.json and starts anew.
+
+    Args:
+        images: folder of the image index.
+        out: folder of the autoencoder.
+        spec: {pretrained: hub name or folder, revision}, or without `pretrained` {widths, latent_channels, steps,
+            batch_size, learning_rate, kl_weight, seed}.
+
+    Raises:
+        InputError: the pretrained one cannot be had, or the options do not fit the images.
+    """
+    out = Path(out)
+    with processes() as group:
+        if not group.is_first:  # minutes on one process; more of them would change the numbers
+            return
+        index = load_index(images)
+        if spec.get("pretrained"):
+            vae = fetch_autoencoder(spec["pretrained"], spec.get("revision")).to(group.device)
+            _check_size(index, downsampling(vae))
+            found, measured = {}, _ENCODED_IMAGES_PRETRAINED
+        else:
+            vae, losses = train(index, spec, group.device)
+            found, measured = {"loss": losses}, _ENCODED_IMAGES
+        chosen = _spread(index.count, measured)
+        mean, logvar = _moments(vae, index, chosen)
+        noise = generator(spec.get("seed", 0), "autoencoder check").standard_normal(mean.shape, np.float32)
+        draws = mean + (0.5 * logvar).exp() * torch.from_numpy(noise)
+        if not spec.get("pretrained"):
+            vae.register_to_config(scaling_factor=1 / float(draws.double().std(correction=0)))
+        found["latents"] = _latent_statistics(mean, draws, vae.config.scaling_factor)
+        few = _spread(len(chosen), _DECODED_IMAGES)
+        found["psnr_db"] = _psnr(vae, index, chosen[few], mean[few])
+        found["psnr_db_of_draws"] = _psnr(vae, index, chosen[few], draws[few])
+        _write_comparison(vae, index, out / "reconstruction.png")
+        save_autoencoder(vae, out, spec, downsampling=downsampling(vae), encoded_images=len(chosen), **found)
+    print(f"autoencoder: PSNR {found['psnr_db']:.2f} dB on {len(few)} images, {out}", flush=True)
+
+
+def train(index: ImageIndex, spec: dict, device: torch.device):
+    """Trains a small AutoencoderKL on mean squared error plus kl_weight times the KL per latent element.
+
+    Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, equation 10. The learning rate rises over the first
+    twentieth and falls to zero along a cosine. Every random number is a stream of (seed, step).
+
+    Returns:
+        The autoencoder in evaluation mode, and about 100 points {step, mse, kl} of its training.
+    """
+    seed, steps, batch_size = spec["seed"], spec["steps"], min(spec["batch_size"], index.count)
+    _check_size(index, 2 ** (len(spec["widths"]) - 1))
+    vae = small_autoencoder(spec["widths"], spec["latent_channels"], index.size)
+    initialize(vae, seed)
+    vae.to(device).train()
+    optimizer = torch.optim.AdamW(
+        vae.parameters(), lr=spec["learning_rate"], betas=(0.9, 0.99), weight_decay=0.0
+    )
+    warmup = max(1, steps // 20)
+    losses, keep_every = [], math.ceil(steps / _LOSS_POINTS)
+
+    batches = index.batches(batch_indices(seed, step, index.count, batch_size) for step in range(steps))
+    with Progress("autoencoder", steps, unit="steps", images_per_unit=batch_size) as progress:
+        for step, batch in enumerate(batches):
+            # Mirror half of the images: latents are made of both sides.
+            flip = generator(seed, "autoencoder flip", step).random(batch_size) < 0.5
+            batch[flip] = batch[flip][:, :, ::-1]
+            pixels = to_model_range(batch, device)
+
+            # Evaluate loss and gradients.
+            posterior = vae.encode(pixels, return_dict=False)[0]
+            noise = generator(seed, "autoencoder posterior", step).standard_normal(
+                posterior.mean.shape, np.float32
+            )
+            latents = posterior.mean + posterior.std * torch.from_numpy(noise).to(device)
+            error = functional.mse_loss(vae.decode(latents, return_dict=False)[0], pixels)
+            divergence = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
+            loss = error + spec["kl_weight"] * divergence
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+
+            # Run optimizer.
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+            rate = min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = spec["learning_rate"] * rate
+            optimizer.step()
+
+            if step % keep_every == 0 or step == steps - 1:
+                losses.append({"step": step, "mse": error.item(), "kl": divergence.item()})
+                if not math.isfinite(losses[-1]["mse"] + losses[-1]["kl"]):
+                    raise InputError(
+                        f"the autoencoder's loss is not finite at step {step}; lower its learning_rate"
+                    )
+            progress.advance(mse=error.item)
+    return vae.eval().requires_grad_(False), losses
+
+
+def small_autoencoder(widths: list[int], latent_channels: int, size: int):
+    """Returns an untrained AutoencoderKL without attention: one residual block per width down, two up."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=tuple(widths),
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        layers_per_block=1,
+        latent_channels=latent_channels,
+        norm_num_groups=math.gcd(8, *widths),
+        mid_block_add_attention=False,
+        sample_size=size,
+    )
+
+
+def initialize(module: torch.nn.Module, seed: int) -> None:
+    """Draws every weight from a normal distribution of variance 1 / fan-in, its stream named after the parameter."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim > 1:
+                draw = generator(seed, "autoencoder weights", name).standard_normal(
+                    parameter.shape, np.float32
+                )
+                parameter.copy_(torch.from_numpy(draw) / math.sqrt(parameter[0].numel()))
+            else:
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+
+
+def _check_size(index: ImageIndex, factor: int) -> None:
+    if index.size % factor:
+        raise InputError(
+            f"the autoencoder divides the side by {factor}, which does not divide the image size {index.size}; "
+            "change the images' size or the autoencoder"
+        )
+
+
+def _spread(count: int, wanted: int) -> np.ndarray:
+    """Returns at most `wanted` numbers below `count`, evenly spread."""
+    return np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64)
+
+
+def _chunks(index: ImageIndex, chosen: np.ndarray) -> list[np.ndarray]:
+    """Cuts the chosen images into batches of about the same number of pixels at every image size."""
+    return np.array_split(chosen, math.ceil(len(chosen) * index.size**2 / 2**19))
+
+
+def _moments(vae, index: ImageIndex, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns mean and logvar of the chosen images' posteriors (not scaled) on the CPU."""
+    moments = [encode_moments(vae, batch) for batch in index.batches(_chunks(index, chosen))]
+    return tuple(torch.cat([pair[i].cpu() for pair in moments]) for i in (0, 1))
+
+
+def _latent_statistics(mean: torch.Tensor, draws: torch.Tensor, scaling_factor: float) -> dict:
+    """Returns mean and standard deviation of scaled posterior draws [N, C, h, w], overall and per channel."""
+    scaled, noise = scaling_factor * draws.double(), scaling_factor * (draws - mean).double()
+    return {
+        "mean": float(scaled.mean()),
+        "std": float(scaled.std(correction=0)),
+        "channel_mean": scaled.mean((0, 2, 3)).tolist(),
+        "channel_std": scaled.std((0, 2, 3), correction=0).tolist(),
+        "channel_posterior_std": noise.std((0, 2, 3), correction=0).tolist(),
+        "kurtosis": float(((scaled - scaled.mean()) ** 4).mean() / scaled.var(correction=0) ** 2),
+    }
+
+
+def _psnr(vae, index: ImageIndex, chosen: np.ndarray, latents: torch.Tensor) -> float:
+    """Returns the peak signal-to-noise ratio in dB between the chosen images and their decoded latents."""
+    squared, values, done = 0.0, 0, 0
+    for batch in index.batches(_chunks(index, chosen)):
+        error = _decoded(vae, latents[done : done + len(batch)]).astype(np.float64) - batch
+        squared, values, done = squared + (error**2).sum(), values + batch.size, done + len(batch)
+    return 10 * math.log10(255**2 / max(squared / values, 1e-9))
+
+
+def _decoded(vae, latents: torch.Tensor) -> np.ndarray:
+    """Decodes latents that are not scaled to uint8 [B, H, W, 3]."""
+    scaled = (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    return decode_uint8(vae, scaled).cpu().numpy()
+
+
+def _write_comparison(vae, index: ImageIndex, path: Path) -> None:
+    """Writes a picture of two rows: images above their reconstructions."""
+    chosen = _spread(index.count, _SHOWN_IMAGES)
+    originals, decoded = [], []
+    for batch in index.batches(_chunks(index, chosen)):
+        originals.append(batch)
+        decoded.append(_decoded(vae, encode_moments(vae, batch)[0]))
+    rows = [np.concatenate(list(np.concatenate(row)), axis=1) for row in (originals, decoded)]
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.concatenate(rows)).save(temporary)
