@@ -190,12 +190,7 @@ class Recorder:
         begin = time.monotonic()
         self.wait()
         groups = trainer.groups()
-        header = {
-            "spec": self.spec,
-            "step": step,
-            "model": self.model_options,
-            "pending": "pending" in groups,
-        }
+        header = {**self.header, "step": step, "pending": "pending" in groups}
         if milestone:
             twin = {**twin, "experiment": self.experiment, "losses": self.losses()}
         path = (self.out if milestone else self.folder) / checkpoint_name(step)
@@ -256,7 +251,12 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
         raise InputError(f"milestones must be at least 1, got {milestones[0]}")
     with processes() as group, contextlib.ExitStack() as stack:
         shards = LatentShards(latents)
-        spec = {"latents": shards.content["spec"], "model": model.spec(), "training": training.spec(), "seed": seed}
+        spec = {
+            "latents": shards.content["spec"],
+            "model": model.spec(),
+            "training": training.spec(),
+            "seed": seed,
+        }
         folder = out / f"run-{spec_hash(spec)}"
         if group.count > training.batch_size:
             raise InputError(
@@ -269,7 +269,7 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
             "classes": shards.classes,
             "autoencoder_sha256": shards.content["autoencoder_sha256"],
         }
-        recorder = Recorder(out, folder, header, out.parent.name)
+        recorder = Recorder(out, folder, header, out.parent.name if out.name.startswith("seed") else out.name)
         held = None
         if group.is_first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -278,7 +278,7 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
         start, state = found if found else (0, None)
         if group.is_first:
             recorder.truncate_metrics(start, state)
-        accelerator = _accelerator(training, folder)
+        accelerator = _accelerator(training, folder, group)
         trainer = Trainer(network, training, accelerator, group)
         if state is not None:
             trainer.load(state)
@@ -316,10 +316,11 @@ def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
         raise InputError(f"{error} (set model and posenc in the experiment's `model`)") from None
 
 
-def _accelerator(training: Training, folder: Path) -> Accelerator:
+def _accelerator(training: Training, folder: Path, group: Processes) -> Accelerator:
     torch.backends.cuda.matmul.allow_tf32 = training.tf32
     torch.backends.cudnn.allow_tf32 = training.tf32
     accelerator = Accelerator(
+        cpu=group.device.type == "cpu",
         mixed_precision="bf16" if training.precision == "bf16" else "no",
         log_with=training.tracker,
         project_dir=folder,
@@ -327,6 +328,7 @@ def _accelerator(training: Training, folder: Path) -> Accelerator:
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
         ],
     )
+    assert accelerator.num_processes == group.count, "accelerate must see the process group that was launched"
     if training.tracker:
         accelerator.init_trackers("ditgta")
     return accelerator

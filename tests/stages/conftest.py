@@ -1,0 +1,53 @@
+"""Small inputs that several stages' tests share."""
+
+import numpy as np
+import pytest
+import torch
+
+from ditgta.data.autoencoder import autoencoder_sha256, save_autoencoder
+from ditgta.data.shards import plan_shards, record_dtype, shard_name, write_latent_index, write_shard
+from ditgta.runtime.streams import generator
+
+
+@pytest.fixture(scope="session")
+def tiny_autoencoder(tmp_path_factory):
+    """A folder with an untrained AutoencoderKL: images of 16 pixels, latents of 4x4x4."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("autoencoder")
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        scaling_factor=0.5,
+    )
+    save_autoencoder(vae, folder, {"pretrained": "test"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_latents(tmp_path_factory, tiny_autoencoder):
+    """Latent shards of 600 images in three classes, each class around a mean of its own."""
+    folder, shape, count = tmp_path_factory.mktemp("latents"), (4, 4, 4), 600
+    for number, images in enumerate(plan_shards(count)):
+        records = np.zeros(len(images), record_dtype(shape))
+        records["index"], records["label"] = images, np.arange(images.start, images.stop) % 3
+        noise = generator(0, "test latents", number).standard_normal((len(images), 2, *shape))
+        records["mean"] = 0.5 * noise + records["label"][:, None, None, None, None] - 1
+        records["logvar"] = -6
+        write_shard(folder / shard_name(number), records, {"test": 1})
+    write_latent_index(
+        folder,
+        plan_shards(count),
+        classes=["a", "b", "c"],
+        latent_shape=list(shape),
+        image_size=16,
+        scaling_factor=0.5,
+        autoencoder_sha256=autoencoder_sha256(tiny_autoencoder),
+        spec={"test": 1},
+    )
+    return folder

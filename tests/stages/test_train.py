@@ -1,0 +1,198 @@
+"""Training: exact resume, any number of processes, faults named in one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from ditgta import DiT
+from ditgta.config import Model, Training
+from ditgta.runtime.checkpoints import read_checkpoint
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json
+from ditgta.stages import train
+
+MODEL = {"name": "DiT-Ti/1", "depth": 2, "width": 32, "heads": 2}
+TRAINING = {"batch_size": 12, "learning_rate": 1e-3, "ema_decay": 0.9, "log_every": 4, "snapshot_every": 5}
+GROUPS = ("ema", "model", "optimizer")
+
+
+def run(latents, out, milestones, **changes):
+    model = Model(**MODEL, posenc=changes.pop("posenc", "gta"))
+    train.run(latents, out, milestones, model, Training(**{**TRAINING, **changes}), seed=3)
+
+
+def command(latents, out, milestones, *more, processes=1):
+    launcher = [sys.executable, "-m"]
+    if processes > 1:
+        launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    spec = json.dumps({"model": {**MODEL, "posenc": "gta"}, "training": TRAINING, "seed": 3})
+    options = [
+        "--latents",
+        latents,
+        "--out",
+        out,
+        "--milestones",
+        ",".join(map(str, milestones)),
+        "--spec",
+        spec,
+        *more,
+    ]
+    return [*launcher, "ditgta", "train", *map(str, options)]
+
+
+def tensors(path):
+    header, groups = read_checkpoint(path, GROUPS)
+    return header, {
+        f"{group}.{name}": tensor for group, items in groups.items() for name, tensor in items.items()
+    }
+
+
+def losses(out):
+    (folder,) = out.glob("run-*")
+    return [
+        {key: json.loads(line)[key] for key in ("step", "loss", "mse", "vb")}
+        for line in open(folder / "metrics.jsonl")
+    ]
+
+
+def assert_same(one, other):
+    (header_a, a), (header_b, b) = tensors(one), tensors(other)
+    assert header_a == header_b and a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_latents, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "gta"
+    run(tiny_latents, out, [7, 20])
+    return out
+
+
+def test_learns_and_records(undisturbed):
+    curve = losses(undisturbed)
+    assert [entry["step"] for entry in curve] == [4, 8, 12, 16, 20]
+    assert curve[-1]["mse"] < 0.9 * curve[0]["mse"]
+    twin = read_json(undisturbed / "0000020.json")
+    assert twin["step"] == 20 and twin["spec"]["model"]["posenc"] == "gta"
+    assert [entry["loss"] for entry in twin["losses"]] == [entry["loss"] for entry in curve]
+    assert (next(undisturbed.glob("run-*")) / "train.log").read_text().count("train:") >= 2
+
+
+def test_checkpoint_is_self_contained(undisturbed):
+    model = DiT.from_checkpoint(undisturbed / "0000020.safetensors")
+    _, stored = tensors(undisturbed / "0000020.safetensors")
+    assert model.options["posenc"] == "gta" and model.num_classes == 3
+    assert torch.equal(model.x_embedder.proj.weight, stored["ema.x_embedder.proj.weight"])
+    assert not torch.equal(model.x_embedder.proj.weight, stored["model.x_embedder.proj.weight"])
+
+
+def test_milestones_in_two_legs_equal_one_run(tiny_latents, undisturbed, tmp_path):
+    out = tmp_path / "gta"
+    run(tiny_latents, out, [7])
+    run(tiny_latents, out, [20])
+    for name in ("0000007.safetensors", "0000020.safetensors"):
+        assert_same(out / name, undisturbed / name)
+    assert losses(out) == losses(undisturbed)
+
+
+def test_goes_on_from_a_milestone_when_the_run_folder_is_gone(tiny_latents, undisturbed, tmp_path):
+    import shutil
+
+    out = tmp_path / "gta"
+    run(tiny_latents, out, [7])
+    shutil.rmtree(next(out.glob("run-*")))
+    run(tiny_latents, out, [20])
+    assert_same(out / "0000020.safetensors", undisturbed / "0000020.safetensors")
+
+
+def test_damaged_snapshot_is_named_and_an_older_state_taken(tiny_latents, undisturbed, tmp_path, capfd):
+    out = tmp_path / "gta"
+    run(tiny_latents, out, [16])
+    folder = next(out.glob("run-*"))
+    (out / "0000016.safetensors").unlink()
+    (out / "0000016.json").unlink()
+    newest = folder / "0000015.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-100] ^= 1
+    newest.write_bytes(content)
+    run(tiny_latents, out, [20])
+    assert "0000015.safetensors is damaged" in capfd.readouterr().err
+    assert_same(out / "0000020.safetensors", undisturbed / "0000020.safetensors")
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_anywhere_goes_on_exactly(tiny_latents, undisturbed, tmp_path, kill):
+    out = tmp_path / "gta"
+    process = subprocess.Popen(
+        command(tiny_latents, out, [7, 20], "--no-compile"), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while (
+        not list(out.glob("run-*/000000[5-9].json"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.005)
+    os.kill(process.pid, kill)
+    process.communicate(timeout=60)
+    done = subprocess.run(command(tiny_latents, out, [7, 20]), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same(out / "0000020.safetensors", undisturbed / "0000020.safetensors")
+    assert losses(out) == losses(undisturbed)
+
+
+def test_two_processes_give_the_same_losses(tiny_latents, undisturbed, tmp_path):
+    out = tmp_path / "gta"
+    done = subprocess.run(command(tiny_latents, out, [20], processes=2), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for one, two in zip(losses(undisturbed), losses(out)):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
+def test_accumulation_changes_nothing_but_rounding(tiny_latents, undisturbed, tmp_path):
+    run(tiny_latents, tmp_path / "gta", [20], micro_batch=5)
+    for one, two in zip(losses(undisturbed), losses(tmp_path / "gta")):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
+def test_rows_share_data_noise_and_initial_weights(tiny_latents, undisturbed, tmp_path):
+    run(tiny_latents, tmp_path / "rope", [4], posenc="rope")
+    first, second = losses(undisturbed)[0], losses(tmp_path / "rope")[0]
+    assert first["loss"] != second["loss"]
+    assert first["loss"] == pytest.approx(second["loss"], rel=0.02)
+
+
+def test_loss_that_is_not_finite_stops_with_step_and_state(tiny_latents, tmp_path):
+    with pytest.raises(
+        InputError, match=r"loss of gta is not finite at step \d+; the last good state is"
+    ) as caught:
+        run(tiny_latents, tmp_path / "gta", [40], learning_rate=1e18)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "gta").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [({"batch_size": 601}, "601"), ({"posenc": "gta", "batch_size": 12, "name": "DiT-Ti/8"}, "multiples")],
+)
+def test_unusable_options_are_one_line(tiny_latents, tmp_path, changes, message):
+    model = Model(**{**MODEL, "name": changes.pop("name", "DiT-Ti/1")}, posenc=changes.pop("posenc", "gta"))
+    with pytest.raises(InputError, match=message):
+        train.run(tiny_latents, tmp_path / "x", [4], model, Training(**{**TRAINING, **changes}), seed=0)
+
+
+def test_second_trainer_is_refused(tiny_latents, tmp_path):
+    out = tmp_path / "gta"
+    run(tiny_latents, out, [4])
+    folder = next(out.glob("run-*"))
+    from ditgta.runtime.lease import lease
+
+    with lease(folder, "a test"), pytest.raises(InputError, match="already at work"):
+        run(tiny_latents, out, [8])
