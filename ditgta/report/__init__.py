@@ -1,0 +1,1 @@
+"""The table as a reader meets it: rows and verdicts turned into text, HTML and pictures."""

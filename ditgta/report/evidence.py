@@ -1,0 +1,258 @@
+"""The files that a table rests on: scores with their influence values, and the loss curves of training."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ditgta.report.rows import DASH, Curve, Metric, plain_list, step_name
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json
+
+FLOOR = "real against real"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score file: an experiment, trained with one seed, at one step, with the influence values of its metrics."""
+
+    path: Path
+    content: dict
+    experiment: str
+    seed: int
+    step: int | None
+    influence: dict[str, np.ndarray]
+
+    @property
+    def spec(self) -> dict:
+        """What was asked for; empty for samples that another program made."""
+        return self.content.get("spec") or {}
+
+    @property
+    def sampling(self) -> dict:
+        """How the samples were made; empty if unknown."""
+        return self.spec.get("sampling") or {}
+
+    @property
+    def num_samples(self) -> int | None:
+        """The number of samples, None if unknown."""
+        return self.content.get("num_samples")
+
+    @property
+    def name(self) -> str:
+        """The row and training seed in words."""
+        return f"{self.experiment} at {step_name(self.step)}, training seed {self.seed}"
+
+    def value(self, metric: Metric) -> float | None:
+        """Returns the metric's value, None if absent or not finite."""
+        value = self.content["metrics"].get(metric.key, {}).get("value")
+        return value if value is not None and math.isfinite(value) else None
+
+    def se(self, metric: Metric) -> float | None:
+        """Returns the metric's standard error, None if absent or not finite."""
+        se = self.content["metrics"].get(metric.key, {}).get("se")
+        return se if se is not None and math.isfinite(se) else None
+
+    def reason(self, metric: Metric) -> str:
+        """Returns why the value or its standard error is absent, "" if neither is."""
+        if self.value(metric) is not None and self.se(metric) is not None:
+            return ""
+        entry = self.content["metrics"].get(metric.key)
+        if entry is None:
+            return "not among the scores"
+        return entry.get("reason") or (
+            "no standard error given" if self.value(metric) is not None else "no value given"
+        )
+
+
+def read_score(path: Path) -> Score:
+    """Reads a score file and the influence values beside it.
+
+    Raises:
+        InputError: the file is missing or is not a score file.
+    """
+    path = Path(path)
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("metrics"), dict):
+        raise InputError(f"{path} is not a score file; give the JSON files that the score stage writes")
+    spec = content.get("spec") or {}
+    influence = {}
+    if path.with_suffix(".npz").is_file():
+        with np.load(path.with_suffix(".npz")) as arrays:
+            influence = {name: arrays[name] for name in arrays.files if np.isfinite(arrays[name]).all()}
+    step = spec.get("step")
+    return Score(
+        path=path,
+        content=content,
+        experiment=str(spec.get("experiment") or path.stem),
+        seed=int(spec.get("seed") or 0),
+        step=None if step is None else int(step),
+        influence=influence,
+    )
+
+
+def check_comparable(scores: Sequence[Score], floor: Score | None) -> None:
+    """Refuses scores that must not stand in one table.
+
+    Raises:
+        InputError: two files of one row, or files of different scorers or reference images.
+    """
+    seen: dict[tuple, Score] = {}
+    for score in scores:
+        key = (score.experiment, score.seed, score.step)
+        if key in seen:
+            raise InputError(
+                f"{seen[key].path} and {score.path} are both {key[0]}, seed {key[1]}, step {key[2]}; give only one of them"
+            )
+        seen[key] = score
+    for kind, others in (("scorer", [*scores, *([floor] if floor else [])]), ("reference", scores)):
+        for other in others:
+            ours, theirs = ((score.content.get(kind) or {}).get("sha256") for score in (scores[0], other))
+            if ours and theirs and ours != theirs:
+                raise InputError(
+                    f"{scores[0].path} and {other.path} were scored with different {kind}s "
+                    f"({ours[:12]} and {theirs[:12]}); score both with the same one"
+                )
+
+
+def read_curves(paths: Sequence[Path]) -> list[Curve]:
+    """Returns one loss curve per experiment and seed; where twins overlap, that of the higher step counts."""
+    runs: dict[tuple[str, int], list[dict]] = {}
+    for path in map(Path, paths):
+        twin = read_json(path)
+        spec = twin.get("spec") or {}
+        folder = path.parent.parent.name if path.parent.name.startswith("seed") else path.parent.name
+        name = twin.get("experiment") or folder or (spec.get("model") or {}).get("posenc") or path.stem
+        runs.setdefault((str(name), int(spec.get("seed") or 0)), []).append(twin)
+    curves = []
+    for (experiment, seed), twins in runs.items():
+        twins.sort(key=lambda twin: twin.get("step") or 0)
+        points: dict[int, dict] = {}
+        for twin in reversed(twins):
+            begin = min(points, default=math.inf)
+            points.update(
+                {point["step"]: point for point in twin.get("losses") or [] if point["step"] < begin}
+            )
+        steps = sorted(points)
+        kinds = [
+            kind for kind in ("loss", "mse", "vb") if steps and all(kind in points[step] for step in steps)
+        ]
+        curves.append(
+            Curve(
+                experiment=experiment,
+                seed=seed,
+                steps=steps,
+                losses={kind: [float(points[step][kind]) for step in steps] for kind in kinds},
+                images_per_second=twins[-1].get("images_per_second"),
+                seconds=twins[-1].get("seconds"),
+            )
+        )
+    return curves
+
+
+def shares_noise(scores: Sequence[Score]) -> bool:
+    """Returns True if the score files' samples share noise and labels, one by one."""
+    return all(
+        score.sampling and score.sampling == scores[0].sampling and score.num_samples == scores[0].num_samples
+        for score in scores
+    )
+
+
+def warnings_of(scores: Sequence[Score], floor: Score | None, spec: dict) -> list[str]:
+    """Returns the warnings of the score files, each once with the rows it concerns, and what makes rows unequal."""
+    origins: dict[str, list[str]] = {}
+    for score in scores:
+        for warning in score.content.get("warnings") or []:
+            origins.setdefault(str(warning), []).append(score.name)
+    for warning in (floor.content.get("warnings") or []) if floor else []:
+        origins.setdefault(str(warning), []).append(FLOOR)
+    found = []
+    for warning, rows in origins.items():
+        if len(scores) > 1 and len(set(rows) - {FLOOR}) == len(scores):
+            rows = ["every row", *(row for row in rows if row == FLOOR)]
+        found.append(f"{warning} ({'; '.join(rows)})")
+    counts = sorted({score.num_samples for score in scores} - {None})
+    if len(counts) > 1:
+        found.append(
+            f"Rows have different numbers of samples ({', '.join(f'{n:,}' for n in counts)}); the bias of FID depends on it, so these rows are not comparable."
+        )
+    if any(score.sampling for score in scores) and not shares_noise(scores):
+        found.append(
+            "Rows were sampled in different ways; their differences are not paired and mix encodings with sampling."
+        )
+    for name in spec.get("experiments") or []:
+        steps = {score.step for score in scores if score.experiment == name}
+        lacking = (
+            [step for step in spec.get("milestones") or [] if step not in steps] if None not in steps else []
+        )
+        if lacking:
+            found.append(f"No scores of {name} at {', '.join(map(step_name, lacking))} steps were given.")
+    return found
+
+
+def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
+    """Returns (term, description) pairs that say how all rows were sampled and scored."""
+    content, sampling = scores[0].content, scores[0].sampling
+    seeds = sorted({score.seed for score in scores})
+    counts = sorted({score.num_samples for score in scores} - {None})
+    lines = [("Scorer", _scorer(content.get("scorer") or {}))]
+    samples = [f"{plain_list([f'{count:,}' for count in counts])} per row" if counts else "number unknown"]
+    if sampling:
+        samples.append(f"{sampling.get('sampler', 'unknown')} sampler, {sampling.get('steps', '?')} steps")
+        samples.append(_guidance(sampling))
+        samples.append(f"{sampling.get('labels', 'unknown')} labels")
+        samples.append(f"sampling seed {sampling.get('seed', '?')}")
+        if shares_noise(scores):
+            samples.append("noise and label of sample i are the same in every row")
+    lines.append(("Samples", "; ".join(samples)))
+    reference, number = content.get("reference") or {}, content.get("num_reference")
+    described = [f"{number:,} real images" if number else "number of real images unknown"]
+    described += [f"sha256 {str(reference['sha256'])[:12]}"] if reference.get("sha256") else []
+    lines.append(("Reference", "; ".join(described)))
+    lines.append(("Training seeds", f"{len(seeds)} ({plain_list(seeds)})"))
+    return lines
+
+
+def _guidance(sampling: dict) -> str:
+    """Returns guidance in words."""
+    scale = sampling.get("cfg_scale")
+    if scale is None:
+        return "guidance unknown"
+    if scale == 1:
+        return "no guidance"
+    channels = sampling.get("cfg_channels", "all")
+    which = "all noise channels" if channels == "all" else f"the first {channels} noise channels"
+    return f"classifier-free guidance {scale:g} on {which}"
+
+
+def _scorer(scorer: dict) -> str:
+    """Returns name, origin, size, accuracy and checksum of the network that gives the features."""
+    words = [str(scorer.get("name") or "unknown network")]
+    if scorer.get("published") is not None:
+        words.append("published weights" if scorer["published"] else "trained for this table")
+    if scorer.get("width") is not None:
+        words.append("full width" if scorer["width"] == 1 else f"width {scorer['width']:g} of Inception-V3")
+    if scorer.get("input_size"):
+        words.append(f"input {scorer['input_size']} × {scorer['input_size']} pixels")
+    if scorer.get("accuracy") is not None:
+        words.append(f"held-out accuracy {100 * scorer['accuracy']:.1f} %")
+    if scorer.get("sha256"):
+        words.append(f"sha256 {scorer['sha256'][:12]}")
+    return "; ".join(words)
+
+
+def provenance_of(score: Score, name: str) -> dict:
+    """Returns the checksums, versions and spec behind one score file."""
+    content = score.content
+    samples = content.get("samples") or {}
+    return {
+        "name": name,
+        "file": score.path.name,
+        "samples_sha256": samples.get("sha256") or DASH,
+        "checkpoint_sha256": samples.get("checkpoint_sha256") or DASH,
+        "reference_sha256": (content.get("reference") or {}).get("sha256") or DASH,
+        "versions": content.get("versions") or (content.get("provenance") or {}).get("versions") or {},
+        "spec": score.spec,
+    }
