@@ -1,0 +1,78 @@
+"""Precision, recall, density and coverage."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ditgta.scoring import neighbours
+from ditgta.scoring.neighbours import neighbour_estimates, neighbour_radii
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "inception"
+
+
+@pytest.fixture(scope="module")
+def sets():
+    with np.load(GOLDEN / "gauss64.npz") as file:
+        return file["ref"], file["sample"]
+
+
+@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_golden_values(sets, k, dtype):
+    expected = json.loads((GOLDEN / "metrics.json").read_text())["gauss64"][f"prdc_f64_k{k}"]
+    found = neighbour_estimates(*sets, neighbours=k, dtype=dtype)
+    assert round(found["precision"].value * 1500) == round(expected["precision"] * 1500)
+    assert round(found["recall"].value * 2000) == round(expected["recall"] * 2000)
+    for name, value in expected.items():
+        assert found[name].value == pytest.approx(value, rel=1e-12)
+
+
+def test_standard_errors_are_those_of_shares(sets):
+    found = neighbour_estimates(*sets)
+    for name, count, resampled in (
+        ("precision", 1500, "samples"),
+        ("recall", 2000, "reference images"),
+        ("coverage", 2000, "reference images"),
+    ):
+        share = found[name].value
+        assert found[name].se == pytest.approx(np.sqrt(share * (1 - share) / (count - 1)), rel=1e-9)
+        assert found[name].resampled == resampled and len(found[name].influence) == count
+    assert len(found["density"].influence) == 1500
+
+
+def test_blocks_do_not_matter(sets, monkeypatch):
+    reference, samples = sets[0][:300], sets[1][:200]
+    whole = neighbour_estimates(reference, samples)
+    monkeypatch.setattr(neighbours, "_ELEMENTS", 3333)
+    cut = neighbour_estimates(reference, samples)
+    for name in whole:
+        assert np.array_equal(whole[name].influence, cut[name].influence)
+
+
+def test_radii_leave_the_item_itself_out():
+    points = torch.tensor([[0.0], [1.0], [3.0], [3.0], [7.0]])
+    assert neighbour_radii(points, 1).tolist() == [1, 1, 0, 0, 16]
+    assert neighbour_radii(points, 2).tolist() == [9, 4, 4, 4, 16]
+
+
+def test_the_rim_belongs_to_the_ball():
+    reference, samples = np.array([[0.0], [2.0]]), np.array([[-2.0], [4.5], [4.0]])
+    found = neighbour_estimates(reference, samples, neighbours=1, dtype=torch.float64)
+    assert found["precision"].value == pytest.approx(2 / 3)
+    assert found["density"].value == pytest.approx(2 / 3)
+    assert found["coverage"].value == 1
+
+
+def test_equal_sets_are_precise_and_complete(sets):
+    found = neighbour_estimates(sets[0][:400] + 1000, sets[0][:400] + 1000)
+    assert found["precision"].value == found["recall"].value == found["coverage"].value == 1
+
+
+def test_faults():
+    with pytest.raises(ValueError, match="more than 3"):
+        neighbour_estimates(np.zeros((3, 2)), np.zeros((9, 2)))
+    with pytest.raises(ValueError, match="different scorers"):
+        neighbour_estimates(np.zeros((9, 2)), np.zeros((9, 3)))
