@@ -34,6 +34,16 @@ class Section(BaseModel):
                 content[name] = value.spec()
         return content
 
+    def free_flags(self) -> str:
+        """Returns the command-line flags of the options that change no result, where they differ from their defaults."""
+        fields = {
+            name: field
+            for name, field in type(self).model_fields.items()
+            if (field.json_schema_extra or {}).get("free") and getattr(self, name) != field.default
+        }
+        flags = [(flag_of(type(self), name), getattr(self, name)) for name in fields]
+        return " ".join(flag if value is True else f"{flag} {value}" for flag, value in flags)
+
 
 def flag_of(section: type[Section], name: str) -> str:
     """Returns the command-line flag of a section's field."""
@@ -152,8 +162,8 @@ class Sampling(Section):
     guidance_precision: Literal["float32", "float64"] = Field(
         "float32", description="precision of guidance and of the sampling update"
     )
-    uint8: Literal["truncate", "round"] = Field(
-        "truncate", description="how pixels become uint8; the reference truncates"
+    uint8: Literal["round", "floor"] = Field(
+        "round", description="how pixels become uint8: rounded as in the DiT reference, or rounded down as in ADM"
     )
     seed: int = Field(
         0, description="seed of noise and labels, common to all rows so that their differences are paired"

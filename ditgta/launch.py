@@ -1,0 +1,115 @@
+"""Puts a stage on 1..N processes, graphics cards and nodes: the words in front of `-m ditgta STAGE`. Needs no torch.
+
+On one machine Snakemake limits how many cards are in use but names none, so each job there takes free cards by file locks:
+`python -m ditgta.launch --cards N COMMAND...`. Under Slurm the cards are Slurm's to give. Left out on purpose: several
+machines without Slurm, and several processes on one machine without cards (threads do as well).
+"""
+
+import argparse
+import fcntl
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def visible_cards() -> list[str]:
+    """Returns the names of this machine's NVIDIA cards, as CUDA_VISIBLE_DEVICES takes them; none where there are none."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
+    try:
+        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = found.stdout.splitlines() if found.returncode == 0 else []
+    return [str(i) for i in range(sum(line.startswith("GPU ") for line in lines))]
+
+
+def command(threads: int, resources: Mapping | None = None, cards: int = 0) -> str:
+    """Returns the shell words that start `ditgta` for one job.
+
+    Args:
+        threads: processor cores of the job, on each node.
+        resources: the job's, as Snakemake and its Slurm executor name them: `gpu` (cards in all) or `gres` ("gpu:4", cards per
+            node), `nodes`, and `mpi` (the word that starts a task on each node, srun) for a job of several nodes.
+        cards: cards of this machine, if it is this machine that runs the job.
+    """
+    resources = resources or {}
+    nodes = int(resources.get("nodes") or 1)
+    per_node = processes_per_node(resources, nodes)
+    python = shlex.quote(sys.executable)
+    share = max(1, int(threads) // per_node)
+    words = [f"OMP_NUM_THREADS={share}", f"MKL_NUM_THREADS={share}"]
+    if resources.get("mpi"):
+        words += [
+            f"{resources['mpi']} --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads}",
+            f"--kill-on-bad-exit=1 {python} -m torch.distributed.run --nnodes={nodes} --nproc-per-node={per_node}",
+            "--rdzv-backend=c10d --rdzv-id=$SLURM_JOB_ID",
+            "--rdzv-endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000))",
+        ]
+    else:
+        words.append(python)
+        if cards > 1 and per_node < cards:
+            words.append(f"-m ditgta.launch --cards {per_node} {python}")
+        if per_node > 1:
+            words.append(f"-m torch.distributed.run --standalone --nproc-per-node={per_node}")
+    return " ".join([*words, "-m ditgta"])
+
+
+def processes_per_node(resources: Mapping, nodes: int) -> int:
+    """Returns one process for each card of a node, and one where there are no cards."""
+    kind, _, count = str(resources.get("gres") or "").rpartition(":")
+    if kind.startswith("gpu") and count.isdigit():
+        return max(1, int(count))
+    return max(1, int(resources.get("gpu") or 0) // nodes)
+
+
+def take_cards(count: int, names: list[str], folder: Path) -> list[str]:
+    """Waits until `count` of the named cards are free and returns them, locked until this process, and what it becomes, ends.
+
+    Whoever lacks a card gives back those it holds before it tries again, so that two jobs never wait for each other.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        held: dict[str, int] = {}
+        for name in names:
+            descriptor = os.open(folder / name.replace("/", "-"), os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                continue
+            os.set_inheritable(descriptor, True)
+            held[name] = descriptor
+            if len(held) == count:
+                return list(held)
+        for descriptor in held.values():
+            os.close(descriptor)
+        time.sleep(1)
+
+
+def main(words: list[str] | None = None) -> None:
+    """Becomes COMMAND once enough cards are free, with these alone visible."""
+    parser = argparse.ArgumentParser(
+        prog="ditgta.launch", description="Run a command on free graphics cards."
+    )
+    parser.add_argument("--cards", type=int, required=True, help="number of cards")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="command to run")
+    arguments = parser.parse_args(words)
+    names = visible_cards()
+    if not arguments.command or not 0 < arguments.cards <= len(names):
+        parser.error(
+            f"{arguments.cards} cards are wanted and {len(names)} are here; give a command and ask for fewer"
+        )
+    taken = take_cards(arguments.cards, names, Path(tempfile.gettempdir()) / f"ditgta-cards-{os.getuid()}")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+    os.execvp(arguments.command[0], arguments.command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Stage latents: encode images and mirror images to shards of posterior moments."""
+
+
+rule latents:
+    """Encode all images; where several jobs share the work, check their shards and write the index."""
+    input:
+        unpack(latents_inputs),
+        parts=(
+            gather.latents("results/latents/{{latents}}/parts/{scatteritem}")
+            if is_scattered("latents")
+            else []
+        ),
+    output:
+        "results/latents/{latents}/index.json",
+    log:
+        "results/logs/latents/{latents}.log",
+    wildcard_constraints:
+        latents=one_of(LATENTS),
+    threads: CORES
+    resources:
+        gpu=min(1, len(CARDS)),
+    params:
+        command=command,
+        gather=lambda wildcards, threads: "--gather" if is_scattered("latents") else "",
+        spec=lambda wildcards: spec_text(CONFIG.latents_spec(LATENTS[wildcards.latents])),
+    message:
+        "Latents {wildcards.latents}: encode; log: {log}"
+    shell:
+        "{params.command} latents --images $(dirname {input.images}) --autoencoder $(dirname {input.twin})"
+        " --out results/latents/{wildcards.latents} {params.gather} --spec {params.spec:q} > {log} 2>&1"
+
+
+rule latents_part:
+    """Encode one job's share of the images."""
+    input:
+        unpack(latents_inputs),
+    output:
+        temp(touch("results/latents/{latents}/parts/{scatteritem}")),
+    log:
+        "results/logs/latents/{latents}.{scatteritem}.log",
+    wildcard_constraints:
+        latents=one_of(LATENTS),
+    threads: CORES
+    resources:
+        gpu=min(1, len(CARDS)),
+    params:
+        command=command,
+        part=lambda wildcards, threads: wildcards.scatteritem.replace("-of-", "/"),
+        spec=lambda wildcards: spec_text(CONFIG.latents_spec(LATENTS[wildcards.latents])),
+    message:
+        "Latents {wildcards.latents}, part {params.part}: encode; log: {log}"
+    shell:
+        "{params.command} latents --images $(dirname {input.images}) --autoencoder $(dirname {input.twin})"
+        " --out results/latents/{wildcards.latents} --part {params.part} --spec {params.spec:q} > {log} 2>&1"

@@ -1,0 +1,63 @@
+"""How jobs start: what this machine has, how many jobs share a stage, and stage words on the command line."""
+
+from ditgta import launch
+
+
+def with_stage_words(prepare):
+    """Wraps the making of the job graph so that `snakemake latents` and `-R score` mean the whole stage.
+
+    Snakemake takes a rule with wildcards for `-R` but refuses it as a target, so a stage would need one word for each
+    use. Settings of the command line reach the workflow only after this file has been read: hence a wrapper. Where a
+    later Snakemake has other internals, it refuses stage words as targets, and all else works.
+    """
+
+    def prepared(*args, **options):
+        settings = workflow.dag_settings
+        if STAGES.intersection(settings.targets):
+            files = [
+                stage_files(word, CONFIG.suite) if word in STAGES else [word] for word in settings.targets
+            ]
+            settings.targets = sum(files, [])
+        settings.forcerun = {
+            *settings.forcerun,
+            *(COMPANIONS[word] for word in COMPANIONS.keys() & settings.forcerun),
+        }
+        return prepare(*args, **options)
+
+    return prepared
+
+
+COMPANIONS = {"score": "floor", "train": "import_checkpoint"}
+if hasattr(workflow, "_prepare_dag") and hasattr(workflow, "dag_settings"):
+    workflow._prepare_dag = with_stage_words(workflow._prepare_dag)
+
+
+# What is at hand where the jobs run. On a cluster the profile says it, and a job that has arrived has its threads.
+ON_THIS_MACHINE = workflow.is_main_process and workflow.resource_settings.nodes is None
+CORES = workflow.cores or 4
+CARDS = launch.visible_cards() if ON_THIS_MACHINE else []
+if CARDS and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", len(CARDS))
+
+
+scattergather:
+    latents=1,
+    sample=1,
+
+
+def is_scattered(stage):
+    """Returns whether several jobs share a stage, as the profile's set-scatter says."""
+    return len(getattr(gather, stage)("{scatteritem}")) > 1
+
+
+def side_by_side(whole):
+    """Returns what each row gets of this machine's cores or cards when all rows of the suite run at once."""
+    suite = CONFIG.suites[CONFIG.suite]
+    rows = len(suite.experiments) * len(suite.seeds)
+    return max(1, whole // rows) if ON_THIS_MACHINE else whole
+
+
+# Functions that take threads are not tracked by Snakemake: how a job is launched never makes it out of date.
+def command(wildcards, threads, resources):
+    """Returns the words that start the program with the job's threads, cards and nodes."""
+    return launch.command(threads, resources, cards=len(CARDS))

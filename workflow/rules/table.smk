@@ -1,0 +1,39 @@
+"""Stage table: the scores of a suite side by side, with differences, error bars and pictures."""
+
+
+rule table:
+    """Write the table as HTML that stands alone, Markdown and CSV."""
+    input:
+        scores=lambda wildcards: stage_files("score", wildcards.suite)[:-1],
+        influence=lambda wildcards: [
+            ancient(f"results/score/{wildcards.suite}/{name}/seed{seed}/{step}.npz")
+            for name, seed, step in rows_of(wildcards.suite)
+        ],
+        floor="results/score/{suite}/floor.json",
+        training=lambda wildcards: stage_files("train", wildcards.suite),
+        images=lambda wildcards: stage_files("images", wildcards.suite)[0],
+    output:
+        html=report(
+            "results/table/{suite}/table.html",
+            caption="../report/table.rst",
+            category="Table",
+            labels={"suite": "{suite}"},
+        ),
+        csv=report(
+            "results/table/{suite}/table.csv",
+            caption="../report/table.rst",
+            category="Table",
+            labels={"suite": "{suite}", "form": "CSV"},
+        ),
+        markdown="results/table/{suite}/table.md",
+        pictures=expand("results/table/{{suite}}/{name}.png", name=["samples", "fid", "losses"]),
+    log:
+        "results/logs/table/{suite}.log",
+    params:
+        command=command,
+        spec=table_spec,
+    message:
+        "Table of suite {wildcards.suite}: {output.html}; log: {log}"
+    shell:
+        "{params.command} table --scores {input.scores} --training {input.training} --floor {input.floor}"
+        " --images $(dirname {input.images}) --out $(dirname {output.html}) --spec {params.spec:q} > {log} 2>&1"
