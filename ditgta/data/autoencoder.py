@@ -50,8 +50,15 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
 
 
 def autoencoder_sha256(folder: str | Path) -> str:
-    """Returns the SHA-256 of an autoencoder's weights, which names it in everything made with it."""
-    return sha256_of(Path(folder) / WEIGHTS)
+    """Returns the SHA-256 of an autoencoder's weights, which names it in everything made with it.
+
+    Raises:
+        InputError: the folder holds no weights.
+    """
+    weights = Path(folder) / WEIGHTS
+    if not weights.is_file():
+        raise InputError(f"{folder} holds no autoencoder; it must contain config.json and {WEIGHTS}")
+    return sha256_of(weights)
 
 
 def save_autoencoder(vae: torch.nn.Module, folder: str | Path, spec: dict, **content) -> None:
@@ -144,25 +151,19 @@ def encode_moments(vae, images: np.ndarray | torch.Tensor) -> tuple[torch.Tensor
 
 
 @torch.no_grad()
-def decode_uint8(vae, latents: torch.Tensor, rule: str = "truncate") -> torch.Tensor:
+def decode_uint8(vae, latents: torch.Tensor, rule: str = "round") -> torch.Tensor:
     """Decodes scaled latents [B, C, h, w] to uint8 images [B, H, W, 3] on the same device.
 
     Args:
         vae: what `load_autoencoder` returns; its scaling (and shift) is undone first.
         latents: in the space where the diffusion model works.
-        rule: "truncate" is the reference's trunc(clamp(127.5 x + 128, 0, 255)), which maps -1, 0, 1 to 0, 128, 255;
-            "round" is round(clamp(127.5 x + 127.5, 0, 255)).
+        rule: "round" is the DiT reference's trunc(clamp(127.5 x + 128, 0, 255)), which maps -1, 0, 1 to 0, 128, 255 and rounds
+            127.5 x + 127.5; "floor" is ADM's trunc(clamp(127.5 (x + 1), 0, 255)), half a grey level darker on average.
     """
-    assert rule in ("truncate", "round"), rule
-    latents = latents.to(vae.device, torch.float32) / vae.config.scaling_factor + (
-        vae.config.shift_factor or 0.0
-    )
+    assert rule in ("round", "floor"), rule
+    latents = latents.to(vae.device, torch.float32) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
     pixels = vae.decode(latents, return_dict=False)[0].permute(0, 2, 3, 1)
-    if rule == "truncate":
-        pixels = (127.5 * pixels + 128).clamp(0, 255)
-    else:
-        pixels = (127.5 * pixels + 127.5).clamp(0, 255).round()
-    return pixels.to(torch.uint8)
+    return (127.5 * pixels + (128 if rule == "round" else 127.5)).clamp(0, 255).to(torch.uint8)
 
 
 def _one_line(error: BaseException) -> str:

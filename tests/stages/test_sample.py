@@ -1,0 +1,180 @@
+"""Sampling: the same images for any number of processes, after any stop, and labelled as asked."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ditgta.config import Model, Sampling, Training
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json
+from ditgta.stages import sample, train
+from ditgta.stages.sample import image_label, shard_ranges
+
+SAMPLING = {"num_samples": 300, "steps": 3, "cfg_scale": 1.5}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_latents, tmp_path_factory):
+    out = tmp_path_factory.mktemp("checkpoint")
+    model = Model(name="DiT-Ti/1", depth=1, width=32, heads=2, posenc="gta")
+    train.run(
+        tiny_latents, out, [20], model, Training(batch_size=12, learning_rate=3e-3, ema_decay=0.5), seed=0
+    )
+    return out / "0000020.safetensors"
+
+
+@pytest.fixture(scope="module")
+def sampled(checkpoint, tiny_autoencoder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("sampled")
+    sample.run(checkpoint, tiny_autoencoder, out, Sampling(**SAMPLING))
+    return out
+
+
+def shards(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("0*.npz")}
+
+
+def test_index_shards_and_npz_agree(sampled):
+    index = read_json(sampled / "index.json")
+    assert index["count"] == 300 and index["shape"] == [16, 16, 3]
+    assert [shard["count"] for shard in index["shards"]] == [150, 150]
+    with np.load(sampled / "samples.npz") as file:
+        images, labels = file["arr_0"], file["arr_1"]
+    assert images.dtype == np.uint8 and images.shape == (300, 16, 16, 3)
+    assert labels.tolist() == [i % 3 for i in range(300)]
+    parts = [np.load(sampled / shard["file"])["arr_0"] for shard in index["shards"]]
+    assert np.array_equal(np.concatenate(parts), images)
+    assert images.std() > 5  # a picture, not a constant
+
+
+def test_same_run_again_makes_nothing(checkpoint, tiny_autoencoder, sampled):
+    before = {path: path.stat().st_mtime_ns for path in sampled.glob("0*.npz")}
+    sample.run(checkpoint, tiny_autoencoder, sampled, Sampling(**SAMPLING))
+    assert before == {path: path.stat().st_mtime_ns for path in sampled.glob("0*.npz")}
+
+
+def test_damaged_shard_is_made_again(checkpoint, tiny_autoencoder, sampled, capfd):
+    expected = shards(sampled)
+    path = sampled / "00001.npz"
+    path.write_bytes(path.read_bytes()[:-1000])
+    sample.run(checkpoint, tiny_autoencoder, sampled, Sampling(**SAMPLING))
+    assert "00001.npz is damaged" in capfd.readouterr().err
+    assert shards(sampled) == expected
+
+
+def test_parts_and_gather_equal_one_run(checkpoint, tiny_autoencoder, sampled, tmp_path):
+    options = Sampling(**SAMPLING)
+    with pytest.raises(InputError, match="missing"):
+        sample.run(checkpoint, tiny_autoencoder, tmp_path, options, part=None)
+    sample.run(checkpoint, tiny_autoencoder, tmp_path, options, part=(1, 2))
+    assert not (tmp_path / "index.json").exists()
+    sample.run(checkpoint, tiny_autoencoder, tmp_path, options, part=(0, 2))
+    sample.run(checkpoint, tiny_autoencoder, tmp_path, options, part=None)
+    assert shards(tmp_path) == shards(sampled)
+    assert (tmp_path / "samples.npz").read_bytes() == (sampled / "samples.npz").read_bytes()
+
+
+def test_two_processes_equal_one(checkpoint, tiny_autoencoder, sampled, tmp_path):
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "ditgta",
+    ]
+    options = [
+        "--num-samples",
+        "300",
+        "--steps",
+        "3",
+        "--checkpoint",
+        checkpoint,
+        "--autoencoder",
+        tiny_autoencoder,
+    ]
+    done = subprocess.run(
+        [*launcher, "sample", *map(str, options), "--out", str(tmp_path / "samples.npz")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "samples.npz") as two, np.load(sampled / "samples.npz") as one:
+        assert np.abs(two["arr_0"].astype(int) - one["arr_0"]).max() <= 1
+        assert np.array_equal(two["arr_1"], one["arr_1"])
+
+
+def test_batch_size_changes_no_more_than_rounding(checkpoint, tiny_autoencoder, sampled, tmp_path):
+    sample.run(checkpoint, tiny_autoencoder, tmp_path, Sampling(**SAMPLING, batch_size=7))
+    with np.load(tmp_path / "samples.npz") as small, np.load(sampled / "samples.npz") as large:
+        assert np.abs(small["arr_0"].astype(int) - large["arr_0"]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"cfg_channels": "3"}, {"seed": 1}, {"sampler": "ddim"}, {"cfg_scale": 4}, {"uint8": "floor"}]
+)
+def test_every_switch_changes_the_images(checkpoint, tiny_autoencoder, sampled, tmp_path, changes):
+    sample.run(checkpoint, tiny_autoencoder, tmp_path, Sampling(**{**SAMPLING, "num_samples": 8, **changes}))
+    with np.load(tmp_path / "samples.npz") as changed, np.load(sampled / "samples.npz") as plain:
+        assert not np.array_equal(changed["arr_0"], plain["arr_0"][:8])
+    assert read_json(tmp_path / "index.json")["spec"]["sampling"][next(iter(changes))] == next(
+        iter(changes.values())
+    )
+
+
+def test_dpm_solver_approaches_ddim(checkpoint, tiny_autoencoder, tmp_path):
+    for name, steps in (("ddim", 100), ("dpm-solver++", 30)):
+        options = Sampling(num_samples=4, steps=steps, sampler=name, cfg_scale=1)
+        sample.run(checkpoint, tiny_autoencoder, tmp_path / name, options)
+    pictures = [
+        np.load(tmp_path / name / "samples.npz")["arr_0"].astype(float) for name in ("ddim", "dpm-solver++")
+    ]
+    assert np.abs(pictures[0] - pictures[1]).mean() < 0.3 * pictures[0].std()
+
+
+def test_labels_random_and_balanced():
+    assert [image_label("balanced", 0, i, 4) for i in range(6)] == [0, 1, 2, 3, 0, 1]
+    drawn = np.bincount([image_label("random", 0, i, 4) for i in range(4000)], minlength=4)
+    assert drawn.sum() == 4000 and np.abs(drawn - 1000).max() < 120
+    assert [image_label("random", 0, i, 4) for i in range(9)] == [
+        image_label("random", 0, i, 4) for i in range(9)
+    ]
+
+
+def test_shards_cover_every_image_once():
+    for count in (1, 255, 256, 257, 1000, 50000):
+        ranges = shard_ranges(count)
+        assert [i for start, stop in ranges for i in range(start, stop)] == list(range(count))
+        assert max(stop - start for start, stop in ranges) <= 256
+
+
+def test_grid_shows_the_images_under_their_labels(checkpoint, tiny_autoencoder, tmp_path):
+    options = Sampling(steps=3, cfg_scale=4, uint8="round")
+    sample.run_grid(checkpoint, tiny_autoencoder, tmp_path / "grid.png", [2, 0], 3, options)
+    picture = np.asarray(Image.open(tmp_path / "grid.png").convert("RGB"))
+    cell, gap, band = 96, 4, 20
+    assert picture.shape == (band + 3 * (cell + gap), 2 * (cell + gap) + gap, 3)
+    assert (picture[:band] < 100).any()  # header text
+    cells = [
+        picture[band + r * 100 : band + r * 100 + cell, gap + c * 100 : gap + c * 100 + cell]
+        for r in range(3)
+        for c in range(2)
+    ]
+    assert len({one.tobytes() for one in cells}) == 6 and all(one.std() > 3 for one in cells)
+    assert all(
+        (one[::6, ::6].repeat(6, 0).repeat(6, 1) == one).all() for one in cells
+    )  # enlarged without blurring
+
+
+def test_unknown_class_and_wrong_autoencoder_are_named(checkpoint, tiny_autoencoder, tmp_path):
+    with pytest.raises(InputError, match=r"class 3 is not one of 0\.\.2"):
+        sample.run_grid(checkpoint, tiny_autoencoder, tmp_path / "grid.png", [3], 1, Sampling(steps=2))
+    with pytest.raises(InputError, match="no autoencoder"):
+        sample.run(checkpoint, tmp_path, tmp_path / "out", Sampling(**SAMPLING))
+    with pytest.raises(InputError, match="does not exist"):
+        sample.run(tmp_path / "none.safetensors", tiny_autoencoder, tmp_path / "out", Sampling(**SAMPLING))
+    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
