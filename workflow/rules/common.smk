@@ -113,8 +113,8 @@ def train_inputs(wildcards):
 def sample_inputs(wildcards):
     """Returns the checkpoint and the autoencoder, each heavy file unwatched and its twin watched."""
     row = f"results/train/{wildcards.experiment}/seed{wildcards.seed}/{wildcards.step}"
-    checkpoint = {"checkpoint": ancient(f"{row}.safetensors"), "checkpoint_twin": f"{row}.json"}
-    return checkpoint | autoencoder_inputs(wildcards.experiment)
+    files = {"checkpoint": ancient(f"{row}.safetensors"), "checkpoint_twin": f"{row}.json"}
+    return files | autoencoder_inputs(wildcards.experiment)
 
 
 def score_inputs(wildcards):
