@@ -273,7 +273,7 @@ def _picture(versions: dict[str, bytes], name: str, caption: str, kind: str = "c
     )
     image = f'<img class={kind} src="{_embedded(versions["light"])}" alt="{escape(name, quote=True)}">'
     picture = f"<picture>{dark}{image}</picture>"
-    return f"<figure>{_wide(picture) if kind == 'grid' else picture}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{picture if kind == 'curve' else _wide(picture)}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _embedded(png: bytes) -> str:

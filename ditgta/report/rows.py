@@ -160,7 +160,8 @@ class Table:
     def rounding(self, row: Row, metric: Metric) -> float | None:
         """Returns the spread that rounds a cell: the widest of its milestone's, so that a column has equal decimals."""
         group = [row] if row is self.floor else [other for other in self.rows if other.step == row.step]
-        return max(filter(None, (spread_of(other.cells[metric.key]) for other in group)), default=None)
+        cells = [other.cells[metric.key] for other in group]
+        return max(filter(None, (spread for cell in cells for spread in (cell.sd, cell.se))), default=None)
 
     def footnotes(self) -> dict[str, str]:
         """Returns the mark (a, b, ...) of every reason for which a value or a standard error is absent."""

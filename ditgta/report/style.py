@@ -33,8 +33,8 @@ tr.step th{text-align:left;background:var(--wash);color:var(--quiet);font-weight
 tr.step span{position:sticky;left:.6rem}
 tr.step+tr>*{border-top:0}
 .floor tr>*{border-top:2px solid var(--line);color:var(--quiet)}
-td strong{font-weight:750;border-bottom:2px solid currentColor}
-td small,th small{display:block;color:var(--quiet);font-weight:400;font-size:.8rem}
+td strong{font-weight:750;text-decoration:underline 2px;text-underline-offset:.18em}
+td small,th small{display:block;color:var(--quiet);font-weight:400;font-size:.86em}
 sup{line-height:0;font-size:.75em;margin-left:.1em}
 .absent{color:var(--quiet)}
 .words,th.words{text-align:left}
@@ -51,17 +51,17 @@ td.better,td.worse{font-weight:600}
 figure{margin:1rem 0}
 img{max-width:100%;height:auto;display:block}
 img.curve{width:48rem}
-img.double{width:68rem}
+img.double{max-width:none;width:100%;min-width:38rem}
 img.grid{max-width:none;width:100%;min-width:44rem}
 figcaption{margin-top:.4rem}
 details{margin:.5rem 0}
 summary{cursor:pointer}
 details details{margin-left:1rem}
-pre{background:var(--wash);padding:.75rem;overflow-x:auto;font-size:.8rem}
+pre{background:var(--wash);padding:.75rem;overflow-x:auto;font-size:.8rem;white-space:pre-wrap;overflow-wrap:anywhere}
 code{font-size:.9em}
 @media (max-width:40rem){main{padding:1.25rem .9rem 3rem}h1{font-size:1.6rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}
 th,td{padding:.4rem .45rem}}
-@media print{@page{margin:14mm}body{font-size:9pt}main{max-width:none;padding:0}h2{break-after:avoid;margin-top:1.5rem}
+@media print{@page{margin:14mm}html,body{font-size:9pt}table.main,table.differences{break-inside:avoid}main{max-width:none;padding:0}h2{break-after:avoid;margin-top:1.5rem}
 figure,tr{break-inside:avoid}.wide{overflow:visible}table{font-size:7.5pt}th,td{padding:.25rem .3rem}th.name{position:static}
-img.grid{min-width:0;max-width:100%}img.curve{max-width:75%}}
+img.grid,img.double{min-width:0;max-width:100%}img.curve{max-width:75%}}
 """

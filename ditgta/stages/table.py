@@ -48,7 +48,7 @@ def run(
     found = [read_score(path) for path in scores]
     if not found:
         raise InputError("no score files were given; run the score stage and pass what it writes")
-    real = read_score(floor) if floor else None
+    real = replace(read_score(floor), experiment=FLOOR, step=None) if floor else None
     check_comparable(found, real)
     table = build(found, real, read_curves(training), spec)
     grid, faults = sample_grid(found, table.experiments, load_index(images) if images else None)
@@ -126,7 +126,7 @@ def cell_of(group: Sequence[Score], metric: Metric) -> Cell:
     """Returns mean and deviation of a metric over training seeds, and the sampling error of that mean."""
     absent = [score for score in group if score.value(metric) is None]
     if absent:
-        few = "" if len(group) == 1 else f" (training seed {absent[0].seed})"
+        few = "" if len(absent) == len(group) else f" (training seed {absent[0].seed})"
         return Cell(None, reason=absent[0].reason(metric) + few)
     value, deviation = mean_and_deviation([score.value(metric) for score in group])
     se = sampling_error(group, metric)

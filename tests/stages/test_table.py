@@ -1,0 +1,418 @@
+"""The table stage from files to files: numbers, verdicts, pictures, absent values, seeds and refusals."""
+
+import base64
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import t
+
+from ditgta.report.figures import PALETTE
+from ditgta.report.grid import draw, layout_of
+from ditgta.runtime.errors import InputError
+from ditgta.stages import table
+from tests.report.suite import CLASSES, FID, make_suite, noise_pixels, write_samples, write_score
+
+FILES = {"table.csv", "table.md", "table.html", "fid.png", "losses.png", "samples.png"}
+
+
+class Page(HTMLParser):
+    """Collects tags, addresses and text, and checks that every tag is closed."""
+
+    VOID = frozenset({"meta", "img", "source", "line", "circle", "br"})
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.tags, self.addresses, self.text = [], [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [
+            value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")
+        ]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    """The arguments and the written folder of a suite of three encodings, two milestones and one seed."""
+    root = tmp_path_factory.mktemp("suite")
+    arguments = make_suite(root)
+    table.run(**arguments, out=root / "table")
+    return arguments, root / "table"
+
+
+def rows_of(folder):
+    with open(folder / "table.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def rewrite(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def count_colour(image: Image.Image, colour: str) -> int:
+    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    return int((np.abs(np.asarray(image.convert("RGB")).astype(int) - wanted).max(-1) <= 3).sum())
+
+
+def test_all_files_are_written_and_nothing_else(suite):
+    assert {path.name for path in suite[1].iterdir()} == FILES
+
+
+def test_csv_returns_every_value_exactly(suite):
+    arguments, out = suite
+    rows = rows_of(out)
+    assert len(rows) == 7 * 8
+    for path in arguments["scores"]:
+        content = json.loads(path.read_text())
+        spec = content["spec"]
+        for metric, entry in content["metrics"].items():
+            key = (spec["experiment"], str(spec["seed"]), str(spec["step"]), metric)
+            (row,) = [r for r in rows if (r["experiment"], r["seed"], r["step"], r["metric"]) == key]
+            assert float(row["value"]) == entry["value"] and float(row["se"]) == entry["se"]
+            assert (row["n"], row["posenc"], row["suite"], row["reason"]) == (
+                "48",
+                spec["posenc"],
+                "digits",
+                "",
+            )
+    floor = [row for row in rows if row["experiment"] == "real against real"]
+    assert len(floor) == 8 and floor[0]["seed"] == floor[0]["step"] == "" and float(floor[0]["value"]) == 1.9
+
+
+def test_paired_difference_and_verdict(suite):
+    arguments, _ = suite
+    built = table.build([table.read_score(p) for p in arguments["scores"]], None, [], arguments["spec"])
+    (found,) = [c for c in built.comparisons if (c.second, c.step, c.metric.key) == ("rope", 200_000, "fid")]
+    psi = {
+        name: np.load(arguments["scores"][0].parent / f"{name}-0-200000.npz")["fid"]
+        for name in ("gta", "rope")
+    }
+    se = np.std(psi["gta"] - psi["rope"], ddof=1) / np.sqrt(48)
+    assert found.value == pytest.approx(FID["gta"] - FID["rope"]) and found.se == pytest.approx(se)
+    assert found.high - found.value == pytest.approx(1.959964 * se)
+    assert found.paired and found.told_apart and found.verdict == "gta better"
+    unpaired = np.hypot(*(np.std(p, ddof=1) / np.sqrt(48) for p in psi.values()))
+    assert se < 0.6 * unpaired
+
+
+def test_higher_is_better_where_it_is(suite):
+    arguments, _ = suite
+    built = table.build([table.read_score(p) for p in arguments["scores"]], None, [], arguments["spec"])
+    (found,) = [
+        c for c in built.comparisons if (c.second, c.step, c.metric.key) == ("abs", 200_000, "precision")
+    ]
+    assert found.value > 0 and found.verdict == "gta better"
+    best = {row.experiment: row.cells["precision"].best for row in built.rows if row.step == 200_000}
+    assert not best["abs"] and not best["rope"]
+
+
+def pair(tmp_path, level, other, **changes):
+    """Returns the comparison a - b of two score files with these FIDs."""
+    scores = [
+        write_score(tmp_path / "a.json", "a", 0, 10, level, None, **changes),
+        write_score(tmp_path / "b.json", "b", 0, 10, other, None),
+    ]
+    spec = {"experiments": ["a", "b"], "differences": [["a", "b"]]}
+    return table.build([table.read_score(path) for path in scores], None, [], spec)
+
+
+def test_small_gaps_are_inconclusive_on_one_seed_and_equal_ones_not_told_apart(tmp_path):
+    built = pair(tmp_path, 10.0, 10.1)
+    fid = built.comparisons[0]
+    assert abs(fid.value) > 2 * fid.se and not fid.told_apart
+    assert fid.verdict == "inconclusive: a gap of 1.0 % on one training seed"
+    assert not any(row.cells["fid"].best for row in built.rows)
+    assert pair(tmp_path, 10.0, 10.001).comparisons[0].verdict == "not told apart"
+    assert pair(tmp_path, 10.0, 9.0).comparisons[0].verdict == "a worse"
+
+
+def test_best_needs_more_than_two_standard_errors(tmp_path):
+    built = pair(tmp_path, 10.0, 11.0)
+    assert [row.cells["fid"].best for row in built.rows] == [True, False]
+    noisy = write_score(tmp_path / "a.json", "a", 0, 10, 10.0, None)
+    values = dict(np.load(noisy.with_suffix(".npz")))
+    np.savez(noisy.with_suffix(".npz"), **values | {"fid": values["fid"] * 60})
+    built = table.build(
+        [table.read_score(tmp_path / "a.json"), table.read_score(tmp_path / "b.json")],
+        None,
+        [],
+        {"differences": [["a", "b"]]},
+    )
+    assert [row.cells["fid"].best for row in built.rows] == [False, False]
+
+
+def test_other_sampling_breaks_pairs_and_is_said(tmp_path):
+    spec = json.loads(write_score(tmp_path / "x.json", "a", 0, 10, 10.0, None).read_text())["spec"]
+    spec["sampling"]["seed"] = 1
+    built = pair(tmp_path, 10.0, 11.0, spec=spec)
+    (a, b) = (row.cells["fid"].se for row in built.rows)
+    assert not built.comparisons[0].paired and built.comparisons[0].se == pytest.approx(np.hypot(a, b))
+    assert any("sampled in different ways" in warning for warning in built.warnings)
+
+
+def test_several_seeds_give_mean_deviation_and_students_interval(tmp_path):
+    arguments = make_suite(tmp_path, milestones=(600,), seeds=(0, 1, 2))
+    table.run(**arguments, out=tmp_path / "table")
+    built = table.build([table.read_score(p) for p in arguments["scores"]], None, [], arguments["spec"])
+    row = next(row for row in built.rows if row.experiment == "gta")
+    values = [FID["gta"] * (1 + 0.004 * seed) for seed in range(3)]
+    assert row.seeds == (0, 1, 2)
+    assert row.cells["fid"].value == pytest.approx(np.mean(values))
+    assert row.cells["fid"].sd == pytest.approx(np.std(values, ddof=1))
+    single = json.loads(arguments["scores"][0].read_text())["metrics"]["fid"]["se"]
+    assert 0.5 * single < row.cells["fid"].se <= single * 1.05
+    fid = built.comparisons[0]
+    gaps = [(FID["gta"] - FID["rope"]) * (1 + 0.004 * seed) for seed in range(3)]
+    half = t.ppf(0.975, 2) * np.std(gaps, ddof=1) / np.sqrt(3)
+    assert fid.seeds == 3 and fid.value == pytest.approx(np.mean(gaps))
+    assert fid.high - fid.value >= half * 0.999
+    assert "3 seeds" in (tmp_path / "table" / "table.html").read_text()
+    assert "(3 seeds)" in (tmp_path / "table" / "table.md").read_text()
+
+
+def test_html_is_self_contained_and_holds_the_numbers(suite):
+    text = (suite[1] / "table.html").read_text()
+    page = Page(text)
+    assert page.addresses and all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not re.search(r"https?://|@import|url\(|javascript:", text)
+    words = "".join(page.text)
+    for wanted in (
+        "31.930",
+        "25.150",
+        "gta better",
+        "real against real",
+        "98.2 %",
+        "compare only within this table",
+    ):
+        assert wanted in words
+    for title in (
+        "Table",
+        "Differences",
+        "FID against steps",
+        "Losses",
+        "Samples",
+        "How to read this",
+        "Provenance",
+    ):
+        assert f"<h2>{title}</h2>" in text
+    assert "prefers-color-scheme:dark" in text and "@media print" in text
+    embedded = base64.b64decode(page.addresses[-1].split(",")[1])
+    assert embedded == (suite[1] / "samples.png").read_bytes()
+
+
+def test_markdown_has_equal_columns_and_the_numbers(suite):
+    text = (suite[1] / "table.md").read_text()
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 2
+    for lines in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    assert "| 200K | gta | **25.150** ± " in text and "| 2.5M | " in text and "gta − rope" in text
+
+
+def test_same_input_gives_same_bytes(suite, tmp_path):
+    table.run(**suite[0], out=tmp_path)
+    assert all((tmp_path / name).read_bytes() == (suite[1] / name).read_bytes() for name in FILES)
+
+
+def test_samples_are_shown_pixel_by_pixel(suite):
+    _, out = suite
+    grid = Image.open(out / "samples.png")
+    rows = [("real", "#000000", [noise_pixels(1, 8)[0]])] + [(name, "#000000", []) for name in FID]
+    layout = layout_of(rows, first_apart=True)
+    assert layout.cell == 96 and grid.size[0] > 12 * 96
+    columns = [label + 4 * turn for label in range(4) for turn in range(3)]  # four classes, thrice each
+    for row, name in enumerate(FID, start=1):
+        pixels = noise_pixels(48, 8, name, 0, 2_500_000)
+        for column, index in enumerate(columns):
+            cell = np.asarray(grid.crop(layout.box(row, column)))
+            assert (cell[..., 3] == 255).all()
+            assert (cell[..., :3] == pixels[index].repeat(12, 0).repeat(12, 1)).all()
+    real = noise_pixels(20, 8, "real")
+    for column in range(12):
+        cell = np.asarray(grid.crop(layout.box(0, column)))[..., :3]
+        assert (cell == real[5 * (column // 3) + column % 3].repeat(12, 0).repeat(12, 1)).all()
+
+
+def test_colours_are_those_of_the_rows_in_every_picture(suite):
+    _, out = suite
+    for name, least in (("fid.png", 500), ("losses.png", 300), ("samples.png", 150)):
+        image = Image.open(out / name)
+        assert min(image.size) > 300
+        for colour in PALETTE[:3]:
+            assert count_colour(image, colour) > least, (name, colour)
+        assert count_colour(image, PALETTE[4]) == 0
+    html = (out / "table.html").read_text()
+    assert all(f'style="background:{colour}"></i>{name}' in html for name, colour in zip(FID, PALETTE))
+
+
+def test_floor_is_a_dashed_line(suite, tmp_path):
+    arguments, out = suite
+    table.run(**arguments | {"floor": None}, out=tmp_path)
+    dark = [count_colour(Image.open(folder / "fid.png"), "#1f2328") for folder in (out, tmp_path)]
+    assert dark[0] > dark[1] + 500
+    assert "real against real" not in (tmp_path / "table.csv").read_text()
+    assert "class=floor" not in (tmp_path / "table.html").read_text()
+
+
+def test_absent_metrics_show_a_dash_and_the_reason(tmp_path):
+    arguments = make_suite(tmp_path, milestones=(600,))
+    reason = "the reference <file> has no images | no neighbours"
+    for path in arguments["scores"]:
+        content = json.loads(path.read_text())
+        content["metrics"]["precision"] = {"value": None, "se": None, "reason": reason}
+        del content["metrics"]["recall"]
+        rewrite(path, metrics=content["metrics"], warnings=["N is below 2,049; prefer KID"])
+    table.run(**arguments, out=tmp_path / "table")
+    html = (tmp_path / "table" / "table.html").read_text()
+    assert 'title="the reference &lt;file&gt; has no images | no neighbours">—<sup>a</sup>' in html
+    assert "not among the scores" in html and "<file>" not in html
+    assert "N is below 2,049; prefer KID (every row)" in html
+    rows = [
+        row
+        for row in rows_of(tmp_path / "table")
+        if row["metric"] == "precision" and row["experiment"] == "gta"
+    ]
+    assert rows[0]["value"] == rows[0]["se"] == "" and rows[0]["reason"] == reason
+    assert "— <sup>a</sup>" in (tmp_path / "table" / "table.md").read_text()
+    Page(html)
+
+
+def test_a_single_row_without_anything_else(tmp_path):
+    score = write_score(tmp_path / "mine.json", "mine", 0, 600, 12.0, None, spec={}, num_samples=10)
+    score.with_suffix(".npz").unlink()
+    table.run([score], [], tmp_path / "table", None, None, {})
+    html = (tmp_path / "table" / "table.html").read_text()
+    Page(html)
+    assert "<strong>" not in html and "mine" in html and "No differences were asked for" in html
+    assert {path.name for path in (tmp_path / "table").iterdir()} == FILES
+    assert all(Image.open(tmp_path / "table" / name).size[0] > 100 for name in FILES if name.endswith("png"))
+
+
+def test_names_are_escaped_everywhere(tmp_path):
+    name = "<b>&gta|"
+    scores = [
+        write_score(tmp_path / "a.json", name, 0, 10, 10.0, None),
+        write_score(tmp_path / "b.json", "b", 0, 10, 9.0, None),
+    ]
+    spec = {"suite": "<script>alert(1)</script>", "differences": [[name, "b"]]}
+    table.run(scores, [], tmp_path / "table", None, None, spec)
+    html = (tmp_path / "table" / "table.html").read_text()
+    assert "<b>" not in html and "<script" not in html and "&lt;b&gt;&amp;gta|" in html
+    assert "\\<b\\>&gta\\|" in (tmp_path / "table" / "table.md").read_text()
+
+
+def test_missing_partner_or_milestone_is_said(tmp_path):
+    arguments = make_suite(tmp_path)
+    scores = [path for path in arguments["scores"] if path.name != "rope-0-2500000.json"]
+    table.run(**arguments | {"scores": scores}, out=tmp_path / "table")
+    html = (tmp_path / "table" / "table.html").read_text()
+    assert "no scores of rope" in html and "No scores of rope at 2.5M steps were given." in html
+
+
+def test_gone_samples_leave_a_warning(tmp_path):
+    arguments = make_suite(tmp_path, milestones=(600,))
+    (tmp_path / "samples" / "rope" / "0-600" / "index.json").unlink()
+    table.run(**arguments, out=tmp_path / "table")
+    assert (
+        "samples of rope at 600, training seed 0 are gone" in (tmp_path / "table" / "table.html").read_text()
+    )
+    full = make_suite(tmp_path / "full", milestones=(600,))
+    table.run(**full, out=tmp_path / "full" / "table")
+    heights = [
+        Image.open(folder / "table" / "samples.png").height for folder in (tmp_path, tmp_path / "full")
+    ]
+    assert heights[1] - heights[0] == 96 + 5
+
+
+def test_refusals_name_the_files(tmp_path):
+    first = write_score(tmp_path / "a.json", "a", 0, 10, 10.0, None)
+    twice = write_score(tmp_path / "b.json", "a", 0, 10, 10.0, None)
+    scorer = write_score(tmp_path / "c.json", "c", 0, 10, 10.0, None, scorer={"sha256": "0" * 64})
+    reference = write_score(tmp_path / "d.json", "d", 0, 10, 10.0, None, reference={"sha256": "0" * 64})
+    (tmp_path / "e.json").write_text("{}")
+    for scores, words in (
+        ([], "no score files"),
+        ([first, twice], "give only one"),
+        ([first, scorer], "different scorers"),
+        ([first, reference], "different references"),
+        ([tmp_path / "e.json"], "not a score file"),
+        ([tmp_path / "none.json"], "does not exist"),
+    ):
+        with pytest.raises(InputError, match=words) as error:
+            table.run(scores, [], tmp_path / "table", None, None, {})
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "table").exists()
+
+
+def test_many_classes_are_spread_over_twelve_columns(tmp_path):
+    from ditgta.report.grid import choose_columns
+
+    columns = choose_columns((i, i % 1000) for i in range(3000))
+    labels = [label for _, label in columns]
+    assert len(columns) == 12 and labels[0] == 0 and labels[-1] == 999 and labels == sorted(set(labels))
+    assert all(index == label for index, label in columns)
+    assert [label for _, label in choose_columns((i, i % 10) for i in range(50))] == list(range(10))
+
+
+def test_large_images_are_not_enlarged(tmp_path):
+    image = noise_pixels(1, 128)[0]
+    rows = [("a", "#0072B2", [image, None])]
+    grid = Image.open(io.BytesIO(draw(rows, ["x", "y" * 100])))
+    layout = layout_of(rows, first_apart=False)
+    assert layout.cell == 128
+    assert (np.asarray(grid.crop(layout.box(0, 0)))[..., :3] == image).all()
+    assert (np.asarray(grid.crop(layout.box(0, 1)))[..., 3] == 0).all()
+
+
+def test_gray_samples_and_unequal_labels(tmp_path):
+    labels = np.arange(8) % len(CLASSES)
+    gray = noise_pixels(8, 8)[..., :1]
+    scores = []
+    for name, own in (("a", labels), ("b", labels[::-1])):
+        folder = write_samples(tmp_path / name, gray, own)
+        scores.append(write_score(tmp_path / f"{name}.json", name, 0, 10, 10.0, folder))
+    table.run(scores, [], tmp_path / "table", None, None, {})
+    assert "have other labels" in (tmp_path / "table" / "table.html").read_text()
+    grid = Image.open(tmp_path / "table" / "samples.png")
+    cell = np.asarray(grid.crop(layout_of([("a", "", [gray[0]]), ("b", "", [])], False).box(0, 0)))
+    assert (cell[..., 0] == gray[0, ..., 0].repeat(12, 0).repeat(12, 1)).all()
+
+
+def test_curves_are_joined_and_named(tmp_path):
+    def twin(name, step, steps, **more):
+        path = tmp_path / "train" / name / "seed3" / f"{step}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        losses = [{"step": s, "loss": 1.0 / s, "mse": 0.9 / s, "vb": 0.1 / s} for s in steps]
+        path.write_text(json.dumps({"spec": {"seed": 3}, "step": step, "losses": losses} | more))
+        return path
+
+    paths = [
+        twin("gta", 20, [11, 15, 20]),
+        twin("gta", 10, [5, 10]),
+        twin("x", 20, [10, 20], experiment="rope"),
+    ]
+    gta, rope = table.read_curves(paths)
+    assert (gta.experiment, gta.seed, gta.steps) == ("gta", 3, [5, 10, 11, 15, 20])
+    assert gta.losses["loss"][1] == pytest.approx(0.1) and set(gta.losses) == {"loss", "mse", "vb"}
+    assert rope.experiment == "rope"
