@@ -110,7 +110,9 @@ def write_samples(folder: Path, pixels: np.ndarray, labels: np.ndarray, shard: i
 def write_twin(root: Path, experiment: str, seed: int, step: int, level: float, **changes) -> Path:
     """Writes the JSON twin of a checkpoint with a loss curve of 100 points; all rows share its noise."""
     steps = np.linspace(step / 100, step, 100).round().astype(int)
-    noise = generator(0, "loss").normal(0, 0.01, 100)
+    noise = generator(0, "loss").normal(0, 0.01, 100) + generator(seed, "loss", experiment).normal(
+        0, 0.001, 100
+    )
     mse = level + 0.8 * np.exp(-6 * steps / step) + noise
     content = {
         "spec": {"model": {"posenc": experiment}, "seed": seed},
