@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import io
 import json
 import re
 from html.parser import HTMLParser
@@ -13,7 +12,7 @@ from PIL import Image
 from scipy.stats import t
 
 from ditgta.report.figures import PALETTE
-from ditgta.report.grid import draw, layout_of
+from ditgta.report.grid import layout_of
 from ditgta.runtime.errors import InputError
 from ditgta.stages import table
 from tests.report.suite import CLASSES, FID, make_suite, noise_pixels, write_samples, write_score
@@ -365,26 +364,6 @@ def test_refusals_name_the_files(tmp_path):
     assert not (tmp_path / "table").exists()
 
 
-def test_many_classes_are_spread_over_twelve_columns(tmp_path):
-    from ditgta.report.grid import choose_columns
-
-    columns = choose_columns((i, i % 1000) for i in range(3000))
-    labels = [label for _, label in columns]
-    assert len(columns) == 12 and labels[0] == 0 and labels[-1] == 999 and labels == sorted(set(labels))
-    assert all(index == label for index, label in columns)
-    assert [label for _, label in choose_columns((i, i % 10) for i in range(50))] == list(range(10))
-
-
-def test_large_images_are_not_enlarged(tmp_path):
-    image = noise_pixels(1, 128)[0]
-    rows = [("a", "#0072B2", [image, None])]
-    grid = Image.open(io.BytesIO(draw(rows, ["x", "y" * 100])))
-    layout = layout_of(rows, first_apart=False)
-    assert layout.cell == 128
-    assert (np.asarray(grid.crop(layout.box(0, 0)))[..., :3] == image).all()
-    assert (np.asarray(grid.crop(layout.box(0, 1)))[..., 3] == 0).all()
-
-
 def test_gray_samples_and_unequal_labels(tmp_path):
     labels = np.arange(8) % len(CLASSES)
     gray = noise_pixels(8, 8)[..., :1]
@@ -397,22 +376,3 @@ def test_gray_samples_and_unequal_labels(tmp_path):
     grid = Image.open(tmp_path / "table" / "samples.png")
     cell = np.asarray(grid.crop(layout_of([("a", "", [gray[0]]), ("b", "", [])], False).box(0, 0)))
     assert (cell[..., 0] == gray[0, ..., 0].repeat(12, 0).repeat(12, 1)).all()
-
-
-def test_curves_are_joined_and_named(tmp_path):
-    def twin(name, step, steps, **more):
-        path = tmp_path / "train" / name / "seed3" / f"{step}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        losses = [{"step": s, "loss": 1.0 / s, "mse": 0.9 / s, "vb": 0.1 / s} for s in steps]
-        path.write_text(json.dumps({"spec": {"seed": 3}, "step": step, "losses": losses} | more))
-        return path
-
-    paths = [
-        twin("gta", 20, [11, 15, 20]),
-        twin("gta", 10, [5, 10]),
-        twin("x", 20, [10, 20], experiment="rope"),
-    ]
-    gta, rope = table.read_curves(paths)
-    assert (gta.experiment, gta.seed, gta.steps) == ("gta", 3, [5, 10, 11, 15, 20])
-    assert gta.losses["loss"][1] == pytest.approx(0.1) and set(gta.losses) == {"loss", "mse", "vb"}
-    assert rope.experiment == "rope"
