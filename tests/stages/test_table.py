@@ -4,7 +4,6 @@ import base64
 import csv
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -15,39 +14,10 @@ from ditgta.report.figures import PALETTE
 from ditgta.report.grid import layout_of
 from ditgta.runtime.errors import InputError
 from ditgta.stages import table
+from tests.report.page import Page
 from tests.report.suite import CLASSES, FID, make_suite, noise_pixels, write_samples, write_score
 
 FILES = {"table.csv", "table.md", "table.html", "fid.png", "losses.png", "samples.png"}
-
-
-class Page(HTMLParser):
-    """Collects tags, addresses and text, and checks that every tag is closed."""
-
-    VOID = frozenset({"meta", "img", "source", "line", "circle", "br"})
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open, self.tags, self.addresses, self.text = [], [], [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.addresses += [
-            value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")
-        ]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.text.append(data)
 
 
 @pytest.fixture(scope="module")
