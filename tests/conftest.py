@@ -1,0 +1,95 @@
+"""Runs of Snakemake for tests: plans that are read, and one tiny suite that is run from images to table."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# The digits suite made small enough for a minute on two cores: two rows, two milestones.
+TINY = {
+    "experiments": {
+        "digits": {
+            "autoencoder": {"widths": [8, 8, 8], "steps": 10, "batch_size": 16},
+            "model": {"depth": 1, "width": 32, "heads": 2},
+            "training": {"batch_size": 16, "log_every": 1, "snapshot_every": 2},
+        }
+    },
+    "suites": {
+        "digits": {
+            "experiments": ["rope", "gta"],
+            "milestones": [2, 4],
+            "sampling": {"num_samples": 40, "steps": 2},
+            "scorer": {"epochs": 1},
+        }
+    },
+}
+
+
+@dataclass
+class Outcome:
+    """What a call of Snakemake came to."""
+
+    code: int
+    text: str
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """The job counts of a plan, by rule, without the rules that are only targets."""
+        tables = re.findall(r"^Job stats:\njob +count\n-[- ]+\n(.*?)^total", self.text, flags=re.S | re.M)
+        lines = tables[0].splitlines() if tables else []
+        counts = {rule: int(count) for rule, count in (line.split() for line in lines)}
+        return {rule: count for rule, count in counts.items() if rule not in ("all", "paper_table")}
+
+
+def run_snakemake(folder: Path, *words: str, configs: tuple[dict, ...] = ()) -> Outcome:
+    """Calls Snakemake on the repository's workflow with a folder of its own for all files."""
+    files = []
+    for content in configs:
+        file = folder / f"config-{len(files)}.yaml"
+        file.write_text(json.dumps(content))
+        files.append(str(file))
+    call = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--directory",
+        str(folder),
+    ]
+    call += ["--cores", "2", "--nocolor", *words, *(["--configfile", *files] if files else [])]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=folder)
+    return Outcome(done.returncode, done.stdout + done.stderr)
+
+
+@pytest.fixture
+def plan(tmp_path) -> Callable[..., Outcome]:
+    """Plans the workflow in an empty folder."""
+    return lambda *words, configs=(): run_snakemake(tmp_path, "--dry-run", *words, configs=configs)
+
+
+@pytest.fixture(scope="session")
+def tiny_suite(tmp_path_factory) -> Path:
+    """The folder in which the tiny suite has been run through Snakemake, once for all tests."""
+    folder = tmp_path_factory.mktemp("tiny")
+    outcome = run_snakemake(folder, configs=(TINY,))
+    assert outcome.code == 0, outcome.text[-6000:]
+    return folder
+
+
+@pytest.fixture
+def replan(tiny_suite, tmp_path) -> Callable[..., Outcome]:
+    """Plans the workflow anew in the folder of the finished tiny suite, with other options merged in."""
+
+    def planned(*words: str, change: dict | None = None) -> Outcome:
+        configs = (TINY, change) if change else (TINY,)
+        return run_snakemake(tiny_suite, "--dry-run", *words, configs=configs)
+
+    return planned

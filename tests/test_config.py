@@ -1,0 +1,139 @@
+"""The configuration: defaults, inheritance, what is part of a spec and what is not, and faults told in one go."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ditgta import config
+from ditgta.runtime.errors import InputError
+
+SUITE = {"experiments": ["a"], "milestones": [10]}
+
+
+def load(experiments: dict, suites: dict | None = None, **more):
+    return config.load({"suite": "s", "experiments": experiments, "suites": suites or {"s": SUITE}, **more})
+
+
+def faults(experiments: dict, suites: dict | None = None, **more) -> str:
+    with pytest.raises(InputError) as caught:
+        load(experiments, suites, **more)
+    return str(caught.value)
+
+
+def test_the_repository_s_own_configuration_holds():
+    content = config.load(yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text()))
+    assert content.suites["digits"].experiments == ("abs", "rope", "gta")
+    assert [content.experiments[name].model.posenc for name in ("abs", "rope", "gta")] == [
+        "abs",
+        "rope",
+        "gta",
+    ]
+    paper = content.experiments["imagenet256-gta"]
+    assert (paper.model.name, paper.training.batch_size, paper.training.learning_rate) == (
+        "DiT-B/2",
+        256,
+        1e-4,
+    )
+    assert content.suites["paper"].sampling.num_samples == 50000
+    assert content.milestones("imagenet256-gta") == [200000, 400000, 1000000, 2500000]
+
+
+def test_like_takes_what_the_experiment_does_not_say():
+    content = load(
+        {
+            "base": {"model": {"name": "DiT-S/4", "posenc": "abs"}, "training": {"batch_size": 8}},
+            "middle": {"like": "base", "training": {"flip": "none"}},
+            "a": {"like": "middle", "model": {"posenc": "rope"}},
+        }
+    )
+    row = content.experiments["a"]
+    assert (row.model.name, row.model.posenc, row.training.batch_size, row.training.flip) == (
+        "DiT-S/4",
+        "rope",
+        8,
+        "none",
+    )
+
+
+@pytest.mark.parametrize(
+    ("experiments", "line"),
+    [
+        ({"a": {"like": "b"}}, "experiments.a.like: b is not an experiment"),
+        ({"a": {"like": "b"}, "b": {"like": "a"}}, "a -> b -> a is a circle"),
+        ({"a": {"model": {"posenc": "gat"}}}, "did you mean gta?"),
+        ({"a": {"modle": {}}}, "experiments.a.modle: no such option; did you mean model?"),
+        ({"a": {"training": {"batch_size": 0}}}, "experiments.a.training.batch_size: "),
+        ({"a b": {}, "a": {}}, "names become folders"),
+    ],
+)
+def test_faults_of_experiments(experiments, line):
+    assert line in faults(experiments)
+
+
+@pytest.mark.parametrize(
+    ("suite", "line"),
+    [
+        ({**SUITE, "experiments": ["b"]}, "suites.s: b is not an experiment"),
+        ({**SUITE, "milestones": [20, 10]}, "milestones must rise"),
+        ({**SUITE, "milestones": []}, "suites.s.milestones: "),
+        ({**SUITE, "seeds": [0, 0]}, "seeds must differ"),
+        ({"experiments": ["a"]}, "suites.s.milestones: missing"),
+        ({**SUITE, "differences": [["a", "c"]]}, "c is not an experiment"),
+    ],
+)
+def test_faults_of_suites(suite, line):
+    assert line in faults({"a": {}}, {"s": suite})
+
+
+def test_rows_of_a_suite_share_their_images():
+    experiments = {"a": {}, "b": {"images": {"size": 64}}}
+    assert "different images" in faults(experiments, {"s": {**SUITE, "experiments": ["a", "b"]}})
+
+
+def test_all_faults_come_at_once():
+    text = faults({"a": {"training": {"lr": 1, "batch_size": "many"}}}, {"s": {**SUITE, "seed": 1}})
+    assert text.startswith("the configuration has 3 faults:") and len(text.splitlines()) == 4
+
+
+def test_numbers_may_come_as_text():
+    training = {"learning_rate": "1e-4", "batch_size": "32", "tf32": "true"}
+    options = load({"a": {"training": training}}).experiments["a"].training
+    assert (options.learning_rate, options.batch_size, options.tf32) == (1e-4, 32, True)
+
+
+def test_specs_hold_what_changes_results_and_nothing_else():
+    plain = load({"a": {}})
+    free = {
+        "log_every": 7,
+        "snapshot_every": 9,
+        "micro_batch": 2,
+        "checkpoint_gradients": True,
+        "tracker": "wandb",
+    }
+    assert load({"a": {"training": free}}).train_spec("a", 0) == plain.train_spec("a", 0)
+    for section, change in {
+        "training": {"learning_rate": 1e-3},
+        "model": {"posenc": "rope"},
+        "images": {"size": 64},
+        "autoencoder": {"steps": 5},
+    }.items():
+        assert load({"a": {section: change}}).train_spec("a", 0) != plain.train_spec("a", 0), section
+    assert plain.train_spec("a", 1) != plain.train_spec("a", 0)
+    # Options of a trained autoencoder do not matter to one that is fetched, nor those of a trained scorer.
+    fetched = {"autoencoder": {"pretrained": "some/vae"}}
+    both = [load({"a": {"autoencoder": {**fetched["autoencoder"], "steps": n}}}) for n in (5, 6)]
+    assert both[0].autoencoder_spec("a") == both[1].autoencoder_spec("a")
+    suites = [{"s": {**SUITE, "scorer": {"weights": "w.pth", "epochs": n}}} for n in (1, 2)]
+    assert load({"a": {}}, suites[0]).scorer_spec("s") == load({"a": {}}, suites[1]).scorer_spec("s")
+
+
+def test_free_options_become_flags():
+    options = config.Training(log_every=7, micro_batch=2, checkpoint_gradients=True, learning_rate=3.0)
+    assert options.free_flags() == "--checkpoint-gradients --micro-batch 2 --log-every 7"
+    assert config.Training().free_flags() == ""
+
+
+def test_milestones_of_an_experiment_are_those_of_all_its_suites():
+    suites = {"s": SUITE, "t": {**SUITE, "milestones": [5, 20]}}
+    assert load({"a": {}}, suites).milestones("a") == [5, 10, 20]

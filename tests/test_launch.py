@@ -1,0 +1,110 @@
+"""The words that put a stage on processes, cards and nodes, and the locks that keep jobs off each other's cards."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ditgta import launch
+
+PYTHON = sys.executable
+
+
+def test_one_process_with_its_threads():
+    assert launch.command(3) == f"OMP_NUM_THREADS=3 MKL_NUM_THREADS=3 {PYTHON} -m ditgta"
+    assert launch.command(3, {"gpu": 1}, cards=1) == launch.command(3)
+
+
+def test_several_cards_of_one_machine_are_taken_by_locks():
+    words = launch.command(8, {"gpu": 2}, cards=4)
+    assert words == (
+        f"OMP_NUM_THREADS=4 MKL_NUM_THREADS=4 {PYTHON} -m ditgta.launch --cards 2 {PYTHON}"
+        " -m torch.distributed.run --standalone --nproc-per-node=2 -m ditgta"
+    )
+    assert "ditgta.launch" not in launch.command(8, {"gpu": 4}, cards=4)
+
+
+def test_under_slurm_one_node_needs_no_locks():
+    words = launch.command(4, {"gres": "gpu:a100:4", "nodes": 1})
+    assert words == (
+        f"OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 {PYTHON} -m torch.distributed.run --standalone --nproc-per-node=4 -m ditgta"
+    )
+
+
+def test_several_nodes_start_one_torchrun_each():
+    words = launch.command(8, {"mpi": "srun", "nodes": 2, "tasks": 2, "gres": "gpu:4", "gpu": 0})
+    assert words == (
+        "OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=8"
+        f" --kill-on-bad-exit=1 {PYTHON} -m torch.distributed.run --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d"
+        " --rdzv-id=$SLURM_JOB_ID --rdzv-endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000)) -m ditgta"
+    )
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "processes"),
+    [
+        ({}, 1, 1),
+        ({"gpu": 0}, 1, 1),
+        ({"gpu": 8}, 2, 4),
+        ({"gres": "gpu:2"}, 2, 2),
+        ({"gres": "gpu:h100:8"}, 1, 8),
+        ({"gres": "gpu"}, 1, 1),
+        ({"gres": "license:3"}, 1, 1),
+    ],
+)
+def test_one_process_for_each_card_of_a_node(resources, nodes, processes):
+    assert launch.processes_per_node(resources, nodes) == processes
+
+
+@pytest.mark.parametrize(
+    ("value", "cards"), [("", []), ("0,2", ["0", "2"]), ("-1", []), ("GPU-ab, GPU-cd", ["GPU-ab", "GPU-cd"])]
+)
+def test_cards_named_by_the_environment(monkeypatch, value, cards):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert launch.visible_cards() == cards
+
+
+def test_cards_counted_by_the_driver(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text(
+        "#!/bin/sh\necho 'GPU 0: X (UUID: a)'\necho '  MIG 1g (UUID: m)'\necho 'GPU 1: X (UUID: b)'\n"
+    )
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert launch.visible_cards() == ["0", "1"]
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert launch.visible_cards() == []
+
+
+def test_jobs_get_cards_that_no_other_holds(tmp_path):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "4,5,6", "TMPDIR": str(tmp_path)}
+    report = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()"
+
+    def start(cards: int) -> subprocess.Popen:
+        call = [PYTHON, "-m", "ditgta.launch", "--cards", str(cards), PYTHON, "-c", report]
+        return subprocess.Popen(
+            call, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    first = start(1)
+    taken = first.stdout.readline().split()
+    second = start(2)
+    others = second.stdout.readline().strip().split(",")
+    assert sorted([*taken, *others]) == ["4", "5", "6"]
+    # A third waits until the first one ends, however it ends, and then gets its card.
+    third = start(1)
+    with pytest.raises(subprocess.TimeoutExpired):
+        third.wait(timeout=1.5)
+    first.kill()
+    assert third.stdout.readline().split() == taken
+    for process in (first, second, third):
+        process.communicate()
+
+
+def test_more_cards_than_there_are_is_refused():
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "0"}
+    call = [PYTHON, "-m", "ditgta.launch", "--cards", "2", "true"]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "2 cards are wanted and 1 are here" in done.stderr
