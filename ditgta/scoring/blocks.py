@@ -133,6 +133,7 @@ class BatchNorm(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
+        self.momentum = 0.1
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -146,7 +147,7 @@ class BatchNorm(nn.Module):
             self.weight,
             self.bias,
             self.training,
-            momentum=0.1,
+            momentum=self.momentum,
             eps=1e-3,
         )
 

@@ -1,0 +1,235 @@
+"""Stage scorer: a small Inception network learns the images' classes, so that its features can score samples of them."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from ditgta.data.images import ImageIndex, load_index
+from ditgta.data.order import batch_indices
+from ditgta.runtime.files import atomic_path, write_twin
+from ditgta.runtime.processes import processes
+from ditgta.runtime.progress import Progress
+from ditgta.runtime.streams import generator
+from ditgta.scoring.blocks import BatchNorm
+from ditgta.scoring.inception import InceptionV3
+
+MAX_IMAGES = 20_000
+MAX_BYTES = 2**30
+_LEAST_STEPS = 100
+_LOSS_POINTS = 100
+_WEIGHT_DECAY = 0.05
+_SHIFT, _SCALE, _NOISE = 0.05, 0.1, 0.04
+
+
+def run(images: Path, out: Path, spec: dict) -> None:
+    """Trains a scorer on an image index and writes it as safetensors with its JSON twin.
+
+    The twin records the accuracy on held-out images and what always naming the commonest class would reach; a scorer
+    near that has learnt nothing of the classes, and its scores compare textures at best. On a CPU two runs with the same
+    number of threads give equal bytes. Training takes a minute, so it keeps no snapshots.
+
+    Args:
+        images: folder of the image index.
+        out: path of the safetensors file; metadata "ditgta" is JSON {width, input_size, num_classes, classes, accuracy}.
+        spec: {width, input_size, epochs, batch_size, learning_rate, holdout, seed}; `holdout` is the fraction of each
+            class kept for measuring accuracy; an epoch is one pass over the rest, and 100 steps are made at least.
+
+    Raises:
+        InputError: the index cannot be read, or the options do not make a network.
+    """
+    out = Path(out)
+    with processes() as group:
+        if not group.is_first:  # a minute on one process; more of them would change the numbers
+            return
+        index = load_index(images)
+        model = InceptionV3(spec["width"], len(index.classes), spec["input_size"])
+        chosen = choose(index, spec["seed"])
+        pixels = _load(index, chosen)
+        labels = torch.from_numpy(index.labels[chosen])
+        held_out = hold_out(labels.numpy(), spec["holdout"], spec["seed"])
+        losses = train(model.to(group.device), pixels[~held_out], labels[~held_out], spec)
+        found = {
+            **measure(model, pixels[held_out], labels[held_out]),
+            "train_accuracy": measure(model, pixels[~held_out], labels[~held_out])["accuracy"],
+        }
+        _write(out, model, index, spec, found, losses, used=len(chosen), held_out=int(held_out.sum()))
+    accuracy = "unknown, no class has two images" if found["accuracy"] is None else f"{found['accuracy']:.2%}"
+    print(f"scorer: held-out accuracy {accuracy} on {int(held_out.sum())} images, {out}", flush=True)
+
+
+def choose(index: ImageIndex, seed: int) -> np.ndarray:
+    """Returns the indices of the images that are used, ascending: all, or a random 20,000 or 1 GB of pixels."""
+    most = max(min(MAX_IMAGES, MAX_BYTES // (index.size * index.size * 3)), 1)
+    if index.count <= most:
+        return np.arange(index.count)
+    return np.sort(generator(seed, "scorer images").permutation(index.count)[:most])
+
+
+def _load(index: ImageIndex, chosen: np.ndarray) -> torch.Tensor:
+    """Returns the chosen images as uint8 (N, size, size, 3)."""
+    pixels = np.empty((len(chosen), index.size, index.size, 3), np.uint8)
+    parts = [range(start, min(start + 64, len(chosen))) for start in range(0, len(chosen), 64)]
+    for part, batch in zip(
+        parts, index.batches((chosen[part.start : part.stop] for part in parts), keep=False)
+    ):
+        pixels[part.start : part.stop] = batch
+    return torch.from_numpy(pixels)
+
+
+def hold_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Returns a mask of held-out images: about `fraction` of each class, one at least; none of a class with one image."""
+    mask = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        mask[generator(seed, "scorer holdout", int(label)).permutation(members)[:count]] = True
+    return mask
+
+
+def train(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor, spec: dict) -> list[dict]:
+    """Trains a network in place by cross entropy with AdamW, and leaves it in evaluation mode.
+
+    The learning rate rises over the first tenth and falls to zero along a cosine. fc.bias stays zero, so that the
+    probabilities of the Inception Score, which leave it out, are those of the classifier. Afterwards the running
+    statistics are averaged anew over images as they are scored, without augmentation and with the final weights.
+
+    Args:
+        pixels: uint8 (N, height, width, 3).
+        labels: int64 (N,).
+
+    Returns:
+        About 100 points {step, loss} of the training.
+    """
+    seed, count, device = spec["seed"], len(pixels), model.fc.weight.device
+    initialize(model, seed)
+    batch_size = min(spec["batch_size"], count)
+    steps_per_epoch = count // batch_size
+    steps = max(spec["epochs"] * steps_per_epoch, _LEAST_STEPS)
+    warmup, keep_every = max(1, steps // 10), math.ceil(steps / _LOSS_POINTS)
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=spec["learning_rate"],
+        weight_decay=_WEIGHT_DECAY,
+    )
+    losses = []
+    model.train()
+    with (
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+        Progress("scorer", steps, unit="steps", images_per_unit=batch_size) as progress,
+    ):
+        for step in range(steps):
+            batch = _batch(seed, step, count, batch_size)
+            x = jitter(pixels[batch].to(device), model.input_size, generator(seed, "scorer jitter", step))
+
+            # Evaluate loss and gradients.
+            loss = F.cross_entropy(model.classify(x), labels[batch].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+
+            # Run optimizer.
+            rate = min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = spec["learning_rate"] * rate
+            optimizer.step()
+            if step % keep_every == 0 or step == steps - 1:
+                losses.append({"step": step, "loss": round(loss.item(), 6)})
+            progress.advance(loss=loss.item)
+        renew_statistics(model, pixels, seed)
+    model.eval()
+    return losses
+
+
+def _batch(seed: int, step: int, count: int, batch_size: int) -> torch.Tensor:
+    """Returns the image indices of one step; a single image comes twice, since normalisation needs two values."""
+    batch = batch_indices(seed, step, count, batch_size)
+    return torch.from_numpy(np.resize(batch, max(len(batch), 2)))
+
+
+def initialize(model: InceptionV3, seed: int) -> None:
+    """Draws convolutions by He et al. 2015 (arXiv:1502.01852, equation 10) and a small classifier, each from its name."""
+    model.fc.bias.requires_grad_(False).zero_()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("conv.weight") or name == "fc.weight":
+                gain = 2.0 if name.endswith("conv.weight") else 1.0
+                values = generator(seed, "scorer weights", name).standard_normal(parameter.shape, np.float32)
+                deviation = math.sqrt(gain / math.prod(parameter.shape[1:]))
+                parameter.copy_(torch.from_numpy(values) * deviation)
+
+
+def jitter(images_NHWC: torch.Tensor, size: int, random: np.random.Generator) -> torch.Tensor:
+    """Returns training input (N, 3, size, size) in -1..1: TF1's resize, each image shifted, scaled and made noisy.
+
+    Images are not mirrored: a mirrored digit or letter is another one. Without shift, scale and noise the result is
+    that of `InceptionV3.prepare`, except for rounding.
+    """
+    count, height, width, _ = images_NHWC.shape
+    scale = np.exp(random.uniform(-_SCALE, _SCALE, (count, 2, 1)))
+    shift = random.uniform(-_SHIFT, _SHIFT, (count, 2, 1))
+    places = np.arange(size) / size
+    source = (0.5 + (places - 0.5) * scale + shift) * np.array([[height], [width]])
+    source = torch.from_numpy(
+        (2 * source / np.maximum([[height - 1], [width - 1]], 1) - 1).astype(np.float32)
+    )
+    rows, columns = source[:, 0, :, None].expand(-1, -1, size), source[:, 1, None, :].expand(-1, size, -1)
+    grid = torch.stack([columns, rows], dim=-1).to(images_NHWC.device)
+    x = (images_NHWC.permute(0, 3, 1, 2).float() - 128) * 0.0078125
+    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    noise = torch.from_numpy(random.standard_normal(x.shape, np.float32)).to(x.device)
+    return x + _NOISE * noise
+
+
+@torch.no_grad()
+def renew_statistics(model: InceptionV3, pixels: torch.Tensor, seed: int) -> None:
+    """Replaces all running means and variances by averages over up to 2,048 images as they are scored."""
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    momentum, batch_size = norms[0].momentum, min(len(pixels), 256)
+    for done in range(min(len(pixels) // batch_size, 8)):
+        for norm in norms:
+            norm.momentum = 1 / (done + 1)
+        model.classify(model.prepare(pixels[_batch(seed, done, len(pixels), batch_size)]))
+    for norm in norms:
+        norm.momentum = momentum
+
+
+def measure(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor) -> dict:
+    """Returns {accuracy, chance}: the share of images classified rightly, and that of the commonest class.
+
+    Both are None where there are no images.
+    """
+    if not len(pixels):
+        return {"accuracy": None, "chance": None}
+    fused, right = model.fuse(), 0
+    for part in torch.arange(len(pixels)).split(256):
+        right += int((fused(pixels[part]).logits.argmax(1).cpu() == labels[part]).sum())
+    return {"accuracy": right / len(labels), "chance": int(labels.bincount().max()) / len(labels)}
+
+
+def _write(
+    out: Path, model: InceptionV3, index: ImageIndex, spec: dict, found: dict, losses: list, **counts: int
+) -> None:
+    """Writes the weights and their twin."""
+    header = {
+        "width": model.width,
+        "input_size": model.input_size,
+        "num_classes": model.num_classes,
+        "classes": index.classes,
+        "accuracy": found["accuracy"],
+    }
+    tensors = {key: tensor.contiguous().cpu() for key, tensor in model.state_dict().items()}
+    with atomic_path(out) as temporary:
+        save_file(tensors, temporary, metadata={"ditgta": json.dumps(header, sort_keys=True)})
+    write_twin(
+        out,
+        spec,
+        **header,
+        **{name: value for name, value in found.items() if name != "accuracy"},
+        images={"count": index.count, "size": index.size, "files_sha256": index.files_sha256, **counts},
+        pool3=model.pool3_channels,
+        loss=losses,
+    )
