@@ -1,6 +1,8 @@
 """The autoencoder between pixels and latents: loading, saving, encoding and decoding."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from ditgta.runtime.files import atomic_path, provenance, read_json, sha256_of, 
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TWIN = "autoencoder.json"
+_SMALL_IMAGE = 64
 
 
 def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
@@ -103,6 +106,7 @@ def fetch_autoencoder(source: str, revision: str | None = None):
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
     from diffusers import AutoencoderKL
     from diffusers.utils import logging
+    from huggingface_hub import HfApi
 
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)
@@ -116,6 +120,9 @@ def fetch_autoencoder(source: str, revision: str | None = None):
         try:
             vae = AutoencoderKL.from_pretrained(source, local_files_only=True, **options)
         except OSError:
+            HfApi().model_info(
+                source, revision=revision, timeout=10
+            )  # asks once, where a download retries for long
             vae = AutoencoderKL.from_pretrained(source, **options)
     except Exception as error:  # network, hub and file errors have no common type
         at = f" --revision {revision}" if revision else ""
@@ -127,6 +134,22 @@ def fetch_autoencoder(source: str, revision: str | None = None):
     finally:
         logging.set_verbosity(verbosity)
     return vae.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def threads_for(size: int) -> Iterator[None]:
+    """Computes with one CPU thread inside the block where images are small, at most 64 pixels wide.
+
+    Their layers are too small to gain from more threads, and lose much when cores are shared; and the results are then
+    the same bytes whatever the number of cores.
+    """
+    before = torch.get_num_threads()
+    if size <= _SMALL_IMAGE:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def downsampling(vae) -> int:
@@ -161,7 +184,9 @@ def decode_uint8(vae, latents: torch.Tensor, rule: str = "round") -> torch.Tenso
             127.5 x + 127.5; "floor" is ADM's trunc(clamp(127.5 (x + 1), 0, 255)), half a grey level darker on average.
     """
     assert rule in ("round", "floor"), rule
-    latents = latents.to(vae.device, torch.float32) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    latents = latents.to(vae.device, torch.float32) / vae.config.scaling_factor + (
+        vae.config.shift_factor or 0.0
+    )
     pixels = vae.decode(latents, return_dict=False)[0].permute(0, 2, 3, 1)
     return (127.5 * pixels + (128 if rule == "round" else 127.5)).clamp(0, 255).to(torch.uint8)
 

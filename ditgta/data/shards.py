@@ -19,6 +19,7 @@ from ditgta.runtime.files import (
 
 _IMAGES_PER_SHARD = 256
 _MOST_SHARDS = 256
+_CAN_ANNOUNCE = hasattr(os, "posix_fadvise")
 
 
 def plan_shards(count: int) -> list[range]:
@@ -116,7 +117,9 @@ class LatentShards:
         self.dtype = record_dtype(self.latent_shape)
         self._starts = np.array([shard["start"] for shard in self.content["shards"]], np.int64)
         self._offsets = [self._data_offset(shard) for shard in self.content["shards"]]
-        self._open: dict[int, int] = {}
+        self._files: list[int] = []
+        for number in range(len(self._starts)):  # at most 256, so all of them may stay open
+            self._files.append(os.open(self.folder / shard_name(number), os.O_RDONLY))
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Returns {index [B], label [B], mean [B, 2, C, h, w], logvar [B, 2, C, h, w]} in the order asked for.
@@ -131,25 +134,26 @@ class LatentShards:
         records = np.empty(len(indices), self.dtype)
         rows = records.view(np.uint8).reshape(len(indices), self.dtype.itemsize)
         shards = np.searchsorted(self._starts, indices, side="right") - 1
-        for row in np.argsort(
-            indices
-        ).tolist():  # by shard and place: a cold disk then reads in one direction
-            shard = int(shards[row])
-            place = self._offsets[shard] + int(indices[row] - self._starts[shard]) * self.dtype.itemsize
-            if os.preadv(self._descriptor(shard), [rows[row]], place) != self.dtype.itemsize:
-                raise self._damaged(shard)
+        within = indices - self._starts[shards]
+        reads = [  # by shard and place, so that a disk with heads moves them in one direction
+            (
+                row,
+                self._files[shards[row]],
+                self._offsets[shards[row]] + int(within[row]) * self.dtype.itemsize,
+            )
+            for row in np.argsort(indices).tolist()
+        ]
+        if (
+            _CAN_ANNOUNCE
+        ):  # the disk works on the whole batch at once; twice as fast when cold, free when warm
+            for _, file, place in reads:
+                os.posix_fadvise(file, place, self.dtype.itemsize, os.POSIX_FADV_WILLNEED)
+        for row, file, place in reads:
+            if os.preadv(file, [rows[row]], place) != self.dtype.itemsize:
+                raise self._damaged(int(shards[row]))
         if not np.array_equal(records["index"], indices):
             raise self._damaged(int(shards[np.flatnonzero(records["index"] != indices)[0]]))
         return {name: records[name] for name in self.dtype.names}
-
-    def labels(self) -> np.ndarray:
-        """Returns the labels of all images, int64 [count]."""
-        parts = [self.map(number)["label"] for number in range(len(self._starts))]
-        return np.concatenate(parts).astype(np.int64)
-
-    def map(self, number: int) -> np.ndarray:
-        """Returns one shard as a read-only memory map of records."""
-        return np.load(self.folder / shard_name(number), mmap_mode="r", allow_pickle=False)
 
     def verify(self) -> None:
         """Compares the SHA-256 of every shard with the index; raises InputError at the first that differs."""
@@ -158,21 +162,13 @@ class LatentShards:
                 raise self._damaged(number)
 
     def close(self) -> None:
-        """Closes all files; a later read opens them again."""
-        while self._open:
-            os.close(self._open.popitem()[1])
+        """Closes all files."""
+        while self._files:
+            os.close(self._files.pop())
 
     def __del__(self):
-        if hasattr(self, "_open"):
+        if hasattr(self, "_files"):
             self.close()
-
-    def _descriptor(self, shard: int) -> int:
-        """Returns the open file of a shard; there are at most 256."""
-        descriptor = self._open.get(shard)
-        if descriptor is None:
-            descriptor = os.open(self.folder / shard_name(shard), os.O_RDONLY)
-            self._open[shard] = descriptor
-        return descriptor
 
     def _data_offset(self, shard: dict) -> int:
         """Returns where a shard's records begin, after comparing its header with the index."""
@@ -181,7 +177,7 @@ class LatentShards:
             records = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise InputError(f"{path} does not exist; run the latents stage again") from None
-        except ValueError:
+        except (ValueError, EOFError):
             raise InputError(f"{path} is damaged; delete it and run the latents stage again") from None
         if records.dtype != self.dtype or records.shape != (shard["count"],):
             raise InputError(f"{path} is not the shard that index.json names; run the latents stage again")

@@ -14,6 +14,7 @@ from ditgta.data.autoencoder import (
     encode_moments,
     fetch_autoencoder,
     save_autoencoder,
+    threads_for,
     to_model_range,
 )
 from ditgta.data.images import ImageIndex, load_index
@@ -46,10 +47,10 @@ def run(images: Path, out: Path, spec: dict) -> None:
         InputError: the pretrained one cannot be had, or the options do not fit the images.
     """
     out = Path(out)
-    with processes() as group:
+    index = load_index(images)
+    with processes() as group, threads_for(index.size):
         if not group.is_first:  # minutes on one process; more of them would change the numbers
             return
-        index = load_index(images)
         if spec.get("pretrained"):
             vae = fetch_autoencoder(spec["pretrained"], spec.get("revision")).to(group.device)
             _check_size(index, downsampling(vae))

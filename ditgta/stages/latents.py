@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ditgta.data.autoencoder import TWIN, autoencoder_sha256, downsampling, encode_moments, load_autoencoder
+from ditgta.data.autoencoder import (
+    TWIN,
+    autoencoder_sha256,
+    downsampling,
+    encode_moments,
+    load_autoencoder,
+    threads_for,
+)
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.shards import (
     plan_shards,
@@ -34,7 +41,7 @@ def run(
     """Encodes every image to latent shards; finished shards are kept, damaged ones are made again.
 
     Shards are divided among the parts, and a part's among its processes. Batches never cross a shard's border, so a
-    shard's bytes depend on neither division (at the same number of torch threads and batch size).
+    shard's bytes depend on neither division (images above 64 pixels: at the same number of torch threads and batch size).
 
     Args:
         images: folder of the image index.
@@ -52,7 +59,7 @@ def run(
     images, autoencoder, out = Path(images), Path(autoencoder), Path(out)
     index = load_index(images)
     plan = plan_shards(index.count)
-    with processes() as group:
+    with processes() as group, threads_for(index.size):
         if group.is_first and part in (None, (0, 1)):
             (out / "index.json").unlink(missing_ok=True)  # it must never describe shards that are being made
         vae = load_autoencoder(autoencoder, group.device)
@@ -73,9 +80,13 @@ def run(
                     "run the parts that make them again"
                 )
         else:
-            encode_shards(
-                vae, index, [(number, plan[number]) for number in missing], out, batch_size, made_from, group
-            )
+            wanted = [(number, plan[number]) for number in missing]
+            try:
+                encode_shards(vae, index, wanted, out, batch_size, made_from, group)
+            except InputError as error:
+                raise InputError(
+                    f"{error} (found by rank {group.rank})" if group.rank else str(error)
+                ) from error
         group.barrier()
         if group.is_first and part in (None, (0, 1)):
             twin = read_json(autoencoder / TWIN) if (autoencoder / TWIN).is_file() else {}

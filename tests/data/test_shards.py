@@ -1,0 +1,127 @@
+"""Latent shards: the plan, writing, and reading in any order."""
+
+import itertools
+import json
+import os
+
+import numpy as np
+import pytest
+
+from ditgta.data.shards import (
+    LatentShards,
+    draw_latents,
+    plan_shards,
+    record_dtype,
+    shard_name,
+    shard_state,
+    write_latent_index,
+    write_shard,
+)
+from ditgta.runtime.errors import InputError
+
+SHAPE = (4, 2, 2)
+
+
+def records_of(indices):
+    """Makes records whose every number says where it belongs."""
+    records = np.empty(len(indices), record_dtype(SHAPE))
+    for row, i in enumerate(indices):
+        records[row]["index"], records[row]["label"] = i, i % 10
+        records[row]["mean"][0], records[row]["mean"][1] = i % 2000, -(i % 2000)
+        records[row]["logvar"][0], records[row]["logvar"][1] = 0, np.log(4)
+    return records
+
+
+@pytest.fixture
+def folder(tmp_path):
+    plan = plan_shards(600)
+    for number, indices in enumerate(plan):
+        write_shard(tmp_path / shard_name(number), records_of(indices), {"made": "here"})
+    content = {"classes": list("0123456789"), "image_size": 16, "scaling_factor": 0.5, "spec": {}}
+    write_latent_index(tmp_path, plan, latent_shape=list(SHAPE), **content)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("count", "shards"), [(1, 1), (256, 1), (257, 2), (1797, 8), (65536, 256), (1_281_167, 256)]
+)
+def test_plan_is_a_partition_into_nearly_equal_shards(count, shards):
+    plan = plan_shards(count)
+    assert len(plan) == shards
+    assert [plan[0].start, plan[-1].stop] == [0, count]
+    assert all(left.stop == right.start for left, right in itertools.pairwise(plan))
+    sizes = {len(indices) for indices in plan}
+    assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 1
+
+
+def test_record_is_as_long_as_its_numbers():
+    assert record_dtype((4, 32, 32)).itemsize == 8 + 8 + 2 * 2 * 4 * 32 * 32 * 2
+
+
+def test_records_come_in_the_order_asked_for(folder):
+    shards = LatentShards(folder)
+    assert (shards.count, shards.latent_shape, shards.image_size) == (600, SHAPE, 16)
+    order = np.random.default_rng(0).permutation(600)[:128]
+    order[1] = order[0]
+    found = shards.read(order)
+    assert found["index"].tolist() == order.tolist() and found["label"].tolist() == (order % 10).tolist()
+    assert found["mean"].shape == found["logvar"].shape == (128, 2, *SHAPE)
+    assert found["mean"][:, 1, 3, 1, 1].tolist() == (-order).tolist()
+    assert shards.read(np.array([], np.int64))["mean"].shape == (0, 2, *SHAPE)
+    with pytest.raises(IndexError):
+        shards.read(np.array([600]))
+
+
+def test_shards_are_plain_npy_files(folder):
+    records = np.load(folder / "00001.npy", mmap_mode="r", allow_pickle=False)
+    entry = json.loads((folder / "index.json").read_text())["shards"][1]
+    assert records["index"].tolist() == list(range(entry["start"], entry["start"] + entry["count"]))
+
+
+def test_drawing_chooses_side_and_scales(folder):
+    record = LatentShards(folder).read(np.array([3, 7]))
+    noise = np.ones((2, *SHAPE), np.float32)
+    drawn = draw_latents(record, np.array([False, True]), noise, 0.5)
+    assert drawn.dtype == np.float32
+    assert np.allclose(drawn[0], (3 + 1) * 0.5) and np.allclose(drawn[1], (-7 + 2) * 0.5, atol=1e-3)
+    mean = draw_latents(record, np.array([True, False]), None, 0.5)
+    assert np.allclose(mean[0], -1.5) and np.allclose(mean[1], 3.5)
+
+
+def test_damage_is_found_and_named(folder):
+    LatentShards(folder).verify()
+    path = folder / "00001.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"00001\.npy is damaged"):
+        LatentShards(folder).verify()
+    assert shard_state(path, {"made": "here"}) == "damaged"
+    path.write_bytes(data[:-100])
+    with pytest.raises(InputError, match=r"00001\.npy is damaged"):
+        LatentShards(folder)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"00001\.npy is damaged"):
+        LatentShards(folder)
+    path.unlink()
+    with pytest.raises(InputError, match=r"00001\.npy does not exist"):
+        LatentShards(folder)
+    (folder / "index.json").write_text("{}")
+    with pytest.raises(InputError, match="no latents"):
+        LatentShards(folder)
+
+
+def test_shard_cut_while_open_is_an_error_not_wrong_numbers(folder):
+    shards = LatentShards(folder)
+    os.truncate(folder / "00000.npy", 500)
+    with pytest.raises(InputError, match=r"00000\.npy is damaged"):
+        shards.read(np.array([150]))
+
+
+def test_state_of_a_shard(folder):
+    path = folder / "00000.npy"
+    assert shard_state(path, {"made": "here"}) == "whole"
+    assert shard_state(path, {"made": "there"}) == "other"
+    (folder / "00000.json").unlink()
+    assert shard_state(path, {"made": "here"}) == "missing"
+    assert shard_state(folder / "00009.npy", {}) == "missing"
