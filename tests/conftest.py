@@ -26,7 +26,7 @@ TINY = {
             "experiments": ["rope", "gta"],
             "milestones": [2, 4],
             "sampling": {"num_samples": 40, "steps": 2},
-            "scorer": {"epochs": 1},
+            "scorer": {"epochs": 1, "batch_size": 8},
         }
     },
 }

@@ -31,6 +31,7 @@ rule floor:
         unpack(score_inputs),
     output:
         scores="results/score/{suite}/floor.json",
+        influence="results/score/{suite}/floor.npz",
     log:
         "results/logs/score/{suite}/floor.log",
     threads: side_by_side(CORES)
