@@ -1,0 +1,293 @@
+"""What a score takes: images and stored statistics from npz files, sample shards, image indices and bare folders."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ditgta.data.ahead import map_ahead
+from ditgta.data.decode import decode_rgb
+from ditgta.data.images import ImageIndex, load_folder, load_index
+from ditgta.data.npz import NpzArray, load_members
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json, sha256_of
+
+
+class ImageSet:
+    """A fixed sequence of images, stored feature statistics, or both.
+
+    Attributes:
+        path: where it lies.
+        count: number of images, 0 when there are statistics only.
+        size: (height, width) of the images, None when they differ or there are none.
+        labels: (count,) int64, or None when unknown.
+        statistics: {"pool3" or "spatial": (mean, covariance)}, float64, as stored.
+        origin: what the maker of the set wrote about it, {} if nothing.
+        warnings: what a reader of the scores should know.
+    """
+
+    def __init__(self, path: Path, count: int = 0, size: tuple[int, int] | None = None):
+        self.path, self.count, self.size = path, count, size
+        self.labels: np.ndarray | None = None
+        self.statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.origin: dict = {}
+        self.warnings: list[str] = []
+
+    def sha256(self) -> str:
+        """Returns a checksum of the images and statistics."""
+        raise NotImplementedError
+
+    def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
+        """Yields images start..stop in order, uint8 (at most batch_size, height, width, 3), equal sizes together.
+
+        Calls with rising `start` read a compressed file once, not once per call.
+
+        Raises:
+            InputError: an image or a file is damaged.
+        """
+        raise NotImplementedError
+
+
+def open_image_set(path: str | Path) -> ImageSet:
+    """Opens an npz file, a folder of sample shards, an image index or a bare folder of images.
+
+    Args:
+        path: the file or folder (or the index.json in it). An npz holds arr_0 (uint8, N x height x width x 3), with arr_1
+            (labels) if known, and/or mu, sigma (pool3 statistics) and mu_s, sigma_s (spatial ones).
+
+    Raises:
+        InputError: nothing of the kind is there, or it cannot be used as it is; the message says what to mend.
+    """
+    path = Path(path).expanduser()
+    if path.name == "index.json":
+        path = path.parent
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist (seen from {Path.cwd()}); give an npz file or a folder of images"
+        )
+    if path.is_file():
+        return NpzImages(path)
+    if not (path / "index.json").is_file():
+        return LooseImages(path)
+    content = read_json(path / "index.json")
+    if "shards" in content and "shape" in content:
+        return SampleShards(path, content)
+    if "files_sha256" in content:
+        return IndexedImages(path)
+    raise InputError(
+        f"{path} holds neither images nor samples; give what the sample or images stage wrote, or an npz"
+    )
+
+
+class NpzImages(ImageSet):
+    """An npz file as ADM's evaluation suite takes it; images are streamed, never held at once."""
+
+    def __init__(self, path: Path):
+        small = load_members(path, ("mu", "sigma", "mu_s", "sigma_s", "arr_1"))
+        images = NpzArray.find(path, "arr_0")
+        if images is None and "mu" not in small:
+            raise InputError(
+                f"{path} holds neither arr_0 (images) nor mu, sigma (statistics); save one of them"
+            )
+        super().__init__(path)
+        for name, mean, covariance in (("pool3", "mu", "sigma"), ("spatial", "mu_s", "sigma_s")):
+            if mean in small or covariance in small:
+                self.statistics[name] = _statistics(path, small, mean, covariance)
+        if images is not None:
+            _check_images(images)
+            self.images, self.count, self.size = images, images.shape[0], images.shape[1:3]
+            self.labels = self._labels(small.get("arr_1"))
+
+    def _labels(self, labels: np.ndarray | None) -> np.ndarray | None:
+        if labels is None:
+            return None
+        if labels.shape != (self.count,) or labels.dtype.kind not in "iu":
+            self.warnings.append(
+                f"arr_1 of {self.path.name} is not one whole number per image and was left out"
+            )
+            return None
+        return labels.astype(np.int64)
+
+    def sha256(self) -> str:
+        """Returns the checksum of the file."""
+        return sha256_of(self.path)
+
+    def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
+        """Yields images start..stop from the stream."""
+        for first in range(start, stop, batch_size):
+            yield self.images.read(first, min(batch_size, stop - first))
+
+
+class SampleShards(ImageSet):
+    """A folder of numbered npz shards over which the sample stage has written index.json."""
+
+    def __init__(self, path: Path, content: dict):
+        height, width = content["shape"][:2]
+        super().__init__(path, content["count"], (height, width))
+        self.shards, self.origin = content["shards"], content
+        labels = []
+        for shard in self.shards:
+            if not (path / shard["file"]).is_file():
+                raise InputError(f"{path / shard['file']} does not exist; run the sample stage again")
+            labels.append(load_members(path / shard["file"], ("arr_1",)).get("arr_1"))
+        if labels and all(part is not None for part in labels):
+            self.labels = np.concatenate(labels).astype(np.int64)
+        if self.count == 0:
+            raise InputError(f"{path} holds no images; sample at least 2")
+
+    def sha256(self) -> str:
+        """Returns a checksum of the shards' checksums, which `batches` compares with the files."""
+        lines = "".join(f"{shard['start']} {shard['count']} {shard['sha256']}\n" for shard in self.shards)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
+        """Yields images start..stop, verifying every shard that is opened."""
+        for shard in self.shards:
+            first, last = max(start, shard["start"]), min(stop, shard["start"] + shard["count"])
+            if first >= last:
+                continue
+            path = self.path / shard["file"]
+            if sha256_of(path) != shard["sha256"]:
+                raise InputError(f"{path} is damaged or changed; delete it and run the sample stage again")
+            images = NpzArray.find(path, "arr_0")
+            if images is None or images.shape != (shard["count"], *self.origin["shape"]):
+                raise InputError(
+                    f"{path} does not hold the images that index.json names; run the sample stage again"
+                )
+            _check_images(images)
+            for begin in range(first, last, batch_size):
+                yield images.read(begin - shard["start"], min(batch_size, last - begin))
+
+
+class IndexedImages(ImageSet):
+    """The images stage's index: images cropped to its size by ADM's rule."""
+
+    def __init__(self, path: Path):
+        self.index = load_index(path)
+        super().__init__(path, self.index.count, (self.index.size, self.index.size))
+        self.labels, self.origin = self.index.labels, {"spec": self.index.spec}
+
+    def sha256(self) -> str:
+        """Returns a checksum of the list of files and the size of the crop."""
+        return hashlib.sha256(f"{self.index.files_sha256} {self.index.size}".encode()).hexdigest()
+
+    def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
+        """Yields the crops of images start..stop, decoded ahead."""
+        starts = range(start, stop, batch_size)
+        batches = (range(first, min(first + batch_size, stop)) for first in starts)
+        yield from self.index.batches(batches, keep=False)
+
+
+class LooseImages(ImageSet):
+    """A bare folder of image files, sub-folders included, each at its own size and without a crop."""
+
+    def __init__(self, path: Path):
+        if (path / "00000.npz").is_file():
+            raise InputError(
+                f"{path} holds shards but no index.json: sampling has not finished; run the sample stage again"
+            )
+        self.index: ImageIndex = load_folder(path, size=0)
+        sizes = set(map_ahead(_size_of, (self.index.path(i) for i in range(self.index.count)), ahead=1024))
+        super().__init__(path, self.index.count, sizes.pop() if len(sizes) == 1 else None)
+        if len(self.index.classes) > 1:
+            self.labels = self.index.labels
+        if self.size is None:
+            self.warnings.append(
+                f"the images of {path.name} have different sizes; each was taken whole, without a crop"
+            )
+
+    def sha256(self) -> str:
+        """Returns a checksum of names and contents of all files."""
+        files = (self.index.path(i) for i in range(self.count))
+        digest = hashlib.sha256()
+        for name, content in zip(self.index.files, map_ahead(sha256_of, files)):
+            digest.update(f"{content} {name}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
+        """Yields images start..stop; a batch ends where the size changes."""
+        batch: list[np.ndarray] = []
+        for image in map_ahead(lambda i: np.array(decode_rgb(self.index.path(i))), range(start, stop)):
+            if batch and (len(batch) == batch_size or batch[0].shape != image.shape):
+                yield np.stack(batch)
+                batch = []
+            batch.append(image)
+        if batch:
+            yield np.stack(batch)
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    """Returns (height, width) from a file's header, as it is stored."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a readable image ({type(error).__name__}); mend or remove this file"
+        ) from error
+
+
+def _statistics(
+    path: Path, arrays: dict, mean_name: str, covariance_name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a stored mean and covariance in float64 after checking that they can be what they are named."""
+    for name in (mean_name, covariance_name):
+        if name not in arrays:
+            raise InputError(f"{path} lacks {name}; {mean_name} and {covariance_name} are needed together")
+        if arrays[name].dtype.kind not in "fiu":
+            raise InputError(
+                f"{name} of {path} holds {arrays[name].dtype}, not real numbers; save it as float64"
+            )
+    mean, covariance = (np.asarray(arrays[name], np.float64) for name in (mean_name, covariance_name))
+    if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
+        raise InputError(
+            f"{mean_name} {mean.shape} and {covariance_name} {covariance.shape} of {path} do not fit each other; "
+            f"save a mean of d and a covariance of d x d numbers"
+        )
+    for name, array in ((mean_name, mean), (covariance_name, covariance)):
+        if not np.isfinite(array).all():
+            raise InputError(f"{name} of {path} holds NaN or infinity; compute the statistics again")
+    scale = np.abs(covariance).max(initial=0.0)
+    if (
+        np.abs(covariance - covariance.T).max(initial=0.0) > 1e-5 * scale
+        or (np.diagonal(covariance) < -1e-9 * scale).any()
+    ):
+        raise InputError(
+            f"{covariance_name} of {path} is not symmetric with variances >= 0, so no covariance; compute it again"
+        )
+    return mean, (covariance + covariance.T) / 2
+
+
+def _check_images(images: NpzArray) -> None:
+    """Raises InputError unless an array is uint8 of shape (N, height, width, 3) with N >= 1."""
+    name, shape = f"arr_0 of {images.path}", images.shape
+    if images.dtype != np.uint8:
+        raise InputError(f"{name} is {images.dtype}, not uint8; {_to_uint8(images)}")
+    if len(shape) == 3 or (len(shape) == 4 and shape[3] == 1):
+        raise InputError(
+            f"{name} is grey, shape {shape}; repeat its channel: (N, height, width, 3) is needed"
+        )
+    if len(shape) == 4 and shape[1] == 3 and shape[3] != 3:
+        raise InputError(f"{name} has channels first, shape {shape}; save arr_0.transpose(0, 2, 3, 1)")
+    if len(shape) == 4 and shape[3] == 4:
+        raise InputError(f"{name} has a fourth channel, shape {shape}; compose it on white and save three")
+    if len(shape) != 4 or shape[3] != 3 or 0 in shape[1:]:
+        raise InputError(f"{name} has shape {shape}; (N, height, width, 3) is needed")
+    if shape[0] == 0:
+        raise InputError(f"{name} holds no images; save at least 2")
+
+
+def _to_uint8(images: NpzArray) -> str:
+    """Returns how to turn an array of another type into uint8, judged by its first images."""
+    if images.dtype.kind != "f" or not images.shape or images.shape[0] == 0:
+        return "save whole numbers 0..255 as np.uint8"
+    first = images.read(0, min(4, images.shape[0]))
+    if not np.isfinite(first).all():
+        return "and it holds NaN or infinity: make the images again"
+    if first.min() < 0:
+        return "its values look like -1..1: save (127.5 * arr_0 + 128).clip(0, 255).astype(np.uint8)"
+    if first.max() <= 1:
+        return "its values look like 0..1: save (255 * arr_0).round().astype(np.uint8)"
+    return "its values look like 0..255: save arr_0.round().clip(0, 255).astype(np.uint8)"

@@ -1,0 +1,130 @@
+"""The weights of a scorer: where they are looked for, and reading published and trained ones."""
+
+import json
+import os
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import sha256_of
+
+PUBLISHED_NAME = "pt_inception-2015-12-05-6726825d.pth"
+PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+PUBLISHED_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{PUBLISHED_NAME}"
+PUBLISHED_INPUT_SIZE = 299
+
+
+@dataclass(frozen=True)
+class ScorerFile:
+    """A scorer's tensors and what is known of them.
+
+    Attributes:
+        path, sha256: the file.
+        tensors: the Inception state dict.
+        published: the bytes are those of the published file.
+        input_size: side in pixels to which images are resized.
+        details: what the training wrote down (width, accuracy ...), {} for other weights.
+    """
+
+    path: Path
+    sha256: str
+    tensors: dict[str, torch.Tensor]
+    published: bool
+    input_size: int = PUBLISHED_INPUT_SIZE
+    details: dict = field(default_factory=dict)
+
+    def description(self) -> dict:
+        """Returns what a score file says of the scorer."""
+        if self.published:
+            name = "FID Inception-V3 of 2015-12-05"
+        else:
+            name = "Inception-V3 trained on the images" if self.details else "Inception-V3 of unknown origin"
+        described = {
+            "name": name,
+            "sha256": self.sha256,
+            "published": self.published,
+            "width": self.tensors["Conv2d_1a_3x3.conv.weight"].shape[0] / 32,
+            "input_size": self.input_size,
+        }
+        kept = {
+            key: self.details[key] for key in ("accuracy", "num_classes") if self.details.get(key) is not None
+        }
+        return {**described, **kept}
+
+
+def find_weights(weights: Path | None, out: Path) -> Path:
+    """Returns the weights file that was named, or else the published one where it usually lies.
+
+    Without a name it is looked for in `weights/` and in the current folder, then beside the scores, then where torch.hub
+    (and with it pytorch-fid) keeps its downloads.
+
+    Raises:
+        InputError: there is no such file; the message says what to download and where to put it.
+    """
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise InputError(
+                f"the weights file {weights} does not exist (seen from {Path.cwd()}); {_download()}"
+            )
+        return Path(weights)
+    hub = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch") / "hub" / "checkpoints"
+    for folder in (Path("weights"), Path("."), out.parent, hub):
+        if (folder / PUBLISHED_NAME).is_file():
+            return folder / PUBLISHED_NAME
+    raise InputError(f"no Inception weights were given and none were found; {_download()}")
+
+
+def _download() -> str:
+    return f"download {PUBLISHED_URL} to weights/{PUBLISHED_NAME}, or name another file with --weights"
+
+
+def read_scorer(path: Path) -> ScorerFile:
+    """Reads published weights (.pth), weights of the same layout, or a trained scorer (safetensors), judged by content.
+
+    Raises:
+        InputError: the file is truncated or holds something else.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+        tensors, details = _read_safetensors(path) if head[8:9] == b"{" else (_read_pickle(path), {})
+    except OSError as error:
+        raise InputError(
+            f"the weights file {path} cannot be read ({error.strerror or error}); {_download()}"
+        ) from error
+    if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise InputError(f"{path} holds no table of tensors and so no Inception weights; {_download()}")
+    sha256 = sha256_of(path)
+    return ScorerFile(
+        path=path,
+        sha256=sha256,
+        tensors=tensors,
+        published=sha256 == PUBLISHED_SHA256,
+        input_size=int(details.get("input_size", PUBLISHED_INPUT_SIZE)),
+        details=details,
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            details = json.loads((file.metadata() or {}).get("ditgta", "{}"))
+            return {key: file.get_tensor(key) for key in file.keys()}, details  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise InputError(f"the weights file {path} is truncated or damaged; make or copy it again") from error
+
+
+def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
+    """Reads a .pth file without running anything that it may hold."""
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the weights file {path} is truncated, damaged or no file of tensors; {_download()}"
+        ) from error
+    return dict(tensors) if isinstance(tensors, dict) else {}

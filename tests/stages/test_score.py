@@ -1,0 +1,366 @@
+"""The score stage: from images to a score file."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ditgta.data import features as features_module
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import sha256_of
+from ditgta.scoring.frechet import frechet_distance, frechet_estimate
+from ditgta.scoring.inception import Features, InceptionV3, load_inception
+from ditgta.scoring.kernel import kernel_distance
+from ditgta.scoring.neighbours import neighbour_estimates
+from ditgta.scoring.statistics import Moments, paired_difference, standard_error
+from ditgta.stages import score as stage
+from ditgta.stages.scorer import initialize
+
+METRICS = {
+    "fid",
+    "fid_infinity",
+    "sfid",
+    "inception_score",
+    "inception_score_split_free",
+    "kid",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+}
+ROOT = Path(__file__).parents[2]
+
+
+def _pixels(count, seed, side=16):
+    """Blobs of random place, size and colour: images whose features vary in many directions."""
+    random = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1) / side
+    centre, width = random.uniform(0, 1, (count, 1, 1, 2)), random.uniform(0.1, 0.5, (count, 1, 1))
+    blob = np.exp(-np.square(grid - centre).sum(-1) / width**2)[..., None]
+    colours = random.integers(0, 256, (2, count, 1, 1, 3))
+    noise = random.normal(0, 12, (count, side, side, 3))
+    contrast = 1 / seed  # another seed is another distribution
+    return (contrast * (colours[0] * blob + colours[1] * (1 - blob)) + noise).clip(0, 255).astype(np.uint8)
+
+
+class Stub(torch.nn.Module):
+    """Stands for the network where its work is not the matter: a random layer on coarse pixels, 24 features."""
+
+    pool3_channels = 24
+
+    def __init__(self, *_):
+        super().__init__()
+        random = np.random.default_rng(0)
+        self.layer = torch.from_numpy(random.standard_normal((48, 24)) / 7)
+        self.head = torch.from_numpy(random.standard_normal((24, 10)))
+
+    def fuse(self):
+        return self
+
+    def forward(self, images):
+        coarse = F.adaptive_avg_pool2d(images.permute(0, 3, 1, 2).double() / 128 - 1, 4).flatten(1)
+        pool3 = (coarse @ self.layer).relu() + coarse[:, :24]
+        logits = pool3 @ self.head
+        return Features(pool3, coarse[:, ::4], logits.softmax(1), logits)
+
+
+@pytest.fixture(autouse=True)
+def stub(request, monkeypatch):
+    """Replaces the network, except in tests that ask for the real one."""
+    if "real_network" not in request.fixturenames:
+        monkeypatch.setattr(stage, "load_inception", Stub)
+
+
+@pytest.fixture
+def real_network():
+    """Keeps the real network."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A small scorer, a reference of 300 images and 200 samples."""
+    folder = tmp_path_factory.mktemp("score")
+    model = InceptionV3(width=1 / 16, num_classes=10, input_size=75)
+    initialize(model, 0)
+    details = {"width": 1 / 16, "input_size": 75, "num_classes": 10, "accuracy": 0.5}
+    save_file(model.state_dict(), folder / "scorer.safetensors", metadata={"ditgta": json.dumps(details)})
+    np.savez(folder / "reference.npz", arr_0=_pixels(300, 1), arr_1=np.arange(300) % 10)
+    np.savez_compressed(folder / "samples.npz", arr_0=_pixels(200, 2), arr_1=np.arange(200) % 10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scores(files):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "load_inception", Stub)
+        return _run(files, files / "out", spec={"experiment": "gta", "seed": 3})
+
+
+@pytest.fixture(scope="module")
+def raw(files):
+    """Features of reference and samples straight from the network."""
+    network = Stub()
+    return [
+        network(torch.from_numpy(np.load(files / f"{name}.npz")["arr_0"]))
+        for name in ("reference", "samples")
+    ]
+
+
+def _run(files, out, reference="reference.npz", samples="samples.npz", **options):
+    samples = None if samples is None else files / samples
+    return stage.run(files / reference, samples, files / "scorer.safetensors", out / "scores.json", **options)
+
+
+def test_metrics_are_those_of_the_features(scores, raw):
+    reference, samples = (found.pool3.numpy() for found in raw)
+    moments = Moments.of(reference)
+    expected = {
+        "fid": frechet_estimate(samples, moments.mean, moments.covariance),
+        "kid": kernel_distance(samples, reference),
+        **neighbour_estimates(reference, samples),
+    }
+    assert set(scores["metrics"]) == METRICS
+    for name, estimate in expected.items():
+        assert scores["metrics"][name]["value"] == pytest.approx(estimate.value, rel=1e-5), name
+        assert scores["metrics"][name]["se"] == pytest.approx(estimate.se, rel=1e-4), name
+    assert all(entry["value"] is not None and entry["se"] is not None for entry in scores["metrics"].values())
+    assert scores["metrics"]["fid_infinity"]["value"] < scores["metrics"]["fid"]["value"]
+
+
+def test_real_network(files, tmp_path, real_network):
+    pixels = [np.load(files / f"{name}.npz")["arr_0"][:16] for name in ("reference", "samples")]
+    network = load_inception(load_file(files / "scorer.safetensors"), 75)
+    reference, samples = (network(images) for images in pixels)
+    for name, images in zip(("real", "made"), pixels):
+        np.savez(tmp_path / f"{name}.npz", arr_0=images)
+    metrics = _run(files, tmp_path, tmp_path / "real.npz", tmp_path / "made.npz", batch_size=16)["metrics"]
+    kid = kernel_distance(samples.pool3.numpy(), reference.pool3.numpy())
+    assert metrics["kid"]["value"] == pytest.approx(kid.value, rel=1e-3) and kid.value > 0
+    moments, others = Moments.of(reference.spatial.numpy()), Moments.of(samples.spatial.numpy())
+    sfid = frechet_distance(others.mean, others.covariance, moments.mean, moments.covariance)
+    assert metrics["sfid"]["value"] == pytest.approx(sfid, rel=1e-3)
+    assert metrics["fid"]["se"] is None and metrics["fid_infinity"]["value"] is None
+
+
+def test_score_file_and_influence_values(files, scores):
+    content = json.loads((files / "out" / "scores.json").read_text())
+    assert (content["num_samples"], content["num_reference"]) == (200, 300)
+    assert content["spec"] == {"experiment": "gta", "seed": 3}
+    assert content["scorer"]["published"] is False and content["scorer"]["width"] == 1 / 16
+    assert content["scorer"]["accuracy"] == 0.5 and content["warnings"] == []
+    for side, name in (("reference", "reference.npz"), ("samples", "samples.npz")):
+        assert content[side]["sha256"] == sha256_of(files / name)
+    assert content["scorer"]["sha256"] == sha256_of(files / "scorer.safetensors")
+    assert content["influence_sha256"] == sha256_of(files / "out" / "scores.npz")
+    assert content["provenance"]["versions"]["torch"]
+    with np.load(files / "out" / "scores.npz") as arrays:
+        for name, entry in content["metrics"].items():
+            if entry["se"] is None:
+                assert entry["reason"] and name not in arrays.files
+                continue
+            assert arrays[name].dtype == np.float64
+            assert len(arrays[name]) == (300 if entry["resampled"] == "reference images" else 200)
+            assert standard_error(arrays[name]) == pytest.approx(entry["se"], rel=1e-12)
+        same = paired_difference(arrays["fid"], arrays["fid"], 1.0, 1.0)
+        assert same.se == 0
+
+
+def test_features_are_kept_beside_the_samples_and_used_again(files, scores, tmp_path, monkeypatch):
+    for name in ("reference", "samples"):
+        assert list((files / f"{name}.npz.features").rglob("00000.npz"))
+    monkeypatch.setattr(stage, "_extract", _extract_nothing)
+    again = _run(files, tmp_path, spec={"experiment": "gta", "seed": 3})
+    assert again["metrics"] == scores["metrics"]
+
+
+def _extract_nothing(features, *_):
+    assert features.missing() == []
+
+
+def test_a_killed_run_goes_on(files, scores, tmp_path, monkeypatch):
+    monkeypatch.setattr(features_module, "SHARD_IMAGES", 64)
+    written = []
+    write = features_module.FeatureShards.write
+
+    def counted(self, number, arrays):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append((self.folder.name, number))
+        write(self, number, arrays)
+
+    monkeypatch.setattr(features_module.FeatureShards, "write", counted)
+    with pytest.raises(KeyboardInterrupt):
+        _run(files, tmp_path, cache=tmp_path / "cache")
+    assert not (tmp_path / "scores.json").exists() and len(written) == 3
+    first, written[:] = list(written), [("", 0)] * 4
+    content = _run(files, tmp_path, cache=tmp_path / "cache")
+    assert not set(first) & set(written) and len(written) - 4 + 3 == 5 + 4
+    for name, entry in scores["metrics"].items():
+        assert content["metrics"][name]["value"] == pytest.approx(entry["value"], rel=1e-4), name
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_number_of_processes_does_not_matter(files, scores, tmp_path, count):
+    program = (
+        "import sys; from pathlib import Path; import torch; torch.set_num_threads(1);"
+        "from ditgta.data import features; features.SHARD_IMAGES = 64;"
+        "from ditgta.stages import score; from tests.stages.test_score import Stub; score.load_inception = Stub;"
+        "a = [Path(x) for x in sys.argv[1:]]; score.run(*a[:4], cache=a[4])"
+    )
+    (tmp_path / "program.py").write_text(program)
+    names = [files / "reference.npz", files / "samples.npz", files / "scorer.safetensors"]
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    call += [tmp_path / "program.py", *names, tmp_path / "scores.json", tmp_path / "cache"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(list(map(str, call)), capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "scores.json").read_text())["metrics"]
+    for name, entry in scores["metrics"].items():
+        assert found[name]["value"] == pytest.approx(entry["value"], rel=1e-4), name
+
+
+def test_stored_statistics_are_used_for_fid(files, scores, raw, tmp_path):
+    moments, spatial = Moments.of(raw[0].pool3.numpy()), Moments.of(raw[0].spatial.numpy())
+    stored = {
+        "mu": moments.mean,
+        "sigma": moments.covariance,
+        "mu_s": spatial.mean,
+        "sigma_s": spatial.covariance,
+    }
+    np.savez(tmp_path / "statistics.npz", **stored)
+    content = _run(files, tmp_path, tmp_path / "statistics.npz")
+    for name in ("fid", "sfid", "inception_score"):
+        assert content["metrics"][name]["value"] == pytest.approx(scores["metrics"][name]["value"], rel=1e-3)
+    for name in ("kid", "precision", "recall", "density", "coverage"):
+        assert content["metrics"][name]["value"] is None
+        assert content["metrics"][name]["reason"] == "the reference holds no images"
+    assert content["reference"]["statistics"] == "stored" and content["num_reference"] is None
+
+    np.savez(tmp_path / "both.npz", **{**stored, "mu": moments.mean + 0.5}, arr_0=_pixels(300, 1))
+    both = _run(files, tmp_path, tmp_path / "both.npz")
+    assert both["metrics"]["fid"]["value"] > content["metrics"]["fid"]["value"] + 1
+    assert both["metrics"]["precision"]["value"] == pytest.approx(scores["metrics"]["precision"]["value"])
+
+    neither = _run(files, tmp_path, tmp_path / "statistics.npz", tmp_path / "statistics.npz")
+    assert neither["metrics"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
+    assert "statistics only" in neither["metrics"]["fid"]["reason"]
+    assert neither["metrics"]["inception_score"]["reason"] == "the samples hold no images"
+
+    np.savez(tmp_path / "mu.npz", mu=moments.mean, sigma=moments.covariance)
+    assert (
+        "no images and no statistics of spatial"
+        in _run(files, tmp_path, tmp_path / "mu.npz")["metrics"]["sfid"]["reason"]
+    )
+
+
+def test_statistics_of_another_network(files, scores, tmp_path):
+    foreign = {"mu": np.zeros(2048), "sigma": np.eye(2048)}
+    np.savez(tmp_path / "foreign.npz", **foreign)
+    with pytest.raises(InputError, match="2048 features, the scorer has 24"):
+        _run(files, tmp_path, tmp_path / "foreign.npz")
+    np.savez(tmp_path / "foreign.npz", **foreign, arr_0=_pixels(300, 1))
+    content = _run(files, tmp_path, tmp_path / "foreign.npz")
+    assert content["metrics"]["fid"]["value"] == pytest.approx(scores["metrics"]["fid"]["value"], rel=1e-3)
+    assert "computed from its 300 images instead" in content["warnings"][0]
+
+
+def test_floor(files, scores, tmp_path, capsys):
+    content = _run(files, tmp_path, samples=None, floor=True)
+    assert (content["num_samples"], content["num_reference"]) == (150, 150)
+    assert content["metrics"]["fid"]["value"] < 0.2 * scores["metrics"]["fid"]["value"]
+    assert content["metrics"]["kid"]["value"] < 0.1 * scores["metrics"]["kid"]["value"]
+    assert content["metrics"]["precision"]["value"] > 0.7
+    printed = capsys.readouterr().out
+    assert "150 samples, 150 reference images" in printed and "published: false" in printed
+
+
+def test_folder_of_images(files, tmp_path):
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(_pixels(200, 2)):
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+    content = _run(files, tmp_path, samples=tmp_path / "images")
+    direct = _run(files, tmp_path)
+    assert content["metrics"]["fid"]["value"] == pytest.approx(direct["metrics"]["fid"]["value"], rel=1e-4)
+    assert (tmp_path / "images.features").is_dir()
+
+
+def test_few_samples_and_other_sizes_are_warned_of(files, tmp_path):
+    np.savez(tmp_path / "few.npz", arr_0=_pixels(20, 2, side=20))
+    content = _run(files, tmp_path, samples=tmp_path / "few.npz")
+    assert any("20 samples are too few" in warning and "KID" in warning for warning in content["warnings"])
+    assert any("16 x 16 pixels, samples 20 x 20" in warning for warning in content["warnings"])
+    fid = content["metrics"]["fid"]
+    assert fid["value"] > 0 and fid["se"] is None and "singular" in fid["reason"]
+    assert content["metrics"]["kid"]["se"] > 0
+
+
+def test_three_samples_have_no_neighbours(files, tmp_path):
+    np.savez(tmp_path / "three.npz", arr_0=_pixels(3, 2))
+    metrics = _run(files, tmp_path, samples=tmp_path / "three.npz")["metrics"]
+    assert metrics["precision"]["value"] is None and "more than 3" in metrics["precision"]["reason"]
+    assert metrics["kid"]["value"] is not None
+
+
+def test_sorted_samples_are_warned_of(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "SPLIT_SIZE", 50)
+    np.savez(tmp_path / "sorted.npz", arr_0=_pixels(140, 2), arr_1=np.repeat([0, 1], 70))
+    content = _run(files, tmp_path, samples=tmp_path / "sorted.npz")
+    assert any("sorted by class" in warning for warning in content["warnings"])
+
+
+def test_samples_tell_what_they_are(files, tmp_path):
+    folder, pixels = tmp_path / "samples", _pixels(140, 2)
+    folder.mkdir()
+    np.savez(folder / "00000.npz", arr_0=pixels, arr_1=np.zeros(140, np.int64))
+    shards = [{"file": "00000.npz", "sha256": sha256_of(folder / "00000.npz"), "start": 0, "count": 140}]
+    spec = {"sampling": {"steps": 2}, "checkpoint": {"spec": {"seed": 4, "model": {"posenc": "gta"}}}}
+    index = {"count": 140, "shape": [16, 16, 3], "shards": shards, "spec": spec, "step": 7}
+    index |= {"checkpoint_sha256": "ab", "labels": "balanced"}
+    (folder / "index.json").write_text(json.dumps(index))
+    content = _run(files, tmp_path, samples=folder)
+    assert content["spec"] == {"sampling": {"steps": 2}, "step": 7, "seed": 4, "posenc": "gta"}
+    assert content["samples"]["checkpoint_sha256"] == "ab" and content["samples"]["labels"] == "balanced"
+
+
+def test_faults_are_told_in_one_line(files, tmp_path):
+    np.savez(tmp_path / "one.npz", arr_0=_pixels(1, 2))
+    np.savez(tmp_path / "three.npz", arr_0=_pixels(3, 2))
+    cases = [
+        ({"samples": tmp_path / "one.npz"}, "holds 1 image"),
+        ({"samples": None}, "not both"),
+        ({"floor": True}, "not both"),
+        ({"samples": None, "floor": True, "reference": tmp_path / "three.npz"}, "at least 4"),
+        ({"samples": tmp_path / "none.npz"}, "does not exist"),
+    ]
+    for options, words in cases:
+        with pytest.raises(InputError, match=words) as caught:
+            _run(files, tmp_path, **options)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="must end in"):
+        stage.run(files / "reference.npz", files / "samples.npz", None, tmp_path / "scores.txt")
+    assert not list(tmp_path.glob("scores.*"))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    program = (
+        "import sys, resource, numpy as np; from ditgta.data.image_sets import open_image_set\n"
+        "images = open_image_set(sys.argv[1])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "for batch in images.batches(0, images.count, 32): pass\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    np.savez(tmp_path / "large.npz", arr_0=np.zeros((4000, 256, 256, 3), np.uint8))
+    call = [sys.executable, "-c", program, str(tmp_path / "large.npz")]
+    done = subprocess.run(
+        call, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert int(done.stdout) < 100
