@@ -329,6 +329,30 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of the images' index, for real images beside samples",
     )
     sub.add_argument("--out", **folder, help="folder for the table")
+
+    sub = command("import-checkpoint", run_import, "take over a published checkpoint", config.Model)
+    sub.add_argument(
+        "source",
+        type=Path,
+        metavar="FILE",
+        help="the references' .pt, a .safetensors of the same keys, or a diffusers folder",
+    )
+    sub.add_argument("out", type=Path, metavar="OUT", help="checkpoint to write (.safetensors)")
+    sub.add_argument(
+        "--image-size",
+        type=_count,
+        default=None,
+        metavar="PIXELS",
+        help="side of the images, where the file does not say it",
+    )
+
+    sub = command(
+        "export-checkpoint", run_export, "write a checkpoint in the references' key layout", spec=False
+    )
+    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint of this project")
+    sub.add_argument(
+        "out", type=Path, metavar="OUT", help=".pt (model, ema, args) or .safetensors (EMA weights alone)"
+    )
     return parser
 
 
@@ -419,6 +443,22 @@ def run_score(arguments) -> None:
         cache=arguments.cache,
         spec=arguments.spec,
     )
+
+
+def run_import(arguments) -> None:
+    from ditgta.stages import published
+
+    model = read_section(arguments, config.Model, arguments.spec.get("model"))
+    said = {key.removeprefix("Model.") for key in vars(arguments) if key.startswith("Model.")}
+    said |= set(arguments.spec.get("model", {}))
+    given = {key: value for key, value in model.spec().items() if key in said}
+    published.run_import(arguments.source, arguments.out, given, arguments.image_size)
+
+
+def run_export(arguments) -> None:
+    from ditgta.stages import published
+
+    published.run_export(arguments.checkpoint, arguments.out)
 
 
 def run_table(arguments) -> None:

@@ -43,8 +43,9 @@ rule import_checkpoint:
         experiment=one_of(IMPORTED),
     params:
         command=command,
+        size=lambda wildcards: f"--image-size {CONFIG.experiments[wildcards.experiment].images.size}",
         spec=lambda wildcards: spec_text({"model": CONFIG.experiments[wildcards.experiment].model.spec()}),
     message:
         "Checkpoint {input}: take over as {output.checkpoint}; log: {log}"
     shell:
-        "{params.command} import-checkpoint {input:q} --out {output.checkpoint} --spec {params.spec:q} > {log} 2>&1"
+        "{params.command} import-checkpoint {input:q} {output.checkpoint} {params.size} --spec {params.spec:q} > {log} 2>&1"

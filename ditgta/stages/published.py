@@ -1,0 +1,166 @@
+"""Published checkpoints in and out: import-checkpoint and export-checkpoint."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from ditgta.data.published import Published, read_published
+from ditgta.model.dit import DiT
+from ditgta.model.positional import POSENCS
+from ditgta.runtime.checkpoints import read_checkpoint, write_checkpoint
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import atomic_path, sha256_of
+
+
+def run_import(source: Path, out: Path, given: dict, image_size: int | None, step: int | None = None) -> None:
+    """Writes a published checkpoint as one of this project.
+
+    Args:
+        source: .pt or .safetensors file, or diffusers folder.
+        given: what the user said of the model: name, posenc, qk_norm, depth, width, heads; only what was said.
+        image_size: side in pixels, where the file does not say it.
+        step: training step to record; by default the file name's number, or 0.
+
+    Raises:
+        InputError: the file cannot be used, something must be said that it does not say, or what was said contradicts it.
+    """
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out} must end in .safetensors")
+    published = read_published(source)
+    model = _build(source, published, given, image_size)
+    groups = {"ema": published.ema}
+    if published.model is not None:
+        groups["model"] = published.model
+    for group, weights in groups.items():
+        _check_weights(source, model, weights)
+        model.load_state_dict(weights)
+        groups[group] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    identity = {"file": source.name}
+    if source.is_file():
+        identity["sha256"] = sha256_of(source)
+    if step is None:
+        step = int(source.stem) if source.stem.isdigit() else 0
+    header = {
+        "spec": {"imported": identity, "model": model.options},
+        "step": step,
+        "model": model.options,
+        "pending": False,
+    }
+    twin = write_checkpoint(out, header, groups, losses=[])
+    print(
+        f"{out}: {model.options['depth']} blocks of width {model.options['width']}, posenc {model.options['posenc']}, "
+        f"qk_norm {model.options['qk_norm']}, {model.options['num_classes']} classes, sha256 {twin['sha256'][:12]}"
+    )
+
+
+def _agree(source: Path, what: str, said: object, found: object, flag: str) -> object:
+    """Returns what the user said or the file says; both must agree where both speak."""
+    if said is not None and found is not None and said != found:
+        raise InputError(
+            f"{source} says {what} {found}, {flag} says {said}; leave {flag} out, or take the other file"
+        )
+    return said if said is not None else found
+
+
+def _build(source: Path, published: Published, given: dict, image_size: int | None) -> DiT:
+    weights, options = published.ema, published.options
+    absolute = "pos_embed" in weights
+    posenc = _agree(
+        source,
+        "posenc",
+        given.get("posenc"),
+        options.get("posenc") or ("abs" if absolute else None),
+        "--posenc",
+    )
+    if posenc is None:
+        raise InputError(
+            f"{source} does not say its positional encoding, and rope, gta, vo and none look alike; give --posenc "
+            f"({', '.join(name for name in POSENCS if name != 'abs')})"
+        )
+    if posenc not in POSENCS:
+        raise InputError(
+            f"{source} has the positional encoding {posenc!r}, which is unknown; known: {', '.join(POSENCS)}"
+        )
+    if (posenc == "abs") != absolute and "depth" not in options:
+        raise InputError(
+            f"{source} {'has' if absolute else 'has no'} absolute position table, so it cannot be posenc {posenc}; give another --posenc"
+        )
+    normed = "blocks.0.attn.q_norm.scale" in weights
+    qk_norm = _agree(source, "qk_norm", given.get("qk_norm"), normed, "--qk-norm")
+    side = _agree(source, "image size", image_size, options.get("image_size"), "--image-size")
+    name = _agree(source, "model", given.get("name"), options.get("model"), "--model")
+    if side is None:
+        raise InputError(f"{source} does not say its image size; give --image-size")
+    patch = weights["x_embedder.proj.weight"].shape[-1]
+    sizes = {key: given.get(key) or options.get(key) for key in ("depth", "width", "heads")}
+    if name is None:
+        if sizes["heads"] is None:
+            raise InputError(f"{source} does not say which model it is; give --model, e.g. DiT-B/2")
+        name = f"DiT-XL/{patch}"
+    try:
+        return DiT.from_name(
+            name,
+            image_size=side,
+            posenc=posenc,
+            num_classes=len(weights["y_embedder.embedding_table.weight"]) - 1,
+            qk_norm=qk_norm,
+            latent_channels=weights["x_embedder.proj.weight"].shape[1],
+            **sizes,
+        )
+    except ValueError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def _check_weights(source: Path, model: DiT, weights: dict[str, torch.Tensor]) -> None:
+    """Compares names and shapes with the model's; names the first that differs."""
+    expected = model.state_dict()
+    if "pos_embed" in expected and "pos_embed" not in weights:
+        weights["pos_embed"] = expected["pos_embed"]
+    for name, tensor in expected.items():
+        if name not in weights:
+            raise InputError(
+                f"{source} lacks {name}, which the model has; give the --model and --qk-norm that the file was made with"
+            )
+        if weights[name].shape != tensor.shape:
+            raise InputError(
+                f"{source}: {name} is {list(weights[name].shape)}, the model's is {list(tensor.shape)}; "
+                "give the --model and --image-size that the file was made with"
+            )
+        if not torch.isfinite(weights[name]).all():
+            raise InputError(f"{source}: {name} holds values that are not finite; fetch the file again")
+    surplus = sorted(set(weights) - set(expected))
+    if surplus:
+        raise InputError(
+            f"{source} has {surplus[0]}, which the model has not; give the --model that the file was made with"
+        )
+
+
+def run_export(checkpoint: Path, out: Path) -> None:
+    """Writes a checkpoint's weights in the reference's key layout: OUT.pt (model, ema, args) or OUT.safetensors (EMA alone).
+
+    Raises:
+        InputError: an unusable checkpoint, or another suffix.
+    """
+    header, groups = read_checkpoint(checkpoint, ["ema"])
+    options = header["model"]
+    if out.suffix == ".safetensors":
+        with atomic_path(out) as temporary:
+            save_file(groups["ema"], temporary)
+        return
+    if out.suffix not in (".pt", ".pth"):
+        raise InputError(f"{out} must end in .pt or .safetensors")
+    try:
+        model = read_checkpoint(checkpoint, ["model"], verify=False)[1]["model"]
+    except InputError:
+        model = groups["ema"]
+    said = argparse.Namespace(
+        posenc=options["posenc"],
+        num_classes=options["num_classes"],
+        image_size=8 * options["latent_size"][0],
+        train_steps=header["step"],
+    )
+    # The reference's tools read pickles; this one holds tensors, plain values and a Namespace, as theirs do.
+    with atomic_path(out) as temporary:
+        torch.save({"model": model, "ema": groups["ema"], "args": said}, temporary)
