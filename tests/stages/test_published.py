@@ -197,7 +197,7 @@ def test_command_line(tmp_path):
         str(tmp_path / "a.pt"),
         str(tmp_path / "out.safetensors"),
     ]
-    spec = json.dumps({"model": {key: value for key, value in SMALL.items()}})
+    spec = json.dumps({"model": SMALL})
     options = ["--model", "DiT-S/2", "--posenc", "gta", "--image-size", "64", "--spec", spec]
     assert subprocess.run([*words, *options], capture_output=True).returncode == 0
     failed = subprocess.run([*words, "--model", "DiT-S/2"], capture_output=True, text=True)
