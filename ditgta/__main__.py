@@ -330,6 +330,33 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--out", **folder, help="folder for the table")
 
+    sub = command(
+        "plan", run_plan, "say what a suite will cost: jobs, operations, storage, hours", spec=False
+    )
+    sub.add_argument(
+        "--configfile",
+        type=Path,
+        nargs="+",
+        default=[Path("config.yaml")],
+        metavar="FILE",
+        help="configuration; later files are merged over earlier ones",
+    )
+    sub.add_argument("--suite", default=None, help="suite to plan (none: the configuration's)")
+    sub.add_argument(
+        "--device",
+        default="a100",
+        help="device whose peak rate is reckoned with: v100, a100, h100, h200, rtx4090, laptop",
+    )
+    sub.add_argument("--devices", type=_count, default=4, help="number of devices")
+    sub.add_argument("--efficiency", type=float, default=0.35, help="share of the peak rate that is reached")
+    sub.add_argument(
+        "--images", type=_count, default=None, metavar="N", help="number of images, where it is not known"
+    )
+    sub.add_argument(
+        "--classes", type=_count, default=1000, metavar="N", help="number of classes, with --images"
+    )
+    sub.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the plan as JSON too")
+
     sub = command("import-checkpoint", run_import, "take over a published checkpoint", config.Model)
     sub.add_argument(
         "source",
@@ -442,6 +469,31 @@ def run_score(arguments) -> None:
         batch_size=arguments.batch_size,
         cache=arguments.cache,
         spec=arguments.spec,
+    )
+
+
+def run_plan(arguments) -> None:
+    import yaml
+
+    from ditgta.stages import plan
+
+    raw: dict = {}
+    for path in arguments.configfile:
+        try:
+            config.merge(raw, yaml.safe_load(path.read_text()) or {})
+        except (OSError, yaml.YAMLError, AttributeError) as error:
+            raise InputError(
+                f"{path} is no readable YAML file ({' '.join(str(error).split())}); check the path"
+            ) from None
+    loaded = config.load(raw)
+    plan.run(
+        loaded,
+        arguments.suite or loaded.suite,
+        arguments.device,
+        arguments.devices,
+        arguments.efficiency,
+        (arguments.images, arguments.classes) if arguments.images else None,
+        arguments.out,
     )
 
 

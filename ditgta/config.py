@@ -163,7 +163,8 @@ class Sampling(Section):
         "float32", description="precision of guidance and of the sampling update"
     )
     uint8: Literal["round", "floor"] = Field(
-        "round", description="how pixels become uint8: rounded as in the DiT reference, or rounded down as in ADM"
+        "round",
+        description="how pixels become uint8: rounded as in the DiT reference, or rounded down as in ADM",
     )
     seed: int = Field(
         0, description="seed of noise and labels, common to all rows so that their differences are paired"
@@ -363,7 +364,7 @@ def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
         return experiments[name] if experiments[name] is not None else {}
     for ancestor in reversed(chain):
         if isinstance(experiments[ancestor], dict):
-            _merge(merged, experiments[ancestor])
+            merge(merged, experiments[ancestor])
     if "like" not in experiments[name]:
         merged.pop("like", None)
     else:
@@ -371,10 +372,11 @@ def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
     return merged
 
 
-def _merge(base: dict, over: dict) -> None:
+def merge(base: dict, over: dict) -> None:
+    """Merges nested options over others, in place; lists are replaced."""
     for key, value in over.items():
         if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
+            merge(base[key], value)
         else:
             base[key] = copy.deepcopy(value)
 

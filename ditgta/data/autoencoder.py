@@ -1,6 +1,7 @@
 """The autoencoder between pixels and latents: loading, saving, encoding and decoding."""
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,22 @@ def threads_for(size: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def small_autoencoder(widths: list[int], latent_channels: int, size: int):
+    """Returns an untrained AutoencoderKL without attention: one residual block per width down, two up."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=tuple(widths),
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        layers_per_block=1,
+        latent_channels=latent_channels,
+        norm_num_groups=math.gcd(8, *widths),
+        mid_block_add_attention=False,
+        sample_size=size,
+    )
 
 
 def downsampling(vae) -> int:

@@ -22,6 +22,20 @@ PATCHES = (1, 2, 4, 8)
 TIME_WIDTH = 256
 
 
+def named_sizes(name: str) -> tuple[int, int, int, int]:
+    """Returns patch, depth, width and heads of a named model such as DiT-B/2.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    size, _, patch = name.removeprefix("DiT-").partition("/")
+    if not name.startswith("DiT-") or size not in SIZES or not patch.isdigit() or int(patch) not in PATCHES:
+        raise ValueError(
+            f"model {name!r} is unknown; write DiT-SIZE/PATCH with SIZE in {', '.join(SIZES)} and PATCH in {', '.join(map(str, PATCHES))}"
+        )
+    return int(patch), *SIZES[size]
+
+
 class RMSNorm(nn.Module):
     """y = g x / (||x||_2 E^(-1/2) + 1e-8) over the last axis; the epsilon stands outside the root (Zhang and Sennrich, 2019)."""
 
@@ -244,26 +258,16 @@ class DiT(nn.Module):
         Raises:
             ValueError: an unknown name, or an image size that autoencoder and patch do not divide.
         """
-        size, _, patch = name.removeprefix("DiT-").partition("/")
-        if (
-            not name.startswith("DiT-")
-            or size not in SIZES
-            or not patch.isdigit()
-            or int(patch) not in PATCHES
-        ):
-            raise ValueError(
-                f"model {name!r} is unknown; write DiT-SIZE/PATCH with SIZE in {', '.join(SIZES)} and PATCH in {', '.join(map(str, PATCHES))}"
-            )
+        patch, *named = named_sizes(name)
         sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        if any(side < 1 or side % (downsampling * int(patch)) for side in sides):
+        if any(side < 1 or side % (downsampling * patch) for side in sides):
             raise ValueError(
                 f"image size {'x'.join(map(str, sides))} does not suit {name}: "
-                f"sides must be multiples of {downsampling * int(patch)} (autoencoder {downsampling} x patch {patch})"
+                f"sides must be multiples of {downsampling * patch} (autoencoder {downsampling} x patch {patch})"
             )
-        named = SIZES[size]
         model = cls(
             latent_size=(sides[0] // downsampling, sides[1] // downsampling),
-            patch=int(patch),
+            patch=patch,
             depth=depth or named[0],
             width=width or named[1],
             heads=heads or named[2],

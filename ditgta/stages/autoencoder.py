@@ -14,6 +14,7 @@ from ditgta.data.autoencoder import (
     encode_moments,
     fetch_autoencoder,
     save_autoencoder,
+    small_autoencoder,
     threads_for,
     to_model_range,
 )
@@ -128,22 +129,6 @@ def train(index: ImageIndex, spec: dict, device: torch.device):
                     )
             progress.advance(mse=error.item)
     return vae.eval().requires_grad_(False), losses
-
-
-def small_autoencoder(widths: list[int], latent_channels: int, size: int):
-    """Returns an untrained AutoencoderKL without attention: one residual block per width down, two up."""
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        block_out_channels=tuple(widths),
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        layers_per_block=1,
-        latent_channels=latent_channels,
-        norm_num_groups=math.gcd(8, *widths),
-        mid_block_add_attention=False,
-        sample_size=size,
-    )
 
 
 def initialize(module: torch.nn.Module, seed: int) -> None:

@@ -1,0 +1,66 @@
+"""What a diffusion transformer costs: floating-point operations, parameters and bytes, as formulas.
+
+One multiplication with addition counts as two operations. Only matrix products are counted: all else is memory traffic, which the
+efficiency of a device covers.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that decide a model's cost: T tokens, D width, L blocks, p patch side, C latent channels, K classes, H heads."""
+
+    tokens: int
+    width: int
+    depth: int
+    patch: int
+    channels: int
+    classes: int
+    heads: int
+    qk_norm: bool = True
+
+
+FORWARD_FORMULA = "L (24 T D^2 + 4 T^2 D + 12 D^2) + 2 T D (C p^2 + 2 C p^2) + 2 D (256 + D) + 4 D^2"
+PARAMETERS_FORMULA = "L (18 D^2 + 15 D + 2 D/H) + 2 D^2 + D (3 C p^2 + K + 262) + D^2 + 2 C p^2"
+
+
+def forward_flops(shape: Shape) -> float:
+    """Returns the operations of one forward pass of one image: FORWARD_FORMULA.
+
+    Per block: q, k, v (6 T D^2), the two products of attention (4 T^2 D), its projection (2 T D^2), the MLP (16 T D^2) and adaLN
+    (12 D^2); around them patch embedding, last layer with its adaLN, and the time MLP.
+    """
+    t, d, pixels = shape.tokens, shape.width, shape.channels * shape.patch**2
+    block = 24 * t * d**2 + 4 * t**2 * d + 12 * d**2
+    return shape.depth * block + 2 * t * d * (pixels + 2 * pixels) + 2 * d * (256 + d) + 4 * d**2
+
+
+def training_flops(shape: Shape, checkpoint_gradients: bool = False) -> float:
+    """Returns the operations of one training step per image: three forward passes, four when activations are recomputed."""
+    return forward_flops(shape) * (4 if checkpoint_gradients else 3)
+
+
+def parameters(shape: Shape) -> int:
+    """Returns the number of trained parameters."""
+    d, pixels = shape.width, shape.channels * shape.patch**2
+    norms = 2 * (d // shape.heads) if shape.qk_norm else 0
+    block = 4 * d**2 + 4 * d + 8 * d**2 + 5 * d + 6 * d**2 + 6 * d + norms
+    embedders = (pixels + 1) * d + (256 + 1) * d + d**2 + d + (shape.classes + 1) * d
+    final = 2 * pixels * (d + 1) + 2 * d**2 + 2 * d
+    return shape.depth * block + embedders + final
+
+
+def checkpoint_bytes(shape: Shape) -> int:
+    """Returns the bytes of a checkpoint: weights, their average and AdamW's two moments, float32."""
+    return 16 * parameters(shape)
+
+
+def allreduce_bytes(shape: Shape, processes: int) -> float:
+    """Returns the bytes that each process sends per step to average float32 gradients: 2 (n-1)/n of them in a ring."""
+    return 4 * parameters(shape) * 2 * (processes - 1) / processes
+
+
+def latent_bytes(channels: int, height: int, width: int) -> int:
+    """Returns the bytes of one image's record in a latent shard: mean and log variance of it and its mirror, float16."""
+    return 16 + 2 * 2 * 2 * channels * height * width

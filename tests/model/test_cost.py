@@ -1,0 +1,82 @@
+"""The formulas of cost agree with a counter, with real models and with real files."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ditgta import DiT
+from ditgta.model import cost
+from ditgta.runtime.checkpoints import write_checkpoint
+
+CASES = [
+    {"name": "DiT-S/2", "image_size": 64, "posenc": "gta", "num_classes": 10, "depth": 3},
+    {
+        "name": "DiT-B/4",
+        "image_size": 128,
+        "posenc": "rope",
+        "num_classes": 1000,
+        "depth": 2,
+        "qk_norm": False,
+    },
+    {"name": "DiT-XL/2", "image_size": 64, "posenc": "abs", "num_classes": 7, "depth": 1},
+    {"name": "DiT-Ti/1", "image_size": 32, "posenc": "vo", "num_classes": 10, "downsampling": 4},
+]
+
+
+def built(case):
+    model = DiT.from_name(**case)
+    options = model.options
+    shape = cost.Shape(
+        tokens=model.grid[0] * model.grid[1],
+        width=options["width"],
+        depth=options["depth"],
+        patch=options["patch"],
+        channels=4,
+        classes=options["num_classes"],
+        heads=options["heads"],
+        qk_norm=options["qk_norm"],
+    )
+    return model, shape
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_operations_agree_with_a_counter(case):
+    model, shape = built(case)
+    model = model.to("meta").train()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    x = torch.zeros(2, 4, *model.options["latent_size"], device="meta")
+    labels = torch.zeros(2, dtype=torch.long, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        output = model(x, labels, labels)
+    assert counter.get_total_flops() / 2 == pytest.approx(cost.forward_flops(shape), rel=0.02)
+    with FlopCounterMode(display=False) as counter:
+        model(x, labels, labels).sum().backward()
+    # The fused attention's backward pass repeats one product, which the formula leaves to the efficiency.
+    assert counter.get_total_flops() / 2 == pytest.approx(cost.training_flops(shape), rel=0.02)
+    assert output.shape[1] == 8
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_parameters_are_exact(case):
+    model, shape = built(case)
+    assert cost.parameters(shape) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_a_checkpoint_is_as_large_as_foretold(tmp_path):
+    model, shape = built(CASES[0])
+    state = model.state_dict()
+    moments = {
+        f"{kind}.{name}": tensor for kind in ("exp_avg", "exp_avg_sq") for name, tensor in state.items()
+    }
+    header = {"spec": {}, "step": 0, "model": model.options}
+    twin = write_checkpoint(
+        tmp_path / "0.safetensors",
+        header,
+        {
+            "ema": {name: tensor.clone() for name, tensor in state.items()},
+            "model": state,
+            "optimizer": moments,
+        },
+    )
+    assert twin["bytes"] == pytest.approx(cost.checkpoint_bytes(shape), rel=0.02)
