@@ -11,6 +11,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+# Threads that wait for each other sleep: spinning ones take the cores of jobs beside them. Read when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from ditgta import __version__, config
 from ditgta.runtime.errors import InputError, Stopped
 

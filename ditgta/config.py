@@ -73,15 +73,15 @@ class Autoencoder(Section):
     )
     revision: str | None = Field(None, description="revision of the hub id")
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (32, 64, 64),
+        (16, 32, 32),
         min_length=1,
         description="channels per resolution of a trained autoencoder; every one but the last halves the side",
     )
     latent_channels: int = Field(4, ge=1, description="latent channels of a trained autoencoder")
-    steps: int = Field(600, ge=1, description="training steps of a trained autoencoder")
-    batch_size: int = Field(32, ge=1, description="batch of a trained autoencoder")
-    learning_rate: float = Field(1e-3, gt=0, description="learning rate of a trained autoencoder")
-    kl_weight: float = Field(1e-4, ge=0, description="weight of the KL term of a trained autoencoder")
+    steps: int = Field(500, ge=1, description="training steps of a trained autoencoder")
+    batch_size: int = Field(8, ge=1, description="batch of a trained autoencoder")
+    learning_rate: float = Field(3e-3, gt=0, description="learning rate of a trained autoencoder")
+    kl_weight: float = Field(1e-3, ge=0, description="weight of the KL term of a trained autoencoder")
     seed: int = Field(0, description="seed of a trained autoencoder")
 
 

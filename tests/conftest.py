@@ -1,6 +1,7 @@
 """Runs of Snakemake for tests: plans that are read, and one tiny suite that is run from images to table."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is imported
 
 ROOT = Path(__file__).parents[1]
 
