@@ -115,7 +115,7 @@ def main() -> None:
             flush=True,
         )
     print("\n| metric | sd | mean SE | mean held |\n|---|---|---|---|")
-    for name, (deviation, error, held) in other_rows(1000, repeats // 2).items():
+    for name, (deviation, error, held) in other_rows(1000, repeats).items():
         print(f"| {name} | {deviation:.5f} | {error:.5f} | {held:.1%} |")
 
 
