@@ -46,7 +46,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x_32 = x.float()
         norm = torch.linalg.vector_norm(x_32, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
-        return (x_32 / (norm + 1e-8) * self.scale).to(x.dtype)
+        return (x_32 * (1 / (norm + 1e-8)) * self.scale).to(x.dtype)
 
 
 class Attention(nn.Module):
