@@ -189,7 +189,7 @@ class Scorer(Section):
     input_size: int = Field(75, ge=75, description="side in pixels to which a trained scorer resizes images")
     epochs: int = Field(20, ge=1, description="training epochs of a trained scorer")
     batch_size: int = Field(64, ge=1, description="batch of a trained scorer")
-    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate of a trained scorer")
+    learning_rate: float = Field(2e-2, gt=0, description="peak learning rate of a trained scorer")
     holdout: float = Field(
         0.2, gt=0, lt=1, description="fraction of images on which a trained scorer's accuracy is measured"
     )

@@ -148,8 +148,8 @@ def test_fused_equals_unfused(small):
 
 def test_images_do_not_depend_on_the_batch(small):
     images = _images(21, 32)
-    whole = small.fuse()(images).pool3
-    single = torch.cat([small.fuse()(images[i : i + 1]).pool3 for i in range(21)])
+    fused = small.fuse()
+    whole, single = fused(images).pool3, torch.cat([fused(image[None]).pool3 for image in images])
     assert _relative(single, whole) < 1e-6
     assert small(images[:0]).pool3.shape == (0, 128)
 
