@@ -33,6 +33,7 @@ rule paper_table:
 
 include: "workflow/rules/images.smk"
 include: "workflow/rules/autoencoder.smk"
+include: "workflow/rules/parts.smk"
 include: "workflow/rules/latents.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"

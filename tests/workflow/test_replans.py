@@ -4,7 +4,7 @@ import json
 
 from ditgta.runtime.files import spec_hash
 
-ROW = {"train": 2, "sample": 2, "score": 2, "table": 1}
+ROW = {"train": 2, "sample": 2, "score": 2, "table": 1, "parts": 2}
 
 
 def test_a_second_run_does_nothing(replan):
@@ -26,7 +26,7 @@ def test_the_suite_left_a_table_and_checkpoints(tiny_suite):
 
 def test_a_further_milestone_is_one_training_for_each_row(replan):
     outcome = replan(change={"suites": {"digits": {"milestones": [2, 4, 6]}}})
-    assert outcome.jobs == {"train": 2, "sample": 2, "score": 2, "table": 1}
+    assert outcome.jobs == ROW
     assert outcome.text.count("to step 6;") == 2
 
 
@@ -38,7 +38,7 @@ def test_another_learning_rate_touches_its_own_row_alone(replan):
 
 def test_another_posenc_option_of_sampling_leaves_training_alone(replan):
     outcome = replan(change={"suites": {"digits": {"sampling": {"cfg_scale": 4.0}}}})
-    assert outcome.jobs == {"sample": 4, "score": 4, "table": 1}
+    assert outcome.jobs == {"sample": 4, "score": 4, "table": 1, "parts": 4}
 
 
 def test_a_further_row_leaves_the_others_alone(replan):
@@ -66,10 +66,11 @@ def test_what_changes_no_result_replans_nothing(replan):
     threads = ("train=2", "sample=2", "score=2", "scorer=2", "latents=1", "autoencoder=1", "images=1")
     assert replan("--set-threads", *threads).jobs == {}
     assert replan("--set-resources", "train:gpu=8", "sample:mem_mb=9").jobs == {}
+    assert replan("--set-scatter", "latents=2", "sample=3").jobs == {}
 
 
 def test_forcing_a_stage_word_plans_that_stage_and_what_follows(replan):
     assert replan("-R", "score").jobs == {"score": 4, "floor": 1, "table": 1}
     assert replan("score", "-R", "score").jobs == {"score": 4, "floor": 1}
-    assert replan("-R", "train").jobs == {"train": 4, "sample": 4, "score": 4, "table": 1}
+    assert replan("-R", "train").jobs == {"train": 4, "sample": 4, "score": 4, "table": 1, "parts": 4}
     assert replan("-R", "table").jobs == {"table": 1}

@@ -2,14 +2,10 @@
 
 
 rule latents:
-    """Encode all images; where several jobs share the work, check their shards and write the index."""
+    """Encode all images and write the index; shards that other jobs have made are kept."""
     input:
         unpack(latents_inputs),
-        parts=(
-            gather.latents("results/latents/{{latents}}/parts/{scatteritem}")
-            if is_scattered("latents")
-            else []
-        ),
+        parts="results/latents/{latents}/parts/all",
     output:
         "results/latents/{latents}/index.json",
     log:
@@ -21,13 +17,12 @@ rule latents:
         gpu=min(1, len(CARDS)),
     params:
         command=command,
-        gather=lambda wildcards, threads: "--gather" if is_scattered("latents") else "",
         spec=lambda wildcards: spec_text(CONFIG.latents_spec(LATENTS[wildcards.latents])),
     message:
         "Latents {wildcards.latents}: encode; log: {log}"
     shell:
         "{params.command} latents --images $(dirname {input.images}) --autoencoder $(dirname {input.twin})"
-        " --out results/latents/{wildcards.latents} {params.gather} --spec {params.spec:q} > {log} 2>&1"
+        " --out results/latents/{wildcards.latents} --spec {params.spec:q} > {log} 2>&1"
 
 
 rule latents_part:

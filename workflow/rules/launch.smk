@@ -34,7 +34,7 @@ if hasattr(workflow, "_prepare_dag") and hasattr(workflow, "dag_settings"):
 
 # What is at hand where the jobs run. On a cluster the profile says it, and a job that has arrived has its threads.
 ON_THIS_MACHINE = workflow.is_main_process and workflow.resource_settings.nodes is None
-CORES = workflow.cores or 4
+CORES = workflow.resource_settings.cores or 4
 CARDS = launch.visible_cards() if ON_THIS_MACHINE else []
 if CARDS and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", len(CARDS))
@@ -45,9 +45,17 @@ scattergather:
     sample=1,
 
 
-def is_scattered(stage):
-    """Returns whether several jobs share a stage, as the profile's set-scatter says."""
-    return len(getattr(gather, stage)("{scatteritem}")) > 1
+def parts_of(wildcards):
+    """Returns what the jobs that share a stage's work leave behind; nothing where one job does it all.
+
+    What is finished keeps the parts it was made of: another number of jobs must not make it out of date.
+    """
+    folder = f"results/{wildcards.shared}"
+    recorded = workflow.persistence.input(f"{folder}/parts/all")
+    if recorded is not None and Path(f"{folder}/index.json").exists():
+        return recorded
+    parts = getattr(gather, wildcards.shared.split("/")[0])("{scatteritem}")
+    return [f"{folder}/parts/{part}" for part in parts] if len(parts) > 1 else []
 
 
 def side_by_side(whole):

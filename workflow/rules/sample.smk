@@ -2,16 +2,10 @@
 
 
 rule sample:
-    """Sample all images; where several jobs share the work, check their shards and write index and samples.npz."""
+    """Sample all images and write the index and samples.npz; shards that other jobs have made are kept."""
     input:
         unpack(sample_inputs),
-        parts=(
-            gather.sample(
-                "results/sample/{{suite}}/{{experiment}}/seed{{seed}}/{{step}}/parts/{scatteritem}"
-            )
-            if is_scattered("sample")
-            else []
-        ),
+        parts="results/sample/{suite}/{experiment}/seed{seed}/{step}/parts/all",
     output:
         index="results/sample/{suite}/{experiment}/seed{seed}/{step}/index.json",
         samples="results/sample/{suite}/{experiment}/seed{seed}/{step}/samples.npz",
@@ -23,7 +17,6 @@ rule sample:
     params:
         command=command,
         flags=lambda wildcards, threads: CONFIG.suites[wildcards.suite].sampling.free_flags(),
-        gather=lambda wildcards, threads: "--gather" if is_scattered("sample") else "",
         number=lambda wildcards, threads: CONFIG.suites[wildcards.suite].sampling.num_samples,
         spec=lambda wildcards: spec_text(CONFIG.suites[wildcards.suite].sampling.spec()),
     message:
@@ -31,7 +24,7 @@ rule sample:
     shell:
         "{params.command} sample --checkpoint {input.checkpoint} --autoencoder $(dirname {input.twin})"
         " --out results/sample/{wildcards.suite}/{wildcards.experiment}/seed{wildcards.seed}/{wildcards.step}"
-        " {params.flags} {params.gather} --spec {params.spec:q} > {log} 2>&1"
+        " {params.flags} --spec {params.spec:q} > {log} 2>&1"
 
 
 rule sample_part:

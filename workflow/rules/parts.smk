@@ -1,0 +1,16 @@
+"""Several jobs that share the work of one stage."""
+
+
+rule parts:
+    """Wait for all parts, so that how many there are is no input of what follows and changes nothing there."""
+    input:
+        parts_of,
+    output:
+        temp(touch("results/{shared}/parts/all")),
+    log:
+        "results/logs/parts/{shared}.log",
+    wildcard_constraints:
+        shared="(latents|sample)/.+",
+    localrule: True
+    message:
+        "Parts of {wildcards.shared}: all there"
