@@ -50,12 +50,11 @@ def parts_of(wildcards):
 
     What is finished keeps the parts it was made of: another number of jobs must not make it out of date.
     """
-    folder = f"results/{wildcards.shared}"
-    recorded = workflow.persistence.input(f"{folder}/parts/all")
-    if recorded is not None and Path(f"{folder}/index.json").exists():
-        return recorded
-    parts = getattr(gather, wildcards.shared.split("/")[0])("{scatteritem}")
-    return [f"{folder}/parts/{part}" for part in parts] if len(parts) > 1 else []
+    folder = Path("results", wildcards.shared)
+    count = len(getattr(gather, folder.parts[1])("{scatteritem}"))
+    if (folder / "index.json").exists() and (folder / "parts.txt").exists():
+        count = int((folder / "parts.txt").read_text())
+    return [f"{folder}/parts/{i}-of-{count}" for i in range(1, count + 1)] if count > 1 else []
 
 
 def side_by_side(whole):
