@@ -54,7 +54,7 @@ def command(threads: int, resources: Mapping | None = None, cards: int = 0) -> s
         ]
     else:
         words.append(python)
-        if cards > 1 and per_node < cards:
+        if cards > 1 and resources.get("gpu"):
             words.append(f"-m ditgta.launch --cards {per_node} {python}")
         if per_node > 1:
             words.append(f"-m torch.distributed.run --standalone --nproc-per-node={per_node}")

@@ -22,7 +22,8 @@ def test_several_cards_of_one_machine_are_taken_by_locks():
         f"OMP_NUM_THREADS=4 MKL_NUM_THREADS=4 {PYTHON} -m ditgta.launch --cards 2 {PYTHON}"
         " -m torch.distributed.run --standalone --nproc-per-node=2 -m ditgta"
     )
-    assert "ditgta.launch" not in launch.command(8, {"gpu": 4}, cards=4)
+    assert "ditgta.launch --cards 4" in launch.command(8, {"gpu": 4}, cards=4)
+    assert launch.command(8, {"gpu": 0}, cards=4) == launch.command(8), "a job without cards waits for none"
 
 
 def test_under_slurm_one_node_needs_no_locks():
