@@ -131,6 +131,10 @@ def test_configuration_and_launching_need_no_torch(module):
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
+# Files of one topic that need more room: every option, every command, one network, one training loop.
+LARGER = {"__main__.py", "config.py", "model/dit.py", "stages/train.py"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_stay_small_and_say_what_they_are(path):
     text = path.read_text()
@@ -138,4 +142,5 @@ def test_files_stay_small_and_say_what_they_are(path):
         return
     summary = (ast.get_docstring(ast.parse(text)) or "").splitlines()
     assert summary and summary[0].endswith("."), "the module's docstring begins with one sentence on one line"
-    assert text.count("\n") <= 500, "two topics are two files"
+    larger = str(path.relative_to(PACKAGE)) in LARGER
+    assert text.count("\n") <= (600 if larger else 350), "two topics are two files"
