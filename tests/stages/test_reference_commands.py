@@ -57,6 +57,12 @@ TRAIN = [
     "--log-every",
     "1",
 ]
+TRAIN += [
+    "--learning-rate",
+    "1e-2",
+    "--ema-decay",
+    "0.5",
+]  # enough for rows to differ by more than a grey level
 
 
 def test_extract_features(work):
