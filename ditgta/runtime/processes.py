@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import signal
 import socket
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+STOP_CHECK_EVERY = 10  # steps between the moments at which several processes agree to stop
 
 
 class Processes:
@@ -87,3 +90,30 @@ def _choose_gloo_interface() -> None:
         names = {name for _, name in socket.if_nameindex()}
         if "lo" in names:
             os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+
+
+class StopSignal:
+    """Turns SIGTERM, SIGINT and SIGUSR1 into a wish to stop at the next step, after a snapshot."""
+
+    def __init__(self, group: Processes):
+        self.group, self.wanted, self.previous = group, False, {}
+
+    def __enter__(self) -> "StopSignal":
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            self.previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame) -> None:
+        self.wanted = True
+
+    def agreed(self, step: int) -> bool:
+        """Tells whether to stop now; several processes ask each other every ten steps, so that all stop at the same one."""
+        if self.group.count == 1:
+            return self.wanted
+        if step % STOP_CHECK_EVERY:
+            return False
+        return bool(self.group.sum(torch.tensor([float(self.wanted)], device=self.group.device)).item())

@@ -6,11 +6,7 @@ train on. Not done on purpose: learning-rate schedules (constant, so that traini
 """
 
 import contextlib
-import json
-import math
-import signal
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -22,23 +18,15 @@ from ditgta.data.batches import Batches
 from ditgta.data.shards import LatentShards
 from ditgta.diffusion import TIMESTEPS, add_noise, make_schedule, training_losses
 from ditgta.model.dit import DiT
-from ditgta.runtime.checkpoints import (
-    checkpoint_name,
-    list_checkpoints,
-    read_checkpoint,
-    read_header,
-    write_checkpoint,
-)
+from ditgta.runtime.checkpoints import checkpoint_name, read_checkpoint
 from ditgta.runtime.errors import InputError, Stopped
-from ditgta.runtime.files import read_json, read_verified_twin, spec_hash, twin_path, write_text
+from ditgta.runtime.files import spec_hash, twin_path
 from ditgta.runtime.lease import lease
-from ditgta.runtime.processes import Processes, processes
+from ditgta.runtime.processes import Processes, StopSignal, processes
 from ditgta.runtime.progress import Progress
+from ditgta.runtime.recorder import Recorder
 
 TERMS = ("loss", "mse", "vb")
-SNAPSHOTS_KEPT = 2
-STOP_CHECK_EVERY = 10  # steps between the moments at which several processes agree to stop
-CURVE_POINTS = 1000  # points of the loss curve in a milestone's twin
 
 
 class Trainer:
@@ -130,113 +118,6 @@ class Trainer:
             _, extra = read_checkpoint(path, ["pending"], verify=False)
             losses = extra["pending"]["losses"].to(self.group.device)
             self.pending = list(losses if self.group.is_first else torch.zeros_like(losses))
-
-
-class Recorder:
-    """What a run leaves behind: snapshots and milestones (written in the background), metrics.jsonl and train.log."""
-
-    def __init__(self, out: Path, folder: Path, header: dict, experiment: str):
-        self.out, self.folder, self.header, self.experiment = out, folder, header, experiment
-        self.metrics = folder / "metrics.jsonl"
-        self.writer = ThreadPoolExecutor(max_workers=1)
-        self.writing: Future | None = None
-        self.pause = 0.0
-        self.last_good = "none"
-
-    def resumable(self, last: int) -> tuple[int, Path] | None:
-        """Returns step and path of the newest whole state of this very spec at or before step `last`; names damaged ones."""
-        for step, path in sorted(list_checkpoints(self.folder) + list_checkpoints(self.out), reverse=True):
-            if step > last:
-                continue
-            try:
-                if read_header(path)["spec"] != self.header["spec"]:
-                    continue
-                read_verified_twin(path)
-            except InputError as error:
-                self.say(f"{error}; an older state is taken instead")
-                continue
-            return step, path
-        return None
-
-    def say(self, text: str) -> None:
-        """Prints a line and keeps it in train.log."""
-        Progress("train", 0, log=self.folder / "train.log").say(text)
-
-    def truncate_metrics(self, step: int, state: Path | None) -> None:
-        """Drops logged losses after a step; takes them from a milestone's twin where the file is gone."""
-        lines = []
-        if self.metrics.is_file():
-            for line in self.metrics.read_text().splitlines():
-                with contextlib.suppress(ValueError):
-                    if json.loads(line)["step"] <= step:
-                        lines.append(line)
-        elif state is not None and state.parent == self.out:
-            lines = [json.dumps(entry) for entry in read_json(twin_path(state)).get("losses", [])]
-        write_text(self.metrics, "".join(f"{line}\n" for line in lines))
-
-    def log(self, entry: dict) -> None:
-        """Appends one line to metrics.jsonl."""
-        with open(self.metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    def losses(self) -> list[dict]:
-        """Returns the logged losses, thinned to at most a thousand."""
-        entries = [json.loads(line) for line in self.metrics.read_text().splitlines()]
-        thin = max(1, math.ceil(len(entries) / CURVE_POINTS))
-        return [{key: entry[key] for key in ("step", *TERMS)} for entry in entries[thin - 1 :: thin]]
-
-    def save(self, trainer: Trainer, step: int, milestone: bool, **twin) -> None:
-        """Copies the state and writes it in the background, as a milestone or as a snapshot that replaces older ones."""
-        begin = time.monotonic()
-        self.wait()
-        groups = trainer.groups()
-        header = {**self.header, "step": step, "pending": "pending" in groups}
-        if milestone:
-            twin = {**twin, "experiment": self.experiment, "losses": self.losses()}
-        path = (self.out if milestone else self.folder) / checkpoint_name(step)
-        self.writing = self.writer.submit(self._write, path, header, groups, milestone, twin)
-        self.pause += time.monotonic() - begin
-
-    def _write(self, path: Path, header: dict, groups: dict, milestone: bool, twin: dict) -> None:
-        write_checkpoint(path, header, groups, **twin)
-        self.last_good = str(path)
-        if not milestone:
-            for _, old in list_checkpoints(self.folder)[SNAPSHOTS_KEPT:]:
-                twin_path(old).unlink(missing_ok=True)
-                old.unlink(missing_ok=True)
-
-    def wait(self) -> None:
-        """Waits until the last write is on the disk; raises its error."""
-        if self.writing is not None:
-            writing, self.writing = self.writing, None
-            writing.result()
-
-
-class StopSignal:
-    """Turns SIGTERM, SIGINT and SIGUSR1 into a wish to stop at the next step, after a snapshot."""
-
-    def __init__(self, group: Processes):
-        self.group, self.wanted, self.previous = group, False, {}
-
-    def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            self.previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame) -> None:
-        self.wanted = True
-
-    def agreed(self, step: int) -> bool:
-        """Tells whether to stop now; several processes ask each other every ten steps, so that all stop at the same one."""
-        if self.group.count == 1:
-            return self.wanted
-        if step % STOP_CHECK_EVERY:
-            return False
-        return bool(self.group.sum(torch.tensor([float(self.wanted)], device=self.group.device)).item())
 
 
 def run(latents: Path, out: Path, milestones: list[int], model: Model, training: Training, seed: int) -> None:
@@ -364,7 +245,7 @@ def _train(
     )
     if start in milestones:  # a snapshot stands at this very step
         _save(trainer, recorder, start, True, held)
-    begun, begun_step, latest = time.monotonic(), start, {}
+    begun, begun_step, latest, paused = time.monotonic(), start, {}, 0.0
     batch_iterator = batches.ahead(start, last, pin=group.device.type == "cuda")
     with progress, contextlib.closing(batch_iterator):
         for step, batch in enumerate(batch_iterator, start + 1):
@@ -385,7 +266,7 @@ def _train(
                     if options.tracker:
                         trainer.accelerator.log(mean, step=step)
                 if is_milestone or is_snapshot:
-                    _save(trainer, recorder, step, is_milestone, held)
+                    paused += _save(trainer, recorder, step, is_milestone, held)
             progress.advance(1, **latest)
             if stopping:
                 recorder.wait()
@@ -398,14 +279,18 @@ def _train(
     if group.is_first:
         elapsed = max(time.monotonic() - begun, 1e-9)
         recorder.say(
-            f"snapshots paused training for {recorder.pause:.2f}s of {elapsed:.1f}s ({recorder.pause / elapsed:.1%})"
+            f"snapshots paused training for {paused:.2f}s of {elapsed:.1f}s ({paused / elapsed:.1%})"
         )
 
 
-def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held) -> None:
+def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held) -> float:
+    """Copies the state for the recorder to write meanwhile; returns the seconds that training paused for it."""
+    begin = time.monotonic()
     if trainer.group.is_first:
         held.check()
-        recorder.save(trainer, step, milestone, processes=trainer.group.count)
+        recorder.wait()
+        recorder.save(trainer.groups(), step, milestone, processes=trainer.group.count)
+    return time.monotonic() - begin
 
 
 def _check_finite(losses: torch.Tensor, step: int, recorder: Recorder) -> None:

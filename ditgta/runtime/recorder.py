@@ -1,0 +1,98 @@
+"""The run folder of a training: snapshots, logged losses and log, and the milestones beside it."""
+
+import contextlib
+import json
+import math
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from torch import Tensor
+
+from ditgta.runtime.checkpoints import checkpoint_name, list_checkpoints, read_header, write_checkpoint
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json, read_verified_twin, twin_path, write_text
+from ditgta.runtime.progress import Progress
+
+SNAPSHOTS_KEPT = 2
+CURVE_POINTS = 1000  # points of the loss curve in a milestone's twin
+
+
+class Recorder:
+    """What a run leaves behind: snapshots and milestones (written in the background), metrics.jsonl and train.log."""
+
+    def __init__(self, out: Path, folder: Path, header: dict, experiment: str):
+        self.out, self.folder, self.header, self.experiment = out, folder, header, experiment
+        self.metrics = folder / "metrics.jsonl"
+        self.writer = ThreadPoolExecutor(max_workers=1)
+        self.writing: Future | None = None
+        self.last_good = "none"
+
+    def resumable(self, last: int) -> tuple[int, Path] | None:
+        """Returns step and path of the newest whole state of this very spec at or before step `last`; names damaged ones."""
+        for step, path in sorted(list_checkpoints(self.folder) + list_checkpoints(self.out), reverse=True):
+            if step > last:
+                continue
+            try:
+                if read_header(path)["spec"] != self.header["spec"]:
+                    continue
+                read_verified_twin(path)
+            except InputError as error:
+                self.say(f"{error}; an older state is taken instead")
+                continue
+            return step, path
+        return None
+
+    def say(self, text: str) -> None:
+        """Prints a line and keeps it in train.log."""
+        Progress("train", 0, log=self.folder / "train.log").say(text)
+
+    def truncate_metrics(self, step: int, state: Path | None) -> None:
+        """Drops logged losses after a step; takes them from a milestone's twin where the file is gone."""
+        lines = []
+        if self.metrics.is_file():
+            for line in self.metrics.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    if json.loads(line)["step"] <= step:
+                        lines.append(line)
+        elif state is not None and state.parent == self.out:
+            lines = [json.dumps(entry) for entry in read_json(twin_path(state)).get("losses", [])]
+        write_text(self.metrics, "".join(f"{line}\n" for line in lines))
+
+    def log(self, entry: dict) -> None:
+        """Appends one line to metrics.jsonl."""
+        with open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def losses(self) -> list[dict]:
+        """Returns the logged losses, thinned to at most a thousand."""
+        entries = [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        thin = max(1, math.ceil(len(entries) / CURVE_POINTS))
+        return [
+            {key: entry[key] for key in ("step", "loss", "mse", "vb")} for entry in entries[thin - 1 :: thin]
+        ]
+
+    def save(self, groups: dict[str, dict[str, Tensor]], step: int, milestone: bool, **twin) -> None:
+        """Writes a copied state in the background, as a milestone or as a snapshot that replaces older ones."""
+        header = {**self.header, "step": step, "pending": "pending" in groups}
+        if milestone:
+            twin = {**twin, "experiment": self.experiment, "losses": self.losses()}
+        path = (self.out if milestone else self.folder) / checkpoint_name(step)
+        self.writing = self.writer.submit(self._write, path, header, groups, milestone, twin)
+
+    def _write(self, path: Path, header: dict, groups: dict, milestone: bool, twin: dict) -> None:
+        if self.metrics.is_file():
+            with open(self.metrics, "rb") as file:  # the losses up to a snapshot must outlive it
+                os.fsync(file.fileno())
+        write_checkpoint(path, header, groups, **twin)
+        self.last_good = str(path)
+        if not milestone:
+            for _, old in list_checkpoints(self.folder)[SNAPSHOTS_KEPT:]:
+                twin_path(old).unlink(missing_ok=True)
+                old.unlink(missing_ok=True)
+
+    def wait(self) -> None:
+        """Waits until the last write is on the disk; raises its error."""
+        if self.writing is not None:
+            writing, self.writing = self.writing, None
+            writing.result()
