@@ -1,8 +1,11 @@
 """The weights of a scorer: where they are looked for, and reading published and trained ones."""
 
+import http.client
 import json
 import os
 import pickle
+import shutil
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import sha256_of
+from ditgta.runtime.files import atomic_path, sha256_of
 
 PUBLISHED_NAME = "pt_inception-2015-12-05-6726825d.pth"
 PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -78,6 +81,36 @@ def find_weights(weights: Path | None, out: Path) -> Path:
     raise InputError(f"no Inception weights were given and none were found; {_download()}")
 
 
+def fetch_scorer(source: str, out: Path) -> ScorerFile:
+    """Copies a scorer's weights to `out`, from an https address or a path, and reads them once to know that they can be used.
+
+    Raises:
+        InputError: they cannot be fetched or read, or bear the published name without being the published bytes; `out` is not made.
+    """
+    with atomic_path(out) as temporary:
+        if source.startswith(("http://", "https://")):
+            try:
+                with urllib.request.urlopen(source, timeout=30) as answer, open(temporary, "wb") as file:
+                    shutil.copyfileobj(answer, file)
+            except (OSError, http.client.HTTPException) as error:
+                raise InputError(
+                    f"cannot download {source} ({' '.join(str(error).split())}); download it on a machine with network, copy it here, "
+                    "and set the suite's scorer `weights` to the file"
+                ) from None
+        else:
+            if not Path(source).is_file():
+                raise InputError(
+                    f"the weights file {source} does not exist (seen from {Path.cwd()}); {_download()}"
+                )
+            shutil.copyfile(source, temporary)
+        found = read_scorer(temporary)
+        if Path(source).name == PUBLISHED_NAME and not found.published:
+            raise InputError(
+                f"{source} is wrong or truncated: sha256 {found.sha256}, published {PUBLISHED_SHA256}; fetch it again, or rename other weights"
+            )
+    return found
+
+
 def _download() -> str:
     return f"download {PUBLISHED_URL} to weights/{PUBLISHED_NAME}, or name another file with --weights"
 
@@ -122,7 +155,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
 def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     """Reads a .pth file without running anything that it may hold."""
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:  # by content: torch would take a path ending in .safetensors for that format
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"the weights file {path} is truncated, damaged or no file of tensors; {_download()}"

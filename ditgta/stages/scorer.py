@@ -11,12 +11,13 @@ from safetensors.torch import save_file
 
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.order import batch_indices
+from ditgta.data.scorer_files import fetch_scorer
 from ditgta.runtime.files import atomic_path, write_twin
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
 from ditgta.scoring.blocks import BatchNorm
-from ditgta.scoring.inception import InceptionV3
+from ditgta.scoring.inception import InceptionV3, load_inception
 
 MAX_IMAGES = 20_000
 MAX_BYTES = 2**30
@@ -27,7 +28,7 @@ _SHIFT, _SCALE, _NOISE = 0.05, 0.1, 0.12
 
 
 def run(images: Path, out: Path, spec: dict) -> None:
-    """Trains a scorer on an image index and writes it as safetensors with its JSON twin.
+    """Trains a scorer on an image index and writes it as safetensors with its JSON twin; or fetches `weights`, if the spec names any.
 
     The twin records the accuracy on held-out images and what always naming the commonest class would reach; a scorer
     near that has learnt nothing of the classes, and its scores compare textures at best. On a CPU two runs with the same
@@ -45,6 +46,15 @@ def run(images: Path, out: Path, spec: dict) -> None:
     out = Path(out)
     with processes() as group:
         if not group.is_first:  # a minute on one process; more of them would change the numbers
+            return
+        if spec.get("weights"):
+            found = fetch_scorer(spec["weights"], out)
+            load_inception(found.tensors, found.input_size)
+            write_twin(out, {"weights": spec["weights"]}, published=found.published)
+            print(
+                f"scorer: {spec['weights']}, {'published' if found.published else 'NOT the published'} weights, {out}",
+                flush=True,
+            )
             return
         index = load_index(images)
         model = InceptionV3(spec["width"], len(index.classes), spec["input_size"])
