@@ -27,11 +27,11 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str):
-        for word in message.removeprefix("unrecognized arguments: ").split():
-            known = [option for action in self._actions for option in action.option_strings]
-            close = difflib.get_close_matches(word.split("=")[0], known, n=1)
-            if message.startswith("unrecognized") and close:
-                message += f"; did you mean {close[0]}?"
+        known = [option for action in self._actions for option in action.option_strings]
+        for word in (word.split("=")[0] for word in sys.argv[1:]):
+            close = difflib.get_close_matches(word, known, n=1)
+            if word.startswith("--") and word not in known and close:
+                message += f"; did you mean {close[0]} where {word} stands?"
                 break
         print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
         raise SystemExit(2)

@@ -221,7 +221,7 @@ class Suite(Section):
     milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = Field(
         description="training steps at which rows are sampled and scored", min_length=1
     )
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_listed)] = Field(
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_listed)] = Field(
         (0,), description="training seeds", min_length=1
     )
     differences: tuple[tuple[str, str], ...] = Field(

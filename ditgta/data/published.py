@@ -21,7 +21,7 @@ class Published:
     """What a published file holds, in this project's parameter names.
 
     ema: the weights to use; model: the weights that were trained, where the file has both.
-    options: what the file says of itself (model, posenc, image_size, num_classes), as far as it does.
+    options: what the file says of itself (model, posenc, image_size, latent_size, num_classes), as far as it does.
     """
 
     ema: Weights
@@ -89,7 +89,7 @@ def _sorted_out(path: Path, content: object) -> Published:
     if isinstance(options, dict):
         known = {
             key: options[key]
-            for key in ("model", "posenc", "image_size", "num_classes")
+            for key in ("model", "posenc", "image_size", "latent_size", "num_classes")
             if options.get(key) is not None
         }
     if any(isinstance(content.get(key), dict) for key in ("ema", "model")):

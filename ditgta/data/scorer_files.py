@@ -155,7 +155,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
 def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     """Reads a .pth file without running anything that it may hold."""
     try:
-        with open(path, "rb") as file:  # by content: torch would take a path ending in .safetensors for that format
+        with open(
+            path, "rb"
+        ) as file:  # by content: torch would take a path ending in .safetensors for that format
             tensors = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError) as error:
         raise InputError(

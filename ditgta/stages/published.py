@@ -106,6 +106,7 @@ def _build(source: Path, published: Published, given: dict, image_size: int | No
             posenc=posenc,
             num_classes=len(weights["y_embedder.embedding_table.weight"]) - 1,
             qk_norm=qk_norm,
+            downsampling=side // options.get("latent_size", side // 8),
             latent_channels=weights["x_embedder.proj.weight"].shape[1],
             **sizes,
         )
@@ -158,7 +159,8 @@ def run_export(checkpoint: Path, out: Path) -> None:
     said = argparse.Namespace(
         posenc=options["posenc"],
         num_classes=options["num_classes"],
-        image_size=8 * options["latent_size"][0],
+        image_size=header.get("image_size", 8 * options["latent_size"][0]),
+        latent_size=options["latent_size"][0],
         train_steps=header["step"],
     )
     # The reference's tools read pickles; this one holds tensors, plain values and a Namespace, as theirs do.

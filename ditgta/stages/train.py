@@ -148,6 +148,7 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
             "spec": spec,
             "model": network.options,
             "classes": shards.classes,
+            "image_size": shards.image_size,
             "autoencoder_sha256": shards.content["autoencoder_sha256"],
         }
         recorder = Recorder(out, folder, header, out.parent.name if out.name.startswith("seed") else out.name)
