@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         for word in (word.split("=")[0] for word in sys.argv[1:]):
             close = difflib.get_close_matches(word, known, n=1)
             if word.startswith("--") and word not in known and close:
-                message += f"; did you mean {close[0]} where {word} stands?"
+                message += f"; did you mean {close[0]}? (got {word})"
                 break
         print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
         raise SystemExit(2)
