@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         known = [option for action in self._actions for option in action.option_strings]
-        for word in (word.split("=")[0] for word in sys.argv[1:]):
+        for word in (word.split("=")[0] for word in self.words):
             close = difflib.get_close_matches(word, known, n=1)
             if word.startswith("--") and word not in known and close:
                 message += f"; did you mean {close[0]}? (got {word})"
@@ -36,11 +36,16 @@ class Parser(argparse.ArgumentParser):
         print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
         raise SystemExit(2)
 
+    def parse_known_args(self, args=None, namespace=None):
+        self.words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
     def parse_args(self, args=None, namespace=None):
         # Unknown options must be reported by the subcommand, which knows its options, not by the main parser.
         known, rest = self.parse_known_args(args, namespace)
         if rest:
-            getattr(known, "parser", self).error("unrecognized arguments: " + " ".join(rest))
+            self = getattr(known, "parser", self)
+            self.error("unrecognized arguments: " + " ".join(rest))
         return known
 
 
