@@ -44,8 +44,7 @@ class Parser(argparse.ArgumentParser):
         # Unknown options must be reported by the subcommand, which knows its options, not by the main parser.
         known, rest = self.parse_known_args(args, namespace)
         if rest:
-            self = getattr(known, "parser", self)
-            self.error("unrecognized arguments: " + " ".join(rest))
+            getattr(known, "parser", self).error("unrecognized arguments: " + " ".join(rest))
         return known
 
 
