@@ -59,8 +59,8 @@ def command(folder: Path, *more: str) -> list[str]:
 
 def start(folder: Path) -> subprocess.Popen:
     """Starts the suite in a process group of its own."""
-    log = open(folder / "snakemake.log", "a")
-    return subprocess.Popen(command(folder), stdout=log, stderr=log, start_new_session=True, cwd=folder)
+    with open(folder / "snakemake.log", "a") as log:
+        return subprocess.Popen(command(folder), stdout=log, stderr=log, start_new_session=True, cwd=folder)
 
 
 def jobs_of(head: int) -> list[tuple[int, str]]:
@@ -190,7 +190,7 @@ def main() -> int:
         found = results_of(folder)
         wrong = [name for name in expected if found.get(name) != expected[name]]
         print(
-            f"suite {rounds}: {sum(kills.values())} kills so far, {starts} starts, {'equal' if not wrong else wrong}",
+            f"suite {rounds}: {sum(kills.values())} kills so far, {starts} starts, {wrong or 'equal'}",
             flush=True,
         )
         if wrong or found.keys() != expected.keys():
