@@ -42,6 +42,8 @@ METRICS = (
     Metric("recall", "Recall", +1),
     Metric("density", "Density", +1),
     Metric("coverage", "Coverage", +1),
+    Metric("fid_infinity", "FID∞", -1),
+    Metric("inception_score_split_free", "IS, one split", +1),
 )
 
 

@@ -93,7 +93,7 @@ def run(
             "num_reference": sides[0].count or None,
             "scorer": scorer.description(),
             "reference": _description(sides[0], checksums[0]),
-            "samples": _description(sides[1], checksums[-1]),
+            "samples": {**_description(sides[1], checksums[-1]), "folder": str(samples) if samples else None},
             "settings": {
                 "neighbours": NEIGHBOURS,
                 "inception_score_split_size": SPLIT_SIZE,

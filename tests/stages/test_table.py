@@ -50,7 +50,7 @@ def test_all_files_are_written_and_nothing_else(suite):
 def test_csv_returns_every_value_exactly(suite):
     arguments, out = suite
     rows = rows_of(out)
-    assert len(rows) == 7 * 8
+    assert len(rows) == 7 * 10
     for path in arguments["scores"]:
         content = json.loads(path.read_text())
         spec = content["spec"]

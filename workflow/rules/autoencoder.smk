@@ -13,7 +13,7 @@ rule autoencoder:
         "results/logs/autoencoder/{autoencoder}.log",
     wildcard_constraints:
         autoencoder=one_of(AUTOENCODERS),
-    threads: CORES
+    threads: autoencoder_threads
     resources:
         gpu=min(1, len(CARDS)),
     params:

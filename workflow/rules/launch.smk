@@ -68,3 +68,9 @@ def side_by_side(whole):
 def command(wildcards, threads, resources):
     """Returns the words that start the program with the job's threads, cards and nodes."""
     return launch.command(threads, resources, cards=len(CARDS))
+
+
+def autoencoder_threads(wildcards):
+    """Returns the cores of an autoencoder's job: a small one is trained on one, and the scorer beside it."""
+    options = CONFIG.experiments[AUTOENCODERS[wildcards.autoencoder]].autoencoder
+    return CORES if options.pretrained else max(1, CORES // 2)
