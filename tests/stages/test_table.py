@@ -65,7 +65,7 @@ def test_csv_returns_every_value_exactly(suite):
                 "",
             )
     floor = [row for row in rows if row["experiment"] == "real against real"]
-    assert len(floor) == 8 and floor[0]["seed"] == floor[0]["step"] == "" and float(floor[0]["value"]) == 1.9
+    assert len(floor) == 10 and floor[0]["seed"] == floor[0]["step"] == "" and float(floor[0]["value"]) == 1.9
 
 
 def test_paired_difference_and_verdict(suite):
