@@ -1,0 +1,141 @@
+"""The transformer's public behaviour: sizes, refusals, initial weights, guidance."""
+
+import pytest
+import torch
+
+from ditgta import DiT
+
+SMALL = {"depth": 2, "width": 48, "heads": 2}
+
+
+def small(posenc="gta", image_size=64, **more):
+    return DiT.from_name("DiT-S/2", image_size, posenc, 5, **{**SMALL, **more})
+
+
+def shaken(model):
+    """Gives every parameter a value, since adaLN-zero makes a new model's output zero."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    return model
+
+
+def inputs(model):
+    torch.manual_seed(1)
+    return (
+        torch.randn(3, 4, *model.options["latent_size"]),
+        torch.tensor([0, 500, 999]),
+        torch.tensor([0, 3, 4]),
+    )
+
+
+@pytest.mark.parametrize(
+    "size, depth, width, heads, millions",
+    [("S", 12, 384, 6, 33), ("B", 12, 768, 12, 130), ("L", 24, 1024, 16, 458), ("XL", 28, 1152, 16, 675)],
+)
+def test_named_sizes(size, depth, width, heads, millions):
+    with torch.device("meta"):
+        model = DiT((32, 32), 2, depth, width, heads, 1000, "none")
+    assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(
+        millions, rel=0.02
+    )
+    from ditgta.model.dit import named_sizes
+
+    assert named_sizes(f"DiT-{size}/4") == (4, depth, width, heads)
+
+
+@pytest.mark.parametrize("posenc", ["abs", "none", "rope", "vo", "gta"])
+@pytest.mark.parametrize("image_size", [64, (64, 96), (160, 32)])
+def test_any_size_that_divides(posenc, image_size):
+    model = shaken(small(posenc, image_size))
+    x, t, y = inputs(model)
+    with torch.no_grad():
+        output = model(x, t, y)
+    assert (
+        output.shape == (3, 8, *model.options["latent_size"])
+        and output.isfinite().all()
+        and output.std() > 0.01
+    )
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("DiT-B/3", {}, "DiT-SIZE/PATCH"),
+        ("B/2", {}, "DiT-SIZE/PATCH"),
+        ("DiT-B/2", {"image_size": 250}, "multiples of 16"),
+        ("DiT-B/8", {"image_size": (256, 288)}, "multiples of 64"),
+        ("DiT-B/2", {"posenc": "ropes"}, "unknown"),
+        ("DiT-B/2", {"width": 100, "heads": 12}, "head width"),
+        ("DiT-B/2", {"num_classes": 0}, "num_classes"),
+    ],
+)
+def test_refusals(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        DiT.from_name(name, **{"depth": 1, **options})
+
+
+def test_a_wrong_input_is_named():
+    with pytest.raises(ValueError, match=r"expected \(B, 4"):
+        small()(torch.zeros(1, 4, 9, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+
+
+def test_initial_weights_depend_on_the_seed_and_are_common_to_all_encodings():
+    first, same, other = small("gta"), small("rope"), small("gta", seed=1)
+    for (name, a), b, c in zip(first.named_parameters(), same.parameters(), other.parameters()):
+        assert torch.equal(a, b), name
+        random = not (name.endswith(("bias", "scale")) or "adaLN" in name or name.startswith("final"))
+        assert random != torch.equal(a, c), name
+    qkv, labels = first.blocks[0].attn.qkv.weight.detach(), first.y_embedder.embedding_table.weight.detach()
+    assert qkv.abs().max() <= (6 / (48 + 144)) ** 0.5 and float(qkv.std()) == pytest.approx(
+        (2 / (48 + 144)) ** 0.5, rel=0.05
+    )
+    assert float(labels.std()) == pytest.approx(0.02, rel=0.1)
+    assert first(*inputs(first)).abs().max() == 0
+
+
+def test_guidance():
+    model = shaken(small())
+    x, t, y = inputs(model)
+    with torch.no_grad():
+        conditional, null = model(x, t, y), model(x, t, torch.full_like(y, 5))
+        assert torch.allclose(model.guided(x, t, y, 1.0), conditional)
+        three, four = model.guided(x, t, y, 1.5), model.guided(x, t, y, 1.5, "all")
+    expected = null + 1.5 * (conditional - null)
+    assert torch.allclose(three[:, :3], expected[:, :3], atol=1e-5)
+    assert torch.allclose(three[:, 3:], conditional[:, 3:], atol=1e-5)
+    assert torch.allclose(four[:, :4], expected[:, :4], atol=1e-5)
+    assert not torch.allclose(four[:, 3], three[:, 3], atol=1e-4)
+    assert model.guided(x, t, y, 1.5, precision=torch.float64).dtype == torch.float64
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    gradients = []
+    for recompute in (False, True):
+        model = shaken(small()).train()
+        model.checkpoint_gradients = recompute
+        model(*inputs(model)).square().mean().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients))
+
+
+def test_bf16_stays_close_and_position_matters():
+    model = shaken(small())
+    x, t, y = inputs(model)
+    with torch.no_grad():
+        exact = model(x, t, y)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model(x, t, y).float()
+        blind = shaken(small("none"))(x, t, y)
+    assert 1e-5 < (rough - exact).norm() / exact.norm() < 0.05
+    assert (blind - exact).norm() / exact.norm() > 1e-3
+
+
+def test_patches_return_to_their_places():
+    model = small()
+    tokens = torch.arange(16 * 2 * 2 * 8).float().reshape(1, 16, 32)
+    latent = model.unpatchify(tokens)
+    for row, column, channel in ((0, 0, 0), (3, 6, 5), (7, 7, 7)):
+        token, inside = (row // 2) * 4 + column // 2, (row % 2) * 2 + column % 2
+        assert latent[0, channel, row, column] == tokens[0, token, inside * 8 + channel]
