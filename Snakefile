@@ -15,6 +15,7 @@ include: "workflow/rules/launch.smk"
 localrules:
     all,
     paper_table,
+    plan,
     table,
 
 
@@ -40,3 +41,4 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/scorer.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/table.smk"
+include: "workflow/rules/plan.smk"

@@ -201,15 +201,22 @@ def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
 def _accelerator(training: Training, folder: Path, group: Processes) -> Accelerator:
     torch.backends.cuda.matmul.allow_tf32 = training.tf32
     torch.backends.cudnn.allow_tf32 = training.tf32
-    accelerator = Accelerator(
-        cpu=group.device.type == "cpu",
-        mixed_precision="bf16" if training.precision == "bf16" else "no",
-        log_with=training.tracker,
-        project_dir=folder,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-        ],
-    )
+    try:
+        accelerator = Accelerator(
+            cpu=group.device.type == "cpu",
+            mixed_precision="bf16" if training.precision == "bf16" else "no",
+            log_with=training.tracker,
+            project_dir=folder,
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+            ],
+        )
+    except ValueError as error:  # accelerate's answer to a tracker that it does not know
+        raise InputError(f"tracker {training.tracker}: {' '.join(str(error).split())}") from None
+    if training.tracker and not accelerator.log_with:
+        raise InputError(
+            f"tracker {training.tracker} is not installed; pip install it, or leave `tracker` out"
+        )
     assert accelerator.num_processes == group.count, "accelerate must see the process group that was launched"
     if training.tracker:
         accelerator.init_trackers("ditgta")

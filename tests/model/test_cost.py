@@ -5,6 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ditgta import DiT
+from ditgta.data.shards import record_dtype
 from ditgta.model import cost
 from ditgta.runtime.checkpoints import write_checkpoint
 
@@ -74,3 +75,7 @@ def test_a_checkpoint_is_as_large_as_foretold(tmp_path):
         tmp_path / "0.safetensors", {"spec": {}, "step": 0, "model": model.options}, groups
     )
     assert twin["bytes"] == pytest.approx(cost.checkpoint_bytes(shape), rel=0.02)
+
+
+def test_a_latent_is_as_large_as_foretold():
+    assert record_dtype((4, 32, 32)).itemsize == cost.latent_bytes(4, 32, 32) == 32_784

@@ -188,6 +188,13 @@ def test_unusable_options_are_one_line(tiny_latents, tmp_path, changes, message)
         train.run(tiny_latents, tmp_path / "x", [4], model, Training(**{**TRAINING, **changes}), seed=0)
 
 
+@pytest.mark.parametrize("tracker", ["wandb", "no-such-tracker"])
+def test_a_tracker_that_is_not_there_is_one_line(tiny_latents, tmp_path, tracker):
+    with pytest.raises(InputError, match=f"tracker {tracker}") as caught:
+        run(tiny_latents, tmp_path / "gta", [4], tracker=tracker)
+    assert "\n" not in str(caught.value)
+
+
 def test_second_trainer_is_refused(tiny_latents, tmp_path):
     out = tmp_path / "gta"
     run(tiny_latents, out, [4])
