@@ -28,9 +28,17 @@ class Recorder:
         self.writing: Future | None = None
         self.last_good = "none"
 
+    def unfinished(self, milestones: list[int]) -> tuple[list[int], tuple[int, Path] | None]:
+        """Returns the milestones that are not there yet, and step and path of the state from which to go on."""
+        missing = [
+            step for step in milestones if self.resumable(step) != (step, self.out / checkpoint_name(step))
+        ]
+        return missing, self.resumable(missing[0]) if missing else None
+
     def resumable(self, last: int) -> tuple[int, Path] | None:
         """Returns step and path of the newest whole state of this very spec at or before step `last`; names damaged ones."""
-        for step, path in sorted(list_checkpoints(self.folder) + list_checkpoints(self.out), reverse=True):
+        states = list_checkpoints(self.folder) + list_checkpoints(self.out)
+        for step, path in sorted(states, key=self._newest_first):
             if step > last:
                 continue
             try:
@@ -42,6 +50,10 @@ class Recorder:
                 continue
             return step, path
         return None
+
+    def _newest_first(self, state: tuple[int, Path]) -> tuple[int, bool]:
+        """Orders states by step, newest first, and a milestone before a snapshot of the same step."""
+        return -state[0], state[1].parent != self.out
 
     def say(self, text: str) -> None:
         """Prints a line and keeps it in train.log."""

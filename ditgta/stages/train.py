@@ -20,7 +20,7 @@ from ditgta.diffusion import TIMESTEPS, add_noise, make_schedule, training_losse
 from ditgta.model.dit import DiT
 from ditgta.runtime.checkpoints import checkpoint_name, read_checkpoint
 from ditgta.runtime.errors import InputError, Stopped
-from ditgta.runtime.files import spec_hash, twin_path
+from ditgta.runtime.files import spec_hash
 from ditgta.runtime.lease import lease
 from ditgta.runtime.processes import Processes, StopSignal, processes
 from ditgta.runtime.progress import Progress
@@ -156,7 +156,11 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
         if group.is_first:
             folder.mkdir(parents=True, exist_ok=True)
             held = stack.enter_context(lease(folder, "another trainer"))
-        found = group.gather(recorder.resumable(milestones[-1]) if group.is_first else None)[0]
+        missing, found = group.gather(recorder.unfinished(milestones) if group.is_first else None)[0]
+        if not missing:
+            if group.is_first:
+                recorder.say(f"nothing to do: {out / checkpoint_name(milestones[-1])} is there")
+            return
         start, state = found if found else (0, None)
         if group.is_first:
             recorder.truncate_metrics(start, state)
@@ -165,17 +169,8 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
         if state is not None:
             trainer.load(state)
             recorder.last_good = str(state)
-        missing = [
-            step
-            for step in milestones
-            if step > start or not twin_path(out / checkpoint_name(step)).is_file()
-        ]
-        if any(step < start for step in missing):
-            recorder.say(
-                f"milestone {missing[0]} lies before the newest state (step {start}) and is left out"
-            )
         with StopSignal(group) as stop:
-            _train(trainer, recorder, shards, start, [s for s in missing if s >= start], seed, stop, held)
+            _train(trainer, recorder, shards, start, missing, seed, stop, held)
         recorder.wait()
 
 
@@ -228,9 +223,6 @@ def _train(
 ) -> None:
     """The training loop."""
     options, group = trainer.options, trainer.group
-    if not milestones:
-        recorder.say(f"nothing to do: step {start} is there") if group.is_first else None
-        return
     batches = Batches(
         shards,
         seed,

@@ -203,3 +203,13 @@ def test_second_trainer_is_refused(tiny_latents, tmp_path):
 
     with lease(folder, "a test"), pytest.raises(InputError, match="already at work"):
         run(tiny_latents, out, [8])
+
+
+def test_a_lost_milestone_is_made_again_from_before_it(tiny_latents, undisturbed, tmp_path):
+    out = tmp_path / "gta"
+    run(tiny_latents, out, [7, 20])
+    for name in ("0000007.safetensors", "0000007.json"):
+        (out / name).unlink()
+    run(tiny_latents, out, [7, 20])
+    assert_same(out / "0000007.safetensors", undisturbed / "0000007.safetensors")
+    assert_same(out / "0000020.safetensors", undisturbed / "0000020.safetensors")
