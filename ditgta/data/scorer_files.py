@@ -103,7 +103,10 @@ def fetch_scorer(source: str, out: Path) -> ScorerFile:
                     f"the weights file {source} does not exist (seen from {Path.cwd()}); {_download()}"
                 )
             shutil.copyfile(source, temporary)
-        found = read_scorer(temporary)
+        try:
+            found = read_scorer(temporary)
+        except InputError as error:
+            raise InputError(str(error).replace(str(temporary), source)) from None
         if Path(source).name == PUBLISHED_NAME and not found.published:
             raise InputError(
                 f"{source} is wrong or truncated: sha256 {found.sha256}, published {PUBLISHED_SHA256}; fetch it again, or rename other weights"

@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from ditgta.data import scorer_files
-from ditgta.data.scorer_files import PUBLISHED_NAME, find_weights, read_scorer
+from ditgta.data.scorer_files import PUBLISHED_NAME, PUBLISHED_SHA256, fetch_scorer, find_weights, read_scorer
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import sha256_of
+from ditgta.scoring.inception import InceptionV3
 
 TENSORS = {"Conv2d_1a_3x3.conv.weight": torch.ones(4, 3, 3, 3), "fc.weight": torch.zeros(5, 7)}
 
@@ -73,3 +74,29 @@ def test_where_the_published_file_is_looked_for(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / PUBLISHED_NAME).touch()
         assert find_weights(None, tmp_path / "results" / "scores.json").resolve().parent == folder
+
+
+def test_fetching_takes_a_local_file_and_names_what_is_wrong(tmp_path):
+    weights = InceptionV3(width=1 / 16, num_classes=4, input_size=75).state_dict()
+    torch.save(weights, tmp_path / "mine.pth")
+    found = fetch_scorer(str(tmp_path / "mine.pth"), tmp_path / "out" / "scorer.safetensors")
+    assert (
+        not found.published
+        and (tmp_path / "out" / "scorer.safetensors").read_bytes() == (tmp_path / "mine.pth").read_bytes()
+    )
+
+    torch.save(weights, tmp_path / PUBLISHED_NAME)
+    mistakes = {
+        str(
+            tmp_path / PUBLISHED_NAME
+        ): f"wrong or truncated: sha256 {sha256_of(tmp_path / PUBLISHED_NAME)}, published {PUBLISHED_SHA256}",
+        str(tmp_path / "none.pth"): "does not exist",
+        "http://127.0.0.1:9/scorer.pth": "cannot download .* copy it here",
+    }
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "mine.pth").read_bytes()[:2000])
+    mistakes[str(tmp_path / "cut.pth")] = "cut.pth is truncated"
+    for source, message in mistakes.items():
+        with pytest.raises(InputError, match=message) as caught:
+            fetch_scorer(source, tmp_path / "other" / "scorer.safetensors")
+        assert "\n" not in str(caught.value)
+        assert not list((tmp_path / "other").iterdir())
