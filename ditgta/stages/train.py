@@ -266,7 +266,8 @@ def _train(
                     if options.tracker:
                         trainer.accelerator.log(mean, step=step)
                 if is_milestone or is_snapshot:
-                    paused += _save(trainer, recorder, step, is_milestone, held)
+                    rate = round((step - begun_step) * options.batch_size / (time.monotonic() - begun), 2)
+                    paused += _save(trainer, recorder, step, is_milestone, held, images_per_second=rate)
             progress.advance(1, **latest)
             if stopping:
                 recorder.wait()
@@ -283,13 +284,13 @@ def _train(
         )
 
 
-def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held) -> float:
+def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held, **twin) -> float:
     """Copies the state for the recorder to write meanwhile; returns the seconds that training paused for it."""
     begin = time.monotonic()
     if trainer.group.is_first:
         held.check()
         recorder.wait()
-        recorder.save(trainer.groups(), step, milestone, processes=trainer.group.count)
+        recorder.save(trainer.groups(), step, milestone, processes=trainer.group.count, **twin)
     return time.monotonic() - begin
 
 
