@@ -34,6 +34,7 @@ SMALL = {
     "suites": {
         "digits": {
             "experiments": ["rope", "gta"],
+            "differences": [["gta", "rope"]],
             "milestones": [150, 300],
             "sampling": {"num_samples": 300, "steps": 5},
             "scorer": {"epochs": 1},

@@ -27,6 +27,7 @@ TINY = {
     "suites": {
         "digits": {
             "experiments": ["rope", "gta"],
+            "differences": [["gta", "rope"]],
             "milestones": [2, 4],
             "sampling": {"num_samples": 40, "steps": 2},
             "scorer": {"epochs": 1, "batch_size": 8},

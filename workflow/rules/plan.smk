@@ -5,7 +5,13 @@ import sys
 
 rule plan:
     """Say what the suite that the configuration names will cost; nothing is made."""
+    log:
+        "results/logs/plan.log",
     params:
-        config=lambda wildcards: " ".join(f"'{file}'" for file in workflow.configfiles),
+        python=sys.executable,
+        files=[str(file) for file in workflow.configfiles],
+        suite=CONFIG.suite,
+    message:
+        "Plan suite {params.suite}; log: {log}"
     shell:
-        "{sys.executable} -m ditgta plan --configfile {params.config} --suite {CONFIG.suite}"
+        "{params.python} -m ditgta plan --configfile {params.files:q} --suite {params.suite} 2>&1 | tee {log}"
