@@ -30,30 +30,27 @@ class Recorder:
 
     def unfinished(self, milestones: list[int]) -> tuple[list[int], tuple[int, Path] | None]:
         """Returns the milestones that are not there yet, and step and path of the state from which to go on."""
-        missing = [
-            step for step in milestones if self.resumable(step) != (step, self.out / checkpoint_name(step))
-        ]
+        missing = [step for step in milestones if not self._is_whole(self.out / checkpoint_name(step))]
         return missing, self.resumable(missing[0]) if missing else None
 
     def resumable(self, last: int) -> tuple[int, Path] | None:
-        """Returns step and path of the newest whole state of this very spec at or before step `last`; names damaged ones."""
+        """Returns step and path of the newest whole state of this very spec at or before step `last`."""
         states = list_checkpoints(self.folder) + list_checkpoints(self.out)
-        for step, path in sorted(states, key=self._newest_first):
-            if step > last:
-                continue
-            try:
-                if read_header(path)["spec"] != self.header["spec"]:
-                    continue
-                read_verified_twin(path)
-            except InputError as error:
-                self.say(f"{error}; an older state is taken instead")
-                continue
-            return step, path
-        return None
+        candidates = (state for state in sorted(states, reverse=True) if state[0] <= last)
+        return next((state for state in candidates if self._is_whole(state[1])), None)
 
-    def _newest_first(self, state: tuple[int, Path]) -> tuple[int, bool]:
-        """Orders states by step, newest first, and a milestone before a snapshot of the same step."""
-        return -state[0], state[1].parent != self.out
+    def _is_whole(self, path: Path) -> bool:
+        """Tells whether a state is there, of this very spec and undamaged; names a damaged one."""
+        if not path.is_file() or not twin_path(path).is_file():
+            return False
+        try:
+            if read_header(path)["spec"] != self.header["spec"]:
+                return False
+            read_verified_twin(path)
+        except InputError as error:
+            self.say(f"{error}; an older state is taken instead")
+            return False
+        return True
 
     def say(self, text: str) -> None:
         """Prints a line and keeps it in train.log."""

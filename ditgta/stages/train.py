@@ -171,7 +171,6 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
             recorder.last_good = str(state)
         with StopSignal(group) as stop:
             _train(trainer, recorder, shards, start, missing, seed, stop, held)
-        recorder.wait()
 
 
 def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
@@ -245,7 +244,7 @@ def _train(
     )
     if start in milestones:  # a snapshot stands at this very step
         _save(trainer, recorder, start, True, held)
-    begun, begun_step, latest, paused = time.monotonic(), start, {}, 0.0
+    begun, latest, paused = time.monotonic(), {}, 0.0
     batch_iterator = batches.ahead(start, last, pin=group.device.type == "cuda")
     with progress, contextlib.closing(batch_iterator):
         for step, batch in enumerate(batch_iterator, start + 1):
@@ -256,17 +255,16 @@ def _train(
             if is_logged or is_milestone or is_snapshot:
                 losses = trainer.reduce_pending().double().cpu()
                 _check_finite(losses, step, recorder)
+                rate = round((step - start) * options.batch_size / (time.monotonic() - begun), 2)
                 if is_logged:
                     trainer.pending = []
                     mean = dict(zip(TERMS, losses.mean(0).tolist()))
                     latest = {"loss": mean["loss"]}
-                    rate = (step - begun_step) * options.batch_size / (time.monotonic() - begun)
                     if group.is_first:
-                        recorder.log({"step": step, **mean, "images_per_second": round(rate, 2)})
+                        recorder.log({"step": step, **mean, "images_per_second": rate})
                     if options.tracker:
                         trainer.accelerator.log(mean, step=step)
                 if is_milestone or is_snapshot:
-                    rate = round((step - begun_step) * options.batch_size / (time.monotonic() - begun), 2)
                     paused += _save(trainer, recorder, step, is_milestone, held, images_per_second=rate)
             progress.advance(1, **latest)
             if stopping:
