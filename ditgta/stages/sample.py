@@ -4,7 +4,6 @@ Guarantees: an image depends on its index alone (noise and label are pure functi
 from the same noise and labels, and a run stopped anywhere, or spread over any number of processes and jobs, gives the same files.
 """
 
-import itertools
 import zipfile
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ditgta.config import Sampling
 from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, load_autoencoder
+from ditgta.data.shards import plan_shards
 from ditgta.diffusion import sample
 from ditgta.model.dit import DiT
 from ditgta.runtime.checkpoints import read_header
@@ -31,8 +31,6 @@ from ditgta.runtime.files import (
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
-
-SHARD_IMAGES = 256
 
 
 def image_label(rule: str, seed: int, index: int, num_classes: int) -> int:
@@ -98,9 +96,7 @@ class Sampler:
 
 def shard_ranges(count: int) -> list[tuple[int, int]]:
     """Returns start and stop of every shard of `count` images: shards of at most 256, as equal as can be."""
-    shards = -(-count // SHARD_IMAGES)
-    edges = [count * i // shards for i in range(shards + 1)]
-    return list(itertools.pairwise(edges))
+    return [(images.start, images.stop) for images in plan_shards(count, most=None)]
 
 
 def run(
