@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,13 +119,14 @@ def fetch_autoencoder(source: str, revision: str | None = None):
         "low_cpu_mem_usage": False,
     }
     try:
-        try:
-            vae = AutoencoderKL.from_pretrained(source, local_files_only=True, **options)
-        except OSError:
-            HfApi().model_info(
-                source, revision=revision, timeout=10
-            )  # asks once, where a download retries for long
-            vae = AutoencoderKL.from_pretrained(source, **options)
+        with warnings.catch_warnings(action="ignore"):
+            try:
+                vae = AutoencoderKL.from_pretrained(source, local_files_only=True, **options)
+            except OSError:
+                HfApi().model_info(
+                    source, revision=revision, timeout=10
+                )  # asks once, where a download retries for long
+                vae = AutoencoderKL.from_pretrained(source, **options)
     except Exception as error:  # network, hub and file errors have no common type
         at = f" --revision {revision}" if revision else ""
         raise InputError(

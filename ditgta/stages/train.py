@@ -6,6 +6,7 @@ train on. Not done on purpose: learning-rate schedules (constant, so that traini
 """
 
 import contextlib
+import math
 import time
 from pathlib import Path
 
@@ -46,8 +47,8 @@ class Trainer:
         self.forward = accelerator.prepare(compiled)
         self.pending: list[torch.Tensor] = []  # (3,) losses of the steps since the last logged one
 
-    def step(self, batch: dict[str, torch.Tensor]) -> None:
-        """Makes one training step on this process's share of the global batch."""
+    def step(self, batch: dict[str, torch.Tensor], measured: bool = False) -> torch.Tensor | None:
+        """Makes one training step on this process's share of the global batch; returns the gradient's norm where it is measured."""
         batch = {name: tensor.to(self.group.device, non_blocking=True) for name, tensor in batch.items()}
         count = len(batch["t"])
         sums = torch.zeros(len(TERMS), device=self.group.device)
@@ -67,8 +68,11 @@ class Trainer:
         self.pending.append(sums / self.options.batch_size)
 
         # Run optimizer and update weights.
-        if self.options.gradient_clip:
-            self.accelerator.clip_grad_norm_(self.network.parameters(), self.options.gradient_clip)
+        norm = None
+        if self.options.gradient_clip or measured:
+            norm = self.accelerator.clip_grad_norm_(
+                self.network.parameters(), self.options.gradient_clip or math.inf
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -76,6 +80,7 @@ class Trainer:
         with torch.no_grad():
             averages = [self.ema[name] for name in self.parameters]
             torch._foreach_lerp_(averages, list(self.parameters.values()), 1 - self.options.ema_decay)
+        return norm
 
     def reduce_pending(self) -> torch.Tensor:
         """Returns the global losses of the steps since the last logged one, (n, 3), and keeps them on the first process alone."""
@@ -248,22 +253,23 @@ def _train(
     batch_iterator = batches.ahead(start, last, pin=group.device.type == "cuda")
     with progress, contextlib.closing(batch_iterator):
         for step, batch in enumerate(batch_iterator, start + 1):
-            trainer.step(batch)
+            is_logged = step % options.log_every == 0
+            norm = trainer.step(batch, measured=is_logged)
             stopping = stop.agreed(step) and step < last
             is_milestone, is_snapshot = step in milestones, step % options.snapshot_every == 0 or stopping
-            is_logged = step % options.log_every == 0
             if is_logged or is_milestone or is_snapshot:
                 losses = trainer.reduce_pending().double().cpu()
                 _check_finite(losses, step, recorder)
                 rate = round((step - start) * options.batch_size / (time.monotonic() - begun), 2)
                 if is_logged:
                     trainer.pending = []
-                    mean = dict(zip(TERMS, losses.mean(0).tolist()))
-                    latest = {"loss": mean["loss"]}
+                    found = dict(zip(TERMS, losses.mean(0).tolist()))
+                    found |= {"gradient_norm": float(norm), "images_per_second": rate}
+                    latest = {"loss": found["loss"]}
                     if group.is_first:
-                        recorder.log({"step": step, **mean, "images_per_second": rate})
+                        recorder.log({"step": step, **found})
                     if options.tracker:
-                        trainer.accelerator.log(mean, step=step)
+                        trainer.accelerator.log(found, step=step)
                 if is_milestone or is_snapshot:
                     paused += _save(trainer, recorder, step, is_milestone, held, images_per_second=rate)
             progress.advance(1, **latest)

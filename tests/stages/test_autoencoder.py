@@ -1,7 +1,15 @@
 """The autoencoder stage: a tiny one trained on a few images, and what stands in for a published one."""
 
+import functools
+import hashlib
+import http.server
 import json
+import os
 import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,3 +164,66 @@ def test_damaged_weights_are_refused(trained, tmp_path):
 def test_size_that_does_not_divide_is_refused(index, tmp_path):
     with pytest.raises(InputError, match="divides the side by 32"):
         autoencoder.run(index, tmp_path, {**SPEC, "widths": [8] * 6})
+
+
+class Hub(http.server.SimpleHTTPRequestHandler):
+    """Answers as the Hugging Face hub does for one model at one revision, from a folder."""
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+
+    def do_GET(self):
+        name = self.path.rpartition("/")[2]
+        if self.path.startswith("/api/models/lab/vae/revision/v1"):
+            files = [{"rfilename": path.name} for path in Path(self.directory).iterdir()]
+            self.answer(json.dumps({"id": "lab/vae", "sha": self.commit, "siblings": files}).encode())
+        elif self.path.startswith(("/lab/vae/resolve/v1/", f"/lab/vae/resolve/{self.commit}/")):
+            path = Path(self.directory, name)
+            self.answer(path.read_bytes() if path.is_file() else None)
+        else:
+            self.answer(None)
+
+    do_HEAD = do_GET
+
+    def answer(self, content):
+        self.send_response(404 if content is None else 200)
+        content = content or b""
+        self.send_header("X-Repo-Commit", self.commit)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_published_autoencoder_is_downloaded_at_its_revision(index, trained, tmp_path):
+    """From a hub on this machine: fetched once, then found in the cache when the hub is gone."""
+    published = tmp_path / "published"
+    load_autoencoder(trained).save_pretrained(published)
+    handler = functools.partial(Hub, directory=published)
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_address[1]}"
+
+        def fetch(out, revision):
+            words = ["--pretrained", "lab/vae", "--revision", revision, "--images", index, "--out", out]
+            call = [sys.executable, "-m", "ditgta", "autoencoder", *map(str, words)]
+            return subprocess.run(call, capture_output=True, text=True, env=environment)
+
+        done = fetch(tmp_path / "first", "v1")
+        assert done.returncode == 0, done.stderr
+        wrong = fetch(tmp_path / "wrong", "v2")
+        assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
+        assert "lab/vae" in wrong.stderr and "hf download lab/vae" in wrong.stderr and "v2" in wrong.stderr
+        assert not (tmp_path / "wrong").exists()
+        server.shutdown()
+    assert fetch(tmp_path / "second", "v1").returncode == 0
+    for name in ("first", "second"):
+        twin = json.loads((tmp_path / name / "autoencoder.json").read_text())
+        assert (twin["spec"]["pretrained"], twin["spec"]["revision"]) == ("lab/vae", "v1")
+        ours, theirs = load_autoencoder(tmp_path / name), load_autoencoder(trained)
+        assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
+        assert ours.config.scaling_factor == theirs.config.scaling_factor

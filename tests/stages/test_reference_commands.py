@@ -82,6 +82,11 @@ def test_train(work, posenc, launcher):
     assert (work / "outputs" / posenc / "0000003.safetensors").is_file()
 
 
+def test_training_needs_no_encoding_on_the_command_line(work):
+    call(work, *TORCHRUN, *TRAIN, "--milestones", "1", "--out", "outputs/default")
+    assert read_json(work / "outputs" / "default" / "0000001.json")["spec"]["model"]["posenc"] == "gta"
+
+
 @pytest.mark.parametrize("posenc", ["gta", "rope"])
 def test_sample(work, posenc):
     options = ["--num-samples", "30", "--steps", "4", "--labels", "random", "--cfg-channels", "3"]

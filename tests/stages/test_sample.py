@@ -126,6 +126,16 @@ def test_every_switch_changes_the_images(checkpoint, tiny_autoencoder, sampled, 
     )
 
 
+def test_guidance_in_float64_moves_no_pixel_by_more_than_rounding(
+    checkpoint, tiny_autoencoder, sampled, tmp_path
+):
+    sample.run(checkpoint, tiny_autoencoder, tmp_path, Sampling(**SAMPLING, guidance_precision="float64"))
+    with np.load(tmp_path / "samples.npz") as double, np.load(sampled / "samples.npz") as single:
+        difference = np.abs(double["arr_0"].astype(int) - single["arr_0"])
+    assert difference.max() == 1 and difference.mean() < 1e-3
+    assert read_json(tmp_path / "index.json")["spec"]["sampling"]["guidance_precision"] == "float64"
+
+
 def test_dpm_solver_approaches_ddim(checkpoint, tiny_autoencoder, tmp_path):
     for name, steps in (("ddim", 100), ("dpm-solver++", 30)):
         options = Sampling(num_samples=4, steps=steps, sampler=name, cfg_scale=1)

@@ -53,12 +53,13 @@ def tensors(path):
     }
 
 
-def losses(out):
+def metrics(out):
     (folder,) = out.glob("run-*")
-    return [
-        {key: json.loads(line)[key] for key in ("step", "loss", "mse", "vb")}
-        for line in open(folder / "metrics.jsonl")
-    ]
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(out):
+    return [{key: entry[key] for key in ("step", "loss", "mse", "vb")} for entry in metrics(out)]
 
 
 def assert_same(one, other):
@@ -193,6 +194,52 @@ def test_a_tracker_that_is_not_there_is_one_line(tiny_latents, tmp_path, tracker
     with pytest.raises(InputError, match=f"tracker {tracker}") as caught:
         run(tiny_latents, tmp_path / "gta", [4], tracker=tracker)
     assert "\n" not in str(caught.value)
+
+
+def test_a_tracker_shows_what_is_logged(tiny_latents, undisturbed, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "gta"
+    run(tiny_latents, out, [20], tracker="tensorboard")
+    assert losses(out) == losses(undisturbed)
+    (folder,) = {path.parent for path in out.rglob("events.out.*")}
+    events = EventAccumulator(str(folder)).Reload()
+    lines = metrics(out)
+    for name in ("loss", "mse", "vb", "gradient_norm", "images_per_second"):
+        shown = [(event.step, event.value) for event in events.Scalars(name)]
+        assert shown == [(line["step"], pytest.approx(line[name])) for line in lines], name
+
+
+def test_gradients_are_clipped_where_asked(tiny_latents, undisturbed, tmp_path):
+    """AdamW hardly feels the gradients' scale: what shows is the norm before clipping, equal at first and other later."""
+    run(tiny_latents, tmp_path / "gta", [20], gradient_clip=1e-3)
+    norms = [[entry["gradient_norm"] for entry in metrics(out)] for out in (undisturbed, tmp_path / "gta")]
+    assert len(norms[0]) == 5 and all(norm > 0 for norm in norms[0]) and norms[0] != norms[1]
+    _, clipped = tensors(tmp_path / "gta" / "0000020.safetensors")
+    moments = [tensor for name, tensor in clipped.items() if name.startswith("optimizer.exp_avg_sq.")]
+    # Every gradient had norm 1e-3 at most, so the average of its square over the steps is bounded by 1e-6.
+    assert sum(tensor.double().sum() for tensor in moments) <= 1e-6
+
+
+def test_three_processes_share_an_uneven_batch_exactly(tiny_latents, tmp_path):
+    for processes in (1, 3):
+        more = ["--batch-size", "16", "--log-every", "1"]
+        call = command(tiny_latents, tmp_path / str(processes), [3], *more, processes=processes)
+        done = subprocess.run(call, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    for one, three in zip(losses(tmp_path / "1"), losses(tmp_path / "3"), strict=True):
+        assert three["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_alike(tiny_latents, undisturbed, tmp_path):
+    run(tiny_latents, tmp_path / "gta", [20], compile=True)
+    for one, two in zip(losses(undisturbed), losses(tmp_path / "gta")):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    assert (
+        tensors(undisturbed / "0000020.safetensors")[1].keys()
+        == tensors(tmp_path / "gta/0000020.safetensors")[1].keys()
+    )
 
 
 def test_second_trainer_is_refused(tiny_latents, tmp_path):
