@@ -1,11 +1,12 @@
 """Does a suite that is killed again and again end exactly as one that is left alone?
 
-    python -m benchmarks.storm --kills 50 [--seed 0] [--folder DIR]
+    python -m benchmarks.storm --kills 100 [--seed 0] [--folder DIR]
+    python -m benchmarks.storm --kills 20 --slurm slurm-sandbox
 
-Runs a small suite once undisturbed, then again and again while killing, at seeded random moments, one of: a trainer (SIGKILL), a
-trainer told to stop (SIGTERM), any running job, the head process alone, or everything at once (as a power cut). After each kill the
-suite is started again with the documented commands only (`snakemake --unlock` where the head was killed, then the same command). When
-a suite is complete its table, weights and images are compared bit for bit with the undisturbed one's, and the next begins.
+Runs a small suite once undisturbed, then again and again while killing, at seeded random moments, something of a random kind. After
+each kill the suite is started again with the documented commands only. When a suite is complete its table, weights and images are
+compared bit for bit with the undisturbed one's, and the next begins. `--slurm` names the program that starts, stops and breaks a
+throw-away cluster (start | stop | run COMMAND | slurmd-kill NODE | node-kill NODE | node-start NODE); the suite then runs as jobs.
 """
 
 import argparse
@@ -41,62 +42,120 @@ SMALL = {
         }
     },
 }
-KINDS = ("trainer", "trainer told to stop", "job", "head", "everything")
 
 
-def command(folder: Path, *more: str) -> list[str]:
-    """Returns the documented command for the suite in a folder."""
-    words = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(ROOT / "Snakefile"),
-        "--directory",
-        str(folder),
-    ]
-    return [*words, "--cores", "2", "--nocolor", "--configfile", str(folder / "small.yaml"), *more]
+class Machine:
+    """A suite in a folder of this machine: how it is started, killed and started again."""
 
+    kinds = ("trainer", "trainer told to stop", "job", "head", "everything")
+    launch = ("--cores", "2")
+    mean_seconds = 9.0
 
-def start(folder: Path) -> subprocess.Popen:
-    """Starts the suite in a process group of its own."""
-    with open(folder / "snakemake.log", "a") as log:
-        return subprocess.Popen(command(folder), stdout=log, stderr=log, start_new_session=True, cwd=folder)
+    def command(self, folder: Path, *more: str) -> list[str]:
+        """Returns the documented command for the suite in a folder."""
+        words = ["-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+        words += [*self.launch, "--nocolor", "--configfile", str(folder / "small.yaml"), *more]
+        return [sys.executable, *words]
 
+    def start(self, folder: Path) -> subprocess.Popen:
+        """Starts the suite in a process group of its own."""
+        with open(folder / "snakemake.log", "a") as log:
+            return subprocess.Popen(
+                self.command(folder), stdout=log, stderr=log, start_new_session=True, cwd=ROOT
+            )
 
-def jobs_of(head: int) -> list[tuple[int, str]]:
-    """Returns (pid, command line) of the stages that descend from a head process, or did before it died."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            session = int((path / "stat").read_text().rpartition(")")[2].split()[3])
-        except (OSError, IndexError, ValueError):
-            continue
-        if session == head and " -m ditgta " in words and "/bin/bash" not in words.split(" ")[0]:
-            found.append((int(path.name), words))
-    return found
-
-
-def kill(head: subprocess.Popen, kind: str) -> bool:
-    """Kills what the kind says; False if nothing of that kind runs."""
-    jobs = jobs_of(head.pid)
-    trainers = [job for job in jobs if " train " in job[1]]
-    chosen = {"trainer": trainers, "trainer told to stop": trainers, "job": jobs}.get(kind)
-    if chosen is not None:
-        if not chosen:
-            return False
-        os.kill(chosen[0][0], signal.SIGTERM if kind == "trainer told to stop" else signal.SIGKILL)
-    elif kind == "head":
-        head.kill()
-    else:
-        os.killpg(head.pid, signal.SIGKILL)
-        for pid, _ in jobs:
+    def stages(self, folder: Path, word: str = "") -> list[int]:
+        """Returns the processes that run a stage in a folder: those that compute, not those that launched them."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
             try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
+                words = (path / "cmdline").read_bytes().split(b"\0")
+                there = (path / "cwd").resolve() == folder.resolve()
+            except OSError:
                 continue
-    return True
+            text = b" ".join(words).decode(errors="replace")
+            computes = (
+                "python" in Path(words[0].decode(errors="replace")).name and "distributed.run" not in text
+            )
+            if there and computes and f" -m ditgta {word}" in text:
+                found.append(int(path.name))
+        return sorted(found)
+
+    def kill(self, folder: Path, head: subprocess.Popen, kind: str, chance: random.Random) -> bool:
+        """Kills what the kind says; False if nothing of that kind runs."""
+        if kind in ("trainer", "trainer told to stop", "job"):
+            victims = self.stages(folder, "" if kind == "job" else "train")
+            if victims:
+                send(
+                    chance.choice(victims),
+                    signal.SIGTERM if kind == "trainer told to stop" else signal.SIGKILL,
+                )
+            return bool(victims)
+        head.kill()
+        if kind == "everything":
+            os.killpg(head.pid, signal.SIGKILL)
+            for process in self.stages(folder):
+                send(process, signal.SIGKILL)
+        return True
+
+    def mend(self, folder: Path, kind: str) -> None:
+        """Does what the documentation says before the suite is started again."""
+        if kind in ("head", "everything"):
+            subprocess.run(self.command(folder, "--unlock"), capture_output=True, cwd=ROOT)
+
+
+class Cluster(Machine):
+    """A suite as jobs of a throw-away cluster."""
+
+    kinds = ("trainer", "trainer told to stop", "scancel", "slurmd", "node", "head", "everything")
+    launch = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "3")
+    mean_seconds = 40.0
+
+    def __init__(self, tool: str):
+        self.tool = tool
+
+    def call(self, *words: str) -> str:
+        """Calls the cluster's tool and returns what it prints."""
+        return subprocess.run([self.tool, *words], capture_output=True, text=True).stdout
+
+    def command(self, folder: Path, *more: str) -> list[str]:
+        return [self.tool, "run", *super().command(folder, *more)]
+
+    def jobs(self) -> list[str]:
+        """Returns the running jobs' ids."""
+        return self.call("run", "squeue", "--noheader", "--states=running", "--format=%i").split()
+
+    def kill(self, folder: Path, head: subprocess.Popen, kind: str, chance: random.Random) -> bool:
+        if kind in ("trainer", "trainer told to stop"):
+            return super().kill(folder, head, kind, chance)
+        nodes = ["node1", "node2"] if kind == "everything" else [chance.choice(["node1", "node2"])]
+        if kind in ("scancel", "slurmd", "node") and not (jobs := self.jobs()):
+            return False
+        if kind == "scancel":
+            self.call("run", "scancel", chance.choice(jobs))
+        if kind in ("head", "everything"):
+            os.killpg(head.pid, signal.SIGKILL)
+        if kind in ("slurmd", "node", "everything"):
+            for node in nodes:
+                self.call("slurmd-kill" if kind == "slurmd" else "node-kill", node)
+            time.sleep(chance.uniform(0, 40))  # dead for the cluster after some 20 seconds
+            for node in nodes:
+                self.call("node-start", node)
+        return True
+
+    def mend(self, folder: Path, kind: str) -> None:
+        if kind in ("head", "everything"):
+            ids = self.call("run", "squeue", "--me", "--noheader", "--format=%i").split()
+            self.call("run", "scancel", *ids)
+            super().mend(folder, kind)
+
+
+def send(process: int, number: int) -> None:
+    """Sends a signal to a process that may have ended."""
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        return
 
 
 def steps_at_risk(folder: Path) -> int:
@@ -116,23 +175,22 @@ def results_of(folder: Path) -> dict[str, object]:
     """Returns what must be equal: hashes of weights and images, logged losses, every score, the table."""
     found: dict[str, object] = {}
     results = folder / "results"
-    for path in sorted(results.glob("train/*/seed*/[0-9]*.json")):
-        twin = json.loads(path.read_text())
-        found[str(path.relative_to(results))] = (twin["sha256"], json.dumps(twin["losses"]))
-    for path in sorted(results.glob("sample/*/*/seed*/*/index.json")):
-        index = json.loads(path.read_text())
-        found[str(path.relative_to(results))] = (
-            index["samples_npz_sha256"],
-            [shard["sha256"] for shard in index["shards"]],
-        )
-    for path in sorted(results.glob("latents/*/index.json")):
-        found[str(path.relative_to(results))] = [
-            shard["sha256"] for shard in json.loads(path.read_text())["shards"]
-        ]
-    for path in sorted(results.glob("score/*/*/seed*/*.json")):
-        found[str(path.relative_to(results))] = json.loads(path.read_text())["metrics"]
+
+    def note(pattern: str, content) -> None:
+        for path in sorted(results.glob(pattern)):
+            found[str(path.relative_to(results))] = content(json.loads(path.read_text()))
+
+    note("train/*/seed*/[0-9]*.json", lambda twin: (twin["sha256"], json.dumps(twin["losses"])))
+    note("sample/*/*/seed*/*/index.json", lambda index: (index["samples_npz_sha256"], hashes(index)))
+    note("latents/*/index.json", lambda index: hashes(index))
+    note("score/*/*/seed*/*.json", lambda scores: scores["metrics"])
     found["table"] = (results / "table" / "digits" / "table.csv").read_text()
     return found
+
+
+def hashes(index: dict) -> list[str]:
+    """Returns the hashes of an index's shards."""
+    return [shard["sha256"] for shard in index["shards"]]
 
 
 def prepare(folder: Path) -> Path:
@@ -143,72 +201,85 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
+class Storm:
+    """Kills of random kinds at random moments, and what they cost."""
+
+    def __init__(self, place: Machine, wanted: int, seed: int, mean: float):
+        self.place, self.wanted, self.mean = place, wanted, mean
+        self.chance = random.Random(seed)
+        self.kills: Counter = Counter()
+        self.starts, self.lost = 0, [0]
+
+    def run(self, folder: Path) -> None:
+        """Runs the suite of a folder to its end through kills."""
+        while True:
+            head = self.place.start(folder)
+            self.starts += 1
+            kind = self.chance.choice(self.place.kinds)
+            try:
+                code = head.wait(timeout=self.chance.uniform(1.0, 2 * self.mean))
+            except subprocess.TimeoutExpired:
+                self.strike(folder, head, kind)
+                code = head.wait()
+            if code == 0:
+                return
+            self.place.mend(folder, kind)
+
+    def strike(self, folder: Path, head: subprocess.Popen, kind: str) -> None:
+        """Kills once, as soon as something of the kind runs, unless there were kills enough."""
+        begin = time.monotonic()
+        while (
+            sum(self.kills.values()) < self.wanted and head.poll() is None and time.monotonic() - begin < 30
+        ):
+            risk = steps_at_risk(folder)
+            if self.place.kill(folder, head, kind, self.chance):
+                self.kills[kind] += 1
+                self.lost.append(risk)
+                return
+            time.sleep(0.05)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="number of kills")
     parser.add_argument("--seed", type=int, default=0, help="seed of moments and kinds")
-    parser.add_argument("--mean", type=float, default=9.0, help="mean seconds between start and kill")
+    parser.add_argument("--mean", type=float, default=None, help="mean seconds between start and kill")
+    parser.add_argument("--slurm", default=None, metavar="TOOL", help="program that handles a cluster")
     parser.add_argument("--folder", type=Path, default=None, help="where to work")
     arguments = parser.parse_args()
     work = arguments.folder or Path(tempfile.mkdtemp(prefix="storm-"))
-    chance = random.Random(arguments.seed)
+    place = Cluster(arguments.slurm) if arguments.slurm else Machine()
+    storm = Storm(place, arguments.kills, arguments.seed, arguments.mean or place.mean_seconds)
 
-    calm = prepare(work / "calm")
-    begin = time.monotonic()
-    if start(calm).wait():
+    calm, begin = prepare(work / "calm"), time.monotonic()
+    if place.start(calm).wait():
         print((calm / "snakemake.log").read_text()[-3000:])
         return 1
-    expected = results_of(calm)
+    expected, rounds = results_of(calm), 0
     print(f"undisturbed: {len(expected)} results in {time.monotonic() - begin:.0f}s", flush=True)
-
-    kills, starts, rounds, lost = Counter(), 0, 0, []
-    while sum(kills.values()) < arguments.kills:
+    while sum(storm.kills.values()) < storm.wanted:
         folder, rounds = prepare(work / "storm"), rounds + 1
-        while True:
-            head = start(folder)
-            starts += 1
-            moment, kind = chance.uniform(1.0, 2 * arguments.mean), chance.choice(KINDS)
-            try:
-                code = head.wait(timeout=moment)
-            except subprocess.TimeoutExpired:
-                code = None
-                if sum(kills.values()) < arguments.kills:
-                    waited = time.monotonic()
-                    while (
-                        not (done := kill(head, kind))
-                        and head.poll() is None
-                        and time.monotonic() - waited < 30
-                    ):
-                        time.sleep(0.05)
-                    if done:
-                        kills[kind] += 1
-                        lost.append(steps_at_risk(folder))
-                code = head.wait()
-            if code == 0:
-                break
-            if "head" in kind or kind == "everything":  # as the documentation says
-                subprocess.run(command(folder, "--unlock"), capture_output=True, cwd=folder)
+        storm.run(folder)
         found = results_of(folder)
-        wrong = [name for name in expected if found.get(name) != expected[name]]
+        wrong = [name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)]
         print(
-            f"suite {rounds}: {sum(kills.values())} kills so far, {starts} starts, {wrong or 'equal'}",
+            f"suite {rounds}: {sum(storm.kills.values())} kills, {storm.starts} starts, {wrong or 'equal'}",
             flush=True,
         )
-        if wrong or found.keys() != expected.keys():
-            print(
-                f"DIFFERENT from the undisturbed run: {wrong or found.keys() ^ expected.keys()}; see {work}"
-            )
+        if wrong:
+            print(f"DIFFERENT from the undisturbed run; see {work}")
             return 1
-    print("kills: " + ", ".join(f"{kind} {kills[kind]}" for kind in KINDS))
+    print("kills: " + ", ".join(f"{kind} {storm.kills[kind]}" for kind in place.kinds))
     print(
-        f"{sum(kills.values())} kills, {starts} starts, {rounds} suites: every table, weight and image equal bit for bit"
+        f"{sum(storm.kills.values())} kills, {storm.starts} starts, {rounds} suites: every table, weight and image equal bit for bit"
     )
+    mean = sum(storm.lost) / len(storm.lost)
     print(
-        f"steps lost by a kill: at most {max(lost)}, mean {sum(lost) / len(lost):.1f} (a snapshot every {SNAPSHOT_EVERY})"
+        f"steps lost by a kill: at most {max(storm.lost)}, mean {mean:.1f} (a snapshot every {SNAPSHOT_EVERY})"
     )
     if arguments.folder is None:
         shutil.rmtree(work)
-    return 0 if max(lost) <= SNAPSHOT_EVERY + 1 else 1
+    return 0 if max(storm.lost) <= SNAPSHOT_EVERY + 1 else 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """The command line: `python -m ditgta STAGE ...`. The only place that parses one; imports a stage only to run it."""
 
 import argparse
+import contextlib
 import difflib
+import errno
 import json
 import os
+import signal
 import sys
 import types
 import typing
@@ -14,8 +17,9 @@ from pydantic import ValidationError
 # Threads that wait for each other sleep: spinning ones take the cores of jobs beside them. Read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from ditgta import __version__, config
+from ditgta import __version__, config, launch
 from ditgta.runtime.errors import InputError, Stopped
+from ditgta.runtime.lease import lease
 
 
 class Parser(argparse.ArgumentParser):
@@ -533,18 +537,43 @@ def run_table(arguments) -> None:
     )
 
 
+def hold_output(arguments: argparse.Namespace) -> contextlib.AbstractContextManager:
+    """Returns the lease on what a command writes: a second writer of the same is refused. A trainer's is finer, on its run folder."""
+    out = getattr(arguments, "out", None) or getattr(arguments, "grid", None)
+    if out is None or arguments.run is run_train or os.environ.get("RANK", "0") != "0":
+        return contextlib.nullcontext()
+    share, shares = getattr(arguments, "part", (0, 1))
+    part = f".{share + 1}-of-{shares}" if shares > 1 and not arguments.gather else ""
+    out = out.absolute()
+    return lease(out.parent, f"another `ditgta {arguments.stage}` for {out.name}", f".{out.name}{part}.lease")
+
+
+# What the machine refuses and its user can mend: a full or read-only disk, missing rights, a broken quota.
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 def main(words: list[str] | None = None) -> int:
     """Runs one stage; returns the exit code: 0, or 2 for a mistake that the user can mend."""
     arguments = build_parser().parse_args(words)
+    first = os.environ.get("RANK", "0") == "0"
     try:
-        arguments.run(arguments)
+        with hold_output(arguments):
+            arguments.run(arguments)
     except InputError as error:
-        if os.environ.get("RANK", "0") == "0" or "rank" in str(error):
+        if first or "rank" in str(error):
             print(f"ditgta {arguments.stage}: error: {error}", file=sys.stderr, flush=True)
         return 2
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        line = f"cannot write {error.filename or 'results'}: {os.strerror(error.errno)}; free space or mend the permissions, then run again"
+        print(f"ditgta {arguments.stage}: error: {line}", file=sys.stderr, flush=True)
+        return 2
     except Stopped as stopped:
-        if os.environ.get("RANK", "0") == "0":
+        if first:
             print(f"ditgta {arguments.stage}: {stopped}", file=sys.stderr, flush=True)
+            if stopped.signal == signal.SIGUSR1:
+                launch.requeue()
         return 143
     except KeyboardInterrupt:
         print(f"ditgta {arguments.stage}: interrupted; run the same command to go on", file=sys.stderr)

@@ -16,6 +16,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+# What torchrun passes on to its processes, and how long it lets them write a snapshot then.
+SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+SNAPSHOT_SECONDS = 90
+
 
 def visible_cards() -> list[str]:
     """Returns the names of this machine's NVIDIA cards, as CUDA_VISIBLE_DEVICES takes them; none where there are none."""
@@ -36,21 +40,24 @@ def command(threads: int, resources: Mapping | None = None, cards: int = 0) -> s
     Args:
         threads: processor cores of the job, on each node.
         resources: the job's, as Snakemake and its Slurm executor name them: `gpu` (cards in all) or `gres` ("gpu:4", cards per
-            node), `nodes`, and `mpi` (the word that starts a task on each node, srun) for a job of several nodes.
+            node), `nodes`, `tasks` (each of which has `threads` cores), and `mpi` (the word that starts a task on each node, srun)
+            for a job that Slurm signals before its time limit.
         cards: cards of this machine, if it is this machine that runs the job.
     """
     resources = resources or {}
     nodes = int(resources.get("nodes") or 1)
     per_node = processes_per_node(resources, nodes)
     python = shlex.quote(sys.executable)
-    share = max(1, int(threads) // per_node)
+    cores = int(threads) * (max(1, int(resources.get("tasks") or 1) // nodes) if resources.get("mpi") else 1)
+    share = max(1, cores // per_node)
     words = [f"OMP_NUM_THREADS={share}", f"MKL_NUM_THREADS={share}"]
     if resources.get("mpi"):
         words += [
-            f"{resources['mpi']} --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={threads}",
+            f"{resources['mpi']} --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={cores}",
             f"--kill-on-bad-exit=1 {python} -m torch.distributed.run --nnodes={nodes} --nproc-per-node={per_node}",
             "--rdzv-backend=c10d --rdzv-id=$SLURM_JOB_ID",
             "--rdzv-endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000))",
+            f"--signals-to-handle={SIGNALS} --shutdown-timeout={SNAPSHOT_SECONDS}",
         ]
     else:
         words.append(python)
@@ -59,6 +66,17 @@ def command(threads: int, resources: Mapping | None = None, cards: int = 0) -> s
         if per_node > 1:
             words.append(f"-m torch.distributed.run --standalone --nproc-per-node={per_node}")
     return " ".join([*words, "-m ditgta"])
+
+
+def requeue() -> bool:
+    """Asks Slurm to queue this very job again, so that no time limit needs a person or a retry; False where it cannot."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return False
+    try:
+        return subprocess.run(["scontrol", "requeue", job], capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def processes_per_node(resources: Mapping, nodes: int) -> int:

@@ -38,8 +38,15 @@ def test_several_nodes_start_one_torchrun_each():
     assert words == (
         "OMP_NUM_THREADS=2 MKL_NUM_THREADS=2 srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=8"
         f" --kill-on-bad-exit=1 {PYTHON} -m torch.distributed.run --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d"
-        " --rdzv-id=$SLURM_JOB_ID --rdzv-endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000)) -m ditgta"
+        " --rdzv-id=$SLURM_JOB_ID --rdzv-endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000))"
+        " --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout=90 -m ditgta"
     )
+
+
+def test_two_tasks_of_one_node_share_one_torchrun():
+    words = launch.command(8, {"mpi": "srun", "nodes": 1, "tasks": 2, "gres": "gpu:4"})
+    assert "--nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=16 " in words
+    assert words.startswith("OMP_NUM_THREADS=4 ") and "--nnodes=1 --nproc-per-node=4" in words
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ditgta.runtime.files import atomic_path, provenance, read_json, sha256_of, 
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TWIN = "autoencoder.json"
-_SMALL_IMAGE = 64
+_SMALL_IMAGE = 75
 
 
 def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
@@ -141,7 +141,7 @@ def fetch_autoencoder(source: str, revision: str | None = None):
 
 @contextlib.contextmanager
 def threads_for(size: int) -> Iterator[None]:
-    """Computes with one CPU thread inside the block where images are small, at most 64 pixels wide.
+    """Computes with one CPU thread inside the block where images are small, at most 75 pixels wide.
 
     Their layers are too small to gain from more threads, and lose much when cores are shared; and the results are then
     the same bytes whatever the number of cores.

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,7 @@ class LatentShards:
 
     Attributes:
         count: number of images.
+        shard_count: number of shards.
         classes: class names.
         latent_shape: (C, h, w).
         image_size: side of the images in pixels.
@@ -112,6 +114,7 @@ class LatentShards:
         if "latent_shape" not in self.content:
             raise InputError(f"{self.folder} holds no latents; give the folder that the latents stage wrote")
         self.count: int = self.content["count"]
+        self.shard_count = len(self.content["shards"])
         self.classes: list[str] = self.content["classes"]
         self.latent_shape: tuple[int, int, int] = tuple(self.content["latent_shape"])
         self.image_size: int = self.content["image_size"]
@@ -120,7 +123,7 @@ class LatentShards:
         self._starts = np.array([shard["start"] for shard in self.content["shards"]], np.int64)
         self._offsets = [self._data_offset(shard) for shard in self.content["shards"]]
         self._files: list[int] = []
-        for number in range(len(self._starts)):  # at most 256, so all of them may stay open
+        for number in range(self.shard_count):  # at most 256, so all of them may stay open
             self._files.append(os.open(self.folder / shard_name(number), os.O_RDONLY))
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -157,10 +160,10 @@ class LatentShards:
             raise self._damaged(int(shards[np.flatnonzero(records["index"] != indices)[0]]))
         return {name: records[name] for name in self.dtype.names}
 
-    def verify(self) -> None:
-        """Compares the SHA-256 of every shard with the index; raises InputError at the first that differs."""
-        for number, shard in enumerate(self.content["shards"]):
-            if sha256_of(self.folder / shard["file"]) != shard["sha256"]:
+    def verify(self, numbers: Iterable[int] | None = None) -> None:
+        """Compares the SHA-256 of shards (by default all) with the index; raises InputError at the first that differs."""
+        for number in range(self.shard_count) if numbers is None else numbers:
+            if sha256_of(self.folder / shard_name(number)) != self.content["shards"][number]["sha256"]:
                 raise self._damaged(number)
 
     def close(self) -> None:
@@ -187,7 +190,7 @@ class LatentShards:
 
     def _damaged(self, shard: int) -> InputError:
         return InputError(
-            f"{self.folder / shard_name(shard)} is damaged; delete it and run the latents stage again"
+            f"{self.folder / shard_name(shard)} is damaged; run the latents stage again: it makes that shard anew"
         )
 
 

@@ -10,4 +10,11 @@ class InputError(ValueError):
 
 
 class Stopped(RuntimeError):
-    """A signal asked a stage to stop; its work so far is on the disk and the same command goes on."""
+    """A signal asked a stage to stop; its work so far is on the disk and the same command goes on.
+
+    signal: its number; SIGUSR1 says that a job's time is nearly up.
+    """
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.signal = signal

@@ -15,6 +15,7 @@ from ditgta.runtime.files import write_json
 
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 30.0
+WAIT_IN_JOB_SECONDS = 3000.0  # less than the hour after which processes that wait for the first one give up
 
 
 class Lease:
@@ -59,27 +60,36 @@ class Lease:
 
 
 @contextlib.contextmanager
-def lease(folder: str | Path, purpose: str) -> Iterator[Lease]:
-    """Holds the folder's lease; yields it.
+def lease(folder: str | Path, purpose: str, name: str = "lease.json") -> Iterator[Lease]:
+    """Holds a lease of the folder; yields it.
 
     A holder that is known to be dead (same machine, no such process) is replaced at once. Any other is watched for 30 seconds of
-    this process's own clock: if its heartbeat stands still it is replaced, if it moves this process gives way.
+    this process's own clock: if its heartbeat stands still it is replaced, if it moves this process gives way. A Slurm job waits up
+    to 50 minutes for a live holder: it is there because a head was killed whose jobs live on, or because a node lost its daemon.
 
     Args:
-        purpose: what the folder is used for, for the error line.
+        purpose: who may hold the lease, for the error line, e.g. "another trainer".
+        name: of the lease file; leases of other names are other leases.
 
     Raises:
         InputError: a live holder has the lease.
     """
-    path = Path(folder) / "lease.json"
+    path = Path(folder) / name
+    made = [place for place in (path.parent, *path.parent.parents) if not place.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = Lease(path)
+    held, begin, said = Lease(path), time.monotonic(), False
+    patience = WAIT_IN_JOB_SECONDS if os.environ.get("SLURM_JOB_ID") else 0
     while not _create(path, held.content()):
         holder = _read(path)
         if holder is not None and not _is_dead(path, holder):
-            raise InputError(
-                f"{purpose} is already at work in {path.parent}: {_name(holder)}; wait for it, or stop it and run again"
-            )
+            line = f"{purpose} is already at work in {path.parent}: {_name(holder)}"
+            if time.monotonic() - begin >= patience:
+                raise InputError(f"{line}; wait for it, or stop it and run again")
+            if not said:
+                print(f"{line}; waiting for it to end", flush=True)
+            said = True
+            time.sleep(HEARTBEAT_SECONDS)
+            continue
         # Whoever renames the dead lease first has removed it; the others find it gone and try again.
         with contextlib.suppress(OSError):
             grave = path.with_name(f".lease.{uuid.uuid4().hex}")
@@ -98,6 +108,9 @@ def lease(folder: str | Path, purpose: str) -> Iterator[Lease]:
         with contextlib.suppress(OSError, InputError):
             held.check()
             path.unlink()
+        with contextlib.suppress(OSError):  # nothing is left of a stage that wrote nothing
+            for place in made:
+                place.rmdir()
 
 
 def _create(path: Path, content: dict) -> bool:

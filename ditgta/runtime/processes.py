@@ -10,6 +10,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from ditgta.runtime.errors import InputError
+
 STOP_CHECK_EVERY = 10  # steps between the moments at which several processes agree to stop
 
 
@@ -45,6 +47,14 @@ class Processes:
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    @contextlib.contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """Says of an InputError inside the block which process found it, as others may not: it is then printed by that process."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"{error} (found by rank {self.rank})" if self.rank else str(error)) from error
 
     def gather(self, item: object) -> list:
         """Returns every process's small picklable item, in order of rank."""
@@ -96,7 +106,7 @@ class StopSignal:
     """Turns SIGTERM, SIGINT and SIGUSR1 into a wish to stop at the next step, after a snapshot."""
 
     def __init__(self, group: Processes):
-        self.group, self.wanted, self.previous = group, False, {}
+        self.group, self.wanted, self.previous = group, 0, {}
 
     def __enter__(self) -> "StopSignal":
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
@@ -108,12 +118,14 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _note(self, number, frame) -> None:
-        self.wanted = True
+        self.wanted = number
 
-    def agreed(self, step: int) -> bool:
-        """Tells whether to stop now; several processes ask each other every ten steps, so that all stop at the same one."""
+    def agreed(self, step: int) -> int:
+        """Returns the signal that asks to stop now, or 0; several processes ask each other every ten steps and stop at the same one."""
         if self.group.count == 1:
             return self.wanted
         if step % STOP_CHECK_EVERY:
-            return False
-        return bool(self.group.sum(torch.tensor([float(self.wanted)], device=self.group.device)).item())
+            return 0
+        wanted = torch.zeros(self.group.count, dtype=torch.int64, device=self.group.device)
+        wanted[self.group.rank] = self.wanted
+        return int(self.group.sum(wanted).max())

@@ -41,7 +41,7 @@ def run(
     """Encodes every image to latent shards; finished shards are kept, damaged ones are made again.
 
     Shards are divided among the parts, and a part's among its processes. Batches never cross a shard's border, so a
-    shard's bytes depend on neither division (images above 64 pixels: at the same number of torch threads and batch size).
+    shard's bytes depend on neither division (images above 75 pixels: at the same number of torch threads and batch size).
 
     Args:
         images: folder of the image index.
@@ -81,12 +81,8 @@ def run(
                 )
         else:
             wanted = [(number, plan[number]) for number in missing]
-            try:
+            with group.own_errors():
                 encode_shards(vae, index, wanted, out, batch_size, made_from, group)
-            except InputError as error:
-                raise InputError(
-                    f"{error} (found by rank {group.rank})" if group.rank else str(error)
-                ) from error
         group.barrier()
         if group.is_first and part in (None, (0, 1)):
             twin = read_json(autoencoder / TWIN) if (autoencoder / TWIN).is_file() else {}

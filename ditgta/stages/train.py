@@ -166,6 +166,8 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
             if group.is_first:
                 recorder.say(f"nothing to do: {out / checkpoint_name(milestones[-1])} is there")
             return
+        with group.own_errors():  # every shard is checked before it is used; the processes share the work
+            shards.verify(group.share(range(shards.shard_count)))
         start, state = found if found else (0, None)
         if group.is_first:
             recorder.truncate_metrics(start, state)
@@ -255,8 +257,8 @@ def _train(
         for step, batch in enumerate(batch_iterator, start + 1):
             is_logged = step % options.log_every == 0
             norm = trainer.step(batch, measured=is_logged)
-            stopping = stop.agreed(step) and step < last
-            is_milestone, is_snapshot = step in milestones, step % options.snapshot_every == 0 or stopping
+            stopping = stop.agreed(step) if step < last else 0
+            is_milestone, is_snapshot = step in milestones, step % options.snapshot_every == 0 or stopping > 0
             if is_logged or is_milestone or is_snapshot:
                 losses = trainer.reduce_pending().double().cpu()
                 _check_finite(losses, step, recorder)
@@ -276,7 +278,8 @@ def _train(
             if stopping:
                 recorder.wait()
                 raise Stopped(
-                    f"stopped by a signal at step {step}; snapshot written; run the same command to go on"
+                    f"stopped by a signal at step {step}; snapshot written; run the same command to go on",
+                    stopping,
                 )
     recorder.wait()
     if options.tracker:

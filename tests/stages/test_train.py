@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,8 +105,6 @@ def test_milestones_in_two_legs_equal_one_run(tiny_latents, undisturbed, tmp_pat
 
 
 def test_goes_on_from_a_milestone_when_the_run_folder_is_gone(tiny_latents, undisturbed, tmp_path):
-    import shutil
-
     out = tmp_path / "gta"
     run(tiny_latents, out, [7])
     shutil.rmtree(next(out.glob("run-*")))
@@ -260,3 +259,18 @@ def test_a_lost_milestone_is_made_again_from_before_it(tiny_latents, undisturbed
     run(tiny_latents, out, [7, 20])
     assert_same(out / "0000007.safetensors", undisturbed / "0000007.safetensors")
     assert_same(out / "0000020.safetensors", undisturbed / "0000020.safetensors")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_flipped_bit_in_a_latent_shard_is_found_before_use(tiny_latents, tmp_path, processes):
+    latents = tmp_path / "latents"
+    shutil.copytree(tiny_latents, latents)
+    content = bytearray((latents / "00001.npy").read_bytes())
+    content[-3] ^= 4
+    (latents / "00001.npy").write_bytes(content)
+    call = command(latents, tmp_path / "gta", [4], processes=processes)
+    done = subprocess.run(call, capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ditgta train: error")]
+    assert done.returncode == (2 if processes == 1 else 1)  # torchrun's own code
+    assert len(lines) == 1 and "00001.npy is damaged; run the latents stage again" in lines[0]
+    assert not list((tmp_path / "gta").glob("*.safetensors"))
