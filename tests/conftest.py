@@ -52,24 +52,28 @@ class Outcome:
         return {rule: count for rule, count in counts.items() if rule not in ("all", "paper_table")}
 
 
-def run_snakemake(folder: Path, *words: str, configs: tuple[dict, ...] = ()) -> Outcome:
-    """Calls Snakemake on the repository's workflow with a folder of its own for all files."""
+def run_snakemake(
+    folder: Path,
+    *words: str,
+    configs: tuple[dict, ...] = (),
+    place: tuple[str, ...] = ("--cores", "2"),
+    through: tuple[str, ...] = (),
+) -> Outcome:
+    """Calls Snakemake on the repository's workflow with a folder of its own for all files.
+
+    Args:
+        place: the words that say where jobs run.
+        through: a command that is given the call, to make it somewhere else.
+    """
     files = []
     for content in configs:
         file = folder / f"config-{len(files)}.yaml"
         file.write_text(json.dumps(content))
         files.append(str(file))
-    call = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(ROOT / "Snakefile"),
-        "--directory",
-        str(folder),
-    ]
-    call += ["--cores", "2", "--nocolor", *words, *(["--configfile", *files] if files else [])]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=folder)
+    call = [*through, sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    call += ["--directory", str(folder), "--nocolor", *place, *words]
+    call += ["--configfile", *files] if files else []
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
     return Outcome(done.returncode, done.stdout + done.stderr)
 
 

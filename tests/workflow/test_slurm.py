@@ -1,0 +1,116 @@
+"""`snakemake --profile slurm` on a Slurm that answers, or on the throw-away one that `slurm-sandbox` on PATH starts."""
+
+import csv
+import os
+import shutil
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from ditgta.runtime.files import read_json
+from tests.conftest import TINY, run_snakemake
+
+TOOL = shutil.which("slurm-sandbox")
+# As the profile says, but asking for the state of jobs more often than is polite to a shared cluster.
+PLACE = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "2")
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """The words in front of a command that is to see a Slurm."""
+    if TOOL is None:
+        if shutil.which("sinfo") and subprocess.run(["sinfo"], capture_output=True).returncode == 0:
+            yield ()
+            return
+        pytest.skip("neither does a Slurm answer nor is slurm-sandbox on PATH")
+    folder = tmp_path_factory.mktemp("cluster")
+    os.environ["SLURMBOX_DIR"] = str(folder)
+    started = subprocess.run([TOOL, "start"], capture_output=True, text=True)
+    if started.returncode:
+        pytest.skip(f"slurm-sandbox does not start: {started.stderr[-500:]}")
+    yield (TOOL, "run")
+    subprocess.run([TOOL, "stop"], capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def on_slurm(slurm, tmp_path_factory):
+    """The folder in which the tiny suite has been run by jobs: two nodes with two processes each for a training."""
+    folder = tmp_path_factory.mktemp("slurm")
+    outcome = run_snakemake(folder, configs=(TINY,), place=PLACE, through=slurm)
+    assert outcome.code == 0, outcome.text[-6000:]
+    return folder
+
+
+def samples(folder):
+    return {
+        str(path.relative_to(folder)): np.load(path)["arr_0"].astype(int)
+        for path in sorted(folder.glob("results/sample/digits/*/*/*/samples.npz"))
+    }
+
+
+def scores(folder):
+    with open(folder / "results/table/digits/table.csv") as file:
+        return {
+            (row["experiment"], row["step"], row["metric"]): float(row["value"])
+            for row in csv.DictReader(file)
+            if row["value"]
+        }
+
+
+def test_every_stage_is_a_job_and_training_spans_two_nodes(on_slurm):
+    sent = {path.parts[-3] for path in on_slurm.glob("results/logs/slurm/rule_*/*/*.log")}
+    stages = ("images", "autoencoder", "latents_part", "train", "sample_part", "scorer", "score", "floor")
+    assert {f"rule_{stage}" for stage in stages} <= sent
+    assert "rule_table" not in sent and "rule_parts" not in sent
+    for row in ("rope", "gta"):
+        assert read_json(on_slurm / f"results/train/{row}/seed0/0000004.json")["processes"] == 4
+
+
+def test_images_equal_those_of_one_process_to_one_grey_level(on_slurm, tiny_suite):
+    ours, theirs = samples(on_slurm), samples(tiny_suite)
+    assert len(ours) == 4 and ours.keys() == theirs.keys()
+    assert all(np.abs(ours[name] - theirs[name]).max() <= 1 for name in ours)
+
+
+def test_the_table_equals_that_of_four_processes_on_this_machine(on_slurm, tmp_path):
+    outcome = run_snakemake(tmp_path, "--set-resources", "train:gpu=4", configs=(TINY,))
+    assert outcome.code == 0, outcome.text[-6000:]
+    assert read_json(tmp_path / "results/train/gta/seed0/0000004.json")["processes"] == 4
+    ours, theirs = samples(on_slurm), samples(tmp_path)
+    assert all(np.abs(ours[name] - theirs[name]).max() <= 1 for name in ours)
+    assert scores(on_slurm) == pytest.approx(scores(tmp_path), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_training_passes_its_time_limits_by_itself(slurm, on_slurm, tmp_path):
+    """Its job is queued again by itself, without a retry of Snakemake's; the weights are those of one leg."""
+    change = {
+        "experiments": {"digits": {"training": {"snapshot_every": 100000, "log_every": 500}}},
+        "suites": {"digits": {"experiments": ["gta"], "differences": [], "milestones": [12000]}},
+    }
+    (tmp_path / "legs").mkdir()
+    (tmp_path / "one").mkdir()
+    limit = ["--set-resources", "train:runtime=3", "train:slurm_extra='--signal=USR1@120 --open-mode=append'"]
+    begin = time.monotonic()
+    outcome = run_snakemake(
+        tmp_path / "legs",
+        "train",
+        *limit,
+        "--retries",
+        "0",
+        configs=(TINY, change),
+        place=PLACE,
+        through=slurm,
+    )
+    assert outcome.code == 0, outcome.text[-6000:]
+    log = next(tmp_path.glob("legs/results/train/gta/seed0/run-*/train.log")).read_text()
+    legs = log.count("steps, starting")
+    assert legs >= 2 and time.monotonic() - begin > 60 * (legs - 1), log
+    outcome = run_snakemake(
+        tmp_path / "one", "train", "--set-resources", "train:gpu=4", configs=(TINY, change)
+    )
+    assert outcome.code == 0, outcome.text[-6000:]
+    twins = [read_json(tmp_path / name / "results/train/gta/seed0/0012000.json") for name in ("legs", "one")]
+    assert twins[0]["sha256"] == twins[1]["sha256"] and twins[0]["losses"] == twins[1]["losses"]
