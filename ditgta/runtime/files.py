@@ -1,10 +1,12 @@
 """Files that are either whole or absent, and the small JSON twin that stands beside every heavy one."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import tempfile
 import time
@@ -43,16 +45,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
         temporary = None
         _fsync_folder(path.parent)
-    except OSError as error:
-        if error.errno is None or isinstance(error, FileNotFoundError):
+    except Exception as error:
+        number = _system_error(error)
+        if number in (None, errno.ENOENT):
             raise
         raise InputError(
-            f"cannot write {path}: {os.strerror(error.errno)}; free space or mend the folder's permissions, then run again"
+            f"cannot write {path}: {os.strerror(number)}; free space or mend the folder's permissions, then run again"
         ) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def _system_error(error: Exception) -> int | None:
+    """Returns the operating system's number of an error, which safetensors puts into words; None if it is another error."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
 
 
 def _fsync_folder(folder: Path) -> None:

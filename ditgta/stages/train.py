@@ -47,6 +47,20 @@ class Trainer:
         self.forward = accelerator.prepare(compiled)
         self.pending: list[torch.Tensor] = []  # (3,) losses of the steps since the last logged one
 
+    def settle(self) -> None:
+        """Makes one pass of no effect, after which gradients are averaged in the same order at every step.
+
+        DistributedDataParallel regroups gradients by the order in which its first pass made them. With three processes or more the
+        grouping decides the order of the sums: a resumed training would round its first step otherwise than one that ran through.
+        """
+        if self.group.count == 1:
+            return
+        shape = (1, self.network.latent_channels, *self.network.options["latent_size"])
+        label = torch.zeros(1, dtype=torch.int64, device=self.group.device)
+        output = self.forward(torch.zeros(shape, device=self.group.device), label, label)
+        self.accelerator.backward(output.float().sum())
+        self.optimizer.zero_grad(set_to_none=True)
+
     def step(self, batch: dict[str, torch.Tensor], measured: bool = False) -> torch.Tensor | None:
         """Makes one training step on this process's share of the global batch; returns the gradient's norm where it is measured."""
         batch = {name: tensor.to(self.group.device, non_blocking=True) for name, tensor in batch.items()}
@@ -176,6 +190,7 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
         if state is not None:
             trainer.load(state)
             recorder.last_good = str(state)
+        trainer.settle()
         with StopSignal(group) as stop:
             _train(trainer, recorder, shards, start, missing, seed, stop, held)
 
