@@ -229,15 +229,15 @@ class DiT(nn.Module):
         self.patch, self.num_classes, self.latent_channels = patch, num_classes, latent_channels
         self.checkpoint_gradients = False
         self.grid = (rows, columns)
+        self.encoding = POSENCS[posenc](rows, columns, width, heads, depth, rotary_base)
+        rotated = self.encoding.rotated
         self.x_embedder = PatchEmbedder(latent_channels, patch, width)
         self.t_embedder = TimeEmbedder(width)
         self.y_embedder = LabelEmbedder(num_classes, width)
         self.blocks = nn.ModuleList(
-            Block(width, heads, qk_norm, *(vectors in POSENCS[posenc].rotated for vectors in ("qk", "vo")))
-            for _ in range(depth)
+            Block(width, heads, qk_norm, "qk" in rotated, "vo" in rotated) for _ in range(depth)
         )
         self.final_layer = FinalLayer(width, patch * patch * 2 * latent_channels)
-        self.encoding = POSENCS[posenc](rows, columns, width, heads, depth, rotary_base)
         # Tables that follow learned parameters are made anew at each pass; all others are kept.
         fixed = not any(True for _ in self.encoding.parameters())
         added = AbsoluteEncoding(rows, columns, width, heads) if absolute_table else self.encoding

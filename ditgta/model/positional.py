@@ -102,19 +102,18 @@ class Rotation(PositionalEncoding):
     base = 10000.0
 
     def frequencies(self) -> Tensor:
-        """Returns radians per row and per column of every pair, (P, 2), or (L, H, P, 2) where blocks and heads differ.
+        """Returns radians per row and per column of every pair: (L, H, P, 2), L or H being 1 where all share them.
 
         These lie along the axes: pair 2k turns with the row, pair 2k+1 with the column, by w_k = base^(-k / (E/4)).
         """
         head_width = self.width // self.heads
         if head_width % 4:
             raise ValueError(f"rotations need a head width divisible by 4, got {head_width}")
-        return (_falling(self.base, head_width // 4)[:, None, None] * torch.eye(2)).flatten(0, 1)
+        return (_falling(self.base, head_width // 4)[:, None, None] * torch.eye(2)).flatten(0, 1)[None, None]
 
     def rotation_table(self) -> Tensor:
-        frequencies = self.frequencies()
-        per_row, per_column = frequencies[(None,) * (4 - frequencies.dim())][:, None].unbind(-1)
-        rows, columns = _coordinates(self.rows, self.columns, frequencies)
+        per_row, per_column = self.frequencies()[:, None].unbind(-1)  # (L, 1, H, P) each
+        rows, columns = _coordinates(self.rows, self.columns, like=per_row)
         angles = rows[:, None, None] * per_row + columns[:, None, None] * per_column
         return torch.stack([angles.cos(), angles.sin()], dim=-1).float()
 
@@ -153,9 +152,8 @@ class _Mixed(Rotation):
     def initial(self, name: str, random: np.random.Generator) -> Tensor:
         """Returns the frequencies along the axes, turned for each block and head by a random angle, as its authors' code does."""
         angle = torch.from_numpy(2 * math.pi * random.random((self.depth, self.heads)))
-        turn = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], dim=-1).unflatten(
-            -1, (2, 2)
-        )
+        cos, sin = angle.cos(), angle.sin()
+        turn = torch.stack([cos, sin, -sin, cos], dim=-1).unflatten(-1, (2, 2))
         return super().frequencies() @ turn
 
 
