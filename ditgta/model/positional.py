@@ -202,7 +202,11 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
     The product is one complex multiplication in float32: one read and one write, no other temporaries.
     """
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    x_32 = x.float()
+    # Compiled, the gradient of a learned table is wrong where x is a slice, as it is when it comes from q, k, v in one.
+    if table.requires_grad:
+        x_32 = x_32.contiguous()
+    pairs = torch.view_as_complex(x_32.unflatten(-1, (-1, 2)))
     turned = pairs * torch.view_as_complex(table)
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 

@@ -22,10 +22,10 @@ def built(posenc, image_size=(64, 96), seed=0, shaken=True, **options):
     return model
 
 
-def answer(model):
+def answer(model, forward=None):
     torch.manual_seed(1)
     x = torch.randn(3, 4, *model.options["latent_size"])
-    return model(x, torch.tensor([0, 500, 999]), torch.tensor([0, 3, 5]))
+    return (model if forward is None else forward)(x, torch.tensor([0, 500, 999]), torch.tensor([0, 3, 5]))
 
 
 def test_is_named_where_options_are(posenc):
@@ -104,6 +104,17 @@ def test_what_it_learns_is_reached_by_gradients_also_when_activations_are_recomp
         gradients.append([parameter.grad for parameter in model.parameters()])
         assert all(p.grad.isfinite().all() and p.grad.any() for p in model.encoding.parameters())
     assert all(torch.equal(a, b) for a, b in zip(*gradients))
+
+
+@pytest.mark.slow
+def test_compiled_gradients_are_the_same(posenc):
+    model = built(posenc, qk_norm=False).train()
+    gradients = []
+    for forward in (model, torch.compile(model)):
+        model.zero_grad()
+        answer(model, forward).square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert all((a - b).norm() <= 1e-4 * a.norm() + 1e-7 for a, b in zip(*gradients))
 
 
 def test_half_precision_stays_close_and_angles_stay_exact(posenc):
