@@ -29,6 +29,8 @@ def test_the_repository_s_own_configuration_holds():
         "rope",
         "gta",
     ]
+    zoo = [content.experiments[name].model.posenc for name in content.suites["digits-zoo"].experiments]
+    assert set(zoo) == set(config.POSENCS)
     paper = content.experiments["imagenet256-gta"]
     assert (paper.model.name, paper.training.batch_size, paper.training.learning_rate) == (
         "DiT-B/2",

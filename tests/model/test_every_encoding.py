@@ -119,12 +119,17 @@ def test_compiled_gradients_are_the_same(posenc):
 
 def test_half_precision_stays_close_and_angles_stay_exact(posenc):
     model = built(posenc)
-    with torch.no_grad():
-        exact, tables = answer(model), model.encoding.rotation_table()
-        with torch.autocast("cpu", torch.bfloat16):
-            rough = answer(model).float()
+    tables, outputs, gradients = model.encoding.rotation_table(), [], []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             assert tables is None or torch.equal(tables, model.encoding.rotation_table())
+            outputs.append(answer(model).float())
+        model.zero_grad()
+        outputs[-1].square().mean().backward()
+        gradients.append([parameter.grad for parameter in model.encoding.parameters()])
+    exact, rough = outputs
     assert 1e-5 < (rough - exact).norm() / exact.norm() < 0.05
+    assert all((a - b).norm() / a.norm() < 0.1 for a, b in zip(*gradients))
 
 
 def test_its_parameters_are_counted(posenc):
