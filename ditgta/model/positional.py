@@ -15,7 +15,7 @@ Pair p turns by i f_p0 + j f_p1: the frequencies f are all there is to a rotatio
 or, in `rope-mixed` and `gta-mixed`, are learned and lie anywhere.
 
 To add an encoding: subclass `PositionalEncoding` or `Rotation`, override what it does, and give it a name in `POSENCS`.
-docs/adding-an-encoding.md shows one, and the tests that it gets for free.
+docs/adding-an-encoding.md shows two, and the tests that it gets for free.
 """
 
 import math
@@ -39,9 +39,7 @@ class PositionalEncoding(nn.Module):
     """
 
     rotated: tuple[str, ...] = ()  # "qk": queries and keys are rotated; "vo": values, and the output back
-    relative = (
-        True  # only differences between places matter: a grid that is moved as a whole is attended alike
-    )
+    relative = True  # only differences between places matter: a grid moved as a whole is attended alike
 
     def __init__(
         self, rows: int, columns: int, width: int, heads: int, depth: int = 1, base: float | None = None
@@ -109,7 +107,8 @@ class Rotation(PositionalEncoding):
         head_width = self.width // self.heads
         if head_width % 4:
             raise ValueError(f"rotations need a head width divisible by 4, got {head_width}")
-        return (_falling(self.base, head_width // 4)[:, None, None] * torch.eye(2)).flatten(0, 1)[None, None]
+        falling = _falling(self.base, head_width // 4)
+        return (falling[:, None, None] * torch.eye(2)).flatten(0, 1)[None, None]
 
     def rotation_table(self) -> Tensor:
         per_row, per_column = self.frequencies()[:, None].unbind(-1)  # (L, 1, H, P) each
@@ -137,7 +136,10 @@ class GeometricTransform(Rotation):
 
 
 class _Mixed(Rotation):
-    """Learned frequencies in both directions, for each block and head (Heo et al., ECCV 2024, "RoPE-Mixed")."""
+    """Learned frequencies theta of both directions, i theta_p0 + j theta_p1, for each block and head.
+
+    Heo et al., "Rotary Position Embedding for Vision Transformer", ECCV 2024, where they are called RoPE-Mixed.
+    """
 
     base = 10.0
 
@@ -164,7 +166,7 @@ class RotaryMixed(_Mixed):
 
 
 class GeometricMixed(_Mixed):
-    """`gta-mixed`: `gta` with learned frequencies."""
+    """`gta-mixed`: `gta` with learned frequencies: the two papers combined, by neither of them."""
 
     rotated = ("qk", "vo")
 
