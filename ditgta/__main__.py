@@ -97,9 +97,9 @@ def read_section(arguments: argparse.Namespace, section: type[config.Section], g
         return section.model_validate(values)
     except ValidationError as error:
         lines = []
-        for item in error.errors():
-            message = item["msg"][0].lower() + item["msg"][1:]
-            lines.append(f"{config.flag_of(section, str(item['loc'][0]))}: {message} (got {item['input']!r})")
+        for item in error.errors():  # one without a location is about options that do not go together
+            path = config.flag_of(section, str(item["loc"][0])) if item["loc"] else section.__name__.lower()
+            lines.append(config.fault(path, item))
         raise InputError("; ".join(lines)) from None
 
 

@@ -9,7 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ditgta.runtime.errors import InputError
 
-POSENCS = ("abs", "none", "rope", "vo", "gta")
+# The names in ditgta.model.positional, here without torch; a test holds both lists to each other.
+ROTATIONS = ("rope", "vo", "gta", "rope-mixed", "gta-mixed")
+POSENCS = ("abs", "abs-learned", "none", *ROTATIONS)
 STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "score", "table")
 
 
@@ -94,12 +96,27 @@ class Model(Section):
         json_schema_extra={"flag": "model"},
     )
     posenc: Literal[POSENCS] = Field("gta", description="positional encoding")
+    rotary_base: float | None = Field(
+        None, gt=1, description="base of the frequencies of an encoding that rotates; none: its paper's"
+    )
+    absolute_table: bool = Field(
+        False, description="add the table of abs to the patch embeddings too, for an encoding that rotates"
+    )
     qk_norm: bool = Field(
         True, description="RMSNorm of queries and keys; the GTA reference has it, the original DiT has not"
     )
     depth: int | None = Field(None, ge=1, description="number of blocks, instead of the named size's")
     width: int | None = Field(None, ge=4, description="token width, instead of the named size's")
     heads: int | None = Field(None, ge=1, description="attention heads, instead of the named size's")
+
+    @model_validator(mode="after")
+    def _options_of_rotations(self) -> "Model":
+        if self.posenc not in ROTATIONS and (self.rotary_base is not None or self.absolute_table):
+            raise ValueError(
+                f"posenc {self.posenc} rotates nothing, so it takes neither rotary_base nor absolute_table; "
+                f"leave them out, or take one of {', '.join(ROTATIONS)}"
+            )
+        return self
 
 
 class Training(Section):
@@ -313,7 +330,7 @@ def load(raw: dict) -> Config:
                 location[:1] == ("experiments",) and isinstance(own, dict) and not _holds(own, location[1:])
             )
             if not inherited or item["type"] == "missing":
-                faults.append(_fault(location, item))
+                faults.append(fault(".".join(map(str, location)), item))
         raise InputError(_listing(faults)) from None
     for name, suite in config.suites.items():
         for word in [*suite.experiments, *(row for pair in suite.differences for row in pair)]:
@@ -418,9 +435,9 @@ def _fields_at(location: tuple) -> list[str]:
     return []
 
 
-def _fault(location: tuple, item: dict) -> str:
-    path = ".".join(str(key) for key in location)
-    got = item["input"]
+def fault(path: str, item: dict) -> str:
+    """Returns one of pydantic's errors as one line: what is wrong with the option at `path`, and what may have been meant."""
+    location, got = item["loc"], item["input"]
     if item["type"] == "extra_forbidden":
         return f"{path}: no such option{_did_you_mean(str(location[-1]), _fields_at(location))}"
     if item["type"] == "missing":

@@ -21,7 +21,9 @@ def test_help_tells_meaning_values_and_default(capsys):
     with pytest.raises(SystemExit):
         build_parser().parse_args(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "--posenc" in text and "positional encoding {abs, none, rope, vo, gta} (default: gta)" in text
+    assert (
+        "--posenc" in text and f"positional encoding {{{', '.join(config.POSENCS)}}} (default: gta)" in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,24 @@ def test_a_mistake_is_one_line(capsys, words, line):
         main(words)
     message = capsys.readouterr().err
     assert caught.value.code == 2
+    assert line in message and len(message.splitlines()) == 1
+
+
+TRAIN = ["train", "--latents", "x", "--out", "y", "--milestones", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--posenc", "gat"], "--posenc: input should be 'abs', "),
+        (["--rotary-base", "1"], "--rotary-base: input should be greater than 1 (got '1')"),
+        (["--posenc", "abs", "--absolute-table"], "model: posenc abs rotates nothing"),
+        (["--posenc", "none", "--rotary-base", "100"], "model: posenc none rotates nothing"),
+    ],
+)
+def test_options_that_do_not_do_are_one_line(capsys, words, line):
+    assert main([*TRAIN, *words]) == 2
+    message = capsys.readouterr().err
     assert line in message and len(message.splitlines()) == 1
 
 

@@ -29,6 +29,8 @@ def test_the_repository_s_own_configuration_holds():
         "rope",
         "gta",
     ]
+    zoo = [content.experiments[name].model.posenc for name in content.suites["digits-zoo"].experiments]
+    assert set(zoo) == set(config.POSENCS)
     paper = content.experiments["imagenet256-gta"]
     assert (paper.model.name, paper.training.batch_size, paper.training.learning_rate) == (
         "DiT-B/2",
@@ -65,6 +67,11 @@ def test_like_takes_what_the_experiment_does_not_say():
         ({"a": {"modle": {}}}, "experiments.a.modle: no such option; did you mean model?"),
         ({"a": {"training": {"batch_size": 0}}}, "experiments.a.training.batch_size: "),
         ({"a b": {}, "a": {}}, "names become folders"),
+        ({"a": {"model": {"posenc": "vo", "rotary_base": 1}}}, "experiments.a.model.rotary_base: "),
+        (
+            {"a": {"like": "b", "model": {"posenc": "abs"}}, "b": {"model": {"rotary_base": 100}}},
+            "experiments.a.model: posenc abs rotates nothing, so it takes neither rotary_base nor absolute_table",
+        ),
     ],
 )
 def test_faults_of_experiments(experiments, line):
@@ -112,12 +119,14 @@ def test_specs_hold_what_changes_results_and_nothing_else():
         "tracker": "wandb",
     }
     assert load({"a": {"training": free}}).train_spec("a", 0) == plain.train_spec("a", 0)
-    for section, change in {
-        "training": {"learning_rate": 1e-3},
-        "model": {"posenc": "rope"},
-        "images": {"size": 64},
-        "autoencoder": {"steps": 5},
-    }.items():
+    for section, change in [
+        ("training", {"learning_rate": 1e-3}),
+        ("model", {"posenc": "rope"}),
+        ("model", {"rotary_base": 100}),
+        ("model", {"absolute_table": True}),
+        ("images", {"size": 64}),
+        ("autoencoder", {"steps": 5}),
+    ]:
         assert load({"a": {section: change}}).train_spec("a", 0) != plain.train_spec("a", 0), section
     assert plain.train_spec("a", 1) != plain.train_spec("a", 0)
     # Options of a trained autoencoder do not matter to one that is fetched, nor those of a trained scorer.

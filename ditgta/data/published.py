@@ -14,6 +14,7 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 
 Weights = dict[str, Tensor]
+OPTIONS = ("model", "posenc", "rotary_base", "absolute_table", "image_size", "latent_size", "num_classes")
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Published:
     """What a published file holds, in this project's parameter names.
 
     ema: the weights to use; model: the weights that were trained, where the file has both.
-    options: what the file says of itself (model, posenc, image_size, latent_size, num_classes), as far as it does.
+    options: what the file says of itself, as far as it does: OPTIONS.
     """
 
     ema: Weights
@@ -87,11 +88,7 @@ def _sorted_out(path: Path, content: object) -> Published:
     if isinstance(options, argparse.Namespace):
         options = vars(options)
     if isinstance(options, dict):
-        known = {
-            key: options[key]
-            for key in ("model", "posenc", "image_size", "latent_size", "num_classes")
-            if options.get(key) is not None
-        }
+        known = {key: options[key] for key in OPTIONS if options.get(key) is not None}
     if any(isinstance(content.get(key), dict) for key in ("ema", "model")):
         model = _plain(content["model"]) if isinstance(content.get("model"), dict) else None
         ema = _plain(content["ema"]) if isinstance(content.get("ema"), dict) else model

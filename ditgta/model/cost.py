@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes that decide a model's cost: T tokens, D width, L blocks, p patch side, C latent channels, K classes, H heads."""
+    """The sizes that decide a model's cost: T tokens, D width, L blocks, p patch side, C latent channels, K classes, H heads.
+
+    encoding: parameters of the positional encoding.
+    """
 
     tokens: int
     width: int
@@ -19,10 +22,13 @@ class Shape:
     classes: int
     heads: int
     qk_norm: bool = True
+    encoding: int = 0
 
 
 FORWARD_FORMULA = "L (24 T D^2 + 4 T^2 D + 12 D^2) + 2 T D (C p^2 + 2 C p^2) + 2 D (256 + D) + 4 D^2"
-PARAMETERS_FORMULA = "L (18 D^2 + 15 D + 2 D/H) + 2 D^2 + D (3 C p^2 + K + 262) + D^2 + 2 C p^2"
+PARAMETERS_FORMULA = (
+    "L (18 D^2 + 15 D + 2 D/H) + 2 D^2 + D (3 C p^2 + K + 262) + D^2 + 2 C p^2 + the encoding's"
+)
 
 
 def forward_flops(shape: Shape) -> float:
@@ -48,7 +54,7 @@ def parameters(shape: Shape) -> int:
     block = 4 * d**2 + 4 * d + 8 * d**2 + 5 * d + 6 * d**2 + 6 * d + norms
     embedders = (pixels + 1) * d + (256 + 1) * d + d**2 + d + (shape.classes + 1) * d
     final = 2 * pixels * (d + 1) + 2 * d**2 + 2 * d
-    return shape.depth * block + embedders + final
+    return shape.depth * block + embedders + final + shape.encoding
 
 
 def checkpoint_bytes(shape: Shape) -> int:

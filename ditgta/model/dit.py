@@ -5,6 +5,7 @@ Parameter names are those of the published DiT and DiT+GTA checkpoints.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ditgta.model.positional import POSENCS, rotate, rotate_back
+from ditgta.model.positional import POSENCS, AbsoluteEncoding, rotate, rotate_back
 from ditgta.runtime.streams import generator
 
 # Named sizes: depth, width, heads. Ti is this project's own, for a laptop; the others are the paper's.
@@ -170,9 +171,11 @@ class DiT(nn.Module):
         posenc: positional encoding, one of ditgta.model.positional.POSENCS.
         qk_norm: RMSNorm of queries and keys.
         latent_channels: channels C of the latent.
+        rotary_base: base of the frequencies of an encoding that rotates; None: its own.
+        absolute_table: add the table of `abs` to the patch embeddings too; for encodings that rotate.
 
     Raises:
-        ValueError: sizes that do not divide, or an unknown encoding.
+        ValueError: sizes that do not divide, an unknown encoding, or an option that does not belong to it.
     """
 
     def __init__(
@@ -186,6 +189,8 @@ class DiT(nn.Module):
         posenc: str,
         qk_norm: bool = True,
         latent_channels: int = 4,
+        rotary_base: float | None = None,
+        absolute_table: bool = False,
     ):
         super().__init__()
         rows, columns = latent_size[0] // patch, latent_size[1] // patch
@@ -200,6 +205,12 @@ class DiT(nn.Module):
             )
         if posenc not in POSENCS:
             raise ValueError(f"posenc {posenc!r} is unknown; known: {', '.join(POSENCS)}")
+        if (rotary_base is not None or absolute_table) and not POSENCS[posenc].rotated:
+            raise ValueError(
+                f"posenc {posenc} rotates nothing, so it takes neither rotary_base nor absolute_table; leave them out"
+            )
+        if rotary_base is not None and not rotary_base > 1:
+            raise ValueError(f"rotary_base must be greater than 1, got {rotary_base}")
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         self.options = {
@@ -212,21 +223,27 @@ class DiT(nn.Module):
             "posenc": posenc,
             "qk_norm": qk_norm,
             "latent_channels": latent_channels,
+            "rotary_base": rotary_base,
+            "absolute_table": absolute_table,
         }
         self.patch, self.num_classes, self.latent_channels = patch, num_classes, latent_channels
         self.checkpoint_gradients = False
-        encoding = POSENCS[posenc](rows, columns, width, heads)
         self.grid = (rows, columns)
+        self.encoding = POSENCS[posenc](rows, columns, width, heads, depth, rotary_base)
+        rotated = self.encoding.rotated
         self.x_embedder = PatchEmbedder(latent_channels, patch, width)
         self.t_embedder = TimeEmbedder(width)
         self.y_embedder = LabelEmbedder(num_classes, width)
         self.blocks = nn.ModuleList(
-            Block(width, heads, qk_norm, encoding.rotates("qk"), encoding.rotates("vo")) for _ in range(depth)
+            Block(width, heads, qk_norm, "qk" in rotated, "vo" in rotated) for _ in range(depth)
         )
         self.final_layer = FinalLayer(width, patch * patch * 2 * latent_channels)
-        positions = encoding.position_table()
+        # Tables that follow learned parameters are made anew at each pass; all others are kept.
+        fixed = not any(True for _ in self.encoding.parameters())
+        added = AbsoluteEncoding(rows, columns, width, heads) if absolute_table else self.encoding
+        positions = added.position_table() if fixed or absolute_table else None
         self.register_buffer("pos_embed", None if positions is None else positions[None])
-        self.register_buffer("rotation", encoding.rotation_table(), persistent=False)
+        self.register_buffer("rotation", self.encoding.rotation_table() if fixed else None, persistent=False)
         self.eval()
 
     @classmethod
@@ -240,6 +257,8 @@ class DiT(nn.Module):
         *,
         downsampling: int = 8,
         latent_channels: int = 4,
+        rotary_base: float | None = None,
+        absolute_table: bool = False,
         depth: int | None = None,
         width: int | None = None,
         heads: int | None = None,
@@ -275,6 +294,8 @@ class DiT(nn.Module):
             posenc=posenc,
             qk_norm=qk_norm,
             latent_channels=latent_channels,
+            rotary_base=rotary_base,
+            absolute_table=absolute_table,
         )
         model.initialise(seed)
         return model
@@ -298,11 +319,14 @@ class DiT(nn.Module):
         """Sets the initial weights, each tensor a pure function of the seed and its name.
 
         Xavier-uniform for every linear layer (q, k, v as one matrix, the patch convolution as a matrix), N(0, .02) for labels and
-        the time MLP, zero for biases, adaLN and the last layer (DiT, Section 3.2). Encodings share names, so they start from equal weights.
+        the time MLP, zero for biases, adaLN and the last layer (DiT, Section 3.2). Encodings share names, so they start from equal
+        weights; what an encoding learns itself starts as the encoding says.
         """
         for name, parameter in self.named_parameters():
             stream = generator(seed, "weights", name)
-            if name.endswith("norm.scale"):
+            if name.startswith("encoding."):
+                parameter.copy_(self.encoding.initial(name.removeprefix("encoding."), stream))
+            elif name.endswith("norm.scale"):
                 parameter.fill_(1)
             elif name.endswith("bias") or "adaLN" in name or name.startswith("final_layer"):
                 parameter.zero_()
@@ -331,15 +355,23 @@ class DiT(nn.Module):
                 f"x has shape {tuple(x.shape)}; expected (B, {self.latent_channels}, {self.options['latent_size']})"
             )
         x_BTD = self.x_embedder(x)
-        if self.pos_embed is not None:
-            x_BTD = x_BTD + self.pos_embed
+        positions = self.encoding.position_table() if self.pos_embed is None else self.pos_embed
+        if positions is not None:
+            x_BTD = x_BTD + positions
         c_BD = self.t_embedder(t) + self.y_embedder(y)
-        for block in self.blocks:
+        for block, table in zip(self.blocks, self.rotation_tables()):
             if self.checkpoint_gradients and torch.is_grad_enabled():
-                x_BTD = checkpoint(block, x_BTD, c_BD, self.rotation, use_reentrant=False)
+                x_BTD = checkpoint(block, x_BTD, c_BD, table, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, c_BD, self.rotation)
+                x_BTD = block(x_BTD, c_BD, table)
         return self.unpatchify(self.final_layer(x_BTD, c_BD))
+
+    def rotation_tables(self) -> Sequence[Tensor | None]:
+        """Returns each block's rotations, (T, H or 1, P, 2); a fixed table is one tensor for all of them."""
+        rotation = self.encoding.rotation_table() if self.rotation is None else self.rotation
+        if rotation is None:
+            return [None] * len(self.blocks)
+        return rotation.expand(len(self.blocks), -1, -1, -1, -1).unbind()
 
     def unpatchify(self, x_BTO: Tensor) -> Tensor:
         """Puts tokens of p p 2C values back on the grid: (B, T, p p 2C) -> (B, 2C, h, w)."""

@@ -12,6 +12,7 @@ from ditgta.data.autoencoder import small_autoencoder
 from ditgta.data.shards import plan_shards
 from ditgta.model import cost
 from ditgta.model.dit import named_sizes
+from ditgta.model.positional import POSENCS
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_json
 
@@ -229,8 +230,20 @@ def _shape(experiment: Experiment, classes: int) -> cost.Shape:
     except ValueError as error:
         raise InputError(str(error)) from None
     depth, width, heads = model.depth or depth, model.width or width, model.heads or heads
-    tokens = math.prod(side // patch for side in _latent_sides(experiment))
-    return cost.Shape(tokens, width, depth, patch, _channels(experiment), classes, heads, model.qk_norm)
+    grid = [side // patch for side in _latent_sides(experiment)]
+    with torch.device("meta"):
+        encoding = POSENCS[model.posenc](*grid, width, heads, depth)
+    return cost.Shape(
+        tokens=math.prod(grid),
+        width=width,
+        depth=depth,
+        patch=patch,
+        channels=_channels(experiment),
+        classes=classes,
+        heads=heads,
+        qk_norm=model.qk_norm,
+        encoding=sum(parameter.numel() for parameter in encoding.parameters()),
+    )
 
 
 def _autoencoder_cost(experiment: Experiment, size: int) -> tuple[float, float, float]:

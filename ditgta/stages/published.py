@@ -64,29 +64,45 @@ def _agree(source: Path, what: str, said: object, found: object, flag: str) -> o
     return said if said is not None else found
 
 
-def _build(source: Path, published: Published, given: dict, image_size: int | None) -> DiT:
-    weights, options = published.ema, published.options
-    absolute = "pos_embed" in weights
-    posenc = _agree(
-        source,
-        "posenc",
-        given.get("posenc"),
-        options.get("posenc") or ("abs" if absolute else None),
-        "--posenc",
-    )
+def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[str, bool]:
+    """Returns the encoding and whether the table of abs is added to it, from user, file and the names of the weights."""
+    said = given.get("absolute_table")
+    table = bool(_agree(source, "absolute_table", said, options.get("absolute_table"), "--absolute-table"))
+    names = _names_of_encoding(weights)
+    if "depth" in options:  # a diffusers folder, which leaves the table of abs out
+        names.add("pos_embed")
+    fitting = [
+        name
+        for name, kind in POSENCS.items()
+        if (kind.rotated or not table)
+        and names == _names_of_encoding(DiT((1, 1), 1, 0, 4, 1, 1, name, absolute_table=table).state_dict())
+    ]
+    found = options.get("posenc") or (fitting[0] if len(fitting) == 1 else None)
+    posenc = _agree(source, "posenc", given.get("posenc"), found, "--posenc")
+    fits = f"its weights fit {', '.join(fitting) or 'no encoding'}"
+    mend = "--posenc or --absolute-table" if "pos_embed" in names and not table else "--posenc"
     if posenc is None:
-        raise InputError(
-            f"{source} does not say its positional encoding, and rope, gta, vo and none look alike; give --posenc "
-            f"({', '.join(name for name in POSENCS if name != 'abs')})"
-        )
+        raise InputError(f"{source} does not say its positional encoding, and {fits}; give {mend}")
     if posenc not in POSENCS:
         raise InputError(
             f"{source} has the positional encoding {posenc!r}, which is unknown; known: {', '.join(POSENCS)}"
         )
-    if (posenc == "abs") != absolute and "depth" not in options:
-        raise InputError(
-            f"{source} {'has' if absolute else 'has no'} absolute position table, so it cannot be posenc {posenc}; give another --posenc"
-        )
+    if posenc not in fitting:
+        raise InputError(f"{source} cannot be posenc {posenc}: {fits}; give another {mend}")
+    return posenc, table
+
+
+def _names_of_encoding(weights: dict) -> set[str]:
+    """Returns those names of a model's weights that its positional encoding brings."""
+    return {name for name in weights if name == "pos_embed" or name.startswith("encoding.")}
+
+
+def _build(source: Path, published: Published, given: dict, image_size: int | None) -> DiT:
+    weights, options = published.ema, published.options
+    posenc, table = _encoding(source, weights, options, given)
+    base = _agree(
+        source, "rotary_base", given.get("rotary_base"), options.get("rotary_base"), "--rotary-base"
+    )
     normed = "blocks.0.attn.q_norm.scale" in weights
     qk_norm = _agree(source, "qk_norm", given.get("qk_norm"), normed, "--qk-norm")
     side = _agree(source, "image size", image_size, options.get("image_size"), "--image-size")
@@ -108,6 +124,8 @@ def _build(source: Path, published: Published, given: dict, image_size: int | No
             qk_norm=qk_norm,
             downsampling=side // options.get("latent_size", side // 8),
             latent_channels=weights["x_embedder.proj.weight"].shape[1],
+            rotary_base=base,
+            absolute_table=table,
             **sizes,
         )
     except ValueError as error:
@@ -157,7 +175,7 @@ def run_export(checkpoint: Path, out: Path) -> None:
     except InputError:
         model = groups["ema"]
     said = argparse.Namespace(
-        posenc=options["posenc"],
+        **{key: options.get(key) for key in ("posenc", "rotary_base", "absolute_table")},
         num_classes=options["num_classes"],
         image_size=header.get("image_size", 8 * options["latent_size"][0]),
         latent_size=options["latent_size"][0],

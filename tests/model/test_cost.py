@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ditgta import DiT
+from ditgta import DiT, config
 from ditgta.data.shards import record_dtype
 from ditgta.model import cost
 from ditgta.runtime.checkpoints import write_checkpoint
+from ditgta.stages import plan
 
 CASES = [
     {"name": "DiT-S/2", "image_size": 64, "posenc": "gta", "num_classes": 10, "depth": 3},
@@ -21,14 +22,24 @@ CASES = [
     },
     {"name": "DiT-XL/2", "image_size": 64, "posenc": "abs", "num_classes": 7, "depth": 1},
     {"name": "DiT-Ti/1", "image_size": 32, "posenc": "vo", "num_classes": 10, "downsampling": 4},
+    {"name": "DiT-S/4", "image_size": (64, 96), "posenc": "abs-learned", "num_classes": 3, "depth": 1},
+    {"name": "DiT-L/4", "image_size": 64, "posenc": "gta-mixed", "num_classes": 3, "depth": 2},
 ]
+# Parameters of encodings, with T tokens, D width and L blocks: what a table and frequencies for every head (H E = D) hold.
+LEARNED = {
+    "abs-learned": lambda T, D, L: T * D,
+    "rope-mixed": lambda T, D, L: L * D,
+    "gta-mixed": lambda T, D, L: L * D,
+}
 
 
 def built(case):
     model = DiT.from_name(**case)
     options = model.options
+    tokens = model.grid[0] * model.grid[1]
+    learned = LEARNED.get(options["posenc"], lambda T, D, L: 0)
     shape = cost.Shape(
-        tokens=model.grid[0] * model.grid[1],
+        tokens=tokens,
         width=options["width"],
         depth=options["depth"],
         patch=options["patch"],
@@ -36,6 +47,7 @@ def built(case):
         classes=options["num_classes"],
         heads=options["heads"],
         qk_norm=options["qk_norm"],
+        encoding=learned(tokens, options["width"], options["depth"]),
     )
     return model, shape
 
@@ -62,6 +74,15 @@ def test_operations_agree_with_a_counter(case):
 def test_parameters_are_exact(case):
     model, shape = built(case)
     assert cost.parameters(shape) == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("posenc", config.POSENCS)
+def test_a_plan_counts_the_parameters_of_every_encoding(posenc):
+    model = config.Model(name="DiT-S/2", posenc=posenc, depth=3)
+    experiment = config.Experiment(images=config.Images(size=64), model=model)
+    built = DiT.from_name("DiT-S/2", 64, posenc, 7, downsampling=4, depth=3)
+    found = cost.parameters(plan._shape(experiment, 7))
+    assert found == sum(parameter.numel() for parameter in built.parameters())
 
 
 def test_a_checkpoint_is_as_large_as_foretold(tmp_path):

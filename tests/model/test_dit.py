@@ -45,20 +45,6 @@ def test_named_sizes(size, depth, width, heads, millions):
     assert named_sizes(f"DiT-{size}/4") == (4, depth, width, heads)
 
 
-@pytest.mark.parametrize("posenc", ["abs", "none", "rope", "vo", "gta"])
-@pytest.mark.parametrize("image_size", [64, (64, 96), (160, 32)])
-def test_any_size_that_divides(posenc, image_size):
-    model = shaken(small(posenc, image_size))
-    x, t, y = inputs(model)
-    with torch.no_grad():
-        output = model(x, t, y)
-    assert (
-        output.shape == (3, 8, *model.options["latent_size"])
-        and output.isfinite().all()
-        and output.std() > 0.01
-    )
-
-
 @pytest.mark.parametrize(
     "name, options, message",
     [
@@ -69,6 +55,7 @@ def test_any_size_that_divides(posenc, image_size):
         ("DiT-B/2", {"posenc": "ropes"}, "unknown"),
         ("DiT-B/2", {"width": 100, "heads": 12}, "head width"),
         ("DiT-B/2", {"num_classes": 0}, "num_classes"),
+        ("DiT-B/2", {"rotary_base": 1}, "greater than 1"),
     ],
 )
 def test_refusals(name, options, message):
@@ -95,6 +82,29 @@ def test_initial_weights_depend_on_the_seed_and_are_common_to_all_encodings():
     assert first(*inputs(first)).abs().max() == 0
 
 
+def test_options_that_a_checkpoint_does_not_name_have_their_defaults():
+    options = small().options
+    assert (options.pop("rotary_base"), options.pop("absolute_table")) == (None, False)
+    assert DiT(**options).options == small().options
+
+
+def test_the_absolute_table_is_added_as_it_is_and_kept_in_the_weights():
+    model = small("gta-mixed", absolute_table=True)
+    assert torch.equal(model.pos_embed, small("abs").pos_embed)
+    assert model.state_dict().keys() == small("abs").state_dict().keys() | {"encoding.theta"}
+    model = shaken(model)
+    with torch.no_grad():
+        there = model(*inputs(model))
+        model.pos_embed.zero_()
+        assert (model(*inputs(model)) - there).norm() / there.norm() > 1e-3
+
+
+def test_a_fixed_table_is_one_tensor_for_all_blocks():
+    model = small("gta")
+    tables = model.rotation_tables()
+    assert len(tables) == 2 and {table.data_ptr() for table in tables} == {model.rotation.data_ptr()}
+
+
 def test_guidance():
     model = shaken(small())
     x, t, y = inputs(model)
@@ -108,28 +118,6 @@ def test_guidance():
     assert torch.allclose(four[:, :4], expected[:, :4], atol=1e-5)
     assert not torch.allclose(four[:, 3], three[:, 3], atol=1e-4)
     assert model.guided(x, t, y, 1.5, precision=torch.float64).dtype == torch.float64
-
-
-def test_recomputed_activations_give_the_same_gradients():
-    gradients = []
-    for recompute in (False, True):
-        model = shaken(small()).train()
-        model.checkpoint_gradients = recompute
-        model(*inputs(model)).square().mean().backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(*gradients))
-
-
-def test_bf16_stays_close_and_position_matters():
-    model = shaken(small())
-    x, t, y = inputs(model)
-    with torch.no_grad():
-        exact = model(x, t, y)
-        with torch.autocast("cpu", torch.bfloat16):
-            rough = model(x, t, y).float()
-        blind = shaken(small("none"))(x, t, y)
-    assert 1e-5 < (rough - exact).norm() / exact.norm() < 0.05
-    assert (blind - exact).norm() / exact.norm() > 1e-3
 
 
 def test_patches_return_to_their_places():

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ditgta import DiT
+from ditgta.model.positional import POSENCS
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 from ditgta.stages.published import run_export, run_import
@@ -19,8 +20,8 @@ from tests.golden.dit.recipe import fill
 SMALL = {"depth": 2, "width": 48, "heads": 2}
 
 
-def small(posenc="gta", qk_norm=True, classes=10, image_size=64):
-    model = DiT.from_name("DiT-S/2", image_size, posenc, classes, qk_norm, **SMALL)
+def small(posenc="gta", qk_norm=True, classes=10, image_size=64, **options):
+    model = DiT.from_name("DiT-S/2", image_size, posenc, classes, qk_norm, **SMALL, **options)
     model.load_state_dict(fill(model.state_dict()))
     return model
 
@@ -48,7 +49,7 @@ def save_reference(path, weights, ema, **args):
     )
 
 
-@pytest.mark.parametrize("posenc", ["abs", "rope", "gta", "vo", "none"])
+@pytest.mark.parametrize("posenc", POSENCS)
 def test_reference_file_comes_in_exactly(tmp_path, posenc):
     ema, model = small(posenc), small(posenc)
     with torch.no_grad():
@@ -74,11 +75,19 @@ def test_bare_state_dict_with_wrapped_names_and_half_precision(tmp_path):
     assert (answer(found) - answer(model)).norm() / answer(model).norm() < 2e-3
 
 
-def test_there_and_back_again(tmp_path):
-    model = small("gta")
-    save_reference(
-        tmp_path / "a.pt", model, model, posenc="gta", model="DiT-S/2", image_size=64, num_classes=10
-    )
+@pytest.mark.parametrize(
+    "posenc, options",
+    [
+        ("gta", {}),
+        ("rope", {"rotary_base": 100.0, "absolute_table": True}),
+        ("gta-mixed", {"absolute_table": True}),
+        ("abs-learned", {}),
+    ],
+)
+def test_there_and_back_again(tmp_path, posenc, options):
+    model = small(posenc, **options)
+    said = {"posenc": posenc, "model": "DiT-S/2", "image_size": 64, "num_classes": 10, **options}
+    save_reference(tmp_path / "a.pt", model, model, **said)
     run_import(tmp_path / "a.pt", tmp_path / "b.safetensors", SMALL, None)
     run_export(tmp_path / "b.safetensors", tmp_path / "c.pt")
     run_export(tmp_path / "b.safetensors", tmp_path / "c.safetensors")
@@ -87,8 +96,9 @@ def test_there_and_back_again(tmp_path):
     for weights in (out["ema"], out["model"], load_file(tmp_path / "c.safetensors")):
         assert weights.keys() == model.state_dict().keys()
         assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
-    assert out["args"].posenc == "gta" and out["args"].image_size == 64
+    assert out["args"].posenc == posenc and out["args"].image_size == 64
     run_import(tmp_path / "c.pt", tmp_path / "d.safetensors", given(), None)
+    assert DiT.from_checkpoint(tmp_path / "d.safetensors").options == model.options
     assert torch.equal(answer(DiT.from_checkpoint(tmp_path / "d.safetensors")), answer(model))
 
 
@@ -148,13 +158,38 @@ def test_a_file_that_wants_to_run_something_is_refused(tmp_path, monkeypatch):
         ("gta", {}, given(), 64, "give --posenc"),
         ("gta", {"posenc": "rope"}, given(posenc="gta"), 64, "says posenc rope, --posenc says gta"),
         ("abs", {}, given(posenc="gta"), 64, "says posenc abs"),
-        ("gta", {}, given(posenc="abs"), 64, "has no absolute position table"),
+        (
+            "gta",
+            {},
+            given(posenc="abs"),
+            64,
+            "cannot be posenc abs: its weights fit none, rope, vo, gta; give another --posenc",
+        ),
         ("gta", {"posenc": "gta"}, given(), None, "give --image-size"),
         ("gta", {"posenc": "gta", "image_size": 64}, given(), 128, "says image size 64"),
         ("gta", {"posenc": "gta"}, {"name": "DiT-B/2"}, 64, "give the --model"),
         ("gta", {"posenc": "gta"}, {"name": "DiT-Q/2"}, 64, "DiT-SIZE/PATCH"),
         ("gta", {"posenc": "gta"}, given(qk_norm=False), 64, "says qk_norm True"),
         ("abs", {}, given(), 128, "pos_embed"),
+        (
+            "abs",
+            {"posenc": "gta"},
+            given(),
+            64,
+            "its weights fit abs; give another --posenc or --absolute-table",
+        ),
+        ("rope-mixed", {}, given(), 64, "and its weights fit rope-mixed, gta-mixed; give --posenc"),
+        (
+            "rope-mixed",
+            {},
+            given(posenc="rope"),
+            64,
+            "cannot be posenc rope: its weights fit rope-mixed, gta-mixed",
+        ),
+        ("abs-learned", {}, given(posenc="none"), 64, "says posenc abs-learned, --posenc says none"),
+        ("abs-learned", {}, given(), 128, "encoding.table is"),
+        ("gta", {"rotary_base": 50.0}, given(posenc="gta", rotary_base=60.0), 64, "says rotary_base 50.0"),
+        ("none", {"posenc": "none"}, given(rotary_base=60.0), 64, "rotates nothing"),
     ],
 )
 def test_contradictions_are_one_line_and_write_nothing(tmp_path, posenc, args, said, size, message):

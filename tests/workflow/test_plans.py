@@ -28,6 +28,13 @@ def test_default_is_the_table_of_the_digits(plan):
     assert outcome.jobs == CHAIN | PARTS | {"table": 1}
 
 
+def test_the_zoo_shares_the_training_of_the_default(plan):
+    outcome = plan("--config", "suite=digits-zoo")
+    assert outcome.code == 0, outcome.text
+    expected = {"train": 3 * 2 + 9, "sample": 12, "score": 12, "table": 1, "parts": 13}
+    assert outcome.jobs == CHAIN | expected
+
+
 @pytest.mark.parametrize(
     ("words", "left_out"),
     [

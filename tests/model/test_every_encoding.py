@@ -1,0 +1,172 @@
+"""What every positional encoding must do, known or new: each name in POSENCS goes through all of this."""
+
+import pytest
+import torch
+
+from ditgta import DiT, config
+from ditgta.model import cost
+from ditgta.model.positional import POSENCS, rotate, rotate_back
+from ditgta.runtime.checkpoints import write_checkpoint
+
+pytestmark = pytest.mark.parametrize("posenc", POSENCS)
+
+
+def built(posenc, image_size=(64, 96), seed=0, shaken=True, **options):
+    """A model of head width 72 on a grid of 4 x 6 tokens, its weights shaken, since adaLN-zero makes a new one's output zero."""
+    model = DiT.from_name("DiT-S/2", image_size, posenc, 5, depth=2, width=144, heads=2, seed=seed, **options)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if shaken and not name.startswith("encoding."):
+                parameter.add_(0.05 * torch.randn(parameter.shape))
+    return model
+
+
+def answer(model, forward=None):
+    torch.manual_seed(1)
+    x = torch.randn(3, 4, *model.options["latent_size"])
+    return (model if forward is None else forward)(x, torch.tensor([0, 500, 999]), torch.tensor([0, 3, 5]))
+
+
+def test_is_named_where_options_are(posenc):
+    assert POSENCS[posenc].__doc__.startswith(f"`{posenc}`: ")
+    assert posenc in config.POSENCS and set(config.POSENCS) == set(POSENCS)
+    assert (posenc in config.ROTATIONS) == bool(POSENCS[posenc].rotated)
+
+
+def test_tables_have_their_shapes(posenc):
+    encoding = built(posenc).encoding
+    positions, rotations = encoding.position_table(), encoding.rotation_table()
+    if positions is not None:
+        assert positions.shape == (24, 144) and positions.dtype == torch.float32
+    assert (rotations is not None) == bool(encoding.rotated) and set(encoding.rotated) <= {"qk", "vo"}
+    if rotations is not None:
+        assert rotations.shape[1::2] == (24, 36) and rotations.shape[::2] in ((1, 1, 2), (2, 2, 2))
+        assert rotations.dtype == torch.float32
+
+
+def test_rotations_keep_lengths_and_leave_the_origin_alone(posenc):
+    rotations = built(posenc).encoding.rotation_table()
+    if rotations is None:
+        return
+    x = torch.randn(5, 24, 2, 72)
+    for table in rotations.detach():
+        assert torch.allclose(table[0], torch.tensor([1.0, 0.0]).expand_as(table[0]))
+        turned = rotate(x, table)
+        assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), rtol=1e-5)
+        assert torch.allclose(rotate_back(turned, table), x, atol=1e-5)
+        assert (turned - x)[:, 1:].norm(dim=-1).min() > 0.1
+
+
+@torch.no_grad()
+def test_only_relative_places_matter_where_it_says_so(posenc):
+    """Tokens at (i + 2, j + 3) attend to each other as those at (i, j), in every block."""
+    model = built(posenc, image_size=(96, 128))  # 6 x 8 tokens
+    places = torch.arange(48).reshape(6, 8)
+    here, there = places[:3, :4].flatten(), places[2:5, 3:7].flatten()
+    positions, tables = model.encoding.position_table(), model.rotation_tables()
+    x = 0.1 * torch.randn(1, 12, 144)
+    for block, table in zip(model.blocks, tables):
+        outputs = []
+        for place in (here, there):
+            moved = x if positions is None else x + positions[place]
+            outputs.append(block.attn(moved, None if table is None else table[place]))
+        difference = float((outputs[0] - outputs[1]).norm() / outputs[0].norm())
+        assert difference < 1e-5 if model.encoding.relative else difference > 1e-3
+
+
+def test_place_matters(posenc):
+    with torch.no_grad():
+        difference = (answer(built(posenc)) - answer(built("none"))).norm()
+    assert difference == 0 if posenc == "none" else difference > 1e-2
+
+
+def test_it_starts_as_a_function_of_the_seed_and_leaves_the_rest_alone(posenc):
+    first, same, other, none = (
+        dict(built(name, seed=seed, shaken=False).named_parameters())
+        for name, seed in ((posenc, 0), (posenc, 0), (posenc, 1), ("none", 0))
+    )
+    for name, parameter in first.items():
+        assert torch.equal(parameter, same[name])
+        if name.startswith("encoding."):
+            assert not torch.equal(parameter, other[name]) and parameter.abs().max() > 0
+        else:
+            assert torch.equal(parameter, none[name])
+    assert none.keys() == {name for name in first if not name.startswith("encoding.")}
+
+
+def test_what_it_learns_is_reached_by_gradients_also_when_activations_are_recomputed(posenc):
+    gradients = []
+    for recompute in (False, True):
+        model = built(posenc).train()
+        model.checkpoint_gradients = recompute
+        answer(model).square().mean().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        assert all(p.grad.isfinite().all() and p.grad.any() for p in model.encoding.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(*gradients))
+
+
+@pytest.mark.slow
+def test_compiled_gradients_are_the_same(posenc):
+    model = built(posenc, qk_norm=False).train()
+    gradients = []
+    for forward in (model, torch.compile(model)):
+        model.zero_grad()
+        answer(model, forward).square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert all((a - b).norm() <= 1e-4 * a.norm() + 1e-7 for a, b in zip(*gradients))
+
+
+def test_half_precision_stays_close_and_angles_stay_exact(posenc):
+    model = built(posenc)
+    tables, outputs, gradients = model.encoding.rotation_table(), [], []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            assert tables is None or torch.equal(tables, model.encoding.rotation_table())
+            outputs.append(answer(model).float())
+        model.zero_grad()
+        outputs[-1].square().mean().backward()
+        gradients.append([parameter.grad for parameter in model.encoding.parameters()])
+    exact, rough = outputs
+    assert 1e-5 < (rough - exact).norm() / exact.norm() < 0.05
+    assert all((a - b).norm() / a.norm() < 0.1 for a, b in zip(*gradients))
+
+
+def test_its_parameters_are_counted(posenc):
+    model = built(posenc)
+    own = sum(parameter.numel() for parameter in model.encoding.parameters())
+    shape = cost.Shape(24, 144, 2, 2, 4, 5, 2, encoding=own)
+    assert cost.parameters(shape) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_a_checkpoint_brings_it_back(posenc, tmp_path):
+    options = {"rotary_base": 50.0, "absolute_table": True} if POSENCS[posenc].rotated else {}
+    model = built(posenc, **options)
+    header = {"spec": {}, "step": 1, "model": model.options}
+    write_checkpoint(tmp_path / "0000001.safetensors", header, {"ema": model.state_dict()})
+    found = DiT.from_checkpoint(tmp_path / "0000001.safetensors")
+    assert found.options == model.options
+    with torch.no_grad():
+        assert torch.equal(answer(found), answer(model))
+
+
+@pytest.mark.parametrize("image_size", [64, (64, 96), (160, 32), (16, 16)])
+def test_any_size_that_divides(posenc, image_size):
+    model = built(posenc, image_size)
+    with torch.no_grad():
+        output = answer(model)
+    assert output.shape == (3, 8, *model.options["latent_size"])
+    assert output.isfinite().all() and output.std() > 0.01
+
+
+def test_options_of_rotations(posenc):
+    """Another base and an added table change what a rotation says; where nothing is rotated they are refused."""
+    options = ({"rotary_base": 100.0}, {"absolute_table": True})
+    if POSENCS[posenc].rotated:
+        with torch.no_grad():
+            outputs = [answer(built(posenc)), *(answer(built(posenc, **option)) for option in options)]
+        assert all((outputs[i] - outputs[j]).norm() > 1e-2 for i in range(3) for j in range(i))
+        return
+    for option in options:
+        with pytest.raises(ValueError, match=f"posenc {posenc} rotates nothing"):
+            built(posenc, **option)

@@ -1,0 +1,154 @@
+"""The whole network once more, literally from its formulas in float64 NumPy, and the model held against it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ditgta import DiT
+from tests.golden.dit.recipe import fill, inputs
+
+ROTATED = {"rope": "qk", "vo": "vo", "gta": "qkvo", "rope-mixed": "qk", "gta-mixed": "qkvo"}
+
+
+def linear(x, weights, name):
+    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def gelu(x):
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def modulated(x, shift, scale):
+    """LayerNorm without parameters of every token, then x (1 + scale) + shift."""
+    centred = x - x.mean(-1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+    return normed * (1 + scale) + shift
+
+
+def rms_normed(x, gain):
+    return gain * x / (np.linalg.norm(x, axis=-1, keepdims=True) / math.sqrt(x.shape[-1]) + 1e-8)
+
+
+def absolute_table(places, width):
+    table = []
+    for i, j in places:
+        row = []
+        for coordinate in (j, i):
+            angles = [coordinate * 10000 ** (-k / (width // 4)) for k in range(width // 4)]
+            row += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+        table.append(row)
+    return np.array(table)
+
+
+def rotation_matrix(place, head_width, base, theta):
+    """R of one token for one head: a 2 x 2 rotation per channel pair, by learned frequencies where there are some."""
+    matrix = np.zeros((head_width, head_width))
+    for pair in range(head_width // 2):
+        if theta is None:
+            angle = place[pair % 2] * base ** (-(pair // 2) / (head_width // 4))
+        else:
+            angle = place[0] * theta[pair][0] + place[1] * theta[pair][1]
+        a, b = 2 * pair, 2 * pair + 1
+        matrix[a, a] = matrix[b, b] = math.cos(angle)
+        matrix[b, a] = math.sin(angle)
+        matrix[a, b] = -math.sin(angle)
+    return matrix
+
+
+def attention(x, weights, block, options, places):
+    heads, width = options["heads"], options["width"]
+    head_width, rotated = width // heads, ROTATED.get(options["posenc"], "")
+    q, k, v = np.split(linear(x, weights, f"{block}.attn.qkv"), 3, axis=1)
+    merged = np.zeros((len(places), width))
+    for head in range(heads):
+        own = slice(head * head_width, (head + 1) * head_width)
+        q_h, k_h, v_h = q[:, own], k[:, own], v[:, own]
+        if options["qk_norm"]:
+            q_h = rms_normed(q_h, weights[f"{block}.attn.q_norm.scale"])
+            k_h = rms_normed(k_h, weights[f"{block}.attn.k_norm.scale"])
+        theta = weights.get("encoding.theta")
+        theta = None if theta is None else theta[int(block.split(".")[1]), head]
+        turns = [rotation_matrix(p, head_width, options["rotary_base"] or 10000, theta) for p in places]
+        if "qk" in rotated:
+            q_h, k_h = ([turn @ row for turn, row in zip(turns, rows)] for rows in (q_h, k_h))
+        if "vo" in rotated:
+            v_h = [turn @ row for turn, row in zip(turns, v_h)]
+        for token, query in enumerate(q_h):
+            scores = np.array([query @ key for key in k_h]) / math.sqrt(head_width)
+            shares = np.exp(scores - scores.max())
+            output = sum(share * value for share, value in zip(shares / shares.sum(), v_h))
+            merged[token, own] = turns[token].T @ output if "vo" in rotated else output
+    return linear(merged, weights, f"{block}.attn.proj")
+
+
+def literal(weights, options, x, t, y):
+    """Returns what the network says of one latent x (C, h, w) at timestep t with label y: (2C, h, w)."""
+    p, (h, w), channels = options["patch"], options["latent_size"], options["latent_channels"]
+    places = [(i, j) for i in range(h // p) for j in range(w // p)]
+    patches = np.array([x[:, i * p : (i + 1) * p, j * p : (j + 1) * p].ravel() for i, j in places])
+    kernel = weights["x_embedder.proj.weight"].reshape(options["width"], -1)
+    tokens = patches @ kernel.T + weights["x_embedder.proj.bias"]
+    if options["posenc"] == "abs" or options["absolute_table"]:
+        tokens = tokens + absolute_table(places, options["width"])
+    if options["posenc"] == "abs-learned":
+        tokens = tokens + weights["encoding.table"]
+
+    angles = [t * math.exp(-math.log(10000) * k / 128) for k in range(128)]
+    waves = np.array([math.cos(angle) for angle in angles] + [math.sin(angle) for angle in angles])
+    time = linear(silu(linear(waves, weights, "t_embedder.mlp.0")), weights, "t_embedder.mlp.2")
+    condition = silu(time + weights["y_embedder.embedding_table.weight"][y])
+
+    for number in range(options["depth"]):
+        block = f"blocks.{number}"
+        parts = np.split(linear(condition, weights, f"{block}.adaLN_modulation.1"), 6)
+        shift, scale, gate = parts[:3]
+        tokens = tokens + gate * attention(modulated(tokens, shift, scale), weights, block, options, places)
+        shift, scale, gate = parts[3:]
+        hidden = gelu(linear(modulated(tokens, shift, scale), weights, f"{block}.mlp.fc1"))
+        tokens = tokens + gate * linear(hidden, weights, f"{block}.mlp.fc2")
+
+    shift, scale = np.split(linear(condition, weights, "final_layer.adaLN_modulation.1"), 2)
+    values = linear(modulated(tokens, shift, scale), weights, "final_layer.linear")
+    output = np.zeros((2 * channels, h, w))
+    for (i, j), row in zip(places, values):
+        for a in range(p):
+            for b in range(p):
+                start = (a * p + b) * 2 * channels
+                output[:, i * p + a, j * p + b] = row[start : start + 2 * channels]
+    return output
+
+
+CASES = [{"posenc": name} for name in ("abs", "none", "rope", "vo", "gta")]
+MORE = [
+    {"posenc": "abs-learned"},
+    {"posenc": "rope-mixed"},
+    {"posenc": "gta-mixed", "absolute_table": True},
+    {"posenc": "rope", "rotary_base": 100.0},
+    {"posenc": "gta", "rotary_base": 100.0, "absolute_table": True},
+]
+
+
+@pytest.mark.parametrize("qk_norm", [True, False], ids=["qk_norm", "no_qk_norm"])
+@pytest.mark.parametrize("case", CASES + MORE, ids=lambda case: "-".join(map(str, case.values())))
+def test_the_model_is_its_formulas(case, qk_norm):
+    """Head width 72, a latent of 8 x 12 pixels, 3 classes and the null label."""
+    model = DiT.from_name(
+        "DiT-S/2", (64, 96), num_classes=3, depth=2, width=144, heads=2, qk_norm=qk_norm, **case
+    )
+    model.load_state_dict(fill(model.state_dict()))
+    x, t, _, _ = inputs("literal", 12)
+    x, y = x[:, :, :8], torch.tensor([1, 3])
+    weights = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        found = model(x, t, y).double().numpy()
+    expected = np.stack(
+        [literal(weights, model.options, x[n].double().numpy(), int(t[n]), int(y[n])) for n in range(2)]
+    )
+    assert np.abs(expected).max() > 0.1
+    assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
