@@ -203,6 +203,8 @@ def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
             posenc=model.posenc,
             num_classes=len(shards.classes),
             qk_norm=model.qk_norm,
+            rotary_base=model.rotary_base,
+            absolute_table=model.absolute_table,
             downsampling=shards.image_size // shards.latent_shape[1],
             latent_channels=shards.latent_shape[0],
             depth=model.depth,
