@@ -1,21 +1,31 @@
-"""The curves of a table as PNG: FID against steps, and the losses of training."""
+"""The curves of a table as PNG: metrics against steps, losses of training, results by class."""
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    ScalarFormatter,
+)
 
-from ditgta.report.rows import Curve, Table, spread_of, step_name
+from ditgta.report.classwise import shown_labels
+from ditgta.report.evidence import FLOOR
+from ditgta.report.rows import CLASS_ACCURACY, METRICS, Cell, Curve, Metric, Table, class_name, step_name
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness; yellow is left out, too pale for a line on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 MARKERS = "osD^vPX"
-DASHES = ("-", "--", ":", "-.")
-DOTS_PER_INCH = 160
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+DOTS_PER_INCH = 200
 
 
 @dataclass(frozen=True)
@@ -38,115 +48,184 @@ def colour_of(experiments: Sequence[str], experiment: str) -> str:
     return PALETTE[list(experiments).index(experiment) % len(PALETTE)]
 
 
-def fid_figure(table: Table, theme: str) -> bytes:
-    """Returns a PNG of FID against training steps, with error bars and the floor as a dashed line."""
-    figure, (axes,) = _blank(THEMES[theme], 1)
-    rows = [row for row in table.rows if row.step is not None and row.cells["fid"].value is not None]
+def metric_figure(table: Table, metric: Metric, theme: str) -> bytes:
+    """Returns a PNG of a metric against training steps: means with bands of 95 %, single training seeds as dots, the floor dashed."""
+    figure, axes = _blank(THEMES[theme])
+    rows = [row for row in table.rows if row.step is not None and row.cells[metric.key].value is not None]
     if not rows:
-        return _png(_notice(figure, axes, THEMES[theme], "no FID to draw: the table says why"))
+        return _png(_notice(figure, axes, THEMES[theme], f"no {metric.name} to draw: the table says why"))
+    unit = 10**metric.shift
     steps = sorted({row.step for row in rows})
     log_steps = steps[0] > 0 and steps[-1] / steps[0] > 8
-    levels = [row.cells["fid"].value for row in rows]
+    levels = [row.cells[metric.key].value for row in rows]
     log_levels = min(levels) > 0 and max(levels) / min(levels) > 6
     axes.set_xscale("log" if log_steps else "linear")
     axes.set_yscale("log" if log_levels else "linear")
-    names = [name for name in table.experiments if any(row.experiment == name for row in rows)]
-    for i, name in enumerate(names):
+    for name in [name for name in table.experiments if any(row.experiment == name for row in rows)]:
         own = [row for row in rows if row.experiment == name]
-        aside = i - (len(names) - 1) / 2  # so that error bars at one milestone stand side by side
-        axes.errorbar(
-            [_shifted(row.step, aside, steps, log_steps) for row in own],
-            [row.cells["fid"].value for row in own],
-            yerr=[spread_of(row.cells["fid"]) or 0.0 for row in own],
-            color=colour_of(table.experiments, name),
-            linestyle=_dashes(table, name),
-            marker=MARKERS[table.experiments.index(name) % len(MARKERS)],
-            markersize=6,
-            capsize=4,
-            linewidth=1.8,
-            label=name,
-        )
-    if (
-        table.floor
-        and (floor := table.floor.cells["fid"].value) is not None
-        and (floor > 0 or not log_levels)
-    ):
+        _band(axes, table, name, [row.step for row in own], [row.cells[metric.key] for row in own], unit)
+    floor = table.floor.cells[metric.key].value if table.floor else None
+    if floor is not None and (floor > 0 or not log_levels):
+        ink = THEMES[theme].ink
         axes.axhline(
-            floor,
-            color=THEMES[theme].ink,
-            linestyle=(0, (5, 4)),
-            linewidth=1.2,
-            label=table.floor.experiment,
+            floor * unit, color=ink, linestyle=(0, (5, 4)), linewidth=1, label=table.floor.experiment
         )
     if log_levels:
         _plain_log_labels(axes)
-    else:
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        axes.set_ylim(bottom=0.5 * unit * min([*levels, *([floor] if floor and floor > 0 else [])]))
     axes.set_xlim(*_margins(steps, log_steps))
     axes.xaxis.set_major_locator(FixedLocator(_apart(steps, log_steps)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
-    _label(
-        axes,
-        "training steps",
-        f"FID, lower is better ({'± sd over training seeds' if table.several_seeds else '± standard error'})",
-    )
+    _label(axes, "training steps", metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better])
     _legend(axes, THEMES[theme])
     return _png(figure)
 
 
-def loss_figure(table: Table, theme: str) -> bytes:
-    """Returns a PNG of the training losses and, for several experiments, of their differences to the first.
+def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[Cell], unit: float) -> None:
+    """Draws one experiment's means, their 95 % intervals as a band with bars, and each training seed where there are several."""
+    values, half = (
+        np.array([unit * (level or 0.0) for level in levels])
+        for levels in ([cell.value for cell in cells], [cell.half_width for cell in cells])
+    )
+    colour = colour_of(table.experiments, name)
+    axes.fill_between(steps, values - half, values + half, color=colour, alpha=0.18, linewidth=0)
+    axes.errorbar(
+        steps, values, yerr=half, label=name, markersize=5, capsize=3, linewidth=1.6, **style_of(table, name)
+    )
+    if any(len(cell.values) > 1 for cell in cells):
+        points = [(step, unit * value) for step, cell in zip(steps, cells) for value in cell.values]
+        axes.scatter(*zip(*points), color=colour, s=9, alpha=0.6, linewidths=0)
 
-    All experiments see the same images, noise and timesteps at each step, so the difference of two losses is far less
-    noisy than either of them. Faint lines are the logged losses, solid ones their moving average.
-    """
-    curves = [curve for curve in table.curves if len(curve.steps) > 1 and "loss" in curve.losses]
-    names = [name for name in table.experiments if any(curve.experiment == name for curve in curves)]
-    gaps = {name: _gap(curves, name, names[0]) for name in names[1:]}
-    gaps = {name: gap for name, gap in gaps.items() if gap is not None}
-    figure, panels = _blank(THEMES[theme], 2 if gaps else 1)
+
+def loss_figure(table: Table, theme: str) -> bytes:
+    """Returns a PNG of the training losses: as logged, faint, and their moving averages on top."""
+    figure, axes = _blank(THEMES[theme])
+    curves = _drawable(table)
     if not curves:
-        return _png(_notice(figure, panels[0], THEMES[theme], "no loss curves were given"))
+        return _png(_notice(figure, axes, THEMES[theme], "no loss curves were given"))
     everything = np.concatenate([curve.losses["loss"] for curve in curves])
     if everything.min() > 0 and everything.max() / everything.min() > 3:
-        panels[0].set_yscale("log")
-        _plain_log_labels(panels[0])
+        axes.set_yscale("log")
+        _plain_log_labels(axes)
     for curve in curves:
-        steps, losses = np.array(curve.steps), np.array(curve.losses["loss"])
-        colour = colour_of(table.experiments, curve.experiment)
-        first = curve is next(other for other in curves if other.experiment == curve.experiment)
-        panels[0].plot(steps, losses, color=colour, alpha=0.22, linewidth=0.8)
-        panels[0].plot(
-            steps,
-            smoothed(losses),
-            color=colour,
-            linewidth=1.8,
-            linestyle=_dashes(table, curve.experiment),
-            label=curve.experiment if first else None,
+        axes.plot(
+            curve.steps,
+            curve.losses["loss"],
+            color=colour_of(table.experiments, curve.experiment),
+            alpha=0.35,
+            linewidth=0.7,
         )
-    _label(panels[0], "training steps", "training loss")
-    panels[0].xaxis.set_major_locator(MaxNLocator(5))
-    _legend(panels[0], THEMES[theme])
-    if gaps:
-        panels[1].axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.8)
-        settled = []
-        for name, (steps, gap) in gaps.items():
-            colour, smooth = colour_of(table.experiments, name), smoothed(gap)
-            panels[1].plot(steps, gap, color=colour, alpha=0.22, linewidth=0.8)
-            panels[1].plot(steps, smooth, color=colour, linewidth=1.8, linestyle=_dashes(table, name))
-            settled.append(smooth[len(smooth) // 10 :])
-        low, high = min(0.0, *map(np.min, settled)), max(0.0, *map(np.max, settled))
-        margin = 0.25 * (high - low) or 1e-3
-        panels[1].set_ylim(low - margin, high + margin)  # the first steps would hide all that follows
-        panels[1].xaxis.set_major_locator(MaxNLocator(5))
-        _label(panels[1], "training steps", f"training loss minus that of {names[0]}")
+    named: set[str] = set()
+    for curve in curves:
+        _line(axes, table, curve.experiment, curve.steps, smoothed(np.array(curve.losses["loss"])), named)
+    _label(axes, "training steps", "training loss")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    _legend(axes, THEMES[theme])
     return _png(figure)
 
 
+def gap_figure(table: Table, theme: str) -> bytes | None:
+    """Returns a PNG of how far the losses lie from those of the first experiment, None where there is only one.
+
+    All experiments see the same images, noise and timesteps at each step, so the difference of two losses is far less
+    noisy than either of them.
+    """
+    curves = _drawable(table)
+    names = [name for name in table.experiments if any(curve.experiment == name for curve in curves)]
+    gaps = {name: _gap(curves, name, names[0]) for name in names[1:]}
+    gaps = {name: gap for name, gap in gaps.items() if gap is not None}
+    if not gaps:
+        return None
+    figure, axes = _blank(THEMES[theme])
+    axes.axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.6, label=names[0])
+    settled, named = [], set()
+    for name, (steps, gap) in gaps.items():
+        axes.plot(steps, gap, color=colour_of(table.experiments, name), alpha=0.35, linewidth=0.7)
+        _line(axes, table, name, steps, smoothed(gap), named)
+        settled.append(smoothed(gap)[len(gap) // 10 :])
+    low, high = min(0.0, *map(np.min, settled)), max(0.0, *map(np.max, settled))
+    margin = 0.25 * (high - low) or 1e-3
+    axes.set_ylim(low - margin, high + margin)  # the first steps would hide all that follows
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    _label(axes, "training steps", f"loss minus that of {names[0]}")
+    _legend(axes, THEMES[theme])
+    return _png(figure)
+
+
+def class_figure(table: Table, kind: str, theme: str) -> bytes | None:
+    """Returns a PNG of results by class with 95 % intervals: "accuracy" or "kid"; None where no row has any."""
+    labels = shown_labels(table.by_class, kind)
+    if not labels:
+        return None
+    metric = CLASS_ACCURACY if kind == "accuracy" else next(m for m in METRICS if m.key == "kid")
+    figure, axes = _blank(THEMES[theme], height=1.2 + 0.3 * len(labels))
+    names = [name for name in [*table.experiments, FLOOR] if table.by_class.get(name)]
+    for i, name in enumerate(names):
+        found = [
+            (r.label, getattr(r, kind))
+            for r in table.by_class[name]
+            if r.label in labels and getattr(r, kind)
+        ]
+        if not found:
+            continue
+        places = [labels.index(label) + 0.7 * ((i + 0.5) / len(names) - 0.5) for label, _ in found]
+        low, value, high = (
+            10**metric.shift * np.array([getattr(r, end) for _, r in found])
+            for end in ("low", "value", "high")
+        )
+        style = {"color": THEMES[theme].ink, "marker": "|"} if name == FLOOR else style_of(table, name)
+        style |= {"linestyle": "none", "markersize": 4.5, "elinewidth": 1.1}
+        axes.errorbar(value, places, xerr=(value - low, high - value), label=name, **style)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.yaxis.set_major_locator(FixedLocator(range(len(labels))))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda i, _: class_name(labels[round(i)], table.classes)[:16])
+    )
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.grid(True, axis="x", color=THEMES[theme].faint, linewidth=0.6)
+    _label(axes, metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better], "class")
+    figure.legend(
+        frameon=False, fontsize=8.5, labelcolor=THEMES[theme].ink, loc="outside upper center", ncols=2
+    )
+    return _png(figure)
+
+
+_DIRECTION = {-1: ", lower is better", 0: "", 1: ", higher is better"}
+
+
+def style_of(table: Table, name: str) -> dict:
+    """Returns the colour, line style and marker of an experiment, each enough to tell it from its neighbours."""
+    i = table.experiments.index(name)
+    return {
+        "color": colour_of(table.experiments, name),
+        "linestyle": DASHES[i % len(DASHES)],
+        "marker": MARKERS[i % len(MARKERS)],
+    }
+
+
+def _drawable(table: Table) -> list[Curve]:
+    return [curve for curve in table.curves if len(curve.steps) > 1 and "loss" in curve.losses]
+
+
+def _line(axes, table: Table, name: str, steps: Sequence[int], values: np.ndarray, named: set[str]) -> None:
+    """Draws a smooth curve with a few markers; an experiment is named once in the legend."""
+    every = max(len(values) // 6, 1)
+    label = None if name in named else name
+    named.add(name)
+    axes.plot(
+        steps,
+        values,
+        label=label,
+        linewidth=1.5,
+        markersize=4.5,
+        markevery=(every // 2, every),
+        **style_of(table, name),
+    )
+
+
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Returns a centred moving average over about a twenty-fifth of a curve; windows shrink towards the ends."""
-    reach = len(values) // 50
+    """Returns a centred moving average over about a tenth of a curve; windows shrink towards the ends."""
+    reach = max(len(values) // 20, 1)
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     centre = np.arange(len(values))
     half = np.minimum(np.minimum(centre, len(values) - 1 - centre), reach)
@@ -169,37 +248,34 @@ def _gap(curves: Sequence[Curve], name: str, reference: str) -> tuple[np.ndarray
     )
 
 
-def _blank(theme: Theme, panels: int) -> tuple[Figure, list]:
-    """Returns an empty figure of one or two panels in the theme's colours."""
-    figure = Figure(figsize=(7.2 if panels == 1 else 10.4, 4.1), dpi=DOTS_PER_INCH, layout="constrained")
+def _blank(theme: Theme, height: float = 3.2) -> tuple[Figure, Axes]:
+    """Returns an empty figure in the theme's colours, narrow enough to be legible on a phone."""
+    figure = Figure(figsize=(4.6, height), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     figure.set_facecolor(theme.background)
-    all_axes = list(figure.subplots(1, panels, squeeze=False)[0])
-    for axes in all_axes:
-        axes.set_facecolor(theme.background)
-        axes.grid(True, axis="y", color=theme.faint, linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.tick_params(which="both", colors=theme.ink, labelsize=10)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
-        axes.xaxis.label.set_color(theme.ink)
-        axes.yaxis.label.set_color(theme.ink)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(theme.ink)
-    return figure, all_axes
+    axes = figure.subplots()
+    axes.set_facecolor(theme.background)
+    axes.grid(True, axis="y", color=theme.faint, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", colors=theme.ink, labelsize=8.5)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
+    axes.xaxis.label.set_color(theme.ink)
+    axes.yaxis.label.set_color(theme.ink)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(theme.ink)
+    return figure, axes
 
 
 def _notice(figure: Figure, axes, theme: Theme, text: str) -> Figure:
     axes.set_axis_off()
-    axes.text(
-        0.5, 0.5, text, color=theme.ink, ha="center", va="center", fontsize=12, transform=axes.transAxes
-    )
+    axes.text(0.5, 0.5, text, color=theme.ink, ha="center", va="center", fontsize=9, transform=axes.transAxes)
     return figure
 
 
 def _label(axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, fontsize=11)
-    axes.set_ylabel(y, fontsize=11)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
 
 
 def _plain_log_labels(axes) -> None:
@@ -210,17 +286,7 @@ def _plain_log_labels(axes) -> None:
 
 
 def _legend(axes, theme: Theme) -> None:
-    axes.legend(frameon=False, fontsize=10.5, labelcolor=theme.ink)
-
-
-def _dashes(table: Table, name: str) -> str:
-    """Returns the line style that tells experiments of one colour apart."""
-    return DASHES[table.experiments.index(name) // len(PALETTE) % len(DASHES)]
-
-
-def _shifted(step: int, places: float, steps: Sequence[int], log: bool) -> float:
-    low, high = _margins(steps, log)
-    return step * (high / low) ** (0.006 * places) if log else step + 0.006 * places * (high - low)
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink)
 
 
 def _margins(steps: Sequence[int], log: bool) -> tuple[float, float]:

@@ -3,6 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # these rooms stand on this one
+    from ditgta.report.classwise import ClassResult
+    from ditgta.report.cost import Cost
+    from ditgta.report.memorisation import Nearness
+    from ditgta.report.origin import Option
 
 DASH = "—"
 HEADLINE_METRICS = ("fid", "kid")  # whose differences are shown first
@@ -45,6 +52,9 @@ METRICS = (
     Metric("fid_infinity", "FID∞", -1),
     Metric("inception_score_split_free", "IS, one split", +1),
 )
+CLASS_ACCURACY = Metric(
+    "class_accuracy", "Class accuracy", +1
+)  # only where the scorer has learnt the classes
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Cell:
         sd: standard deviation over training seeds; None for one seed.
         reason: why value or standard error is absent, "" otherwise.
         best: ahead of every other row at the milestone by a difference that is told apart.
+        values: the value of each training seed.
     """
 
     value: float | None
@@ -64,6 +75,17 @@ class Cell:
     sd: float | None = None
     reason: str = ""
     best: bool = False
+    values: tuple[float, ...] = ()
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the mean, from training seeds and samples together."""
+        return uncertainty(self.se, self.sd, len(self.values))[0]
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the 95 % interval of the mean."""
+        return uncertainty(self.se, self.sd, len(self.values))[1]
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,7 @@ class Comparison:
     Attributes:
         value, se: the difference and its standard error; None where absent, and then `reason` says why.
         low, high: ends of the 95 % interval.
+        levels: (value, standard error) of each of both rows, over the training seeds that they share.
         seeds: number of training seeds that both rows share.
         paired: the rows' samples share noise and labels one by one.
         told_apart: the interval leaves out zero and, on one training seed, the gap is not below `INCONCLUSIVE_GAP`.
@@ -98,6 +121,7 @@ class Comparison:
     se: float | None = None
     low: float | None = None
     high: float | None = None
+    levels: tuple[tuple[float, float | None], ...] = ()
     seeds: int = 0
     paired: bool = False
     told_apart: bool = False
@@ -134,6 +158,11 @@ class Table:
         warnings: what the score files and the comparison of them warn of.
         curves: losses, one per experiment and seed.
         provenance: one {name, ...} per file read.
+        options: what decides results, in each row.
+        classes: names of the classes, [] if unknown.
+        by_class: results class by class at each experiment's last milestone, and real against real.
+        nearness: how near the samples of each experiment's last milestone lie to the reference images.
+        costs: what each stage took.
     """
 
     suite: str
@@ -148,6 +177,11 @@ class Table:
     warnings: list[str] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     provenance: list[dict] = field(default_factory=list)
+    options: "list[Option]" = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    by_class: "dict[str, list[ClassResult]]" = field(default_factory=dict)
+    nearness: "list[Nearness]" = field(default_factory=list)
+    costs: "list[Cost]" = field(default_factory=list)
 
     @property
     def steps(self) -> list[int | None]:
@@ -173,6 +207,26 @@ class Table:
         return {reason: _letters(i) for i, reason in enumerate(dict.fromkeys(filter(None, reasons)))}
 
 
+def uncertainty(se: float | None, sd: float | None, seeds: int) -> tuple[float | None, float | None]:
+    """Returns the standard error of a mean over training seeds, and half of its 95 % interval; None if unknown.
+
+    Seeds share the noise of sampling, so their spread does not show it: both errors add in quadrature. The result is a
+    little too wide, since the spread holds what sampling does to each seed alone.
+
+    Args:
+        se: standard error of the mean from the finite number of samples, taken as normal.
+        sd: standard deviation over training seeds, for Student's t; None for one seed.
+        seeds: number of training seeds.
+    """
+    if sd is None:
+        return se, None if se is None else CONFIDENCE_FACTOR * se
+    from scipy.stats import t
+
+    over_seeds = sd / math.sqrt(seeds)
+    half_width = float(t.ppf(0.975, seeds - 1)) * over_seeds
+    return math.hypot(over_seeds, se or 0.0), math.hypot(half_width, CONFIDENCE_FACTOR * (se or 0.0))
+
+
 def judge(
     metric: Metric, names: tuple[str, str], levels: tuple[float, float], half_width: float | None, seeds: int
 ) -> tuple[bool, str]:
@@ -188,7 +242,7 @@ def judge(
     if half_width is None:
         return False, "no verdict without a standard error"
     if abs(difference) <= half_width:
-        return False, "not told apart"
+        return False, "inconclusive"
     gap = abs(difference) / (max(abs(levels[0]), abs(levels[1])) or 1)
     if seeds == 1 and gap < INCONCLUSIVE_GAP:
         return False, f"inconclusive: a gap of {100 * gap:.1f} % on one training seed"
@@ -229,6 +283,12 @@ def step_name(step: int | None) -> str:
     if step >= 1000 and step % 100 == 0:
         return f"{step / 1000:g}K"
     return f"{step:,}"
+
+
+def class_name(label: int, classes: Sequence[str]) -> str:
+    """Returns the name of a class, or its number in words where it has none or one that is a number."""
+    name = classes[label] if label < len(classes) else str(label)
+    return f"class {name}" if name.isdigit() else name
 
 
 def plain_list(words: Sequence[object]) -> str:

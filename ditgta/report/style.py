@@ -7,7 +7,7 @@ STYLE = """
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-main{max-width:70rem;margin:0 auto;padding:2rem 1.25rem 4rem}
+main{max-width:76rem;margin:0 auto;padding:2rem 1.25rem 4rem}
 h1{font-size:2.1rem;line-height:1.15;margin:0 0 1rem;overflow-wrap:anywhere}
 h2{font-size:1.3rem;margin:2.75rem 0 .75rem;padding-bottom:.3rem;border-bottom:1px solid var(--line)}
 h3{font-size:1rem;margin:0 0 .25rem}
@@ -25,7 +25,8 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.925r
 table.main,table.differences{width:100%}
 th,td{padding:.45rem .6rem;text-align:right;vertical-align:top;white-space:nowrap}
 thead th{font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--line)}
-table.main thead th{white-space:normal}
+thead th{white-space:normal}
+table.main th,table.main td{padding-left:.4rem;padding-right:.4rem}
 tbody tr+tr>*{border-top:1px solid var(--line)}
 th.name{text-align:left;font-weight:600;position:sticky;left:0;background:var(--paper)}
 tbody th{font-weight:500}
@@ -48,20 +49,24 @@ svg .zero{stroke:var(--quiet);stroke-width:1;stroke-dasharray:2 2}
 td.better,td.worse{font-weight:600}
 .swatch{display:inline-block;width:.7em;height:.7em;border-radius:2px;margin-right:.45em;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .notes{list-style:none;padding:0;margin:.25rem 0;color:var(--quiet);font-size:.875rem}
+h3{margin-top:1.5rem}
 figure{margin:1rem 0}
+.beside{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:0 1.5rem;align-items:start}
+.beside figure{margin:.5rem 0}
 img{max-width:100%;height:auto;display:block}
-img.curve{width:48rem}
-img.double{max-width:none;width:100%;min-width:38rem}
-img.grid{max-width:none;width:100%;min-width:44rem}
+img.curve{width:100%;max-width:36rem}
 figcaption{margin-top:.4rem}
-details{margin:.5rem 0}
-summary{cursor:pointer}
+details{margin:.75rem 0}
+summary{cursor:pointer;font-weight:600;font-size:.95rem}
+span.words{white-space:normal;overflow-wrap:anywhere}
 details details{margin-left:1rem}
 pre{background:var(--wash);padding:.75rem;overflow-x:auto;font-size:.8rem;white-space:pre-wrap;overflow-wrap:anywhere}
 code{font-size:.9em}
 @media (max-width:40rem){main{padding:1.25rem .9rem 3rem}h1{font-size:1.6rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}
 th,td{padding:.4rem .45rem}}
-@media print{@page{margin:14mm}html,body{font-size:9pt}table.main,table.differences{break-inside:avoid}main{max-width:none;padding:0}h2{break-after:avoid;margin-top:1.5rem}
-figure,tr{break-inside:avoid}.wide{overflow:visible}table{font-size:7.5pt}th,td{padding:.25rem .3rem}th.name{position:static}
-img.grid,img.double{min-width:0;max-width:100%}img.curve{max-width:75%}}
+@media print{@page{margin:12mm}html,body{font-size:9pt}main{max-width:none;padding:0}h2{break-after:avoid;margin-top:1.25rem}
+figure,tr,pre,.note{break-inside:avoid}.wide{overflow:visible}table{font-size:7.5pt}th,td{padding:.2rem .3rem}th.name{position:static}
+table.main{font-size:6.5pt}table.main th,table.main td{padding-left:.15rem;padding-right:.15rem}
+.beside{grid-template-columns:1fr 1fr}.grids{grid-template-columns:repeat(3,1fr)}summary{list-style:none}
+details.raw{display:none}details::details-content{content-visibility:visible;height:auto}}
 """

@@ -1,0 +1,88 @@
+"""The pieces of the HTML page: sections, tables that scroll on their own, and pictures inside the page."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from ditgta.report.figures import colour_of
+from ditgta.report.rows import Table
+
+
+def section(title: str, body: str) -> str:
+    """Returns a titled part of the page."""
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Returns a paragraph of plain text."""
+    return f"<p{f' class={kind}' if kind else ''}>{escape(text)}</p>"
+
+
+def folded(summary: str, body: str, raw: bool = False) -> str:
+    """Returns content that a reader may unfold; on paper it lies open, or is left out where it is `raw`."""
+    return f"<details{' class=raw' if raw else ''}><summary>{escape(summary)}</summary>{body}</details>"
+
+
+def items(texts: Iterable[str]) -> str:
+    """Returns plain texts as list items."""
+    return "".join(f"<li>{escape(text)}</li>" for text in texts)
+
+
+def wide(content: str, label: str) -> str:
+    """Wraps what may be wider than a phone in a box that scrolls on its own, also by keyboard."""
+    return (
+        f'<div class=wide tabindex="0" role="region" aria-label="{escape(label, quote=True)}">{content}</div>'
+    )
+
+
+def simple_table(name: str, heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Returns a table whose first column names the rows; "" without rows.
+
+    Args:
+        name: what the table shows.
+        heads: plain headings, the first that of the names.
+        rows: (name, cells) as HTML.
+    """
+    body = "".join(
+        f"<tr><th scope=row class=name>{head}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for head, cells in rows
+    )
+    if not body:
+        return ""
+    first, *others = (escape(head) for head in heads)
+    top = f"<th scope=col class=name>{first}</th>" + "".join(f"<th scope=col>{head}</th>" for head in others)
+    return wide(f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>", name)
+
+
+def figure(versions: dict[str, bytes], alt: str, caption: str = "", kind: str = "curve") -> str:
+    """Returns a picture, with another one for dark screens if there is one, and its caption as plain text."""
+    dark = ""
+    if "dark" in versions:
+        query = "screen and (prefers-color-scheme: dark)"
+        dark = f'<source media="{query}" srcset="{embedded(versions["dark"])}">'
+    image = f'<img class={kind} src="{embedded(versions["light"])}" alt="{escape(alt, quote=True)}">'
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return f"<figure><picture>{dark}{image}</picture>{below}</figure>"
+
+
+def side_by_side(figures: Iterable[str], kind: str = "") -> str:
+    """Returns figures that stand beside each other where the screen has room, else below each other."""
+    return f'<div class="{f"beside {kind}".strip()}">{"".join(figures)}</div>'
+
+
+def embedded(picture: bytes) -> str:
+    """Returns a PNG or WebP file as an address that needs no network."""
+    kind = "png" if picture.startswith(b"\x89PNG") else "webp"
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
+
+
+def swatch(table: Table, experiment: str) -> str:
+    """Returns a patch in an experiment's colour; nothing for real images."""
+    if experiment not in table.experiments:
+        return ""
+    return f'<i class=swatch style="background:{colour_of(table.experiments, experiment)}"></i>'
+
+
+def named(table: Table, experiment: str) -> str:
+    """Returns an experiment's name after its patch."""
+    return swatch(table, experiment) + escape(experiment)
