@@ -11,7 +11,6 @@ from ditgta.report.rows import DASH, METRICS, Metric, Table, class_name, number,
 from ditgta.report.text import plus_minus
 from ditgta.runtime.progress import duration
 
-Versions = dict[str, bytes]  # {"light": picture, "dark": picture, if there is another one for dark screens}
 FIRST_METRICS = ("fid", "inception_score")
 _MOST_LISTED = 100
 _KID = next(metric for metric in METRICS if metric.key == "kid")
@@ -29,11 +28,11 @@ class Pictures:
         classes: "accuracy" and "kid" by class, as far as known.
     """
 
-    metrics: dict[str, Versions]
-    losses: list[Versions]
-    samples: list[Versions] = field(default_factory=list)
-    nearest: dict[str, Versions] = field(default_factory=dict)
-    classes: dict[str, Versions] = field(default_factory=dict)
+    metrics: dict[str, bytes]
+    losses: list[bytes]
+    samples: list[bytes] = field(default_factory=list)
+    nearest: dict[str, bytes] = field(default_factory=dict)
+    classes: dict[str, bytes] = field(default_factory=dict)
 
 
 def all_of(table: Table, pictures: Pictures) -> list[str]:
@@ -42,7 +41,7 @@ def all_of(table: Table, pictures: Pictures) -> list[str]:
         "Scores against steps": _metrics(table, pictures),
         "Losses": _losses(table, pictures),
         "Samples": _samples(pictures),
-        "Nearest training images": _nearest(table, pictures),
+        f"Memorisation: nearest {_real_images(table)}": _nearest(table, pictures),
         "Class by class": _classes(table, pictures),
         "Cost": _cost(table),
     }
@@ -90,10 +89,11 @@ def _losses(table: Table, pictures: Pictures) -> str:
         "training losses, as logged and smoothed",
         "smoothed differences of the losses to the first row's",
     )
-    drawn = side_by_side(figure(versions, alt) for versions, alt in zip(pictures.losses, alts))
+    drawn = side_by_side(figure(drawing, alt) for drawing, alt in zip(pictures.losses, alts))
     caption = (
-        "Faint: as logged, each the mean over the steps since the last; on top: moving average over a tenth of the curve. All rows see the same images, noise and timesteps at every step, so the differences are far quieter than the "
-        "losses. A lower loss is not a better picture: the verdict is the scores'."
+        "Faint: as logged, each the mean over the steps since the last; on top: moving average over a tenth of the curve. All "
+        "rows see the same images, noise and timesteps at every step, so the differences are far quieter than the losses. A "
+        "lower loss is not a better picture: the verdict is the scores'."
     )
     rows = []
     for curve in table.curves:
@@ -117,10 +117,9 @@ def _samples(pictures: Pictures) -> str:
         "Last milestone, first training seed, not selected: the first samples of each class. A row has one class and one "
         "noise (#: number of the sample); last stands a real image of the class."
     )
-    drawn = side_by_side((figure(versions, alt, kind="grid") for versions in pictures.samples), "grids")
-    return drawn + paragraph(
-        caption if pictures.samples else "The samples are gone: nothing to show.", "note"
-    )
+    grids = [figure(drawing, alt, kind="grid") for drawing in pictures.samples]
+    drawn = side_by_side(grids, "grids") if grids else ""
+    return drawn + paragraph(caption if drawn else "The samples are gone: nothing to show.", "note")
 
 
 def _nearest(table: Table, pictures: Pictures) -> str:
@@ -149,24 +148,18 @@ def _nearest(table: Table, pictures: Pictures) -> str:
         "Nearest of all",
     )
     first = table.nearness[0]
-    which = (
-        "the training images"
-        if all(found.trained_on for found in table.nearness)
-        else ("the reference images, which need not be all that a row was trained on")
-    )
     words = (
-        f"For each sample the nearest of {first.candidates:,} images was looked for among {which}, by Euclidean distance of the "
+        f"For each sample the nearest of {first.candidates:,} {_real_images(table)} was looked for, by Euclidean distance of the "
         f"scorer's pool features. The unit is {first.typical:.3g}, the median distance of a real image to the nearest other real "
-        "image. A model that draws new images as the data were drawn has a median near 1 and some 5 % in the third column; copies "
-        "would lie near 0, in the fourth column and, plainest, in the pictures. Guidance and short training make samples more or "
-        "less typical than real images and so move the median too. The scorer's features see what tells classes apart, and "
-        "were themselves learnt on "
-        + ("these images" if table.trained_scorer else "other images")
-        + ": a copy of what they do not see would escape the numbers."
+        "image. A model that draws new images as the data were drawn has a median near 1, and some 5 % of its samples are nearer "
+        "than 95 % of real images are. Copies would lie near 0, nearer than any two real images, and the pictures would show them. "
+        "Guidance makes samples more typical and short training less, which moves the median too. The scorer's features were "
+        f"learnt on {'these' if table.trained_scorer else 'other'} images to tell classes apart: a copy of what they do not see "
+        "would escape the numbers."
     )
     drawn = [
-        figure(versions, f"samples of {name} beside their nearest real images", kind="grid")
-        for name, versions in pictures.nearest.items()
+        figure(drawing, f"samples of {name} beside their nearest real images", kind="grid")
+        for name, drawing in pictures.nearest.items()
     ]
     caption = (
         "The first sample of each class, and below the sample that lies nearest of all; behind each # its distance in the same "
@@ -180,19 +173,24 @@ def _nearest(table: Table, pictures: Pictures) -> str:
     )
 
 
+def _real_images(table: Table) -> str:
+    """Returns what samples were compared with: training images, where that is known of every row."""
+    return "training images" if all(found.trained_on for found in table.nearness) else "reference images"
+
+
 def _classes(table: Table, pictures: Pictures) -> str:
     """Returns the results class by class, with what their number of samples allows to say."""
     results = [result for row in table.by_class.values() for result in row]
     if not results:
         return ""
     alts = {"accuracy": "class accuracy by class with intervals", "kid": "KID by class with intervals"}
-    drawn = side_by_side(figure(versions, alts[kind]) for kind, versions in pictures.classes.items())
+    drawn = side_by_side(figure(drawing, alts[kind]) for kind, drawing in pictures.classes.items())
     counts = sorted({r.count for name, row in table.by_class.items() if name != FLOOR for r in row})
     labels = {result.label for result in results}
     each = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
     told = [
-        f"{each} samples a class and training seed, at each row's last milestone. KID needs no more samples than features and "
-        "is unbiased, so it can be taken within a class; FID cannot at such numbers, and is not shown."
+        f"{each} samples a class and training seed, at each row's last milestone. KID is unbiased and needs no "
+        "more samples than features, so it can be taken within a class; FID would need thousands of each and is not shown."
     ]
     if any(result.accuracy for result in results):
         told.append(

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,19 +27,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 DOTS_PER_INCH = 200
 
 
-@dataclass(frozen=True)
-class Theme:
-    """The colours of a page around the data: background, text, and lines that stand back."""
-
-    background: str
-    ink: str
-    faint: str
-
-
-THEMES = {
-    "light": Theme("#ffffff", "#1f2328", "#d5d9de"),
-    "dark": Theme("#14171b", "#dfe3e8", "#3a4048"),
-}
+INK, FAINT = "#1f2328", "#d5d9de"
 
 
 def colour_of(experiments: Sequence[str], experiment: str) -> str:
@@ -48,12 +35,12 @@ def colour_of(experiments: Sequence[str], experiment: str) -> str:
     return PALETTE[list(experiments).index(experiment) % len(PALETTE)]
 
 
-def metric_figure(table: Table, metric: Metric, theme: str) -> bytes:
+def metric_figure(table: Table, metric: Metric) -> bytes:
     """Returns a PNG of a metric against training steps: means with bands of 95 %, single training seeds as dots, the floor dashed."""
-    figure, axes = _blank(THEMES[theme])
+    figure, axes = _blank()
     rows = [row for row in table.rows if row.step is not None and row.cells[metric.key].value is not None]
     if not rows:
-        return _png(_notice(figure, axes, THEMES[theme], f"no {metric.name} to draw: the table says why"))
+        return _png(_notice(figure, axes, f"no {metric.name} to draw: the table says why"))
     unit = 10**metric.shift
     steps = sorted({row.step for row in rows})
     log_steps = steps[0] > 0 and steps[-1] / steps[0] > 8
@@ -66,9 +53,8 @@ def metric_figure(table: Table, metric: Metric, theme: str) -> bytes:
         _band(axes, table, name, [row.step for row in own], [row.cells[metric.key] for row in own], unit)
     floor = table.floor.cells[metric.key].value if table.floor else None
     if floor is not None and (floor > 0 or not log_levels):
-        ink = THEMES[theme].ink
         axes.axhline(
-            floor * unit, color=ink, linestyle=(0, (5, 4)), linewidth=1, label=table.floor.experiment
+            floor * unit, color=INK, linestyle=(0, (5, 4)), linewidth=1, label=table.floor.experiment
         )
     if log_levels:
         _plain_log_labels(axes)
@@ -77,7 +63,7 @@ def metric_figure(table: Table, metric: Metric, theme: str) -> bytes:
     axes.xaxis.set_major_locator(FixedLocator(_apart(steps, log_steps)))
     axes.xaxis.set_minor_locator(NullLocator())
     _label(axes, "training steps", metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better])
-    _legend(axes, THEMES[theme])
+    _legend(axes)
     return _png(figure)
 
 
@@ -97,12 +83,12 @@ def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[C
         axes.scatter(*zip(*points), color=colour, s=9, alpha=0.6, linewidths=0)
 
 
-def loss_figure(table: Table, theme: str) -> bytes:
+def loss_figure(table: Table) -> bytes:
     """Returns a PNG of the training losses: as logged, faint, and their moving averages on top."""
-    figure, axes = _blank(THEMES[theme])
+    figure, axes = _blank()
     curves = _drawable(table)
     if not curves:
-        return _png(_notice(figure, axes, THEMES[theme], "no loss curves were given"))
+        return _png(_notice(figure, axes, "no loss curves were given"))
     everything = np.concatenate([curve.losses["loss"] for curve in curves])
     if everything.min() > 0 and everything.max() / everything.min() > 3:
         axes.set_yscale("log")
@@ -120,11 +106,11 @@ def loss_figure(table: Table, theme: str) -> bytes:
         _line(axes, table, curve.experiment, curve.steps, smoothed(np.array(curve.losses["loss"])), named)
     _label(axes, "training steps", "training loss")
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    _legend(axes, THEMES[theme])
+    _legend(axes)
     return _png(figure)
 
 
-def gap_figure(table: Table, theme: str) -> bytes | None:
+def gap_figure(table: Table) -> bytes | None:
     """Returns a PNG of how far the losses lie from those of the first experiment, None where there is only one.
 
     All experiments see the same images, noise and timesteps at each step, so the difference of two losses is far less
@@ -136,7 +122,7 @@ def gap_figure(table: Table, theme: str) -> bytes | None:
     gaps = {name: gap for name, gap in gaps.items() if gap is not None}
     if not gaps:
         return None
-    figure, axes = _blank(THEMES[theme])
+    figure, axes = _blank()
     axes.axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.6, label=names[0])
     settled, named = [], set()
     for name, (steps, gap) in gaps.items():
@@ -148,17 +134,17 @@ def gap_figure(table: Table, theme: str) -> bytes | None:
     axes.set_ylim(low - margin, high + margin)  # the first steps would hide all that follows
     axes.xaxis.set_major_locator(MaxNLocator(5))
     _label(axes, "training steps", f"loss minus that of {names[0]}")
-    _legend(axes, THEMES[theme])
+    _legend(axes)
     return _png(figure)
 
 
-def class_figure(table: Table, kind: str, theme: str) -> bytes | None:
+def class_figure(table: Table, kind: str) -> bytes | None:
     """Returns a PNG of results by class with 95 % intervals: "accuracy" or "kid"; None where no row has any."""
     labels = shown_labels(table.by_class, kind)
     if not labels:
         return None
     metric = CLASS_ACCURACY if kind == "accuracy" else next(m for m in METRICS if m.key == "kid")
-    figure, axes = _blank(THEMES[theme], height=1.2 + 0.3 * len(labels))
+    figure, axes = _blank(height=1.2 + 0.3 * len(labels))
     names = [name for name in [*table.experiments, FLOOR] if table.by_class.get(name)]
     for i, name in enumerate(names):
         found = [
@@ -173,7 +159,7 @@ def class_figure(table: Table, kind: str, theme: str) -> bytes | None:
             10**metric.shift * np.array([getattr(r, end) for _, r in found])
             for end in ("low", "value", "high")
         )
-        style = {"color": THEMES[theme].ink, "marker": "|"} if name == FLOOR else style_of(table, name)
+        style = {"color": INK, "marker": "|"} if name == FLOOR else style_of(table, name)
         style |= {"linestyle": "none", "markersize": 4.5, "elinewidth": 1.1}
         axes.errorbar(value, places, xerr=(value - low, high - value), label=name, **style)
     axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -182,11 +168,9 @@ def class_figure(table: Table, kind: str, theme: str) -> bytes | None:
         FuncFormatter(lambda i, _: class_name(labels[round(i)], table.classes)[:16])
     )
     axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.grid(True, axis="x", color=THEMES[theme].faint, linewidth=0.6)
+    axes.grid(True, axis="x", color=FAINT, linewidth=0.6)
     _label(axes, metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better], "class")
-    figure.legend(
-        frameon=False, fontsize=8.5, labelcolor=THEMES[theme].ink, loc="outside upper center", ncols=2
-    )
+    figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="outside upper center", ncols=2)
     return _png(figure)
 
 
@@ -248,28 +232,28 @@ def _gap(curves: Sequence[Curve], name: str, reference: str) -> tuple[np.ndarray
     )
 
 
-def _blank(theme: Theme, height: float = 3.2) -> tuple[Figure, Axes]:
-    """Returns an empty figure in the theme's colours, narrow enough to be legible on a phone."""
+def _blank(height: float = 3.2) -> tuple[Figure, Axes]:
+    """Returns an empty figure, narrow enough to be legible on a phone."""
     figure = Figure(figsize=(4.6, height), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.set_facecolor(theme.background)
+    figure.set_facecolor("#ffffff")
     axes = figure.subplots()
-    axes.set_facecolor(theme.background)
-    axes.grid(True, axis="y", color=theme.faint, linewidth=0.6)
+    axes.set_facecolor("#ffffff")
+    axes.grid(True, axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=theme.ink, labelsize=8.5)
+    axes.tick_params(which="both", colors=INK, labelsize=8.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
-    axes.xaxis.label.set_color(theme.ink)
-    axes.yaxis.label.set_color(theme.ink)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(theme.ink)
+        spine.set_color(INK)
     return figure, axes
 
 
-def _notice(figure: Figure, axes, theme: Theme, text: str) -> Figure:
+def _notice(figure: Figure, axes, text: str) -> Figure:
     axes.set_axis_off()
-    axes.text(0.5, 0.5, text, color=theme.ink, ha="center", va="center", fontsize=9, transform=axes.transAxes)
+    axes.text(0.5, 0.5, text, color=INK, ha="center", va="center", fontsize=9, transform=axes.transAxes)
     return figure
 
 
@@ -285,8 +269,8 @@ def _plain_log_labels(axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{level:g}"))
 
 
-def _legend(axes, theme: Theme) -> None:
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink)
+def _legend(axes) -> None:
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
 
 
 def _margins(steps: Sequence[int], log: bool) -> tuple[float, float]:

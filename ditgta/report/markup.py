@@ -7,6 +7,8 @@ from html import escape
 from ditgta.report.figures import colour_of
 from ditgta.report.rows import Table
 
+PNG = b"\x89PNG"
+
 
 def section(title: str, body: str) -> str:
     """Returns a titled part of the page."""
@@ -54,26 +56,15 @@ def simple_table(name: str, heads: Sequence[str], rows: Iterable[tuple[str, Sequ
     return wide(f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>", name)
 
 
-def figure(versions: dict[str, bytes], alt: str, caption: str = "", kind: str = "curve") -> str:
-    """Returns a picture, with another one for dark screens if there is one, and its caption as plain text."""
-    dark = ""
-    if "dark" in versions:
-        query = "screen and (prefers-color-scheme: dark)"
-        dark = f'<source media="{query}" srcset="{embedded(versions["dark"])}">'
-    image = f'<img class={kind} src="{embedded(versions["light"])}" alt="{escape(alt, quote=True)}">'
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return f"<figure><picture>{dark}{image}</picture>{below}</figure>"
+def figure(picture: bytes, alt: str, kind: str = "curve") -> str:
+    """Returns a PNG or WebP file as a figure: a "curve", of which dark screens show the negative, or a "grid" of images."""
+    address = f"data:image/{'png' if picture.startswith(PNG) else 'webp'};base64,{base64.b64encode(picture).decode()}"
+    return f'<figure><img class={kind} src="{address}" alt="{escape(alt, quote=True)}"></figure>'
 
 
 def side_by_side(figures: Iterable[str], kind: str = "") -> str:
     """Returns figures that stand beside each other where the screen has room, else below each other."""
     return f'<div class="{f"beside {kind}".strip()}">{"".join(figures)}</div>'
-
-
-def embedded(picture: bytes) -> str:
-    """Returns a PNG or WebP file as an address that needs no network."""
-    kind = "png" if picture.startswith(b"\x89PNG") else "webp"
-    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()
 
 
 def swatch(table: Table, experiment: str) -> str:

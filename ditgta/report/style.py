@@ -3,7 +3,7 @@
 STYLE = """
 :root{--paper:#fff;--ink:#1f2328;--quiet:#59636e;--line:#d5d9de;--wash:#f5f7f9;--good:#00704f;--bad:#b04300;--warn:#fff6e0;--edge:#d9a400}
 @media screen and (prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#dfe3e8;--quiet:#9aa4af;--line:#3a4048;--wash:#1d2126;
---good:#3fcf9f;--bad:#ff9a5c;--warn:#2c2512;--edge:#b08900}}
+--good:#3fcf9f;--bad:#ff9a5c;--warn:#2c2512;--edge:#b08900}img.curve{filter:invert(.92) hue-rotate(180deg)}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
@@ -14,7 +14,7 @@ h3{font-size:1rem;margin:0 0 .25rem}
 p{margin:.5rem 0;max-width:46rem}
 .kind{color:var(--quiet);margin:0;font-size:.95rem}
 .answer{font-size:1.1rem;max-width:none}
-.note,figcaption{color:var(--quiet);font-size:.875rem;max-width:52rem}
+.note{color:var(--quiet);font-size:.875rem;max-width:52rem}
 .caution,.warnings{background:var(--warn);border-left:4px solid var(--edge);padding:.6rem .9rem;margin:.9rem 0;max-width:52rem}
 .warnings ul{margin:0;padding-left:1.2rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:1rem 0 0;font-size:.925rem;max-width:56rem}
@@ -55,7 +55,6 @@ figure{margin:1rem 0}
 .beside figure{margin:.5rem 0}
 img{max-width:100%;height:auto;display:block}
 img.curve{width:100%;max-width:36rem}
-figcaption{margin-top:.4rem}
 details{margin:.75rem 0}
 summary{cursor:pointer;font-weight:600;font-size:.95rem}
 span.words{white-space:normal;overflow-wrap:anywhere}

@@ -224,7 +224,7 @@ def headline_notes(table: Table) -> list[str]:
     for c in found:
         others = [o for o in table.comparisons if (o.first, o.second, o.step) == (c.first, c.second, c.step)]
         words: dict[str, list[str]] = {}
-        for other in others:
+        for other in sorted(others, key=lambda other: not other.told_apart):
             if other.metric.key in _SAID_BY_FID or other.value is None or not other.metric.better:
                 continue
             words.setdefault(other.verdict.split(":")[0], []).append(other.metric.name)

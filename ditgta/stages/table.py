@@ -1,7 +1,7 @@
 """Stage table: score files become one table with differences and pictures, as CSV, Markdown, HTML and PNG."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,9 +81,9 @@ def run(
     table = replace(table, warnings=table.warnings + faults + gone)
     pictures = draw(table, grids, near)
     files = {
-        "fid": pictures.metrics["fid"]["light"],
-        "inception_score": pictures.metrics["inception_score"]["light"],
-        "losses": pictures.losses[0]["light"],
+        "fid": pictures.metrics["fid"],
+        "inception_score": pictures.metrics["inception_score"],
+        "losses": pictures.losses[0],
         "samples": encode(beside(grids)),
         "nearest": encode(beside(list(near.values()))),
     }
@@ -98,19 +98,15 @@ def run(
 
 
 def draw(table: Table, grids: Sequence[Grid], near: dict[str, Grid]) -> Pictures:
-    """Returns the page's pictures; curves for light and for dark screens."""
+    """Returns the page's pictures."""
 
-    def versions(figure: Callable[..., bytes | None], *arguments) -> dict[str, bytes] | None:
-        drawn = {theme: figure(table, *arguments, theme) for theme in figures.THEMES}
-        return None if None in drawn.values() else drawn
+    def pixels(grid: Grid) -> bytes:
+        return encode(grid_picture(grid), "PNG" if grid.cell <= CELL_PIXELS else "WEBP")
 
-    def pixels(grid: Grid) -> dict[str, bytes]:
-        return {"light": encode(grid_picture(grid), "PNG" if grid.cell <= CELL_PIXELS else "WEBP")}
-
-    losses = [versions(figures.loss_figure), versions(figures.gap_figure)]
-    classes = {kind: versions(figures.class_figure, kind) for kind in ("accuracy", "kid")}
+    losses = [figures.loss_figure(table), figures.gap_figure(table)]
+    classes = {kind: figures.class_figure(table, kind) for kind in ("accuracy", "kid")}
     return Pictures(
-        metrics={metric.key: versions(figures.metric_figure, metric) for metric in table.metrics},
+        metrics={metric.key: figures.metric_figure(table, metric) for metric in table.metrics},
         losses=[drawn for drawn in losses if drawn],
         samples=[pixels(grid) for grid in grids],
         nearest={name: pixels(grid) for name, grid in near.items()},

@@ -1,16 +1,14 @@
-"""The rooms below the table stage: choice of columns, drawing of the grid, joining of loss curves, formatting of numbers."""
+"""The rooms below the table stage: choice of samples, drawing of grids, joining of loss curves, errors and numbers."""
 
-import io
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ditgta.report.evidence import read_curves
 from ditgta.report.figures import smoothed
-from ditgta.report.grid import choose_columns, draw, layout_of
-from ditgta.report.rows import METRICS, number, step_name
+from ditgta.report.grid import Grid, choose_samples, draw
+from ditgta.report.rows import METRICS, class_name, number, step_name, uncertainty
 from tests.report.suite import noise_pixels
 
 
@@ -45,22 +43,35 @@ def test_moving_average_keeps_lines_and_ends():
     assert np.abs(smoothed(noisy) - line)[20:-20].max() < 0.02
 
 
-def test_many_classes_are_spread_over_twelve_columns():
-    columns = choose_columns((i, i % 1000) for i in range(3000))
-    labels = [label for _, label in columns]
-    assert len(columns) == 12 and labels[0] == 0 and labels[-1] == 999 and labels == sorted(set(labels))
-    assert all(index == label for index, label in columns)
-    assert [label for _, label in choose_columns((i, i % 10) for i in range(50))] == list(range(10))
+def test_many_classes_are_spread_over_twelve_rows():
+    chosen = choose_samples((i, i % 1000) for i in range(3000))
+    labels = [label for _, label in chosen]
+    assert len(chosen) == 12 and labels[0] == 0 and labels[-1] == 999 and labels == sorted(set(labels))
+    assert all(index == label for index, label in chosen)
+    assert [label for _, label in choose_samples((i, i % 10) for i in range(50))] == list(range(10))
 
 
-def test_large_images_are_not_enlarged():
+def test_large_images_are_not_enlarged_and_huge_ones_reduced():
     image = noise_pixels(1, 128)[0]
-    rows = [("a", "#0072B2", [image, None])]
-    grid = Image.open(io.BytesIO(draw(rows, ["x", "y" * 100])))
-    layout = layout_of(rows, first_apart=False)
-    assert layout.cell == 128
-    assert (np.asarray(grid.crop(layout.box(0, 0)))[..., :3] == image).all()
-    assert (np.asarray(grid.crop(layout.box(0, 1)))[..., 3] == 0).all()
+    grid = Grid([("x", None), ("y" * 100, "#0072B2")], [("a" * 500, [image, None])])
+    drawn = draw(grid)
+    assert grid.cell == 128 and grid.margin < 3 * 128
+    assert (np.asarray(drawn.crop(grid.box(0, 0)))[..., :3] == image).all()
+    assert (np.asarray(drawn.crop(grid.box(0, 1)))[..., 3] == 0).all()
+    small = Grid([("x", None)], [("a", [np.full((640, 640, 3), 90, np.uint8)])], most=128)
+    assert small.cell == 128 and (np.asarray(draw(small).crop(small.box(0, 0)))[..., :3] == 90).all()
+
+
+def test_errors_of_seeds_and_samples_add_in_quadrature():
+    assert uncertainty(0.2, None, 1) == (0.2, pytest.approx(1.959964 * 0.2))
+    assert uncertainty(None, None, 1) == (None, None)
+    error, half_width = uncertainty(0.3, 0.4 * np.sqrt(3), 3)
+    assert error == pytest.approx(0.5)
+    assert half_width == pytest.approx(np.hypot(4.302653 * 0.4, 1.959964 * 0.3), rel=1e-6)
+
+
+def test_numbers_are_no_names_of_classes():
+    assert [class_name(label, ["tench", "1"]) for label in range(3)] == ["tench", "class 1", "class 2"]
 
 
 def test_curves_are_joined_and_named(tmp_path):
