@@ -54,7 +54,9 @@ def markdown(table: Table) -> str:
     """Returns the main table, the differences and what is needed to read them, as GitHub's Markdown."""
     notes = table.footnotes()
     heads = ["Steps", "Row", *(metric.heading for metric in table.metrics), "N"]
-    lines = [f"# {_safe(table.suite)}", "", *(f"- {term}: {_safe(text)}" for term, text in table.protocol)]
+    lines = [f"# {_safe(table.suite)}", ""]
+    lines += [f"{_safe(sentence)}: **{_safe(c.verdict)}**.  " for c, sentence in headlines(table)] + [""]
+    lines += [*(f"- {term}: {_safe(text)}" for term, text in table.protocol)]
     lines += [f"- {_safe(sentence)}" for sentence in caveats(table)] + [""]
     lines += [_line(heads), _line([":--", ":--", *["--:"] * (len(heads) - 2)])]
     for row in [*table.rows, *([table.floor] if table.floor else [])]:
