@@ -64,7 +64,8 @@ code{font-size:.9em}
 @media (max-width:40rem){main{padding:1.25rem .9rem 3rem}h1{font-size:1.6rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}
 th,td{padding:.4rem .45rem}}
 @media print{@page{margin:12mm}html,body{font-size:9pt}main{max-width:none;padding:0}h2{break-after:avoid;margin-top:1.25rem}
-figure,tr,pre,.note{break-inside:avoid}.wide{overflow:visible}table{font-size:7.5pt}th,td{padding:.2rem .3rem}th.name{position:static}
+figure,tr,pre,.note{break-inside:avoid}.wide{overflow:visible}table{font-size:7.5pt}th,td{padding:.2rem .3rem}th.name{position:static;white-space:normal;overflow-wrap:anywhere;min-width:4rem}
+table.differences td{white-space:normal}td.words{min-width:4rem}
 table.main{font-size:6.5pt}table.main th,table.main td{padding-left:.15rem;padding-right:.15rem}
 .beside{grid-template-columns:1fr 1fr}.grids{grid-template-columns:repeat(3,1fr)}summary{list-style:none}
 details.raw{display:none}details::details-content{content-visibility:visible;height:auto}}
