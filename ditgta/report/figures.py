@@ -62,6 +62,7 @@ def metric_figure(table: Table, metric: Metric) -> bytes:
     axes.set_xlim(*_margins(steps, log_steps))
     axes.xaxis.set_major_locator(FixedLocator(_apart(steps, log_steps)))
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
     _label(axes, "training steps", metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better])
     _legend(axes)
     return _png(figure)
@@ -133,7 +134,7 @@ def gap_figure(table: Table) -> bytes | None:
     margin = 0.25 * (high - low) or 1e-3
     axes.set_ylim(low - margin, high + margin)  # the first steps would hide all that follows
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    _label(axes, "training steps", f"loss minus that of {names[0]}")
+    _label(axes, "training steps", "loss minus the first row's")
     _legend(axes)
     return _png(figure)
 

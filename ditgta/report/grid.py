@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ditgta.report.evidence import Score, last_scores, samples_folder
 from ditgta.report.figures import colour_of
-from ditgta.report.rows import class_name
+from ditgta.report.rows import class_name, short_names
 from ditgta.runtime.files import read_json
 
 MOST_ROWS = 12
@@ -96,7 +96,8 @@ def sample_grid(
                 f"The samples of {name} have other labels than those of {first}: the picture's rows do not match."
             )
     sets = [list(pick(folder, [i for i, _ in chosen])) for folder in found.values()]
-    columns: list[tuple[str, str | None]] = [(name, colour_of(experiments, name)) for name in found]
+    colours = [colour_of(experiments, name) for name in found]
+    columns: list[tuple[str, str | None]] = list(zip(short_names(list(found)), colours))
     if images is not None:
         sets.append(list(_real(images, [label for _, label in chosen], sets[0][0].shape[0])))
         columns.append(("real", None))

@@ -10,7 +10,7 @@ from ditgta.report.classwise import Interval, share_interval
 from ditgta.report.evidence import Score, last_scores, samples_folder
 from ditgta.report.figures import colour_of
 from ditgta.report.grid import Grid, choose_samples, fitted, labels_of, pick
-from ditgta.report.rows import class_name
+from ditgta.report.rows import class_name, short_names
 from ditgta.runtime.errors import InputError
 
 QUANTILE = 0.05
@@ -66,7 +66,7 @@ def nearness(score: Score) -> Nearness | None:
 
 
 def nearest_grids(
-    scores: Sequence[Score], experiments: Sequence[str], classes: Sequence[str]
+    scores: Sequence[Score], experiments: list[str], classes: Sequence[str]
 ) -> tuple[dict[str, Grid], list[str]]:
     """Returns, for each experiment at its last milestone, samples beside their nearest reference images, and warnings.
 
@@ -94,9 +94,9 @@ def nearest_grids(
             *sorted(chosen, key=lambda item: item[1]),
             (found.closest[0], dict(labels)[found.closest[0]]),
         ]
-        grids[score.experiment] = _grid(
-            score, found, reference, chosen, colour_of(experiments, score.experiment), classes
-        )
+        name = short_names(experiments)[experiments.index(score.experiment)]
+        heading = (name, colour_of(experiments, score.experiment))
+        grids[score.experiment] = _grid(score, found, reference, chosen, heading, classes)
     return grids, faults
 
 
@@ -105,7 +105,7 @@ def _grid(
     found: Nearness,
     reference: ImageSet,
     chosen: Sequence[tuple[int, int]],
-    colour: str,
+    heading: tuple[str, str],
     classes: Sequence[str],
 ) -> Grid:
     neighbours = score.findings["nearest_index"][[index for index, _ in chosen]]
@@ -118,7 +118,7 @@ def _grid(
         name = "nearest of all" if row == len(chosen) - 1 else class_name(label, classes)
         near = [fitted(pixels[i], sample.shape[0]) if i in pixels else None for i in neighbours[row].tolist()]
         rows.append((f"{name}\n#{index}: {distance:.2f}", [sample, *near]))
-    columns = [(score.experiment, colour), ("nearest", None), ("second", None), ("third", None)]
+    columns = [heading, ("nearest", None), ("second", None), ("third", None)]
     return Grid(columns[: 1 + neighbours.shape[1]], rows, apart=1, most=128)
 
 

@@ -1,6 +1,7 @@
 """What a table consists of: metrics, rows, cells, differences and the formatting of their numbers."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -289,6 +290,18 @@ def class_name(label: int, classes: Sequence[str]) -> str:
     """Returns the name of a class, or its number in words where it has none or one that is a number."""
     name = classes[label] if label < len(classes) else str(label)
     return f"class {name}" if name.isdigit() else name
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Returns names without the words with which all of them begin or end, for places without room."""
+    parts = [re.split("([-_.])", name) for name in names]
+    while len(parts) > 1 and all(len(part) > 1 for part in parts) and len({tuple(p[:2]) for p in parts}) == 1:
+        parts = [part[2:] for part in parts]
+    while (
+        len(parts) > 1 and all(len(part) > 1 for part in parts) and len({tuple(p[-2:]) for p in parts}) == 1
+    ):
+        parts = [part[:-2] for part in parts]
+    return ["".join(part) for part in parts]
 
 
 def plain_list(words: Sequence[object]) -> str:

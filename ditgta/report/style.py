@@ -28,7 +28,8 @@ thead th{font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--lin
 thead th{white-space:normal}
 table.main th,table.main td{padding-left:.4rem;padding-right:.4rem}
 tbody tr+tr>*{border-top:1px solid var(--line)}
-th.name{text-align:left;font-weight:600;position:sticky;left:0;background:var(--paper)}
+th.name{text-align:left;font-weight:600;position:sticky;left:0;background:var(--paper);white-space:normal;overflow-wrap:anywhere;
+min-width:7rem;max-width:20rem}
 tbody th{font-weight:500}
 tr.step th{text-align:left;background:var(--wash);color:var(--quiet);font-weight:600}
 tr.step span{position:sticky;left:.6rem}
@@ -62,9 +63,9 @@ details details{margin-left:1rem}
 pre{background:var(--wash);padding:.75rem;overflow-x:auto;font-size:.8rem;white-space:pre-wrap;overflow-wrap:anywhere}
 code{font-size:.9em}
 @media (max-width:40rem){main{padding:1.25rem .9rem 3rem}h1{font-size:1.6rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}
-th,td{padding:.4rem .45rem}}
+th,td{padding:.4rem .45rem}th.name{min-width:5.5rem;max-width:8.5rem}}
 @media print{@page{margin:12mm}html,body{font-size:9pt}main{max-width:none;padding:0}h2{break-after:avoid;margin-top:1.25rem}
-figure,tr,pre,.note{break-inside:avoid}.wide{overflow:visible}table{font-size:7.5pt}th,td{padding:.2rem .3rem}th.name{position:static;white-space:normal;overflow-wrap:anywhere;min-width:4rem}
+figure,tr,pre,.note{break-inside:avoid}.wide{overflow:visible}table{font-size:7.5pt}th,td{padding:.2rem .3rem}th.name{position:static;min-width:4rem}
 table.differences td{white-space:normal}td.words{min-width:4rem}
 table.main{font-size:6.5pt}table.main th,table.main td{padding-left:.15rem;padding-right:.15rem}
 .beside{grid-template-columns:1fr 1fr}.grids{grid-template-columns:repeat(3,1fr)}summary{list-style:none}

@@ -8,7 +8,7 @@ import pytest
 from ditgta.report.evidence import read_curves
 from ditgta.report.figures import smoothed
 from ditgta.report.grid import Grid, choose_samples, draw
-from ditgta.report.rows import METRICS, class_name, number, step_name, uncertainty
+from ditgta.report.rows import METRICS, class_name, number, short_names, step_name, uncertainty
 from tests.report.suite import noise_pixels
 
 
@@ -68,6 +68,13 @@ def test_errors_of_seeds_and_samples_add_in_quadrature():
     error, half_width = uncertainty(0.3, 0.4 * np.sqrt(3), 3)
     assert error == pytest.approx(0.5)
     assert half_width == pytest.approx(np.hypot(4.302653 * 0.4, 1.959964 * 0.3), rel=1e-6)
+
+
+def test_short_names_drop_what_all_names_share():
+    assert short_names(["imagenet256-abs", "imagenet256-gta"]) == ["abs", "gta"]
+    assert short_names(["a-abs_x.1", "a-rope_y.1"]) == ["abs_x", "rope_y"]
+    assert short_names(["abs", "abs-long"]) == ["abs", "abs-long"] and short_names(["a-b"]) == ["a-b"]
+    assert short_names(["a-gta", "a-gta-a-gta"]) == ["gta", "gta-a-gta"]
 
 
 def test_numbers_are_no_names_of_classes():
