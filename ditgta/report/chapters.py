@@ -181,8 +181,10 @@ def _real_images(table: Table) -> str:
 def _classes(table: Table, pictures: Pictures) -> str:
     """Returns the results class by class, with what their number of samples allows to say."""
     results = [result for row in table.by_class.values() for result in row]
-    if not results:
-        return ""
+    if not any(result.accuracy or result.kid for result in results):
+        return paragraph(
+            "Nothing can be said of single classes: the scorer has not learnt them, and the reference images have no labels."
+        )
     alts = {"accuracy": "class accuracy by class with intervals", "kid": "KID by class with intervals"}
     drawn = side_by_side(figure(drawing, alts[kind]) for kind, drawing in pictures.classes.items())
     counts = sorted({r.count for name, row in table.by_class.items() if name != FLOOR for r in row})

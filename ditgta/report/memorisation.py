@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -81,8 +82,9 @@ def nearest_grids(
         found, folder = nearness(score), samples_folder(score)
         if found is None or folder is None:
             continue
+        described = score.content.get("reference") or {}
         try:
-            reference = _reference(score)
+            reference = _reference(*(described.get(key) for key in ("folder", "sha256")))
         except InputError as error:
             faults.append(f"The picture of nearest images lacks {score.experiment}: {error}.")
             continue
@@ -122,18 +124,18 @@ def _grid(
     return Grid(columns[: 1 + neighbours.shape[1]], rows, apart=1, most=128)
 
 
-def _reference(score: Score) -> ImageSet:
-    """Returns the reference images of a score file.
+@cache
+def _reference(folder: str | None, sha256: str | None) -> ImageSet:
+    """Returns the reference images that a score file names; rows share them, and large ones take a while to be verified.
 
     Raises:
         InputError: they are gone or others lie in their place.
     """
-    described = score.content.get("reference") or {}
-    if not described.get("folder"):
+    if not folder:
         raise InputError("its score file does not name the reference images")
-    reference = open_image_set(described["folder"])
-    if reference.sha256() != described.get("sha256"):
-        raise InputError(f"{described['folder']} has changed since the score")
+    reference = open_image_set(folder)
+    if reference.sha256() != sha256:
+        raise InputError(f"{folder} has changed since the score")
     return reference
 
 

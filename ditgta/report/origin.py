@@ -22,7 +22,9 @@ SWITCHES = (
     "sampling.cfg_channels",
     "sampling.guidance_precision",
     "sampling.labels",
+    "sampling.num_samples",
     "sampling.precision",
+    "sampling.seed",
     "sampling.uint8",
 )
 COMPARED = "model.posenc"

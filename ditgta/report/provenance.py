@@ -25,6 +25,7 @@ def provenance(table: Table) -> str:
         + _options("Options that most often make tables differ, and those in which rows differ", switches)
         + folded("All other options", _options("All other options", others))
         + _again(table)
+        + _measures(table)
         + _files(table)
         + _versions(table)
         + folded("The command of every job", _commands(table), raw=True)
@@ -61,6 +62,17 @@ def _again(table: Table) -> str:
 def _revisions(table: Table) -> list[str]:
     scored = [entry["revision"] for entry in table.provenance if entry["revision"]]
     return list(dict.fromkeys([*(total_of(table.costs).revisions if table.costs else ()), *scored]))
+
+
+def _measures(table: Table) -> str:
+    """Returns what everything was measured with and against, with whole checksums."""
+    entry = table.provenance[0]
+    terms = [(word, entry[word.lower()]) for word in ("Scorer", "Reference")]
+    lines = "".join(
+        f"<dt>{word}</dt><dd>{escape(str(found.get('name') or 'unknown'))}, sha256 <code>{escape(str(found.get('sha256')))}</code></dd>"
+        for word, found in terms
+    )
+    return f"<h3>Measured with and against</h3><dl>{lines}</dl>"
 
 
 def _files(table: Table) -> str:

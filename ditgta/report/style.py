@@ -28,7 +28,7 @@ thead th{font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--lin
 thead th{white-space:normal}
 table.main th,table.main td{padding-left:.4rem;padding-right:.4rem}
 tbody tr+tr>*{border-top:1px solid var(--line)}
-th.name{text-align:left;font-weight:600;position:sticky;left:0;background:var(--paper);white-space:normal;overflow-wrap:anywhere;
+th.name{text-align:left;font-weight:600;position:sticky;left:0;background:var(--paper);white-space:normal;overflow-wrap:break-word;
 min-width:7rem;max-width:20rem}
 tbody th{font-weight:500}
 tr.step th{text-align:left;background:var(--wash);color:var(--quiet);font-weight:600}
