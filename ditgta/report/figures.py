@@ -56,9 +56,7 @@ def metric_figure(table: Table, metric: Metric) -> bytes:
         axes.axhline(
             floor * unit, color=INK, linestyle=(0, (5, 4)), linewidth=1, label=table.floor.experiment
         )
-    if log_levels:
-        _plain_log_labels(axes)
-        axes.set_ylim(bottom=0.5 * unit * min([*levels, *([floor] if floor and floor > 0 else [])]))
+    _set_bottom(axes, [row.cells[metric.key] for row in rows], floor, unit)
     axes.set_xlim(*_margins(steps, log_steps))
     axes.xaxis.set_major_locator(FixedLocator(_apart(steps, log_steps)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -82,6 +80,16 @@ def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[C
     if any(len(cell.values) > 1 for cell in cells):
         points = [(step, unit * value) for step, cell in zip(steps, cells) for value in cell.values]
         axes.scatter(*zip(*points), color=colour, s=9, alpha=0.6, linewidths=0)
+
+
+def _set_bottom(axes, cells: Sequence[Cell], floor: float | None, unit: float) -> None:
+    """Keeps what lies above zero above it: bands on a logarithmic axis, and the axis itself where nothing is negative."""
+    if axes.get_yscale() == "log":
+        _plain_log_labels(axes)
+        levels = [cell.value for cell in cells] + ([floor] if floor and floor > 0 else [])
+        axes.set_ylim(bottom=0.5 * unit * min(levels))
+    elif min([cell.value - (cell.half_width or 0.0) for cell in cells] + [floor or 0.0]) >= 0:
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
 
 
 def loss_figure(table: Table) -> bytes:

@@ -68,8 +68,7 @@ def page(table: Table, pictures: chapters.Pictures) -> str:
 def _lead(table: Table) -> str:
     """Returns the answer in a sentence or two, and how it was obtained."""
     lines = ""
-    for c, sentence in headlines(table):
-        verdict = c.verdict + (" in this one training run" if c.seeds == 1 and c.told_apart else "")
+    for c, sentence, verdict in headlines(table):
         lines += (
             f'<p class=answer>{escape(sentence)}: <strong class="{_mood(c)}">{escape(verdict)}</strong>.</p>'
         )

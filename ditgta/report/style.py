@@ -63,7 +63,7 @@ details details{margin-left:1rem}
 pre{background:var(--wash);padding:.75rem;overflow-x:auto;font-size:.8rem;white-space:pre-wrap;overflow-wrap:anywhere}
 code{font-size:.9em}
 @media (max-width:40rem){main{padding:1.25rem .9rem 3rem}h1{font-size:1.6rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.4rem}
-th,td{padding:.4rem .45rem}th.name{min-width:5.5rem;max-width:8.5rem}}
+th,td{padding:.4rem .45rem}th.name{min-width:5.5rem;max-width:8.5rem}table.differences th.name{min-width:8.5rem}}
 @media print{@page{margin:12mm}html,body{font-size:9pt}main{max-width:none;padding:0}h2{break-after:avoid;margin-top:1.25rem}
 figure,tr,pre,.note{break-inside:avoid}.wide{overflow:visible}table{font-size:7.5pt}th,td{padding:.2rem .3rem}th.name{position:static;min-width:4rem}
 table.differences td{white-space:normal}td.words{min-width:4rem}

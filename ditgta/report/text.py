@@ -55,7 +55,9 @@ def markdown(table: Table) -> str:
     notes = table.footnotes()
     heads = ["Steps", "Row", *(metric.heading for metric in table.metrics), "N"]
     lines = [f"# {_safe(table.suite)}", ""]
-    lines += [f"{_safe(sentence)}: **{_safe(c.verdict)}**.  " for c, sentence in headlines(table)] + [""]
+    lines += [f"{_safe(sentence)}: **{_safe(verdict)}**.  " for _, sentence, verdict in headlines(table)] + [
+        ""
+    ]
     lines += [*(f"- {term}: {_safe(text)}" for term, text in table.protocol)]
     lines += [f"- {_safe(sentence)}" for sentence in caveats(table)] + [""]
     lines += [_line(heads), _line([":--", ":--", *["--:"] * (len(heads) - 2)])]
@@ -189,8 +191,8 @@ def difference_sentence(table: Table) -> str:
     return begin
 
 
-def headlines(table: Table) -> list[tuple[Comparison, str]]:
-    """Returns the FID differences at the last milestone that has them, each as a sentence without its verdict."""
+def headlines(table: Table) -> list[tuple[Comparison, str, str]]:
+    """Returns the FID differences at the last milestone that has them, each with its sentence and its verdict."""
     sentences = []
     for c in _last(table):
         rows = ", ".join(
@@ -199,7 +201,10 @@ def headlines(table: Table) -> list[tuple[Comparison, str]]:
         seeds = "1 training seed" if c.seeds == 1 else f"{c.seeds} training seeds"
         at = "" if c.step is None else f" after {step_name(c.step)} steps"
         interval = "" if c.low is None else f" (95 % interval {interval_text(c)})"
-        sentences.append((c, f"FID{at}: {rows}, difference {difference_text(c)}{interval}, {seeds}"))
+        sentence = f"FID{at}: {rows}, difference {difference_text(c)}{interval}, {seeds}"
+        sentences.append(
+            (c, sentence, c.verdict + (" in this one training run" if c.told_apart and c.seeds == 1 else ""))
+        )
     return sentences
 
 
