@@ -1,12 +1,24 @@
 """The chapters of the HTML page below its tables: curves, samples, their neighbours, classes, cost and provenance."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
+
+from PIL import Image
 
 from ditgta.report.classwise import MOST_SHOWN, Interval
 from ditgta.report.cost import total_of
 from ditgta.report.evidence import FLOOR
-from ditgta.report.markup import figure, folded, named, paragraph, section, side_by_side, simple_table
+from ditgta.report.grid import Grid
+from ditgta.report.markup import (
+    figure,
+    folded,
+    grid_figure,
+    named,
+    paragraph,
+    section,
+    side_by_side,
+    simple_table,
+)
 from ditgta.report.rows import DASH, METRICS, Metric, Table, class_name, number, plain_list, step_name
 from ditgta.report.text import plus_minus
 from ditgta.runtime.progress import duration
@@ -18,7 +30,7 @@ _KID = next(metric for metric in METRICS if metric.key == "kid")
 
 @dataclass(frozen=True)
 class Pictures:
-    """The files of a page's pictures, PNG or WebP.
+    """The pictures of a page.
 
     Attributes:
         metrics: by metric, against steps.
@@ -28,11 +40,11 @@ class Pictures:
         classes: "accuracy" and "kid" by class, as far as known.
     """
 
-    metrics: dict[str, bytes]
-    losses: list[bytes]
-    samples: list[bytes] = field(default_factory=list)
-    nearest: dict[str, bytes] = field(default_factory=dict)
-    classes: dict[str, bytes] = field(default_factory=dict)
+    metrics: dict[str, Image.Image]
+    losses: list[Image.Image]
+    samples: list[Grid]
+    nearest: dict[str, Grid]
+    classes: dict[str, Image.Image]
 
 
 def all_of(table: Table, pictures: Pictures) -> list[str]:
@@ -117,7 +129,7 @@ def _samples(pictures: Pictures) -> str:
         "Last milestone, first training seed, not selected: the first samples of each class. A row has one class and one "
         "noise (#: number of the sample); last stands a real image of the class."
     )
-    grids = [figure(drawing, alt, kind="grid") for drawing in pictures.samples]
+    grids = [grid_figure(grid, alt) for grid in pictures.samples]
     drawn = side_by_side(grids, "grids") if grids else ""
     return drawn + paragraph(caption if drawn else "The samples are gone: nothing to show.", "note")
 
@@ -158,8 +170,8 @@ def _nearest(table: Table, pictures: Pictures) -> str:
         "would escape the numbers."
     )
     drawn = [
-        figure(drawing, f"samples of {name} beside their nearest real images", kind="grid")
-        for name, drawing in pictures.nearest.items()
+        grid_figure(grid, f"samples of {name} beside their nearest real images")
+        for name, grid in pictures.nearest.items()
     ]
     caption = (
         "The first sample of each class, and below the sample that lies nearest of all; behind each # its distance in the same "

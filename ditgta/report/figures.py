@@ -1,6 +1,5 @@
-"""The curves of a table as PNG: metrics against steps, losses of training, results by class."""
+"""The curves of a table as pictures: metrics against steps, losses of training, results by class."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from matplotlib.ticker import (
     NullLocator,
     ScalarFormatter,
 )
+from PIL import Image
 
 from ditgta.report.classwise import shown_labels
 from ditgta.report.evidence import FLOOR
@@ -35,12 +35,12 @@ def colour_of(experiments: Sequence[str], experiment: str) -> str:
     return PALETTE[list(experiments).index(experiment) % len(PALETTE)]
 
 
-def metric_figure(table: Table, metric: Metric) -> bytes:
-    """Returns a PNG of a metric against training steps: means with bands of 95 %, single training seeds as dots, the floor dashed."""
+def metric_figure(table: Table, metric: Metric) -> Image.Image:
+    """Returns a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the floor dashed."""
     figure, axes = _blank()
     rows = [row for row in table.rows if row.step is not None and row.cells[metric.key].value is not None]
     if not rows:
-        return _png(_notice(figure, axes, f"no {metric.name} to draw: the table says why"))
+        return _drawn(_notice(figure, axes, f"no {metric.name} to draw: the table says why"))
     unit = 10**metric.shift
     steps = sorted({row.step for row in rows})
     log_steps = steps[0] > 0 and steps[-1] / steps[0] > 8
@@ -63,7 +63,7 @@ def metric_figure(table: Table, metric: Metric) -> bytes:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
     _label(axes, "training steps", metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better])
     _legend(axes)
-    return _png(figure)
+    return _drawn(figure)
 
 
 def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[Cell], unit: float) -> None:
@@ -92,12 +92,12 @@ def _set_bottom(axes, cells: Sequence[Cell], floor: float | None, unit: float) -
         axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
 
 
-def loss_figure(table: Table) -> bytes:
-    """Returns a PNG of the training losses: as logged, faint, and their moving averages on top."""
+def loss_figure(table: Table) -> Image.Image:
+    """Returns a picture of the training losses: as logged, faint, and their moving averages on top."""
     figure, axes = _blank()
     curves = _drawable(table)
     if not curves:
-        return _png(_notice(figure, axes, "no loss curves were given"))
+        return _drawn(_notice(figure, axes, "no loss curves were given"))
     everything = np.concatenate([curve.losses["loss"] for curve in curves])
     if everything.min() > 0 and everything.max() / everything.min() > 3:
         axes.set_yscale("log")
@@ -116,11 +116,11 @@ def loss_figure(table: Table) -> bytes:
     _label(axes, "training steps", "training loss")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     _legend(axes)
-    return _png(figure)
+    return _drawn(figure)
 
 
-def gap_figure(table: Table) -> bytes | None:
-    """Returns a PNG of how far the losses lie from those of the first experiment, None where there is only one.
+def gap_figure(table: Table) -> Image.Image | None:
+    """Returns a picture of how far the losses lie from those of the first experiment, None where there is only one.
 
     All experiments see the same images, noise and timesteps at each step, so the difference of two losses is far less
     noisy than either of them.
@@ -144,11 +144,11 @@ def gap_figure(table: Table) -> bytes | None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     _label(axes, "training steps", "loss minus the first row's")
     _legend(axes)
-    return _png(figure)
+    return _drawn(figure)
 
 
-def class_figure(table: Table, kind: str) -> bytes | None:
-    """Returns a PNG of results by class with 95 % intervals: "accuracy" or "kid"; None where no row has any."""
+def class_figure(table: Table, kind: str) -> Image.Image | None:
+    """Returns a picture of results by class with 95 % intervals: "accuracy" or "kid"; None where no row has any."""
     labels = shown_labels(table.by_class, kind)
     if not labels:
         return None
@@ -180,7 +180,7 @@ def class_figure(table: Table, kind: str) -> bytes | None:
     axes.grid(True, axis="x", color=FAINT, linewidth=0.6)
     _label(axes, metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better], "class")
     figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="outside upper center", ncols=2)
-    return _png(figure)
+    return _drawn(figure)
 
 
 _DIRECTION = {-1: ", lower is better", 0: "", 1: ", higher is better"}
@@ -305,7 +305,6 @@ def _apart(steps: Sequence[int], log: bool) -> list[int]:
     return kept
 
 
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
+def _drawn(figure: Figure) -> Image.Image:
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])

@@ -2,12 +2,17 @@
 
 import base64
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 
+from PIL import Image
+
 from ditgta.report.figures import colour_of
+from ditgta.report.grid import CELL_PIXELS, Grid, draw, encode
 from ditgta.report.rows import Table
 
-PNG = b"\x89PNG"
+# Snakemake's report shows the page as a data address, and Chromium shows none of more than 2 MiB: 1.5 MB as HTML.
+PHOTO_PIXELS = 192
 
 
 def section(title: str, body: str) -> str:
@@ -56,10 +61,16 @@ def simple_table(name: str, heads: Sequence[str], rows: Iterable[tuple[str, Sequ
     return wide(f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>", name)
 
 
-def figure(picture: bytes, alt: str, kind: str = "curve") -> str:
-    """Returns a PNG or WebP file as a figure: a "curve", of which dark screens show the negative, or a "grid" of images."""
-    address = f"data:image/{'png' if picture.startswith(PNG) else 'webp'};base64,{base64.b64encode(picture).decode()}"
+def figure(picture: Image.Image, alt: str, kind: str = "curve", lossless: bool = True) -> str:
+    """Returns a picture inside the page: a "curve", of which dark screens show the negative, or a "grid" of images."""
+    address = f"data:image/webp;base64,{base64.b64encode(encode(picture, 'WEBP', lossless)).decode()}"
     return f'<figure><img class={kind} src="{address}" alt="{escape(alt, quote=True)}"></figure>'
+
+
+def grid_figure(grid: Grid, alt: str) -> str:
+    """Returns a grid inside the page: small images as they are, photographs smaller and with losses."""
+    small = grid.side < CELL_PIXELS
+    return figure(draw(replace(grid, most=min(grid.most, PHOTO_PIXELS))), alt, "grid", lossless=small)
 
 
 def side_by_side(figures: Iterable[str], kind: str = "") -> str:

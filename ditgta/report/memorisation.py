@@ -10,7 +10,7 @@ from ditgta.data.image_sets import ImageSet, open_image_set
 from ditgta.report.classwise import Interval, share_interval
 from ditgta.report.evidence import Score, last_scores, samples_folder
 from ditgta.report.figures import colour_of
-from ditgta.report.grid import Grid, choose_samples, fitted, labels_of, pick
+from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, fitted, labels_of, pick
 from ditgta.report.rows import class_name, short_names
 from ditgta.runtime.errors import InputError
 
@@ -121,7 +121,7 @@ def _grid(
         near = [fitted(pixels[i], sample.shape[0]) if i in pixels else None for i in neighbours[row].tolist()]
         rows.append((f"{name}\n#{index}: {distance:.2f}", [sample, *near]))
     columns = [heading, ("nearest", None), ("second", None), ("third", None)]
-    return Grid(columns[: 1 + neighbours.shape[1]], rows, apart=1, most=128)
+    return Grid(columns[: 1 + neighbours.shape[1]], rows, apart=1, most=CELL_PIXELS)
 
 
 @cache

@@ -22,8 +22,7 @@ from ditgta.report.evidence import (
     shares_noise,
     warnings_of,
 )
-from ditgta.report.grid import CELL_PIXELS, Grid, beside, encode, sample_grid
-from ditgta.report.grid import draw as grid_picture
+from ditgta.report.grid import Grid, beside, encode, sample_grid
 from ditgta.report.memorisation import nearest_grids, nearness
 from ditgta.report.origin import fairness, options_of, protocol, provenance_of
 from ditgta.report.rows import (
@@ -84,12 +83,12 @@ def run(
         "fid": pictures.metrics["fid"],
         "inception_score": pictures.metrics["inception_score"],
         "losses": pictures.losses[0],
-        "samples": encode(beside(grids)),
-        "nearest": encode(beside(list(near.values()))),
+        "samples": beside(grids),
+        "nearest": beside(list(near.values())),
     }
     for name, picture in files.items():
         with atomic_path(out / f"{name}.png") as temporary:
-            temporary.write_bytes(picture)
+            temporary.write_bytes(encode(picture))
     everything = [*found, *([real] if real else [])]
     write_text(out / "table.csv", text.csv_lines(table, everything))
     write_text(out / "classes.csv", csv_by_class(everything, table.classes))
@@ -97,19 +96,15 @@ def run(
     write_text(out / "table.html", html.page(table, pictures))
 
 
-def draw(table: Table, grids: Sequence[Grid], near: dict[str, Grid]) -> Pictures:
+def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
     """Returns the page's pictures."""
-
-    def pixels(grid: Grid) -> bytes:
-        return encode(grid_picture(grid), "PNG" if grid.cell <= CELL_PIXELS else "WEBP")
-
     losses = [figures.loss_figure(table), figures.gap_figure(table)]
     classes = {kind: figures.class_figure(table, kind) for kind in ("accuracy", "kid")}
     return Pictures(
         metrics={metric.key: figures.metric_figure(table, metric) for metric in table.metrics},
         losses=[drawn for drawn in losses if drawn],
-        samples=[pixels(grid) for grid in grids],
-        nearest={name: pixels(grid) for name, grid in near.items()},
+        samples=grids,
+        nearest=near,
         classes={kind: drawn for kind, drawn in classes.items() if drawn},
     )
 

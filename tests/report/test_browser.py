@@ -78,5 +78,5 @@ def test_the_checks_would_notice(browser, page, tmp_path):
     browser.requests.clear()
     browser.open(tmp_path / "bad.html", 390)
     assert browser.ask("document.documentElement.scrollWidth") > 390 and len(browser.ask(STICKING_OUT)) == 1
-    assert browser.requests[-1] == "http://127.0.0.1:9/x.png"
+    assert "http://127.0.0.1:9/x.png" in browser.requests
     assert browser.ask("[...document.images].at(-1).naturalWidth") == 0

@@ -7,7 +7,8 @@ import pytest
 
 from ditgta.report.evidence import read_curves
 from ditgta.report.figures import smoothed
-from ditgta.report.grid import Grid, choose_samples, draw
+from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw
+from ditgta.report.markup import grid_figure
 from ditgta.report.rows import METRICS, class_name, number, short_names, step_name, uncertainty
 from tests.report.suite import noise_pixels
 
@@ -60,6 +61,28 @@ def test_large_images_are_not_enlarged_and_huge_ones_reduced():
     assert (np.asarray(drawn.crop(grid.box(0, 1)))[..., 3] == 0).all()
     small = Grid([("x", None)], [("a", [np.full((640, 640, 3), 90, np.uint8)])], most=128)
     assert small.cell == 128 and (np.asarray(draw(small).crop(small.box(0, 0)))[..., :3] == 90).all()
+
+
+def test_photographs_leave_the_page_small_enough_for_snakemakes_report():
+    from sklearn.datasets import load_sample_images
+
+    photos = [
+        image[y : y + 256, x : x + 256]
+        for image in load_sample_images().images
+        for y in (0, 80, 160)
+        for x in (0, 128, 256, 380)
+    ]
+
+    def grid(rows, **options):
+        return Grid(
+            [("x", None)] * 4,
+            [("class\n#0", [photos[(4 * i + j) % 24] for j in range(4)]) for i in range(rows)],
+            **options,
+        )
+
+    assert grid(6).cell == 256 and all(photo.shape == (256, 256, 3) for photo in photos)
+    page = [grid_figure(grid(6), "x")] * 2 + [grid_figure(grid(13, most=CELL_PIXELS), "x")] * 3
+    assert sum(map(len, page)) < 900_000  # of 1.5 million characters; curves and text take half a million
 
 
 def test_errors_of_seeds_and_samples_add_in_quadrature():
