@@ -103,16 +103,12 @@ def loss_figure(table: Table) -> Image.Image:
         axes.set_yscale("log")
         _plain_log_labels(axes)
     for curve in curves:
-        axes.plot(
-            curve.steps,
-            curve.losses["loss"],
-            color=colour_of(table.experiments, curve.experiment),
-            alpha=0.35,
-            linewidth=0.7,
-        )
-    named: set[str] = set()
-    for curve in curves:
-        _line(axes, table, curve.experiment, curve.steps, smoothed(np.array(curve.losses["loss"])), named)
+        colour = colour_of(table.experiments, curve.experiment)
+        axes.plot(curve.steps, curve.losses["loss"], color=colour, alpha=0.35, linewidth=0.7)
+    for name in table.experiments:
+        own = [dict(zip(c.steps, c.losses["loss"])) for c in curves if c.experiment == name]
+        if own:
+            _line(axes, table, name, *_mean(own))
     _label(axes, "training steps", "training loss")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     _legend(axes)
@@ -133,10 +129,10 @@ def gap_figure(table: Table) -> Image.Image | None:
         return None
     figure, axes = _blank()
     axes.axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.6, label=names[0])
-    settled, named = [], set()
+    settled = []
     for name, (steps, gap) in gaps.items():
         axes.plot(steps, gap, color=colour_of(table.experiments, name), alpha=0.35, linewidth=0.7)
-        _line(axes, table, name, steps, smoothed(gap), named)
+        _line(axes, table, name, steps, gap)
         settled.append(smoothed(gap)[len(gap) // 10 :])
     low, high = min(0.0, *map(np.min, settled)), max(0.0, *map(np.max, settled))
     margin = 0.25 * (high - low) or 1e-3
@@ -200,20 +196,11 @@ def _drawable(table: Table) -> list[Curve]:
     return [curve for curve in table.curves if len(curve.steps) > 1 and "loss" in curve.losses]
 
 
-def _line(axes, table: Table, name: str, steps: Sequence[int], values: np.ndarray, named: set[str]) -> None:
-    """Draws a smooth curve with a few markers; an experiment is named once in the legend."""
+def _line(axes, table: Table, name: str, steps: np.ndarray, values: np.ndarray) -> None:
+    """Draws the moving average of a curve, with a few markers."""
     every = max(len(values) // 6, 1)
-    label = None if name in named else name
-    named.add(name)
-    axes.plot(
-        steps,
-        values,
-        label=label,
-        linewidth=1.5,
-        markersize=4.5,
-        markevery=(every // 2, every),
-        **style_of(table, name),
-    )
+    style = style_of(table, name) | {"linewidth": 1.5, "markersize": 4.5, "markevery": (every // 2, every)}
+    axes.plot(steps, smoothed(values), label=name, **style)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
@@ -233,12 +220,15 @@ def _gap(curves: Sequence[Curve], name: str, reference: str) -> tuple[np.ndarray
         for (other, seed), own in of.items()
         if other == name and (reference, seed) in of
     ]
-    steps = sorted(set.intersection(*(set(own) & set(base) for own, base in pairs))) if pairs else []
-    if len(steps) < 2:
-        return None
-    return np.array(steps), np.mean(
-        [[own[step] - base[step] for step in steps] for own, base in pairs], axis=0
-    )
+    gaps = [{step: own[step] - base[step] for step in own.keys() & base.keys()} for own, base in pairs]
+    steps, gap = _mean(gaps)
+    return (steps, gap) if len(steps) > 1 else None
+
+
+def _mean(curves: Sequence[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the steps that all curves have, ascending, and the mean of their values."""
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    return np.array(steps), np.array([np.mean([curve[step] for curve in curves]) for step in steps])
 
 
 def _blank(height: float = 3.2) -> tuple[Figure, Axes]:
@@ -279,7 +269,7 @@ def _plain_log_labels(axes) -> None:
 
 
 def _legend(axes) -> None:
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+    axes.legend(fontsize=8.5, labelcolor=INK, framealpha=0.8, edgecolor="none")
 
 
 def _margins(steps: Sequence[int], log: bool) -> tuple[float, float]:

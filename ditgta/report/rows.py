@@ -195,10 +195,14 @@ class Table:
         return any(len(row.seeds) > 1 for row in self.rows)
 
     def rounding(self, row: Row, metric: Metric) -> float | None:
-        """Returns the spread that rounds a cell: the widest of its milestone's, so that a column has equal decimals."""
+        """Returns the spread that rounds a cell, so that a column has equal decimals at each milestone.
+
+        Two significant digits of the widest spread, and one at least of the narrowest row's.
+        """
         group = [row] if row is self.floor else [other for other in self.rows if other.step == row.step]
         cells = [other.cells[metric.key] for other in group]
-        return max(filter(None, (spread for cell in cells for spread in (cell.sd, cell.se))), default=None)
+        spreads = [max(cell.sd or 0.0, cell.se or 0.0) for cell in cells]
+        return min(max(spreads), 10 * min(filter(None, spreads))) if any(spreads) else None
 
     def footnotes(self) -> dict[str, str]:
         """Returns the mark (a, b, ...) of every reason for which a value or a standard error is absent."""
@@ -209,7 +213,7 @@ class Table:
 
 
 def uncertainty(se: float | None, sd: float | None, seeds: int) -> tuple[float | None, float | None]:
-    """Returns the standard error of a mean over training seeds, and half of its 95 % interval; None if unknown.
+    """Returns the standard error of a mean over training seeds, and half of its 95 % interval; None without the samples' error.
 
     Seeds share the noise of sampling, so their spread does not show it: both errors add in quadrature. The result is a
     little too wide, since the spread holds what sampling does to each seed alone.
@@ -219,13 +223,13 @@ def uncertainty(se: float | None, sd: float | None, seeds: int) -> tuple[float |
         sd: standard deviation over training seeds, for Student's t; None for one seed.
         seeds: number of training seeds.
     """
-    if sd is None:
+    if se is None or sd is None:
         return se, None if se is None else CONFIDENCE_FACTOR * se
     from scipy.stats import t
 
     over_seeds = sd / math.sqrt(seeds)
     half_width = float(t.ppf(0.975, seeds - 1)) * over_seeds
-    return math.hypot(over_seeds, se or 0.0), math.hypot(half_width, CONFIDENCE_FACTOR * (se or 0.0))
+    return math.hypot(over_seeds, se), math.hypot(half_width, CONFIDENCE_FACTOR * se)
 
 
 def judge(

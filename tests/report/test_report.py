@@ -87,7 +87,7 @@ def test_photographs_leave_the_page_small_enough_for_snakemakes_report():
 
 def test_errors_of_seeds_and_samples_add_in_quadrature():
     assert uncertainty(0.2, None, 1) == (0.2, pytest.approx(1.959964 * 0.2))
-    assert uncertainty(None, None, 1) == (None, None)
+    assert uncertainty(None, None, 1) == uncertainty(None, 0.4, 3) == (None, None)
     error, half_width = uncertainty(0.3, 0.4 * np.sqrt(3), 3)
     assert error == pytest.approx(0.5)
     assert half_width == pytest.approx(np.hypot(4.302653 * 0.4, 1.959964 * 0.3), rel=1e-6)
