@@ -1,6 +1,9 @@
 """Stage table: the scores of a suite side by side, with differences, error bars and pictures."""
 
 
+report: "../report/workflow.rst"
+
+
 rule table:
     """Write the table as HTML that stands alone, Markdown and CSV."""
     input:
