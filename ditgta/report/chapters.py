@@ -166,8 +166,8 @@ def _nearest(table: Table, pictures: Pictures) -> str:
         "image. A model that draws new images as the data were drawn has a median near 1, and some 5 % of its samples are nearer "
         "than 95 % of real images are. Copies would lie near 0, nearer than any two real images, and the pictures would show them. "
         "Guidance makes samples more typical and short training less, which moves the median too. The scorer's features were "
-        f"learnt on {'these' if table.trained_scorer else 'other'} images to tell classes apart: a copy of what they do not see "
-        "would escape the numbers."
+        f"learnt on {'these' if table.trained_scorer else 'other'} images to tell classes apart, not to tell copies: exact copies lie at "
+        "0, but one that was moved by a pixel can lie as far off as another image and escape the numbers."
     )
     drawn = [
         grid_figure(grid, f"samples of {name} beside their nearest real images")
