@@ -93,6 +93,15 @@ def test_errors_of_seeds_and_samples_add_in_quadrature():
     assert half_width == pytest.approx(np.hypot(4.302653 * 0.4, 1.959964 * 0.3), rel=1e-6)
 
 
+def test_intervals_over_seeds_that_share_sampling_noise_hold_their_level():
+    random, held = np.random.default_rng(0), []
+    for _ in range(3000):  # training luck 3, sampling luck that all five seeds share 1, that of each seed 0.3
+        values = random.normal(0, 1) + random.normal(0, 3, 5) + random.normal(0, 0.3, 5)
+        _, half_width = uncertainty(np.hypot(1, 0.3 / np.sqrt(5)), np.std(values, ddof=1), 5)
+        held.append(abs(values.mean()) <= half_width)
+    assert 0.95 < np.mean(held) < 0.98  # the wider of both errors alone would hold 92.5 %
+
+
 def test_short_names_drop_what_all_names_share():
     assert short_names(["imagenet256-abs", "imagenet256-gta"]) == ["abs", "gta"]
     assert short_names(["a-abs_x.1", "a-rope_y.1"]) == ["abs_x", "rope_y"]
