@@ -164,10 +164,10 @@ def _nearest(table: Table, pictures: Pictures) -> str:
         f"For each sample the nearest of {first.candidates:,} {_real_images(table)} was looked for, by Euclidean distance of the "
         f"scorer's pool features. The unit is {first.typical:.3g}, the median distance of a real image to the nearest other real "
         "image. A model that draws new images as the data were drawn has a median near 1, and some 5 % of its samples are nearer "
-        "than 95 % of real images are. Copies would lie near 0, nearer than any two real images, and the pictures would show them. "
-        "Guidance makes samples more typical and short training less, which moves the median too. The scorer's features were "
-        f"learnt on {'these' if table.trained_scorer else 'other'} images to tell classes apart, not to tell copies: exact copies lie at "
-        "0, but one that was moved by a pixel can lie as far off as another image and escape the numbers."
+        "than 95 % of real images are. Exact copies lie at 0, nearer than any two real images. Guidance makes samples more typical "
+        "and short training less, which moves the median too. The scorer's features were learnt on "
+        f"{'these' if table.trained_scorer else 'other'} images to tell classes apart, not to tell copies: one that was moved by a "
+        "pixel can lie as far off as another image and escape the check."
     )
     drawn = [
         grid_figure(grid, f"samples of {name} beside their nearest real images")

@@ -135,10 +135,15 @@ def _guidance(sampling: dict) -> str:
     return f"classifier-free guidance {scale:g} on {which}"
 
 
+def is_trained(scorer: dict) -> bool:
+    """Returns whether a scorer was trained by the scorer stage, which writes down what it learnt; unlike other weights."""
+    return not scorer.get("published") and not {"accuracy", "num_classes"}.isdisjoint(scorer)
+
+
 def _scorer(scorer: dict) -> str:
     """Returns name, origin, size, accuracy and checksum of the network that gives the features."""
     words = [str(scorer.get("name") or "unknown network")]
-    if scorer.get("published") is not None:
+    if scorer.get("published") or is_trained(scorer):
         words.append("published weights" if scorer["published"] else "trained for this table")
     if scorer.get("width") is not None:
         words.append("full width" if scorer["width"] == 1 else f"width {scorer['width']:g} of Inception-V3")

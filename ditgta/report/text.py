@@ -132,6 +132,8 @@ def caveats(table: Table) -> list[str]:
         return [
             "The score files do not say whether the scorer is the published network: compare within this table only."
         ]
+    if not table.published_scorer:
+        return ["The scorer's weights are not the published ones: its values compare only within this table."]
     return []
 
 
@@ -224,7 +226,7 @@ def headline_notes(table: Table) -> list[str]:
             "one training seed a verdict is about these checkpoints, not yet about their encodings. Another training run "
             "moves FID about three times as much as other samples do, so gaps below 1.3 % are called inconclusive."
         )
-    if any(not c.paired for c in found):
+    if any(c.se is not None and not c.paired for c in found):
         notes.append(
             "Where rows do not share noise and labels, the two standard errors are combined as if independent."
         )

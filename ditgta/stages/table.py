@@ -24,7 +24,7 @@ from ditgta.report.evidence import (
 )
 from ditgta.report.grid import Grid, beside, encode, sample_grid
 from ditgta.report.memorisation import nearest_grids, nearness
-from ditgta.report.origin import fairness, options_of, protocol, provenance_of
+from ditgta.report.origin import fairness, is_trained, options_of, protocol, provenance_of
 from ditgta.report.rows import (
     CLASS_ACCURACY,
     METRICS,
@@ -74,7 +74,8 @@ def run(
     check_comparable(found, real)
     index = load_index(images) if images else None
     table = build(found, real, read_curves(training), spec, classes=index.classes if index else [])
-    table = replace(table, costs=read_costs(found, training, shared))
+    everything = [*found, *([real] if real else [])]
+    table = replace(table, costs=read_costs(everything, training, shared))
     grids, faults = sample_grid(found, table.experiments, index)
     near, gone = nearest_grids(found, table.experiments, table.classes)
     table = replace(table, warnings=table.warnings + faults + gone)
@@ -89,7 +90,6 @@ def run(
     for name, picture in files.items():
         with atomic_path(out / f"{name}.png") as temporary:
             temporary.write_bytes(encode(picture))
-    everything = [*found, *([real] if real else [])]
     write_text(out / "table.csv", text.csv_lines(table, everything))
     write_text(out / "classes.csv", csv_by_class(everything, table.classes))
     write_text(out / "table.md", text.markdown(table))
@@ -139,7 +139,7 @@ def build(
         curves,
         key=lambda c: (experiments.index(c.experiment) if c.experiment in experiments else 999, c.seed),
     )
-    published = (scores[0].content.get("scorer") or {}).get("published")
+    scorer = scores[0].content.get("scorer") or {}
     last = last_scores(scores, experiments)
     groups = {score.experiment: cells[score.experiment, score.step] for score in last}
     options = options_of(scores, experiments)
@@ -152,8 +152,8 @@ def build(
         floor=row_of(FLOOR, None, [floor], metrics) if floor else None,
         comparisons=comparisons,
         protocol=protocol(scores),
-        trained_scorer=published is False,
-        published_scorer=published,
+        trained_scorer=is_trained(scorer),
+        published_scorer=scorer.get("published"),
         warnings=warnings_of(scores, floor, spec) + ([] if equal or not options else [unequal]),
         curves=curves,
         provenance=[provenance_of(score, FLOOR if score is floor else score.name) for score in everything],

@@ -235,6 +235,14 @@ def test_several_seeds_have_the_error_of_seeds_and_samples_in_the_headline(tmp_p
     assert not any("one training seed" in note for note in headline_notes(built))
 
 
+def test_weights_of_unknown_origin_are_not_called_trained_for_the_table(tmp_path):
+    scorer = {"name": "Inception-V3 of unknown origin", "sha256": "0" * 64, "published": False}
+    path = write_score(tmp_path / "a.json", "a", 0, 10, 9.0, None, scorer=scorer)
+    table.run([path], [], tmp_path / "table", None, None, {})
+    words = (tmp_path / "table" / "table.md").read_text()
+    assert "weights are not the published ones" in words and "trained for this table" not in words
+
+
 def test_markdown_has_equal_columns_and_the_numbers(suite):
     text = (suite[1] / "table.md").read_text()
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
