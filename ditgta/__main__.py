@@ -330,6 +330,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="twins of checkpoints, for the loss curves",
     )
     sub.add_argument(
+        "--shared",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="twins of what rows share (images, autoencoder, latents, scorer), for the cost",
+    )
+    sub.add_argument(
         "--floor", type=Path, default=None, metavar="FILE", help="scores of real against real images"
     )
     sub.add_argument(
@@ -337,7 +345,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=None,
         metavar="DIR",
-        help="folder of the images' index, for real images beside samples",
+        help="folder of the images' index, for real images beside samples and names of classes",
     )
     sub.add_argument("--out", **folder, help="folder for the table")
 
@@ -534,6 +542,7 @@ def run_table(arguments) -> None:
         floor=arguments.floor,
         images=arguments.images,
         spec=arguments.spec,
+        shared=arguments.shared,
     )
 
 

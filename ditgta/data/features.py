@@ -1,5 +1,6 @@
 """Features of an image set in shards on the disk, so that a score that was stopped goes on where it was."""
 
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,6 +82,15 @@ class FeatureShards:
         return found
 
 
+def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
+    """Returns the folder of a set's features: beside the set, or beside the scores where that cannot be written."""
+    if cache is not None:
+        return Path(cache)
+    path = images.path.resolve()
+    parent = path.parent if os.access(path.parent, os.W_OK) else out.resolve().parent
+    return parent / f"{path.name}.features"
+
+
 @dataclass
 class Side:
     """One of the two things that a score compares.
@@ -102,6 +112,12 @@ class Side:
         """The number of images that count."""
         return self.images.count if self.chosen is None else len(self.chosen)
 
+    @property
+    def labels(self) -> np.ndarray | None:
+        """(count,) labels of the images that count, None where unknown."""
+        labels = self.images.labels
+        return labels if labels is None or self.chosen is None else labels[self.chosen]
+
     def array(self, kind: str, indices: np.ndarray | None = None) -> np.ndarray | None:
         """Returns (n, features) features of the images that count, or of some of them; None without images."""
         if self.features is None:
@@ -117,7 +133,7 @@ class Side:
 
 def halves(side: Side, seed: int) -> list[Side]:
     """Returns two random halves of a set, reference and samples; each class is halved as evenly as it can be."""
-    labels = np.zeros(side.count, np.int64) if side.images.labels is None else side.images.labels
+    labels = np.zeros(side.count, np.int64) if side.labels is None else side.labels
     order = generator(seed, "score floor").permutation(side.count)
     order = order[np.argsort(labels[order], kind="stable")]
     mixed = generator(seed, "score floor order").permutation(side.count)

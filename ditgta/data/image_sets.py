@@ -35,6 +35,18 @@ class ImageSet:
         self.origin: dict = {}
         self.warnings: list[str] = []
 
+    def known_by(self) -> dict:
+        """Returns the sampling, step, seed and posenc that the set itself tells of, without what it does not."""
+        spec = self.origin.get("spec") or {}
+        training = (spec.get("checkpoint") or {}).get("spec") or {}
+        found = {
+            "sampling": spec.get("sampling"),
+            "step": self.origin.get("step"),
+            "seed": training.get("seed"),
+            "posenc": (training.get("model") or {}).get("posenc"),
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
     def sha256(self) -> str:
         """Returns a checksum of the images and statistics."""
         raise NotImplementedError

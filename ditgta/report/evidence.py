@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ditgta.report.rows import DASH, Curve, Metric, plain_list, step_name
+from ditgta.report.rows import Curve, Metric, step_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 
@@ -16,7 +16,13 @@ FLOOR = "real against real"
 
 @dataclass(frozen=True)
 class Score:
-    """One score file: an experiment, trained with one seed, at one step, with the influence values of its metrics."""
+    """One score file: an experiment, trained with one seed, at one step.
+
+    Attributes:
+        content: the JSON.
+        influence: influence values by metric.
+        findings: what is known image by image (see `stages.score.look_closer`), {} in files without it.
+    """
 
     path: Path
     content: dict
@@ -24,6 +30,7 @@ class Score:
     seed: int
     step: int | None
     influence: dict[str, np.ndarray]
+    findings: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def spec(self) -> dict:
@@ -78,10 +85,11 @@ def read_score(path: Path) -> Score:
     if not isinstance(content, dict) or not isinstance(content.get("metrics"), dict):
         raise InputError(f"{path} is not a score file; give the JSON files that the score stage writes")
     spec = content.get("spec") or {}
-    influence = {}
+    arrays = {}
     if path.with_suffix(".npz").is_file():
-        with np.load(path.with_suffix(".npz")) as arrays:
-            influence = {name: arrays[name] for name in arrays.files if np.isfinite(arrays[name]).all()}
+        with np.load(path.with_suffix(".npz")) as file:
+            arrays = {name: file[name] for name in file.files}
+    metrics = content["metrics"]
     step = spec.get("step")
     return Score(
         path=path,
@@ -89,8 +97,24 @@ def read_score(path: Path) -> Score:
         experiment=str(spec.get("experiment") or path.stem),
         seed=int(spec.get("seed") or 0),
         step=None if step is None else int(step),
-        influence=influence,
+        influence={k: v for k, v in arrays.items() if k in metrics and np.isfinite(v).all()},
+        findings={k: v for k, v in arrays.items() if k not in metrics},
     )
+
+
+def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Score]:
+    """Returns each experiment's score at its last milestone and first training seed."""
+    own = [[score for score in scores if score.experiment == name] for name in experiments]
+    return [max(group, key=lambda s: (-1 if s.step is None else s.step, -s.seed)) for group in own if group]
+
+
+def samples_folder(score: Score) -> Path | None:
+    """Returns the folder of a score file's samples if it still exists."""
+    named = (score.content.get("samples") or {}).get("folder")
+    for folder in (Path(named), score.path.parent / named) if named else ():
+        if (folder / "index.json").is_file():
+            return folder
+    return None
 
 
 def check_comparable(scores: Sequence[Score], floor: Score | None) -> None:
@@ -122,10 +146,7 @@ def read_curves(paths: Sequence[Path]) -> list[Curve]:
     runs: dict[tuple[str, int], list[dict]] = {}
     for path in map(Path, paths):
         twin = read_json(path)
-        spec = twin.get("spec") or {}
-        folder = path.parent.parent.name if path.parent.name.startswith("seed") else path.parent.name
-        name = twin.get("experiment") or folder or (spec.get("model") or {}).get("posenc") or path.stem
-        runs.setdefault((str(name), int(spec.get("seed") or 0)), []).append(twin)
+        runs.setdefault(run_of(path, twin), []).append(twin)
     curves = []
     for (experiment, seed), twins in runs.items():
         twins.sort(key=lambda twin: twin.get("step") or 0)
@@ -150,6 +171,14 @@ def read_curves(paths: Sequence[Path]) -> list[Curve]:
             )
         )
     return curves
+
+
+def run_of(path: Path, twin: dict) -> tuple[str, int]:
+    """Returns the experiment and training seed that a checkpoint's twin belongs to."""
+    spec = twin.get("spec") or {}
+    folder = path.parent.parent.name if path.parent.name.startswith("seed") else path.parent.name
+    name = twin.get("experiment") or folder or (spec.get("model") or {}).get("posenc") or path.stem
+    return str(name), int(spec.get("seed") or 0)
 
 
 def shares_noise(scores: Sequence[Score]) -> bool:
@@ -190,69 +219,3 @@ def warnings_of(scores: Sequence[Score], floor: Score | None, spec: dict) -> lis
         if lacking:
             found.append(f"No scores of {name} at {', '.join(map(step_name, lacking))} steps were given.")
     return found
-
-
-def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
-    """Returns (term, description) pairs that say how all rows were sampled and scored."""
-    content, sampling = scores[0].content, scores[0].sampling
-    seeds = sorted({score.seed for score in scores})
-    counts = sorted({score.num_samples for score in scores} - {None})
-    lines = [("Scorer", _scorer(content.get("scorer") or {}))]
-    samples = [f"{plain_list([f'{count:,}' for count in counts])} per row" if counts else "number unknown"]
-    if sampling:
-        samples.append(f"{sampling.get('sampler', 'unknown')} sampler, {sampling.get('steps', '?')} steps")
-        samples.append(_guidance(sampling))
-        samples.append(f"{sampling.get('labels', 'unknown')} labels")
-        samples.append(f"sampling seed {sampling.get('seed', '?')}")
-        if shares_noise(scores):
-            samples.append("noise and label of sample i are the same in every row")
-    lines.append(("Samples", "; ".join(samples)))
-    reference, number = content.get("reference") or {}, content.get("num_reference")
-    described = [f"{number:,} real images" if number else "number of real images unknown"]
-    described += [f"sha256 {str(reference['sha256'])[:12]}"] if reference.get("sha256") else []
-    lines.append(("Reference", "; ".join(described)))
-    lines.append(("Training seeds", f"{len(seeds)} ({plain_list(seeds)})"))
-    return lines
-
-
-def _guidance(sampling: dict) -> str:
-    """Returns guidance in words."""
-    scale = sampling.get("cfg_scale")
-    if scale is None:
-        return "guidance unknown"
-    if scale == 1:
-        return "no guidance"
-    channels = sampling.get("cfg_channels", "all")
-    which = "all noise channels" if channels == "all" else f"the first {channels} noise channels"
-    return f"classifier-free guidance {scale:g} on {which}"
-
-
-def _scorer(scorer: dict) -> str:
-    """Returns name, origin, size, accuracy and checksum of the network that gives the features."""
-    words = [str(scorer.get("name") or "unknown network")]
-    if scorer.get("published") is not None:
-        words.append("published weights" if scorer["published"] else "trained for this table")
-    if scorer.get("width") is not None:
-        words.append("full width" if scorer["width"] == 1 else f"width {scorer['width']:g} of Inception-V3")
-    if scorer.get("input_size"):
-        words.append(f"input {scorer['input_size']} × {scorer['input_size']} pixels")
-    if scorer.get("accuracy") is not None:
-        words.append(f"held-out accuracy {100 * scorer['accuracy']:.1f} %")
-    if scorer.get("sha256"):
-        words.append(f"sha256 {scorer['sha256'][:12]}")
-    return "; ".join(words)
-
-
-def provenance_of(score: Score, name: str) -> dict:
-    """Returns the checksums, versions and spec behind one score file."""
-    content = score.content
-    samples = content.get("samples") or {}
-    return {
-        "name": name,
-        "file": score.path.name,
-        "samples_sha256": samples.get("sha256") or DASH,
-        "checkpoint_sha256": samples.get("checkpoint_sha256") or DASH,
-        "reference_sha256": (content.get("reference") or {}).get("sha256") or DASH,
-        "versions": content.get("versions") or (content.get("provenance") or {}).get("versions") or {},
-        "spec": score.spec,
-    }

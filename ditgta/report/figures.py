@@ -1,36 +1,33 @@
-"""The curves of a table as PNG: FID against steps, and the losses of training."""
+"""The curves of a table as pictures: metrics against steps, losses of training, results by class."""
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    ScalarFormatter,
+)
+from PIL import Image
 
-from ditgta.report.rows import Curve, Table, spread_of, step_name
+from ditgta.report.classwise import shown_labels
+from ditgta.report.evidence import FLOOR
+from ditgta.report.rows import CLASS_ACCURACY, METRICS, Cell, Curve, Metric, Table, class_name, step_name
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness; yellow is left out, too pale for a line on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 MARKERS = "osD^vPX"
-DASHES = ("-", "--", ":", "-.")
-DOTS_PER_INCH = 160
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+DOTS_PER_INCH = 200
 
 
-@dataclass(frozen=True)
-class Theme:
-    """The colours of a page around the data: background, text, and lines that stand back."""
-
-    background: str
-    ink: str
-    faint: str
-
-
-THEMES = {
-    "light": Theme("#ffffff", "#1f2328", "#d5d9de"),
-    "dark": Theme("#14171b", "#dfe3e8", "#3a4048"),
-}
+INK, FAINT = "#1f2328", "#d5d9de"
 
 
 def colour_of(experiments: Sequence[str], experiment: str) -> str:
@@ -38,115 +35,177 @@ def colour_of(experiments: Sequence[str], experiment: str) -> str:
     return PALETTE[list(experiments).index(experiment) % len(PALETTE)]
 
 
-def fid_figure(table: Table, theme: str) -> bytes:
-    """Returns a PNG of FID against training steps, with error bars and the floor as a dashed line."""
-    figure, (axes,) = _blank(THEMES[theme], 1)
-    rows = [row for row in table.rows if row.step is not None and row.cells["fid"].value is not None]
+def metric_figure(table: Table, metric: Metric) -> Image.Image:
+    """Returns a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the floor dashed."""
+    figure, axes = _blank()
+    rows = [row for row in table.rows if row.step is not None and row.cells[metric.key].value is not None]
     if not rows:
-        return _png(_notice(figure, axes, THEMES[theme], "no FID to draw: the table says why"))
+        return _drawn(_notice(figure, axes, f"no {metric.name} to draw: the table says why"))
+    unit = 10**metric.shift
     steps = sorted({row.step for row in rows})
     log_steps = steps[0] > 0 and steps[-1] / steps[0] > 8
-    levels = [row.cells["fid"].value for row in rows]
+    levels = [row.cells[metric.key].value for row in rows]
     log_levels = min(levels) > 0 and max(levels) / min(levels) > 6
     axes.set_xscale("log" if log_steps else "linear")
     axes.set_yscale("log" if log_levels else "linear")
-    names = [name for name in table.experiments if any(row.experiment == name for row in rows)]
-    for i, name in enumerate(names):
+    for name in [name for name in table.experiments if any(row.experiment == name for row in rows)]:
         own = [row for row in rows if row.experiment == name]
-        aside = i - (len(names) - 1) / 2  # so that error bars at one milestone stand side by side
-        axes.errorbar(
-            [_shifted(row.step, aside, steps, log_steps) for row in own],
-            [row.cells["fid"].value for row in own],
-            yerr=[spread_of(row.cells["fid"]) or 0.0 for row in own],
-            color=colour_of(table.experiments, name),
-            linestyle=_dashes(table, name),
-            marker=MARKERS[table.experiments.index(name) % len(MARKERS)],
-            markersize=6,
-            capsize=4,
-            linewidth=1.8,
-            label=name,
-        )
-    if (
-        table.floor
-        and (floor := table.floor.cells["fid"].value) is not None
-        and (floor > 0 or not log_levels)
-    ):
+        _band(axes, table, name, [row.step for row in own], [row.cells[metric.key] for row in own], unit)
+    floor = table.floor.cells[metric.key].value if table.floor else None
+    if floor is not None and (floor > 0 or not log_levels):
         axes.axhline(
-            floor,
-            color=THEMES[theme].ink,
-            linestyle=(0, (5, 4)),
-            linewidth=1.2,
-            label=table.floor.experiment,
+            floor * unit, color=INK, linestyle=(0, (5, 4)), linewidth=1, label=table.floor.experiment
         )
-    if log_levels:
-        _plain_log_labels(axes)
-    else:
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    _set_bottom(axes, [row.cells[metric.key] for row in rows], floor, unit)
     axes.set_xlim(*_margins(steps, log_steps))
     axes.xaxis.set_major_locator(FixedLocator(_apart(steps, log_steps)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
-    _label(
-        axes,
-        "training steps",
-        f"FID, lower is better ({'± sd over training seeds' if table.several_seeds else '± standard error'})",
+    _label(axes, "training steps", metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better])
+    _legend(axes)
+    return _drawn(figure)
+
+
+def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[Cell], unit: float) -> None:
+    """Draws one experiment's means, their 95 % intervals as a band with bars, and each training seed where there are several."""
+    values, half = (
+        np.array([unit * (level or 0.0) for level in levels])
+        for levels in ([cell.value for cell in cells], [cell.half_width for cell in cells])
     )
-    _legend(axes, THEMES[theme])
-    return _png(figure)
+    colour = colour_of(table.experiments, name)
+    axes.fill_between(steps, values - half, values + half, color=colour, alpha=0.18, linewidth=0)
+    axes.errorbar(
+        steps, values, yerr=half, label=name, markersize=5, capsize=3, linewidth=1.6, **style_of(table, name)
+    )
+    if any(len(cell.values) > 1 for cell in cells):
+        points = [(step, unit * value) for step, cell in zip(steps, cells) for value in cell.values]
+        axes.scatter(*zip(*points), color=colour, s=9, alpha=0.6, linewidths=0)
 
 
-def loss_figure(table: Table, theme: str) -> bytes:
-    """Returns a PNG of the training losses and, for several experiments, of their differences to the first.
+def _set_bottom(axes, cells: Sequence[Cell], floor: float | None, unit: float) -> None:
+    """Keeps what lies above zero above it: bands on a logarithmic axis, and the axis itself where nothing is negative."""
+    if axes.get_yscale() == "log":
+        _plain_log_labels(axes)
+        levels = [cell.value for cell in cells] + ([floor] if floor and floor > 0 else [])
+        axes.set_ylim(bottom=0.5 * unit * min(levels))
+    elif min([cell.value - (cell.half_width or 0.0) for cell in cells] + [floor or 0.0]) >= 0:
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
+
+
+def loss_figure(table: Table) -> Image.Image:
+    """Returns a picture of the training losses: as logged, faint, and their moving averages on top."""
+    figure, axes = _blank()
+    curves = _drawable(table)
+    if not curves:
+        return _drawn(_notice(figure, axes, "no loss curves were given"))
+    everything = np.concatenate([curve.losses["loss"] for curve in curves])
+    if everything.min() > 0 and everything.max() / everything.min() > 3:
+        axes.set_yscale("log")
+        _plain_log_labels(axes)
+    for curve in curves:
+        colour = colour_of(table.experiments, curve.experiment)
+        axes.plot(curve.steps, curve.losses["loss"], color=colour, alpha=0.35, linewidth=0.7)
+    for name in table.experiments:
+        own = [dict(zip(c.steps, c.losses["loss"])) for c in curves if c.experiment == name]
+        if own:
+            _line(axes, table, name, *_mean(own))
+    _label(axes, "training steps", "training loss")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    _legend(axes)
+    return _drawn(figure)
+
+
+def gap_figure(table: Table) -> Image.Image | None:
+    """Returns a picture of how far the losses lie from those of the first experiment, None where there is only one.
 
     All experiments see the same images, noise and timesteps at each step, so the difference of two losses is far less
-    noisy than either of them. Faint lines are the logged losses, solid ones their moving average.
+    noisy than either of them.
     """
-    curves = [curve for curve in table.curves if len(curve.steps) > 1 and "loss" in curve.losses]
+    curves = _drawable(table)
     names = [name for name in table.experiments if any(curve.experiment == name for curve in curves)]
     gaps = {name: _gap(curves, name, names[0]) for name in names[1:]}
     gaps = {name: gap for name, gap in gaps.items() if gap is not None}
-    figure, panels = _blank(THEMES[theme], 2 if gaps else 1)
-    if not curves:
-        return _png(_notice(figure, panels[0], THEMES[theme], "no loss curves were given"))
-    everything = np.concatenate([curve.losses["loss"] for curve in curves])
-    if everything.min() > 0 and everything.max() / everything.min() > 3:
-        panels[0].set_yscale("log")
-        _plain_log_labels(panels[0])
-    for curve in curves:
-        steps, losses = np.array(curve.steps), np.array(curve.losses["loss"])
-        colour = colour_of(table.experiments, curve.experiment)
-        first = curve is next(other for other in curves if other.experiment == curve.experiment)
-        panels[0].plot(steps, losses, color=colour, alpha=0.22, linewidth=0.8)
-        panels[0].plot(
-            steps,
-            smoothed(losses),
-            color=colour,
-            linewidth=1.8,
-            linestyle=_dashes(table, curve.experiment),
-            label=curve.experiment if first else None,
+    if not gaps:
+        return None
+    figure, axes = _blank()
+    axes.axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.6, label=names[0])
+    settled = []
+    for name, (steps, gap) in gaps.items():
+        axes.plot(steps, gap, color=colour_of(table.experiments, name), alpha=0.35, linewidth=0.7)
+        _line(axes, table, name, steps, gap)
+        settled.append(smoothed(gap)[len(gap) // 10 :])
+    low, high = min(0.0, *map(np.min, settled)), max(0.0, *map(np.max, settled))
+    margin = 0.25 * (high - low) or 1e-3
+    axes.set_ylim(low - margin, high + margin)  # the first steps would hide all that follows
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    _label(axes, "training steps", "loss minus the first row's")
+    _legend(axes)
+    return _drawn(figure)
+
+
+def class_figure(table: Table, kind: str) -> Image.Image | None:
+    """Returns a picture of results by class with 95 % intervals: "accuracy" or "kid"; None where no row has any."""
+    labels = shown_labels(table.by_class, kind)
+    if not labels:
+        return None
+    metric = CLASS_ACCURACY if kind == "accuracy" else next(m for m in METRICS if m.key == "kid")
+    figure, axes = _blank(height=1.2 + 0.3 * len(labels))
+    names = [name for name in [*table.experiments, FLOOR] if table.by_class.get(name)]
+    for i, name in enumerate(names):
+        found = [
+            (r.label, getattr(r, kind))
+            for r in table.by_class[name]
+            if r.label in labels and getattr(r, kind)
+        ]
+        if not found:
+            continue
+        places = [labels.index(label) + 0.7 * ((i + 0.5) / len(names) - 0.5) for label, _ in found]
+        low, value, high = (
+            10**metric.shift * np.array([getattr(r, end) for _, r in found])
+            for end in ("low", "value", "high")
         )
-    _label(panels[0], "training steps", "training loss")
-    panels[0].xaxis.set_major_locator(MaxNLocator(5))
-    _legend(panels[0], THEMES[theme])
-    if gaps:
-        panels[1].axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.8)
-        settled = []
-        for name, (steps, gap) in gaps.items():
-            colour, smooth = colour_of(table.experiments, name), smoothed(gap)
-            panels[1].plot(steps, gap, color=colour, alpha=0.22, linewidth=0.8)
-            panels[1].plot(steps, smooth, color=colour, linewidth=1.8, linestyle=_dashes(table, name))
-            settled.append(smooth[len(smooth) // 10 :])
-        low, high = min(0.0, *map(np.min, settled)), max(0.0, *map(np.max, settled))
-        margin = 0.25 * (high - low) or 1e-3
-        panels[1].set_ylim(low - margin, high + margin)  # the first steps would hide all that follows
-        panels[1].xaxis.set_major_locator(MaxNLocator(5))
-        _label(panels[1], "training steps", f"training loss minus that of {names[0]}")
-    return _png(figure)
+        style = {"color": INK, "marker": "|"} if name == FLOOR else style_of(table, name)
+        style |= {"linestyle": "none", "markersize": 4.5, "elinewidth": 1.1}
+        axes.errorbar(value, places, xerr=(value - low, high - value), label=name, **style)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.yaxis.set_major_locator(FixedLocator(range(len(labels))))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda i, _: class_name(labels[round(i)], table.classes)[:16])
+    )
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.grid(True, axis="x", color=FAINT, linewidth=0.6)
+    _label(axes, metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better], "class")
+    figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="outside upper center", ncols=2)
+    return _drawn(figure)
+
+
+_DIRECTION = {-1: ", lower is better", 0: "", 1: ", higher is better"}
+
+
+def style_of(table: Table, name: str) -> dict:
+    """Returns the colour, line style and marker of an experiment, each enough to tell it from its neighbours."""
+    i = table.experiments.index(name)
+    return {
+        "color": colour_of(table.experiments, name),
+        "linestyle": DASHES[i % len(DASHES)],
+        "marker": MARKERS[i % len(MARKERS)],
+    }
+
+
+def _drawable(table: Table) -> list[Curve]:
+    return [curve for curve in table.curves if len(curve.steps) > 1 and "loss" in curve.losses]
+
+
+def _line(axes, table: Table, name: str, steps: np.ndarray, values: np.ndarray) -> None:
+    """Draws the moving average of a curve, with a few markers."""
+    every = max(len(values) // 6, 1)
+    style = style_of(table, name) | {"linewidth": 1.5, "markersize": 4.5, "markevery": (every // 2, every)}
+    axes.plot(steps, smoothed(values), label=name, **style)
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Returns a centred moving average over about a twenty-fifth of a curve; windows shrink towards the ends."""
-    reach = len(values) // 50
+    """Returns a centred moving average over about a tenth of a curve; windows shrink towards the ends."""
+    reach = max(len(values) // 20, 1)
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     centre = np.arange(len(values))
     half = np.minimum(np.minimum(centre, len(values) - 1 - centre), reach)
@@ -161,45 +220,45 @@ def _gap(curves: Sequence[Curve], name: str, reference: str) -> tuple[np.ndarray
         for (other, seed), own in of.items()
         if other == name and (reference, seed) in of
     ]
-    steps = sorted(set.intersection(*(set(own) & set(base) for own, base in pairs))) if pairs else []
-    if len(steps) < 2:
-        return None
-    return np.array(steps), np.mean(
-        [[own[step] - base[step] for step in steps] for own, base in pairs], axis=0
-    )
+    gaps = [{step: own[step] - base[step] for step in own.keys() & base.keys()} for own, base in pairs]
+    steps, gap = _mean(gaps)
+    return (steps, gap) if len(steps) > 1 else None
 
 
-def _blank(theme: Theme, panels: int) -> tuple[Figure, list]:
-    """Returns an empty figure of one or two panels in the theme's colours."""
-    figure = Figure(figsize=(7.2 if panels == 1 else 10.4, 4.1), dpi=DOTS_PER_INCH, layout="constrained")
+def _mean(curves: Sequence[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the steps that all curves have, ascending, and the mean of their values."""
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    return np.array(steps), np.array([np.mean([curve[step] for curve in curves]) for step in steps])
+
+
+def _blank(height: float = 3.2) -> tuple[Figure, Axes]:
+    """Returns an empty figure, narrow enough to be legible on a phone."""
+    figure = Figure(figsize=(4.6, height), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.set_facecolor(theme.background)
-    all_axes = list(figure.subplots(1, panels, squeeze=False)[0])
-    for axes in all_axes:
-        axes.set_facecolor(theme.background)
-        axes.grid(True, axis="y", color=theme.faint, linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.tick_params(which="both", colors=theme.ink, labelsize=10)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
-        axes.xaxis.label.set_color(theme.ink)
-        axes.yaxis.label.set_color(theme.ink)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(theme.ink)
-    return figure, all_axes
+    figure.set_facecolor("#ffffff")
+    axes = figure.subplots()
+    axes.set_facecolor("#ffffff")
+    axes.grid(True, axis="y", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", colors=INK, labelsize=8.5)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(INK)
+    return figure, axes
 
 
-def _notice(figure: Figure, axes, theme: Theme, text: str) -> Figure:
+def _notice(figure: Figure, axes, text: str) -> Figure:
     axes.set_axis_off()
-    axes.text(
-        0.5, 0.5, text, color=theme.ink, ha="center", va="center", fontsize=12, transform=axes.transAxes
-    )
+    axes.text(0.5, 0.5, text, color=INK, ha="center", va="center", fontsize=9, transform=axes.transAxes)
     return figure
 
 
 def _label(axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, fontsize=11)
-    axes.set_ylabel(y, fontsize=11)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
 
 
 def _plain_log_labels(axes) -> None:
@@ -209,18 +268,8 @@ def _plain_log_labels(axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{level:g}"))
 
 
-def _legend(axes, theme: Theme) -> None:
-    axes.legend(frameon=False, fontsize=10.5, labelcolor=theme.ink)
-
-
-def _dashes(table: Table, name: str) -> str:
-    """Returns the line style that tells experiments of one colour apart."""
-    return DASHES[table.experiments.index(name) // len(PALETTE) % len(DASHES)]
-
-
-def _shifted(step: int, places: float, steps: Sequence[int], log: bool) -> float:
-    low, high = _margins(steps, log)
-    return step * (high / low) ** (0.006 * places) if log else step + 0.006 * places * (high - low)
+def _legend(axes) -> None:
+    axes.legend(fontsize=8.5, labelcolor=INK, framealpha=0.8, edgecolor="none")
 
 
 def _margins(steps: Sequence[int], log: bool) -> tuple[float, float]:
@@ -246,7 +295,6 @@ def _apart(steps: Sequence[int], log: bool) -> list[int]:
     return kept
 
 
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
+def _drawn(figure: Figure) -> Image.Image:
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])

@@ -1,4 +1,4 @@
-"""The sample grid as PNG: encodings below each other, the same noise and label in each column."""
+"""Grids of images: samples of the same noise and label side by side, and images beside their neighbours."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -10,82 +10,108 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from ditgta.report.evidence import Score
+from ditgta.report.evidence import Score, last_scores, samples_folder
 from ditgta.report.figures import colour_of
+from ditgta.report.rows import class_name, short_names
 from ditgta.runtime.files import read_json
 
-MOST_COLUMNS = 12
+MOST_ROWS = 12
 CELL_PIXELS = 96
 INK = "#7c828a"  # legible on white and on near-black: the picture's background is transparent
 GAP = 5
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where the cells of a grid lie, in pixels: `cell` is their side, a whole multiple of an image's."""
+class Grid:
+    """Images in rows and columns.
 
-    cell: int
-    left: int
-    top: int
-    extra: int
+    Attributes:
+        columns: (heading, colour of its mark or None).
+        rows: (label, images as uint8 [H, W, 3]); a missing image leaves its cell empty. A second line of a label may follow \\n.
+        apart: number of the column that a wider gap sets apart, if any.
+        most: the largest side of a cell in pixels; larger images are reduced to it.
+    """
+
+    columns: Sequence[tuple[str, str | None]]
+    rows: Sequence[tuple[str, Sequence[np.ndarray | None]]]
+    apart: int | None = None
+    most: int = 256
+
+    @property
+    def side(self) -> int:
+        """The side in pixels of the largest image."""
+        return max(
+            (image.shape[0] for _, images in self.rows for image in images if image is not None), default=1
+        )
+
+    @property
+    def cell(self) -> int:
+        """The side of a cell in pixels: a whole multiple of the largest image's, if that has room."""
+        return min(self.side * max(1, round(CELL_PIXELS / self.side)), self.most)
+
+    @property
+    def text(self) -> int:
+        """The font size that stays legible when a page shrinks the picture to its width."""
+        return max(17, self.cell // 6)
+
+    @property
+    def margin(self) -> int:
+        """The width in pixels of the labels, which are cut where they are longer than two cells."""
+        words = [line for label, _ in self.rows for line in label.split("\n")]
+        return min(int(max(_font(self.text).getlength(word) for word in words)), 2 * self.cell) + 3 * GAP
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """Returns left, top, right and bottom of a cell; `extra` sets the first row apart."""
-        left = self.left + column * (self.cell + GAP)
-        top = self.top + row * (self.cell + GAP) + (self.extra if row else 0)
+        """Returns left, top, right and bottom of a cell in pixels."""
+        apart = 2 * GAP if self.apart is not None and column >= self.apart else 0
+        left = self.margin + column * (self.cell + GAP) + apart
+        top = int(self.text * 1.4) + 12 + row * (self.cell + GAP)
         return left, top, left + self.cell, top + self.cell
 
 
-def sample_grid(scores: Sequence[Score], experiments: Sequence[str], images=None) -> tuple[bytes, list[str]]:
-    """Returns a PNG of every experiment's samples at its last milestone and first training seed, and warnings.
+def sample_grid(
+    scores: Sequence[Score], experiments: Sequence[str], images=None
+) -> tuple[list[Grid], list[str]]:
+    """Returns every experiment's samples at its last milestone and first training seed, and warnings.
 
     Args:
         scores: score files, which name the folders of their samples.
-        experiments: names in the order of rows.
-        images: an image index, for one row of real images of the same classes on top.
+        experiments: names in the order of columns.
+        images: an image index, for a last column of real images of the same classes.
 
-    A column has one noise index and label throughout; columns follow the order of the classes.
+    A row has one noise index and label throughout; rows follow the order of the classes. They come in two grids of equal
+    height, to stand beside or below each other.
     """
-    rows, faults = [], []
-    for name in experiments:
-        own = [score for score in scores if score.experiment == name]
-        if not own:
-            continue
-        score = max(own, key=lambda score: (score.step if score.step is not None else -1, -score.seed))
+    found, faults = {}, []
+    for score in last_scores(scores, experiments):
         folder = samples_folder(score)
         if folder is None:
-            faults.append(f"The samples of {score.name} are gone, so the picture of samples lacks their row.")
-        else:
-            rows.append((name, folder))
-    if not rows:
-        return _notice("no samples to show"), faults
-    columns = choose_columns(labels_of(rows[0][1]))
-    for name, folder in rows[1:]:
-        if not set(columns) <= set(labels_of(folder)):
             faults.append(
-                f"The samples of {name} have other labels than those of {rows[0][0]}: the picture's columns do not match."
+                f"The samples of {score.name} are gone, so the picture of samples lacks their column."
             )
-    pictures = [
-        (name, colour_of(experiments, name), list(pick(folder, [i for i, _ in columns])))
-        for name, folder in rows
-    ]
-    headers = [f"class {label}" for _, label in columns]
+        else:
+            found[score.experiment] = folder
+    if not found:
+        return [], faults
+    first = next(iter(found))
+    chosen = choose_samples(labels_of(found[first]))
+    for name, folder in found.items():
+        if not set(chosen) <= set(labels_of(folder)):
+            faults.append(
+                f"The samples of {name} have other labels than those of {first}: the picture's rows do not match."
+            )
+    sets = [list(pick(folder, [i for i, _ in chosen])) for folder in found.values()]
+    colours = [colour_of(experiments, name) for name in found]
+    columns: list[tuple[str, str | None]] = list(zip(short_names(list(found)), colours))
     if images is not None:
-        real = list(_real(images, [label for _, label in columns], pictures[0][2][0].shape[0]))
-        pictures.insert(0, ("real", INK, real))
-        headers = [
-            images.classes[label] if label < len(images.classes) else f"class {label}" for _, label in columns
-        ]
-    return draw(pictures, headers, first_apart=images is not None), faults
-
-
-def samples_folder(score: Score) -> Path | None:
-    """Returns the folder of a score file's samples if it still exists."""
-    named = (score.content.get("samples") or {}).get("folder")
-    for folder in (Path(named), score.path.parent / named) if named else ():
-        if (folder / "index.json").is_file():
-            return folder
-    return None
+        sets.append(list(_real(images, [label for _, label in chosen], sets[0][0].shape[0])))
+        columns.append(("real", None))
+    rows = [
+        (f"{class_name(label, images.classes if images else [])}\n#{index}", row)
+        for (index, label), row in zip(chosen, zip(*sets, strict=True))
+    ]
+    half = (len(rows) + 1) // 2
+    apart = len(columns) - 1 if images is not None else None
+    return [Grid(columns, part, apart) for part in (rows[:half], rows[half:]) if part], faults
 
 
 def labels_of(folder: Path) -> Iterator[tuple[int, int]]:
@@ -95,22 +121,22 @@ def labels_of(folder: Path) -> Iterator[tuple[int, int]]:
             yield from enumerate(arrays["arr_1"].tolist(), start=shard["start"])
 
 
-def choose_columns(labels: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Returns (index, label) of the samples to show: up to 12 columns spread over the classes, in their order.
+def choose_samples(labels: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Returns (index, label) of the samples to show: up to 12, spread over the classes, in their order.
 
-    Fewer classes than columns are shown several times each, as often as room allows. The first samples of a class are taken.
+    Fewer classes are shown several times each, as often as room allows. The first samples of a class are taken.
     """
     indices: dict[int, list[int]] = {}
     for index, label in labels:
         indices.setdefault(label, []).append(index)
     classes = sorted(indices)
-    if len(classes) > MOST_COLUMNS:
-        classes = [classes[round(i)] for i in np.linspace(0, len(classes) - 1, MOST_COLUMNS)]
-    each = MOST_COLUMNS // len(classes)
+    if len(classes) > MOST_ROWS:
+        classes = [classes[round(i)] for i in np.linspace(0, len(classes) - 1, MOST_ROWS)]
+    each = MOST_ROWS // len(classes)
     return [(index, label) for label in classes for index in indices[label][:each]]
 
 
-def pick(folder: Path, indices: Sequence[int]) -> Iterator[np.ndarray]:
+def pick(folder: Path, indices: Sequence[int]) -> Iterator[np.ndarray | None]:
     """Yields the samples of the given indices as uint8 [H, W, 3] or None, opening each shard once."""
     found: dict[int, np.ndarray] = {}
     for shard in _shards(folder):
@@ -118,63 +144,73 @@ def pick(folder: Path, indices: Sequence[int]) -> Iterator[np.ndarray]:
         if inside:
             with np.load(folder / shard["file"]) as arrays:
                 pixels = arrays["arr_0"]
-            found.update({i: _rgb(pixels[i - shard["start"]]) for i in inside})
+            found.update({i: rgb(pixels[i - shard["start"]]) for i in inside})
     for i in indices:
         yield found.get(i)
 
 
-def draw(
-    rows: Sequence[tuple[str, str, Sequence[np.ndarray | None]]],
-    headers: Sequence[str],
-    first_apart: bool = False,
-) -> bytes:
-    """Returns a PNG, transparent between the cells, of images enlarged by whole numbers without smoothing.
+def beside(grids: Sequence[Grid]) -> Image.Image:
+    """Returns grids beside each other as one picture, transparent between the cells."""
+    drawn = [draw(grid) for grid in grids] or [notice("no samples to show")]
+    canvas = Image.new("RGBA", (sum(image.width for image in drawn), max(image.height for image in drawn)))
+    left = 0
+    for image in drawn:
+        canvas.paste(image, (left, 0))
+        left += image.width
+    return canvas
 
-    Args:
-        rows: (label, colour, images as uint8 [H, W, 3]) from top to bottom; a missing image leaves its cell empty.
-        headers: one per column.
-        first_apart: leave a wider gap below the first row.
-    """
-    layout, font = layout_of(rows, first_apart), _font(_text_height(rows))
-    right, bottom = layout.box(len(rows) - 1, max(len(headers) - 1, 0))[2:]
-    canvas = Image.new("RGBA", (right + GAP, bottom + GAP), (0, 0, 0, 0))
+
+def draw(grid: Grid) -> Image.Image:
+    """Returns a grid as a picture, small images enlarged by whole numbers without smoothing."""
+    right, bottom = grid.box(len(grid.rows) - 1, len(grid.columns) - 1)[2:]
+    canvas = Image.new("RGBA", (right + 3 * GAP, bottom + GAP), (0, 0, 0, 0))
     pen = ImageDraw.Draw(canvas)
-    for column, header in enumerate(headers):
-        left, top, _, _ = layout.box(0, column)
-        if column and header == headers[column - 1]:
-            continue
-        pen.text(
-            (left + layout.cell / 2, top - 8), _fitted(header, font, layout.cell), INK, font, anchor="mb"
-        )
-    for row, (label, colour, images) in enumerate(rows):
-        _, top, _, below = layout.box(row, 0)
-        pen.rectangle((GAP, (top + below) // 2 - 7, GAP + 13, (top + below) // 2 + 6), fill=colour)
-        pen.text((GAP + 22, (top + below) / 2), label, INK, font, anchor="lm")
+    for column, (heading, colour) in enumerate(grid.columns):
+        left, top, _, _ = grid.box(0, column)
+        mark = 0 if colour is None else 18
+        text, font = _fitted(heading, grid.text, grid.cell - mark)
+        start = left + (grid.cell - mark - font.getlength(text)) / 2
+        if colour is not None:
+            pen.rectangle((start, top - 20, start + 12, top - 8), fill=colour)
+        pen.text((start + mark, top - 8), text, INK, font, anchor="ls")
+    for row, (label, images) in enumerate(grid.rows):
+        _label(pen, grid, row, label.split("\n"))
         for column, image in enumerate(images):
             if image is not None:
-                size = (layout.cell, layout.cell)
-                cell = Image.fromarray(image).resize(size, Image.Resampling.NEAREST)
-                canvas.paste(cell, layout.box(row, column)[:2])
-    return _png(canvas)
+                rule = Image.Resampling.LANCZOS if image.shape[0] > grid.cell else Image.Resampling.NEAREST
+                cell = Image.fromarray(image).resize((grid.cell, grid.cell), rule)
+                canvas.paste(cell, grid.box(row, column)[:2])
+    return canvas
 
 
-def layout_of(rows: Sequence[tuple[str, str, Sequence[np.ndarray | None]]], first_apart: bool) -> Layout:
-    """Returns the places of the cells of a grid."""
-    side = max(image.shape[0] for _, _, images in rows for image in images if image is not None)
-    height = _text_height(rows)
-    widest = max(_font(height).getlength(label) for label, _, _ in rows)
-    return Layout(
-        cell=side * max(1, round(CELL_PIXELS / side)),
-        left=int(widest) + 22 + 4 * GAP,
-        top=int(height * 1.4) + 12,
-        extra=2 * GAP if first_apart else 0,
-    )
+def _label(pen: ImageDraw.ImageDraw, grid: Grid, row: int, lines: Sequence[str]) -> None:
+    """Writes a row's label at its middle: one line, and smaller ones below it."""
+    _, top, _, bottom = grid.box(row, 0)
+    for line, text in enumerate(lines):
+        height = (top + bottom) / 2 + (line - (len(lines) - 1) / 2) * grid.text * 1.25
+        text, font = _fitted(text, int(grid.text * (0.8 if line else 1)), grid.margin - 3 * GAP)
+        pen.text((GAP, height), text, INK, font, anchor="lm")
 
 
-def _text_height(rows: Sequence[tuple[str, str, Sequence[np.ndarray | None]]]) -> int:
-    """Returns the font size that stays legible when a page shrinks the picture to its width."""
-    side = max(image.shape[0] for _, _, images in rows for image in images if image is not None)
-    return max(17, side * max(1, round(CELL_PIXELS / side)) // 6)
+def encode(image: Image.Image, kind: str = "PNG", lossless: bool = True) -> bytes:
+    """Returns a picture as a file: PNG, or WEBP, which takes a third of its bytes and without `lossless` far fewer."""
+    options = {"PNG": {"optimize": True}, "WEBP": {"lossless": lossless, "quality": 80, "exact": False}}
+    stream = io.BytesIO()
+    image.save(stream, format=kind, **options[kind])
+    return stream.getvalue()
+
+
+def fitted(image: np.ndarray, side: int) -> np.ndarray:
+    """Returns an image as uint8 [side, side, 3]."""
+    image = rgb(image)
+    if image.shape[:2] == (side, side):
+        return image
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def rgb(image: np.ndarray) -> np.ndarray:
+    """Returns an image as uint8 [H, W, 3], a grey one's channel repeated."""
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
 def _real(images, labels: Sequence[int], side: int) -> Iterator[np.ndarray | None]:
@@ -183,21 +219,11 @@ def _real(images, labels: Sequence[int], side: int) -> Iterator[np.ndarray | Non
     for label in labels:
         of_class = np.flatnonzero(images.labels == label)
         turn = used[label] = used.get(label, -1) + 1
-        if turn >= len(of_class):
-            yield None
-            continue
-        image = _rgb(images.image(int(of_class[turn])))
-        if image.shape[0] != side:
-            image = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
-        yield image
+        yield fitted(images.image(int(of_class[turn])), side) if turn < len(of_class) else None
 
 
 def _shards(folder: Path) -> list[dict]:
     return sorted(read_json(folder / "index.json")["shards"], key=lambda shard: shard["start"])
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
 @cache
@@ -206,23 +232,20 @@ def _font(height: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", height)
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """Returns a text, cut with an ellipsis where it is wider than its column."""
+def _fitted(text: str, height: int, width: float) -> tuple[str, ImageFont.FreeTypeFont]:
+    """Returns a text and its font: smaller where it is too wide, down to a legible size, and then cut with an ellipsis."""
+    while _font(height).getlength(text) > width and height > 14:
+        height -= 1
+    font = _font(height)
     if font.getlength(text) <= width:
-        return text
+        return text, font
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
-    return text + "…"
+    return text + "…", font
 
 
-def _notice(text: str) -> bytes:
+def notice(text: str) -> Image.Image:
     font = _font(20)
     canvas = Image.new("RGBA", (int(font.getlength(text)) + 40, 60), (0, 0, 0, 0))
     ImageDraw.Draw(canvas).text((20, 30), text, INK, font, anchor="lm")
-    return _png(canvas)
-
-
-def _png(image: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
+    return canvas

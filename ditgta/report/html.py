@@ -1,11 +1,11 @@
 """A table as one HTML page that needs nothing else: pictures inside, no scripts, light, dark and on paper."""
 
-import base64
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
-from ditgta.report.figures import colour_of
+from ditgta.report import chapters
+from ditgta.report.markup import folded, items, paragraph, section, swatch, wide
+from ditgta.report.provenance import provenance
 from ditgta.report.rows import (
     DASH,
     HEADLINE_METRICS,
@@ -25,18 +25,19 @@ from ditgta.report.text import (
     count_name,
     difference_sentence,
     difference_text,
+    floor_sentence,
+    headline_notes,
     headlines,
     interval_text,
     spread_sentence,
 )
-from ditgta.runtime.progress import duration
 
 _HOW_TO_READ = (
     "FID and sFID measure how far the statistics of samples lie from those of real images; lower is better, and both fall "
     "as more samples are taken, so values compare only at equal N. KID asks the same without that bias and is the one to "
     "trust below a few thousand samples. Precision and density say how many samples look real, recall and coverage how much "
     "of the real variety is reached; a model can trade one for the other, guidance does so. Real images scored against "
-    "real images show what a perfect model would reach with this scorer and so many images.",
+    "real images show about what a perfect model would reach with this scorer.",
     "A standard error covers the luck of drawing samples, nothing else. The difference of two rows is much better known "
     "than either row, because sample i starts from the same noise and label in both: read the differences before the "
     "table. What one training seed shows belongs to one pair of trained networks; to speak of encodings, train "
@@ -44,25 +45,16 @@ _HOW_TO_READ = (
 )
 
 
-def page(table: Table, pictures: dict[str, dict[str, bytes]]) -> str:
-    """Returns the page.
-
-    Args:
-        pictures: PNG files as {"fid" | "losses" | "samples": {"light": bytes, "dark": bytes (if there is one)}}.
-    """
+def page(table: Table, pictures: chapters.Pictures) -> str:
+    """Returns the page."""
     notes = table.footnotes()
     parts = [
         f"<header><p class=kind>Positional encodings compared</p><h1>{escape(table.suite)}</h1>{_lead(table)}</header>",
-        _section("Table", _table(table, notes) + _warnings(table.warnings)),
-        _section("Differences", _differences(table, notes)),
-        _section("FID against steps", _picture(pictures["fid"], "FID against training steps", _FID_CAPTION)),
-        _section(
-            "Losses",
-            _picture(pictures["losses"], "training losses", _LOSS_CAPTION, "double") + _training(table),
-        ),
-        _section("Samples", _picture(pictures["samples"], "samples of every row", _SAMPLES_CAPTION, "grid")),
-        _section("How to read this", "".join(f"<p>{escape(text)}</p>" for text in _HOW_TO_READ)),
-        _section("Provenance", _provenance(table)),
+        section("Table", _table(table, notes) + _warnings(table.warnings)),
+        section("Differences", _differences(table, notes)),
+        *chapters.all_of(table, pictures),
+        section("How to read this", "".join(map(paragraph, _HOW_TO_READ))),
+        section("Provenance", provenance(table)),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -73,26 +65,17 @@ def page(table: Table, pictures: dict[str, dict[str, bytes]]) -> str:
     )
 
 
-_FID_CAPTION = "Lower is better. Bars show what stands after ± in the table; the dashed line, if any, is real against real."
-_LOSS_CAPTION = (
-    "Faint: as logged; solid: moving average. All rows see the same images, noise and timesteps at every step, "
-    "so their differences are far quieter than the losses themselves."
-)
-_SAMPLES_CAPTION = (
-    "Last milestone, first training seed, not selected: the first samples of each class. A column has the same noise and "
-    "label in every row."
-)
-
-
 def _lead(table: Table) -> str:
     """Returns the answer in a sentence or two, and how it was obtained."""
-    lines = "".join(
-        f'<p class=answer>{escape(sentence)}: <strong class="{_mood(c)}">{escape(c.verdict)}</strong>.</p>'
-        for c, sentence in headlines(table)
-    )
+    lines = ""
+    for c, sentence, verdict in headlines(table):
+        lines += (
+            f'<p class=answer>{escape(sentence)}: <strong class="{_mood(c)}">{escape(verdict)}</strong>.</p>'
+        )
+    notes = "".join(paragraph(sentence, "note") for sentence in headline_notes(table))
     protocol = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in table.protocol)
-    caution = "".join(f"<p class=caution>{escape(sentence)}</p>" for sentence in caveats(table))
-    return f"{lines}{caution}<dl>{protocol}</dl>"
+    caution = "".join(paragraph(sentence, "caution") for sentence in caveats(table))
+    return f"{lines}{notes}{caution}<dl>{protocol}</dl>"
 
 
 def _table(table: Table, notes: dict[str, str]) -> str:
@@ -107,10 +90,12 @@ def _table(table: Table, notes: dict[str, str]) -> str:
         )
     if table.floor:
         lines.append(f"<tbody class=floor>{_row(table, table.floor, notes)}</tbody>")
-    foot = f"<p class=note>{escape(spread_sentence(table))} {escape(best_sentence(table))}</p>"
+    foot = paragraph(
+        f"{spread_sentence(table)} {best_sentence(table)} {floor_sentence(table)}".strip(), "note"
+    )
     marks = "".join(f"<li><sup>{mark}</sup> {escape(reason)}</li>" for reason, mark in notes.items())
     return (
-        _wide(f"<table class=main>{''.join(lines)}</table>")
+        wide(f"<table class=main>{''.join(lines)}</table>", "scores of every row")
         + foot
         + (f"<ul class=notes>{marks}</ul>" if marks else "")
     )
@@ -119,7 +104,7 @@ def _table(table: Table, notes: dict[str, str]) -> str:
 def _row(table: Table, row: Row, notes: dict[str, str]) -> str:
     floor = row is table.floor
     seeds = f"<small>{len(row.seeds)} seeds</small>" if len(row.seeds) > 1 else ""
-    name = f"{'' if floor else _swatch(table, row.experiment)}{escape(row.experiment)}{seeds}"
+    name = f"{'' if floor else swatch(table, row.experiment)}{escape(row.experiment)}{seeds}"
     cells = "".join(
         _cell(metric, row.cells[metric.key], table.rounding(row, metric), notes) for metric in table.metrics
     )
@@ -146,12 +131,9 @@ def _differences(table: Table, notes: dict[str, str]) -> str:
         return "<p>No differences were asked for; name pairs of experiments under <code>differences</code> of the suite.</p>"
     first = [c for c in table.comparisons if c.metric.key in HEADLINE_METRICS]
     others = [c for c in table.comparisons if c.metric.key not in HEADLINE_METRICS and c.value is not None]
-    folded = (
-        f"<details><summary>Differences of the other metrics</summary>{_difference_table(table, others, notes)}</details>"
-        if others
-        else ""
-    )
-    return f"{_difference_table(table, first, notes)}<p class=note>{escape(difference_sentence(table))}</p>{folded}"
+    more = _difference_table(table, others, notes)
+    below = folded("Differences of the other metrics", more) if others else ""
+    return _difference_table(table, first, notes) + paragraph(difference_sentence(table), "note") + below
 
 
 def _difference_table(table: Table, comparisons: Sequence[Comparison], notes: dict[str, str]) -> str:
@@ -161,7 +143,7 @@ def _difference_table(table: Table, comparisons: Sequence[Comparison], notes: di
         reach[key] = max(reach.get(key, 0.0), *(abs(end or 0.0) for end in (c.low, c.high, c.value)))
     lines = []
     for c in comparisons:
-        name = f"{_swatch(table, c.first)}{escape(c.first)} − {_swatch(table, c.second)}{escape(c.second)}"
+        name = f"{swatch(table, c.first)}{escape(c.first)} − {swatch(table, c.second)}{escape(c.second)}"
         verdict = escape(c.verdict) + (" (unpaired)" if c.se is not None and not c.paired else "")
         mark = f"<sup>{notes[c.reason]}</sup>" if c.reason else ""
         lines.append(
@@ -181,9 +163,8 @@ def _difference_table(table: Table, comparisons: Sequence[Comparison], notes: di
             ("Verdict", " class=words"),
         )
     )
-    return _wide(
-        f"<table class=differences><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    )
+    body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    return wide(f"<table class=differences>{body}</table>", "differences of rows")
 
 
 def _whisker(c: Comparison, reach: float) -> str:
@@ -201,98 +182,10 @@ def _whisker(c: Comparison, reach: float) -> str:
     )
 
 
-def _training(table: Table) -> str:
-    """Returns how each training run ended."""
-    lines = []
-    for curve in table.curves:
-        losses = curve.losses.get("loss") or []
-        tail = losses[-max(len(losses) // 10, 1) :]
-        rate = f"{curve.images_per_second:,.0f}" if curve.images_per_second else DASH
-        lines.append(
-            f"<tr><th scope=row class=name>{_swatch(table, curve.experiment)}{escape(curve.experiment)}</th>"
-            f"<td>{curve.seed}</td><td>{step_name(curve.steps[-1]) if curve.steps else DASH}</td>"
-            f"<td>{f'{sum(tail) / len(tail):.4f}' if tail else DASH}</td><td>{rate}</td>"
-            f"<td>{duration(curve.seconds) if curve.seconds else DASH}</td></tr>"
-        )
-    if not lines:
-        return ""
-    heads = "".join(
-        f"<th scope=col>{word}</th>"
-        for word in ("Seed", "Steps", "Loss (mean of the last tenth)", "Images/s", "Time of the last job")
-    )
-    return _wide(
-        f"<table><thead><tr><th scope=col class=name>Run</th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    )
-
-
-def _provenance(table: Table) -> str:
-    """Returns checksums and versions, and the specs folded."""
-    lines, specs = [], []
-    for entry in table.provenance:
-        sums = "".join(
-            f'<td><code title="{escape(str(entry[key]), quote=True)}">{escape(str(entry[key])[:12])}</code></td>'
-            for key in ("samples_sha256", "checkpoint_sha256", "reference_sha256")
-        )
-        lines.append(f"<tr><th scope=row class=name>{escape(entry['name'])}</th>{sums}</tr>")
-        whole = json.dumps(
-            {key: value for key, value in entry.items() if key != "name"}, indent=1, sort_keys=True
-        )
-        specs.append(
-            f"<details><summary>{escape(entry['name'])}</summary><pre>{escape(whole)}</pre></details>"
-        )
-    versions: dict[str, list[str]] = {}
-    for entry in table.provenance:
-        for name, version in sorted(entry["versions"].items()):
-            versions.setdefault(f"{name} {version}", [])
-    heads = "".join(f"<th scope=col>{word}</th>" for word in ("Samples", "Checkpoint", "Reference"))
-    return (
-        _wide(
-            f"<table><thead><tr><th scope=col class=name>Scores of</th>{heads}</tr></thead>"
-            f"<tbody>{''.join(lines)}</tbody></table>"
-        )
-        + f"<p class=note>SHA-256, first 12 digits. {escape('Scored with ' + ', '.join(versions) + '.') if versions else ''}</p>"
-        + f"<details><summary>Every spec in full</summary>{''.join(specs)}</details>"
-    )
-
-
 def _warnings(warnings: Sequence[str]) -> str:
     if not warnings:
         return ""
-    return f"<div class=warnings><h3>Warnings</h3><ul>{_items(warnings)}</ul></div>"
-
-
-def _items(texts: Iterable[str]) -> str:
-    return "".join(f"<li>{escape(text)}</li>" for text in texts)
-
-
-def _picture(versions: dict[str, bytes], name: str, caption: str, kind: str = "curve") -> str:
-    dark = (
-        f'<source media="screen and (prefers-color-scheme: dark)" srcset="{_embedded(versions["dark"])}">'
-        if "dark" in versions
-        else ""
-    )
-    image = f'<img class={kind} src="{_embedded(versions["light"])}" alt="{escape(name, quote=True)}">'
-    picture = f"<picture>{dark}{image}</picture>"
-    return f"<figure>{picture if kind == 'curve' else _wide(picture)}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _embedded(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
-
-
-def _wide(content: str) -> str:
-    """Wraps what may be wider than a phone in a box that scrolls on its own."""
-    return f'<div class=wide tabindex="0">{content}</div>'
-
-
-def _swatch(table: Table, experiment: str) -> str:
-    if experiment not in table.experiments:
-        return ""
-    return f'<i class=swatch style="background:{colour_of(table.experiments, experiment)}"></i>'
+    return f"<div class=warnings><h3>Warnings</h3><ul>{items(warnings)}</ul></div>"
 
 
 def _mood(c: Comparison) -> str:

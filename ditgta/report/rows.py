@@ -1,8 +1,16 @@
 """What a table consists of: metrics, rows, cells, differences and the formatting of their numbers."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # these rooms stand on this one
+    from ditgta.report.classwise import ClassResult
+    from ditgta.report.cost import Cost
+    from ditgta.report.memorisation import Nearness
+    from ditgta.report.origin import Option
 
 DASH = "—"
 HEADLINE_METRICS = ("fid", "kid")  # whose differences are shown first
@@ -45,6 +53,9 @@ METRICS = (
     Metric("fid_infinity", "FID∞", -1),
     Metric("inception_score_split_free", "IS, one split", +1),
 )
+CLASS_ACCURACY = Metric(
+    "class_accuracy", "Class accuracy", +1
+)  # only where the scorer has learnt the classes
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class Cell:
         sd: standard deviation over training seeds; None for one seed.
         reason: why value or standard error is absent, "" otherwise.
         best: ahead of every other row at the milestone by a difference that is told apart.
+        values: the value of each training seed.
     """
 
     value: float | None
@@ -64,6 +76,17 @@ class Cell:
     sd: float | None = None
     reason: str = ""
     best: bool = False
+    values: tuple[float, ...] = ()
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the mean, from training seeds and samples together."""
+        return uncertainty(self.se, self.sd, len(self.values))[0]
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the 95 % interval of the mean."""
+        return uncertainty(self.se, self.sd, len(self.values))[1]
 
 
 @dataclass(frozen=True)
@@ -84,6 +107,7 @@ class Comparison:
     Attributes:
         value, se: the difference and its standard error; None where absent, and then `reason` says why.
         low, high: ends of the 95 % interval.
+        levels: (value, standard error) of each of both rows, over the training seeds that they share.
         seeds: number of training seeds that both rows share.
         paired: the rows' samples share noise and labels one by one.
         told_apart: the interval leaves out zero and, on one training seed, the gap is not below `INCONCLUSIVE_GAP`.
@@ -98,6 +122,7 @@ class Comparison:
     se: float | None = None
     low: float | None = None
     high: float | None = None
+    levels: tuple[tuple[float, float | None], ...] = ()
     seeds: int = 0
     paired: bool = False
     told_apart: bool = False
@@ -134,6 +159,11 @@ class Table:
         warnings: what the score files and the comparison of them warn of.
         curves: losses, one per experiment and seed.
         provenance: one {name, ...} per file read.
+        options: what decides results, in each row.
+        classes: names of the classes, [] if unknown.
+        by_class: results class by class at each experiment's last milestone, and real against real.
+        nearness: how near the samples of each experiment's last milestone lie to the reference images.
+        costs: what each stage took.
     """
 
     suite: str
@@ -148,6 +178,11 @@ class Table:
     warnings: list[str] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     provenance: list[dict] = field(default_factory=list)
+    options: "list[Option]" = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    by_class: "dict[str, list[ClassResult]]" = field(default_factory=dict)
+    nearness: "list[Nearness]" = field(default_factory=list)
+    costs: "list[Cost]" = field(default_factory=list)
 
     @property
     def steps(self) -> list[int | None]:
@@ -160,10 +195,14 @@ class Table:
         return any(len(row.seeds) > 1 for row in self.rows)
 
     def rounding(self, row: Row, metric: Metric) -> float | None:
-        """Returns the spread that rounds a cell: the widest of its milestone's, so that a column has equal decimals."""
+        """Returns the spread that rounds a cell, so that a column has equal decimals at each milestone.
+
+        Two significant digits of the widest spread, and one at least of the narrowest row's.
+        """
         group = [row] if row is self.floor else [other for other in self.rows if other.step == row.step]
         cells = [other.cells[metric.key] for other in group]
-        return max(filter(None, (spread for cell in cells for spread in (cell.sd, cell.se))), default=None)
+        spreads = [max(cell.sd or 0.0, cell.se or 0.0) for cell in cells]
+        return min(max(spreads), 10 * min(filter(None, spreads))) if any(spreads) else None
 
     def footnotes(self) -> dict[str, str]:
         """Returns the mark (a, b, ...) of every reason for which a value or a standard error is absent."""
@@ -171,6 +210,26 @@ class Table:
         reasons = [row.cells[metric.key].reason for row in rows for metric in self.metrics]
         reasons += [comparison.reason for comparison in self.comparisons]
         return {reason: _letters(i) for i, reason in enumerate(dict.fromkeys(filter(None, reasons)))}
+
+
+def uncertainty(se: float | None, sd: float | None, seeds: int) -> tuple[float | None, float | None]:
+    """Returns the standard error of a mean over training seeds, and half of its 95 % interval; None without the samples' error.
+
+    Seeds share the noise of sampling, so their spread does not show it: both errors add in quadrature. The result is a
+    little too wide, since the spread holds what sampling does to each seed alone.
+
+    Args:
+        se: standard error of the mean from the finite number of samples, taken as normal.
+        sd: standard deviation over training seeds, for Student's t; None for one seed.
+        seeds: number of training seeds.
+    """
+    if se is None or sd is None:
+        return se, None if se is None else CONFIDENCE_FACTOR * se
+    from scipy.stats import t
+
+    over_seeds = sd / math.sqrt(seeds)
+    half_width = float(t.ppf(0.975, seeds - 1)) * over_seeds
+    return math.hypot(over_seeds, se), math.hypot(half_width, CONFIDENCE_FACTOR * se)
 
 
 def judge(
@@ -188,7 +247,7 @@ def judge(
     if half_width is None:
         return False, "no verdict without a standard error"
     if abs(difference) <= half_width:
-        return False, "not told apart"
+        return False, "inconclusive"
     gap = abs(difference) / (max(abs(levels[0]), abs(levels[1])) or 1)
     if seeds == 1 and gap < INCONCLUSIVE_GAP:
         return False, f"inconclusive: a gap of {100 * gap:.1f} % on one training seed"
@@ -229,6 +288,24 @@ def step_name(step: int | None) -> str:
     if step >= 1000 and step % 100 == 0:
         return f"{step / 1000:g}K"
     return f"{step:,}"
+
+
+def class_name(label: int, classes: Sequence[str]) -> str:
+    """Returns the name of a class, or its number in words where it has none or one that is a number."""
+    name = classes[label] if label < len(classes) else str(label)
+    return f"class {name}" if name.isdigit() else name
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Returns names without the words with which all of them begin or end, for places without room."""
+    parts = [re.split("([-_.])", name) for name in names]
+    while len(parts) > 1 and all(len(part) > 1 for part in parts) and len({tuple(p[:2]) for p in parts}) == 1:
+        parts = [part[2:] for part in parts]
+    while (
+        len(parts) > 1 and all(len(part) > 1 for part in parts) and len({tuple(p[-2:]) for p in parts}) == 1
+    ):
+        parts = [part[:-2] for part in parts]
+    return ["".join(part) for part in parts]
 
 
 def plain_list(words: Sequence[object]) -> str:

@@ -14,6 +14,7 @@ from ditgta.report.rows import (
     Row,
     Table,
     number,
+    plain_list,
     spread_of,
     step_name,
 )
@@ -53,7 +54,11 @@ def markdown(table: Table) -> str:
     """Returns the main table, the differences and what is needed to read them, as GitHub's Markdown."""
     notes = table.footnotes()
     heads = ["Steps", "Row", *(metric.heading for metric in table.metrics), "N"]
-    lines = [f"# {_safe(table.suite)}", "", *(f"- {term}: {_safe(text)}" for term, text in table.protocol)]
+    lines = [f"# {_safe(table.suite)}", ""]
+    lines += [f"{_safe(sentence)}: **{_safe(verdict)}**.  " for _, sentence, verdict in headlines(table)] + [
+        ""
+    ]
+    lines += [*(f"- {term}: {_safe(text)}" for term, text in table.protocol)]
     lines += [f"- {_safe(sentence)}" for sentence in caveats(table)] + [""]
     lines += [_line(heads), _line([":--", ":--", *["--:"] * (len(heads) - 2)])]
     for row in [*table.rows, *([table.floor] if table.floor else [])]:
@@ -94,14 +99,15 @@ def count_name(count: int | None) -> str:
     return DASH if count is None else f"{count:,}"
 
 
+def plus_minus(metric: Metric, value: float | None, error: float | None, signed: bool = False) -> str:
+    """Formats a value with its standard error, to two significant digits of the error."""
+    text = number(metric, value, error, signed)
+    return text if error is None else f"{text} ± {number(metric, error, error)}"
+
+
 def difference_text(comparison: Comparison) -> str:
     """Formats a difference with its standard error."""
-    value = number(comparison.metric, comparison.value, comparison.se, signed=True)
-    return (
-        value
-        if comparison.se is None
-        else f"{value} ± {number(comparison.metric, comparison.se, comparison.se)}"
-    )
+    return plus_minus(comparison.metric, comparison.value, comparison.se, signed=True)
 
 
 def interval_text(comparison: Comparison) -> str:
@@ -126,6 +132,8 @@ def caveats(table: Table) -> list[str]:
         return [
             "The score files do not say whether the scorer is the published network: compare within this table only."
         ]
+    if not table.published_scorer:
+        return ["The scorer's weights are not the published ones: its values compare only within this table."]
     return []
 
 
@@ -155,9 +163,20 @@ def best_sentence(table: Table) -> str:
     )
 
 
+def floor_sentence(table: Table) -> str:
+    """Returns at how many samples real images were scored, where that is not the rows' number."""
+    counts = {row.num_samples for row in table.rows}
+    if table.floor is None or counts == {table.floor.num_samples}:
+        return ""
+    return (
+        f"Real against real is one half of the real images against the other, {count_name(table.floor.num_samples)} images: FID's "
+        "bias is another there than in the rows, KID has none."
+    )
+
+
 def difference_sentence(table: Table) -> str:
     """Returns how differences and their intervals were obtained."""
-    paired = [c for c in table.comparisons if c.value is not None]
+    paired = [c for c in table.comparisons if c.se is not None]
     begin = (
         "Differences are first minus second. Sample i has the same noise and label in both rows, so what they have in "
         "common cancels (paired standard error)."
@@ -166,28 +185,71 @@ def difference_sentence(table: Table) -> str:
     )
     if any(c.seeds > 1 for c in paired):
         begin += (
-            " Over several training seeds the interval is Student's t over the seeds' differences, never narrower "
-            "than the samples alone allow."
+            " Over several training seeds the interval joins Student's t over the seeds' differences and the samples' "
+            "error, which add in quadrature."
         )
     if any(c.seeds == 1 for c in paired):
-        begin += (
-            " On one training seed a verdict is about these two checkpoints: retraining moves FID about three times "
-            "as much as resampling, so gaps below 1.3 % are called inconclusive."
-        )
+        begin += " On one training seed a verdict is about these two checkpoints, and gaps below 1.3 % are inconclusive."
     return begin
 
 
-def headlines(table: Table) -> list[tuple[Comparison, str]]:
-    """Returns the FID differences at the last milestone that has them, each as a sentence."""
-    measured = [c for c in table.comparisons if c.metric.key == "fid" and c.value is not None]
-    last = [c for c in measured if c.step == measured[-1].step]
+def headlines(table: Table) -> list[tuple[Comparison, str, str]]:
+    """Returns the FID differences at the last milestone that has them, each with its sentence and its verdict."""
     sentences = []
-    for c in last:
-        seeds = "one training seed" if c.seeds == 1 else f"{c.seeds} training seeds"
-        what = f"{c.first} − {c.second} at {step_name(c.step)} steps: FID {difference_text(c)}"
-        interval = "" if c.low is None else f"95 % interval {interval_text(c)}, "
-        sentences.append((c, f"{what} ({interval}{seeds})"))
+    for c in _last(table):
+        rows = ", ".join(
+            f"{name} {plus_minus(c.metric, *level)}" for name, level in zip((c.first, c.second), c.levels)
+        )
+        seeds = "1 training seed" if c.seeds == 1 else f"{c.seeds} training seeds"
+        at = "" if c.step is None else f" after {step_name(c.step)} steps"
+        interval = "" if c.low is None else f" (95 % interval {interval_text(c)})"
+        sentence = f"FID{at}: {rows}, difference {difference_text(c)}{interval}, {seeds}"
+        sentences.append(
+            (c, sentence, c.verdict + (" in this one training run" if c.told_apart and c.seeds == 1 else ""))
+        )
     return sentences
+
+
+def headline_notes(table: Table) -> list[str]:
+    """Returns what must be read with the headlines: what their errors hold, and what the other metrics say."""
+    found = _last(table)
+    if not found:
+        return [
+            "No difference with an FID was asked for or could be made: the table has the rows by themselves."
+        ]
+    notes = []
+    if any(c.seeds > 1 for c in found):
+        notes.append("After ± stands the standard error of a mean over training seeds and samples together.")
+    if any(c.seeds == 1 for c in found):
+        notes.append(
+            "After ± stands the standard error from the finite number of samples. The luck of training is not in it: with "
+            "one training seed a verdict is about these checkpoints, not yet about their encodings. Another training run "
+            "moves FID about three times as much as other samples do, so gaps below 1.3 % are called inconclusive."
+        )
+    if any(c.se is not None and not c.paired for c in found):
+        notes.append(
+            "Where rows do not share noise and labels, the two standard errors are combined as if independent."
+        )
+    for c in found:
+        others = [o for o in table.comparisons if (o.first, o.second, o.step) == (c.first, c.second, c.step)]
+        words: dict[str, list[str]] = {}
+        for other in sorted(others, key=lambda other: not other.told_apart):
+            if other.metric.key in _SAID_BY_FID or other.value is None or not other.metric.better:
+                continue
+            words.setdefault(other.verdict.split(":")[0], []).append(other.metric.name)
+        told = "; ".join(f"{verdict}: {plain_list(names)}" for verdict, names in words.items())
+        if told:
+            notes.append(f"{c.first} against {c.second} in the other metrics: {told}.")
+    return notes
+
+
+_SAID_BY_FID = ("fid", "fid_infinity", "inception_score_split_free")
+
+
+def _last(table: Table) -> list[Comparison]:
+    """Returns the comparisons by FID at the last milestone that has any."""
+    measured = [c for c in table.comparisons if c.metric.key == "fid" and c.value is not None]
+    return [c for c in measured if c.step == measured[-1].step]
 
 
 def _markdown_cell(metric: Metric, cell: Cell, rounding: float | None, notes: dict[str, str]) -> str:

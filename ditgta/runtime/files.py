@@ -8,15 +8,18 @@ import os
 import platform
 import re
 import resource
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from ditgta import __version__
 from ditgta.runtime.errors import InputError
 
-_START = time.monotonic()
+_START, _STARTED = time.monotonic(), round(time.time(), 3)
 
 
 @contextlib.contextmanager
@@ -158,17 +161,69 @@ def read_verified_twin(path: str | Path) -> dict:
 
 
 def provenance() -> dict:
-    """Returns what produced a result: versions, host, seconds since this process began, peak memory in MB."""
-    import sys
+    """Returns what produced a result and what that took.
 
+    Code: versions, `revision` (the commit of the checkout that the package lies in, None elsewhere), `command`.
+    Machine: host, cpu, gpu (None without one in use), threads per process, processes of the job.
+    Cost of this process alone, until now: `started` (Unix time; with the host it tells processes apart), seconds,
+    cpu_seconds (user and system), peak_memory_mb and peak_gpu_memory_mb.
+    """
     versions = {"ditgta": __version__, "python": platform.python_version()}
     for module in ("torch", "numpy", "diffusers", "accelerate", "scipy", "sklearn", "PIL"):
         loaded = sys.modules.get(module)
         if loaded is not None and hasattr(loaded, "__version__"):
             versions[module] = loaded.__version__
+    torch = sys.modules.get("torch")
+    on_gpu = torch is not None and torch.cuda.is_initialized()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "versions": versions,
+        "revision": git_revision(Path(__file__).parents[2]),
+        "command": _command(),
         "host": platform.node(),
+        "cpu": _processor(),
+        "gpu": torch.cuda.get_device_name() if on_gpu else None,
+        "threads": torch.get_num_threads() if torch is not None else 1,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "started": _STARTED,
         "seconds": round(time.monotonic() - _START, 3),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+        "peak_memory_mb": round(usage.ru_maxrss / 1024, 1),
+        "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if on_gpu else None,
     }
+
+
+@cache
+def git_revision(folder: Path) -> str | None:
+    """Returns the commit that a checkout stands at, None where a folder is none; Git's files are read, no program is run."""
+    git = folder / ".git"
+    try:
+        if git.is_file():  # a further worktree
+            git = folder / git.read_text().removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head
+        name = head.removeprefix("ref:").strip()
+        common = git / (git / "commondir").read_text().strip() if (git / "commondir").is_file() else git
+        if (common / name).is_file():
+            return (common / name).read_text().strip()
+        packed = (common / "packed-refs").read_text().splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
+    except OSError:
+        return None
+
+
+def _command() -> str | None:
+    """Returns the command that runs this stage, None where another program uses the package."""
+    stage = Path(sys.argv[0]).parts[-2:] == ("ditgta", "__main__.py")
+    return shlex.join(["python", "-m", "ditgta", *sys.argv[1:]]) if stage else None
+
+
+@cache
+def _processor() -> str:
+    """Returns the processor's name as Linux tells it, elsewhere its architecture."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

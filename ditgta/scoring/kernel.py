@@ -40,6 +40,32 @@ def kernel_distance(
     return Estimate(float(value), 2 * (witness - witness.mean()))
 
 
+def class_kernel_distances(
+    samples: np.ndarray,
+    labels: np.ndarray,
+    reference: np.ndarray,
+    reference_labels: np.ndarray,
+    device: torch.device | str = "cpu",
+) -> dict[int, Estimate]:
+    """Returns the kernel distance within each class of the samples: unbiased, so a few dozen images of a class will do.
+
+    A class of which a side has fewer than two images has no value, with the reason.
+
+    Args:
+        samples, reference: (n, d) and (m, d).
+        labels, reference_labels: (n,) and (m,), of the same classes.
+    """
+    found = {}
+    for label in np.unique(labels).tolist():
+        sides = samples[labels == label], reference[reference_labels == label]
+        few = min(map(len, sides)) < 2
+        reason = "fewer than 2 {} of this class".format(
+            "samples" if len(sides[0]) < 2 else "reference images"
+        )
+        found[label] = Estimate(None, reason=reason) if few else kernel_distance(*sides, device)
+    return found
+
+
 def _blocks(features: np.ndarray, device: torch.device | str):
     """Yields (start, float64 block on the device)."""
     for start in range(0, len(features), _BLOCK):

@@ -1,4 +1,6 @@
-"""Precision, recall, density and coverage from balls around nearest neighbours, with standard errors."""
+"""Nearest neighbours: precision, recall, density and coverage from the balls around them, and which they are."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -78,6 +80,40 @@ def neighbour_radii(features: torch.Tensor, neighbours: int) -> torch.Tensor:
         distances.diagonal(offset=start).fill_(torch.inf)
         radii[start : start + rows] = distances.topk(neighbours, dim=1, largest=False).values[:, -1]
     return radii
+
+
+def nearest(
+    queries: np.ndarray,
+    blocks: Iterable[np.ndarray],
+    count: int,
+    own: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns indices and Euclidean distances, each (q, count), of the vectors of a stream nearest to each query.
+
+    Nearest first. In float64: a copy lies at a distance far below the norms whose difference it is, and float32 would not
+    see it. Where the stream has fewer vectors, indices are -1 and distances inf.
+
+    Args:
+        queries: (q, d).
+        blocks: (rows, d) each; indices count through all of them.
+        own: (q,) each query's index in the stream, which is left out; None where queries are not part of it.
+    """
+    origin = queries.mean(axis=0, dtype=np.float64)
+    x = _centred(queries, origin, torch.float64, device)
+    squares = torch.full((len(x), count), torch.inf, dtype=torch.float64, device=device)
+    indices = torch.full((len(x), count), -1, dtype=torch.int64, device=device)
+    start = 0
+    for block in blocks:
+        found = _squared_distances(x, _centred(block, origin, torch.float64, device))
+        numbers = torch.arange(start, start + len(block), device=device).expand(len(x), -1)
+        if own is not None:
+            found.masked_fill_(numbers == torch.from_numpy(own).to(device)[:, None], torch.inf)
+        squares, order = torch.cat([squares, found], 1).sort(dim=1, stable=True)
+        squares, order = squares[:, :count], order[:, :count]
+        indices = torch.cat([indices, numbers], 1).gather(1, order)
+        start += len(block)
+    return indices.cpu().numpy(), squares.sqrt().cpu().numpy()
 
 
 def _centred(

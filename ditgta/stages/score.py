@@ -4,14 +4,13 @@ Guarantees: features are kept in shards, so a run that was stopped goes on; the 
 because processes share only the network's work and the metrics are computed from all features in their order.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ditgta.data.features import KINDS, FeatureShards, Side, halves
+from ditgta.data.features import KINDS, FeatureShards, Side, cache_folder, halves
 from ditgta.data.image_sets import ImageSet, open_image_set
 from ditgta.data.scorer_files import ScorerFile, find_weights, read_scorer
 from ditgta.runtime.errors import InputError
@@ -22,13 +21,14 @@ from ditgta.runtime.streams import generator
 from ditgta.scoring.frechet import frechet_at_infinity, frechet_distance, frechet_estimate
 from ditgta.scoring.inception import load_inception
 from ditgta.scoring.inception_score import inception_score
-from ditgta.scoring.kernel import kernel_distance
-from ditgta.scoring.neighbours import neighbour_estimates
+from ditgta.scoring.kernel import class_kernel_distances, kernel_distance
+from ditgta.scoring.neighbours import nearest, neighbour_estimates
 from ditgta.scoring.statistics import Estimate, Moments
 
 MAX_REFERENCE = 10_000  # as many reference images as ADM's file holds enter KID and the neighbours
 SPLIT_SIZE = 5000
 NEIGHBOURS = 3
+MAX_CHECKED = 1000  # images of each side whose nearest reference images are looked for, among all of them
 _NEIGHBOUR_METRICS = ("precision", "recall", "density", "coverage")
 _SEED = 0
 
@@ -72,7 +72,7 @@ def run(
         sets = [open_image_set(reference)] + ([] if floor else [open_image_set(samples)])
         _check_counts(sets, floor)
         checksums = group.gather([images.sha256() for images in sets] if group.is_first else None)[0]
-        folders = group.gather([_cache_folder(images, cache, out) for images in sets])[0]
+        folders = group.gather([cache_folder(images, cache, out) for images in sets])[0]
         sides = []
         for images, checksum, folder in zip(sets, checksums, folders):
             features = None
@@ -87,12 +87,17 @@ def run(
             sides = halves(sides[0], _SEED)
         warnings = _check_statistics(sides, network.pool3_channels)
         estimates = score(*sides, device=group.device)
+        details, by_class = look_closer(*sides, scorer.details.get("classes") or [], group.device)
+        if "predicted" in details:
+            hits = (details["predicted"] == details["label"]).astype(np.float64)
+            estimates["class_accuracy"] = Estimate(float(hits.mean()), hits - hits.mean())
         content = {
             "metrics": {name: _entry(estimate) for name, estimate in estimates.items()},
             "num_samples": sides[1].count or None,
             "num_reference": sides[0].count or None,
             "scorer": scorer.description(),
-            "reference": _description(sides[0], checksums[0]),
+            "kid_by_class": {str(label): _entry(estimate) for label, estimate in by_class.items()},
+            "reference": {**_description(sides[0], checksums[0]), "folder": str(reference)},
             "samples": {**_description(sides[1], checksums[-1]), "folder": str(samples) if samples else None},
             "settings": {
                 "neighbours": NEIGHBOURS,
@@ -101,10 +106,10 @@ def run(
                 "distances": "float32",
                 "floor": floor,
             },
-            "spec": spec if spec is not None else _spec_of(sides[1].images.origin),
+            "spec": spec if spec is not None else sides[1].images.known_by(),
             "warnings": warnings + _warnings(sides, scorer, network.pool3_channels, floor),
         }
-        _write(out, content, estimates)
+        _write(out, content, estimates, details)
         print(_table(content), flush=True)
         group.barrier()
         return content
@@ -122,8 +127,7 @@ def score(reference: Side, samples: Side, device: torch.device | str = "cpu") ->
         found["inception_score"] = inception_score(probabilities, SPLIT_SIZE)
         found["inception_score_split_free"] = inception_score(probabilities, None)
     del probabilities
-    drawn = generator(_SEED, "score reference").permutation(reference.count)[:MAX_REFERENCE]
-    real, generated = reference.array("pool3", np.sort(drawn)), samples.array("pool3")
+    real, generated = reference.array("pool3", _drawn(reference)), samples.array("pool3")
     if real is None or generated is None:
         missing = _absent("reference" if real is None else "samples", "images")
         return {**found, **dict.fromkeys(("kid", *_NEIGHBOUR_METRICS), missing)}
@@ -132,6 +136,39 @@ def score(reference: Side, samples: Side, device: torch.device | str = "cpu") ->
         return {**found, **neighbour_estimates(real, generated, NEIGHBOURS, device=device)}
     except ValueError as error:
         return {**found, **dict.fromkeys(_NEIGHBOUR_METRICS, Estimate(None, reason=str(error)))}
+
+
+def look_closer(
+    reference: Side, samples: Side, classes: list[str], device: torch.device | str = "cpu"
+) -> tuple[dict[str, np.ndarray], dict[int, Estimate]]:
+    """Returns what is known image by image, and the kernel distance within each class.
+
+    The first are label and predicted (samples,; the latter where the scorer has learnt these classes), nearest_index and
+    nearest_distance (checked samples, 3) of reference images, and reference_distance (checked reference images,) to the
+    nearest other one.
+    """
+    labels, generated = samples.labels, samples.array("pool3")
+    real = reference.array("pool3", _drawn(reference))
+    found: dict[str, np.ndarray] = {} if labels is None else {"label": labels}
+    known = samples.images.origin.get("classes") or classes
+    if found and generated is not None and known == classes and labels.max() < len(classes):
+        found["predicted"] = samples.array("probabilities").argmax(1)
+    if generated is None or real is None:
+        return found, {}
+    own = np.sort(generator(_SEED, "score check").permutation(reference.count)[:MAX_CHECKED])
+    checked, others = generated[:MAX_CHECKED], reference.array("pool3", own)
+    near = nearest(checked, reference.blocks("pool3"), NEIGHBOURS, device=device)
+    found["nearest_index"], found["nearest_distance"] = near
+    found["reference_distance"] = nearest(others, reference.blocks("pool3"), 1, own, device)[1][:, 0]
+    if labels is None or reference.labels is None:
+        return found, {}
+    real_labels = reference.labels[_drawn(reference)]
+    return found, class_kernel_distances(generated, labels, real, real_labels, device)
+
+
+def _drawn(reference: Side) -> np.ndarray:
+    """Returns the indices of the reference images that enter KID and the neighbours, ascending."""
+    return np.sort(generator(_SEED, "score reference").permutation(reference.count)[:MAX_REFERENCE])
 
 
 def _frechet(
@@ -205,15 +242,6 @@ def _extract(
     group.barrier()
 
 
-def _cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
-    """Returns the folder of a set's features: beside the set, or beside the scores where that cannot be written."""
-    if cache is not None:
-        return Path(cache)
-    path = images.path.resolve()
-    parent = path.parent if os.access(path.parent, os.W_OK) else out.resolve().parent
-    return parent / f"{path.name}.features"
-
-
 def _check_counts(sets: list[ImageSet], floor: bool) -> None:
     for images in sets:
         if images.count == 1:
@@ -285,31 +313,18 @@ def _description(side: Side, checksum: str) -> dict:
     return {**kept, "name": side.images.path.name, "sha256": checksum, "statistics": known, "size": size}
 
 
-def _spec_of(origin: dict) -> dict:
-    """Returns what samples that carry their origin are known by."""
-    spec = origin.get("spec") or {}
-    training = (spec.get("checkpoint") or {}).get("spec") or {}
-    found = {
-        "sampling": spec.get("sampling"),
-        "step": origin.get("step"),
-        "seed": training.get("seed"),
-        "posenc": (training.get("model") or {}).get("posenc"),
-    }
-    return {key: value for key, value in found.items() if value is not None}
-
-
 def _entry(estimate: Estimate) -> dict:
     entry = {"value": estimate.value, "se": estimate.se, "reason": estimate.reason}
     return entry if estimate.se is None else {**entry, "resampled": estimate.resampled}
 
 
-def _write(out: Path, content: dict, estimates: dict[str, Estimate]) -> None:
-    """Writes the influence values, then the scores that name them."""
+def _write(out: Path, content: dict, estimates: dict[str, Estimate], details: dict[str, np.ndarray]) -> None:
+    """Writes the influence values and what is known image by image, then the scores that name them."""
     arrays = {
         name: estimate.influence for name, estimate in estimates.items() if estimate.influence is not None
     }
     with atomic_path(out.with_suffix(".npz")) as temporary:
-        np.savez(temporary, **arrays)
+        np.savez(temporary, **arrays, **details)
     content["influence_sha256"] = sha256_of(out.with_suffix(".npz"))
     write_json(out, {**content, "provenance": provenance()})
 

@@ -9,37 +9,59 @@ import numpy as np
 
 from ditgta.data.images import load_index
 from ditgta.report import figures, html, text
+from ditgta.report.chapters import Pictures
+from ditgta.report.classwise import class_results, csv_by_class
+from ditgta.report.cost import read_costs
 from ditgta.report.evidence import (
     FLOOR,
     Score,
     check_comparable,
-    protocol,
-    provenance_of,
+    last_scores,
     read_curves,
     read_score,
     shares_noise,
     warnings_of,
 )
-from ditgta.report.grid import sample_grid
-from ditgta.report.rows import CONFIDENCE_FACTOR, METRICS, Cell, Comparison, Curve, Metric, Row, Table, judge
+from ditgta.report.grid import Grid, beside, encode, sample_grid
+from ditgta.report.memorisation import nearest_grids, nearness
+from ditgta.report.origin import fairness, is_trained, options_of, protocol, provenance_of
+from ditgta.report.rows import (
+    CLASS_ACCURACY,
+    METRICS,
+    Cell,
+    Comparison,
+    Curve,
+    Metric,
+    Row,
+    Table,
+    judge,
+    uncertainty,
+)
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, write_text
 from ditgta.scoring.statistics import mean_and_deviation, paired_difference
 
 
 def run(
-    scores: list[Path], training: list[Path], out: Path, floor: Path | None, images: Path | None, spec: dict
+    scores: list[Path],
+    training: list[Path],
+    out: Path,
+    floor: Path | None,
+    images: Path | None,
+    spec: dict,
+    shared: Sequence[Path] = (),
 ) -> None:
-    """Writes table.csv, table.md, fid.png, losses.png, samples.png and, last, table.html.
+    """Writes table.csv, classes.csv, table.md, the pictures as PNG and, last, table.html.
 
     Args:
         scores: score files; influence values are read from the .npz beside each.
         training: twins of checkpoints; of each experiment and seed all curves are joined.
         out: folder of the table.
         floor: scores of one half of the real images against the other.
-        images: the images' index, for real images above the samples.
+        images: the images' index, for real images beside the samples.
         spec: {suite, experiments (order of rows), milestones, seeds, differences: [[first, second], ...]}; what is
             missing is taken from the score files.
+        shared: twins of what rows share (images, autoencoder, latents, scorer), for the cost.
 
     Raises:
         InputError: there are no scores, two of the same row, or scores of different networks or references.
@@ -50,28 +72,53 @@ def run(
         raise InputError("no score files were given; run the score stage and pass what it writes")
     real = replace(read_score(floor), experiment=FLOOR, step=None) if floor else None
     check_comparable(found, real)
-    table = build(found, real, read_curves(training), spec)
-    grid, faults = sample_grid(found, table.experiments, load_index(images) if images else None)
-    table = replace(table, warnings=table.warnings + faults)
-    pictures = {
-        "fid": {theme: figures.fid_figure(table, theme) for theme in figures.THEMES},
-        "losses": {theme: figures.loss_figure(table, theme) for theme in figures.THEMES},
-        "samples": {"light": grid},
+    index = load_index(images) if images else None
+    table = build(found, real, read_curves(training), spec, classes=index.classes if index else [])
+    everything = [*found, *([real] if real else [])]
+    table = replace(table, costs=read_costs(everything, training, shared))
+    grids, faults = sample_grid(found, table.experiments, index)
+    near, gone = nearest_grids(found, table.experiments, table.classes)
+    table = replace(table, warnings=table.warnings + faults + gone)
+    pictures = draw(table, grids, near)
+    files = {
+        "fid": pictures.metrics["fid"],
+        "inception_score": pictures.metrics["inception_score"],
+        "losses": pictures.losses[0],
+        "samples": beside(grids),
+        "nearest": beside(list(near.values())),
     }
-    for name, versions in pictures.items():
+    for name, picture in files.items():
         with atomic_path(out / f"{name}.png") as temporary:
-            temporary.write_bytes(versions["light"])
-    write_text(out / "table.csv", text.csv_lines(table, [*found, *([real] if real else [])]))
+            temporary.write_bytes(encode(picture))
+    write_text(out / "table.csv", text.csv_lines(table, everything))
+    write_text(out / "classes.csv", csv_by_class(everything, table.classes))
     write_text(out / "table.md", text.markdown(table))
     write_text(out / "table.html", html.page(table, pictures))
 
 
-def build(scores: Sequence[Score], floor: Score | None, curves: list[Curve], spec: dict) -> Table:
+def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
+    """Returns the page's pictures."""
+    losses = [figures.loss_figure(table), figures.gap_figure(table)]
+    classes = {kind: figures.class_figure(table, kind) for kind in ("accuracy", "kid")}
+    return Pictures(
+        metrics={metric.key: figures.metric_figure(table, metric) for metric in table.metrics},
+        losses=[drawn for drawn in losses if drawn],
+        samples=grids,
+        nearest=near,
+        classes={kind: drawn for kind, drawn in classes.items() if drawn},
+    )
+
+
+def build(
+    scores: Sequence[Score], floor: Score | None, curves: list[Curve], spec: dict, classes: Sequence[str] = ()
+) -> Table:
     """Returns the table of score files."""
     everything = [*scores, *([floor] if floor else [])]
-    named = {metric.key for metric in METRICS}
-    other = sorted({key for score in everything for key in score.content["metrics"]} - named)
-    metrics = [*METRICS, *(Metric(key, key.replace("_", " ")) for key in other)]
+    others = sorted(
+        {key for score in everything for key in score.content["metrics"]} - {m.key for m in METRICS}
+    )
+    known = {CLASS_ACCURACY.key: CLASS_ACCURACY}
+    metrics = [*METRICS, *(known.get(key) or Metric(key, key.replace("_", " ")) for key in others)]
     asked = [name for name in spec.get("experiments") or [] if any(s.experiment == name for s in scores)]
     experiments = list(dict.fromkeys([*asked, *(score.experiment for score in scores)]))
     steps = sorted({score.step for score in scores}, key=lambda step: (step is None, step or 0))
@@ -93,7 +140,10 @@ def build(scores: Sequence[Score], floor: Score | None, curves: list[Curve], spe
         key=lambda c: (experiments.index(c.experiment) if c.experiment in experiments else 999, c.seed),
     )
     scorer = scores[0].content.get("scorer") or {}
-    published = scorer.get("published")
+    last = last_scores(scores, experiments)
+    groups = {score.experiment: cells[score.experiment, score.step] for score in last}
+    options = options_of(scores, experiments)
+    equal, unequal = fairness(options)
     return Table(
         suite=str(spec.get("suite") or scores[0].spec.get("suite") or "scores"),
         experiments=list(dict.fromkeys([*experiments, *(curve.experiment for curve in curves)])),
@@ -102,11 +152,18 @@ def build(scores: Sequence[Score], floor: Score | None, curves: list[Curve], spe
         floor=row_of(FLOOR, None, [floor], metrics) if floor else None,
         comparisons=comparisons,
         protocol=protocol(scores),
-        trained_scorer=published is False,
-        published_scorer=published,
-        warnings=warnings_of(scores, floor, spec),
+        trained_scorer=is_trained(scorer),
+        published_scorer=scorer.get("published"),
+        warnings=warnings_of(scores, floor, spec) + ([] if equal or not options else [unequal]),
         curves=curves,
         provenance=[provenance_of(score, FLOOR if score is floor else score.name) for score in everything],
+        options=options,
+        classes=list(classes),
+        by_class={
+            name: class_results(group)
+            for name, group in {**groups, **({FLOOR: [floor]} if floor else {})}.items()
+        },
+        nearness=[near for score in last if (near := nearness(score))],
     )
 
 
@@ -128,10 +185,11 @@ def cell_of(group: Sequence[Score], metric: Metric) -> Cell:
     if absent:
         few = "" if len(absent) == len(group) else f" (training seed {absent[0].seed})"
         return Cell(None, reason=absent[0].reason(metric) + few)
-    value, deviation = mean_and_deviation([score.value(metric) for score in group])
+    values = tuple(score.value(metric) for score in group)
+    value, deviation = mean_and_deviation(values)
     se = sampling_error(group, metric)
     reason = "" if se is not None else next(filter(None, (score.reason(metric) for score in group)), "")
-    return Cell(value, se=se, sd=deviation, reason=reason)
+    return Cell(value, se=se, sd=deviation, reason=reason, values=values)
 
 
 def mean_influence(group: Sequence[Score], metric: Metric) -> np.ndarray | None:
@@ -161,49 +219,45 @@ def compare(
 ) -> Comparison:
     """Compares two experiments at one milestone over the training seeds that both have.
 
-    On one seed the 95 % interval is the paired difference with its standard error. On several it is Student's over the
-    seeds' differences, and never narrower than what the finite number of samples alone allows.
+    On one seed the 95 % interval is the paired difference with its standard error; on several, Student's over the seeds'
+    differences joins it (`uncertainty`).
     """
     shared = sorted({s.seed for s in firsts} & {s.seed for s in seconds})
-    first, second = ([s for seed in shared for s in group if s.seed == seed] for group in (firsts, seconds))
+    groups = [[s for seed in shared for s in group if s.seed == seed] for group in (firsts, seconds)]
     empty = Comparison(*names, step, metric, seeds=len(shared))
     if not shared:
         lacking = [name for name, group in zip(names, (firsts, seconds)) if not group]
         return replace(
             empty, reason=f"no scores of {lacking[0]}" if lacking else "no training seed in common"
         )
-    absent = [score for score in (*first, *second) if score.value(metric) is None]
+    both = [*groups[0], *groups[1]]
+    absent = [score for score in both if score.value(metric) is None]
     if absent:
         return replace(empty, reason=absent[0].reason(metric))
-    levels = tuple(float(np.mean([score.value(metric) for score in group])) for group in (first, second))
-    both = [*first, *second]
-    influences = [mean_influence(group, metric) for group in (first, second)]
+    cells = [cell_of(group, metric) for group in groups]
+    value, deviation = mean_and_deviation([a - b for a, b in zip(cells[0].values, cells[1].values)])
+    influences = [mean_influence(group, metric) for group in groups]
     paired = shares_noise(both) and all(i is not None for i in influences)
-    se = paired_difference(*influences, *levels).se if paired else None
-    paired = se is not None and math.isfinite(se)
+    sampling = paired_difference(*influences, cells[0].value, cells[1].value).se if paired else None
+    paired = sampling is not None and math.isfinite(sampling)
     if not paired:
-        errors = [sampling_error(group, metric) for group in (first, second)]
-        se = None if None in errors else math.hypot(*errors)
-    half_width = None if se is None else CONFIDENCE_FACTOR * se
-    if len(shared) > 1:
-        from scipy.stats import t
-
-        spread = np.std([a.value(metric) - b.value(metric) for a, b in zip(first, second)], ddof=1)
-        over_seeds = float(spread / math.sqrt(len(shared)))
-        half_width = max(float(t.ppf(0.975, len(shared) - 1)) * over_seeds, half_width or 0.0)
-        se = max(over_seeds, se or 0.0)
-    told_apart, verdict = judge(metric, names, levels, half_width, len(shared))
-    value = levels[0] - levels[1]
+        errors = [cell.se for cell in cells]
+        sampling = None if None in errors else math.hypot(*errors)
+    se, half_width = uncertainty(sampling, deviation, len(shared))
+    told_apart, verdict = judge(metric, names, (cells[0].value, cells[1].value), half_width, len(shared))
     return replace(
         empty,
         value=value,
         se=se,
         low=None if half_width is None else value - half_width,
         high=None if half_width is None else value + half_width,
+        levels=tuple((cell.value, cell.error) for cell in cells),
         paired=paired,
         told_apart=told_apart,
         verdict=verdict,
-        reason="" if se is not None else next(filter(None, (score.reason(metric) for score in both)), ""),
+        reason=""
+        if sampling is not None
+        else next(filter(None, (score.reason(metric) for score in both)), ""),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ditgta.data.image_sets import open_image_set
 from ditgta.data.images import ImageIndex, write_index
 from ditgta.runtime.streams import generator
 
@@ -51,11 +52,26 @@ def influence_values(
     return {name: psi * noise for name, (_, noise) in METRICS.items()}
 
 
+def findings(labels: np.ndarray, references: int, *index) -> dict[str, np.ndarray]:
+    """Returns what a score file holds image by image: every sixth sample is taken for another class."""
+    random = generator(3, "findings", *index)
+    count = len(labels)
+    distances = np.sort(random.uniform(0.5, 3.0, (count, 3)), axis=1)
+    return {
+        "label": labels,
+        "predicted": np.where(np.arange(count) % 6, labels, (labels + 1) % len(CLASSES)),
+        "nearest_index": random.integers(0, references, (count, 3)),
+        "nearest_distance": distances,
+        "reference_distance": np.linspace(0.6, 1.4, references),
+    }
+
+
 def write_score(
     path: Path, experiment: str, seed: int, step: int | None, fid: float, folder: Path | None, **changes
 ) -> Path:
     """Writes a score file and the influence values beside it."""
     count = changes.pop("num_samples", 48)
+    found = changes.pop("findings", {})
     psi = influence_values(fid, count, experiment, seed, step or 0)
     metrics = {
         name: {
@@ -75,6 +91,7 @@ def write_score(
             "sha256": "cd" * 32,
             "checkpoint_sha256": "ef" * 32,
             "folder": str(folder) if folder else None,
+            "spec": changes.pop("made_from", {}),
         },
         "spec": {
             "suite": "digits",
@@ -85,12 +102,34 @@ def write_score(
             "sampling": {**SAMPLING, "num_samples": count},
         },
         "warnings": [],
-        "versions": {"ditgta": "0.1.0", "torch": "2.13.0"},
+        "kid_by_class": {
+            str(label): {"value": fid / 1000 * (label + 1), "se": 2e-4, "reason": None}
+            for label in np.unique(found.get("label", [])).tolist()
+        },
+        "provenance": process_record("score", started=1000.0 + fid),
     } | changes
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
-    np.savez(path.with_suffix(".npz"), **psi)
+    np.savez(path.with_suffix(".npz"), **psi, **found)
     return path
+
+
+def process_record(stage: str, started: float, **changes) -> dict:
+    """Returns what a process writes about itself."""
+    return {
+        "command": f"python -m ditgta {stage} somewhere",
+        "revision": "12" * 20,
+        "versions": {"ditgta": "0.1.0", "torch": "2.13.0"},
+        "host": "node1",
+        "cpu": "Some Processor",
+        "gpu": None,
+        "processes": 1,
+        "started": started,
+        "seconds": 36.0,
+        "cpu_seconds": 72.0,
+        "peak_memory_mb": 500.0,
+        "peak_gpu_memory_mb": None,
+    } | changes
 
 
 def write_samples(folder: Path, pixels: np.ndarray, labels: np.ndarray, shard: int = 20) -> Path:
@@ -103,6 +142,7 @@ def write_samples(folder: Path, pixels: np.ndarray, labels: np.ndarray, shard: i
         np.savez(folder / name, arr_0=pixels[part], arr_1=labels[part].astype(np.int64))
         shards.append({"file": name, "sha256": "", "start": start, "count": len(labels[part])})
     content = {"count": len(labels), "shape": list(pixels.shape[1:]), "labels": "balanced", "shards": shards}
+    content |= process_record("sample", started=2000.0)
     (folder / "index.json").write_text(json.dumps(content))
     return folder
 
@@ -122,7 +162,7 @@ def write_twin(root: Path, experiment: str, seed: int, step: int, level: float, 
             for s, m in zip(steps, mse)
         ],
         "images_per_second": 812.3,
-        "seconds": 4321.0,
+        **process_record("train", started=3000.0 + step, seconds=4320.0),
     } | changes
     path = root / "train" / experiment / f"seed{seed}" / f"{step}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,8 +198,16 @@ def make_suite(
 ) -> dict:
     """Writes three encodings at every milestone and seed and returns the arguments of the table stage but `out`."""
     labels = np.arange(48) % len(CLASSES)
+    images = write_images(root / "images", noise_pixels(20, 8, "real"), np.repeat(np.arange(4), 5))
+    reference = {"sha256": open_image_set(images).sha256(), "folder": str(images), "spec": {"size": 8}}
     scores, training = [], []
     for experiment, fid in FID.items():
+        spec = {
+            "latents": {"images": {"size": 8}},
+            "model": {"posenc": experiment, "qk_norm": True},
+            "seed": 0,
+        }
+        spec["training"] = {"flip": "none", "learning_rate": 1e-4}
         for seed in seeds:
             for k, step in enumerate(milestones):
                 folder = write_samples(
@@ -167,25 +215,33 @@ def make_suite(
                     noise_pixels(48, 8, experiment, seed, step),
                     labels,
                 )
-                value = fid * (1 if k == 0 else 0.24) * (1 + 0.004 * seed)
                 scores.append(
                     write_score(
                         root / "scores" / f"{experiment}-{seed}-{step}.json",
                         experiment,
                         seed,
                         step,
-                        value,
+                        fid * (1 if k == 0 else 0.24) * (1 + 0.004 * seed),
                         folder,
+                        reference=reference,
+                        findings=findings(labels, 20, experiment, seed, step),
+                        made_from={"checkpoint": {"spec": spec}, "sampling": SAMPLING},
                     )
                 )
             training.append(write_twin(root, experiment, seed, milestones[-1], 0.15 + fid / 2000))
-    floor = write_score(root / "scores" / "floor.json", "", 0, None, 1.9, None, spec={}, num_reference=898)
-    images = write_images(root / "images", noise_pixels(20, 8, "real"), np.repeat(np.arange(4), 5))
+    real = findings(np.repeat(np.arange(4), 2), 10)
+    floor = write_score(
+        root / "scores" / "floor.json", "", 0, None, 1.9, None, spec={}, num_reference=898, findings=real
+    )
+    shared = root / "scorer" / "digits" / "scorer.json"
+    shared.parent.mkdir(parents=True)
+    shared.write_text(json.dumps(process_record("scorer", started=1.0, peak_memory_mb=900.0)))
     return {
         "scores": scores,
         "training": training,
         "floor": floor,
         "images": images,
+        "shared": [shared],
         "spec": {
             "suite": "digits",
             "experiments": list(FID),

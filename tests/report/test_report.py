@@ -1,16 +1,15 @@
-"""The rooms below the table stage: choice of columns, drawing of the grid, joining of loss curves, formatting of numbers."""
+"""The rooms below the table stage: choice of samples, drawing of grids, joining of loss curves, errors and numbers."""
 
-import io
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ditgta.report.evidence import read_curves
 from ditgta.report.figures import smoothed
-from ditgta.report.grid import choose_columns, draw, layout_of
-from ditgta.report.rows import METRICS, number, step_name
+from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw
+from ditgta.report.markup import grid_figure
+from ditgta.report.rows import METRICS, class_name, number, short_names, step_name, uncertainty
 from tests.report.suite import noise_pixels
 
 
@@ -45,22 +44,73 @@ def test_moving_average_keeps_lines_and_ends():
     assert np.abs(smoothed(noisy) - line)[20:-20].max() < 0.02
 
 
-def test_many_classes_are_spread_over_twelve_columns():
-    columns = choose_columns((i, i % 1000) for i in range(3000))
-    labels = [label for _, label in columns]
-    assert len(columns) == 12 and labels[0] == 0 and labels[-1] == 999 and labels == sorted(set(labels))
-    assert all(index == label for index, label in columns)
-    assert [label for _, label in choose_columns((i, i % 10) for i in range(50))] == list(range(10))
+def test_many_classes_are_spread_over_twelve_rows():
+    chosen = choose_samples((i, i % 1000) for i in range(3000))
+    labels = [label for _, label in chosen]
+    assert len(chosen) == 12 and labels[0] == 0 and labels[-1] == 999 and labels == sorted(set(labels))
+    assert all(index == label for index, label in chosen)
+    assert [label for _, label in choose_samples((i, i % 10) for i in range(50))] == list(range(10))
 
 
-def test_large_images_are_not_enlarged():
+def test_large_images_are_not_enlarged_and_huge_ones_reduced():
     image = noise_pixels(1, 128)[0]
-    rows = [("a", "#0072B2", [image, None])]
-    grid = Image.open(io.BytesIO(draw(rows, ["x", "y" * 100])))
-    layout = layout_of(rows, first_apart=False)
-    assert layout.cell == 128
-    assert (np.asarray(grid.crop(layout.box(0, 0)))[..., :3] == image).all()
-    assert (np.asarray(grid.crop(layout.box(0, 1)))[..., 3] == 0).all()
+    grid = Grid([("x", None), ("y" * 100, "#0072B2")], [("a" * 500, [image, None])])
+    drawn = draw(grid)
+    assert grid.cell == 128 and grid.margin < 3 * 128
+    assert (np.asarray(drawn.crop(grid.box(0, 0)))[..., :3] == image).all()
+    assert (np.asarray(drawn.crop(grid.box(0, 1)))[..., 3] == 0).all()
+    small = Grid([("x", None)], [("a", [np.full((640, 640, 3), 90, np.uint8)])], most=128)
+    assert small.cell == 128 and (np.asarray(draw(small).crop(small.box(0, 0)))[..., :3] == 90).all()
+
+
+def test_photographs_leave_the_page_small_enough_for_snakemakes_report():
+    from sklearn.datasets import load_sample_images
+
+    photos = [
+        image[y : y + 256, x : x + 256]
+        for image in load_sample_images().images
+        for y in (0, 80, 160)
+        for x in (0, 128, 256, 380)
+    ]
+
+    def grid(rows, **options):
+        return Grid(
+            [("x", None)] * 4,
+            [("class\n#0", [photos[(4 * i + j) % 24] for j in range(4)]) for i in range(rows)],
+            **options,
+        )
+
+    assert grid(6).cell == 256 and all(photo.shape == (256, 256, 3) for photo in photos)
+    page = [grid_figure(grid(6), "x")] * 2 + [grid_figure(grid(13, most=CELL_PIXELS), "x")] * 3
+    assert sum(map(len, page)) < 900_000  # of 1.5 million characters; curves and text take half a million
+
+
+def test_errors_of_seeds_and_samples_add_in_quadrature():
+    assert uncertainty(0.2, None, 1) == (0.2, pytest.approx(1.959964 * 0.2))
+    assert uncertainty(None, None, 1) == uncertainty(None, 0.4, 3) == (None, None)
+    error, half_width = uncertainty(0.3, 0.4 * np.sqrt(3), 3)
+    assert error == pytest.approx(0.5)
+    assert half_width == pytest.approx(np.hypot(4.302653 * 0.4, 1.959964 * 0.3), rel=1e-6)
+
+
+def test_intervals_over_seeds_that_share_sampling_noise_hold_their_level():
+    random, held = np.random.default_rng(0), []
+    for _ in range(3000):  # training luck 3, sampling luck that all five seeds share 1, that of each seed 0.3
+        values = random.normal(0, 1) + random.normal(0, 3, 5) + random.normal(0, 0.3, 5)
+        _, half_width = uncertainty(np.hypot(1, 0.3 / np.sqrt(5)), np.std(values, ddof=1), 5)
+        held.append(abs(values.mean()) <= half_width)
+    assert 0.95 < np.mean(held) < 0.98  # the wider of both errors alone would hold 92.5 %
+
+
+def test_short_names_drop_what_all_names_share():
+    assert short_names(["imagenet256-abs", "imagenet256-gta"]) == ["abs", "gta"]
+    assert short_names(["a-abs_x.1", "a-rope_y.1"]) == ["abs_x", "rope_y"]
+    assert short_names(["abs", "abs-long"]) == ["abs", "abs-long"] and short_names(["a-b"]) == ["a-b"]
+    assert short_names(["a-gta", "a-gta-a-gta"]) == ["gta", "gta-a-gta"]
+
+
+def test_numbers_are_no_names_of_classes():
+    assert [class_name(label, ["tench", "1"]) for label in range(3)] == ["tench", "class 1", "class 2"]
 
 
 def test_curves_are_joined_and_named(tmp_path):

@@ -2,13 +2,19 @@
 
 import errno
 import os
+import shutil
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
 
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     atomic_path,
+    git_revision,
+    provenance,
     read_json,
     read_verified_twin,
     spec_hash,
@@ -80,3 +86,46 @@ def test_json_is_the_same_bytes_for_the_same_content(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert spec_text({"b": 1, "a": 2}) == '{"a":2,"b":1}'
     assert spec_hash({"b": 1, "a": 2}) == spec_hash({"a": 2, "b": 1}) != spec_hash({"a": 2, "b": 2})
+
+
+def test_provenance_says_what_a_result_took_and_where(monkeypatch):
+    busy = time.process_time() + 0.02
+    while time.process_time() < busy:
+        pass
+    found = provenance()
+    assert found["cpu_seconds"] >= 0.02 and 0 < found["seconds"] < time.time() - found["started"] + 1
+    assert found["cpu"] and found["host"] and found["processes"] == 1 and found["threads"] >= 1
+    assert found["command"] is None  # pytest's own command line makes no result
+    monkeypatch.setattr(sys, "argv", ["/somewhere/ditgta/__main__.py", "score", "a b", "--floor"])
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    found = provenance()
+    assert found["command"] == "python -m ditgta score 'a b' --floor" and found["processes"] == 4
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_revision_is_gits_own_answer(tmp_path):
+    def git(*words, folder=tmp_path / "main"):
+        identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        done = subprocess.run(["git", *identity, *words], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def read(folder):
+        git_revision.cache_clear()
+        return git_revision(folder)
+
+    main, other = tmp_path / "main", tmp_path / "other"
+    main.mkdir()
+    git("init", "-q")
+    assert read(main) is None  # nothing committed
+    git("commit", "-q", "--allow-empty", "-m", "one")
+    first = git("rev-parse", "HEAD")
+    git("worktree", "add", "-q", "-b", "side/branch", str(other))
+    git("commit", "-q", "--allow-empty", "-m", "two", folder=other)
+    assert read(main) == first
+    assert read(other) == git("rev-parse", "HEAD", folder=other) != first
+    git("pack-refs", "--all")
+    assert read(main) == first and read(other) == git("rev-parse", "HEAD", folder=other)
+    git("checkout", "-q", "--detach")
+    assert read(main) == first
+    assert read(tmp_path) is None

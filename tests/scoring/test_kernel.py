@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ditgta.scoring import kernel
-from ditgta.scoring.kernel import kernel_distance
+from ditgta.scoring.kernel import class_kernel_distances, kernel_distance
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "inception"
 
@@ -45,3 +45,17 @@ def test_faults():
         kernel_distance(np.zeros((1, 3)), np.zeros((5, 3)))
     with pytest.raises(ValueError, match="different scorers"):
         kernel_distance(np.zeros((4, 3)), np.zeros((5, 2)))
+
+
+def test_each_class_is_compared_with_its_own():
+    random = np.random.default_rng(2)
+    labels, reference_labels = np.arange(90) % 3, np.array([0] * 40 + [1] * 50 + [2])
+    samples, reference = random.standard_normal((90, 4)), random.standard_normal((91, 4))
+    samples[labels == 1] += 2
+    found = class_kernel_distances(samples, labels, reference, reference_labels)
+    assert list(found) == [0, 1, 2]
+    for label in (0, 1):
+        alone = kernel_distance(samples[labels == label], reference[reference_labels == label])
+        assert found[label].value == alone.value and found[label].se == alone.se
+    assert found[1].value > 10 * abs(found[0].value)
+    assert found[2].value is None and found[2].reason == "fewer than 2 reference images of this class"

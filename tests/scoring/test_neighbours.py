@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ditgta.scoring import neighbours
-from ditgta.scoring.neighbours import neighbour_estimates, neighbour_radii
+from ditgta.scoring.neighbours import nearest, neighbour_estimates, neighbour_radii
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "inception"
 
@@ -76,3 +76,34 @@ def test_faults():
         neighbour_estimates(np.zeros((3, 2)), np.zeros((9, 2)))
     with pytest.raises(ValueError, match="different scorers"):
         neighbour_estimates(np.zeros((9, 2)), np.zeros((9, 3)))
+
+
+def test_nearest_are_those_of_all_pairs_however_the_stream_is_cut(sets):
+    reference, samples = sets[0][:300], sets[1][:50]
+    distances = np.linalg.norm(samples[:, None].astype(np.float64) - reference, axis=2)
+    order = distances.argsort(axis=1)[:, :3]
+    for cut in ([], [1, 100, 102]):
+        indices, found = nearest(samples, np.split(reference, cut), 3)
+        assert np.array_equal(indices, order)
+        np.testing.assert_allclose(found, np.take_along_axis(distances, order, 1), rtol=1e-9)
+    own = np.array([7, 150])
+    indices, found = nearest(reference[own], np.split(reference, [100]), 1, own)
+    others = np.linalg.norm(reference[own][:, None].astype(np.float64) - reference, axis=2)
+    others[[0, 1], own] = np.inf
+    assert np.array_equal(indices[:, 0], others.argmin(1))
+
+
+def test_a_copy_is_seen_among_large_features():
+    random = np.random.default_rng(0)
+    reference = (1e3 + random.standard_normal((40, 64))).astype(np.float32)
+    near = reference[[3, 9]] + np.float32(1e-3) * random.standard_normal((2, 64)).astype(np.float32)
+    indices, distances = nearest(np.concatenate([near, reference[5:6]]), [reference, reference[:6]], 2)
+    assert [set(found) for found in indices[[0, 2]].tolist()] == [{3, 43}, {5, 45}] and indices[1, 0] == 9
+    exact = np.linalg.norm(near.astype(np.float64) - reference[[3, 9]], axis=1)
+    np.testing.assert_allclose(distances[:2, 0], exact, rtol=1e-3)
+    assert distances[2].tolist() == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_a_short_stream_leaves_places_empty():
+    indices, distances = nearest(np.zeros((1, 2)), [np.ones((1, 2))], 3)
+    assert indices.tolist() == [[0, -1, -1]] and distances[0, 1] == np.inf

@@ -316,6 +316,46 @@ def test_sorted_samples_are_warned_of(files, tmp_path, monkeypatch):
     assert any("sorted by class" in warning for warning in content["warnings"])
 
 
+def test_findings_image_by_image_and_class_by_class(files, scores, raw, tmp_path):
+    with np.load(files / "out" / "scores.npz") as arrays:
+        assert np.array_equal(arrays["label"], np.arange(200) % 10) and "predicted" not in arrays.files
+        pool3 = [features.pool3.numpy().astype(np.float32).astype(np.float64) for features in raw]
+        distances = np.linalg.norm(pool3[1][:, None] - pool3[0], axis=2)
+        assert np.array_equal(arrays["nearest_index"], distances.argsort(1)[:, :3])
+        np.testing.assert_allclose(arrays["nearest_distance"][:, 0], distances.min(1), rtol=1e-6)
+        real = np.linalg.norm(pool3[0][:, None] - pool3[0], axis=2) + np.diag(np.full(300, np.inf))
+        np.testing.assert_allclose(arrays["reference_distance"], real.min(1), rtol=1e-6)
+    labels = np.arange(300) % 10, np.arange(200) % 10
+    expected = kernel_distance(pool3[1][labels[1] == 3], pool3[0][labels[0] == 3])
+    assert list(scores["kid_by_class"]) == [str(label) for label in range(10)]
+    assert scores["kid_by_class"]["3"]["value"] == pytest.approx(expected.value, rel=1e-6)
+    assert scores["reference"]["folder"] == str(files / "reference.npz")
+
+
+def test_a_scorer_that_knows_the_classes_tells_whether_samples_show_them(files, scores, raw, tmp_path):
+    details = {"width": 1 / 16, "input_size": 75, "num_classes": 10, "classes": list("abcdefghij")}
+    weights, metadata = load_file(files / "scorer.safetensors"), {"ditgta": json.dumps(details)}
+    save_file(weights, tmp_path / "knows.safetensors", metadata=metadata)
+    content = stage.run(
+        files / "reference.npz", files / "samples.npz", tmp_path / "knows.safetensors", tmp_path / "s.json"
+    )
+    assert set(content["metrics"]) == METRICS | {"class_accuracy"}
+    predicted = raw[1].probabilities.numpy().argmax(1)
+    hits = predicted == np.arange(200) % 10
+    with np.load(tmp_path / "s.npz") as arrays:
+        assert np.array_equal(arrays["predicted"], predicted)
+        np.testing.assert_allclose(arrays["class_accuracy"], hits - hits.mean())
+    share = hits.mean()
+    found = content["metrics"]["class_accuracy"]
+    assert 0 < share < 1 and found["value"] == share
+    assert found["se"] == pytest.approx(np.sqrt(share * (1 - share) / 199))
+    np.savez(tmp_path / "more.npz", arr_0=_pixels(200, 2), arr_1=np.arange(200) % 11)
+    foreign = stage.run(
+        files / "reference.npz", tmp_path / "more.npz", tmp_path / "knows.safetensors", tmp_path / "f.json"
+    )
+    assert "class_accuracy" not in foreign["metrics"]  # an eleventh class is none of the scorer's
+
+
 def test_samples_tell_what_they_are(files, tmp_path):
     folder, pixels = tmp_path / "samples", _pixels(140, 2)
     folder.mkdir()

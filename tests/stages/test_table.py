@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import io
 import json
 import re
 
@@ -11,13 +12,15 @@ from PIL import Image
 from scipy.stats import t
 
 from ditgta.report.figures import PALETTE
-from ditgta.report.grid import layout_of
+from ditgta.report.grid import Grid, draw
+from ditgta.report.text import headline_notes, headlines
 from ditgta.runtime.errors import InputError
 from ditgta.stages import table
 from tests.report.page import Page
 from tests.report.suite import CLASSES, FID, make_suite, noise_pixels, write_samples, write_score
 
-FILES = {"table.csv", "table.md", "table.html", "fid.png", "losses.png", "samples.png"}
+PICTURES = {"fid.png", "inception_score.png", "losses.png", "samples.png", "nearest.png"}
+FILES = {"table.csv", "classes.csv", "table.md", "table.html"} | PICTURES
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +108,13 @@ def pair(tmp_path, level, other, **changes):
     return table.build([table.read_score(path) for path in scores], None, [], spec)
 
 
-def test_small_gaps_are_inconclusive_on_one_seed_and_equal_ones_not_told_apart(tmp_path):
+def test_small_gaps_are_inconclusive_on_one_seed_and_so_are_equal_values(tmp_path):
     built = pair(tmp_path, 10.0, 10.1)
     fid = built.comparisons[0]
     assert abs(fid.value) > 2 * fid.se and not fid.told_apart
     assert fid.verdict == "inconclusive: a gap of 1.0 % on one training seed"
     assert not any(row.cells["fid"].best for row in built.rows)
-    assert pair(tmp_path, 10.0, 10.001).comparisons[0].verdict == "not told apart"
+    assert pair(tmp_path, 10.0, 10.001).comparisons[0].verdict == "inconclusive"
     assert pair(tmp_path, 10.0, 9.0).comparisons[0].verdict == "a worse"
 
 
@@ -162,7 +165,8 @@ def test_several_seeds_give_mean_deviation_and_students_interval(tmp_path):
 def test_html_is_self_contained_and_holds_the_numbers(suite):
     text = (suite[1] / "table.html").read_text()
     page = Page(text)
-    assert page.addresses and all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert page.faults == [] and len(text) < 1_500_000
+    assert page.addresses and all(a.startswith("data:image/") and ";base64," in a for a in page.addresses)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert not re.search(r"https?://|@import|url\(|javascript:", text)
     words = "".join(page.text)
@@ -175,19 +179,68 @@ def test_html_is_self_contained_and_holds_the_numbers(suite):
         "compare only within this table",
     ):
         assert wanted in words
-    for title in (
+    assert re.findall("<h2>(.*?)</h2>", text) == [
         "Table",
         "Differences",
-        "FID against steps",
+        "Scores against steps",
         "Losses",
         "Samples",
+        "Memorisation: nearest training images",
+        "Class by class",
+        "Cost",
         "How to read this",
         "Provenance",
-    ):
-        assert f"<h2>{title}</h2>" in text
+    ]
     assert "prefers-color-scheme:dark" in text and "@media print" in text
-    embedded = base64.b64decode(page.addresses[-1].split(",")[1])
-    assert embedded == (suite[1] / "samples.png").read_bytes()
+    pictures = [
+        Image.open(io.BytesIO(base64.b64decode(a.split(",")[1]))).convert("RGB") for a in page.addresses
+    ]
+    for name in ("fid.png", "inception_score.png", "losses.png"):
+        written = Image.open(suite[1] / name).convert("RGB")
+        assert any(np.array_equal(written, picture) for picture in pictures), name
+
+
+def test_headline_says_rows_difference_and_what_its_error_lacks(suite):
+    words = " ".join("".join(Page((suite[1] / "table.html").read_text()).text).split())
+    gta, rope = 0.24 * FID["gta"], 0.24 * FID["rope"]
+    found = re.search(
+        r"FID after 2.5M steps: gta ([\d.]+) ± ([\d.]+), rope ([\d.]+) ± [\d.]+, difference −([\d.]+) ± ([\d.]+) "
+        r"\(95 % interval −([\d.]+) … −([\d.]+)\), 1 training seed: gta better in this one training run\.",
+        words,
+    )
+    values = [float(group) for group in found.groups()]
+    assert values[0] == pytest.approx(gta, abs=1e-3) and values[2] == pytest.approx(rope, abs=1e-3)
+    assert values[3] == pytest.approx(rope - gta, abs=1e-3) and values[4] < 0.6 * np.hypot(
+        values[1], values[1]
+    )
+    assert values[5] - values[6] == pytest.approx(2 * 1.96 * values[4], rel=0.02)
+    assert (
+        "The luck of training is not in it: with one training seed a verdict is about these checkpoints"
+        in words
+    )
+    assert "gta against rope in the other metrics: gta better: KID; inconclusive: sFID, " in words
+
+
+def test_several_seeds_have_the_error_of_seeds_and_samples_in_the_headline(tmp_path):
+    arguments = make_suite(tmp_path, milestones=(600,), seeds=(0, 1, 2))
+    built = table.build([table.read_score(p) for p in arguments["scores"]], None, [], arguments["spec"])
+    cell = next(row for row in built.rows if row.experiment == "gta").cells["fid"]
+    (value, error), _ = next(c for c in built.comparisons if c.metric.key == "fid").levels
+    assert value == cell.value and error == pytest.approx(np.hypot(cell.sd / np.sqrt(3), cell.se))
+    sentence = headlines(built)[0][1]
+    assert sentence.endswith("3 training seeds") and sentence.startswith(
+        "FID after 600 steps: gta 25.251 ± 0.0"
+    )
+    assert "standard error of a mean over training seeds and samples together" in headline_notes(built)[0]
+    assert not any("one training seed" in note for note in headline_notes(built))
+
+
+def test_weights_of_unknown_origin_are_not_called_trained_for_the_table(tmp_path):
+    scorer = {"name": "Inception-V3 of unknown origin", "sha256": "0" * 64, "published": False}
+    path = write_score(tmp_path / "a.json", "a", 0, 10, 9.0, None, scorer=scorer)
+    table.run([path], [], tmp_path / "table", None, None, {})
+    words = (tmp_path / "table" / "table.md").read_text()
+    assert "weights are not the published ones" in words and "trained for this table" not in words
 
 
 def test_markdown_has_equal_columns_and_the_numbers(suite):
@@ -206,26 +259,30 @@ def test_same_input_gives_same_bytes(suite, tmp_path):
 
 def test_samples_are_shown_pixel_by_pixel(suite):
     _, out = suite
-    grid = Image.open(out / "samples.png")
-    rows = [("real", "#000000", [noise_pixels(1, 8)[0]])] + [(name, "#000000", []) for name in FID]
-    layout = layout_of(rows, first_apart=True)
-    assert layout.cell == 96 and grid.size[0] > 12 * 96
-    columns = [label + 4 * turn for label in range(4) for turn in range(3)]  # four classes, thrice each
-    for row, name in enumerate(FID, start=1):
-        pixels = noise_pixels(48, 8, name, 0, 2_500_000)
-        for column, index in enumerate(columns):
-            cell = np.asarray(grid.crop(layout.box(row, column)))
-            assert (cell[..., 3] == 255).all()
-            assert (cell[..., :3] == pixels[index].repeat(12, 0).repeat(12, 1)).all()
-    real = noise_pixels(20, 8, "real")
-    for column in range(12):
-        cell = np.asarray(grid.crop(layout.box(0, column)))[..., :3]
-        assert (cell == real[5 * (column // 3) + column % 3].repeat(12, 0).repeat(12, 1)).all()
+    picture = Image.open(out / "samples.png")
+    chosen = [label + 4 * turn for label in range(4) for turn in range(3)]  # four classes, thrice each
+    columns = [(name, "#000000") for name in FID] + [("real", None)]
+    rows = [(f"{CLASSES[index % 4]}\n#{index}", [noise_pixels(1, 8)[0]]) for index in chosen]
+    halves = [Grid(columns, rows[:6], apart=3), Grid(columns, rows[6:], apart=3)]
+    real, offset = noise_pixels(20, 8, "real"), 0
+    for half, grid in enumerate(halves):
+        assert grid.cell == 96
+        for row in range(6):
+            index = chosen[6 * half + row]
+            images = [noise_pixels(48, 8, name, 0, 2_500_000)[index] for name in FID]
+            images.append(real[5 * (index % 4) + index // 4])
+            for column, image in enumerate(images):
+                left, top, right, bottom = grid.box(row, column)
+                cell = np.asarray(picture.crop((left + offset, top, right + offset, bottom)))
+                assert (cell[..., 3] == 255).all()
+                assert (cell[..., :3] == image.repeat(12, 0).repeat(12, 1)).all()
+        offset += draw(grid).width
+    assert picture.width == offset
 
 
 def test_colours_are_those_of_the_rows_in_every_picture(suite):
     _, out = suite
-    for name, least in (("fid.png", 500), ("losses.png", 300), ("samples.png", 150)):
+    for name, least in (("fid.png", 500), ("losses.png", 300), ("samples.png", 150), ("nearest.png", 150)):
         image = Image.open(out / name)
         assert min(image.size) > 300
         for colour in PALETTE[:3]:
@@ -299,19 +356,15 @@ def test_missing_partner_or_milestone_is_said(tmp_path):
     assert "no scores of rope" in html and "No scores of rope at 2.5M steps were given." in html
 
 
-def test_gone_samples_leave_a_warning(tmp_path):
+def test_gone_samples_leave_a_warning(suite, tmp_path):
     arguments = make_suite(tmp_path, milestones=(600,))
     (tmp_path / "samples" / "rope" / "0-600" / "index.json").unlink()
     table.run(**arguments, out=tmp_path / "table")
     assert (
         "samples of rope at 600, training seed 0 are gone" in (tmp_path / "table" / "table.html").read_text()
     )
-    full = make_suite(tmp_path / "full", milestones=(600,))
-    table.run(**full, out=tmp_path / "full" / "table")
-    heights = [
-        Image.open(folder / "table" / "samples.png").height for folder in (tmp_path, tmp_path / "full")
-    ]
-    assert heights[1] - heights[0] == 96 + 5
+    widths = [Image.open(folder / "samples.png").width for folder in (tmp_path / "table", suite[1])]
+    assert widths[1] - widths[0] == 2 * (96 + 5)  # a column in each half
 
 
 def test_refusals_name_the_files(tmp_path):
@@ -344,5 +397,8 @@ def test_gray_samples_and_unequal_labels(tmp_path):
     table.run(scores, [], tmp_path / "table", None, None, {})
     assert "have other labels" in (tmp_path / "table" / "table.html").read_text()
     grid = Image.open(tmp_path / "table" / "samples.png")
-    cell = np.asarray(grid.crop(layout_of([("a", "", [gray[0]]), ("b", "", [])], False).box(0, 0)))
+    place = Grid([("a", None), ("b", None)], [(f"class {i // 2}\n#{i}", [gray[0]]) for i in range(4)]).box(
+        0, 0
+    )
+    cell = np.asarray(grid.crop(place))
     assert (cell[..., 0] == gray[0, ..., 0].repeat(12, 0).repeat(12, 1)).all()

@@ -1,6 +1,9 @@
 """Stage table: the scores of a suite side by side, with differences, error bars and pictures."""
 
 
+report: "../report/workflow.rst"
+
+
 rule table:
     """Write the table as HTML that stands alone, Markdown and CSV."""
     input:
@@ -11,6 +14,11 @@ rule table:
         ],
         floor="results/score/{suite}/floor.json",
         training=lambda wildcards: stage_files("train", wildcards.suite),
+        shared=lambda wildcards: [
+            file
+            for stage in ("images", "autoencoder", "latents", "scorer")
+            for file in stage_files(stage, wildcards.suite)
+        ],
         images=lambda wildcards: stage_files("images", wildcards.suite)[0],
     output:
         html=report(
@@ -25,8 +33,12 @@ rule table:
             category="Table",
             labels={"suite": "{suite}", "form": "CSV"},
         ),
+        classes="results/table/{suite}/classes.csv",
         markdown="results/table/{suite}/table.md",
-        pictures=expand("results/table/{{suite}}/{name}.png", name=["samples", "fid", "losses"]),
+        pictures=expand(
+            "results/table/{{suite}}/{name}.png",
+            name=["fid", "inception_score", "losses", "samples", "nearest"],
+        ),
     log:
         "results/logs/table/{suite}.log",
     params:
@@ -35,5 +47,5 @@ rule table:
     message:
         "Table of suite {wildcards.suite}: {output.html}; log: {log}"
     shell:
-        "{params.command} table --scores {input.scores} --training {input.training} --floor {input.floor}"
-        " --images $(dirname {input.images}) --out $(dirname {output.html}) --spec {params.spec:q} > {log} 2>&1"
+        "{params.command} table --scores {input.scores} --training {input.training} --shared {input.shared}"
+        " --floor {input.floor} --images $(dirname {input.images}) --out $(dirname {output.html}) --spec {params.spec:q} > {log} 2>&1"

@@ -1,0 +1,127 @@
+"""Results class by class: how many samples show what they were asked for, and the kernel distance within each class."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ditgta.report.evidence import Score
+from ditgta.report.rows import CONFIDENCE_FACTOR
+
+COLUMNS = ("experiment", "seed", "step", "label", "class", "metric", "value", "se", "n")
+MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class of one row at a milestone, over its training seeds.
+
+    Attributes:
+        label: the class.
+        count: samples of the class per training seed.
+        accuracy: share of them that the scorer takes for this class, None where it has not learnt the classes.
+        kid: kernel distance to the real images of the class, None where it could not be computed.
+    """
+
+    label: int
+    count: int
+    accuracy: Interval | None
+    kid: Interval | None
+
+
+def share_interval(share: float, count: int) -> Interval:
+    """Returns a share of `count` items with the interval of Wilson (1927), which keeps its level near 0 and 1."""
+    z = CONFIDENCE_FACTOR
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return Interval(share, min(centre - half, share), max(centre + half, share))
+
+
+def class_results(group: Sequence[Score]) -> list[ClassResult]:
+    """Returns the classes of one row: score files of one experiment and milestone, one per training seed.
+
+    Training seeds share the samples' noise, so intervals are those of one seed's number of samples.
+    """
+    shares, distances, counts = [], [], {}
+    for score in group:
+        hits, counts = hits_of(score)
+        shares.append(hits)
+        distances.append(score.content.get("kid_by_class") or {})
+    labels = sorted(counts or {int(label) for label in distances[0]})
+    results = []
+    for label in labels:
+        accuracy = [hits[label] for hits in shares if label in hits]
+        kid = [entry for entry in (found.get(str(label)) for found in distances) if entry]
+        kid = [entry for entry in kid if entry["value"] is not None and entry["se"] is not None]
+        results.append(
+            ClassResult(
+                label=label,
+                count=counts.get(label, 0),
+                accuracy=share_interval(float(np.mean(accuracy)), counts[label]) if accuracy else None,
+                kid=_mean_interval(kid) if len(kid) == len(group) else None,
+            )
+        )
+    return results
+
+
+def hits_of(score: Score) -> tuple[dict[int, float], dict[int, int]]:
+    """Returns, by class, the share of samples that the scorer takes for it ({} if unknown) and the number of samples."""
+    labels, predicted = score.findings.get("label"), score.findings.get("predicted")
+    if labels is None:
+        return {}, {}
+    classes, counts = np.unique(labels, return_counts=True)
+    numbers = dict(zip(classes.tolist(), counts.tolist()))
+    if predicted is None:
+        return {}, numbers
+    return {label: float(np.mean(predicted[labels == label] == label)) for label in numbers}, numbers
+
+
+def shown_labels(results: dict[str, list[ClassResult]], kind: str) -> list[int]:
+    """Returns the classes to draw: all, or of many those with the 10 lowest and the 10 highest means over the rows."""
+    values: dict[int, list[float]] = {}
+    for row in results.values():
+        for result in row:
+            if (found := getattr(result, kind)) is not None:
+                values.setdefault(result.label, []).append(found.value)
+    if len(values) <= MOST_SHOWN:
+        return sorted(values)
+    order = sorted(values, key=lambda label: float(np.mean(values[label])))
+    return sorted(order[: MOST_SHOWN // 2] + order[-MOST_SHOWN // 2 :])
+
+
+def csv_by_class(scores: Sequence[Score], classes: Sequence[str]) -> str:
+    """Returns tidy CSV: one line per experiment, seed, milestone, class and metric, values in full precision."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for score in scores:
+        shares, counts = hits_of(score)
+        row = [score.experiment, score.seed, "" if score.step is None else score.step]
+        distances = score.content.get("kid_by_class") or {}
+        for label in sorted(counts):
+            name = classes[label] if label < len(classes) else ""
+            if label in shares:
+                n, p = counts[label], shares[label]
+                se = math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else ""
+                writer.writerow([*row, label, name, "class_accuracy", p, se, n])
+            if (entry := distances.get(str(label))) and entry["value"] is not None:
+                writer.writerow([*row, label, name, "kid", entry["value"], entry["se"], counts[label]])
+    return stream.getvalue()
+
+
+def _mean_interval(entries: Sequence[dict]) -> Interval:
+    """Returns the mean over training seeds; its error is the mean error, since seeds share the samples' noise."""
+    value, se = (float(np.mean([entry[key] for entry in entries])) for key in ("value", "se"))
+    return Interval(value, value - CONFIDENCE_FACTOR * se, value + CONFIDENCE_FACTOR * se)

@@ -1,0 +1,128 @@
+"""What a table cost: processor and graphics-card hours and peak memory of every stage, from the twins of its files."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ditgta.report.evidence import Score, run_of, samples_folder
+from ditgta.runtime.files import read_json, twin_path
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the jobs of one stage took for one row, or for all rows.
+
+    Attributes:
+        stage, row: the stage's word; the experiment, or the folder that several rows share.
+        jobs: processes that left a record (the first process of each job).
+        seconds: their wall times together.
+        cpu_hours, gpu_hours: over all processes of the jobs; None where a twin does not tell.
+        memory_mb, gpu_memory_mb: most that one process had at a time; None likewise.
+        machines: the processors and graphics cards.
+        commands: what was run, in order.
+        revisions: the commits at which that was.
+    """
+
+    stage: str
+    row: str
+    jobs: int
+    seconds: float
+    cpu_hours: float | None
+    gpu_hours: float | None
+    memory_mb: float | None
+    gpu_memory_mb: float | None
+    machines: tuple[str, ...]
+    commands: tuple[str, ...]
+    revisions: tuple[str, ...]
+
+
+def read_costs(scores: Sequence[Score], training: Sequence[Path], shared: Sequence[Path]) -> list[Cost]:
+    """Returns the cost of every stage and row, in the order in which the stages run.
+
+    Args:
+        scores: score files, which name the folders of their samples.
+        training: twins of checkpoints.
+        shared: twins of what rows share: images, autoencoder, latents, scorer.
+    """
+    records: dict[tuple[str, str], list[dict]] = {}
+    for path in map(Path, shared):
+        found = records_of(path)
+        stage = next((_stage(record) for record in found if record.get("command")), path.parent.parent.name)
+        records.setdefault((stage, path.parent.name), []).extend(found)
+    for path in map(Path, training):
+        records.setdefault(("train", run_of(path, read_json(path))[0]), []).extend(records_of(path))
+    for stage in ("sample", "score"):
+        for score in scores:
+            folder = samples_folder(score) if stage == "sample" else None
+            made = records_of(folder / "index.json") if folder else []
+            made += [score.content.get("provenance") or score.content] if stage == "score" else []
+            records.setdefault((stage, score.experiment), []).extend(made)
+    costs = [cost_of(stage, row, found) for (stage, row), found in records.items()]
+    return [cost for cost in costs if cost.jobs]
+
+
+def records_of(path: Path) -> list[dict]:
+    """Returns what a twin says of the process that wrote it, of those that it went on from, and of those of its shards."""
+    twin = read_json(path)
+    shards = [twin_path(path.parent / shard["file"]) for shard in twin.get("shards") or []]
+    return [twin, *twin.get("earlier", []), *(read_json(shard) for shard in shards if shard.is_file())]
+
+
+def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
+    """Returns the cost of the processes behind some records; of several records of a process the last one counts."""
+    last: dict[object, dict] = {}
+    for number, record in enumerate(records):
+        if "seconds" not in record:
+            continue
+        process = (record.get("host"), record["started"]) if "started" in record else number
+        if process not in last or record["seconds"] > last[process]["seconds"]:
+            last[process] = record
+    jobs = sorted(last.values(), key=lambda record: record.get("started") or 0)
+    counts = [record.get("processes") or 1 for record in jobs]
+    cpu = [record.get("cpu_seconds") for record in jobs]
+    told = all("gpu" in record for record in jobs)
+    machines = [record.get("gpu") or record.get("cpu") for record in jobs]
+    return Cost(
+        stage=stage,
+        row=row,
+        jobs=len(jobs),
+        seconds=sum(record["seconds"] for record in jobs),
+        cpu_hours=None if None in cpu else sum(s * n for s, n in zip(cpu, counts)) / 3600,
+        gpu_hours=sum(r["seconds"] * n for r, n in zip(jobs, counts) if r["gpu"]) / 3600 if told else None,
+        memory_mb=max(
+            (record["peak_memory_mb"] for record in jobs if record.get("peak_memory_mb")), default=None
+        ),
+        gpu_memory_mb=max(
+            (r["peak_gpu_memory_mb"] for r in jobs if r.get("peak_gpu_memory_mb")), default=None
+        ),
+        machines=_distinct(machines),
+        commands=_distinct(record.get("command") for record in jobs),
+        revisions=_distinct(record.get("revision") for record in jobs),
+    )
+
+
+def total_of(costs: Sequence[Cost]) -> Cost:
+    """Returns the sum of costs; hours that some stage does not tell stay unknown."""
+    cpu, gpu = [cost.cpu_hours for cost in costs], [cost.gpu_hours for cost in costs]
+    return Cost(
+        stage="all",
+        row="",
+        jobs=sum(cost.jobs for cost in costs),
+        seconds=sum(cost.seconds for cost in costs),
+        cpu_hours=None if None in cpu else sum(cpu),
+        gpu_hours=None if None in gpu else sum(gpu),
+        memory_mb=max((cost.memory_mb for cost in costs if cost.memory_mb), default=None),
+        gpu_memory_mb=max((cost.gpu_memory_mb for cost in costs if cost.gpu_memory_mb), default=None),
+        machines=_distinct(name for cost in costs for name in cost.machines),
+        commands=(),
+        revisions=_distinct(name for cost in costs for name in cost.revisions),
+    )
+
+
+def _distinct(words: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, words)))
+
+
+def _stage(record: dict) -> str:
+    """Returns the stage's word of a command: python -m ditgta STAGE ..."""
+    return record["command"].split()[3]

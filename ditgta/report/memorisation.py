@@ -1,0 +1,144 @@
+"""Do samples copy training images? How near they lie to them, against how near real images lie to each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ditgta.data.image_sets import ImageSet, open_image_set
+from ditgta.report.classwise import Interval, share_interval
+from ditgta.report.evidence import Score, last_scores, samples_folder
+from ditgta.report.figures import colour_of
+from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, fitted, labels_of, pick
+from ditgta.report.rows import class_name, short_names
+from ditgta.runtime.errors import InputError
+
+QUANTILE = 0.05
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """How near the samples of one row lie to the reference images, in the scorer's features.
+
+    Attributes:
+        experiment: the row.
+        checked: number of samples whose neighbours were looked for: the first ones.
+        candidates: number of reference images that they were looked for among.
+        trained_on: these are the images that the row was trained on; False also where that is unknown.
+        typical: median distance of a real image to the nearest other one.
+        ratio: the samples' median distance to the nearest reference image, in units of `typical`.
+        near: share of samples that are nearer than all but 5 % of real images are.
+        copies: number of samples nearer than the two nearest real images are.
+        closest: (index, distance in units of `typical`) of the sample that lies nearest of all.
+    """
+
+    experiment: str
+    checked: int
+    candidates: int
+    trained_on: bool
+    typical: float
+    ratio: float
+    near: Interval
+    copies: int
+    closest: tuple[int, float]
+
+
+def nearness(score: Score) -> Nearness | None:
+    """Returns the nearness of a score file's samples, None where the file does not hold their neighbours."""
+    if "nearest_distance" not in score.findings or "reference_distance" not in score.findings:
+        return None
+    distances, real = score.findings["nearest_distance"][:, 0], score.findings["reference_distance"]
+    typical = float(np.median(real)) or 1.0
+    made = (score.content.get("samples") or {}).get("spec") or {}
+    images = (((made.get("checkpoint") or {}).get("spec") or {}).get("latents") or {}).get("images")
+    closest = int(distances.argmin())
+    return Nearness(
+        experiment=score.experiment,
+        checked=len(distances),
+        candidates=score.content.get("num_reference") or 0,
+        trained_on=bool(images) and images == (score.content.get("reference") or {}).get("spec"),
+        typical=typical,
+        ratio=float(np.median(distances)) / typical,
+        near=share_interval(float(np.mean(distances < np.quantile(real, QUANTILE))), len(distances)),
+        copies=int((distances < real.min()).sum()),
+        closest=(closest, float(distances[closest]) / typical),
+    )
+
+
+def nearest_grids(
+    scores: Sequence[Score], experiments: list[str], classes: Sequence[str]
+) -> tuple[dict[str, Grid], list[str]]:
+    """Returns, for each experiment at its last milestone, samples beside their nearest reference images, and warnings.
+
+    The samples are the first of each class, up to 12 classes, and below them the one that lies nearest of all. Distances
+    are given in units of the typical distance of a real image to the nearest other one.
+
+    Args:
+        classes: their names.
+    """
+    grids, faults = {}, []
+    for score in last_scores(scores, experiments):
+        found, folder = nearness(score), samples_folder(score)
+        if found is None or folder is None:
+            continue
+        described = score.content.get("reference") or {}
+        try:
+            reference = _reference(*(described.get(key) for key in ("folder", "sha256")))
+        except InputError as error:
+            faults.append(f"The picture of nearest images lacks {score.experiment}: {error}.")
+            continue
+        labels = [(index, label) for index, label in labels_of(folder) if index < found.checked]
+        chosen = list(
+            {label: (index, label) for index, label in reversed(choose_samples(iter(labels)))}.values()
+        )
+        chosen = [
+            *sorted(chosen, key=lambda item: item[1]),
+            (found.closest[0], dict(labels)[found.closest[0]]),
+        ]
+        name = short_names(experiments)[experiments.index(score.experiment)]
+        heading = (name, colour_of(experiments, score.experiment))
+        grids[score.experiment] = _grid(score, found, reference, chosen, heading, classes)
+    return grids, faults
+
+
+def _grid(
+    score: Score,
+    found: Nearness,
+    reference: ImageSet,
+    chosen: Sequence[tuple[int, int]],
+    heading: tuple[str, str],
+    classes: Sequence[str],
+) -> Grid:
+    neighbours = score.findings["nearest_index"][[index for index, _ in chosen]]
+    pixels = _pixels(reference, np.unique(neighbours[neighbours >= 0]).tolist())
+    rows = []
+    for row, ((index, label), sample) in enumerate(
+        zip(chosen, pick(samples_folder(score), [i for i, _ in chosen]))
+    ):
+        distance = score.findings["nearest_distance"][index, 0] / found.typical
+        name = "nearest of all" if row == len(chosen) - 1 else class_name(label, classes)
+        near = [fitted(pixels[i], sample.shape[0]) if i in pixels else None for i in neighbours[row].tolist()]
+        rows.append((f"{name}\n#{index}: {distance:.2f}", [sample, *near]))
+    columns = [heading, ("nearest", None), ("second", None), ("third", None)]
+    return Grid(columns[: 1 + neighbours.shape[1]], rows, apart=1, most=CELL_PIXELS)
+
+
+@cache
+def _reference(folder: str | None, sha256: str | None) -> ImageSet:
+    """Returns the reference images that a score file names; rows share them, and large ones take a while to be verified.
+
+    Raises:
+        InputError: they are gone or others lie in their place.
+    """
+    if not folder:
+        raise InputError("its score file does not name the reference images")
+    reference = open_image_set(folder)
+    if reference.sha256() != sha256:
+        raise InputError(f"{folder} has changed since the score")
+    return reference
+
+
+def _pixels(reference: ImageSet, indices: Sequence[int]) -> dict[int, np.ndarray]:
+    """Returns the reference images of ascending indices."""
+    return {i: next(iter(reference.batches(i, i + 1, 1)))[0] for i in indices}

@@ -1,0 +1,177 @@
+"""Where the numbers of a table come from: protocol, the options of every row, checksums, versions and commands."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ditgta.report.evidence import Score, last_scores, shares_noise
+from ditgta.report.rows import DASH, plain_list
+
+# Options that move scores between programs which otherwise do the same; shown first.
+SWITCHES = (
+    "model.posenc",
+    "model.qk_norm",
+    "training.flip",
+    "training.posterior",
+    "training.precision",
+    "training.tf32",
+    "training.compile",
+    "sampling.sampler",
+    "sampling.steps",
+    "sampling.cfg_scale",
+    "sampling.cfg_channels",
+    "sampling.guidance_precision",
+    "sampling.labels",
+    "sampling.num_samples",
+    "sampling.precision",
+    "sampling.seed",
+    "sampling.uint8",
+)
+COMPARED = "model.posenc"
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that decides results, and its value in each row as text; a row that does not tell has a dash."""
+
+    name: str
+    values: dict[str, str]
+
+    @property
+    def differs(self) -> bool:
+        """True if two rows have different values."""
+        return len(set(self.values.values())) > 1
+
+    @property
+    def text(self) -> str:
+        """The value that all rows have, or each row's."""
+        if not self.differs:
+            return next(iter(self.values.values()))
+        return "; ".join(f"{name}: {value}" for name, value in self.values.items())
+
+
+def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Option]:
+    """Returns every recorded option of training and sampling, the switches first, then by name; the training seed is no option."""
+    found: dict[str, dict[str, object]] = {}
+    for score in last_scores(scores, experiments):
+        made = (score.content.get("samples") or {}).get("spec") or {}
+        training = dict((made.get("checkpoint") or {}).get("spec") or {})
+        training.pop("seed", None)
+        found[score.experiment] = _flat(
+            {**training, "sampling": score.sampling or made.get("sampling") or {}}
+        )
+    names = {name for options in found.values() for name in options}
+    order = [name for name in SWITCHES if name in names] + sorted(names - set(SWITCHES))
+    return [
+        Option(
+            name, {row: _text(options[name]) if name in options else DASH for row, options in found.items()}
+        )
+        for name in order
+    ]
+
+
+def fairness(options: Sequence[Option]) -> tuple[bool, str]:
+    """Returns whether rows differ in their positional encoding alone, and what they differ in as a sentence."""
+    others = [option for option in options if option.differs and option.name != COMPARED]
+    if not options:
+        return (
+            False,
+            "The score files do not tell how their samples were made, so whether rows differ in more is unknown.",
+        )
+    if not others:
+        return True, f"Of {len(options)} recorded options the rows differ in {COMPARED} alone."
+    told = "; ".join(f"{option.name} ({option.text.replace('; ', ', ')})" for option in others[:6])
+    more = f"; and {len(others) - 6} more" if len(others) > 6 else ""
+    return (
+        False,
+        f"Rows differ in more than the positional encoding, and their differences with them: {told}{more}.",
+    )
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, object]:
+    """Returns nested options as {"training.flip": value, ...}."""
+    found: dict[str, object] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value).replace("null", "none")
+
+
+def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
+    """Returns (term, description) pairs that say how all rows were sampled and scored."""
+    content, sampling = scores[0].content, scores[0].sampling
+    seeds = sorted({score.seed for score in scores})
+    counts = sorted({score.num_samples for score in scores} - {None})
+    lines = [("Scorer", _scorer(content.get("scorer") or {}))]
+    samples = [f"{plain_list([f'{count:,}' for count in counts])} per row" if counts else "number unknown"]
+    if sampling:
+        samples.append(f"{sampling.get('sampler', 'unknown')} sampler, {sampling.get('steps', '?')} steps")
+        samples.append(_guidance(sampling))
+        samples.append(f"{sampling.get('labels', 'unknown')} labels")
+        samples.append(f"sampling seed {sampling.get('seed', '?')}")
+        if shares_noise(scores):
+            samples.append("noise and label of sample i are the same in every row")
+    lines.append(("Samples", "; ".join(samples)))
+    reference, number = content.get("reference") or {}, content.get("num_reference")
+    described = [f"{number:,} real images" if number else "number of real images unknown"]
+    described += [f"sha256 {str(reference['sha256'])[:12]}"] if reference.get("sha256") else []
+    lines.append(("Reference", "; ".join(described)))
+    lines.append(("Training seeds", f"{len(seeds)} ({plain_list(seeds)})"))
+    return lines
+
+
+def _guidance(sampling: dict) -> str:
+    """Returns guidance in words."""
+    scale = sampling.get("cfg_scale")
+    if scale is None:
+        return "guidance unknown"
+    if scale == 1:
+        return "no guidance"
+    channels = sampling.get("cfg_channels", "all")
+    which = "all noise channels" if channels == "all" else f"the first {channels} noise channels"
+    return f"classifier-free guidance {scale:g} on {which}"
+
+
+def is_trained(scorer: dict) -> bool:
+    """Returns whether a scorer was trained by the scorer stage, which writes down what it learnt; unlike other weights."""
+    return not scorer.get("published") and not {"accuracy", "num_classes"}.isdisjoint(scorer)
+
+
+def _scorer(scorer: dict) -> str:
+    """Returns name, origin, size, accuracy and checksum of the network that gives the features."""
+    words = [str(scorer.get("name") or "unknown network")]
+    if scorer.get("published") or is_trained(scorer):
+        words.append("published weights" if scorer["published"] else "trained for this table")
+    if scorer.get("width") is not None:
+        words.append("full width" if scorer["width"] == 1 else f"width {scorer['width']:g} of Inception-V3")
+    if scorer.get("input_size"):
+        words.append(f"input {scorer['input_size']} × {scorer['input_size']} pixels")
+    if scorer.get("accuracy") is not None:
+        words.append(f"held-out accuracy {100 * scorer['accuracy']:.1f} %")
+    if scorer.get("sha256"):
+        words.append(f"sha256 {scorer['sha256'][:12]}")
+    return "; ".join(words)
+
+
+def provenance_of(score: Score, name: str) -> dict:
+    """Returns what stands behind the numbers of one score file."""
+    content = score.content
+    samples, made = content.get("samples") or {}, content.get("provenance") or content
+    return {
+        "name": name,
+        "file": score.path.name,
+        "num_samples": content.get("num_samples"),
+        "samples_sha256": samples.get("sha256") or DASH,
+        "checkpoint_sha256": samples.get("checkpoint_sha256") or DASH,
+        "reference": content.get("reference") or {},
+        "scorer": content.get("scorer") or {},
+        "settings": content.get("settings") or {},
+        "versions": made.get("versions") or {},
+        "revision": made.get("revision"),
+        "command": made.get("command"),
+        "spec": score.spec,
+        "samples": samples.get("spec") or {},
+    }
