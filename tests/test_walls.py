@@ -20,7 +20,7 @@ ALLOWED = {
     "data": {"data", "runtime"},
     "report": {"report", "data", "scoring", "runtime"},
     "stages": {"model", "diffusion", "scoring", "data", "report", "runtime", "config"},
-    "__main__": {"stages", "config", "runtime", ""},
+    "__main__": {"stages", "config", "launch", "runtime", ""},
     "__init__": {"model", ""},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
