@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ditgta.runtime.checkpoints import checkpoint_name, list_checkpoints, read_header, write_checkpoint
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json, read_verified_twin, twin_path, write_text
+from ditgta.runtime.files import provenance, read_json, read_verified_twin, twin_path, write_text
 from ditgta.runtime.progress import Progress
 
 SNAPSHOTS_KEPT = 2
@@ -27,11 +27,19 @@ class Recorder:
         self.writer = ThreadPoolExecutor(max_workers=1)
         self.writing: Future | None = None
         self.last_good = "none"
+        self.earlier: list[
+            dict
+        ] = []  # what made the state that this process goes on from, and what that had cost
 
     def unfinished(self, milestones: list[int]) -> tuple[list[int], tuple[int, Path] | None]:
         """Returns the milestones that are not there yet, and step and path of the state from which to go on."""
         missing = [step for step in milestones if not self._is_whole(self.out / checkpoint_name(step))]
-        return missing, self.resumable(missing[0]) if missing else None
+        state = self.resumable(missing[0]) if missing else None
+        if state:
+            twin = read_json(twin_path(state[1]))
+            own = {key: twin[key] for key in provenance() if key in twin}
+            self.earlier = [own, *twin.get("earlier", [])]
+        return missing, state
 
     def resumable(self, last: int) -> tuple[int, Path] | None:
         """Returns step and path of the newest whole state of this very spec at or before step `last`."""
@@ -93,7 +101,7 @@ class Recorder:
         if self.metrics.is_file():
             with open(self.metrics, "rb") as file:  # the losses up to a snapshot must outlive it
                 os.fsync(file.fileno())
-        write_checkpoint(path, header, groups, **twin)
+        write_checkpoint(path, header, groups, **twin, earlier=self.earlier)
         self.last_good = str(path)
         if not milestone:
             for _, old in list_checkpoints(self.folder)[SNAPSHOTS_KEPT:]:

@@ -102,6 +102,8 @@ def test_milestones_in_two_legs_equal_one_run(tiny_latents, undisturbed, tmp_pat
     for name in ("0000007.safetensors", "0000020.safetensors"):
         assert_same(out / name, undisturbed / name)
     assert losses(out) == losses(undisturbed)
+    first, second = (read_json(out / name) for name in ("0000007.json", "0000020.json"))
+    assert first["earlier"] == [] and [leg["seconds"] for leg in second["earlier"]] == [first["seconds"]]
 
 
 def test_goes_on_from_a_milestone_when_the_run_folder_is_gone(tiny_latents, undisturbed, tmp_path):
