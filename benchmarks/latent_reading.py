@@ -2,13 +2,14 @@
 
 import argparse
 import os
-import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rows import Row
 from ditgta.data.order import batch_indices
 from ditgta.data.shards import (
     LatentShards,
@@ -52,21 +53,18 @@ def forget(folder: Path) -> bool:
     return True
 
 
-def main() -> None:
-    """Prints images per second of both layouts, warm and cold, and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=8192, help="images")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--latent-shape", type=int, nargs=3, default=(4, 32, 32), metavar=("C", "H", "W"))
-    parser.add_argument(
-        "--folder", type=Path, default=None, help="where to write (default: a temporary folder)"
-    )
-    options = parser.parse_args()
-    steps = options.count // options.batch_size
-
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+def measure(
+    count: int,
+    batch_size: int,
+    latent_shape: tuple[int, int, int],
+    rounds: int = 3,
+    place: Path | None = None,
+) -> dict[str, tuple[float, float]]:
+    """Returns images per second of shards and of one file per image, read "cold" and "warm" in shuffled batches."""
+    steps = count // batch_size
+    with tempfile.TemporaryDirectory(dir=place) as name:
         folder = Path(name)
-        write_both_layouts(folder, options.count, tuple(options.latent_shape))
+        write_both_layouts(folder, count, latent_shape)
         shards = LatentShards(folder / "shards")
 
         def read_shards(indices: np.ndarray) -> np.ndarray:
@@ -79,25 +77,54 @@ def main() -> None:
         def images_per_second(read, epoch: int) -> float:
             begin = time.perf_counter()
             for step in range(epoch * steps, (epoch + 1) * steps):
-                read(batch_indices(0, step, options.count, options.batch_size))
-            return steps * options.batch_size / (time.perf_counter() - begin)
+                read(batch_indices(0, step, count, batch_size))
+            return steps * batch_size / (time.perf_counter() - begin)
 
-        print(
-            f"{options.count} latents {tuple(options.latent_shape)}, batches of {options.batch_size}, shuffled"
-        )
+        found = {}
         for state in ("cold", "warm"):
-            ours, theirs = [], []
-            for epoch in range(3):  # by turns, so that both meet the same disturbances
-                for rates, read in ((ours, read_shards), (theirs, read_files)):
+            rates: tuple[list, list] = ([], [])
+            for epoch in range(rounds):  # by turns, so that both meet the same disturbances
+                for read, of_layout in zip((read_shards, read_files), rates):
                     if state == "cold" and not forget(folder):
-                        rates.append(float("nan"))
+                        of_layout.append(float("nan"))
                         continue
-                    rates.append(images_per_second(read, epoch))
-            ours, theirs = np.median(ours), np.median(theirs)
-            print(
-                f"{state}: shards {ours:,.0f} images/s, one file per image {theirs:,.0f} images/s: {ours / theirs:.1f} x"
-            )
+                    of_layout.append(images_per_second(read, epoch))
+            found[state] = (float(np.median(rates[0])), float(np.median(rates[1])))
+        return found
+
+
+def rows(quick: bool) -> Iterable[Row]:
+    """Yields a row for each state of the operating system's cache."""
+    count = 2048 if quick else 8192
+    for state, (ours, files) in measure(count, 256, (4, 32, 32)).items():
+        yield Row(
+            f"reading shuffled latents 4x32x32, batch 256, {state}",
+            f"{ours:,.0f} images/s",
+            f"{files:,.0f} images/s (one .npy per image)",
+            ours / files,
+            ">= 20",
+        )
+
+
+def main() -> None:
+    """Prints images per second of both layouts, warm and cold, and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=8192, help="images")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--latent-shape", type=int, nargs=3, default=(4, 32, 32), metavar=("C", "H", "W"))
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="where to write (default: a temporary folder)"
+    )
+    options = parser.parse_args()
+    shape = tuple(options.latent_shape)
+    print(f"{options.count} latents {shape}, batches of {options.batch_size}, shuffled")
+    for state, (ours, files) in measure(
+        options.count, options.batch_size, shape, place=options.folder
+    ).items():
+        print(
+            f"{state}: shards {ours:,.0f} images/s, one file per image {files:,.0f} images/s: {ours / files:.1f} x"
+        )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
