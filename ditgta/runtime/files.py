@@ -15,6 +15,7 @@ from ditgta import __version__
 from ditgta.runtime.errors import InputError
 
 _START = time.monotonic()
+_work: list[float] = []  # when this process began what it is for
 
 
 @contextlib.contextmanager
@@ -146,8 +147,17 @@ def read_verified_twin(path: str | Path) -> dict:
     return twin
 
 
+def work_begins() -> None:
+    """Notes that imports and loading are over and a stage begins what it is for; the first call counts."""
+    if not _work:
+        _work.append(time.monotonic())
+
+
 def provenance() -> dict:
-    """Returns what produced a result: versions, host, seconds since this process began, peak memory in MB."""
+    """Returns what produced a result: versions, host, seconds since this process began, peak memory in MB.
+
+    "startup_seconds", where a stage has said that its work began, are those of the seconds that passed before.
+    """
     import sys
 
     versions = {"ditgta": __version__, "python": platform.python_version()}
@@ -159,5 +169,6 @@ def provenance() -> dict:
         "versions": versions,
         "host": platform.node(),
         "seconds": round(time.monotonic() - _START, 3),
+        **({"startup_seconds": round(_work[0] - _START, 3)} if _work else {}),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
