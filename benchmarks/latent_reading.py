@@ -3,13 +3,13 @@
 import argparse
 import os
 import tempfile
-import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rows import Row
+from benchmarks.rows import Row, by_turns
 from ditgta.data.order import batch_indices
 from ditgta.data.shards import (
     LatentShards,
@@ -30,11 +30,11 @@ def write_both_layouts(folder: Path, count: int, latent_shape: tuple[int, int, i
     for number, indices in enumerate(plan):
         records = np.zeros(len(indices), record_dtype(latent_shape))
         records["index"], records["label"] = indices, rng.integers(0, 1000, len(indices))
-        for name in ("mean", "logvar"):
+        for name in ("mean", "logvar", "mirror_mean", "mirror_logvar"):
             records[name] = rng.standard_normal(records[name].shape, np.float32)
         write_shard(folder / "shards" / shard_name(number), records, {})
         for record in records:
-            np.save(folder / "features" / f"{record['index']}.npy", record["mean"][:1].astype(np.float32))
+            np.save(folder / "features" / f"{record['index']}.npy", record["mean"][None].astype(np.float32))
             np.save(folder / "labels" / f"{record['index']}.npy", record["label"][None])
     write_latent_index(
         folder / "shards", plan, latent_shape=list(latent_shape), classes=[], image_size=0, scaling_factor=1.0
@@ -60,36 +60,37 @@ def measure(
     rounds: int = 3,
     place: Path | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Returns images per second of shards and of one file per image, read "cold" and "warm" in shuffled batches."""
+    """Returns images per second of shards and of one file per image, read "cold" and "warm" in shuffled batches.
+
+    Shards give mean and log variance of a random side of each image, files the one latent that they hold; each its label.
+    """
     steps = count // batch_size
     with tempfile.TemporaryDirectory(dir=place) as name:
         folder = Path(name)
         write_both_layouts(folder, count, latent_shape)
         shards = LatentShards(folder / "shards")
+        mirrored = np.random.default_rng(1).random(count) < 0.5
 
         def read_shards(indices: np.ndarray) -> np.ndarray:
-            return shards.read(indices)["mean"]
+            return shards.read(indices, mirrored[indices])["mean"]
 
         def read_files(indices: np.ndarray) -> np.ndarray:
-            np.concatenate([np.load(folder / "labels" / f"{i}.npy") for i in indices])
-            return np.concatenate([np.load(folder / "features" / f"{i}.npy") for i in indices])
-
-        def images_per_second(read, epoch: int) -> float:
-            begin = time.perf_counter()
-            for step in range(epoch * steps, (epoch + 1) * steps):
-                read(batch_indices(0, step, count, batch_size))
-            return steps * batch_size / (time.perf_counter() - begin)
+            np.concatenate([np.load(f"{folder}/labels/{i}.npy") for i in indices])
+            return np.concatenate([np.load(f"{folder}/features/{i}.npy") for i in indices])
 
         found = {}
         for state in ("cold", "warm"):
-            rates: tuple[list, list] = ([], [])
-            for epoch in range(rounds):  # by turns, so that both meet the same disturbances
-                for read, of_layout in zip((read_shards, read_files), rates):
-                    if state == "cold" and not forget(folder):
-                        of_layout.append(float("nan"))
-                        continue
-                    of_layout.append(images_per_second(read, epoch))
-            found[state] = (float(np.median(rates[0])), float(np.median(rates[1])))
+            seconds: dict[str, list[float]] = {"shards": [], "files": []}
+            for epoch in range(rounds):
+                if state == "cold" and not forget(folder):
+                    break
+                for step in range(epoch * steps, (epoch + 1) * steps):
+                    indices = batch_indices(0, step, count, batch_size)
+                    calls = {"shards": partial(read_shards, indices), "files": partial(read_files, indices)}
+                    for layout, (time,) in by_turns(calls, 1).items():
+                        seconds[layout].append(time)
+            if seconds["shards"]:
+                found[state] = tuple(batch_size / float(np.median(times)) for times in seconds.values())
         return found
 
 
