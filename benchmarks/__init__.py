@@ -1,1 +1,19 @@
-"""Measurements that back the figures in docs."""
+"""Every claim of speed or exactness as a command.
+
+    python -m benchmarks [NAME ...] [--quick]     all of them, or those named, in one table
+    python -m benchmarks.NAME                     one of them, in its own words and with its own options
+
+A benchmark that stands in the common table is a module of this folder with a function
+
+    def rows(quick: bool) -> Iterable[Row]
+
+that measures and gives one `benchmarks.rows.Row` per claim: what was measured, ours, the peer or the limit it is held against, their
+ratio, and the demand that the ratio must meet. With `quick` it measures smaller sizes or fewer rounds, in less than a minute where
+that can be done. Each benchmark runs in a process of its own, so it may set the number of threads. Ours and the peer are measured by
+turns (`benchmarks.rows.by_turns`), since machines are noisy. There is no list to enter it in. `storm` and `digit_accuracy`, which
+work on whole suites, and `where_time_goes`, which reads one, stay commands of their own.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is imported

@@ -1,18 +1,20 @@
 """Images per second of the Inception scorer beside torch-fidelity, pytorch-fid and torchmetrics, on equal weights."""
 
 import argparse
+import functools
 import importlib
 import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.rows import Row, by_turns
 from ditgta.scoring.inception import load_inception
 from tests.golden.inception import recipe
 
@@ -48,11 +50,7 @@ def extractors(weights: dict[str, torch.Tensor], file: str) -> dict[str, Extract
         "ditgta": lambda images: fused(images).pool3,
         "ditgta, not fused, channels first": unfused_channels_first,
     }
-    for name, build in {
-        "torch-fidelity": _torch_fidelity,
-        "torchmetrics": _torchmetrics,
-        "pytorch-fid": _pytorch_fid,
-    }.items():
+    for name, build in PEERS.items():
         try:
             found[name] = build(file)
         except Exception as error:  # a benchmark goes on without what is absent or broken
@@ -83,9 +81,52 @@ def _pytorch_fid(file: str) -> Extractor:
     return lambda images: network(images.permute(0, 3, 1, 2).float() / 255)[0][:, :, 0, 0]
 
 
+PEERS = {"torch-fidelity": _torch_fidelity, "torchmetrics": _torchmetrics, "pytorch-fid": _pytorch_fid}
+
+
 @torch.no_grad()
+def measure(
+    batch: int, size: int, rounds: int
+) -> tuple[dict[str, tuple[float, float, float]], dict[str, str]]:
+    """Returns (best seconds of a call, best processor seconds, error against float64) by extractor, and who is absent and why."""
+    weights = {key: torch.from_numpy(array) for key, array in recipe.random_state_dict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(weights, file := f"{folder}/weights.pth")
+        found = extractors(weights, file)
+    runnable = {name: extractor for name, extractor in found.items() if not isinstance(extractor, str)}
+    golden_images = torch.from_numpy(np.load(GOLDEN / "images.npz")["img256"])
+    golden = torch.from_numpy(np.load(GOLDEN / "features.npz")["img256/2048"]).double()
+    images = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    )
+    errors = {
+        name: float((extractor(golden_images).double() - golden).norm() / golden.norm())
+        for name, extractor in runnable.items()
+    }
+    calls = {name: functools.partial(extractor, images) for name, extractor in runnable.items()}
+    both = by_turns(calls, rounds, clock=lambda: np.array([time.perf_counter(), time.process_time()]))
+    best = {name: np.min(seconds, axis=0) for name, seconds in both.items()}
+    timed = {name: (float(best[name][0]), float(best[name][1]), errors[name]) for name in runnable}
+    return timed, {name: reason for name, reason in found.items() if isinstance(reason, str)}
+
+
+def rows(quick: bool) -> Iterable[Row]:
+    """Yields one row for each peer that is installed."""
+    batch = 8 if quick else 32
+    timed, _ = measure(batch, 256, 3)
+    ours = timed.pop("ditgta")[0]
+    for name, (seconds, _, _) in timed.items():
+        yield Row(
+            f"Inception features, float32, batch {batch}, 256 px",
+            f"{batch / ours:.1f} images/s",
+            f"{batch / seconds:.1f} images/s ({name.replace('ditgta, ', '')})",
+            seconds / ours,
+            ">= 1.4" if name in PEERS else "",
+        )
+
+
 def main() -> None:
-    """Times all extractors in turn, so that a busy moment of the machine hits all of them, and prints a table."""
+    """Times all extractors in turn and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=32, help="images per call (default 32)")
     parser.add_argument("--size", type=int, default=256, help="side of the images in pixels (default 256)")
@@ -93,41 +134,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default 2)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-
-    weights = {key: torch.from_numpy(array) for key, array in recipe.random_state_dict().items()}
-    with tempfile.TemporaryDirectory() as folder:
-        torch.save(weights, file := f"{folder}/weights.pth")
-        found = extractors(weights, file)
-    runnable = {name: extractor for name, extractor in found.items() if not isinstance(extractor, str)}
-
-    golden_images = torch.from_numpy(np.load(GOLDEN / "images.npz")["img256"])
-    golden = torch.from_numpy(np.load(GOLDEN / "features.npz")["img256/2048"]).double()
-    shape = (arguments.batch, arguments.size, arguments.size, 3)
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
-    errors = {
-        name: float((extractor(golden_images).double() - golden).norm() / golden.norm())
-        for name, extractor in runnable.items()
-    }
-    wall: dict[str, list[float]] = {name: [] for name in runnable}
-    cpu: dict[str, list[float]] = {name: [] for name in runnable}
-    for _ in range(arguments.rounds):
-        for name, extractor in runnable.items():
-            start, start_cpu = time.perf_counter(), time.process_time()
-            extractor(images)
-            wall[name].append(time.perf_counter() - start)
-            cpu[name].append(time.process_time() - start_cpu)
-
+    timed, absent = measure(arguments.batch, arguments.size, arguments.rounds)
     print(
         f"batch {arguments.batch}, {arguments.size} px, {arguments.threads} threads, best of {arguments.rounds} interleaved"
     )
     print("| extractor | images/s | times faster is ditgta | by CPU time | error against float64 |")
     print("|---|---:|---:|---:|---:|")
-    for name in runnable:
-        rate = arguments.batch / min(wall[name])
-        ratio, ratio_cpu = min(wall[name]) / min(wall["ditgta"]), min(cpu[name]) / min(cpu["ditgta"])
-        print(f"| {name} | {rate:.1f} | {ratio:.2f} | {ratio_cpu:.2f} | {errors[name]:.1e} |")
-    for name in found.keys() - runnable.keys():
-        print(f"{name}: absent ({found[name]})")
+    for name, (wall, cpu, error) in timed.items():
+        rate, ratios = arguments.batch / wall, (wall / timed["ditgta"][0], cpu / timed["ditgta"][1])
+        print(f"| {name} | {rate:.1f} | {ratios[0]:.2f} | {ratios[1]:.2f} | {error:.1e} |")
+    for name, reason in absent.items():
+        print(f"{name}: absent ({reason})")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 import argparse
 import os
-import sys
 import tempfile
-import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rows import Row, by_turns
 from ditgta.data.order import batch_indices
 from ditgta.data.shards import (
     LatentShards,
@@ -29,11 +30,11 @@ def write_both_layouts(folder: Path, count: int, latent_shape: tuple[int, int, i
     for number, indices in enumerate(plan):
         records = np.zeros(len(indices), record_dtype(latent_shape))
         records["index"], records["label"] = indices, rng.integers(0, 1000, len(indices))
-        for name in ("mean", "logvar"):
+        for name in ("mean", "logvar", "mirror_mean", "mirror_logvar"):
             records[name] = rng.standard_normal(records[name].shape, np.float32)
         write_shard(folder / "shards" / shard_name(number), records, {})
         for record in records:
-            np.save(folder / "features" / f"{record['index']}.npy", record["mean"][:1].astype(np.float32))
+            np.save(folder / "features" / f"{record['index']}.npy", record["mean"][None].astype(np.float32))
             np.save(folder / "labels" / f"{record['index']}.npy", record["label"][None])
     write_latent_index(
         folder / "shards", plan, latent_shape=list(latent_shape), classes=[], image_size=0, scaling_factor=1.0
@@ -52,6 +53,60 @@ def forget(folder: Path) -> bool:
     return True
 
 
+def measure(
+    count: int,
+    batch_size: int,
+    latent_shape: tuple[int, int, int],
+    rounds: int = 3,
+    place: Path | None = None,
+) -> dict[str, tuple[float, float]]:
+    """Returns images per second of shards and of one file per image, read "cold" and "warm" in shuffled batches.
+
+    Shards give mean and log variance of a random side of each image, files the one latent that they hold; each its label.
+    """
+    steps = count // batch_size
+    with tempfile.TemporaryDirectory(dir=place) as name:
+        folder = Path(name)
+        write_both_layouts(folder, count, latent_shape)
+        shards = LatentShards(folder / "shards")
+        mirrored = np.random.default_rng(1).random(count) < 0.5
+
+        def read_shards(indices: np.ndarray) -> np.ndarray:
+            return shards.read(indices, mirrored[indices])["mean"]
+
+        def read_files(indices: np.ndarray) -> np.ndarray:
+            np.concatenate([np.load(f"{folder}/labels/{i}.npy") for i in indices])
+            return np.concatenate([np.load(f"{folder}/features/{i}.npy") for i in indices])
+
+        found = {}
+        for state in ("cold", "warm"):
+            seconds: dict[str, list[float]] = {"shards": [], "files": []}
+            for epoch in range(rounds):
+                if state == "cold" and not forget(folder):
+                    break
+                for step in range(epoch * steps, (epoch + 1) * steps):
+                    indices = batch_indices(0, step, count, batch_size)
+                    calls = {"shards": partial(read_shards, indices), "files": partial(read_files, indices)}
+                    for layout, (time,) in by_turns(calls, 1).items():
+                        seconds[layout].append(time)
+            if seconds["shards"]:
+                found[state] = tuple(batch_size / float(np.median(times)) for times in seconds.values())
+        return found
+
+
+def rows(quick: bool) -> Iterable[Row]:
+    """Yields a row for each state of the operating system's cache."""
+    count = 2048 if quick else 8192
+    for state, (ours, files) in measure(count, 256, (4, 32, 32)).items():
+        yield Row(
+            f"reading shuffled latents 4x32x32, batch 256, {state}",
+            f"{ours:,.0f} images/s",
+            f"{files:,.0f} images/s (one .npy per image)",
+            ours / files,
+            ">= 20",
+        )
+
+
 def main() -> None:
     """Prints images per second of both layouts, warm and cold, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -62,42 +117,15 @@ def main() -> None:
         "--folder", type=Path, default=None, help="where to write (default: a temporary folder)"
     )
     options = parser.parse_args()
-    steps = options.count // options.batch_size
-
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
-        write_both_layouts(folder, options.count, tuple(options.latent_shape))
-        shards = LatentShards(folder / "shards")
-
-        def read_shards(indices: np.ndarray) -> np.ndarray:
-            return shards.read(indices)["mean"]
-
-        def read_files(indices: np.ndarray) -> np.ndarray:
-            np.concatenate([np.load(folder / "labels" / f"{i}.npy") for i in indices])
-            return np.concatenate([np.load(folder / "features" / f"{i}.npy") for i in indices])
-
-        def images_per_second(read, epoch: int) -> float:
-            begin = time.perf_counter()
-            for step in range(epoch * steps, (epoch + 1) * steps):
-                read(batch_indices(0, step, options.count, options.batch_size))
-            return steps * options.batch_size / (time.perf_counter() - begin)
-
+    shape = tuple(options.latent_shape)
+    print(f"{options.count} latents {shape}, batches of {options.batch_size}, shuffled")
+    for state, (ours, files) in measure(
+        options.count, options.batch_size, shape, place=options.folder
+    ).items():
         print(
-            f"{options.count} latents {tuple(options.latent_shape)}, batches of {options.batch_size}, shuffled"
+            f"{state}: shards {ours:,.0f} images/s, one file per image {files:,.0f} images/s: {ours / files:.1f} x"
         )
-        for state in ("cold", "warm"):
-            ours, theirs = [], []
-            for epoch in range(3):  # by turns, so that both meet the same disturbances
-                for rates, read in ((ours, read_shards), (theirs, read_files)):
-                    if state == "cold" and not forget(folder):
-                        rates.append(float("nan"))
-                        continue
-                    rates.append(images_per_second(read, epoch))
-            ours, theirs = np.median(ours), np.median(theirs)
-            print(
-                f"{state}: shards {ours:,.0f} images/s, one file per image {theirs:,.0f} images/s: {ours / theirs:.1f} x"
-            )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -49,13 +49,13 @@ class Batches:
         """Returns x0 (b, C, h, w) float32, t (b,), y (b,) with null labels, noise (b, C, h, w) float32 of this process's b images."""
         part, seed = self.part, self.seed
         indices = batch_indices(seed, step, self.shards.count, self.batch_size)[part]
-        records = self.shards.read(indices)
         flips = self._flips(step, indices)
+        records = self.shards.read(indices, flips, variance=self.posterior != "mean")
         noise = generator(seed, "noise", step).standard_normal(self.shape, dtype=np.float32)[part]
         timesteps = generator(seed, "timestep", step).integers(0, self.timesteps, self.batch_size)[part]
         dropped = generator(seed, "dropout", step).random(self.batch_size)[part] < self.label_dropout
         labels = np.where(dropped, len(self.shards.classes), records["label"])
-        x0 = draw_latents(records, flips, self._posterior_noise(step, indices), self.shards.scaling_factor)
+        x0 = draw_latents(records, self._posterior_noise(step, indices), self.shards.scaling_factor)
         return {
             "x0": torch.from_numpy(np.ascontiguousarray(x0)),
             "t": torch.from_numpy(timesteps),

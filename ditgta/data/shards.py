@@ -21,6 +21,7 @@ from ditgta.runtime.files import (
 
 _IMAGES_PER_SHARD = 256
 _MOST_SHARDS = 256
+_HEAD = np.dtype([("index", "<i8"), ("label", "<i8")])
 _CAN_ANNOUNCE = hasattr(os, "posix_fadvise")
 
 
@@ -41,10 +42,19 @@ def shard_name(number: int) -> str:
 
 
 def record_dtype(latent_shape: tuple[int, int, int]) -> np.dtype:
-    """Returns the record of one image: index, label, and the moments of [image, mirrored image] as float16."""
-    moments = (2, *latent_shape)
+    """Returns the record of one image: its moments, index and label, and the moments of the mirror image; float16 and int64.
+
+    The fields lie symmetrically, so that a batch that needs one side of each image, or its mean alone, finds that in one piece.
+    """
+    moment = ("<f2", latent_shape)
     return np.dtype(
-        [("index", "<i8"), ("label", "<i8"), ("mean", "<f2", moments), ("logvar", "<f2", moments)]
+        [
+            ("logvar", *moment),
+            ("mean", *moment),
+            *_HEAD.descr,
+            ("mirror_mean", *moment),
+            ("mirror_logvar", *moment),
+        ]
     )
 
 
@@ -89,8 +99,8 @@ def write_latent_index(folder: Path, plan: list[range], **content) -> None:
 class LatentShards:
     """Random access to the latents of a data set.
 
-    Records are read with one positioned read each, straight into the batch: memory stays that of one batch however
-    large the set, and threads may read at the same time.
+    What is asked of a record is read with one positioned read, straight into the batch: memory stays that of one batch
+    however large the set, and threads may read at the same time.
 
     Args:
         folder: what the latents stage wrote.
@@ -121,44 +131,52 @@ class LatentShards:
         self.scaling_factor: float = self.content["scaling_factor"]
         self.dtype = record_dtype(self.latent_shape)
         self._starts = np.array([shard["start"] for shard in self.content["shards"]], np.int64)
-        self._offsets = [self._data_offset(shard) for shard in self.content["shards"]]
+        self._offsets = np.array([self._data_offset(shard) for shard in self.content["shards"]], np.int64)
         self._files: list[int] = []
         for number in range(self.shard_count):  # at most 256, so all of them may stay open
             self._files.append(os.open(self.folder / shard_name(number), os.O_RDONLY))
 
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns {index [B], label [B], mean [B, 2, C, h, w], logvar [B, 2, C, h, w]} in the order asked for.
+    def read(self, indices: np.ndarray, mirrored: np.ndarray, variance: bool = True) -> dict[str, np.ndarray]:
+        """Returns {index [B], label [B], mean [B, C, h, w], logvar [B, C, h, w]} in the order asked for.
+
+        Args:
+            indices: image indices [B].
+            mirrored: bool [B], True takes the mirrored image.
+            variance: False leaves logvar out, and unread.
 
         Raises:
             InputError: a shard ends early or holds other images than its index says.
         """
-        indices = np.asarray(indices, np.int64)
-        assert indices.ndim == 1
+        indices, mirrored = np.asarray(indices, np.int64), np.asarray(mirrored, bool)
+        assert indices.ndim == 1 and mirrored.shape == indices.shape
         if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
             raise IndexError(f"image indices must lie in 0..{self.count - 1}")
-        records = np.empty(len(indices), self.dtype)
-        rows = records.view(np.uint8).reshape(len(indices), self.dtype.itemsize)
+        heads = np.empty(len(indices), _HEAD)
+        names = ("mean", "logvar") if variance else ("mean",)
+        moments = {name: np.empty((len(indices), *self.latent_shape), np.float16) for name in names}
+        # The mirrored side lies in this order from the head on; the other one lies before it in the opposite order.
+        pieces = list(zip(heads.view(np.uint8).reshape(-1, _HEAD.itemsize), *moments.values()))
+        length = _HEAD.itemsize + sum(moment[:1].nbytes for moment in moments.values())
+        head = self.dtype.fields["index"][1]
         shards = np.searchsorted(self._starts, indices, side="right") - 1
-        within = indices - self._starts[shards]
-        reads = [  # by shard and place, so that a disk with heads moves them in one direction
-            (
-                row,
-                self._files[shards[row]],
-                self._offsets[shards[row]] + int(within[row]) * self.dtype.itemsize,
+        places = self._offsets[shards] + (indices - self._starts[shards]) * self.dtype.itemsize
+        places += np.where(mirrored, head, head + _HEAD.itemsize - length)
+        order = np.argsort(places + (shards << 48))  # so that a disk with heads moves them in one direction
+        reads = [
+            (self._files[shard], pieces[row] if side else pieces[row][::-1], place)
+            for row, shard, side, place in zip(
+                order.tolist(), shards[order].tolist(), mirrored[order].tolist(), places[order].tolist()
             )
-            for row in np.argsort(indices).tolist()
         ]
-        if (
-            _CAN_ANNOUNCE
-        ):  # the disk works on the whole batch at once; twice as fast when cold, free when warm
-            for _, file, place in reads:
-                os.posix_fadvise(file, place, self.dtype.itemsize, os.POSIX_FADV_WILLNEED)
-        for row, file, place in reads:
-            if os.preadv(file, [rows[row]], place) != self.dtype.itemsize:
+        if _CAN_ANNOUNCE:  # the disk works on the whole batch at once; several times as fast when cold
+            for file, _, place in reads:
+                os.posix_fadvise(file, place, length, os.POSIX_FADV_WILLNEED)
+        for (file, buffers, place), row in zip(reads, order):
+            if os.preadv(file, buffers, place) != length:
                 raise self._damaged(int(shards[row]))
-        if not np.array_equal(records["index"], indices):
-            raise self._damaged(int(shards[np.flatnonzero(records["index"] != indices)[0]]))
-        return {name: records[name] for name in self.dtype.names}
+        if not np.array_equal(heads["index"], indices):
+            raise self._damaged(int(shards[np.flatnonzero(heads["index"] != indices)[0]]))
+        return {"index": heads["index"], "label": heads["label"], **moments}
 
     def verify(self, numbers: Iterable[int] | None = None) -> None:
         """Compares the SHA-256 of shards (by default all) with the index; raises InputError at the first that differs."""
@@ -195,24 +213,19 @@ class LatentShards:
 
 
 def draw_latents(
-    record: dict[str, np.ndarray],
-    flip_mask: np.ndarray,
-    posterior_noise: np.ndarray | None,
-    scaling_factor: float,
+    record: dict[str, np.ndarray], posterior_noise: np.ndarray | None, scaling_factor: float
 ) -> np.ndarray:
     """Returns scaled latents x0 = (mean + exp(logvar / 2) noise) * scaling_factor, float32 [B, C, h, w].
 
     Args:
         record: what `LatentShards.read` returns.
-        flip_mask: bool [B], True takes the mirrored image.
         posterior_noise: standard normal [B, C, h, w], or None for the mean alone.
         scaling_factor: `LatentShards.scaling_factor`.
     """
-    rows, side = np.arange(len(flip_mask)), np.asarray(flip_mask).astype(np.int64)
-    latents = _float32(record["mean"][rows, side])
+    latents = _float32(record["mean"])
     if posterior_noise is not None:
-        logvar = _float32(record["logvar"][rows, side])
-        latents += np.exp(0.5 * logvar) * posterior_noise.astype(np.float32, copy=False)
+        deviation = np.exp(0.5 * _float32(record["logvar"]))
+        latents += deviation * posterior_noise.astype(np.float32, copy=False)
     return latents * np.float32(scaling_factor)
 
 

@@ -20,6 +20,7 @@ from ditgta import __version__
 from ditgta.runtime.errors import InputError
 
 _START, _STARTED = time.monotonic(), round(time.time(), 3)
+_work: list[float] = []  # when this process began what it is for
 
 
 @contextlib.contextmanager
@@ -160,13 +161,20 @@ def read_verified_twin(path: str | Path) -> dict:
     return twin
 
 
+def work_begins() -> None:
+    """Notes that imports and loading are over and a stage begins what it is for; the first call counts."""
+    if not _work:
+        _work.append(time.monotonic())
+
+
 def provenance() -> dict:
     """Returns what produced a result and what that took.
 
     Code: versions, `revision` (the commit of the checkout that the package lies in, None elsewhere), `command`.
     Machine: host, cpu, gpu (None without one in use), threads per process, processes of the job.
     Cost of this process alone, until now: `started` (Unix time; with the host it tells processes apart), seconds,
-    cpu_seconds (user and system), peak_memory_mb and peak_gpu_memory_mb.
+    cpu_seconds (user and system), peak_memory_mb and peak_gpu_memory_mb; startup_seconds, where a stage has said that its work
+    began, are those of the seconds that passed before.
     """
     versions = {"ditgta": __version__, "python": platform.python_version()}
     for module in ("torch", "numpy", "diffusers", "accelerate", "scipy", "sklearn", "PIL"):
@@ -187,6 +195,7 @@ def provenance() -> dict:
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "started": _STARTED,
         "seconds": round(time.monotonic() - _START, 3),
+        **({"startup_seconds": round(_work[0] - _START, 3)} if _work else {}),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
         "peak_memory_mb": round(usage.ru_maxrss / 1024, 1),
         "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if on_gpu else None,

@@ -4,6 +4,8 @@ import sys
 import time
 from pathlib import Path
 
+from ditgta.runtime.files import work_begins
+
 _LINE_EVERY_SECONDS = 30.0
 
 
@@ -52,6 +54,7 @@ class Progress:
         self.bar = None
 
     def __enter__(self) -> "Progress":
+        work_begins()
         if not self.silent:
             if sys.stderr.isatty():
                 from tqdm import tqdm

@@ -29,6 +29,8 @@ from ditgta.runtime.files import read_json
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
 
+_MOMENTS = ("mean", "logvar", "mirror_mean", "mirror_logvar")
+
 
 def run(
     images: Path,
@@ -120,7 +122,8 @@ def encode_shards(
             records["index"], records["label"] = indices, index.labels[indices.start : indices.stop]
             for batch in _cut(indices, batch_size):
                 rows = slice(batch[0] - indices.start, batch[-1] + 1 - indices.start)
-                records["mean"][rows], records["logvar"][rows] = moments_of_both_sides(vae, next(batches))
+                for name, moment in zip(_MOMENTS, moments_of_both_sides(vae, next(batches))):
+                    records[name][rows] = moment
                 progress.advance(len(batch))
             if written is not None:
                 written.result()
@@ -129,8 +132,8 @@ def encode_shards(
             written.result()
 
 
-def moments_of_both_sides(vae, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns float16 mean and logvar [B, 2, C, h, w] of uint8 images [B, H, W, 3] and of their mirror images.
+def moments_of_both_sides(vae, images: np.ndarray) -> list[np.ndarray]:
+    """Returns mean, logvar, mean of the mirror image and its logvar, float16 [B, C, h, w] each, of uint8 images [B, H, W, 3].
 
     The mean is stored less the autoencoder's shift_factor (most have none), so that scaling alone gives the latents.
 
@@ -141,7 +144,7 @@ def moments_of_both_sides(vae, images: np.ndarray) -> tuple[np.ndarray, np.ndarr
     mean, logvar = encode_moments(vae, both)
     if vae.config.shift_factor:
         mean = mean - vae.config.shift_factor
-    moments = []
+    found = []
     for moment in (mean, logvar):
         half = moment.to(torch.float16)
         if not torch.isfinite(half).all():
@@ -149,8 +152,8 @@ def moments_of_both_sides(vae, images: np.ndarray) -> tuple[np.ndarray, np.ndarr
                 f"the autoencoder gives latents as large as {moment.abs().max():.3g}, which float16 cannot hold; "
                 "its weights are damaged or it is not one for images in [-1, 1]"
             )
-        moments.append(half.unflatten(0, (2, len(images))).transpose(0, 1).cpu().numpy())
-    return moments[0], moments[1]
+        found.append(half.cpu().numpy())
+    return [moment[side] for side in (slice(len(images)), slice(len(images), None)) for moment in found]
 
 
 def _unfinished(out: Path, numbers: list[int], made_from: dict, group: Processes) -> list[int]:

@@ -27,8 +27,8 @@ def records_of(indices):
     records = np.empty(len(indices), record_dtype(SHAPE))
     for row, i in enumerate(indices):
         records[row]["index"], records[row]["label"] = i, i % 10
-        records[row]["mean"][0], records[row]["mean"][1] = i % 2000, -(i % 2000)
-        records[row]["logvar"][0], records[row]["logvar"][1] = 0, np.log(4)
+        records[row]["mean"], records[row]["mirror_mean"] = i % 2000, -(i % 2000)
+        records[row]["logvar"], records[row]["mirror_logvar"] = 0, np.log(4)
     return records
 
 
@@ -63,13 +63,23 @@ def test_records_come_in_the_order_asked_for(folder):
     assert (shards.count, shards.latent_shape, shards.image_size) == (600, SHAPE, 16)
     order = np.random.default_rng(0).permutation(600)[:128]
     order[1] = order[0]
-    found = shards.read(order)
+    mirrored = np.random.default_rng(1).random(128) < 0.5
+    found = shards.read(order, mirrored)
     assert found["index"].tolist() == order.tolist() and found["label"].tolist() == (order % 10).tolist()
-    assert found["mean"].shape == found["logvar"].shape == (128, 2, *SHAPE)
-    assert found["mean"][:, 1, 3, 1, 1].tolist() == (-order).tolist()
-    assert shards.read(np.array([], np.int64))["mean"].shape == (0, 2, *SHAPE)
+    assert found["mean"].shape == found["logvar"].shape == (128, *SHAPE)
+    for place in ((0, 0, 0), (3, 1, 1)):
+        assert found["mean"][:, *place].tolist() == np.where(mirrored, -order, order).tolist()
+        assert (found["logvar"][:, *place] > 1).tolist() == mirrored.tolist()
+    assert shards.read(np.array([], np.int64), np.array([], bool))["mean"].shape == (0, *SHAPE)
     with pytest.raises(IndexError):
-        shards.read(np.array([600]))
+        shards.read(np.array([600]), np.array([False]))
+
+
+def test_the_mean_alone_is_read_alone(folder):
+    indices, mirrored = np.array([5, 599, 5]), np.array([True, False, False])
+    both, mean = (LatentShards(folder).read(indices, mirrored, variance) for variance in (True, False))
+    assert "logvar" not in mean
+    assert all(np.array_equal(mean[name], both[name]) for name in ("index", "label", "mean"))
 
 
 def test_shards_are_plain_npy_files(folder):
@@ -79,12 +89,12 @@ def test_shards_are_plain_npy_files(folder):
 
 
 def test_drawing_chooses_side_and_scales(folder):
-    record = LatentShards(folder).read(np.array([3, 7]))
+    shards, indices = LatentShards(folder), np.array([3, 7])
     noise = np.ones((2, *SHAPE), np.float32)
-    drawn = draw_latents(record, np.array([False, True]), noise, 0.5)
+    drawn = draw_latents(shards.read(indices, np.array([False, True])), noise, 0.5)
     assert drawn.dtype == np.float32
     assert np.allclose(drawn[0], (3 + 1) * 0.5) and np.allclose(drawn[1], (-7 + 2) * 0.5, atol=1e-3)
-    mean = draw_latents(record, np.array([True, False]), None, 0.5)
+    mean = draw_latents(shards.read(indices, np.array([True, False]), variance=False), None, 0.5)
     assert np.allclose(mean[0], -1.5) and np.allclose(mean[1], 3.5)
 
 
@@ -115,7 +125,7 @@ def test_shard_cut_while_open_is_an_error_not_wrong_numbers(folder):
     shards = LatentShards(folder)
     os.truncate(folder / "00000.npy", 500)
     with pytest.raises(InputError, match=r"00000\.npy is damaged"):
-        shards.read(np.array([150]))
+        shards.read(np.array([150]), np.array([False]))
 
 
 def test_state_of_a_shard(folder):

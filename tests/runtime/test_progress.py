@@ -1,6 +1,7 @@
 """Progress says how far a stage is, in plain lines."""
 
 from ditgta.runtime import progress as module
+from ditgta.runtime.files import provenance
 from ditgta.runtime.progress import Progress, duration
 
 
@@ -16,6 +17,7 @@ def test_durations():
 
 
 def test_lines_name_step_loss_rate_and_time_left(capfd, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "work_begins", lambda: None)
     clock = iter(range(0, 10_000, 20))
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     with Progress("train", 100, 40, "steps", 64, log=tmp_path / "train.log") as progress:
@@ -33,3 +35,11 @@ def test_silent_says_nothing(capfd):
     with Progress("train", 2, silent=True) as progress:
         progress.advance(2)
     assert capfd.readouterr().err == ""
+
+
+def test_results_say_when_the_first_loop_of_their_process_began():
+    with Progress("train", 1, silent=True):
+        first = provenance()
+    with Progress("train", 1, silent=True):
+        second = provenance()
+    assert 0 < first["startup_seconds"] == second["startup_seconds"] <= first["seconds"] <= second["seconds"]

@@ -37,8 +37,9 @@ def tiny_latents(tmp_path_factory, tiny_autoencoder):
         records = np.zeros(len(images), record_dtype(shape))
         records["index"], records["label"] = images, np.arange(images.start, images.stop) % 3
         noise = generator(0, "test latents", number).standard_normal((len(images), 2, *shape))
-        records["mean"] = 0.5 * noise + records["label"][:, None, None, None, None] - 1
-        records["logvar"] = -6
+        for side, name in enumerate(("mean", "mirror_mean")):
+            records[name] = 0.5 * noise[:, side] + records["label"][:, None, None, None] - 1
+        records["logvar"] = records["mirror_logvar"] = -6
         write_shard(folder / shard_name(number), records, {"test": 1})
     write_latent_index(
         folder,

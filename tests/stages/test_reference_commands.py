@@ -68,9 +68,9 @@ TRAIN += [
 def test_extract_features(work):
     call(work, *TORCHRUN, "extract-latents", "--images", "index", "--autoencoder", "vae", "--out", "latents")
     shards = LatentShards(work / "latents")
-    records = shards.read(np.arange(40))
-    assert records["index"].tolist() == list(range(40)) and records["label"].tolist() == [0] * 20 + [1] * 20
-    assert not np.array_equal(records["mean"][:, 0], records["mean"][:, 1])  # the image and its mirror
+    image, mirror = (shards.read(np.arange(40), np.full(40, side)) for side in (False, True))
+    assert image["index"].tolist() == list(range(40)) and image["label"].tolist() == [0] * 20 + [1] * 20
+    assert not np.array_equal(image["mean"], mirror["mean"])
 
 
 @pytest.mark.parametrize("posenc, launcher", [("gta", ACCELERATE), ("rope", TORCHRUN)])
