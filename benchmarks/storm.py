@@ -10,6 +10,7 @@ throw-away cluster (start | stop | run COMMAND | slurmd-kill NODE | node-kill NO
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -215,19 +216,19 @@ class Storm:
         while True:
             head = self.place.start(folder)
             self.starts += 1
-            kind = self.chance.choice(self.place.kinds)
-            try:
-                code = head.wait(timeout=self.chance.uniform(1.0, 2 * self.mean))
-            except subprocess.TimeoutExpired:
-                self.strike(folder, head, kind)
-                code = head.wait()
-            if code == 0:
+            killed = ""
+            while head.poll() is None:
+                try:
+                    head.wait(timeout=self.chance.uniform(1.0, 2 * self.mean))
+                except subprocess.TimeoutExpired:
+                    killed = self.strike(folder, head)
+            if head.returncode == 0:
                 return
-            self.place.mend(folder, kind)
+            self.place.mend(folder, killed)
 
-    def strike(self, folder: Path, head: subprocess.Popen, kind: str) -> None:
-        """Kills once, as soon as something of the kind runs, unless there were kills enough."""
-        begin = time.monotonic()
+    def strike(self, folder: Path, head: subprocess.Popen) -> str:
+        """Kills once, as soon as something of a random kind runs, and returns the kind; "" when there were kills enough."""
+        kind, begin = self.chance.choice(self.place.kinds), time.monotonic()
         while (
             sum(self.kills.values()) < self.wanted and head.poll() is None and time.monotonic() - begin < 30
         ):
@@ -235,8 +236,11 @@ class Storm:
             if self.place.kill(folder, head, kind, self.chance):
                 self.kills[kind] += 1
                 self.lost.append(risk)
-                return
+                with contextlib.suppress(subprocess.TimeoutExpired):  # a head may need a moment to end
+                    head.wait(timeout=2)
+                return kind
             time.sleep(0.05)
+        return ""
 
 
 def main() -> int:
