@@ -1,0 +1,135 @@
+"""The training step against its matrix products alone, and GTA's against that of absolute positions.
+
+    python -m benchmarks.training_step [--models DiT-S/2] [--precisions bf16] [--rounds 5] [--batch-size 8]
+
+A step is what training does: forward and backward pass, AdamW, moving average of the weights, and the losses of the step. The limit
+is the time that the step's operations (ditgta.model.cost) would take at the rate of torch.nn.Linear, forward and backward, at the
+sizes and in the type of the transformer's own layers.
+"""
+
+import argparse
+import multiprocessing
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from statistics import median
+
+import torch
+
+from benchmarks.rows import Row, by_turns
+from ditgta import DiT
+from ditgta.config import Training
+from ditgta.model import cost
+from ditgta.runtime.processes import Processes
+from ditgta.stages.train import Trainer, _accelerator
+
+MODELS = ("DiT-S/2", "DiT-B/4")
+PRECISIONS = ("float32", "bf16")
+SHARE_OF_LIMIT = {"float32": ">= 0.92", "bf16": ">= 0.68"}
+ROTATION = "<= 1.04"
+
+
+def shape_of(network: DiT) -> cost.Shape:
+    """Returns the sizes that decide a network's cost."""
+    options = network.options
+    tokens = network.grid[0] * network.grid[1]
+    sizes = (options["width"], options["depth"], options["patch"], options["latent_channels"])
+    return cost.Shape(tokens, *sizes, options["num_classes"], options["heads"], options["qk_norm"])
+
+
+class Linears:
+    """The linear layers of a transformer's block, run alone: what the machine gives at these sizes."""
+
+    def __init__(self, shape: cost.Shape, batch_size: int, precision: str, backward: bool):
+        kind = torch.bfloat16 if precision == "bf16" else torch.float32
+        d, rows = shape.width, shape.tokens * batch_size
+        self.layers = [
+            torch.nn.Linear(a, b, dtype=kind) for a, b in ((d, 3 * d), (d, d), (d, 4 * d), (4 * d, d))
+        ]
+        self.inputs = [
+            torch.randn(rows, layer.in_features, dtype=kind, requires_grad=backward) for layer in self.layers
+        ]
+        self.upstream = [torch.randn(rows, layer.out_features, dtype=kind) for layer in self.layers]
+        self.backward = backward
+        self.flops = 24 * rows * d**2 * (3 if backward else 1)
+
+    def __call__(self) -> None:
+        with torch.set_grad_enabled(self.backward):
+            for layer, x, gradient in zip(self.layers, self.inputs, self.upstream):
+                y = layer(x)
+                if self.backward:
+                    y.backward(gradient)
+                    x.grad = layer.weight.grad = layer.bias.grad = None
+
+
+def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[str, float]:
+    """Returns the seconds of a step with abs and with gta, and of their operations at the rate of the linear layers."""
+    group = Processes(0, 1, torch.device("cpu"))
+    options = Training(batch_size=batch_size, precision=precision)
+    accelerator = _accelerator(options, None, group)
+    steps, shape = {}, None
+    for posenc in ("abs", "gta"):
+        network = DiT.from_name(model, image_size=256, posenc=posenc)
+        shape = shape_of(network)
+        trainer = Trainer(network, options, accelerator, group)
+        size = (batch_size, 4, *network.options["latent_size"])
+        batch = {
+            "x0": torch.randn(size),
+            "noise": torch.randn(size),
+            "t": torch.randint(0, 1000, (batch_size,)),
+            "y": torch.randint(0, 1000, (batch_size,)),
+        }
+        steps[posenc] = lambda trainer=trainer, batch=batch: trainer.step(batch)
+    linears = Linears(shape, batch_size, precision, backward=True)
+    by_turns({**steps, "limit": linears}, 1)  # the first of each allocates
+    seconds = by_turns({"limit": linears, **steps, "again": linears}, rounds)
+    middle = {name: median(times) for name, times in seconds.items()}
+    rate = 2 * linears.flops / (middle["limit"] + middle["again"])
+    paired = median(gta / absolute for gta, absolute in zip(seconds["gta"], seconds["abs"]))
+    limit = batch_size * cost.training_flops(shape) / rate
+    return {"abs": middle["abs"], "gta": middle["gta"], "ratio": paired, "limit": limit, "rate": rate}
+
+
+def measured_apart(*arguments) -> dict[str, float]:
+    """Measures in a process of its own: accelerate keeps one precision per process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
+def rows(
+    quick: bool, models=MODELS, precisions=PRECISIONS, batch_size: int = 8, rounds: int | None = None
+) -> Iterable[Row]:
+    """Yields two rows for each model and precision: the share of the limit that gta reaches, and gta against abs."""
+    for model in models:
+        for precision in precisions:
+            found = measured_apart(model, precision, batch_size, rounds or (2 if quick else 5))
+            what = f"training step {model}, 256 px, batch {batch_size}, {precision}"
+            yield Row(
+                f"{what}: gta, share of the limit",
+                f"{found['gta']:.2f} s",
+                f"{found['limit']:.2f} s (products alone at {found['rate'] / 1e9:.0f} GFLOP/s)",
+                found["limit"] / found["gta"],
+                SHARE_OF_LIMIT[precision],
+            )
+            yield Row(
+                f"{what}: gta against abs",
+                f"{found['gta']:.2f} s",
+                f"{found['abs']:.2f} s (abs)",
+                found["ratio"],
+                ROTATION,
+            )
+
+
+def main() -> None:
+    """Prints the rows for the models and precisions that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    for row in rows(False, options.models, options.precisions, options.batch_size, options.rounds):
+        print(row.markdown(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
