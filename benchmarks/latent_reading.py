@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ditgta.data.order import batch_indices
+from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import (
     LatentShards,
-    plan_shards,
     record_dtype,
     shard_name,
     write_latent_index,

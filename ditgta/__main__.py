@@ -184,6 +184,16 @@ def build_parser() -> argparse.ArgumentParser:
             "help": "check all shards and write index.json, when parts made them",
         },
     }
+    suite = {
+        "--configfile": {
+            "type": Path,
+            "nargs": "+",
+            "default": [Path("config.yaml")],
+            "metavar": "FILE",
+            "help": "configuration; later files are merged over earlier ones",
+        },
+        "--suite": {"default": None, "help": "suite (none: the configuration's)"},
+    }
     folder = {"type": Path, "required": True, "metavar": "DIR", "default": argparse.SUPPRESS}
 
     sub = command(
@@ -340,15 +350,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command(
         "plan", run_plan, "say what a suite will cost: jobs, operations, storage, hours", spec=False
     )
-    sub.add_argument(
-        "--configfile",
-        type=Path,
-        nargs="+",
-        default=[Path("config.yaml")],
-        metavar="FILE",
-        help="configuration; later files are merged over earlier ones",
-    )
-    sub.add_argument("--suite", default=None, help="suite to plan (none: the configuration's)")
+    for flag, options in suite.items():
+        sub.add_argument(flag, **options)
     sub.add_argument(
         "--device",
         default="a100",
@@ -363,6 +366,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--classes", type=_count, default=1000, metavar="N", help="number of classes, with --images"
     )
     sub.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the plan as JSON too")
+
+    sub = command("status", run_status, "say how far each row of a suite is", spec=False)
+    for flag, options in suite.items():
+        sub.add_argument(flag, **options)
+    sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results folder")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    text = "seconds for which heartbeats of jobs on other machines are watched; they beat every 5"
+    sub.add_argument("--wait", type=float, default=12.0, metavar="SECONDS", help=text)
 
     sub = command("import-checkpoint", run_import, "take over a published checkpoint", config.Model)
     sub.add_argument(
@@ -479,20 +490,33 @@ def run_score(arguments) -> None:
     )
 
 
-def run_plan(arguments) -> None:
+def _configuration(files: list[Path]) -> config.Config:
+    """Reads configuration files, later ones merged over earlier ones, as Snakemake does."""
     import yaml
 
-    from ditgta.stages import plan
-
     raw: dict = {}
-    for path in arguments.configfile:
+    for path in files:
         try:
             config.merge(raw, yaml.safe_load(path.read_text()) or {})
         except (OSError, yaml.YAMLError, AttributeError) as error:
             raise InputError(
                 f"{path} is no readable YAML file ({' '.join(str(error).split())}); check the path"
             ) from None
-    loaded = config.load(raw)
+    return config.load(raw)
+
+
+def run_status(arguments) -> None:
+    from ditgta.stages import status
+
+    loaded = _configuration(arguments.configfile)
+    suite = arguments.suite or loaded.suite
+    status.run(loaded, suite, arguments.results, arguments.wait, arguments.json)
+
+
+def run_plan(arguments) -> None:
+    from ditgta.stages import plan
+
+    loaded = _configuration(arguments.configfile)
     plan.run(
         loaded,
         arguments.suite or loaded.suite,

@@ -13,13 +13,14 @@ PURE = ("model", "diffusion", "scoring")
 ALLOWED = {
     "runtime": {"runtime", ""},
     "config": {"runtime"},
+    "layout": {"config", "runtime"},
     "launch": {"runtime"},
     "model": {"model", "runtime"},
     "diffusion": {"runtime"},
     "scoring": {"scoring", "runtime"},
     "data": {"data", "runtime"},
     "report": {"report", "data", "scoring", "runtime"},
-    "stages": {"model", "diffusion", "scoring", "data", "report", "runtime", "config"},
+    "stages": {"model", "diffusion", "scoring", "data", "report", "runtime", "config", "layout"},
     "__main__": {"stages", "config", "runtime", ""},
     "__init__": {"model", ""},
 }

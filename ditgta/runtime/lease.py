@@ -13,6 +13,7 @@ from pathlib import Path
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_json
 
+LEASE_NAME = "lease.json"
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 30.0
 
@@ -71,7 +72,7 @@ def lease(folder: str | Path, purpose: str) -> Iterator[Lease]:
     Raises:
         InputError: a live holder has the lease.
     """
-    path = Path(folder) / "lease.json"
+    path = Path(folder) / LEASE_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     held = Lease(path)
     while not _create(path, held.content()):
@@ -113,6 +114,14 @@ def _create(path: Path, content: dict) -> bool:
         draft.unlink(missing_ok=True)
 
 
+def is_running(holder: dict) -> bool | None:
+    """Tells whether a holder's process lives; None on another machine, where only a moving heartbeat can tell."""
+    if holder.get("boot") != _boot_id() or holder.get("host") != socket.gethostname():
+        return None
+    pid = holder.get("pid")
+    return isinstance(pid, int) and _start_of(pid) == holder.get("started") != ""
+
+
 def _read(path: Path) -> dict | None:
     try:
         return json.loads(path.read_text())
@@ -121,8 +130,8 @@ def _read(path: Path) -> dict | None:
 
 
 def _is_dead(path: Path, holder: dict) -> bool:
-    if holder.get("boot") == _boot_id() and holder.get("host") == socket.gethostname():
-        return _start_of(int(holder.get("pid", 0))) != holder.get("started")
+    if (running := is_running(holder)) is not None:
+        return not running
     begin = time.monotonic()
     while time.monotonic() - begin < DEAD_AFTER_SECONDS:
         time.sleep(1)

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ditgta.config import Config, Experiment, Suite
 from ditgta.data.autoencoder import small_autoencoder
-from ditgta.data.shards import plan_shards
+from ditgta.data.shard_plan import plan_shards
 from ditgta.model import cost
 from ditgta.model.dit import named_sizes
 from ditgta.runtime.errors import InputError

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ditgta.config import Sampling
 from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, load_autoencoder
-from ditgta.data.shards import plan_shards
+from ditgta.data.shard_plan import plan_shards
 from ditgta.diffusion import sample
 from ditgta.model.dit import DiT
 from ditgta.runtime.checkpoints import read_header

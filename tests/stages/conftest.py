@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ditgta.data.autoencoder import autoencoder_sha256, save_autoencoder
-from ditgta.data.shards import plan_shards, record_dtype, shard_name, write_latent_index, write_shard
+from ditgta.data.shard_plan import plan_shards
+from ditgta.data.shards import record_dtype, shard_name, write_latent_index, write_shard
 from ditgta.runtime.streams import generator
 
 
