@@ -11,3 +11,9 @@ class InputError(ValueError):
 
 class Stopped(RuntimeError):
     """A signal asked a stage to stop; its work so far is on the disk and the same command goes on."""
+
+
+def one_line(error: BaseException) -> str:
+    """Returns an error's text on one line of at most 160 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
