@@ -38,9 +38,12 @@ def with_entries(text: str, additions: dict[str, dict]) -> str:
     expected = yaml.safe_load(text) or {}
     for section, entries in additions.items():
         expected.setdefault(section, {}).update(entries)
-    if yaml.safe_load(added) != expected:
-        raise InputError(f"entries cannot be added safely to {', '.join(additions)}; add them by hand")
-    return added
+    try:
+        if yaml.safe_load(added) == expected:
+            return added
+    except yaml.YAMLError:
+        pass
+    raise InputError(f"entries cannot be added safely to {', '.join(additions)}; add them by hand")
 
 
 def as_text(entries: dict) -> str:

@@ -1,5 +1,6 @@
 """New experiment: a look at a folder of images, and experiments and a suite sized to it, to this machine and to the time there is."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from ditgta import estimate
 from ditgta.config import Config, load, merge
 from ditgta.data.scorer_files import PUBLISHED_URL
 from ditgta.data.survey import Survey, survey
+from ditgta.model.dit import named_sizes
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_text
 from ditgta.runtime.yaml_text import as_text, with_entries
@@ -19,19 +21,25 @@ from ditgta.runtime.yaml_text import as_text, with_entries
 POSENCS = ("abs", "rope", "gta")
 DIFFERENCES = [["gta", "rope"], ["gta", "abs"], ["rope", "abs"]]
 EFFICIENCY = 0.25  # share of a measured matrix rate that small models reach: the default suite's 14 minutes
-START_SECONDS = 10  # what a job takes to start, of which the plan knows nothing
+# What the plan, which counts operations, knows nothing of: how long a job takes to start, and how long a card is kept busy at
+# least by starting the kernels of a block, in a training step and in a sampling step of one batch.
+JOB_SECONDS = 10
+BLOCK_SECONDS = {"train": 2e-3, "sample": 5e-4}
 MOST_EPOCHS = 500  # the papers train for about as many
-MOST_STEPS = 400_000
+MOST_STEPS = 500_000
 LEAST_STEPS = 200
 LEAST_SAMPLES = 300
-MOST_SAMPLES = (2000, 50_000)  # without a card, with cards
-SAMPLING_STEPS = (250, 100, 50, 25)
-FEATURES = 2048  # of the full Inception network; a trained scorer has a sixteenth of them
+MOST_SAMPLES = {False: 2000, True: 50_000}  # without and with cards
+SAMPLING_STEPS = {False: (50, 25), True: (250, 100, 50, 25)}
+FEATURES = {False: 128, True: 2048}  # of the scorer trained on the images, and of the published one
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A size of model, what it takes to be worth its cost, and how it is trained."""
+    """A size of model, the images and steps that make it worth its cost, and how it is trained for so many steps.
+
+    The batch is that of a machine without cards; with cards it is four times as large.
+    """
 
     model: str
     images: int
@@ -41,12 +49,13 @@ class Recipe:
     learning_rate: float
 
 
-# The last is the default suite's, the first the paper's.
+# The first is the paper's, the last the default suite's.
 RECIPES = (
-    Recipe("DiT-B", 50_000, 50_000, True, 256, 1e-4),
-    Recipe("DiT-S", 2_000, 20_000, True, 64, 5e-4),
-    Recipe("DiT-Ti", 1, 2_000, False, 16, 3e-3),
+    Recipe("DiT-B", 50_000, 50_000, True, 64, 1e-4),
+    Recipe("DiT-S", 2_000, 20_000, True, 32, 5e-4),
+    Recipe("DiT-Ti", 1, 3_000, False, 16, 3e-3),
 )
+LEAST_RATE = 1e-4
 SIZES = (256, 128, 64, 32)
 LARGEST_WITHOUT_CARD = 64
 
@@ -71,7 +80,7 @@ def run(images: Path, name: str | None, hours: float, raw: dict, file: Path, wri
     found = survey(images)
     machine, cards = estimate.this_machine(EFFICIENCY), torch.cuda.device_count()
 
-    def cost(proposal: dict) -> tuple[Config, list[estimate.Stage], list[str]]:
+    def planned(proposal: dict) -> tuple[Config, list[estimate.Stage], list[str]]:
         merged: dict = {}
         for part in (raw, proposal):
             merge(merged, part)
@@ -79,16 +88,16 @@ def run(images: Path, name: str | None, hours: float, raw: dict, file: Path, wri
         return config, *estimate.plan(config, name, (found.count, found.classes))
 
     def hours_of(proposal: dict) -> dict[str, float]:
-        stages = cost(proposal)[1]
-        starts = sum(stage.jobs for stage in stages) * START_SECONDS / 3600 / machine.devices
-        return dict(zip((stage.stage for stage in stages), machine.hours(stages))) | {"starts": starts}
+        config, stages, _ = planned(proposal)
+        return hours_of_stages(config, name, stages, machine, cards)
 
     proposal, notes = propose(str(images), name, found, hours, cards, hours_of)
-    _, stages, explanations = cost(proposal)
-    print(found.text())
-    print(f"\nproposed for {hours:g} hours on {machine.devices} x {machine.name}:\n")
+    _, stages, explanations = planned(proposal)
+    spent = sum(hours_of(proposal).values())
+    print(f"{found.text()}\n\nproposed for {hours:g} h on {machine.devices} x {machine.name}:\n")
     print(as_text(proposal))
     print(estimate.table(name, machine, stages, explanations))
+    print(f"with what jobs take to start and cards to be kept busy: {spent:.2f} h")
     print("\n".join(f"note: {note}" for note in notes))
     command = f"snakemake --cores all --config suite={name}"
     command += "" if file == Path("config.yaml") else f" --configfile {file}"
@@ -98,6 +107,26 @@ def run(images: Path, name: str | None, hours: float, raw: dict, file: Path, wri
         print(f"appended to {file}; start it with: {command}")
     else:
         print(f"nothing was written; --write appends this to {file}, and then: {command}")
+
+
+def hours_of_stages(
+    config: Config, suite: str, stages: list[estimate.Stage], machine: estimate.Machine, cards: int
+) -> dict[str, float]:
+    """Returns the hours of each stage, with what operations do not tell: starting jobs and, on cards, kernels."""
+    hours = dict(zip((stage.stage for stage in stages), machine.hours(stages)))
+    hours["starts"] = sum(stage.jobs for stage in stages) * JOB_SECONDS / 3600 / machine.devices
+    if cards:
+        options = config.suites[suite]
+        rows, sampling = len(options.experiments), options.sampling
+        depth = named_sizes(config.experiments[options.experiments[0]].model.name)[1]
+        batches = rows * len(options.milestones) * math.ceil(sampling.num_samples / sampling.batch_size)
+        busy = {
+            "train": math.ceil(rows / cards) * options.milestones[-1],
+            "sample": math.ceil(batches / cards) * sampling.steps,
+        }
+        for stage, count in busy.items():
+            hours[stage] = max(hours[stage], count * depth * BLOCK_SECONDS[stage] / 3600)
+    return hours
 
 
 def _check_names(name: str, raw: dict) -> None:
@@ -134,10 +163,7 @@ def propose(
     choices = [(size, recipe) for size in _sizes(found, cards) for recipe in _recipes(found, cards)]
     for size, recipe in choices:
         draft = Draft(source, name, found, size, recipe, cards)
-        if (
-            fits := sum(hours_of(draft.proposal(recipe.steps, LEAST_SAMPLES, SAMPLING_STEPS[-1])).values())
-            <= hours
-        ):
+        if fits := sum(hours_of(draft.proposal(recipe.steps, LEAST_SAMPLES, 25)).values()) <= hours:
             break
     samples, sampling_steps = _sampling(draft, hours, hours_of)
     both = [sum(hours_of(draft.proposal(steps, samples, sampling_steps)).values()) for steps in (1000, 2000)]
@@ -167,11 +193,11 @@ def _sampling(draft: "Draft", hours: float, hours_of: Callable) -> tuple[int, in
     for samples in sorted(
         {nice(wanted * share) for share in (1, 0.5, 0.2, 0.1)} | {LEAST_SAMPLES}, reverse=True
     ):
-        for steps in SAMPLING_STEPS if draft.cards else SAMPLING_STEPS[-2:]:
+        for steps in SAMPLING_STEPS[draft.cards > 0]:
             spent = hours_of(draft.proposal(LEAST_STEPS, samples, steps))
             if spent["sample"] + spent["score"] <= hours / 3:
                 return samples, steps
-    return LEAST_SAMPLES, SAMPLING_STEPS[-1]
+    return LEAST_SAMPLES, 25
 
 
 def nice(number: float) -> int:
@@ -199,7 +225,7 @@ class Draft:
     @property
     def batch_size(self) -> int:
         """Images per step."""
-        return max(1, min(self.recipe.batch_size, self.found.count // 2))
+        return max(1, min(self.recipe.batch_size * (4 if self.cards else 1), self.found.count // 2))
 
     def proposal(self, steps: int, samples: int, sampling_steps: int) -> dict:
         """Returns {experiments, suites}."""
@@ -208,11 +234,13 @@ class Draft:
             images["on_error"] = "skip"
         side = self.size // (8 if self.published else 4)
         patch = max(1, side // (16 if self.cards else 8))  # 256 or 64 tokens
-        small = self.recipe.learning_rate > 1e-4
+        # The longer a training at a constant rate is, the smaller the rate at which it ends well.
+        rate = self.recipe.learning_rate * min(1, math.sqrt(self.recipe.steps / steps))
+        rate = max(LEAST_RATE, float(f"{rate:.1e}"))
         training = {
             "batch_size": self.batch_size,
-            "learning_rate": self.recipe.learning_rate,
-            **({"gradient_clip": 1.0} if small else {}),
+            "learning_rate": rate,
+            **({"gradient_clip": 1.0} if rate > LEAST_RATE else {}),
             "ema_decay": max(0.5, min(0.9999, round(1 - 17.5 / steps, 4))),  # averages over a twentieth
             **({"tf32": True} if self.cards else {}),
             "log_every": nice(max(1, min(100, steps / 50))),
@@ -242,7 +270,7 @@ class Draft:
 
     def notes(self, steps: int, samples: int) -> list[str]:
         """Returns what a reader of the proposal should know."""
-        found, features = self.found, FEATURES if self.published else FEATURES // 16
+        found, features = self.found, FEATURES[self.published]
         few = [
             f"{count:,} {what}"
             for count, what in ((found.count, "images"), (samples, "samples"))
