@@ -7,6 +7,7 @@ read is named in one line. Only files of the configuration's own options count: 
 import json
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from ditgta.config import Config
@@ -47,6 +48,7 @@ class Reader:
     def __init__(self, layout: Layout):
         self.layout, self.config = layout, layout.config
         self.faults: list[str] = []
+        self.jobs: list[dict] = []
 
     def suite(self, name: str, wait: float) -> dict:
         """Returns {suite, results, stages, rows, faults} in plain values."""
@@ -56,12 +58,12 @@ class Reader:
             for experiment in suite.experiments
             for seed in (suite.seeds[:1] if experiment in self.layout.imported else suite.seeds)
         ]
-        self._judge([row for row in rows if row["job"]["state"] == "held"], wait)
         stages = [
             self.stage(stage, Path(file))
             for stage in ("images", "autoencoder", "latents", "scorer", "table")
             for file in self.layout.stage_files(stage, name)
         ]
+        self._judge(wait)
         return {
             "suite": name,
             "results": self.layout.root,
@@ -71,17 +73,19 @@ class Reader:
         }
 
     def stage(self, stage: str, file: Path) -> dict:
-        """Returns {stage, name, done, shards}: shards [done, of how many] of latents, while they are made."""
-        found = {"stage": stage, "name": file.parent.name, "done": file.is_file(), "shards": None}
+        """Returns {stage, name, done, shards, jobs}: shards [done, of how many] of latents, while they are made."""
+        folder = file.parent
+        jobs = self.leases(stage, [*folder.parent.glob(f".{folder.name}*.lease"), *folder.glob(".*.lease")])
+        found = {"stage": stage, "name": folder.name, "done": file.is_file(), "shards": None, "jobs": jobs}
         if stage == "latents" and not found["done"]:
-            experiment = next(e for e in self.layout.trained if self.layout.latents_of(e) == file.parent.name)
+            experiment = next(e for e in self.layout.trained if self.layout.latents_of(e) == folder.name)
             images = self.json(f"{self.layout.root}/images/{self.layout.images_of(experiment)}/index.json")
             if count := number((images or {}).get("count")):
-                found["shards"] = [shards_in(file.parent), len(plan_shards(int(count)))]
+                found["shards"] = [shards_in(folder), len(plan_shards(int(count)))]
         return found
 
     def row(self, suite: str, experiment: str, seed: int) -> dict:
-        """Returns where a row stands; its job is judged later, with those of the other rows."""
+        """Returns where a row stands; "training" is "done", "begun" or "not begun"."""
         imported = experiment in self.layout.imported
         steps = [int(step) for name, s, step in self.layout.rows_of(suite) if (name, s) == (experiment, seed)]
         twins = {
@@ -91,13 +95,19 @@ class Reader:
             and (imported or twin.get("spec") == self.config.train_spec(experiment, seed))
         }
         run = Path(self.layout.run(experiment, seed))
-        holder = self.json(run / LEASE_NAME)
-        begun = bool(twins) or (run / "metrics.jsonl").is_file()
-        state = "done" if len(twins) == len(steps) else "held" if holder else "none" if begun else "not begun"
+        jobs = self.leases("train", [run / LEASE_NAME])
+        for stage in ("sample", "score"):
+            folder = Path(self.layout.root, stage, suite, experiment, f"seed{seed}")
+            jobs += self.leases(stage, folder.glob(".*.lease"))
+        begun = bool(twins) or run.is_dir()
         last = self.last_entry(run / "metrics.jsonl")
         newest = twins[max(twins)] if twins else {}
-        if not last and isinstance(newest.get("losses"), list) and newest["losses"]:
-            last = newest["losses"][-1]
+        if (
+            not last
+            and isinstance(losses := newest.get("losses"), list)
+            and isinstance((losses or [0])[-1], dict)
+        ):
+            last = losses[-1]
         step = max([int(number(last.get("step")) or 0), *twins])
         rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
         left = (steps[-1] - step) * self.config.experiments[experiment].training.batch_size
@@ -109,7 +119,8 @@ class Reader:
             "loss": number(last.get("loss")),
             "images_per_second": None if imported else rate,
             "seconds_left": None if imported or left <= 0 or not rate else round(left / rate),
-            "job": {"state": state, "folder": str(run), "holder": holder},
+            "training": "done" if len(twins) == len(steps) else "begun" if begun else "not begun",
+            "jobs": jobs,
             "samples": {str(one): self.samples(suite, experiment, seed, one) for one in steps},
             "scores": {str(one): self.scores(suite, experiment, seed, one) for one in steps},
         }
@@ -130,6 +141,16 @@ class Reader:
             for name, entry in entries
             if isinstance(entry, dict)
         }
+
+    def leases(self, stage: str, paths: Iterable[Path]) -> list[dict]:
+        """Returns {stage, state, lease, holder} of every lease that is held; states are judged later, all at once."""
+        found = [
+            {"stage": stage, "state": "unknown", "lease": str(path), "holder": holder}
+            for path in sorted(paths)
+            if (holder := self.json(path))
+        ]
+        self.jobs += found
+        return found
 
     def json(self, path: str | Path) -> dict | None:
         """Returns a JSON object, or None where there is no such file or, noted as a fault, it cannot be read."""
@@ -162,23 +183,22 @@ class Reader:
             self.faults.append(f"{path} holds no losses that can be read")
         return {}
 
-    def _judge(self, rows: list[dict], wait: float) -> None:
-        """Replaces "held" by "alive", "dead" or "unknown".
+    def _judge(self, wait: float) -> None:
+        """Sets the states of jobs: "alive", "dead", "unknown", or "ended" while it was looked at.
 
         A process of this machine is looked up. Clocks of machines need not agree, so of another machine's only a
         heartbeat that moves says "alive", and one that stands still for as long as a trainer waits before it takes over "dead".
         """
-        begin, watched = time.monotonic(), []
-        for row in rows:
-            running = is_running(row["job"]["holder"])
-            row["job"]["state"] = {True: "alive", False: "dead", None: "unknown"}[running]
-            watched += [row["job"]] if running is None else []
+        begin = time.monotonic()
+        for job in self.jobs:
+            job["state"] = {True: "alive", False: "dead", None: "unknown"}[is_running(job["holder"])]
+        watched = [job for job in self.jobs if job["state"] == "unknown"]
         while watched and time.monotonic() - begin < wait:
             time.sleep(0.5)
             for job in list(watched):
-                holder = self.json(Path(job["folder"]) / LEASE_NAME)
+                holder = self.json(job["lease"])
                 if holder != job["holder"]:
-                    job["state"] = "alive" if holder else "none"
+                    job["state"] = "alive" if holder else "ended"
                     watched.remove(job)
         for job in watched if wait >= DEAD_AFTER_SECONDS else ():
             job["state"] = "dead"
@@ -204,7 +224,7 @@ def text(found: dict) -> str:
     for stage in found["stages"]:
         several = sum(other["stage"] == stage["stage"] for other in found["stages"]) > 1
         name = f"{stage['stage']} {stage['name']}" if several else stage["stage"]
-        words.append(f"{name} {_progress(stage)}")
+        words.append(" ".join([f"{name} {_progress(stage)}", *(f"({_job(job)})" for job in stage["jobs"])]))
     lines = [f"suite {found['suite']} in {found['results']}: {', '.join(words)}", ""]
     table = [["row", "seed", "reached", "step", "loss", "images/s", "left", "samples", "score", "job"]]
     table += [_cells(row) for row in found["rows"]]
@@ -229,7 +249,8 @@ def _cells(row: dict) -> list[str]:
         "-" if row["seconds_left"] is None else duration(row["seconds_left"]),
         f"{sampled[-1]} {_progress(row['samples'][sampled[-1]])}" if sampled else "-",
         f"{scored[-1]} {_score(row['scores'][scored[-1]])}" if scored else "-",
-        _job(row["job"]),
+        "; ".join(f"{job['stage']} {_job(job)}" for job in row["jobs"])
+        or {"begun": "none at work"}.get(row["training"], row["training"]),
     ]
 
 
@@ -248,8 +269,6 @@ def _score(metrics: dict) -> str:
 
 
 def _job(job: dict) -> str:
-    if job["state"] not in ("alive", "dead", "unknown"):
-        return {"none": "none at work"}.get(job["state"], job["state"])
     holder = job["holder"]
-    name = f" (job {holder['job']})" if holder.get("job") else ""
+    name = f", job {holder['job']}" if holder.get("job") else ""
     return f"{job['state']}: process {holder.get('pid')} on {holder.get('host')}{name}"

@@ -48,6 +48,10 @@ def read(wait: float = 0) -> dict:
     return found
 
 
+def states(part: dict) -> list[str]:
+    return [f"{job['stage']} {job['state']}" for job in part["jobs"]]
+
+
 def write_milestone(layout: Layout, experiment: str, step: int, **content) -> None:
     twin = {"spec": layout.config.train_spec(experiment, 0), "step": step, **content}
     write_json(f"{layout.training(experiment, 0)}/{step:07d}.json", twin)
@@ -65,7 +69,7 @@ def test_nothing_has_begun(layout):
     assert {stage["stage"]: stage["done"] for stage in found["stages"]} == dict.fromkeys(
         ["images", "autoencoder", "latents", "scorer", "table"], False
     )
-    assert {row["job"]["state"] for row in found["rows"].values()} == {"not begun"}
+    assert {row["training"] for row in found["rows"].values()} == {"not begun"}
     assert found["rows"]["gta"]["milestones"] == {"100": False, "300": False}
     assert found["rows"]["given"]["milestones"] == {
         "300": False
@@ -88,10 +92,19 @@ def test_a_row_at_work(layout):
     assert row["milestones"] == {"100": True, "300": False}
     assert (row["step"], row["loss"], row["images_per_second"]) == (150, 0.25, 50.0)
     assert row["seconds_left"] == 150 * 10 / 50
-    assert row["job"]["state"] == "alive" and row["job"]["holder"]["pid"] == os.getpid()
+    assert (row["training"], states(row)) == ("begun", ["train alive"])
+    assert row["jobs"][0]["holder"]["pid"] == os.getpid()
     assert row["samples"]["100"] == {"done": False, "shards": [1, 2]}
     shown = next(line for line in printed().splitlines() if line.startswith("gta"))
-    for word in ("150/300", "0.25", "50.0", "30s", "100 1/2 shards", "100 FID 12.5 ± 0.4", "alive: process"):
+    for word in (
+        "150/300",
+        "0.25",
+        "50.0",
+        "30s",
+        "100 1/2 shards",
+        "100 FID 12.5 ± 0.4",
+        "train alive: process",
+    ):
         assert word in shown, (word, shown)
 
 
@@ -104,9 +117,10 @@ def test_a_killed_holder_of_this_machine_is_dead(layout):
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
     write_json(run / LEASE_NAME, {**Lease(run / LEASE_NAME).content(), "pid": gone.pid})
-    assert read()["rows"]["rope"]["job"]["state"] == "dead"
-    (run / LEASE_NAME).unlink()
-    assert read()["rows"]["rope"]["job"]["state"] == "none"  # stopped by a signal, it gives the lease back
+    assert states(read()["rows"]["rope"]) == ["train dead"]
+    (run / LEASE_NAME).unlink()  # stopped by a signal, it gives the lease back
+    row = read()["rows"]["rope"]
+    assert (row["training"], row["jobs"]) == ("begun", []) and "none at work" in printed()
 
 
 def test_holders_elsewhere_are_told_by_their_heartbeat(layout, monkeypatch):
@@ -114,12 +128,24 @@ def test_holders_elsewhere_are_told_by_their_heartbeat(layout, monkeypatch):
     paths = [write_losses(layout, name, "") / LEASE_NAME for name in ("gta", "rope")]
     for path in paths:
         write_json(path, elsewhere)
-    assert {row["job"]["state"] for row in read(wait=0)["rows"].values()} == {"unknown", "not begun"}
+    assert states(read(wait=0)["rows"]["rope"]) == ["train unknown"]
     threading.Timer(0.7, write_json, [paths[0], {**elsewhere, "beat": 2}]).start()
     monkeypatch.setattr(status, "DEAD_AFTER_SECONDS", 3)
     rows = read(wait=3)["rows"]
-    assert (rows["gta"]["job"]["state"], rows["rope"]["job"]["state"]) == ("alive", "dead")
-    assert "process 12 on node7 (job 77)" in printed()
+    assert (states(rows["gta"]), states(rows["rope"])) == (["train alive"], ["train dead"])
+    assert "process 12 on node7, job 77" in printed()
+
+
+def test_leases_beside_outputs_say_who_samples_and_encodes(layout):
+    latents = Path(layout.stage_files("latents", "pets")[0]).parent
+    mine = Lease(Path("x")).content()
+    write_json(latents.parent / f".{latents.name}.1-of-2.lease", mine)
+    write_json("results/sample/pets/gta/seed0/.0000100.lease", mine)
+    write_json("results/score/pets/gta/seed0/.0000100.json.lease", {**mine, "started": "long ago"})
+    found = read()
+    assert states(found["rows"]["gta"]) == ["sample alive", "score dead"]
+    assert [states(stage) for stage in found["stages"] if stage["stage"] == "latents"] == [["latents alive"]]
+    assert f"latents not done (alive: process {os.getpid()} on " in printed()
 
 
 def test_a_training_of_other_options_has_not_begun(layout):
@@ -133,7 +159,7 @@ def test_done_rows_take_their_numbers_from_twins(layout):
         write_milestone(layout, "abs", step, losses=losses, images_per_second=7.5)
     write_json(f"{layout.training('given', 0)}/0000300.json", {"spec": {"imported": {}}, "step": 300})
     rows = read()["rows"]
-    assert rows["abs"]["job"]["state"] == rows["given"]["job"]["state"] == "done"
+    assert rows["abs"]["training"] == rows["given"]["training"] == "done"
     assert (rows["abs"]["step"], rows["abs"]["loss"], rows["abs"]["seconds_left"]) == (300, 0.5, None)
 
 

@@ -33,7 +33,7 @@ def test_status_finds_every_row_done(tiny_suite, monkeypatch, capsys):
     assert all(stage["done"] for stage in found["stages"]) and found["faults"] == []
     assert [row["experiment"] for row in found["rows"]] == ["rope", "gta"]
     for row in found["rows"]:
-        assert row["job"]["state"] == "done" and row["milestones"] == {"2": True, "4": True}
+        assert row["training"] == "done" and row["jobs"] == [] and row["milestones"] == {"2": True, "4": True}
         assert all(part["done"] for part in row["samples"].values())
         assert row["step"] == 4 and row["loss"] > 0 and row["scores"]["4"]["kid"]["value"] is not None
 
