@@ -12,13 +12,6 @@ from ditgta.runtime.files import provenance, sha256_of, spec_hash, write_json, w
 from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, WEIGHTS, push_pretrained
 from ditgta.sampling import Sampler
 
-ENCODINGS = {
-    "abs": "absolute sin-cos",
-    "none": "no",
-    "rope": "rotary (RoPE)",
-    "vo": "value-and-output rotary",
-    "gta": "geometric (GTA)",
-}
 _TRAINING = ("batch_size", "learning_rate", "weight_decay", "ema_decay", "gradient_clip", "label_dropout")
 _SWITCHES = {
     "training": ("flip", "posterior", "precision", "tf32"),
@@ -121,7 +114,7 @@ def model_card(name: str, config: dict, spec: dict, score: Score | None, table: 
     parts = [
         _front_matter(name, posenc, source, score),
         f"# {name}",
-        f"A class-conditional diffusion transformer ({size}) with {ENCODINGS[posenc]} positional encoding, "
+        f"A class-conditional diffusion transformer ({size}) with positional encoding `{posenc}`, "
         f"at {step_name(config['step'])} training steps on {source}: {pixels}, {len(config['classes']):,} classes.",
         "```python\n"
         "from ditgta import DiTPipeline\n\n"
