@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.rows import Row, by_turns
 from ditgta.data.order import batch_indices
+from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import (
     LatentShards,
-    plan_shards,
     record_dtype,
     shard_name,
     write_latent_index,

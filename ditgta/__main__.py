@@ -2,157 +2,25 @@
 
 import argparse
 import contextlib
-import difflib
 import errno
-import json
 import os
 import signal
 import sys
-import types
-import typing
 from pathlib import Path
-
-from pydantic import ValidationError
 
 # Threads that wait for each other sleep: spinning ones take the cores of jobs beside them. Read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from ditgta import __version__, config, launch
+from ditgta import __version__, config, flags, launch
 from ditgta.runtime.errors import InputError, Stopped
 from ditgta.runtime.lease import lease
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line with the nearest known option, exit code 2."""
-
-    def __init__(self, **options):
-        super().__init__(
-            allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options
-        )
-
-    def error(self, message: str):
-        known = [option for action in self._actions for option in action.option_strings]
-        for word in (word.split("=")[0] for word in self.words):
-            close = difflib.get_close_matches(word, known, n=1)
-            if word.startswith("--") and word not in known and close:
-                message += f"; did you mean {close[0]}? (got {word})"
-                break
-        print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
-        raise SystemExit(2)
-
-    def parse_known_args(self, args=None, namespace=None):
-        self.words = sys.argv[1:] if args is None else list(args)
-        return super().parse_known_args(args, namespace)
-
-    def parse_args(self, args=None, namespace=None):
-        # Unknown options must be reported by the subcommand, which knows its options, not by the main parser.
-        known, rest = self.parse_known_args(args, namespace)
-        if rest:
-            getattr(known, "parser", self).error("unrecognized arguments: " + " ".join(rest))
-        return known
-
-
-def _kinds(annotation) -> tuple[type, bool]:
-    """Returns a field's plain type and whether it takes several values."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (types.UnionType, typing.Union):
-        return _kinds(next(argument for argument in arguments if argument is not type(None)))
-    if origin is tuple:
-        return str, True
-    return (bool if annotation is bool else str), False
-
-
-def add_section(parser: argparse.ArgumentParser, section: type[config.Section]) -> None:
-    """Adds every option of a section: name, help and default come from its fields."""
-    group = parser.add_argument_group(f"{section.__name__.lower()} options", section.__doc__)
-    for name, field in section.model_fields.items():
-        kind, several = _kinds(field.annotation)
-        flag = config.flag_of(section, name)
-        default = "none" if field.default is None else field.default
-        values = (
-            typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
-        )
-        text = f"{field.description}{' {' + ', '.join(values) + '}' if values else ''} (default: {default})".replace(
-            "%", "%%"
-        )
-        common = {"dest": f"{section.__name__}.{name}", "default": argparse.SUPPRESS, "help": text}
-        if kind is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
-        elif several:
-            group.add_argument(flag, nargs="+", metavar="VALUE", **common)
-        else:
-            group.add_argument(flag, metavar="VALUE", **common)
-
-
-def read_section(arguments: argparse.Namespace, section: type[config.Section], given: dict | None = None):
-    """Returns a section from its defaults, then `given`, then the command line."""
-    prefix = f"{section.__name__}."
-    values = {key: value for key, value in (given or {}).items() if key in section.model_fields}
-    for key, value in vars(arguments).items():
-        if key.startswith(prefix):
-            values[key.removeprefix(prefix)] = (
-                None if value == "none" and _optional(section, key.removeprefix(prefix)) else value
-            )
-    try:
-        return section.model_validate(values)
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():  # one without a location is about options that do not go together
-            path = config.flag_of(section, str(item["loc"][0])) if item["loc"] else section.__name__.lower()
-            lines.append(config.fault(path, item))
-        raise InputError("; ".join(lines)) from None
-
-
-def _optional(section: type[config.Section], name: str) -> bool:
-    return type(None) in typing.get_args(section.model_fields[name].annotation)
-
-
-def _spec(text: str) -> dict:
-    """Reads --spec: JSON, or the path of a JSON file."""
-    try:
-        content = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
-    except (json.JSONDecodeError, OSError) as error:
-        raise argparse.ArgumentTypeError(f"is neither JSON nor a JSON file: {error}") from None
-    if not isinstance(content, dict):
-        raise argparse.ArgumentTypeError("must be a JSON object")
-    return content
-
-
-def _part(text: str) -> tuple[int, int]:
-    """Reads --part K/N, K counted from 1, as (K - 1, N)."""
-    try:
-        k, n = (int(word) for word in text.split("/"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"write K/N, e.g. 2/8 (got {text!r})") from None
-    if not 1 <= k <= n:
-        raise argparse.ArgumentTypeError(f"K must be 1..N (got {text!r})")
-    return k - 1, n
-
-
-def _numbers(text: str) -> list[int]:
-    """Reads a comma-separated list of whole numbers."""
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"write whole numbers separated by commas (got {text!r})") from None
-
-
-def _count(text: str) -> int:
-    """Reads a whole number of at least 1."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1 (got {text!r})")
-    return number
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
-    parser = Parser(prog="ditgta", description=__doc__.split(". ")[0] + ".")
+    parser = flags.Parser(prog="ditgta", description=__doc__.split(". ")[0] + ".")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(metavar="STAGE", required=True, dest="stage", parser_class=Parser)
+    commands = parser.add_subparsers(metavar="STAGE", required=True, dest="stage", parser_class=flags.Parser)
 
     def command(
         name: str,
@@ -165,11 +33,11 @@ def build_parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, aliases=aliases)
         sub.set_defaults(run=run, parser=sub)
         for section in sections:
-            add_section(sub, section)
+            flags.add_section(sub, section)
         if spec:
             sub.add_argument(
                 "--spec",
-                type=_spec,
+                type=flags.spec_of,
                 default={},
                 metavar="JSON",
                 help="options as JSON or a JSON file; flags go before it",
@@ -178,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     shards = {
         "--part": {
-            "type": _part,
+            "type": flags.part_of,
             "metavar": "K/N",
             "default": (0, 1),
             "help": "make only shards K, K+N, ... (K from 1); run --gather at the end",
@@ -187,6 +55,16 @@ def build_parser() -> argparse.ArgumentParser:
             "action": "store_true",
             "help": "check all shards and write index.json, when parts made them",
         },
+    }
+    suite = {
+        "--configfile": {
+            "type": Path,
+            "nargs": "+",
+            "default": [Path("config.yaml")],
+            "metavar": "FILE",
+            "help": "configuration; later files are merged over earlier ones",
+        },
+        "--suite": {"default": None, "help": "suite (none: the configuration's)"},
     }
     folder = {"type": Path, "required": True, "metavar": "DIR", "default": argparse.SUPPRESS}
 
@@ -203,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--images", **folder, help="folder of the images' index")
     sub.add_argument("--autoencoder", **folder, help="folder of the autoencoder")
     sub.add_argument("--out", **folder, help="folder for the shards")
-    sub.add_argument("--batch-size", type=_count, default=32, help="images per forward pass")
+    sub.add_argument("--batch-size", type=flags.count, default=32, help="images per forward pass")
     for flag, options in shards.items():
         sub.add_argument(flag, **options)
 
@@ -216,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--milestones",
-        type=_numbers,
+        type=flags.numbers,
         required=True,
         metavar="STEPS",
         help="steps at which a checkpoint is kept, e.g. 200000,2500000; the last ends the training",
@@ -250,12 +128,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--classes",
-        type=_numbers,
+        type=flags.numbers,
         default=None,
         metavar="LABELS",
         help="labels of the picture's columns, e.g. 207,360,387",
     )
-    sub.add_argument("--rows", type=_count, default=4, help="rows of the picture")
+    sub.add_argument("--rows", type=flags.count, default=4, help="rows of the picture")
     for flag, options in shards.items():
         sub.add_argument(flag, **options)
 
@@ -302,7 +180,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, default=argparse.SUPPRESS, metavar="FILE", help="scores (.json)"
     )
     sub.add_argument("--floor", action="store_true", help="score one half of REFERENCE against the other")
-    sub.add_argument("--batch-size", type=_count, default=32, help="images per forward pass")
+    sub.add_argument("--batch-size", type=flags.count, default=32, help="images per forward pass")
     sub.add_argument(
         "--cache",
         type=Path,
@@ -352,29 +230,42 @@ def build_parser() -> argparse.ArgumentParser:
     sub = command(
         "plan", run_plan, "say what a suite will cost: jobs, operations, storage, hours", spec=False
     )
-    sub.add_argument(
-        "--configfile",
-        type=Path,
-        nargs="+",
-        default=[Path("config.yaml")],
-        metavar="FILE",
-        help="configuration; later files are merged over earlier ones",
-    )
-    sub.add_argument("--suite", default=None, help="suite to plan (none: the configuration's)")
+    for flag, options in suite.items():
+        sub.add_argument(flag, **options)
     sub.add_argument(
         "--device",
         default="a100",
-        help="device whose peak rate is reckoned with: v100, a100, h100, h200, rtx4090, laptop",
+        help="device whose peak rate is reckoned with: v100, a100, h100, h200, rtx4090, laptop, or here",
     )
-    sub.add_argument("--devices", type=_count, default=4, help="number of devices")
+    sub.add_argument("--devices", type=flags.count, default=4, help="number of devices")
     sub.add_argument("--efficiency", type=float, default=0.35, help="share of the peak rate that is reached")
     sub.add_argument(
-        "--images", type=_count, default=None, metavar="N", help="number of images, where it is not known"
+        "--images",
+        type=flags.count,
+        default=None,
+        metavar="N",
+        help="number of images, where it is not known",
     )
     sub.add_argument(
-        "--classes", type=_count, default=1000, metavar="N", help="number of classes, with --images"
+        "--classes", type=flags.count, default=1000, metavar="N", help="number of classes, with --images"
     )
     sub.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the plan as JSON too")
+
+    text = "look at a folder of images and propose experiments and a suite for it"
+    sub = command("new-experiment", run_new_experiment, text, spec=False)
+    sub.add_argument("--images", **folder, help="folder that holds one folder of images per class")
+    sub.add_argument("--name", default=None, help="name of the suite (none: the folder's)")
+    sub.add_argument("--hours", type=float, default=1.0, help="time that it may take on this machine")
+    sub.add_argument("--configfile", **suite["--configfile"])
+    sub.add_argument("--write", action="store_true", help="append the proposal to the last --configfile")
+
+    sub = command("status", run_status, "say how far each row of a suite is", spec=False)
+    for flag, options in suite.items():
+        sub.add_argument(flag, **options)
+    sub.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="results folder")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    text = "seconds for which heartbeats of jobs on other machines are watched; they beat every 5"
+    sub.add_argument("--wait", type=float, default=12.0, metavar="SECONDS", help=text)
 
     sub = command("import-checkpoint", run_import, "take over a published checkpoint", config.Model)
     sub.add_argument(
@@ -386,7 +277,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("out", type=Path, metavar="OUT", help="checkpoint to write (.safetensors)")
     sub.add_argument(
         "--image-size",
-        type=_count,
+        type=flags.count,
         default=None,
         metavar="PIXELS",
         help="side of the images, where the file does not say it",
@@ -399,19 +290,35 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "out", type=Path, metavar="OUT", help=".pt (model, ema, args) or .safetensors (EMA weights alone)"
     )
+
+    text = "write a checkpoint as a folder that from_pretrained and the Hugging Face hub know"
+    sub = command("save-pretrained", run_save_pretrained, text, spec=False)
+    sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="its EMA weights are taken")
+    sub.add_argument("out", type=Path, metavar="FOLDER", help="folder to write")
+    sub.add_argument("--autoencoder", **folder, help="folder of the autoencoder that it was trained with")
+    text = "score file of the checkpoint, for the model card"
+    sub.add_argument("--scores", type=Path, default=None, metavar="FILE", help=text)
+    text = "folder of the table in which it stands, for the model card"
+    sub.add_argument("--table", type=Path, default=None, metavar="DIR", help=text)
+
+    text = "upload a folder of save-pretrained to the Hugging Face hub"
+    sub = command("push", run_push, text, spec=False)
+    sub.add_argument("folder", type=Path, metavar="FOLDER", help="folder that save-pretrained wrote")
+    sub.add_argument("repository", metavar="OWNER/NAME", help="repository; made where there is none")
+    sub.add_argument("--private", action="store_true", help="make it private")
     return parser
 
 
 def run_images(arguments) -> None:
     from ditgta.stages import images
 
-    images.run(out=arguments.out, spec=read_section(arguments, config.Images, arguments.spec).spec())
+    images.run(out=arguments.out, spec=flags.read_section(arguments, config.Images, arguments.spec).spec())
 
 
 def run_autoencoder(arguments) -> None:
     from ditgta.stages import autoencoder
 
-    spec = read_section(arguments, config.Autoencoder, arguments.spec).spec()
+    spec = flags.read_section(arguments, config.Autoencoder, arguments.spec).spec()
     autoencoder.run(images=arguments.images, out=arguments.out, spec=spec)
 
 
@@ -435,8 +342,8 @@ def run_train(arguments) -> None:
         latents=arguments.latents,
         out=arguments.out,
         milestones=arguments.milestones,
-        model=read_section(arguments, config.Model, arguments.spec.get("model")),
-        training=read_section(arguments, config.Training, arguments.spec.get("training")),
+        model=flags.read_section(arguments, config.Model, arguments.spec.get("model")),
+        training=flags.read_section(arguments, config.Training, arguments.spec.get("training")),
         seed=getattr(arguments, "seed", int(arguments.spec.get("seed", 0))),
     )
 
@@ -444,7 +351,7 @@ def run_train(arguments) -> None:
 def run_sample(arguments) -> None:
     from ditgta.stages import sample
 
-    options = read_section(arguments, config.Sampling, arguments.spec)
+    options = flags.read_section(arguments, config.Sampling, arguments.spec)
     if arguments.grid is not None:
         sample.run_grid(
             checkpoint=arguments.checkpoint,
@@ -472,7 +379,7 @@ def run_scorer(arguments) -> None:
     scorer.run(
         images=arguments.images,
         out=arguments.out,
-        spec=read_section(arguments, config.Scorer, arguments.spec).spec(),
+        spec=flags.read_section(arguments, config.Scorer, arguments.spec).spec(),
     )
 
 
@@ -491,20 +398,46 @@ def run_score(arguments) -> None:
     )
 
 
-def run_plan(arguments) -> None:
+def _configuration(files: list[Path]) -> dict:
+    """Reads configuration files, later ones merged over earlier ones, as Snakemake does."""
     import yaml
 
-    from ditgta.stages import plan
-
     raw: dict = {}
-    for path in arguments.configfile:
+    for path in files:
         try:
             config.merge(raw, yaml.safe_load(path.read_text()) or {})
-        except (OSError, yaml.YAMLError, AttributeError) as error:
+        except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
             raise InputError(
                 f"{path} is no readable YAML file ({' '.join(str(error).split())}); check the path"
             ) from None
-    loaded = config.load(raw)
+    return raw
+
+
+def run_new_experiment(arguments) -> None:
+    from ditgta.stages import new_experiment
+
+    new_experiment.run(
+        images=arguments.images,
+        name=arguments.name,
+        hours=arguments.hours,
+        raw=_configuration(arguments.configfile),
+        file=arguments.configfile[-1],
+        write=arguments.write,
+    )
+
+
+def run_status(arguments) -> None:
+    from ditgta.stages import status
+
+    loaded = config.load(_configuration(arguments.configfile))
+    suite = arguments.suite or loaded.suite
+    status.run(loaded, suite, arguments.results, arguments.wait, arguments.json)
+
+
+def run_plan(arguments) -> None:
+    from ditgta.stages import plan
+
+    loaded = config.load(_configuration(arguments.configfile))
     plan.run(
         loaded,
         arguments.suite or loaded.suite,
@@ -519,7 +452,7 @@ def run_plan(arguments) -> None:
 def run_import(arguments) -> None:
     from ditgta.stages import published
 
-    model = read_section(arguments, config.Model, arguments.spec.get("model"))
+    model = flags.read_section(arguments, config.Model, arguments.spec.get("model"))
     said = {key.removeprefix("Model.") for key in vars(arguments) if key.startswith("Model.")}
     said |= set(arguments.spec.get("model", {}))
     given = {key: value for key, value in model.spec().items() if key in said}
@@ -530,6 +463,20 @@ def run_export(arguments) -> None:
     from ditgta.stages import published
 
     published.run_export(arguments.checkpoint, arguments.out)
+
+
+def run_save_pretrained(arguments) -> None:
+    from ditgta.stages import pretrained
+
+    pretrained.run_save(
+        arguments.checkpoint, arguments.out, arguments.autoencoder, arguments.scores, arguments.table
+    )
+
+
+def run_push(arguments) -> None:
+    from ditgta.stages import pretrained
+
+    pretrained.run_push(arguments.folder, arguments.repository, arguments.private)
 
 
 def run_table(arguments) -> None:
@@ -568,6 +515,9 @@ def main(words: list[str] | None = None) -> int:
     try:
         with hold_output(arguments):
             arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except InputError as error:
         if first or "rank" in str(error):
             print(f"ditgta {arguments.stage}: error: {error}", file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, provenance, read_json, sha256_of, write_json, write_text
+from ditgta.runtime.checkpoints import write_tensors
+from ditgta.runtime.errors import InputError, one_line
+from ditgta.runtime.files import provenance, read_json, sha256_of, write_json, write_text
+from ditgta.runtime.pretrained import huggingface_hub
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TWIN = "autoencoder.json"
@@ -49,7 +50,7 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
         )
     except Exception as error:  # diffusers and safetensors raise many types on damaged files
         raise InputError(
-            f"{folder} holds no usable AutoencoderKL ({_one_line(error)}); make or download it again"
+            f"{folder} holds no usable AutoencoderKL ({one_line(error)}); make or download it again"
         ) from error
     return vae.eval().requires_grad_(False).to(device)
 
@@ -66,16 +67,17 @@ def autoencoder_sha256(folder: str | Path) -> str:
     return sha256_of(weights)
 
 
+def write_autoencoder(vae: torch.nn.Module, folder: Path) -> None:
+    """Writes an autoencoder in diffusers' format: weights and config.json."""
+    write_tensors(folder / WEIGHTS, vae.state_dict())
+    write_text(folder / "config.json", vae.to_json_string())
+
+
 def save_autoencoder(vae: torch.nn.Module, folder: str | Path, spec: dict, **content) -> None:
     """Writes an autoencoder in diffusers' format, its twin autoencoder.json last."""
-    from safetensors.torch import save_file
-
     folder = Path(folder)
     (folder / TWIN).unlink(missing_ok=True)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
-        save_file(tensors, temporary, metadata={"format": "pt"})
-    write_text(folder / "config.json", vae.to_json_string())
+    write_autoencoder(vae, folder)
     twin = {
         "file": WEIGHTS,
         "sha256": autoencoder_sha256(folder),
@@ -103,12 +105,9 @@ def fetch_autoencoder(source: str, revision: str | None = None):
         raise InputError(
             f"the autoencoder folder {source} does not exist (seen from {Path.cwd()}); mend the path"
         )
-    # Read by huggingface_hub when it is first imported: without a network the answer should come in seconds.
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
-    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
+    hub = huggingface_hub()
     from diffusers import AutoencoderKL
     from diffusers.utils import logging
-    from huggingface_hub import HfApi
 
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)
@@ -123,14 +122,14 @@ def fetch_autoencoder(source: str, revision: str | None = None):
             try:
                 vae = AutoencoderKL.from_pretrained(source, local_files_only=True, **options)
             except OSError:
-                HfApi().model_info(
+                hub.HfApi().model_info(
                     source, revision=revision, timeout=10
                 )  # asks once, where a download retries for long
                 vae = AutoencoderKL.from_pretrained(source, **options)
     except Exception as error:  # network, hub and file errors have no common type
         at = f" --revision {revision}" if revision else ""
         raise InputError(
-            f"the autoencoder {source} is no folder, is not in the Hugging Face cache, and cannot be downloaded ({_one_line(error)}); on a "
+            f"the autoencoder {source} is no folder, is not in the Hugging Face cache, and cannot be downloaded ({one_line(error)}); on a "
             f"machine with network run `hf download {source} config.json {WEIGHTS}{at} --local-dir FOLDER`, copy FOLDER here and "
             "set the autoencoder's `pretrained` to it"
         ) from error
@@ -208,8 +207,3 @@ def decode_uint8(vae, latents: torch.Tensor, rule: str = "round") -> torch.Tenso
     )
     pixels = vae.decode(latents, return_dict=False)[0].permute(0, 2, 3, 1)
     return (127.5 * pixels + (128 if rule == "round" else 127.5)).clamp(0, 255).to(torch.uint8)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -55,6 +55,17 @@ def fault_in(path: str | Path) -> str | None:
     return None
 
 
+def stored_size(path: Path) -> tuple[int, int]:
+    """Returns (height, width) from a file's header, as it is stored."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception as error:
+        raise InputError(
+            f"{path} is not a readable image ({type(error).__name__}); mend or remove this file"
+        ) from error
+
+
 def adm_crop(image: Image.Image, size: int) -> np.ndarray:
     """Returns the centre square of an RGB image, resized to `size`, as uint8 [size, size, 3].
 

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ditgta.data.ahead import map_ahead
-from ditgta.data.decode import decode_rgb
+from ditgta.data.decode import decode_rgb, stored_size
 from ditgta.data.images import ImageIndex, load_folder, load_index
 from ditgta.data.npz import NpzArray, load_members
 from ditgta.runtime.errors import InputError
@@ -201,7 +200,7 @@ class LooseImages(ImageSet):
                 f"{path} holds shards but no index.json: sampling has not finished; run the sample stage again"
             )
         self.index: ImageIndex = load_folder(path, size=0)
-        sizes = set(map_ahead(_size_of, (self.index.path(i) for i in range(self.index.count)), ahead=1024))
+        sizes = set(map_ahead(stored_size, (self.index.path(i) for i in range(self.index.count)), ahead=1024))
         super().__init__(path, self.index.count, sizes.pop() if len(sizes) == 1 else None)
         if len(self.index.classes) > 1:
             self.labels = self.index.labels
@@ -228,17 +227,6 @@ class LooseImages(ImageSet):
             batch.append(image)
         if batch:
             yield np.stack(batch)
-
-
-def _size_of(path: Path) -> tuple[int, int]:
-    """Returns (height, width) from a file's header, as it is stored."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except Exception as error:
-        raise InputError(
-            f"{path} is not a readable image ({type(error).__name__}); mend or remove this file"
-        ) from error
 
 
 def _statistics(

@@ -49,9 +49,23 @@ class ImageIndex:
         """The number of images."""
         return len(self.files)
 
+    @property
+    def per_class(self) -> np.ndarray:
+        """The number of images of each class, int64 [classes]."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
     def path(self, i: int) -> Path:
         """Returns the path of image i."""
         return self.root / self.files[i]
+
+    def fault(self, i: int) -> str | None:
+        """Returns why image i cannot be used, None if all of it can be decoded."""
+        return _unlistable(self.files[i]) or fault_in(self.path(i))
+
+    def empty_classes(self) -> list[dict]:
+        """Returns {file, reason} of every class without images."""
+        names = _where(self.classes, self.per_class == 0)
+        return [{"file": f"{name}/", "reason": "is a class without images"} for name in names]
 
     def image(self, i: int) -> np.ndarray:
         """Returns image i as uint8 [size, size, 3] after ADM's crop; raises InputError if it cannot be decoded."""
@@ -159,12 +173,9 @@ def check_images(
     if on_error not in ("stop", "skip"):
         raise InputError(f"on_error {on_error!r} is neither 'stop' nor 'skip'; choose one of them")
 
-    def fault(file: str) -> str | None:
-        return _unlistable(file) or fault_in(index.root / file)
-
     skipped, good = [], []
     with Progress("images", index.count, silent=silent) as progress:
-        for i, reason in enumerate(map_ahead(fault, index.files, threads, ahead=1024)):
+        for i, reason in enumerate(map_ahead(index.fault, range(index.count), threads, ahead=1024)):
             if reason is None:
                 good.append(i)
             else:
@@ -172,17 +183,14 @@ def check_images(
             progress.advance()
     labels = index.labels[good]
     filled = np.bincount(labels, minlength=len(index.classes)) > 0
-    listed = np.bincount(index.labels, minlength=len(index.classes)) > 0
-    hollow = [
-        {"file": f"{name}/", "reason": "is a class without images"} for name in _where(index.classes, ~listed)
-    ]
+    listed = index.per_class > 0
     lost = [
         {"file": f"{name}/", "reason": "lost all its images"}
         for name in _where(index.classes, listed & ~filled)
     ]
-    skipped += hollow
+    skipped += index.empty_classes()
     if skipped and on_error == "stop":
-        raise InputError(_all_faults(index, skipped))
+        raise InputError(fault_listing(index, skipped))
     if not good:
         raise InputError(f"{index.root} holds no readable image among {index.count}; {_LAYOUT}")
     new_label = np.cumsum(filled) - 1
@@ -205,7 +213,7 @@ def write_index(folder: str | Path, index: ImageIndex, spec: dict) -> None:
         "spec": spec,
         "count": index.count,
         "classes": index.classes,
-        "images_per_class": np.bincount(index.labels, minlength=len(index.classes)).tolist(),
+        "images_per_class": index.per_class.tolist(),
         "root": str(index.root.relative_to(folder) if inside else index.root.absolute()),
         "size": index.size,
         "files_sha256": sha256_of(folder / "files.tsv"),
@@ -273,7 +281,7 @@ def _unlistable(file: str) -> str | None:
     return "has a line break in its name" if "\n" in file else None
 
 
-def _all_faults(index: ImageIndex, faults: list[dict]) -> str:
+def fault_listing(index: ImageIndex, faults: list[dict]) -> str:
     """Returns the message that names the faults, the first ones in full and the rest by their number."""
     lines = [
         f"{len(faults)} fault{'s' * (len(faults) > 1)} in the images of {index.root}: "

@@ -1,6 +1,5 @@
-"""Latent shards: which images lie in which file, writing them whole, and reading them in any order."""
+"""Latent shards: writing them whole, and reading their images in any order."""
 
-import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,21 +18,8 @@ from ditgta.runtime.files import (
     write_twin,
 )
 
-_IMAGES_PER_SHARD = 256
-_MOST_SHARDS = 256
 _HEAD = np.dtype([("index", "<i8"), ("label", "<i8")])
 _CAN_ANNOUNCE = hasattr(os, "posix_fadvise")
-
-
-def plan_shards(count: int, most: int | None = _MOST_SHARDS) -> list[range]:
-    """Returns the image indices of every shard: a pure function of the number of images.
-
-    There is one shard per 256 images, at least 1 and at most `most` (None: as many as it takes); sizes differ by at most one.
-    """
-    shards = max(-(-count // _IMAGES_PER_SHARD), 1)
-    shards = shards if most is None else min(shards, most)
-    edges = [count * i // shards for i in range(shards + 1)]
-    return [range(start, end) for start, end in itertools.pairwise(edges)]
 
 
 def shard_name(number: int) -> str:

@@ -314,6 +314,30 @@ class DiT(nn.Module):
         model.load_state_dict(tensors[weights])
         return model
 
+    @classmethod
+    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "DiT":
+        """Returns the model of a folder that save-pretrained wrote, or of such a repository on the Hugging Face hub.
+
+        Raises:
+            InputError: it is not there, or damaged.
+        """
+        from ditgta.runtime.pretrained import read_pretrained
+
+        config, weights = read_pretrained(name, revision)
+        model = cls(**config["model"])
+        model.load_state_dict(weights)
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.x_embedder.proj.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return self.x_embedder.proj.weight.dtype
+
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
         """Sets the initial weights, each tensor a pure function of the seed and its name.

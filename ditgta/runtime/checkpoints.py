@@ -20,6 +20,15 @@ def checkpoint_name(step: int) -> str:
     return f"{step:07d}.safetensors"
 
 
+def write_tensors(
+    path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Writes a safetensors file atomically; its metadata say by default, as libraries expect, that the tensors are torch's."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata or {"format": "pt"})
+
+
 def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str, Tensor]], **twin) -> dict:
     """Writes a checkpoint and its JSON twin atomically, and returns the twin.
 
@@ -28,14 +37,9 @@ def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str,
         groups: tensors by group and name, e.g. {"ema": {...}, "model": {...}}; stored as "GROUP.NAME".
         twin: further content of the twin.
     """
-    tensors = {
-        f"{group}.{name}": tensor.detach().cpu().contiguous()
-        for group, items in groups.items()
-        for name, tensor in items.items()
-    }
+    tensors = {f"{group}.{name}": tensor for group, items in groups.items() for name, tensor in items.items()}
     twin_path(path).unlink(missing_ok=True)  # a twin never outlives the file that it describes
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={HEADER: json.dumps(header, sort_keys=True)})
+    write_tensors(path, tensors, {HEADER: json.dumps(header, sort_keys=True)})
     return write_twin(path, header["spec"], step=header["step"], tensors=len(tensors), **twin)
 
 

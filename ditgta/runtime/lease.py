@@ -13,6 +13,7 @@ from pathlib import Path
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_json
 
+LEASE_NAME = "lease.json"
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 30.0
 WAIT_IN_JOB_SECONDS = 3000.0  # less than the hour after which processes that wait for the first one give up
@@ -60,7 +61,7 @@ class Lease:
 
 
 @contextlib.contextmanager
-def lease(folder: str | Path, purpose: str, name: str = "lease.json") -> Iterator[Lease]:
+def lease(folder: str | Path, purpose: str, name: str = LEASE_NAME) -> Iterator[Lease]:
     """Holds a lease of the folder; yields it.
 
     A holder that is known to be dead (same machine, no such process) is replaced at once. Any other is watched for 30 seconds of
@@ -126,6 +127,14 @@ def _create(path: Path, content: dict) -> bool:
         draft.unlink(missing_ok=True)
 
 
+def is_running(holder: dict) -> bool | None:
+    """Tells whether a holder's process lives; None on another machine, where only a moving heartbeat can tell."""
+    if holder.get("boot") != _boot_id() or holder.get("host") != socket.gethostname():
+        return None
+    pid = holder.get("pid")
+    return isinstance(pid, int) and _start_of(pid) == holder.get("started") != ""
+
+
 def _read(path: Path) -> dict | None:
     try:
         return json.loads(path.read_text())
@@ -134,8 +143,8 @@ def _read(path: Path) -> dict | None:
 
 
 def _is_dead(path: Path, holder: dict) -> bool:
-    if holder.get("boot") == _boot_id() and holder.get("host") == socket.gethostname():
-        return _start_of(int(holder.get("pid", 0))) != holder.get("started")
+    if (running := is_running(holder)) is not None:
+        return not running
     begin = time.monotonic()
     while time.monotonic() - begin < DEAD_AFTER_SECONDS:
         time.sleep(1)

@@ -16,8 +16,8 @@ from ditgta.data.autoencoder import (
     threads_for,
 )
 from ditgta.data.images import ImageIndex, load_index
+from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import (
-    plan_shards,
     record_dtype,
     shard_name,
     shard_state,

@@ -4,12 +4,11 @@ import argparse
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from ditgta.data.published import Published, read_published
 from ditgta.model.dit import DiT
 from ditgta.model.positional import POSENCS
-from ditgta.runtime.checkpoints import read_checkpoint, write_checkpoint
+from ditgta.runtime.checkpoints import read_checkpoint, write_checkpoint, write_tensors
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, sha256_of
 
@@ -165,8 +164,7 @@ def run_export(checkpoint: Path, out: Path) -> None:
     header, groups = read_checkpoint(checkpoint, ["ema"])
     options = header["model"]
     if out.suffix == ".safetensors":
-        with atomic_path(out) as temporary:
-            save_file(groups["ema"], temporary)
+        write_tensors(out, groups["ema"])
         return
     if out.suffix not in (".pt", ".pth"):
         raise InputError(f"{out} must end in .pt or .safetensors")

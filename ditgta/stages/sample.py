@@ -8,14 +8,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from ditgta.config import Sampling
-from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, load_autoencoder
-from ditgta.data.shards import plan_shards
-from ditgta.diffusion import sample
-from ditgta.model.dit import DiT
+from ditgta.data.autoencoder import autoencoder_sha256
+from ditgta.data.shard_plan import plan_shards
 from ditgta.runtime.checkpoints import read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
@@ -30,68 +27,7 @@ from ditgta.runtime.files import (
 )
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
-from ditgta.runtime.streams import generator
-
-
-def image_label(rule: str, seed: int, index: int, num_classes: int) -> int:
-    """Returns the label of a sampled image: uniform at random, or balanced and interleaved (0, 1, 2, ..., 0, 1, ...)."""
-    if rule == "balanced":
-        return index % num_classes
-    return int(generator(seed, "sample label", index).integers(num_classes))
-
-
-class Noise:
-    """The noise of some images: each has a stream of its own, read from its beginning."""
-
-    def __init__(
-        self, seed: int, indices: list[int], shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
-    ):
-        self.streams = [generator(seed, "sample noise", index) for index in indices]
-        self.shape, self.device, self.dtype = shape, device, dtype
-
-    def __call__(self) -> torch.Tensor:
-        """Returns the next standard normal noise of all images, (B, C, h, w)."""
-        draws = np.stack([stream.standard_normal(self.shape, dtype=np.float32) for stream in self.streams])
-        return torch.from_numpy(draws).to(self.device, self.dtype)
-
-
-class Sampler:
-    """A network and an autoencoder, ready to turn image indices and labels into pixels."""
-
-    def __init__(self, checkpoint: Path, autoencoder: Path, options: Sampling, device: torch.device):
-        self.options, self.device = options, device
-        self.header = read_header(checkpoint)
-        self.network = DiT.from_checkpoint(checkpoint).to(device)
-        self.autoencoder = load_autoencoder(autoencoder, device)
-        self.classes = self.header.get("classes") or [str(i) for i in range(self.network.num_classes)]
-        trained_on = self.header.get("autoencoder_sha256")
-        if trained_on and trained_on != autoencoder_sha256(autoencoder):
-            raise InputError(
-                f"{checkpoint} was trained on latents of another autoencoder than {autoencoder}; give it the one it was trained with"
-            )
-        channels = self.autoencoder.config.latent_channels
-        if channels != self.network.latent_channels:
-            raise InputError(
-                f"{autoencoder} has {channels} latent channels, {checkpoint} wants {self.network.latent_channels}; give it the right one"
-            )
-
-    @torch.inference_mode()
-    def __call__(self, indices: list[int], labels: list[int]) -> np.ndarray:
-        """Returns the images of some indices, uint8 (B, H, W, 3)."""
-        options = self.options
-        precision = torch.float64 if options.guidance_precision == "float64" else torch.float32
-        shape = (self.network.latent_channels, *self.network.options["latent_size"])
-        noise = Noise(options.seed, indices, shape, self.device, precision)
-        y = torch.tensor(labels, device=self.device)
-
-        def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                return self.network.guided(
-                    x.float(), t, y, options.cfg_scale, options.cfg_channels, precision
-                )
-
-        latents = sample(predict, noise(), options.sampler, options.steps, noise)
-        return decode_uint8(self.autoencoder, latents.float(), options.uint8).cpu().numpy()
+from ditgta.sampling import Sampler, image_label
 
 
 def shard_ranges(count: int) -> list[tuple[int, int]]:
@@ -123,7 +59,7 @@ def run(
         }
         ranges = shard_ranges(sampling.num_samples)
         if part is not None:
-            sampler = Sampler(checkpoint, autoencoder, sampling, group.device)
+            sampler = Sampler.from_files(checkpoint, autoencoder, sampling, group.device)
             mine = group.share(list(range(len(ranges)))[part[0] :: part[1]])
             _make_shards(sampler, folder, ranges, mine, spec, group)
             group.barrier()
@@ -242,7 +178,7 @@ def run_grid(
         InputError: a label that the checkpoint does not know, or unusable files.
     """
     with processes() as group:
-        sampler = Sampler(checkpoint, autoencoder, sampling, group.device)
+        sampler = Sampler.from_files(checkpoint, autoencoder, sampling, group.device)
         known = sampler.network.num_classes
         classes = classes if classes is not None else list(range(min(known, 10)))
         for label in classes:

@@ -7,10 +7,10 @@ import os
 import numpy as np
 import pytest
 
+from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import (
     LatentShards,
     draw_latents,
-    plan_shards,
     record_dtype,
     shard_name,
     shard_state,

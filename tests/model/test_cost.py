@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ditgta import DiT, config
+from ditgta import DiT, config, estimate
 from ditgta.data.shards import record_dtype
 from ditgta.model import cost
 from ditgta.runtime.checkpoints import write_checkpoint
-from ditgta.stages import plan
 
 CASES = [
     {"name": "DiT-S/2", "image_size": 64, "posenc": "gta", "num_classes": 10, "depth": 3},
@@ -81,7 +80,7 @@ def test_a_plan_counts_the_parameters_of_every_encoding(posenc):
     model = config.Model(name="DiT-S/2", posenc=posenc, depth=3)
     experiment = config.Experiment(images=config.Images(size=64), model=model)
     built = DiT.from_name("DiT-S/2", 64, posenc, 7, downsampling=4, depth=3)
-    found = cost.parameters(plan._shape(experiment, 7))
+    found = cost.parameters(estimate._shape(experiment, 7))
     assert found == sum(parameter.numel() for parameter in built.parameters())
 
 

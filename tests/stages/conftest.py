@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from ditgta.config import Model, Training
 from ditgta.data.autoencoder import autoencoder_sha256, save_autoencoder
-from ditgta.data.shards import plan_shards, record_dtype, shard_name, write_latent_index, write_shard
+from ditgta.data.shard_plan import plan_shards
+from ditgta.data.shards import record_dtype, shard_name, write_latent_index, write_shard
 from ditgta.runtime.streams import generator
+from ditgta.stages import train
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +55,14 @@ def tiny_latents(tmp_path_factory, tiny_autoencoder):
         spec={"test": 1},
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny_latents, tmp_path_factory):
+    """A checkpoint of a tiny network after twenty steps on the tiny latents."""
+    out = tmp_path_factory.mktemp("checkpoint")
+    model = Model(name="DiT-Ti/1", depth=1, width=32, heads=2, posenc="gta")
+    train.run(
+        tiny_latents, out, [20], model, Training(batch_size=12, learning_rate=3e-3, ema_decay=0.5), seed=0
+    )
+    return out / "0000020.safetensors"

@@ -7,23 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ditgta.config import Model, Sampling, Training
+from ditgta.config import Sampling
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
-from ditgta.stages import sample, train
-from ditgta.stages.sample import image_label, shard_ranges
+from ditgta.sampling import image_label
+from ditgta.stages import sample
+from ditgta.stages.sample import shard_ranges
 
 SAMPLING = {"num_samples": 300, "steps": 3, "cfg_scale": 1.5}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tiny_latents, tmp_path_factory):
-    out = tmp_path_factory.mktemp("checkpoint")
-    model = Model(name="DiT-Ti/1", depth=1, width=32, heads=2, posenc="gta")
-    train.run(
-        tiny_latents, out, [20], model, Training(batch_size=12, learning_rate=3e-3, ema_decay=0.5), seed=0
-    )
-    return out / "0000020.safetensors"
 
 
 @pytest.fixture(scope="module")

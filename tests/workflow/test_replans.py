@@ -2,7 +2,9 @@
 
 import json
 
+from ditgta.__main__ import main
 from ditgta.runtime.files import spec_hash
+from tests.conftest import ROOT
 
 ROW = {"train": 2, "sample": 2, "score": 2, "table": 1, "parts": 2}
 
@@ -22,6 +24,18 @@ def test_the_suite_left_a_table_and_checkpoints(tiny_suite):
     assert (twin["spec"]["model"]["posenc"], twin["spec"]["training"]["batch_size"]) == ("gta", 16)
     # The message of a training job names this folder.
     assert (tiny_suite / f"results/train/gta/seed0/run-{spec_hash(twin['spec'])}/train.log").is_file()
+
+
+def test_status_finds_every_row_done(tiny_suite, monkeypatch, capsys):
+    monkeypatch.chdir(tiny_suite)
+    assert main(["status", "--json", "--configfile", str(ROOT / "config.yaml"), "config-0.yaml"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(stage["done"] for stage in found["stages"]) and found["faults"] == []
+    assert [row["experiment"] for row in found["rows"]] == ["rope", "gta"]
+    for row in found["rows"]:
+        assert row["training"] == "done" and row["jobs"] == [] and row["milestones"] == {"2": True, "4": True}
+        assert all(part["done"] for part in row["samples"].values())
+        assert row["step"] == 4 and row["loss"] > 0 and row["scores"]["4"]["kid"]["value"] is not None
 
 
 def test_a_further_milestone_is_one_training_for_each_row(replan):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import ditgta.config
 from ditgta.config import load
+from ditgta.layout import Layout
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import spec_hash, spec_text
+from ditgta.runtime.files import spec_text
 
 try:
     CONFIG = load(config)
@@ -14,31 +15,10 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 STAGES = set(ditgta.config.STAGES)
-TRAINED = [name for name, options in CONFIG.experiments.items() if not options.checkpoint]
-IMPORTED = [name for name in CONFIG.experiments if name not in TRAINED]
-
-
-def slug(name, spec):
-    """Returns a folder name: the last part of a source's name and six digits of its spec's hash."""
-    word = re.sub("[^a-z0-9]+", "-", Path(name).name.lower()).strip("-")
-    return f"{word}-{spec_hash(spec)[:6]}"
-
-
-def images_of(experiment):
-    """Returns the folder name of an experiment's images."""
-    options = CONFIG.experiments[experiment].images
-    return slug(f"{options.source}-{options.size}", CONFIG.images_spec(experiment))
-
-
-def autoencoder_of(experiment):
-    """Returns the folder name of an experiment's autoencoder; a pretrained one is checked on each set of images."""
-    options = CONFIG.experiments[experiment].autoencoder
-    return slug(options.pretrained or "trained", CONFIG.latents_spec(experiment))
-
-
-def latents_of(experiment):
-    """Returns the folder name of an experiment's latents."""
-    return slug(images_of(experiment), CONFIG.latents_spec(experiment))
+LAYOUT = Layout(CONFIG)
+TRAINED, IMPORTED = LAYOUT.trained, LAYOUT.imported
+images_of, autoencoder_of, latents_of = LAYOUT.images_of, LAYOUT.autoencoder_of, LAYOUT.latents_of
+rows_of, stage_files = LAYOUT.rows_of, LAYOUT.stage_files
 
 
 def autoencoder_inputs(experiment):
@@ -64,34 +44,6 @@ wildcard_constraints:
     experiment=one_of(CONFIG.experiments),
     seed="[0-9]+",
     step="[0-9]{7,12}",
-
-
-def rows_of(suite):
-    """Returns (experiment, seed, step) of every row; an imported checkpoint stands at the last milestone alone."""
-    options = CONFIG.suites[suite]
-    return [
-        (name, seed, f"{step:07d}")
-        for name in options.experiments
-        for seed in (options.seeds[:1] if name in IMPORTED else options.seeds)
-        for step in (options.milestones[-1:] if name in IMPORTED else options.milestones)
-    ]
-
-
-def stage_files(stage, suite):
-    """Returns the files that say a stage of a suite is done."""
-    names = CONFIG.suites[suite].experiments
-    rows = [f"{name}/seed{seed}/{step}" for name, seed, step in rows_of(suite)]
-    files = {
-        "images": [f"results/images/{images_of(name)}/index.json" for name in names],
-        "autoencoder": [f"results/autoencoder/{autoencoder_of(name)}/autoencoder.json" for name in names],
-        "latents": [f"results/latents/{latents_of(name)}/index.json" for name in names if name in TRAINED],
-        "train": [f"results/train/{row}.json" for row in rows],
-        "sample": [f"results/sample/{suite}/{row}/index.json" for row in rows],
-        "scorer": [f"results/scorer/{suite}/scorer.json"],
-        "score": [f"results/score/{suite}/{row}.json" for row in [*rows, "floor"]],
-        "table": [f"results/table/{suite}/table.html"],
-    }
-    return list(dict.fromkeys(files[stage]))
 
 
 def latents_inputs(wildcards):

@@ -20,10 +20,10 @@ rule train:
         step=lambda wildcards: int(wildcards.step),
         flags=lambda wildcards, threads: CONFIG.experiments[wildcards.experiment].training.free_flags(),
         spec=lambda wildcards: spec_text(CONFIG.train_spec(wildcards.experiment, int(wildcards.seed))),
-        run=lambda wildcards, threads: spec_hash(CONFIG.train_spec(wildcards.experiment, int(wildcards.seed))),
+        run=lambda wildcards, threads: LAYOUT.run(wildcards.experiment, int(wildcards.seed)),
     message:
         "Train {wildcards.experiment} (seed {wildcards.seed}) to step {params.step};"
-        " progress: results/train/{wildcards.experiment}/seed{wildcards.seed}/run-{params.run}/train.log"
+        " progress: {params.run}/train.log"
     shell:
         "{params.command} train --latents $(dirname {input.latents})"
         " --out results/train/{wildcards.experiment}/seed{wildcards.seed} --milestones {params.step}"

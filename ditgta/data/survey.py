@@ -1,0 +1,82 @@
+"""A first look at a folder of images: how many, of which classes and sizes, and what is wrong with them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ditgta.data.ahead import map_ahead
+from ditgta.data.decode import stored_size
+from ditgta.data.images import ImageIndex, fault_listing, list_class_folders
+from ditgta.runtime.errors import InputError
+
+MOST_LOOKED_AT = 2000  # some ten seconds; all of ImageNet would take an hour
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a look at a folder found.
+
+    Attributes:
+        index: all images, whether they can be decoded or not.
+        looked_at: how many of them were decoded; all, or evenly spread ones.
+        short_sides: int64, the shorter side in pixels of each that was decoded without a fault, ascending.
+        faults: [{file, reason}] of what was looked at, and of empty classes.
+    """
+
+    index: ImageIndex
+    looked_at: int
+    short_sides: np.ndarray
+    faults: list[dict]
+
+    @property
+    def count(self) -> int:
+        """The number of images without those that are known to be faulty."""
+        return self.index.count - (self.looked_at - len(self.short_sides))
+
+    @property
+    def classes(self) -> int:
+        """The number of classes that hold images."""
+        return int((self.index.per_class > 0).sum())
+
+    def text(self) -> str:
+        """Returns what was found in words; all faults are listed together."""
+        per_class = self.index.per_class[self.index.per_class > 0]
+        spread = f"{per_class.min():,}" + ("" if np.ptp(per_class) == 0 else f" to {per_class.max():,}")
+        low, middle, high = np.percentile(self.short_sides, (0, 50, 100)).round().astype(int)
+        whole = self.looked_at == self.index.count
+        share = "all of them" if whole else f"{self.looked_at:,} of them, evenly spread,"
+        lines = [
+            f"{self.index.root}: {self.index.count:,} images of {self.classes:,} classes with {spread} each",
+            f"{share} were decoded: short sides of {low} to {high} pixels, the median is {middle}",
+        ]
+        if not whole:
+            lines.append("the images stage decodes every one and may find further faults")
+        return "\n".join([*lines, fault_listing(self.index, self.faults) if self.faults else "no faults"])
+
+
+def survey(source: str | Path) -> Survey:
+    """Looks at a folder of class folders.
+
+    Raises:
+        InputError: the folder is missing, is not laid out as class folders, or none of its images can be decoded.
+    """
+    index = list_class_folders(source, size=0)
+    chosen = np.unique(
+        np.linspace(0, index.count - 1, min(index.count, MOST_LOOKED_AT)).round().astype(np.int64)
+    )
+
+    def look(i: int) -> int | str:
+        return index.fault(i) or min(stored_size(index.path(i)))
+
+    found = list(map_ahead(look, chosen.tolist()))
+    faults = [
+        {"file": index.files[i], "reason": reason}
+        for i, reason in zip(chosen, found)
+        if isinstance(reason, str)
+    ]
+    faults += index.empty_classes()
+    sides = np.sort(np.array([side for side in found if isinstance(side, int)], np.int64))
+    if not len(sides):
+        raise InputError(fault_listing(index, faults))
+    return Survey(index, len(chosen), sides, faults)

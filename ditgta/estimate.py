@@ -1,0 +1,299 @@
+"""What a suite will cost - jobs, operations, storage and hours - reckoned without running anything of it."""
+
+import functools
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ditgta.config import Autoencoder, Config, Experiment, Suite
+from ditgta.data.ahead import usable_cores
+from ditgta.data.autoencoder import small_autoencoder
+from ditgta.data.shard_plan import plan_shards
+from ditgta.model import cost
+from ditgta.model.dit import named_sizes
+from ditgta.model.positional import POSENCS
+from ditgta.runtime.errors import InputError
+
+# Peak rates in operations per second as their makers give them, dense: float32 (TF32 where the card has it), bf16.
+DEVICES = {
+    "v100": (15.7e12, 125e12),
+    "a100": (156e12, 312e12),
+    "h100": (494e12, 989e12),
+    "h200": (494e12, 989e12),
+    "rtx4090": (82.6e12, 165e12),
+    "laptop": (0.15e12, 0.33e12),
+}
+KNOWN_IMAGES = {"digits": (1797, 10)}
+IMAGENET = (1_281_167, 1000)
+
+
+@dataclass
+class Stage:
+    """One line of the plan."""
+
+    stage: str
+    jobs: int
+    flops: float
+    bytes: float
+    note: str
+    bf16: bool = False
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What hours are reckoned with: `rates` are peak operations per second of one device, (float32, bf16)."""
+
+    name: str
+    devices: int
+    rates: tuple[float, float]
+    efficiency: float
+
+    def hours(self, stages: list[Stage]) -> list[float]:
+        """Returns the hours of each stage: operations / (peak rate x efficiency x devices)."""
+        per_second = [rate * self.efficiency * self.devices for rate in self.rates]
+        return [stage.flops / per_second[stage.bf16] / 3600 for stage in stages]
+
+
+def this_machine(efficiency: float) -> Machine:
+    """Returns this machine with the rates of its matrix products, measured in about a second."""
+    cards = torch.cuda.device_count()
+    rates = _measured_rate(torch.float32), _measured_rate(torch.bfloat16)
+    name = torch.cuda.get_device_name(0) if cards else "core of this machine"
+    return Machine(
+        f"{name} ({rates[0] / 1e12:.3g} TFLOP/s measured)", cards or usable_cores(), rates, efficiency
+    )
+
+
+def _measured_rate(dtype: torch.dtype, seconds: float = 0.4) -> float:
+    """Returns operations per second of a matrix product on one card, with TF32 where it has it, or on one core.
+
+    The best of many short ones: what other jobs on the machine take away is not its rate.
+    """
+    cuda, threads, tf32 = (
+        torch.cuda.is_available(),
+        torch.get_num_threads(),
+        torch.backends.cuda.matmul.allow_tf32,
+    )
+    size = 8192 if cuda else 256
+    matrix = torch.randn(size, size, dtype=dtype, device="cuda" if cuda else "cpu")
+    torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    begin, best = time.perf_counter(), math.inf
+    while time.perf_counter() - begin < seconds:
+        start = time.perf_counter()
+        matrix @ matrix
+        if cuda:
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    return 2 * size**3 / best
+
+
+def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tuple[list[Stage], list[str]]:
+    """Returns the plan's lines and notes that explain them."""
+    suite = config.suites[suite_name]
+    experiments = [config.experiments[name] for name in suite.experiments]
+    first = experiments[0]
+    count, classes = images or KNOWN_IMAGES.get(first.images.source, IMAGENET)
+    size, trained = first.images.size, [experiment for experiment in experiments if not experiment.checkpoint]
+    rows = len(trained) * len(suite.seeds)
+    scored = (rows * len(suite.milestones)) + len(experiments) - len(trained)
+    encode, decode, encoder_bytes = _autoencoder_cost(first.autoencoder, size)
+    steps = suite.milestones[-1]
+    stages = [
+        Stage("images", 1, 0, 0, f"{count:,} images of {classes:,} classes, decoded once to check them")
+    ]
+
+    sets = {str(experiment.autoencoder) for experiment in experiments}
+    train_encoder = (
+        0
+        if first.autoencoder.pretrained
+        else 3 * (encode + decode) * first.autoencoder.steps * first.autoencoder.batch_size
+    )
+    stages.append(
+        Stage(
+            "autoencoder",
+            len(sets),
+            train_encoder,
+            encoder_bytes * len(sets),
+            first.autoencoder.pretrained or "trained on the images",
+        )
+    )
+    shape = _shape(first, classes)
+    record = cost.latent_bytes(shape.channels, *_latent_sides(first))
+    stages.append(
+        Stage(
+            "latents",
+            len(sets),
+            2 * count * encode * len(sets),
+            count * record * len(sets),
+            f"2 x {encode:.3g} per image (and its mirror); {record:,} bytes each in {len(plan_shards(count))} shards",
+        )
+    )
+
+    flops, size_on_disk, bf16 = (
+        0.0,
+        0.0,
+        all(experiment.training.precision == "bf16" for experiment in trained) if trained else False,
+    )
+    for experiment in trained:
+        each = cost.training_flops(_shape(experiment, classes), experiment.training.checkpoint_gradients)
+        flops += each * experiment.training.batch_size * steps * len(suite.seeds)
+        size_on_disk += (
+            cost.checkpoint_bytes(_shape(experiment, classes))
+            * (len(suite.milestones) + 2)
+            * len(suite.seeds)
+        )
+    note = f"{rows} rows x {steps:,} steps x batch {first.training.batch_size} x 3 x {cost.forward_flops(shape):.4g}"
+    stages.append(Stage("train", rows * len(suite.milestones), flops, size_on_disk, note, bf16))
+
+    guided = 2 if suite.sampling.cfg_scale != 1 else 1
+    each = suite.sampling.steps * guided * cost.forward_flops(shape) + decode
+    pixels = size * size * 3 + 8
+    stages.append(
+        Stage(
+            "sample",
+            scored,
+            scored * suite.sampling.num_samples * each,
+            scored * suite.sampling.num_samples * pixels * 2,
+            f"{scored} x {suite.sampling.num_samples:,} images x ({suite.sampling.steps} steps x {guided} + decoder {decode:.3g})",
+            suite.sampling.precision == "bf16",
+        )
+    )
+    stages += _scoring(suite, scored, count)
+    stages.append(Stage("table", 1, 0, 5e6, "no network"))
+    notes = [
+        f"forward pass of {first.model.name}: {cost.FORWARD_FORMULA} = {cost.forward_flops(shape):.4g}"
+        f" with T={shape.tokens}, D={shape.width}, L={shape.depth}, p={shape.patch}, C={shape.channels}",
+        f"parameters: {cost.parameters(shape):,}; a checkpoint holds four times their float32 bytes;"
+        f" per step each of n processes sends 2 (n-1)/n x {_size(4 * cost.parameters(shape))} of gradients",
+        "hours = operations / (peak rate x efficiency x devices); bf16 rates where the configuration says bf16",
+    ]
+    if images is None and first.images.source not in KNOWN_IMAGES:
+        notes.append(
+            f"taken for ImageNet's {count:,} images of {classes:,} classes; say otherwise with --images and --classes"
+        )
+    return stages, notes
+
+
+def _scoring(suite: Suite, scored: int, count: int) -> list[Stage]:
+    options = suite.scorer
+    if options.weights:
+        each = _inception_flops(1.0, 299)
+        stages = [Stage("scorer", 1, 0, 95_628_359, "fetched once")]
+    else:
+        each = _inception_flops(options.width, options.input_size)
+        stages = [Stage("scorer", 1, 3 * each * count * options.epochs, 4e6, f"{options.epochs} epochs")]
+    width = 4 * (2048 + 2023 + 1008) * (1 if options.weights else options.width)
+    real = 0 if options.reference else count
+    images = scored * suite.sampling.num_samples + real
+    stages.append(
+        Stage("score", scored + 1, images * each, images * width, f"{images:,} images x {each:.3g}")
+    )
+    return stages
+
+
+@functools.cache
+def _inception_flops(width: float, side: int) -> float:
+    """Returns the operations of scoring one image with an Inception network of a width, at an input side."""
+    from ditgta.scoring.inception import InceptionV3
+
+    network = InceptionV3(width=width, input_size=side).to("meta")
+    return _count(network, torch.zeros(1, 3, side, side, device="meta"), method="classify")
+
+
+def _count(module: torch.nn.Module, *inputs: torch.Tensor, method: str = "forward") -> float:
+    """Returns the operations of one call, counted on tensors without data."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        getattr(module.eval().to("meta"), method)(*inputs)
+    return float(counter.get_total_flops())
+
+
+def _latent_sides(experiment: Experiment) -> tuple[int, int]:
+    side = experiment.images.size // _downsampling(experiment.autoencoder)
+    return side, side
+
+
+def _downsampling(options: Autoencoder) -> int:
+    return 8 if options.pretrained else 2 ** (len(options.widths) - 1)
+
+
+def _channels(experiment: Experiment) -> int:
+    return 4 if experiment.autoencoder.pretrained else experiment.autoencoder.latent_channels
+
+
+def _shape(experiment: Experiment, classes: int) -> cost.Shape:
+    model = experiment.model
+    try:
+        patch, depth, width, heads = named_sizes(model.name)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    depth, width, heads = model.depth or depth, model.width or width, model.heads or heads
+    grid = [side // patch for side in _latent_sides(experiment)]
+    with torch.device("meta"):
+        encoding = POSENCS[model.posenc](*grid, width, heads, depth)
+    return cost.Shape(
+        tokens=math.prod(grid),
+        width=width,
+        depth=depth,
+        patch=patch,
+        channels=_channels(experiment),
+        classes=classes,
+        heads=heads,
+        qk_norm=model.qk_norm,
+        encoding=sum(parameter.numel() for parameter in encoding.parameters()),
+    )
+
+
+@functools.cache
+def _autoencoder_cost(options: Autoencoder, size: int) -> tuple[float, float, float]:
+    """Returns the operations of encoding and of decoding one image, and the bytes of the weights."""
+    from diffusers import AutoencoderKL
+
+    with torch.device("meta"):
+        if options.pretrained:  # the architecture of Stable Diffusion's autoencoders
+            vae = AutoencoderKL(
+                block_out_channels=(128, 256, 512, 512),
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+                layers_per_block=2,
+                latent_channels=4,
+            )
+        else:
+            vae = small_autoencoder(options.widths, options.latent_channels, size)
+    side = size // _downsampling(options)
+    encode = _count(vae, torch.zeros(1, 3, size, size, device="meta"), method="encode")
+    decode = _count(
+        vae, torch.zeros(1, vae.config.latent_channels, side, side, device="meta"), method="decode"
+    )
+    return encode, decode, 4.0 * sum(parameter.numel() for parameter in vae.parameters())
+
+
+def table(suite: str, machine: Machine, stages: list[Stage], notes: list[str]) -> str:
+    """Returns the plan's lines as text."""
+    hours = machine.hours(stages)
+    header = f"{'stage':<12}{'jobs':>6}{'operations':>13}{'storage':>11}{'hours':>9}  how it is reckoned"
+    name = f"{machine.devices} x {machine.name}"
+    lines = [f"suite {suite} on {name}, {machine.efficiency:.0%} of the peak rate", header, "-" * 100]
+    for stage, each in zip(stages, hours):
+        lines.append(
+            f"{stage.stage:<12}{stage.jobs:>6}{stage.flops:>13.3g}{_size(stage.bytes):>11}{each:>9.2f}  {stage.note}"
+        )
+    lines.append("-" * 100)
+    total_bytes = sum(stage.bytes for stage in stages)
+    lines.append(
+        f"{'total':<12}{sum(s.jobs for s in stages):>6}{sum(s.flops for s in stages):>13.3g}{_size(total_bytes):>11}{sum(hours):>9.2f}"
+    )
+    return "\n".join([*lines, *(f"  {note}" for note in notes)])
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} PB"

@@ -1,0 +1,140 @@
+"""Options as flags: the sections of the configuration on a command line, and mistakes in one line with exit code 2."""
+
+import argparse
+import difflib
+import json
+import sys
+import types
+import typing
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ditgta import config
+from ditgta.runtime.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line with the nearest known option, exit code 2."""
+
+    def __init__(self, **options):
+        super().__init__(
+            allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options
+        )
+
+    def error(self, message: str):
+        known = [option for action in self._actions for option in action.option_strings]
+        for word in (word.split("=")[0] for word in self.words):
+            close = difflib.get_close_matches(word, known, n=1)
+            if word.startswith("--") and word not in known and close:
+                message += f"; did you mean {close[0]}? (got {word})"
+                break
+        print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def parse_args(self, args=None, namespace=None):
+        # Unknown options must be reported by the subcommand, which knows its options, not by the main parser.
+        known, rest = self.parse_known_args(args, namespace)
+        if rest:
+            getattr(known, "parser", self).error("unrecognized arguments: " + " ".join(rest))
+        return known
+
+
+def _kinds(annotation) -> tuple[type, bool]:
+    """Returns a field's plain type and whether it takes several values."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        return _kinds(next(argument for argument in arguments if argument is not type(None)))
+    if origin is tuple:
+        return str, True
+    return (bool if annotation is bool else str), False
+
+
+def add_section(parser: argparse.ArgumentParser, section: type[config.Section]) -> None:
+    """Adds every option of a section: name, help and default come from its fields."""
+    group = parser.add_argument_group(f"{section.__name__.lower()} options", section.__doc__)
+    for name, field in section.model_fields.items():
+        kind, several = _kinds(field.annotation)
+        flag = config.flag_of(section, name)
+        default = "none" if field.default is None else field.default
+        values = (
+            typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
+        )
+        text = f"{field.description}{' {' + ', '.join(values) + '}' if values else ''} (default: {default})".replace(
+            "%", "%%"
+        )
+        common = {"dest": f"{section.__name__}.{name}", "default": argparse.SUPPRESS, "help": text}
+        if kind is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        elif several:
+            group.add_argument(flag, nargs="+", metavar="VALUE", **common)
+        else:
+            group.add_argument(flag, metavar="VALUE", **common)
+
+
+def read_section(arguments: argparse.Namespace, section: type[config.Section], given: dict | None = None):
+    """Returns a section from its defaults, then `given`, then the command line."""
+    prefix = f"{section.__name__}."
+    values = {key: value for key, value in (given or {}).items() if key in section.model_fields}
+    for key, value in vars(arguments).items():
+        if key.startswith(prefix):
+            values[key.removeprefix(prefix)] = (
+                None if value == "none" and _optional(section, key.removeprefix(prefix)) else value
+            )
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():  # one without a location is about options that do not go together
+            path = config.flag_of(section, str(item["loc"][0])) if item["loc"] else section.__name__.lower()
+            lines.append(config.fault(path, item))
+        raise InputError("; ".join(lines)) from None
+
+
+def _optional(section: type[config.Section], name: str) -> bool:
+    return type(None) in typing.get_args(section.model_fields[name].annotation)
+
+
+def spec_of(text: str) -> dict:
+    """Reads --spec: JSON, or the path of a JSON file."""
+    try:
+        content = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
+    except (json.JSONDecodeError, OSError) as error:
+        raise argparse.ArgumentTypeError(f"is neither JSON nor a JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return content
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """Reads --part K/N, K counted from 1, as (K - 1, N)."""
+    try:
+        k, n = (int(word) for word in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"write K/N, e.g. 2/8 (got {text!r})") from None
+    if not 1 <= k <= n:
+        raise argparse.ArgumentTypeError(f"K must be 1..N (got {text!r})")
+    return k - 1, n
+
+
+def numbers(text: str) -> list[int]:
+    """Reads a comma-separated list of whole numbers."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"write whole numbers separated by commas (got {text!r})") from None
+
+
+def count(text: str) -> int:
+    """Reads a whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1 (got {text!r})")
+    return number

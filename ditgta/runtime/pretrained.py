@@ -1,0 +1,89 @@
+"""A model as the Hugging Face hub knows it: a folder, or a repository, of config.json, model.safetensors and README.md."""
+
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ditgta.runtime.errors import InputError, one_line
+from ditgta.runtime.files import read_json
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+AUTOENCODER = "vae"
+
+
+def huggingface_hub():
+    """Returns the library of this name, set to answer in seconds where there is no network; it must not be imported before."""
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
+    import huggingface_hub
+
+    return huggingface_hub
+
+
+def read_config(folder: Path) -> dict:
+    """Returns config.json.
+
+    Raises:
+        InputError: it is missing, damaged or of another kind of model.
+    """
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    if not isinstance(config.get("model"), dict):
+        raise InputError(
+            f"{folder} holds no model of this project; give a folder that save-pretrained wrote (a checkpoint is for from_checkpoint)"
+        )
+    return config
+
+
+def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict, dict[str, Tensor]]:
+    """Returns config and weights of a folder or of a repository on the hub.
+
+    Raises:
+        InputError: it is not there, or damaged.
+    """
+    folder = fetch_pretrained(name, revision)
+    config = read_config(folder)
+    try:
+        return config, load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder / WEIGHTS} is missing or damaged ({error}); fetch it again") from None
+
+
+def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
+    """Returns the folder `name`, or that into which the hub's repository `name` has been downloaded.
+
+    Raises:
+        InputError: there is no such folder, and the hub cannot be reached or has no such repository.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or str(name).count("/") != 1 or str(name).startswith((".", "~")):
+        raise InputError(f"the folder {name} does not exist (seen from {Path.cwd()}); check the path")
+    try:
+        return Path(huggingface_hub().snapshot_download(str(name), revision=revision))
+    except Exception as error:  # network, hub and file errors have no common type
+        raise InputError(
+            f"{name} is no folder and cannot be downloaded from the Hugging Face hub ({one_line(error)})"
+        ) from error
+
+
+def push_pretrained(folder: Path, repository: str, private: bool) -> str:
+    """Uploads a folder to a repository on the hub, which is made where there is none; returns its address.
+
+    Raises:
+        InputError: the folder holds no model, nobody is logged in, or the hub refuses or cannot be reached.
+    """
+    read_config(folder)
+    hub = huggingface_hub()
+    if not hub.get_token():
+        raise InputError("nobody is logged in to the Hugging Face hub; run `hf auth login` or set HF_TOKEN")
+    api = hub.HfApi()
+    try:
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload a model of ditgta")
+    except Exception as error:  # as above
+        raise InputError(f"{folder} cannot be uploaded to {repository} ({one_line(error)})") from error
+    return str(address)

@@ -1,0 +1,295 @@
+"""New experiment: a look at a folder of images, and experiments and a suite sized to it, to this machine and to the time there is."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ditgta import estimate
+from ditgta.config import Config, load, merge
+from ditgta.data.scorer_files import PUBLISHED_URL
+from ditgta.data.survey import Survey, survey
+from ditgta.model.dit import named_sizes
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import write_text
+from ditgta.runtime.yaml_text import as_text, with_entries
+
+POSENCS = ("abs", "rope", "gta")
+DIFFERENCES = [["gta", "rope"], ["gta", "abs"], ["rope", "abs"]]
+EFFICIENCY = 0.25  # share of a measured matrix rate that small models reach: the default suite's 14 minutes
+# What the plan, which counts operations, knows nothing of: how long a job takes to start, and how long a card is kept busy at
+# least by starting the kernels of a block, in a training step and in a sampling step of one batch.
+JOB_SECONDS = 10
+BLOCK_SECONDS = {"train": 2e-3, "sample": 5e-4}
+MOST_EPOCHS = 500  # the papers train for about as many
+MOST_STEPS = 500_000
+LEAST_STEPS = 200
+LEAST_SAMPLES = 300
+MOST_SAMPLES = {False: 2000, True: 50_000}  # without and with cards
+SAMPLING_STEPS = {False: (50, 25), True: (250, 100, 50, 25)}
+FEATURES = {False: 128, True: 2048}  # of the scorer trained on the images, and of the published one
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A size of model, the images and steps that make it worth its cost, and how it is trained for so many steps.
+
+    The batch is that of a machine without cards; with cards it is four times as large.
+    """
+
+    model: str
+    images: int
+    steps: int
+    needs_card: bool
+    batch_size: int
+    learning_rate: float
+
+
+# The first is the paper's, the last the default suite's.
+RECIPES = (
+    Recipe("DiT-B", 50_000, 50_000, True, 64, 1e-4),
+    Recipe("DiT-S", 2_000, 20_000, True, 32, 5e-4),
+    Recipe("DiT-Ti", 1, 3_000, False, 16, 3e-3),
+)
+LEAST_RATE = 1e-4
+SIZES = (256, 128, 64, 32)
+LARGEST_WITHOUT_CARD = 64
+
+
+def run(images: Path, name: str | None, hours: float, raw: dict, file: Path, write: bool) -> None:
+    """Prints what is in a folder of images, a proposal as YAML and its plan; appends the proposal to a file only if told to.
+
+    Args:
+        images: folder of class folders.
+        name: of the suite and, with an encoding behind it, of its experiments; None takes the folder's.
+        hours: time that the whole suite may take on this machine.
+        raw: the configuration as read, with which the proposal must go together.
+        file: where `write` appends it.
+
+    Raises:
+        InputError: an unusable folder, a name that is taken, or a file to which nothing can be added safely.
+    """
+    if not hours > 0:
+        raise InputError(f"--hours must be more than 0, got {hours}")
+    name = name or re.sub("[^A-Za-z0-9]+", "-", images.absolute().name).strip("-") or "images"
+    _check_names(name, raw)
+    found = survey(images)
+    machine, cards = estimate.this_machine(EFFICIENCY), torch.cuda.device_count()
+
+    def planned(proposal: dict) -> tuple[Config, list[estimate.Stage], list[str]]:
+        merged: dict = {}
+        for part in (raw, proposal):
+            merge(merged, part)
+        config = load(merged)
+        return config, *estimate.plan(config, name, (found.count, found.classes))
+
+    def hours_of(proposal: dict) -> dict[str, float]:
+        config, stages, _ = planned(proposal)
+        return hours_of_stages(config, name, stages, machine, cards)
+
+    proposal, notes = propose(str(images), name, found, hours, cards, hours_of)
+    _, stages, explanations = planned(proposal)
+    spent = sum(hours_of(proposal).values())
+    print(f"{found.text()}\n\nproposed for {hours:g} h on {machine.devices} x {machine.name}:\n")
+    print(as_text(proposal))
+    print(estimate.table(name, machine, stages, explanations))
+    print(f"with what jobs take to start and cards to be kept busy: {spent:.2f} h")
+    print("\n".join(f"note: {note}" for note in notes))
+    command = f"snakemake --cores all --config suite={name}"
+    command += "" if file == Path("config.yaml") else f" --configfile {file}"
+    if write:
+        path = file.resolve()
+        write_text(path, with_entries(path.read_bytes().decode(), proposal))
+        print(f"appended to {file}; start it with: {command}")
+    else:
+        print(f"nothing was written; --write appends this to {file}, and then: {command}")
+
+
+def hours_of_stages(
+    config: Config, suite: str, stages: list[estimate.Stage], machine: estimate.Machine, cards: int
+) -> dict[str, float]:
+    """Returns the hours of each stage, with what operations do not tell: starting jobs and, on cards, kernels."""
+    hours = dict(zip((stage.stage for stage in stages), machine.hours(stages)))
+    hours["starts"] = sum(stage.jobs for stage in stages) * JOB_SECONDS / 3600 / machine.devices
+    if cards:
+        options = config.suites[suite]
+        rows, sampling = len(options.experiments), options.sampling
+        depth = named_sizes(config.experiments[options.experiments[0]].model.name)[1]
+        batches = rows * len(options.milestones) * math.ceil(sampling.num_samples / sampling.batch_size)
+        busy = {
+            "train": math.ceil(rows / cards) * options.milestones[-1],
+            "sample": math.ceil(batches / cards) * sampling.steps,
+        }
+        for stage, count in busy.items():
+            hours[stage] = max(hours[stage], count * depth * BLOCK_SECONDS[stage] / 3600)
+    return hours
+
+
+def _check_names(name: str, raw: dict) -> None:
+    taken = [
+        *(f"experiment {one}" for one in (name, *rows_of(name)) if one in (raw.get("experiments") or {})),
+        *(f"suite {one}" for one in (name,) if one in (raw.get("suites") or {})),
+    ]
+    if taken:
+        raise InputError(f"{taken[0]} is already in the configuration; choose another --name")
+
+
+def rows_of(name: str) -> list[str]:
+    """Returns the names of the experiments that are rows."""
+    return [f"{name}-{posenc}" for posenc in POSENCS]
+
+
+def propose(
+    source: str,
+    name: str,
+    found: Survey,
+    hours: float,
+    cards: int,
+    hours_of: Callable[[dict], dict[str, float]],
+) -> tuple[dict, list[str]]:
+    """Returns {experiments, suites} as they stand in a configuration, and notes on what was chosen.
+
+    The largest images and then the largest model are taken with which a useful number of steps fits into the time; then
+    samples get up to a third of it, and training what is left.
+
+    Args:
+        hours_of: returns the hours of each stage of a proposal on this machine.
+    """
+    notes: list[str] = []
+    choices = [(size, recipe) for size in _sizes(found, cards) for recipe in _recipes(found, cards)]
+    for size, recipe in choices:
+        draft = Draft(source, name, found, size, recipe, cards)
+        if fits := sum(hours_of(draft.proposal(recipe.steps, LEAST_SAMPLES, 25)).values()) <= hours:
+            break
+    samples, sampling_steps = _sampling(draft, hours, hours_of)
+    both = [sum(hours_of(draft.proposal(steps, samples, sampling_steps)).values()) for steps in (1000, 2000)]
+    affordable = (hours - both[0]) / (both[1] - both[0]) * 1000 + 1000
+    epochs = MOST_EPOCHS * found.count // draft.batch_size
+    steps = nice(max(LEAST_STEPS, min(affordable, epochs, MOST_STEPS)))
+    if not fits:
+        notes.append(
+            f"{hours:g} hours are little: {steps:,} steps are hardly enough to tell encodings apart; give more --hours"
+        )
+    return draft.proposal(steps, samples, sampling_steps), notes + draft.notes(steps, samples)
+
+
+def _sizes(found: Survey, cards: int) -> list[int]:
+    """Returns the image sizes to choose from: those to which at most a quarter of the images must be enlarged."""
+    most = np.percentile(found.short_sides, 25)
+    return [s for s in SIZES if s <= most and (cards or s <= LARGEST_WITHOUT_CARD)] or [SIZES[-1]]
+
+
+def _recipes(found: Survey, cards: int) -> list[Recipe]:
+    return [r for r in RECIPES if found.count >= r.images and (cards or not r.needs_card)]
+
+
+def _sampling(draft: "Draft", hours: float, hours_of: Callable) -> tuple[int, int]:
+    """Returns number of samples and sampling steps: as many as there are images where a third of the time allows it."""
+    wanted = nice(min(max(draft.found.count, LEAST_SAMPLES), MOST_SAMPLES[draft.cards > 0]))
+    for samples in sorted(
+        {nice(wanted * share) for share in (1, 0.5, 0.2, 0.1)} | {LEAST_SAMPLES}, reverse=True
+    ):
+        for steps in SAMPLING_STEPS[draft.cards > 0]:
+            spent = hours_of(draft.proposal(LEAST_STEPS, samples, steps))
+            if spent["sample"] + spent["score"] <= hours / 3:
+                return samples, steps
+    return LEAST_SAMPLES, 25
+
+
+def nice(number: float) -> int:
+    """Returns the largest of 1, 1.5, 2, 3, 5, 7, 10, ... that is no larger."""
+    power = 10 ** (len(str(int(number))) - 1)
+    return max(int(digit * power) for digit in (1, 1.5, 2, 3, 5, 7) if digit * power <= number)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Everything of a proposal but its numbers of steps and samples."""
+
+    source: str
+    name: str
+    found: Survey
+    size: int
+    recipe: Recipe
+    cards: int
+
+    @property
+    def published(self) -> bool:
+        """Whether the published autoencoder and FID network are used; below, small ones are trained on the images."""
+        return self.size >= 128
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step."""
+        return max(1, min(self.recipe.batch_size * (4 if self.cards else 1), self.found.count // 2))
+
+    def proposal(self, steps: int, samples: int, sampling_steps: int) -> dict:
+        """Returns {experiments, suites}."""
+        images = {"source": self.source, "size": self.size}
+        if self.found.faults:
+            images["on_error"] = "skip"
+        side = self.size // (8 if self.published else 4)
+        patch = max(1, side // (16 if self.cards else 8))  # 256 or 64 tokens
+        # The longer a training at a constant rate is, the smaller the rate at which it ends well.
+        rate = self.recipe.learning_rate * min(1, math.sqrt(self.recipe.steps / steps))
+        rate = max(LEAST_RATE, float(f"{rate:.1e}"))
+        training = {
+            "batch_size": self.batch_size,
+            "learning_rate": rate,
+            **({"gradient_clip": 1.0} if rate > LEAST_RATE else {}),
+            "ema_decay": max(0.5, min(0.9999, round(1 - 17.5 / steps, 4))),  # averages over a twentieth
+            **({"tf32": True} if self.cards else {}),
+            "log_every": nice(max(1, min(100, steps / 50))),
+            "snapshot_every": nice(max(10, min(5000, steps / 10))),
+        }
+        base = {
+            "images": images,
+            "autoencoder": {"pretrained": "stabilityai/sd-vae-ft-ema"} if self.published else {},
+            "model": {"name": f"{self.recipe.model}/{patch}"},
+            "training": training,
+        }
+        rows = {
+            f"{self.name}-{posenc}": {"like": self.name, "model": {"posenc": posenc}} for posenc in POSENCS
+        }
+        suite = {
+            "experiments": rows_of(self.name),
+            "differences": [[f"{self.name}-{posenc}" for posenc in pair] for pair in DIFFERENCES],
+            "milestones": sorted({nice(0.4 * steps), steps}),
+            "sampling": {
+                "num_samples": samples,
+                "steps": sampling_steps,
+                "cfg_scale": 1.5 if self.found.classes > 1 else 1.0,
+            },
+            "scorer": {"weights": PUBLISHED_URL} if self.published else {},
+        }
+        return {"experiments": {self.name: base, **rows}, "suites": {self.name: suite}}
+
+    def notes(self, steps: int, samples: int) -> list[str]:
+        """Returns what a reader of the proposal should know."""
+        found, features = self.found, FEATURES[self.published]
+        few = [
+            f"{count:,} {what}"
+            for count, what in ((found.count, "images"), (samples, "samples"))
+            if count <= features
+        ]
+        small = int((found.short_sides < self.size).sum())
+        notes = [
+            f"each image is seen {steps * self.batch_size / found.count:,.0f} times in {steps:,} steps",
+            "one training seed: its luck moves FID more than sampling does; seeds: [0, 1, 2] before a gap is believed",
+            "images are mirrored at random; training: {flip: none} where a mirrored one is another thing, as with letters",
+        ]
+        if few:
+            notes.insert(0, f"{' and '.join(few)} against {features:,} features: read KID, FID is too high")
+        if small:
+            notes.append(
+                f"{small / len(found.short_sides):.0%} of the images are smaller than {self.size} pixels and are enlarged"
+            )
+        if self.published:
+            notes.append(
+                "the pretrained autoencoder and the FID network are downloaded once, or given as paths"
+            )
+        return notes

@@ -1,0 +1,186 @@
+"""Save and push: a checkpoint as a folder that the Hugging Face hub and `from_pretrained` know, with a model card."""
+
+from pathlib import Path
+
+from ditgta.config import Sampling
+from ditgta.data.autoencoder import write_autoencoder
+from ditgta.report.evidence import Score, read_score
+from ditgta.report.origin import protocol
+from ditgta.report.rows import METRICS, number, step_name
+from ditgta.runtime.checkpoints import read_header, write_tensors
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import provenance, sha256_of, spec_hash, write_json, write_text
+from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, WEIGHTS, push_pretrained
+from ditgta.sampling import Sampler
+
+_TRAINING = ("batch_size", "learning_rate", "weight_decay", "ema_decay", "gradient_clip", "label_dropout")
+_SWITCHES = {
+    "training": ("flip", "posterior", "precision", "tf32"),
+    "sampling": ("sampler", "steps", "cfg_scale", "cfg_channels", "labels", "guidance_precision", "uint8"),
+}
+_CITATION = """\
+```bibtex
+@inproceedings{peebles2023dit,
+  author = {William Peebles and Saining Xie},
+  title = {Scalable Diffusion Models with Transformers},
+  booktitle = {ICCV},
+  year = {2023}
+}
+@inproceedings{miyato2024gta,
+  author = {Takeru Miyato and Bernhard Jaeger and Max Welling and Andreas Geiger},
+  title = {GTA: A Geometry-Aware Attention Mechanism for Multi-View Transformers},
+  booktitle = {ICLR},
+  year = {2024}
+}
+```"""
+
+
+def run_save(
+    checkpoint: Path, folder: Path, autoencoder: Path, scores: Path | None, table: Path | None
+) -> None:
+    """Writes config.json, model.safetensors (EMA weights), README.md and the autoencoder in a folder of its own.
+
+    Args:
+        autoencoder: the one whose latents the checkpoint was trained on.
+        scores: score file of this very checkpoint, for the card.
+        table: folder of the table in which it stands, for the card.
+
+    Raises:
+        InputError: files that cannot be used, or do not belong together.
+    """
+    header = read_header(checkpoint)
+    sampler = Sampler.from_files(checkpoint, autoencoder, Sampling(), "cpu")
+    score = _score_of(checkpoint, scores) if scores else None
+    page = _table_of(table) if table else ""
+    spec = header["spec"]
+    config = {
+        "library": "ditgta",
+        "versions": provenance()["versions"],
+        "model": header["model"],
+        "classes": sampler.classes,
+        "image_size": header.get("image_size", 8 * header["model"]["latent_size"][0]),
+        "step": header["step"],
+        "seed": spec.get("seed"),
+        "training": spec.get("training"),
+        "spec_hash": spec_hash(spec),
+    }
+    card = model_card(folder.absolute().name, config, spec, score, page)
+    (folder / CONFIG).unlink(missing_ok=True)  # written last, it vouches for the rest
+    write_autoencoder(sampler.autoencoder, folder / AUTOENCODER)
+    write_tensors(folder / WEIGHTS, sampler.network.state_dict())
+    write_text(folder / CARD, card)
+    write_json(folder / CONFIG, config)
+    print(f'{folder}: DiTPipeline.from_pretrained("{folder}"), or upload it with `python -m ditgta push`')
+
+
+def run_push(folder: Path, repository: str, private: bool) -> None:
+    """Uploads a folder that `run_save` wrote to the Hugging Face hub.
+
+    Raises:
+        InputError: the folder holds no model, or it cannot be uploaded.
+    """
+    print(f"{folder}: uploaded to {push_pretrained(folder, repository, private)}")
+
+
+def _score_of(checkpoint: Path, scores: Path) -> Score:
+    """Returns a checkpoint's own scores."""
+    score, ours = read_score(scores), sha256_of(checkpoint)
+    theirs = (score.content.get("samples") or {}).get("checkpoint_sha256")
+    if theirs != ours:
+        raise InputError(
+            f"{scores} scores the samples of another checkpoint (sha256 {str(theirs)[:12]}) than {checkpoint} "
+            f"({ours[:12]}); give its own"
+        )
+    return score
+
+
+def _table_of(folder: Path) -> str:
+    """Returns a table's Markdown with its headings two levels down."""
+    try:
+        lines = (folder / "table.md").read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{folder} holds no table.md ({error.strerror}); run the table stage") from None
+    return "\n".join(f"##{line}" if line.startswith("#") else line for line in lines)
+
+
+def model_card(name: str, config: dict, spec: dict, score: Score | None, table: str) -> str:
+    """Returns README.md: front matter, use, scores with error bars, training, switches, citation."""
+    model, posenc = config["model"], config["model"]["posenc"]
+    size = (spec.get("model") or {}).get("name") or f"DiT, {model['depth']} blocks of width {model['width']}"
+    images = (spec.get("latents") or {}).get("images") or {}
+    source = Path(images.get("source") or "images").name
+    pixels = f"{config['image_size']} x {config['image_size']} pixels"
+    sampling = score.sampling if score else {}
+    scale, steps = sampling.get("cfg_scale", 4.0), sampling.get("steps", 250)
+    parts = [
+        _front_matter(name, posenc, source, score),
+        f"# {name}",
+        f"A class-conditional diffusion transformer ({size}) with positional encoding `{posenc}`, "
+        f"at {step_name(config['step'])} training steps on {source}: {pixels}, {len(config['classes']):,} classes.",
+        "```python\n"
+        "from ditgta import DiTPipeline\n\n"
+        f'pipe = DiTPipeline.from_pretrained("{name}")  # this folder or repository\n'
+        f"images = pipe(class_labels=[0], guidance_scale={scale:g}, num_inference_steps={steps}, seed=0).images\n"
+        "```",
+    ]
+    if score:
+        parts += ["## Scores", _scores(score), _listing(dict(protocol([score])))]
+    if table:
+        parts += ["## The table in which it stands", table]
+    if training := config["training"]:
+        chosen = {key.replace("_", " "): training[key] for key in _TRAINING if key in training}
+        parts += [
+            "## Training",
+            _listing({**chosen, "seed": config["seed"], "weights": "moving average (EMA)"}),
+        ]
+    found = {"training": training or {}, "sampling": sampling}
+    switches = {
+        f"`{group}.{key}`": f"`{found[group][key]}`"
+        for group, keys in _SWITCHES.items()
+        for key in keys
+        if key in found[group]
+    }
+    parts += ["## Switches", _listing({"`model.qk_norm`": f"`{model['qk_norm']}`", **switches})]
+    return "\n\n".join([*parts, "## Citation", _CITATION]) + "\n"
+
+
+def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> str:
+    """Returns the YAML block that the hub reads, with the scores in its model index."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    published = score and (score.content.get("scorer") or {}).get("published")
+    caveat = "" if published else " by a scorer of its own, comparable in its table only"
+    results = [
+        EvalResult(
+            task_type="unconditional-image-generation",
+            task_name="class-conditional image generation",
+            dataset_type=source,
+            dataset_name=source,
+            metric_type=metric.key,
+            metric_name=metric.name + caveat,
+            metric_value=score.value(metric),
+        )
+        for metric in METRICS
+        if score and score.value(metric) is not None
+    ]
+    data = ModelCardData(
+        library_name="ditgta",
+        tags=["diffusion", "dit", "class-conditional", f"posenc-{posenc}"],
+        **({"model_name": name, "eval_results": results} if results else {}),
+    )
+    return f"---\n{data.to_yaml()}\n---"
+
+
+def _scores(score: Score) -> str:
+    """Returns the scores with their standard errors as a table."""
+    lines = ["| Metric | Value |", "| :-- | --: |"]
+    for metric in METRICS:
+        value, se = score.value(metric), score.se(metric)
+        if value is not None:
+            error = f"± {number(metric, se, se)}" if se is not None else f"({score.reason(metric)})"
+            lines.append(f"| {metric.heading} | {number(metric, value, se)} {error} |")
+    return "\n".join([*lines, "", "After ± stands the standard error from the finite number of samples."])
+
+
+def _listing(entries: dict) -> str:
+    return "\n".join(f"- {term}: {text}" for term, text in entries.items())

@@ -1,0 +1,174 @@
+"""Checkpoints as folders for others: loaded again as they were, sampled by the pipeline as by the stage, described, uploaded."""
+
+import json
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from ditgta import DiT, DiTPipeline
+from ditgta.config import Sampling
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json, sha256_of
+from ditgta.stages import pretrained, sample
+
+SAMPLING = {"num_samples": 7, "steps": 4, "cfg_scale": 2.5, "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def scores(checkpoint, tmp_path_factory):
+    """A score file of the checkpoint, as the score stage writes it."""
+    path = tmp_path_factory.mktemp("scores") / "scores.json"
+    content = {
+        "metrics": {
+            "fid": {"value": 12.345, "se": 0.678},
+            "kid": {"value": 0.0123, "se": None, "reason": "few"},
+        },
+        "num_samples": 7,
+        "num_reference": 600,
+        "scorer": {"name": "Inception-V3", "published": False},
+        "samples": {"checkpoint_sha256": sha256_of(checkpoint)},
+        "spec": {"experiment": "gta", "step": 20, "sampling": Sampling(**SAMPLING).spec()},
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoint, tiny_autoencoder, scores, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hub") / "tiny-gta"
+    table = tmp_path_factory.mktemp("table")
+    (table / "table.md").write_text(
+        "# pets\n\n| Row | FID |\n| --- | --- |\n| gta | 12.3 |\n\n## Differences\n"
+    )
+    pretrained.run_save(checkpoint, folder, tiny_autoencoder, scores, table)
+    return folder
+
+
+def test_the_network_comes_back_as_it_was(folder, checkpoint):
+    ours, theirs = DiT.from_pretrained(folder), DiT.from_checkpoint(checkpoint)
+    assert ours.options == theirs.options and ours.options["posenc"] == "gta"
+    assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
+
+
+def test_the_pipeline_draws_what_the_stage_draws(folder, checkpoint, tiny_autoencoder, tmp_path):
+    sample.run(checkpoint, tiny_autoencoder, tmp_path, Sampling(**SAMPLING))
+    with np.load(tmp_path / "samples.npz") as file:
+        expected, labels = file["arr_0"], file["arr_1"].tolist()
+    pipe = DiTPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    images = pipe(class_labels=labels, guidance_scale=2.5, num_inference_steps=4, seed=5).images
+    assert all(isinstance(image, Image.Image) for image in images)
+    assert np.abs(np.stack(images).astype(int) - expected).max() <= 1
+    other = pipe(
+        class_labels=labels, guidance_scale=2.5, num_inference_steps=4, seed=6, output_type="np"
+    ).images
+    assert np.abs(other.astype(int) - expected).max() > 10
+    unguided = pipe(labels, 1.0, 4, seed=5, output_type="np", return_dict=False)[0]
+    assert np.abs(unguided.astype(int) - expected).max() > 1
+
+
+def test_a_generator_or_torch_itself_draws_the_seed(folder):
+    pipe = DiTPipeline.from_pretrained(folder).to("cpu")
+    pipe.set_progress_bar_config(disable=True)
+
+    def draw(**options):
+        return pipe(["a"], num_inference_steps=2, output_type="np", **options).images
+
+    stream = torch.Generator().manual_seed(1)
+    first, second = draw(generator=stream), draw(generator=stream)
+    assert np.array_equal(first, draw(generator=torch.Generator().manual_seed(1)))
+    assert not np.array_equal(first, second) and not np.array_equal(draw(), draw())
+    assert np.array_equal(draw(seed=3), draw(seed=3))
+    assert not np.array_equal(draw(seed=3), draw(seed=3, sampler="ddim"))
+
+
+def test_classes_are_known_by_name_and_number(folder):
+    pipe = DiTPipeline.from_pretrained(folder)
+    assert pipe.config.classes == ["a", "b", "c"] and pipe._label("c") == pipe._label(2) == 2
+    for label in ("d", 3, -1):
+        with pytest.raises(ValueError, match=r"is not one of 3: 0 a, 1 b, 2 c"):
+            pipe([label])
+    with pytest.raises(ValueError, match="sampler"):
+        pipe(["a"], sampler="euler")
+
+
+def test_the_card_says_scores_with_errors_training_and_switches(folder):
+    _, front, text = (folder / "README.md").read_text().split("---\n", 2)
+    front = yaml.safe_load(front)
+    assert front["library_name"] == "ditgta" and "posenc-gta" in front["tags"]
+    metrics = {m["type"]: m for m in front["model-index"][0]["results"][0]["metrics"]}
+    assert metrics["fid"]["value"] == 12.345 and "own" in metrics["fid"]["name"]  # no published scorer
+    assert "| FID ↓ | 12.35 ± 0.68 |" in text and "| KID ×10³ ↓ | 12.30 (few) |" in text
+    assert "### pets" in text and "#### Differences" in text
+    assert "- learning rate: 0.003" in text and "- `sampling.cfg_channels`: `all`" in text
+    assert "- `model.qk_norm`: `True`" in text and "miyato2024gta" in text
+    assert "guidance_scale=2.5, num_inference_steps=4" in text
+    config = read_json(folder / "config.json")
+    assert config["classes"] == ["a", "b", "c"] and (config["step"], config["image_size"]) == (20, 16)
+
+
+def test_what_does_not_belong_together_is_named(checkpoint, tiny_autoencoder, folder, scores, tmp_path):
+    content = read_json(scores)
+    content["samples"]["checkpoint_sha256"] = "0" * 64
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="of another checkpoint"):
+        pretrained.run_save(checkpoint, tmp_path / "out", tiny_autoencoder, tmp_path / "other.json", None)
+    with pytest.raises(InputError, match=r"no table\.md"):
+        pretrained.run_save(checkpoint, tmp_path / "out", tiny_autoencoder, None, tmp_path)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/config.json").write_bytes((folder / "config.json").read_bytes())
+    (tmp_path / "damaged/model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9])
+    for name, line in (
+        (tmp_path / "none", "does not exist"),
+        (checkpoint.parent, "holds no model of this project"),
+        (tmp_path / "damaged", "missing or damaged"),
+    ):
+        with pytest.raises(InputError, match=line):
+            DiT.from_pretrained(name)
+
+
+def test_a_repository_is_downloaded(folder, monkeypatch):
+    asked = []
+
+    def download(name, revision):
+        asked.append((name, revision))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert DiT.from_pretrained("lab/tiny-gta", revision="v1").options["posenc"] == "gta"
+    assert asked == [("lab/tiny-gta", "v1")]
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: 1 / 0)
+    with pytest.raises(InputError, match=r"cannot be downloaded .*division by zero"):
+        DiTPipeline.from_pretrained("lab/tiny-gta")
+
+
+def test_push_uploads_the_folder_or_says_why_not(folder, tmp_path, monkeypatch, capsys):
+    calls = []
+
+    class Hub:
+        def create_repo(self, name, private, exist_ok):
+            calls.append(("create", name, private))
+            return f"hub/{name}"
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            calls.append(("upload", repo_id, folder_path))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    with pytest.raises(InputError, match="hf auth login"):
+        pretrained.run_push(folder, "lab/tiny", False)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "token")
+    with pytest.raises(InputError, match="holds no model"):
+        pretrained.run_push(tmp_path, "lab/tiny", False)
+    assert calls == []
+    pretrained.run_push(folder, "lab/tiny", True)
+    assert calls == [("create", "lab/tiny", True), ("upload", "lab/tiny", folder)]
+    assert "uploaded to hub/lab/tiny" in capsys.readouterr().out
+    monkeypatch.setattr(Hub, "create_repo", lambda *_, **__: 1 / 0)
+    with pytest.raises(InputError, match="cannot be uploaded to lab/tiny"):
+        pretrained.run_push(folder, "lab/tiny", False)
