@@ -6,7 +6,7 @@
 Runs a small suite once undisturbed, then again and again while killing, at seeded random moments, something of a random kind. After
 each kill the suite is started again with the documented commands only. When a suite is complete its table, weights and images are
 compared bit for bit with the undisturbed one's, and the next begins. `--slurm` names the program that starts, stops and breaks a
-throw-away cluster (start | stop | run COMMAND | slurmd-kill NODE | node-kill NODE | node-start NODE); the suite then runs as jobs.
+throw-away cluster (run COMMAND | slurmd-kill NODE | node-kill NODE | node-start NODE | ctl-kill | ctl-start); the suite then runs as jobs.
 """
 
 import argparse
@@ -108,7 +108,16 @@ class Machine:
 class Cluster(Machine):
     """A suite as jobs of a throw-away cluster."""
 
-    kinds = ("trainer", "trainer told to stop", "scancel", "slurmd", "node", "head", "everything")
+    kinds = (
+        "trainer",
+        "trainer told to stop",
+        "scancel",
+        "slurmd",
+        "node",
+        "controller",
+        "head",
+        "everything",
+    )
     launch = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "3")
     mean_seconds = 40.0
 
@@ -142,6 +151,10 @@ class Cluster(Machine):
             time.sleep(chance.uniform(0, 40))  # dead for the cluster after some 20 seconds
             for node in nodes:
                 self.call("node-start", node)
+        # After a node's death Slurm 22.05 may hold cards for jobs that are gone, until its controller starts again.
+        if kind in ("controller", "node", "everything"):
+            self.call("ctl-kill")
+            self.call("ctl-start")
         return True
 
     def mend(self, folder: Path, kind: str) -> None:
