@@ -100,6 +100,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="steps at which a checkpoint is kept, e.g. 200000,2500000; the last ends the training",
     )
     sub.add_argument(
+        "--autoencoder",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="folder of the autoencoder: a tracker then gets samples at each snapshot",
+    )
+    sub.add_argument(
         "--seed",
         type=int,
         default=argparse.SUPPRESS,
@@ -345,6 +352,7 @@ def run_train(arguments) -> None:
         model=flags.read_section(arguments, config.Model, arguments.spec.get("model")),
         training=flags.read_section(arguments, config.Training, arguments.spec.get("training")),
         seed=getattr(arguments, "seed", int(arguments.spec.get("seed", 0))),
+        autoencoder=arguments.autoencoder,
     )
 
 

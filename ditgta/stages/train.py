@@ -14,7 +14,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-from ditgta.config import Model, Training
+from ditgta.config import Model, Sampling, Training
+from ditgta.data.autoencoder import load_autoencoder
 from ditgta.data.batches import Batches
 from ditgta.data.shards import LatentShards
 from ditgta.diffusion import TIMESTEPS, add_noise, make_schedule, training_losses
@@ -26,8 +27,10 @@ from ditgta.runtime.lease import lease
 from ditgta.runtime.processes import Processes, StopSignal, processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.recorder import Recorder
+from ditgta.sampling import Sampler, image_label
 
 TERMS = ("loss", "mse", "vb")
+SHOWN = Sampling(num_samples=16, sampler="dpm-solver++", steps=20, cfg_scale=2.0)
 
 
 class Trainer:
@@ -46,6 +49,7 @@ class Trainer:
         compiled = torch.compile(self.network) if options.compile else self.network
         self.forward = accelerator.prepare(compiled)
         self.pending: list[torch.Tensor] = []  # (3,) losses of the steps since the last logged one
+        self.copies: dict[str, torch.Tensor] = {}  # where the processor keeps the last copied state
 
     def settle(self) -> None:
         """Makes one pass of no effect, after which gradients are averaged in the same order at every step.
@@ -106,19 +110,28 @@ class Trainer:
         return total
 
     def groups(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Returns every tensor that training goes on from, copied to the processor, so that training may go on meanwhile."""
+        """Returns every tensor that training goes on from, copied to the processor, so that training may go on meanwhile.
+
+        The copies stand where the last ones stood, which must have been written by then: new memory would double the pause.
+        """
         optimizer = {}
         for name, parameter in self.parameters.items():
             state = self.optimizer.state[parameter]
             optimizer[f"exp_avg.{name}"] = state["exp_avg"]
             optimizer[f"exp_avg_sq.{name}"] = state["exp_avg_sq"]
         groups = {"ema": self.ema, "model": self.network.state_dict(), "optimizer": optimizer}
-        if self.pending:
-            groups["pending"] = {"losses": torch.stack(self.pending)}
-        return {
-            group: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        copied = {
+            group: {name: self._copy(f"{group}.{name}", tensor) for name, tensor in tensors.items()}
             for group, tensors in groups.items()
         }
+        if self.pending:
+            copied["pending"] = {"losses": torch.stack(self.pending).cpu()}
+        return copied
+
+    def _copy(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        if name not in self.copies:
+            self.copies[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+        return self.copies[name].copy_(tensor.detach())
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
@@ -139,8 +152,19 @@ class Trainer:
             self.pending = list(losses if self.group.is_first else torch.zeros_like(losses))
 
 
-def run(latents: Path, out: Path, milestones: list[int], model: Model, training: Training, seed: int) -> None:
+def run(
+    latents: Path,
+    out: Path,
+    milestones: list[int],
+    model: Model,
+    training: Training,
+    seed: int,
+    autoencoder: Path | None = None,
+) -> None:
     """Trains until the last milestone, from the newest state found, and writes out/STEP.safetensors at each.
+
+    Args:
+        autoencoder: folder of the autoencoder; a tracker then gets samples at each snapshot.
 
     Raises:
         InputError: unusable latents, options that do not fit, a live trainer on the same run, a loss that is not finite.
@@ -192,7 +216,7 @@ def run(latents: Path, out: Path, milestones: list[int], model: Model, training:
             recorder.last_good = str(state)
         trainer.settle()
         with StopSignal(group) as stop:
-            _train(trainer, recorder, shards, start, missing, seed, stop, held)
+            _train(trainer, recorder, shards, start, missing, seed, stop, held, autoencoder)
 
 
 def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
@@ -242,7 +266,15 @@ def _accelerator(training: Training, folder: Path, group: Processes) -> Accelera
 
 
 def _train(
-    trainer, recorder, shards, start: int, milestones: list[int], seed: int, stop: StopSignal, held
+    trainer,
+    recorder,
+    shards,
+    start: int,
+    milestones: list[int],
+    seed: int,
+    stop: StopSignal,
+    held,
+    autoencoder: Path | None,
 ) -> None:
     """The training loop."""
     options, group = trainer.options, trainer.group
@@ -291,6 +323,8 @@ def _train(
                         trainer.accelerator.log(found, step=step)
                 if is_milestone or is_snapshot:
                     paused += _save(trainer, recorder, step, is_milestone, held, images_per_second=rate)
+                    if options.tracker and autoencoder and group.is_first:
+                        _show_samples(trainer, autoencoder, step)
             progress.advance(1, **latest)
             if stopping:
                 recorder.wait()
@@ -306,6 +340,21 @@ def _train(
         recorder.say(
             f"snapshots paused training for {paused:.2f}s of {elapsed:.1f}s ({paused / elapsed:.1%})"
         )
+
+
+def _show_samples(trainer: Trainer, autoencoder: Path, step: int) -> None:
+    """Gives the trackers a few images of the averaged weights, from the same noise and labels at every snapshot."""
+    device = trainer.group.device
+    network = DiT(**trainer.network.options).to(device)
+    network.load_state_dict(trainer.ema)
+    sampler = Sampler(network, load_autoencoder(autoencoder, device), SHOWN)
+    indices = range(SHOWN.num_samples)
+    labels = [image_label(SHOWN.labels, SHOWN.seed, index, network.num_classes) for index in indices]
+    images = sampler(list(indices), labels)
+    for tracker in trainer.accelerator.trackers:
+        if hasattr(tracker, "log_images"):
+            order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"samples": images}, step=step, **order)
 
 
 def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held, **twin) -> float:

@@ -23,9 +23,10 @@ TRAINING = {"batch_size": 12, "learning_rate": 1e-3, "ema_decay": 0.9, "log_ever
 GROUPS = ("ema", "model", "optimizer")
 
 
-def run(latents, out, milestones, **changes):
+def run(latents, out, milestones, autoencoder=None, **changes):
     model = Model(**MODEL, posenc=changes.pop("posenc", "gta"))
-    train.run(latents, out, milestones, model, Training(**{**TRAINING, **changes}), seed=3)
+    options = Training(**{**TRAINING, **changes})
+    train.run(latents, out, milestones, model, options, seed=3, autoencoder=autoencoder)
 
 
 def command(latents, out, milestones, *more, processes=1):
@@ -197,18 +198,20 @@ def test_a_tracker_that_is_not_there_is_one_line(tiny_latents, tmp_path, tracker
     assert "\n" not in str(caught.value)
 
 
-def test_a_tracker_shows_what_is_logged(tiny_latents, undisturbed, tmp_path):
+def test_a_tracker_shows_what_is_logged_and_samples(tiny_latents, tiny_autoencoder, undisturbed, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "gta"
-    run(tiny_latents, out, [20], tracker="tensorboard")
-    assert losses(out) == losses(undisturbed)
+    run(tiny_latents, out, [20], tiny_autoencoder, tracker="tensorboard")
+    assert losses(out) == losses(undisturbed)  # showing samples disturbs nothing
     (folder,) = {path.parent for path in out.rglob("events.out.*")}
     events = EventAccumulator(str(folder)).Reload()
     lines = metrics(out)
     for name in ("loss", "mse", "vb", "gradient_norm", "images_per_second"):
         shown = [(event.step, event.value) for event in events.Scalars(name)]
         assert shown == [(line["step"], pytest.approx(line[name])) for line in lines], name
+    shown = {event.step: event.encoded_image_string for event in events.Images("samples")}
+    assert list(shown) == [5, 10, 15, 20] and shown[5] != shown[20]
 
 
 def test_gradients_are_clipped_where_asked(tiny_latents, undisturbed, tmp_path):

@@ -62,6 +62,13 @@ def train_inputs(wildcards):
     return files
 
 
+def train_flags(experiment):
+    """Returns the flags of a training that change no result; a tracker is given the autoencoder to show samples with."""
+    options = CONFIG.experiments[experiment].training
+    shown = f" --autoencoder results/autoencoder/{autoencoder_of(experiment)}" if options.tracker else ""
+    return options.free_flags() + shown
+
+
 def sample_inputs(wildcards):
     """Returns the checkpoint and the autoencoder, each heavy file unwatched and its twin watched."""
     row = f"results/train/{wildcards.experiment}/seed{wildcards.seed}/{wildcards.step}"

@@ -18,7 +18,7 @@ rule train:
     params:
         command=command,
         step=lambda wildcards: int(wildcards.step),
-        flags=lambda wildcards, threads: CONFIG.experiments[wildcards.experiment].training.free_flags(),
+        flags=lambda wildcards, threads: train_flags(wildcards.experiment),
         spec=lambda wildcards: spec_text(CONFIG.train_spec(wildcards.experiment, int(wildcards.seed))),
         run=lambda wildcards, threads: LAYOUT.run(wildcards.experiment, int(wildcards.seed)),
     message:
