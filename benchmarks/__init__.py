@@ -16,4 +16,8 @@ work on whole suites, and `where_time_goes`, which reads one, stay commands of t
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is imported
+from ditgta.runtime.memory import keep_freed_memory
+
+# As the command line and the stages do.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+keep_freed_memory()

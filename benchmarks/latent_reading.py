@@ -3,13 +3,15 @@
 import argparse
 import os
 import tempfile
+import time
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.utils.data import default_collate
 
-from benchmarks.rows import Row, by_turns
+from benchmarks.rows import Row
 from ditgta.data.order import batch_indices
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import (
@@ -64,33 +66,37 @@ def measure(
 
     Shards give mean and log variance of a random side of each image, files the one latent that they hold; each its label.
     """
-    steps = count // batch_size
     with tempfile.TemporaryDirectory(dir=place) as name:
         folder = Path(name)
         write_both_layouts(folder, count, latent_shape)
         shards = LatentShards(folder / "shards")
         mirrored = np.random.default_rng(1).random(count) < 0.5
 
-        def read_shards(indices: np.ndarray) -> np.ndarray:
-            return shards.read(indices, mirrored[indices])["mean"]
+        def read_shards(steps: range) -> None:  # as `Batches.ahead` does
+            for step in steps:
+                upcoming, indices = (batch_indices(0, at, count, batch_size) for at in (step + 1, step))
+                shards.announce(upcoming, mirrored[upcoming])
+                shards.read(indices, mirrored[indices])
 
-        def read_files(indices: np.ndarray) -> np.ndarray:
-            np.concatenate([np.load(f"{folder}/labels/{i}.npy") for i in indices])
-            return np.concatenate([np.load(f"{folder}/features/{i}.npy") for i in indices])
+        def read_files(steps: range) -> None:  # as torch's DataLoader does
+            for step in steps:
+                default_collate([item(i) for i in batch_indices(0, step, count, batch_size)])
+
+        def item(i: int) -> list[torch.Tensor]:
+            return [torch.from_numpy(np.load(f"{folder}/{kind}/{i}.npy")) for kind in ("features", "labels")]
 
         found = {}
         for state in ("cold", "warm"):
-            seconds: dict[str, list[float]] = {"shards": [], "files": []}
-            for epoch in range(rounds):
-                if state == "cold" and not forget(folder):
-                    break
-                for step in range(epoch * steps, (epoch + 1) * steps):
-                    indices = batch_indices(0, step, count, batch_size)
-                    calls = {"shards": partial(read_shards, indices), "files": partial(read_files, indices)}
-                    for layout, (time,) in by_turns(calls, 1).items():
-                        seconds[layout].append(time)
-            if seconds["shards"]:
-                found[state] = tuple(batch_size / float(np.median(times)) for times in seconds.values())
+            rates: dict[str, list[float]] = {"shards": [], "files": []}
+            for epoch in range(rounds):  # by turns, so that both meet the same disturbances
+                steps = range(epoch * (count // batch_size), (epoch + 1) * (count // batch_size))
+                for layout, read in {"shards": read_shards, "files": read_files}.items():
+                    if state == "warm" or forget(folder):
+                        begin = time.perf_counter()
+                        read(steps)
+                        rates[layout].append(len(steps) * batch_size / (time.perf_counter() - begin))
+            if rates["shards"]:
+                found[state] = (float(np.median(rates["shards"])), float(np.median(rates["files"])))
         return found
 
 

@@ -48,9 +48,8 @@ class Batches:
     def at(self, step: int) -> dict[str, torch.Tensor]:
         """Returns x0 (b, C, h, w) float32, t (b,), y (b,) with null labels, noise (b, C, h, w) float32 of this process's b images."""
         part, seed = self.part, self.seed
-        indices = batch_indices(seed, step, self.shards.count, self.batch_size)[part]
-        flips = self._flips(step, indices)
-        records = self.shards.read(indices, flips, variance=self.posterior != "mean")
+        indices, flips = self._images(step)
+        records = self.shards.read(indices, flips)
         noise = generator(seed, "noise", step).standard_normal(self.shape, dtype=np.float32)[part]
         timesteps = generator(seed, "timestep", step).integers(0, self.timesteps, self.batch_size)[part]
         dropped = generator(seed, "dropout", step).random(self.batch_size)[part] < self.label_dropout
@@ -62,6 +61,11 @@ class Batches:
             "y": torch.from_numpy(labels.astype(np.int64)),
             "noise": torch.from_numpy(np.ascontiguousarray(noise)),
         }
+
+    def _images(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns this process's images of a step, and which of them are mirrored."""
+        indices = batch_indices(self.seed, step, self.shards.count, self.batch_size)[self.part]
+        return indices, self._flips(step, indices)
 
     def _flips(self, step: int, indices: np.ndarray) -> np.ndarray:
         if self.flip == "random":
@@ -101,6 +105,7 @@ class Batches:
                 for step in range(start, stop):
                     if ended.is_set():
                         return
+                    self.shards.announce(*self._images(step + 1))
                     batch = self.at(step)
                     offer({name: tensor.pin_memory() for name, tensor in batch.items()} if pin else batch)
             except BaseException as error:

@@ -18,9 +18,6 @@ from ditgta.runtime.files import (
     write_twin,
 )
 
-_HEAD = np.dtype([("index", "<i8"), ("label", "<i8")])
-_CAN_ANNOUNCE = hasattr(os, "posix_fadvise")
-
 
 def shard_name(number: int) -> str:
     """Returns a shard's file name, e.g. 00000.npy."""
@@ -30,18 +27,12 @@ def shard_name(number: int) -> str:
 def record_dtype(latent_shape: tuple[int, int, int]) -> np.dtype:
     """Returns the record of one image: its moments, index and label, and the moments of the mirror image; float16 and int64.
 
-    The fields lie symmetrically, so that a batch that needs one side of each image, or its mean alone, finds that in one piece.
+    Index and label lie between the sides, so that either side is read with them in one piece.
     """
-    moment = ("<f2", latent_shape)
-    return np.dtype(
-        [
-            ("logvar", *moment),
-            ("mean", *moment),
-            *_HEAD.descr,
-            ("mirror_mean", *moment),
-            ("mirror_logvar", *moment),
-        ]
+    image, mirror = (
+        [(prefix + name, "<f2", latent_shape) for name in ("mean", "logvar")] for prefix in ("", "mirror_")
     )
+    return np.dtype([*image, ("index", "<i8"), ("label", "<i8"), *mirror])
 
 
 def write_shard(path: Path, records: np.ndarray, spec: dict) -> None:
@@ -116,53 +107,56 @@ class LatentShards:
         self.image_size: int = self.content["image_size"]
         self.scaling_factor: float = self.content["scaling_factor"]
         self.dtype = record_dtype(self.latent_shape)
+        self._side_bytes = self.dtype.fields["mirror_mean"][1]  # moments of one side, index and label
         self._starts = np.array([shard["start"] for shard in self.content["shards"]], np.int64)
         self._offsets = np.array([self._data_offset(shard) for shard in self.content["shards"]], np.int64)
         self._files: list[int] = []
         for number in range(self.shard_count):  # at most 256, so all of them may stay open
             self._files.append(os.open(self.folder / shard_name(number), os.O_RDONLY))
 
-    def read(self, indices: np.ndarray, mirrored: np.ndarray, variance: bool = True) -> dict[str, np.ndarray]:
+    def announce(self, indices: np.ndarray, mirrored: np.ndarray) -> None:
+        """Tells the disk what will be read soon, so that it works on a whole batch at once while another is being used."""
+        if hasattr(os, "posix_fadvise"):
+            shards, places = self._places(indices, mirrored)
+            for shard, place in zip(shards.tolist(), places.tolist()):
+                os.posix_fadvise(self._files[shard], place, self._side_bytes, os.POSIX_FADV_WILLNEED)
+
+    def read(self, indices: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray]:
         """Returns {index [B], label [B], mean [B, C, h, w], logvar [B, C, h, w]} in the order asked for.
 
         Args:
             indices: image indices [B].
             mirrored: bool [B], True takes the mirrored image.
-            variance: False leaves logvar out, and unread.
 
         Raises:
             InputError: a shard ends early or holds other images than its index says.
         """
-        indices, mirrored = np.asarray(indices, np.int64), np.asarray(mirrored, bool)
+        shards, places = self._places(indices, mirrored)
+        # Index and label stand behind the moments of an image and before those of its mirror image.
+        head = [("mirror_index", "<i8"), ("mirror_label", "<i8")]
+        rows = np.empty(len(indices), head + self.dtype.descr[:4])
+        data = rows.view(np.uint8).reshape(len(rows), rows.itemsize)
+        image, mirror = list(data[:, -self._side_bytes :]), list(data[:, : self._side_bytes])
+        order = np.lexsort((places, shards))  # so that a disk with heads moves them in one direction
+        for row, shard, side, place in zip(
+            order.tolist(), shards[order].tolist(), mirrored[order].tolist(), places[order].tolist()
+        ):
+            buffer = mirror[row] if side else image[row]
+            if os.preadv(self._files[shard], (buffer,), place) != self._side_bytes:
+                raise self._damaged(shard)
+        found = {name: np.where(mirrored, rows[f"mirror_{name}"], rows[name]) for name in ("index", "label")}
+        if not np.array_equal(found["index"], indices):
+            raise self._damaged(int(shards[np.flatnonzero(found["index"] != indices)[0]]))
+        return {**found, "mean": rows["mean"], "logvar": rows["logvar"]}
+
+    def _places(self, indices: np.ndarray, mirrored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the shard of each image, and where in its file the wanted side begins."""
         assert indices.ndim == 1 and mirrored.shape == indices.shape
         if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
             raise IndexError(f"image indices must lie in 0..{self.count - 1}")
-        heads = np.empty(len(indices), _HEAD)
-        names = ("mean", "logvar") if variance else ("mean",)
-        moments = {name: np.empty((len(indices), *self.latent_shape), np.float16) for name in names}
-        # The mirrored side lies in this order from the head on; the other one lies before it in the opposite order.
-        pieces = list(zip(heads.view(np.uint8).reshape(-1, _HEAD.itemsize), *moments.values()))
-        length = _HEAD.itemsize + sum(moment[:1].nbytes for moment in moments.values())
-        head = self.dtype.fields["index"][1]
         shards = np.searchsorted(self._starts, indices, side="right") - 1
         places = self._offsets[shards] + (indices - self._starts[shards]) * self.dtype.itemsize
-        places += np.where(mirrored, head, head + _HEAD.itemsize - length)
-        order = np.argsort(places + (shards << 48))  # so that a disk with heads moves them in one direction
-        reads = [
-            (self._files[shard], pieces[row] if side else pieces[row][::-1], place)
-            for row, shard, side, place in zip(
-                order.tolist(), shards[order].tolist(), mirrored[order].tolist(), places[order].tolist()
-            )
-        ]
-        if _CAN_ANNOUNCE:  # the disk works on the whole batch at once; several times as fast when cold
-            for file, _, place in reads:
-                os.posix_fadvise(file, place, length, os.POSIX_FADV_WILLNEED)
-        for (file, buffers, place), row in zip(reads, order):
-            if os.preadv(file, buffers, place) != length:
-                raise self._damaged(int(shards[row]))
-        if not np.array_equal(heads["index"], indices):
-            raise self._damaged(int(shards[np.flatnonzero(heads["index"] != indices)[0]]))
-        return {"index": heads["index"], "label": heads["label"], **moments}
+        return shards, places + np.where(mirrored, self.dtype.itemsize - self._side_bytes, 0)
 
     def verify(self, numbers: Iterable[int] | None = None) -> None:
         """Compares the SHA-256 of shards (by default all) with the index; raises InputError at the first that differs."""

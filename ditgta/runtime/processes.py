@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.memory import keep_freed_memory
 
 STOP_CHECK_EVERY = 10  # steps between the moments at which several processes agree to stop
 
@@ -68,6 +69,7 @@ class Processes:
 @contextlib.contextmanager
 def processes() -> Iterator[Processes]:
     """Joins the process group that the launcher's environment describes, and leaves it at the end."""
+    keep_freed_memory()
     count = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))

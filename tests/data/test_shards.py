@@ -75,13 +75,6 @@ def test_records_come_in_the_order_asked_for(folder):
         shards.read(np.array([600]), np.array([False]))
 
 
-def test_the_mean_alone_is_read_alone(folder):
-    indices, mirrored = np.array([5, 599, 5]), np.array([True, False, False])
-    both, mean = (LatentShards(folder).read(indices, mirrored, variance) for variance in (True, False))
-    assert "logvar" not in mean
-    assert all(np.array_equal(mean[name], both[name]) for name in ("index", "label", "mean"))
-
-
 def test_shards_are_plain_npy_files(folder):
     records = np.load(folder / "00001.npy", mmap_mode="r", allow_pickle=False)
     entry = json.loads((folder / "index.json").read_text())["shards"][1]
@@ -94,7 +87,7 @@ def test_drawing_chooses_side_and_scales(folder):
     drawn = draw_latents(shards.read(indices, np.array([False, True])), noise, 0.5)
     assert drawn.dtype == np.float32
     assert np.allclose(drawn[0], (3 + 1) * 0.5) and np.allclose(drawn[1], (-7 + 2) * 0.5, atol=1e-3)
-    mean = draw_latents(shards.read(indices, np.array([True, False]), variance=False), None, 0.5)
+    mean = draw_latents(shards.read(indices, np.array([True, False])), None, 0.5)
     assert np.allclose(mean[0], -1.5) and np.allclose(mean[1], 3.5)
 
 
