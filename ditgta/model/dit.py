@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ditgta.model.positional import POSENCS, AbsoluteEncoding, rotate, rotate_back
+from ditgta.model.layers import MLP, Attention, modulate
+from ditgta.model.positional import POSENCS, AbsoluteEncoding
 from ditgta.runtime.streams import generator
 
 # Named sizes: depth, width, heads. Ti is this project's own, for a laptop; the others are the paper's.
@@ -37,63 +37,6 @@ def named_sizes(name: str) -> tuple[int, int, int, int]:
     return int(patch), *SIZES[size]
 
 
-class RMSNorm(nn.Module):
-    """y = g x / (||x||_2 E^(-1/2) + 1e-8) over the last axis; the epsilon stands outside the root (Zhang and Sennrich, 2019)."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x_32 = x.float()
-        norm = torch.linalg.vector_norm(x_32, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
-        return (x_32 * (1 / (norm + 1e-8)) * self.scale).to(x.dtype)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention: project -> normalise q, k -> rotate -> attend -> rotate back -> project."""
-
-    def __init__(self, width: int, heads: int, qk_norm: bool, rotates_qk: bool, rotates_vo: bool):
-        super().__init__()
-        self.heads, self.rotates_qk, self.rotates_vo = heads, rotates_qk, rotates_vo
-        self.qkv = nn.Linear(width, 3 * width)
-        self.q_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x_BTD: Tensor, table: Tensor | None) -> Tensor:
-        q, k, v = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).unbind(2)  # each (B, T, H, E)
-        q, k = self.q_norm(q), self.k_norm(k)
-        if self.rotates_qk:
-            q, k = rotate(q, table), rotate(k, table)
-        if self.rotates_vo:
-            v = rotate(v, table)
-        o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(
-            1, 2
-        )
-        if self.rotates_vo:
-            o = rotate_back(o, table)
-        return self.proj(o.flatten(2))
-
-
-class MLP(nn.Module):
-    """Two linear layers with a tanh-approximated GELU between them."""
-
-    def __init__(self, width: int, ratio: int = 4):
-        super().__init__()
-        self.fc1 = nn.Linear(width, ratio * width)
-        self.fc2 = nn.Linear(ratio * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
-
-
-def modulate(x_BTD: Tensor, shift_BD: Tensor, scale_BD: Tensor) -> Tensor:
-    """LayerNorm without parameters, then x (1 + scale) + shift with the conditioning's shift and scale (adaLN)."""
-    x_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:], eps=1e-6)
-    return torch.addcmul(shift_BD[:, None], x_BTD, 1 + scale_BD[:, None])
-
-
 class Block(nn.Module):
     """A transformer block conditioned by adaLN-zero: shift, scale and gate for attention and for the MLP."""
 
@@ -105,8 +48,8 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, c_BD: Tensor, table: Tensor | None) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(c_BD).chunk(6, dim=1)
-        x_BTD = x_BTD + gate_a[:, None] * self.attn(modulate(x_BTD, shift_a, scale_a), table)
-        return x_BTD + gate_m[:, None] * self.mlp(modulate(x_BTD, shift_m, scale_m))
+        x_BTD = torch.addcmul(x_BTD, gate_a[:, None], self.attn(modulate(x_BTD, shift_a, scale_a), table))
+        return torch.addcmul(x_BTD, gate_m[:, None], self.mlp(modulate(x_BTD, shift_m, scale_m)))
 
 
 class FinalLayer(nn.Module):
@@ -378,7 +321,7 @@ class DiT(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected (B, {self.latent_channels}, {self.options['latent_size']})"
             )
-        x_BTD = self.x_embedder(x)
+        x_BTD = self.x_embedder(x).float()  # the residuals are summed in float32 in every precision
         positions = self.encoding.position_table() if self.pos_embed is None else self.pos_embed
         if positions is not None:
             x_BTD = x_BTD + positions

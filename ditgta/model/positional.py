@@ -202,17 +202,25 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
         x: (..., T, H, E), any float type.
         table: (cos, sin) of one block, (T, H or 1, P, 2) float32.
 
-    The product is one complex multiplication in float32: one read and one write, no other temporaries.
+    The product is one complex multiplication in float32: one read and one write, no other temporaries. torch.compile knows no
+    complex numbers and fuses real ones.
     """
-    x_32 = x.float()
-    # Compiled, the gradient of a learned table is wrong where x is a slice, as it is when it comes from q, k, v in one.
-    if table.requires_grad:
-        x_32 = x_32.contiguous()
-    pairs = torch.view_as_complex(x_32.unflatten(-1, (-1, 2)))
-    turned = pairs * torch.view_as_complex(table)
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():
+        (a, b), (cos, sin) = pairs.unbind(-1), table.unbind(-1)
+        return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
+    if pairs.stride(-1) != 1:  # as some gradients come
+        pairs = pairs.contiguous()
+    turned = torch.view_as_complex(pairs) * torch.view_as_complex(table)
     return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
 def rotate_back(x: Tensor, table: Tensor) -> Tensor:
     """Rotates by the opposite angles: R^T x."""
     return rotate(x, table * table.new_tensor([1.0, -1.0]))
+
+
+def turn_(x: Tensor, table: Tensor) -> Tensor:
+    """Rotates float32 values where they stand, and returns them."""
+    torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(torch.view_as_complex(table))
+    return x

@@ -1,0 +1,102 @@
+"""Layers with a backward pass of their own give the plain formula's values and gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ditgta import DiT
+from ditgta.model import layers
+from ditgta.model.layers import Attention, RMSNorm, attend, gelu
+from ditgta.model.positional import GeometricTransform
+
+
+def draws(*shape, seed=0, scale=1.0):
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Turns the plain formulas on, as they are used under torch.compile."""
+    return lambda: monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+
+
+def outcome(function, *inputs):
+    """Returns what a function gives and the gradients of a fixed mixture of it."""
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    outputs = function(*inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    mixture = sum((y.float() * draws(*y.shape, seed=i + 1)).sum() for i, y in enumerate(outputs))
+    return [*outputs, *torch.autograd.grad(mixture, inputs)]
+
+
+def attention(qk_norm, rotates_qk, rotates_vo):
+    module = Attention(48, 4, qk_norm, rotates_qk, rotates_vo)
+    with torch.no_grad():
+        for number, parameter in enumerate(module.parameters()):
+            parameter.add_(0.3 * draws(*parameter.shape, seed=number))
+    return module
+
+
+TABLE = GeometricTransform(3, 5, 48, 4).rotation_table()[0]
+
+
+@pytest.mark.parametrize("qk_norm", [True, False])
+@pytest.mark.parametrize("rotates", [(False, False), (True, False), (False, True), (True, True)])
+def test_queries_keys_and_values(plain, qk_norm, rotates):
+    module = attention(qk_norm, *rotates)
+    inputs = [draws(2, 15, 48), *module.parameters()]
+
+    def split(x, *parameters):
+        named = dict(zip([name for name, _ in module.named_parameters()], parameters))
+        return torch.func.functional_call(module, named, (x, TABLE if any(rotates) else None))
+
+    ours = outcome(split, *inputs)
+    plain()
+    for one, other in zip(ours, outcome(split, *inputs), strict=True):
+        assert (one - other).norm() <= 2e-6 * other.norm() + 1e-7
+
+
+def test_a_query_of_zeros_has_a_finite_gradient():
+    qkv = draws(1, 2, 3, 1, 8)
+    qkv[0, 0] = 0
+    gain = torch.ones(8)
+    found = outcome(lambda x, g: layers._QueriesKeysValues.apply(x, g, g, None, None), qkv, gain)
+    assert all(x.isfinite().all() for x in found)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 8.0, 50.0])
+def test_gelu(scale):
+    x = draws(64, 33, scale=scale)
+    for ours, theirs in zip(outcome(gelu, x), outcome(lambda x: F.gelu(x, approximate="tanh"), x)):
+        assert torch.allclose(ours, theirs, rtol=2e-6, atol=2e-6)
+
+
+def test_gelu_in_bf16_rounds_once():
+    x = draws(64, 33, scale=3).bfloat16()
+    exact = F.gelu(x.double(), approximate="tanh")
+    assert (gelu(x).double() - exact).abs().max() <= (
+        F.gelu(x, approximate="tanh").double() - exact
+    ).abs().max()
+
+
+def test_attention_in_bf16_is_as_near_as_the_fused_one():
+    q, k, v = (draws(2, 15, 4, 16, seed=seed) for seed in range(3))
+    exact = attend(q.double(), k.double(), v.double())
+    halves = [x.bfloat16() for x in (q, k, v)]
+    fused = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in halves)).transpose(1, 2)
+    assert (attend(*halves) - exact).norm() <= 1.5 * (fused - exact).norm()
+
+
+def test_norm_has_its_epsilon_outside_the_root():
+    norm, x = RMSNorm(4), torch.tensor([3e-8, 0.0, 4e-8, 0.0])
+    assert torch.allclose(norm(x), x / (5e-8 / 2 + 1e-8))
+
+
+@pytest.mark.parametrize("posenc", ["abs", "gta", "gta-mixed"])
+def test_residuals_are_float32_under_autocast(posenc):
+    model, kinds = DiT.from_name("DiT-S/2", 64, posenc, 5, depth=2, width=48, heads=2), []
+    for block in model.blocks:
+        block.register_forward_hook(lambda module, given, given_back: kinds.append(given_back.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(draws(1, 4, 8, 8), torch.tensor([5]), torch.tensor([1]))
+    assert kinds == [torch.float32] * 2
