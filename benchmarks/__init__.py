@@ -19,5 +19,5 @@ import os
 from ditgta.runtime.memory import keep_freed_memory
 
 # As the command line and the stages do.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 keep_freed_memory()

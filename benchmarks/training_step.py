@@ -37,26 +37,23 @@ def shape_of(network: DiT) -> cost.Shape:
 
 
 class Linears:
-    """The linear layers of a transformer's block, run alone: what the machine gives at these sizes."""
+    """The linear layers of all blocks, run alone, forward and then backward: what the machine gives at these sizes."""
 
     def __init__(self, shape: cost.Shape, batch_size: int, precision: str, backward: bool):
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
         d, rows = shape.width, shape.tokens * batch_size
-        self.layers = [
-            torch.nn.Linear(a, b, dtype=kind) for a, b in ((d, 3 * d), (d, d), (d, 4 * d), (4 * d, d))
-        ]
-        self.inputs = [
-            torch.randn(rows, layer.in_features, dtype=kind, requires_grad=backward) for layer in self.layers
-        ]
-        self.upstream = [torch.randn(rows, layer.out_features, dtype=kind) for layer in self.layers]
+        sizes = [(d, 3 * d), (d, d), (d, 4 * d), (4 * d, d)] * shape.depth
+        self.layers = [torch.nn.Linear(a, b, dtype=kind) for a, b in sizes]
+        self.inputs = [torch.randn(rows, a, dtype=kind, requires_grad=backward) for a, _ in sizes]
+        self.upstream = [torch.randn(rows, b, dtype=kind) for _, b in sizes]
         self.backward = backward
-        self.flops = 24 * rows * d**2 * (3 if backward else 1)
+        self.flops = 24 * rows * d**2 * shape.depth * (3 if backward else 1)
 
     def __call__(self) -> None:
         with torch.set_grad_enabled(self.backward):
-            for layer, x, gradient in zip(self.layers, self.inputs, self.upstream):
-                y = layer(x)
-                if self.backward:
+            outputs = [layer(x) for layer, x in zip(self.layers, self.inputs)]
+            if self.backward:
+                for layer, x, y, gradient in zip(self.layers, self.inputs, outputs, self.upstream):
                     y.backward(gradient)
                     x.grad = layer.weight.grad = layer.bias.grad = None
 

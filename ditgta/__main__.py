@@ -8,8 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-# Threads that wait for each other sleep: spinning ones take the cores of jobs beside them. Read when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that wait for each other spin for microseconds, then sleep: long spinning takes the cores of jobs beside them, and waking
+# costs as much as a small operation. Read when torch is first imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from ditgta import __version__, config, flags, launch
 from ditgta.runtime.errors import InputError, Stopped

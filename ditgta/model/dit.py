@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ditgta.model.layers import MLP, Attention, modulate
+from ditgta.model.layers import MLP, Attention, add_gated, modulate
 from ditgta.model.positional import POSENCS, AbsoluteEncoding
 from ditgta.runtime.streams import generator
 
@@ -48,8 +48,8 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, c_BD: Tensor, table: Tensor | None) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(c_BD).chunk(6, dim=1)
-        x_BTD = torch.addcmul(x_BTD, gate_a[:, None], self.attn(modulate(x_BTD, shift_a, scale_a), table))
-        return torch.addcmul(x_BTD, gate_m[:, None], self.mlp(modulate(x_BTD, shift_m, scale_m)))
+        x_BTD = add_gated(x_BTD, gate_a, self.attn(modulate(x_BTD, shift_a, scale_a), table))
+        return add_gated(x_BTD, gate_m, self.mlp(modulate(x_BTD, shift_m, scale_m)))
 
 
 class FinalLayer(nn.Module):

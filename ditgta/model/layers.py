@@ -5,18 +5,13 @@ residuals are float32 in every precision. What has a backward pass of its own is
 torch.compile, which fuses by itself, and for rotations that are learned the plain formulas are used.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ditgta.model.positional import rotate, rotate_back, turn_
 
-EPSILON = 1e-8
-# tanh-GELU is x sigmoid(_LINEAR x + _CUBIC x^3): 0.5 (1 + tanh(u)) = sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3).
-_LINEAR = 2 * math.sqrt(2 / math.pi)
-_CUBIC = 0.044715 * _LINEAR
+EPSILON, LAYER_EPSILON = 1e-8, 1e-6
 _MOST_TOKENS = 1024  # up to here a matrix of all attention weights is worth its memory
 
 
@@ -78,31 +73,66 @@ class _QueriesKeysValues(torch.autograd.Function):
         return d_qkv, *(d_gains or (None, None)), None, None
 
 
-class _GELU(torch.autograd.Function):
-    """tanh-GELU by a sigmoid: PyTorch's tanh on the CPU takes several times as long. The slope needs no further sigmoid."""
+def product_type(x: Tensor) -> torch.dtype:
+    """Returns the type in which linear layers compute on x: that of autocast where it is on."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
+class _Modulated(torch.autograd.Function):
+    """LayerNorm without parameters, then h (1 + scale) + shift; autograd would make several products more of it."""
 
     @staticmethod
-    def forward(ctx, x):
-        x_32 = x.float()
-        sigmoid = torch.addcmul(x_32.new_tensor(_LINEAR), x_32, x_32, value=_CUBIC).mul_(x_32).sigmoid_()
-        ctx.save_for_backward(x, sigmoid.to(x.dtype))
-        return (x_32 * sigmoid).to(x.dtype)
+    def forward(ctx, x, shift, scale):
+        h, mean, deviation = torch.native_layer_norm(x, x.shape[-1:], None, None, LAYER_EPSILON)
+        gain = 1 + scale.float()
+        ctx.save_for_backward(x, h, mean, deviation, gain)
+        ctx.kinds = shift.dtype, scale.dtype
+        # The linear layer that follows would cast it under autocast; what is kept for the backward pass is then small already.
+        return torch.addcmul(shift[:, None].float(), h, gain[:, None]).to(product_type(x))
 
     @staticmethod
     def backward(ctx, gradient):
-        x, sigmoid = (tensor.float() for tensor in ctx.saved_tensors)
-        # d/dx x s(u) = s (1 + x u' (1 - s)), u' = _LINEAR + 3 _CUBIC x^2
-        slope = torch.addcmul(x.new_tensor(_LINEAR), x, x, value=3 * _CUBIC).mul_(x)
-        slope.addcmul_(slope, sigmoid, value=-1)
-        torch.addcmul(sigmoid, slope, sigmoid, out=slope)
-        return slope.mul_(gradient).to(gradient.dtype)
+        x, h, mean, deviation, gain = ctx.saved_tensors
+        d = gradient.float()
+        d_shift, d_scale = d.sum(1).to(ctx.kinds[0]), (d * h).sum(1).to(ctx.kinds[1])
+        which = (True, False, False)
+        d_x, *_ = torch.ops.aten.native_layer_norm_backward(
+            d * gain[:, None], x, x.shape[-1:], mean, deviation, None, None, which
+        )
+        return d_x, d_shift, d_scale
 
 
-def gelu(x: Tensor) -> Tensor:
-    """The tanh approximation of GELU (Hendrycks and Gimpel, 2016)."""
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _GELU.apply(x)
-    return F.gelu(x, approximate="tanh")
+def modulate(x_BTD: Tensor, shift_BD: Tensor, scale_BD: Tensor) -> Tensor:
+    """LayerNorm without parameters, then x (1 + scale) + shift with the conditioning's shift and scale (adaLN)."""
+    if torch.compiler.is_compiling():
+        h_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:], eps=LAYER_EPSILON)
+        return h_BTD * (1 + scale_BD[:, None]) + shift_BD[:, None]
+    return _Modulated.apply(x_BTD, shift_BD, scale_BD)
+
+
+class _Gated(torch.autograd.Function):
+    """x + gate y in one pass, and its gradients without the copies that autograd makes."""
+
+    @staticmethod
+    def forward(ctx, x, gate, y):
+        ctx.save_for_backward(gate, y)
+        return torch.addcmul(x, gate[:, None], y)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gate, y = ctx.saved_tensors
+        d_gate = (gradient * y).sum(1).to(gate.dtype)
+        return gradient, d_gate, (gradient * gate[:, None]).to(y.dtype)
+
+
+def add_gated(x_BTD: Tensor, gate_BD: Tensor, y_BTD: Tensor) -> Tensor:
+    """x + gate y: a block's branch joins the residuals, which keep their type (adaLN-zero)."""
+    if torch.compiler.is_compiling():
+        return x_BTD + gate_BD[:, None] * y_BTD
+    return _Gated.apply(x_BTD, gate_BD, y_BTD)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -149,7 +179,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with a GELU between them."""
+    """Two linear layers with a tanh-approximated GELU between them."""
 
     def __init__(self, width: int, ratio: int = 4):
         super().__init__()
@@ -157,10 +187,4 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(ratio * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(gelu(self.fc1(x)))
-
-
-def modulate(x_BTD: Tensor, shift_BD: Tensor, scale_BD: Tensor) -> Tensor:
-    """LayerNorm without parameters, then x (1 + scale) + shift with the conditioning's shift and scale (adaLN)."""
-    x_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:], eps=1e-6)
-    return torch.addcmul(shift_BD[:, None], x_BTD, 1 + scale_BD[:, None])
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
