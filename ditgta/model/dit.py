@@ -100,7 +100,8 @@ class PatchEmbedder(nn.Module):
         self.proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        return self.proj(x_BChw).flatten(2).transpose(1, 2)
+        # What follows keeps this layout, and every norm wants its channels side by side.
+        return self.proj(x_BChw).flatten(2).transpose(1, 2).contiguous()
 
 
 class DiT(nn.Module):

@@ -1,0 +1,159 @@
+"""A step of guided sampling against its matrix products alone, and against diffusers' transformer, which rotates nothing.
+
+    python -m benchmarks.guided_sampling [--model DiT-S/2] [--precisions bf16] [--rounds 5] [--batch-size 8]
+
+A step is one pass for each image with its label and one without. The limit is that of benchmarks.training_step, forward only. The last
+row is a whole sampling run: what is not the network or the decoder - noise, the sampler's update, uint8, writing - against all of it.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.rows import Row, by_turns
+from benchmarks.training_step import PRECISIONS, Linears, shape_of
+from ditgta import DiT
+from ditgta.config import Sampling
+from ditgta.data.autoencoder import save_autoencoder, small_autoencoder
+from ditgta.model import cost
+from ditgta.runtime.checkpoints import write_checkpoint
+from ditgta.stages import sample
+
+SHARE_OF_LIMIT = {"float32": ">= 0.92", "bf16": ">= 0.7"}
+AGAINST_PEER = {"float32": ">= 1", "bf16": ">= 1.1"}
+
+
+def peer_of(network: DiT):
+    """Returns diffusers' transformer of the same size, with random weights."""
+    from diffusers import DiTTransformer2DModel
+
+    options = network.options
+    return DiTTransformer2DModel(
+        num_attention_heads=options["heads"],
+        attention_head_dim=options["width"] // options["heads"],
+        in_channels=options["latent_channels"],
+        out_channels=2 * options["latent_channels"],
+        num_layers=options["depth"],
+        sample_size=options["latent_size"][0],
+        patch_size=options["patch"],
+        num_embeds_ada_norm=options["num_classes"],
+    ).eval()
+
+
+def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[str, float]:
+    """Returns the seconds of a guided step of gta, of abs and of diffusers, and of the products alone."""
+    networks = {posenc: DiT.from_name(model, posenc=posenc) for posenc in ("gta", "abs")}
+    shape, peer = shape_of(networks["gta"]), peer_of(networks["gta"])
+    x = torch.randn(batch_size, 4, *networks["gta"].options["latent_size"])
+    t, y = torch.full((batch_size,), 500), torch.randint(0, 1000, (batch_size,))
+    both = torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, 1000)])
+
+    def theirs():
+        conditional, unconditional = peer(both[0], timestep=both[1], class_labels=both[2]).sample.chunk(2)
+        return unconditional + 1.5 * (conditional - unconditional)
+
+    linears = Linears(shape, 2 * batch_size, precision, backward=False)
+    calls = {name: lambda n=n: n.guided(x, t, y, 1.5) for name, n in networks.items()}
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        turns = {"limit": linears, **calls, "diffusers": theirs, "again": linears}
+        by_turns(turns, 1)
+        middle = {name: median(times) for name, times in by_turns(turns, rounds).items()}
+    rate = 2 * linears.flops / (middle["limit"] + middle["again"])
+    return middle | {"limit": 2 * batch_size * cost.forward_flops(shape) / rate, "rate": rate}
+
+
+def whole_run(folder: Path, model: str, images: int) -> tuple[float, float]:
+    """Returns the seconds of a sampling run of the stage, and of the network and the decoder in it."""
+    network = DiT.from_name(model, image_size=256, num_classes=10, depth=2)
+    vae = small_autoencoder([16, 16, 16, 16], 4, 256)
+    save_autoencoder(vae, folder / "vae", {"pretrained": None})
+    weights = network.state_dict()
+    write_checkpoint(
+        folder / "0000001.safetensors", {"spec": {}, "step": 1, "model": network.options}, {"ema": weights}
+    )
+    inside: list[float] = []
+
+    def timed(function):
+        def call(*arguments, **options):
+            begin = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                inside.append(time.perf_counter() - begin)
+
+        return call
+
+    forward, decode = DiT.forward, type(vae).decode
+    DiT.forward, type(vae).decode = timed(forward), timed(decode)
+    try:
+        begin = time.perf_counter()
+        sample.run(
+            folder / "0000001.safetensors",
+            folder / "vae",
+            folder / "samples",
+            Sampling(num_samples=images, steps=25, batch_size=8),
+        )
+        return time.perf_counter() - begin, sum(inside)
+    finally:
+        DiT.forward, type(vae).decode = forward, decode
+
+
+def rows(
+    quick: bool,
+    model: str = "DiT-S/2",
+    precisions=PRECISIONS,
+    batch_size: int = 8,
+    rounds: int | None = None,
+) -> Iterable[Row]:
+    """Yields the share of the limit and the comparison with diffusers for each precision, and a whole run's rest."""
+    for precision in precisions:
+        found = measure(model, precision, batch_size, rounds or (3 if quick else 7))
+        what = f"guided step {model}, 256 px, {batch_size} images, {precision}"
+        ours = f"{found['gta']:.2f} s"
+        yield Row(
+            f"{what}: gta, share of the limit",
+            ours,
+            f"{found['limit']:.2f} s (products alone at {found['rate'] / 1e9:.0f} GFLOP/s)",
+            found["limit"] / found["gta"],
+            SHARE_OF_LIMIT[precision],
+        )
+        yield Row(
+            f"{what}: faster than diffusers",
+            ours,
+            f"{found['diffusers']:.2f} s (DiTTransformer2DModel)",
+            found["diffusers"] / found["gta"],
+            AGAINST_PEER[precision],
+        )
+        yield Row(
+            f"{what}: gta against abs", ours, f"{found['abs']:.2f} s (abs)", found["gta"] / found["abs"]
+        )
+    with tempfile.TemporaryDirectory() as name:
+        total, inside = whole_run(Path(name), model, 8 if quick else 24)
+    yield Row(
+        f"a sampling run of {model} with two blocks, small decoder: all but network and decoder",
+        f"{total - inside:.2f} s",
+        f"{total:.1f} s (the run)",
+        (total - inside) / total,
+        "<= 0.03",
+    )
+
+
+def main() -> None:
+    """Prints the rows for the model and precisions that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="DiT-S/2")
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    for row in rows(False, options.model, options.precisions, options.batch_size, options.rounds):
+        print(row.markdown(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
