@@ -1,5 +1,7 @@
 """How jobs start: what this machine has, how many jobs share a stage, and stage words on the command line."""
 
+import shutil
+
 from ditgta import launch
 
 
@@ -12,6 +14,11 @@ def with_stage_words(prepare):
     """
 
     def prepared(*args, **options):
+        on_slurm = workflow.executor_plugin is not None and workflow.executor_plugin.name == "slurm"
+        if on_slurm and not workflow.output_settings.dryrun and shutil.which("sbatch") is None:
+            raise WorkflowError(
+                "jobs are to be sent with sbatch, which is not on PATH; start Snakemake on a node of the cluster, or leave out --profile slurm"
+            )
         settings = workflow.dag_settings
         if STAGES.intersection(settings.targets):
             files = [
