@@ -64,8 +64,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 def _system_error(error: Exception) -> int | None:
     """Returns the operating system's number of an error, which safetensors puts into words; None if it is another error."""
-    if isinstance(error, OSError):
-        return error.errno
+    if isinstance(error, OSError):  # numpy tells of a short write without a number
+        return errno.ENOSPC if error.errno is None and "written" in str(error) else error.errno
     told = re.search(r"\(os error (\d+)\)", str(error))
     return int(told[1]) if told else None
 
