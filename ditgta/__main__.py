@@ -68,20 +68,21 @@ def build_parser() -> argparse.ArgumentParser:
         "--suite": {"default": None, "help": "suite (none: the configuration's)"},
     }
     folder = {"type": Path, "required": True, "metavar": "DIR", "default": argparse.SUPPRESS}
+    new_folder = {**folder, "type": flags.new_folder}
 
     sub = command(
         "images", run_images, "list (or make) the images, each checked by decoding it", config.Images
     )
-    sub.add_argument("--out", **folder, help="folder for the index")
+    sub.add_argument("--out", **new_folder, help="folder for the index")
 
     sub = command("autoencoder", run_autoencoder, "fetch, or train, the autoencoder", config.Autoencoder)
     sub.add_argument("--images", **folder, help="folder of the images' index")
-    sub.add_argument("--out", **folder, help="folder for the autoencoder, in diffusers' format")
+    sub.add_argument("--out", **new_folder, help="folder for the autoencoder, in diffusers' format")
 
     sub = command("latents", run_latents, "encode the images to latent shards", aliases=("extract-latents",))
     sub.add_argument("--images", **folder, help="folder of the images' index")
     sub.add_argument("--autoencoder", **folder, help="folder of the autoencoder")
-    sub.add_argument("--out", **folder, help="folder for the shards")
+    sub.add_argument("--out", **new_folder, help="folder for the shards")
     sub.add_argument("--batch-size", type=flags.count, default=32, help="images per forward pass")
     for flag, options in shards.items():
         sub.add_argument(flag, **options)
@@ -91,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--latents", **folder, help="folder of the latent shards")
     sub.add_argument(
-        "--out", **folder, help="folder for the checkpoints, one file per milestone: STEP.safetensors"
+        "--out", **new_folder, help="folder for the checkpoints, one file per milestone: STEP.safetensors"
     )
     sub.add_argument(
         "--milestones",
@@ -126,13 +127,13 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--autoencoder", **folder, help="folder of the autoencoder")
     sub.add_argument(
         "--out",
-        type=Path,
+        type=flags.new_output,
         metavar="PATH",
         default=None,
         help="folder for shards and samples.npz, or one .npz file",
     )
     sub.add_argument(
-        "--grid", type=Path, metavar="FILE", default=None, help="write a labelled picture instead"
+        "--grid", type=flags.new_file, metavar="FILE", default=None, help="write a labelled picture instead"
     )
     sub.add_argument(
         "--classes",
@@ -151,7 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--images", **folder, help="folder of the images' index")
     sub.add_argument(
         "--out",
-        type=Path,
+        type=flags.new_file,
         required=True,
         default=argparse.SUPPRESS,
         metavar="FILE",
@@ -185,13 +186,18 @@ def build_parser() -> argparse.ArgumentParser:
         help="Inception weights; none: pt_inception-2015-12-05-6726825d.pth where the documentation says",
     )
     sub.add_argument(
-        "--out", type=Path, required=True, default=argparse.SUPPRESS, metavar="FILE", help="scores (.json)"
+        "--out",
+        type=flags.new_file,
+        required=True,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="scores (.json)",
     )
     sub.add_argument("--floor", action="store_true", help="score one half of REFERENCE against the other")
     sub.add_argument("--batch-size", type=flags.count, default=32, help="images per forward pass")
     sub.add_argument(
         "--cache",
-        type=Path,
+        type=flags.new_folder,
         default=None,
         metavar="DIR",
         help="folder for features (none: beside the samples)",
@@ -233,7 +239,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of the images' index, for real images beside samples and names of classes",
     )
-    sub.add_argument("--out", **folder, help="folder for the table")
+    sub.add_argument("--out", **new_folder, help="folder for the table")
 
     sub = command(
         "plan", run_plan, "say what a suite will cost: jobs, operations, storage, hours", spec=False
@@ -257,7 +263,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--classes", type=flags.count, default=1000, metavar="N", help="number of classes, with --images"
     )
-    sub.add_argument("--out", type=Path, default=None, metavar="FILE", help="write the plan as JSON too")
+    sub.add_argument(
+        "--out", type=flags.new_file, default=None, metavar="FILE", help="write the plan as JSON too"
+    )
 
     text = "look at a folder of images and propose experiments and a suite for it"
     sub = command("new-experiment", run_new_experiment, text, spec=False)
@@ -282,7 +290,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the references' .pt, a .safetensors of the same keys, or a diffusers folder",
     )
-    sub.add_argument("out", type=Path, metavar="OUT", help="checkpoint to write (.safetensors)")
+    sub.add_argument("out", type=flags.new_file, metavar="OUT", help="checkpoint to write (.safetensors)")
     sub.add_argument(
         "--image-size",
         type=flags.count,
@@ -296,13 +304,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint of this project")
     sub.add_argument(
-        "out", type=Path, metavar="OUT", help=".pt (model, ema, args) or .safetensors (EMA weights alone)"
+        "out",
+        type=flags.new_file,
+        metavar="OUT",
+        help=".pt (model, ema, args) or .safetensors (EMA weights alone)",
     )
 
     text = "write a checkpoint as a folder that from_pretrained and the Hugging Face hub know"
     sub = command("save-pretrained", run_save_pretrained, text, spec=False)
     sub.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="its EMA weights are taken")
-    sub.add_argument("out", type=Path, metavar="FOLDER", help="folder to write")
+    sub.add_argument("out", type=flags.new_folder, metavar="FOLDER", help="folder to write")
     sub.add_argument("--autoencoder", **folder, help="folder of the autoencoder that it was trained with")
     text = "score file of the checkpoint, for the model card"
     sub.add_argument("--scores", type=Path, default=None, metavar="FILE", help=text)
@@ -346,13 +357,14 @@ def run_latents(arguments) -> None:
 def run_train(arguments) -> None:
     from ditgta.stages import train
 
+    given = flags.read_section(argparse.Namespace(), config.TrainSpec, arguments.spec)
     train.run(
         latents=arguments.latents,
         out=arguments.out,
         milestones=arguments.milestones,
-        model=flags.read_section(arguments, config.Model, arguments.spec.get("model")),
-        training=flags.read_section(arguments, config.Training, arguments.spec.get("training")),
-        seed=getattr(arguments, "seed", int(arguments.spec.get("seed", 0))),
+        model=flags.read_section(arguments, config.Model, given.model),
+        training=flags.read_section(arguments, config.Training, given.training),
+        seed=getattr(arguments, "seed", given.seed),
         autoencoder=arguments.autoencoder,
     )
 
@@ -361,6 +373,8 @@ def run_sample(arguments) -> None:
     from ditgta.stages import sample
 
     options = flags.read_section(arguments, config.Sampling, arguments.spec)
+    if (arguments.out is None) == (arguments.grid is None):
+        raise InputError("say where to write: one of --out FOLDER, --out FILE.npz and --grid FILE.png")
     if arguments.grid is not None:
         sample.run_grid(
             checkpoint=arguments.checkpoint,
@@ -371,8 +385,6 @@ def run_sample(arguments) -> None:
             sampling=options,
         )
         return
-    if arguments.out is None:
-        raise InputError("say where to write: --out FOLDER, --out FILE.npz or --grid FILE.png")
     sample.run(
         checkpoint=arguments.checkpoint,
         autoencoder=arguments.autoencoder,
@@ -515,6 +527,7 @@ def hold_output(arguments: argparse.Namespace) -> contextlib.AbstractContextMana
 
 # What the machine refuses and its user can mend: a full or read-only disk, missing rights, a broken quota.
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch's words on cards and on processors
 
 
 def main(words: list[str] | None = None) -> int:
@@ -534,7 +547,8 @@ def main(words: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in REFUSED:
             raise
-        line = f"cannot write {error.filename or 'results'}: {os.strerror(error.errno)}; free space or mend the permissions, then run again"
+        verb = "open" if isinstance(error, PermissionError) else "write"
+        line = f"cannot {verb} {error.filename or 'results'}: {os.strerror(error.errno)}; free space or mend the permissions, then run again"
         print(f"ditgta {arguments.stage}: error: {line}", file=sys.stderr, flush=True)
         return 2
     except Stopped as stopped:
@@ -542,12 +556,26 @@ def main(words: list[str] | None = None) -> int:
             print(f"ditgta {arguments.stage}: {stopped}", file=sys.stderr, flush=True)
             if stopped.signal == signal.SIGUSR1:
                 launch.requeue()
-        return 143
-    except KeyboardInterrupt:
-        print(f"ditgta {arguments.stage}: interrupted; run the same command to go on", file=sys.stderr)
-        return 130
+        return 130 if stopped.signal == signal.SIGINT else 143
+    except (MemoryError, RuntimeError) as error:
+        told = " ".join(str(error).split()) or "MemoryError"
+        if not isinstance(error, MemoryError) and not any(words in told for words in OUT_OF_MEMORY):
+            raise
+        line = f"not enough memory ({told[:120]}); lower the batch size (in training: micro_batch) or the model's size"
+        print(f"ditgta {arguments.stage}: error: {line}", file=sys.stderr, flush=True)
+        return 2
+    except KeyboardInterrupt as stop:
+        if first:
+            print(f"ditgta {arguments.stage}: interrupted; run the same command to go on", file=sys.stderr)
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     return 0
 
 
+def interrupt(number, frame):
+    """Treats SIGTERM as Ctrl-C: temporary files and leases are taken away on the way out."""
+    raise KeyboardInterrupt(number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, interrupt)
     sys.exit(main())

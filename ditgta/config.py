@@ -23,7 +23,7 @@ def Free(default: Any, description: str, **constraints):
 class Section(BaseModel):
     """A group of options. Unknown keys are errors; strings such as "1e-4" are converted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     def spec(self) -> dict:
         """Returns the options that change results, as plain JSON values."""
@@ -92,7 +92,8 @@ class Model(Section):
 
     name: str = Field(
         "DiT-B/2",
-        description="DiT-{Ti,S,B,L,XL}/PATCH: the named size and the patch side in latent pixels",
+        pattern=r"^DiT-(Ti|S|B|L|XL)/[1248]$",
+        description="DiT-{Ti,S,B,L,XL}/PATCH: the named size and the patch side in latent pixels: 1, 2, 4 or 8",
         json_schema_extra={"flag": "model"},
     )
     posenc: Literal[POSENCS] = Field("gta", description="positional encoding")
@@ -224,6 +225,15 @@ class Experiment(Section):
     checkpoint: str | None = Field(None, description="trained checkpoint to score as it is, without training")
 
 
+class TrainSpec(Section):
+    """What decides the weights of a training, as `Config.train_spec` says it."""
+
+    latents: dict = {}
+    model: dict = {}
+    training: dict = {}
+    seed: int = 0
+
+
 def _listed(value: Any) -> Any:
     """Takes one value for a list of one, as people type it."""
     return value if isinstance(value, list | tuple | dict) or value is None else [value]
@@ -343,6 +353,13 @@ def load(raw: dict) -> Config:
             faults.append(
                 f"suites.{name}: its experiments have different images, so their scores cannot share a table; make one suite for each"
             )
+        for row in rows:
+            unit = int(row.model.name[-1]) * 2 ** (len(row.autoencoder.widths) - 1)
+            if not row.autoencoder.pretrained and not row.checkpoint and row.images.size % unit:
+                faults.append(
+                    f"suites.{name}: {row.model.name} on latents of such an autoencoder wants images.size to be a multiple of {unit}"
+                    f" (got {row.images.size}); change it, the patch or autoencoder.widths"
+                )
     if config.suite not in config.suites:
         faults.append(f"suite: {config.suite} is not a suite{_did_you_mean(config.suite, config.suites)}")
     for kind in ("experiments", "suites"):
@@ -365,7 +382,9 @@ def _listing(faults: list[str]) -> str:
 def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
     """Returns an experiment's options merged over those of the experiments it is like."""
     chain, merged = [name], {}
-    while isinstance(experiments[chain[-1]], dict) and (parent := experiments[chain[-1]].get("like")):
+    while isinstance(experiments[chain[-1]], dict) and isinstance(
+        parent := experiments[chain[-1]].get("like"), str
+    ):
         if parent not in experiments:
             faults.append(
                 f"experiments.{chain[-1]}.like: {parent} is not an experiment{_did_you_mean(str(parent), experiments)}"
@@ -415,9 +434,8 @@ def _did_you_mean(word: str, known: typing.Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}" if known else ""
 
 
-def _fields_at(location: tuple) -> list[str]:
-    """Returns the field names of the section in which a location's last key stands."""
-    kind: Any = Config
+def _fields_at(location: tuple, kind: Any) -> list[str]:
+    """Returns the field names of the section in which a location's last key stands, seen from the section `kind`."""
     for key in location:
         if isinstance(kind, type) and issubclass(kind, Section):
             if key not in kind.model_fields:
@@ -435,11 +453,11 @@ def _fields_at(location: tuple) -> list[str]:
     return []
 
 
-def fault(path: str, item: dict) -> str:
+def fault(path: str, item: dict, section: type[Section] = Config) -> str:
     """Returns one of pydantic's errors as one line: what is wrong with the option at `path`, and what may have been meant."""
     location, got = item["loc"], item["input"]
     if item["type"] == "extra_forbidden":
-        return f"{path}: no such option{_did_you_mean(str(location[-1]), _fields_at(location))}"
+        return f"{path}: no such option{_did_you_mean(str(location[-1]), _fields_at(location, section))}"
     if item["type"] == "missing":
         return f"{path}: missing; give it a value"
     message = item["msg"].removeprefix("Value error, ")

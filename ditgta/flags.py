@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import json
+import os
 import sys
 import types
 import typing
@@ -79,7 +80,10 @@ def add_section(parser: argparse.ArgumentParser, section: type[config.Section]) 
 def read_section(arguments: argparse.Namespace, section: type[config.Section], given: dict | None = None):
     """Returns a section from its defaults, then `given`, then the command line."""
     prefix = f"{section.__name__}."
-    values = {key: value for key, value in (given or {}).items() if key in section.model_fields}
+    if not isinstance(given or {}, dict):
+        raise InputError(f"--spec: {section.__name__.lower()} must be a JSON object (got {given!r})")
+    # The spec of what is trained on images tells which images; the command line names their folder instead.
+    values = {key: value for key, value in (given or {}).items() if key != "images"}
     for key, value in vars(arguments).items():
         if key.startswith(prefix):
             values[key.removeprefix(prefix)] = (
@@ -91,7 +95,7 @@ def read_section(arguments: argparse.Namespace, section: type[config.Section], g
         lines = []
         for item in error.errors():  # one without a location is about options that do not go together
             path = config.flag_of(section, str(item["loc"][0])) if item["loc"] else section.__name__.lower()
-            lines.append(config.fault(path, item))
+            lines.append(config.fault(path, item, section))
         raise InputError("; ".join(lines)) from None
 
 
@@ -108,6 +112,28 @@ def spec_of(text: str) -> dict:
     if not isinstance(content, dict):
         raise argparse.ArgumentTypeError("must be a JSON object")
     return content
+
+
+def new_folder(text: str) -> Path:
+    """Reads the path of a folder that will be written."""
+    path = Path(text)
+    for place in (path, *path.parents):
+        if os.path.exists(place) and not os.path.isdir(place):
+            raise argparse.ArgumentTypeError(f"{place} is a file where a folder is wanted; name another path")
+    return path
+
+
+def new_file(text: str) -> Path:
+    """Reads the path of a file that will be written."""
+    if os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text} is a folder where a file is wanted; name a file in it")
+    new_folder(os.path.dirname(text))
+    return Path(text)
+
+
+def new_output(text: str) -> Path:
+    """Reads the path of one .npz file, or of a folder, that will be written."""
+    return new_file(text) if text.endswith(".npz") else new_folder(text)
 
 
 def part_of(text: str) -> tuple[int, int]:

@@ -34,7 +34,9 @@ def visible_cards() -> list[str]:
     return [str(i) for i in range(sum(line.startswith("GPU ") for line in lines))]
 
 
-def command(threads: int, resources: Mapping | None = None, cards: int = 0) -> str:
+def command(
+    threads: int, resources: Mapping | None = None, cards: int = 0, checkout: str | None = None
+) -> str:
     """Returns the shell words that start `ditgta` for one job.
 
     Args:
@@ -43,14 +45,18 @@ def command(threads: int, resources: Mapping | None = None, cards: int = 0) -> s
             node), `nodes`, `tasks` (each of which has `threads` cores), and `mpi` (the word that starts a task on each node, srun)
             for a job that Slurm signals before its time limit.
         cards: cards of this machine, if it is this machine that runs the job.
+        checkout: folder of this package, for a job in an environment that has all but the package and a `python` of its own; by
+            default the interpreter that runs this function is taken.
     """
     resources = resources or {}
     nodes = int(resources.get("nodes") or 1)
     per_node = processes_per_node(resources, nodes)
-    python = shlex.quote(sys.executable)
+    python = "python" if checkout else shlex.quote(sys.executable)
     cores = int(threads) * (max(1, int(resources.get("tasks") or 1) // nodes) if resources.get("mpi") else 1)
     share = max(1, cores // per_node)
     words = [f"OMP_NUM_THREADS={share}", f"MKL_NUM_THREADS={share}"]
+    if checkout:
+        words.append(f"PYTHONPATH={shlex.quote(checkout)}")
     if resources.get("mpi"):
         words += [
             f"{resources['mpi']} --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={cores}",

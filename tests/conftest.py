@@ -1,15 +1,19 @@
-"""Runs of Snakemake for tests: plans that are read, and one tiny suite that is run from images to table."""
+"""What tests of the whole stand on: plans of Snakemake, a tiny suite run by it, and every command run once by itself."""
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch is imported
 
@@ -90,6 +94,47 @@ def tiny_suite(tmp_path_factory) -> Path:
     outcome = run_snakemake(folder, configs=(TINY,))
     assert outcome.code == 0, outcome.text[-6000:]
     return folder
+
+
+# Every stage's command on twelve pictures in two classes, in the order in which one needs the other.
+ONE_BY_ONE = """
+images --source index/pictures --size 16 --out index
+autoencoder --images index --out vae --widths 8 8 --steps 1
+latents --images index --autoencoder vae --out latents
+train --latents latents --model DiT-Ti/2 --depth 1 --width 32 --heads 2 --batch-size 4 --milestones 2 --log-every 1 --out gta
+sample --checkpoint gta/0000002.safetensors --autoencoder vae --num-samples 6 --steps 1 --out samples
+scorer --images index --out scorer.safetensors --epochs 1 --batch-size 4
+score index samples --weights scorer.safetensors --out scores.json
+score index --floor --weights scorer.safetensors --out floor.json
+table --scores scores.json --training gta/0000002.json --floor floor.json --images index --out table
+save-pretrained gta/0000002.safetensors pretrained --autoencoder vae
+export-checkpoint gta/0000002.safetensors published.pt
+"""
+
+
+@pytest.fixture(scope="session")
+def worked_example(tmp_path_factory) -> Path:
+    """A folder, less than 2 MB and free to be moved, in which every stage's command has been run once."""
+    from ditgta.__main__ import main
+
+    folder, rng = tmp_path_factory.mktemp("example"), np.random.default_rng(0)
+    for name, colour in (("cats", (200, 60, 40)), ("dogs", (40, 80, 210))):
+        (folder / "index/pictures" / name).mkdir(parents=True)
+        for i in range(6):
+            picture = np.clip(colour + rng.normal(0, 25, (20, 18, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(picture).save(folder / "index/pictures" / name / f"{i}.png")
+    with contextlib.chdir(folder):
+        for line in ONE_BY_ONE.strip().splitlines():
+            assert main(line.split()) == 0, line
+    return folder
+
+
+@pytest.fixture
+def example(worked_example, tmp_path, monkeypatch) -> Path:
+    """A copy of the worked example, to be damaged; the current folder."""
+    shutil.copytree(worked_example, tmp_path / "example")
+    monkeypatch.chdir(tmp_path / "example")
+    return tmp_path / "example"
 
 
 @pytest.fixture

@@ -16,6 +16,14 @@ def test_one_process_with_its_threads():
     assert launch.command(3, {"gpu": 1}, cards=1) == launch.command(3)
 
 
+def test_in_an_environment_without_the_package_it_comes_from_the_checkout():
+    words = launch.command(2, {"gpu": 2}, cards=2, checkout="/a clone")
+    assert words == (
+        "OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH='/a clone' python -m ditgta.launch --cards 2 python"
+        " -m torch.distributed.run --standalone --nproc-per-node=2 -m ditgta"
+    )
+
+
 def test_several_cards_of_one_machine_are_taken_by_locks():
     words = launch.command(8, {"gpu": 2}, cards=4)
     assert words == (

@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +13,17 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedErro
 _SKIP_BYTES = 1 << 22
 
 
-def load_members(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Returns the named arrays of an npz file that are there.
+def load_members(path: Path, names: Container[str] | None = None) -> dict[str, np.ndarray]:
+    """Returns the named arrays of an npz file that are there, by default all.
 
     Raises:
         InputError: the file is no whole npz file, or an array is pickled.
     """
     try:
         with _archive(path) as archive:
-            present = set(archive.namelist())
             found = {}
-            for name in names:
-                if f"{name}.npy" in present:
+            for name in (member.removesuffix(".npy") for member in archive.namelist()):
+                if names is None or name in names:
                     with archive.open(f"{name}.npy") as member:
                         found[name] = np.lib.format.read_array(member, allow_pickle=False)
             return found

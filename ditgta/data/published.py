@@ -57,16 +57,13 @@ def _load_pickle(path: Path) -> dict:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... on what it refuses or cannot read
+    except Exception:  # on what it refuses or cannot read torch raises many types
         wanted = _forbidden(path)
         if wanted:
             raise InputError(
                 f"{path} is refused: it wants {', '.join(wanted)}, which no checkpoint needs; take the file from its publisher"
             ) from None
-        line = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{path} is damaged or no PyTorch checkpoint ({line}); fetch it again") from None
+        raise InputError(f"{path} is damaged or no PyTorch checkpoint; fetch it again") from None
 
 
 def _forbidden(path: Path) -> list[str]:

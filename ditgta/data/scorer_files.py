@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, sha256_of
+from ditgta.runtime.files import atomic_path, read_verified_twin, sha256_of, twin_path
 
 PUBLISHED_NAME = "pt_inception-2015-12-05-6726825d.pth"
 PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -135,7 +135,7 @@ def read_scorer(path: Path) -> ScorerFile:
         ) from error
     if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise InputError(f"{path} holds no table of tensors and so no Inception weights; {_download()}")
-    sha256 = sha256_of(path)
+    sha256 = read_verified_twin(path)["sha256"] if details and twin_path(path).is_file() else sha256_of(path)
     return ScorerFile(
         path=path,
         sha256=sha256,

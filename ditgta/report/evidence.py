@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ditgta.data.npz import load_members
 from ditgta.report.rows import Curve, Metric, step_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
@@ -78,18 +79,18 @@ def read_score(path: Path) -> Score:
     """Reads a score file and the influence values beside it.
 
     Raises:
-        InputError: the file is missing or is not a score file.
+        InputError: the file is missing or is not a score file, or the influence values are damaged.
     """
     path = Path(path)
     content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("metrics"), dict):
+    metrics = content.get("metrics")
+    entries = metrics.values() if isinstance(metrics, dict) else [None]
+    if not all(isinstance(e, dict) and isinstance(e.get("value"), float | int | None) for e in entries):
         raise InputError(f"{path} is not a score file; give the JSON files that the score stage writes")
     spec = content.get("spec") or {}
     arrays = {}
     if path.with_suffix(".npz").is_file():
-        with np.load(path.with_suffix(".npz")) as file:
-            arrays = {name: file[name] for name in file.files}
-    metrics = content["metrics"]
+        arrays = load_members(path.with_suffix(".npz"))
     step = spec.get("step")
     return Score(
         path=path,

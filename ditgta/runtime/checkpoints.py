@@ -51,7 +51,8 @@ def read_header(path: str | Path) -> dict:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist; check the path")
+        fault = "is a folder; name a file in it" if path.is_dir() else "does not exist; check the path"
+        raise InputError(f"checkpoint {path} {fault}")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[HEADER])

@@ -64,8 +64,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 def _system_error(error: Exception) -> int | None:
     """Returns the operating system's number of an error, which safetensors puts into words; None if it is another error."""
-    if isinstance(error, OSError):
-        return error.errno
+    if isinstance(error, OSError):  # numpy tells of a short write without a number
+        return errno.ENOSPC if error.errno is None and "written" in str(error) else error.errno
     told = re.search(r"\(os error (\d+)\)", str(error))
     return int(told[1]) if told else None
 
@@ -94,14 +94,17 @@ def read_json(path: str | Path) -> dict:
     """Reads a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing or is no JSON object.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; run the stage that writes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object; delete it and run its stage again")
+    return content
 
 
 def sha256_of(path: str | Path) -> str:

@@ -155,10 +155,7 @@ class Reader:
     def json(self, path: str | Path) -> dict | None:
         """Returns a JSON object, or None where there is no such file or, noted as a fault, it cannot be read."""
         try:
-            content = read_json(path)
-            if isinstance(content, dict):
-                return content
-            self.faults.append(f"{path} holds no JSON object")
+            return read_json(path)
         except (InputError, OSError) as error:
             if Path(path).exists():
                 self.faults.append(" ".join(str(error).split()))

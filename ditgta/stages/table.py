@@ -67,6 +67,8 @@ def run(
         InputError: there are no scores, two of the same row, or scores of different networks or references.
     """
     out, spec = Path(out), spec or {}
+    if any(len(pair) != 2 for pair in spec.get("differences") or []):
+        raise InputError("differences are pairs of experiments, [first, second]; mend the spec")
     found = [read_score(path) for path in scores]
     if not found:
         raise InputError("no score files were given; run the score stage and pass what it writes")

@@ -8,6 +8,7 @@ train on. Not done on purpose: learning-rate schedules (constant, so that traini
 import contextlib
 import math
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -182,9 +183,10 @@ def run(
             "seed": seed,
         }
         folder = out / f"run-{spec_hash(spec)}"
-        if group.count > training.batch_size:
+        if not group.count <= training.batch_size <= shards.count:
             raise InputError(
-                f"batch_size {training.batch_size} over {group.count} processes: use fewer processes"
+                f"batch_size {training.batch_size} does not fit {group.count} processes and {shards.count} images; "
+                "each process needs an image, and none may be in a batch twice"
             )
         network = _build(shards, model, seed)
         header = {
@@ -197,7 +199,6 @@ def run(
         recorder = Recorder(out, folder, header, out.parent.name if out.name.startswith("seed") else out.name)
         held = None
         if group.is_first:
-            folder.mkdir(parents=True, exist_ok=True)
             held = stack.enter_context(lease(folder, "another trainer"))
         missing, found = group.gather(recorder.unfinished(milestones) if group.is_first else None)[0]
         if not missing:
@@ -207,9 +208,9 @@ def run(
         with group.own_errors():  # every shard is checked before it is used; the processes share the work
             shards.verify(group.share(range(shards.shard_count)))
         start, state = found if found else (0, None)
+        accelerator = _accelerator(training, folder, group)
         if group.is_first:
             recorder.truncate_metrics(start, state)
-        accelerator = _accelerator(training, folder, group)
         trainer = Trainer(network, training, accelerator, group)
         if state is not None:
             trainer.load(state)
@@ -243,6 +244,7 @@ def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
 def _accelerator(training: Training, folder: Path, group: Processes) -> Accelerator:
     torch.backends.cuda.matmul.allow_tf32 = training.tf32
     torch.backends.cudnn.allow_tf32 = training.tf32
+    warnings.filterwarnings("ignore", "`log_with=")  # a tracker that is not installed: said below
     try:
         accelerator = Accelerator(
             cpu=group.device.type == "cpu",

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ditgta import DiT
+from ditgta import DiT, config
+from ditgta.model.dit import PATCHES, SIZES, named_sizes
 
 SMALL = {"depth": 2, "width": 48, "heads": 2}
 
@@ -40,9 +41,16 @@ def test_named_sizes(size, depth, width, heads, millions):
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(
         millions, rel=0.02
     )
-    from ditgta.model.dit import named_sizes
-
     assert named_sizes(f"DiT-{size}/4") == (4, depth, width, heads)
+
+
+def test_the_configuration_takes_every_name_and_no_other():
+    for size in SIZES:
+        for patch in PATCHES:
+            assert config.Model(name=f"DiT-{size}/{patch}").name
+    for name in ("DiT-B/16", "DiT-M/2", "B/2", "DiT-B/2x"):
+        with pytest.raises(ValueError, match="should match pattern"):
+            config.Model(name=name)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_the_slurm_profile_starts_training_on_several_nodes(plan):
     assert "-m torch.distributed.run --nnodes=2 --nproc-per-node=2 " in line
 
 
-def test_the_rules_are_formatted_and_lint_finds_no_more_than_known():
+def test_the_rules_are_formatted_and_lint_finds_nothing():
     files = [str(ROOT / "Snakefile"), *map(str, sorted((ROOT / "workflow/rules").glob("*.smk")))]
     call = [
         sys.executable,
@@ -160,11 +160,7 @@ def test_the_rules_are_formatted_and_lint_finds_no_more_than_known():
     assert done.returncode == 0, done.stderr
     lint = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--lint"]
     text = subprocess.run(lint, capture_output=True, text=True, cwd=ROOT)
-    found = {
-        line.strip(" *:") for line in (text.stdout + text.stderr).splitlines() if line.startswith("    * ")
-    }
-    # All rules share the environment that Snakemake itself runs in.
-    assert found <= {"Specify a conda environment or container for each rule."}
+    assert "your workflow is in a good condition" in text.stdout + text.stderr
 
 
 def _train_line(text: str) -> str:

@@ -13,6 +13,8 @@ rule autoencoder:
         "results/logs/autoencoder/{autoencoder}.log",
     wildcard_constraints:
         autoencoder=one_of(AUTOENCODERS),
+    conda:
+        "../../envs/environment.yaml"
     threads: autoencoder_threads
     resources:
         gpu=min(1, len(CARDS)),

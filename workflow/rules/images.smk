@@ -10,6 +10,8 @@ rule images:
         "results/logs/images/{images}.log",
     wildcard_constraints:
         images=one_of(IMAGES),
+    conda:
+        "../../envs/environment.yaml"
     threads: CORES
     params:
         command=command,

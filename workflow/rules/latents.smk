@@ -12,6 +12,8 @@ rule latents:
         "results/logs/latents/{latents}.log",
     wildcard_constraints:
         latents=one_of(LATENTS),
+    conda:
+        "../../envs/environment.yaml"
     threads: CORES
     resources:
         gpu=min(1, len(CARDS)),
@@ -35,6 +37,8 @@ rule latents_part:
         "results/logs/latents/{latents}.{scatteritem}.log",
     wildcard_constraints:
         latents=one_of(LATENTS),
+    conda:
+        "../../envs/environment.yaml"
     threads: CORES
     resources:
         gpu=min(1, len(CARDS)),

@@ -1,5 +1,7 @@
 """How jobs start: what this machine has, how many jobs share a stage, and stage words on the command line."""
 
+import shutil
+
 from ditgta import launch
 
 
@@ -12,6 +14,11 @@ def with_stage_words(prepare):
     """
 
     def prepared(*args, **options):
+        on_slurm = workflow.executor_plugin is not None and workflow.executor_plugin.name == "slurm"
+        if on_slurm and not workflow.output_settings.dryrun and shutil.which("sbatch") is None:
+            raise WorkflowError(
+                "jobs are to be sent with sbatch, which is not on PATH; start Snakemake on a node of the cluster, or leave out --profile slurm"
+            )
         settings = workflow.dag_settings
         if STAGES.intersection(settings.targets):
             files = [
@@ -35,6 +42,7 @@ if hasattr(workflow, "_prepare_dag") and hasattr(workflow, "dag_settings"):
 # What is at hand where the jobs run. On a cluster the profile says it, and a job that has arrived has its threads.
 ON_THIS_MACHINE = workflow.is_main_process and workflow.resource_settings.nodes is None
 CORES = workflow.resource_settings.cores or 4
+IN_CONDA = "conda" in map(str, workflow.deployment_settings.deployment_method)
 CARDS = launch.visible_cards() if ON_THIS_MACHINE else []
 if CARDS and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", len(CARDS))
@@ -67,7 +75,7 @@ def side_by_side(whole):
 # Functions that take threads are not tracked by Snakemake: how a job is launched never makes it out of date.
 def command(wildcards, threads, resources):
     """Returns the words that start the program with the job's threads, cards and nodes."""
-    return launch.command(threads, resources, cards=len(CARDS))
+    return launch.command(threads, resources, len(CARDS), checkout=workflow.basedir if IN_CONDA else None)
 
 
 def autoencoder_threads(wildcards):

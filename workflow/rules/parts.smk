@@ -12,6 +12,8 @@ rule parts:
     wildcard_constraints:
         shared="(latents|sample)/.+",
     localrule: True
+    conda:
+        "../../envs/environment.yaml"
     params:
         number=lambda wildcards, input: max(1, len(input)),
     message:

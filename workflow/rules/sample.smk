@@ -11,6 +11,8 @@ rule sample:
         samples="results/sample/{suite}/{experiment}/seed{seed}/{step}/samples.npz",
     log:
         "results/logs/sample/{suite}/{experiment}-seed{seed}-{step}.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: side_by_side(CORES)
     resources:
         gpu=min(1, len(CARDS)),
@@ -35,6 +37,8 @@ rule sample_part:
         temp(touch("results/sample/{suite}/{experiment}/seed{seed}/{step}/parts/{scatteritem}")),
     log:
         "results/logs/sample/{suite}/{experiment}-seed{seed}-{step}.{scatteritem}.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: side_by_side(CORES)
     resources:
         gpu=min(1, len(CARDS)),

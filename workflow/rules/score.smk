@@ -11,6 +11,8 @@ rule score:
         influence="results/score/{suite}/{experiment}/seed{seed}/{step}.npz",
     log:
         "results/logs/score/{suite}/{experiment}-seed{seed}-{step}.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: side_by_side(CORES)
     resources:
         gpu=min(1, len(CARDS)),
@@ -34,6 +36,8 @@ rule floor:
         influence="results/score/{suite}/floor.npz",
     log:
         "results/logs/score/{suite}/floor.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: side_by_side(CORES)
     resources:
         gpu=min(1, len(CARDS)),

@@ -10,6 +10,8 @@ rule scorer:
         twin="results/scorer/{suite}/scorer.json",
     log:
         "results/logs/scorer/{suite}.log",
+    conda:
+        "../../envs/environment.yaml"
     threads: side_by_side(CORES)
     resources:
         gpu=min(1, len(CARDS)),

@@ -41,6 +41,8 @@ rule table:
         ),
     log:
         "results/logs/table/{suite}.log",
+    conda:
+        "../../envs/environment.yaml"
     params:
         command=command,
         spec=table_spec,

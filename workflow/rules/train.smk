@@ -12,6 +12,8 @@ rule train:
         "results/logs/train/{experiment}-seed{seed}-{step}.log",
     wildcard_constraints:
         experiment=one_of(TRAINED),
+    conda:
+        "../../envs/environment.yaml"
     threads: side_by_side(CORES)
     resources:
         gpu=side_by_side(len(CARDS)) if CARDS else 0,
@@ -41,6 +43,8 @@ rule import_checkpoint:
         "results/logs/train/{experiment}-seed{seed}-{step}.log",
     wildcard_constraints:
         experiment=one_of(IMPORTED),
+    conda:
+        "../../envs/environment.yaml"
     params:
         command=command,
         size=lambda wildcards: f"--image-size {CONFIG.experiments[wildcards.experiment].images.size}",
