@@ -130,8 +130,8 @@ def moments_of_both_sides(vae, images: np.ndarray) -> np.ndarray:
     Raises:
         InputError: a moment is not finite, or beyond float16.
     """
-    both = np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])
-    mean, logvar = encode_moments(vae, both)
+    pixels = torch.from_numpy(images).to(vae.device)
+    mean, logvar = encode_moments(vae, torch.stack([pixels, pixels.flip(2)], 1).flatten(0, 1))
     if vae.config.shift_factor:
         mean = mean - vae.config.shift_factor
     moments = torch.stack([mean, logvar], 1)
