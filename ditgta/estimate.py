@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ditgta.config import Autoencoder, Config, Experiment, Suite
 from ditgta.data.ahead import usable_cores
-from ditgta.data.autoencoder import small_autoencoder
+from ditgta.data.autoencoder import small_autoencoder, stable_diffusion_autoencoder
 from ditgta.data.shard_plan import plan_shards
 from ditgta.model import cost
 from ditgta.model.dit import named_sizes
@@ -252,17 +252,9 @@ def _shape(experiment: Experiment, classes: int) -> cost.Shape:
 @functools.cache
 def _autoencoder_cost(options: Autoencoder, size: int) -> tuple[float, float, float]:
     """Returns the operations of encoding and of decoding one image, and the bytes of the weights."""
-    from diffusers import AutoencoderKL
-
     with torch.device("meta"):
-        if options.pretrained:  # the architecture of Stable Diffusion's autoencoders
-            vae = AutoencoderKL(
-                block_out_channels=(128, 256, 512, 512),
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                layers_per_block=2,
-                latent_channels=4,
-            )
+        if options.pretrained:
+            vae = stable_diffusion_autoencoder()
         else:
             vae = small_autoencoder(options.widths, options.latent_channels, size)
     side = size // _downsampling(options)

@@ -20,7 +20,7 @@ _SMALL_IMAGE = 75
 
 
 def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
-    """Returns the diffusers AutoencoderKL of a folder in evaluation mode and float32, on `device`.
+    """Returns the diffusers AutoencoderKL of a folder in evaluation mode, float32 and channels_last, on `device`.
 
     Only safetensors weights are read. Where autoencoder.json stands beside them, their SHA-256 must be the one it names.
 
@@ -52,7 +52,7 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
         raise InputError(
             f"{folder} holds no usable AutoencoderKL ({one_line(error)}); make or download it again"
         ) from error
-    return vae.eval().requires_grad_(False).to(device)
+    return vae.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 def autoencoder_sha256(folder: str | Path) -> str:
@@ -167,6 +167,19 @@ def small_autoencoder(widths: list[int], latent_channels: int, size: int):
         norm_num_groups=math.gcd(8, *widths),
         mid_block_add_attention=False,
         sample_size=size,
+    )
+
+
+def stable_diffusion_autoencoder():
+    """Returns an untrained AutoencoderKL of the architecture that Stable Diffusion's autoencoders share."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=4,
     )
 
 

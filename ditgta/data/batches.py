@@ -1,12 +1,11 @@
 """Training batches as a pure function of (seed, step): which images, which noise, which timesteps, which dropped labels."""
 
-import queue
-import threading
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
+from ditgta.data.ahead import map_ahead
 from ditgta.data.order import batch_indices
 from ditgta.data.shards import LatentShards, draw_latents
 from ditgta.runtime.streams import generator
@@ -48,8 +47,8 @@ class Batches:
     def at(self, step: int) -> dict[str, torch.Tensor]:
         """Returns x0 (b, C, h, w) float32, t (b,), y (b,) with null labels, noise (b, C, h, w) float32 of this process's b images."""
         part, seed = self.part, self.seed
-        indices, flips = self._images(step)
-        records = self.shards.read(indices, flips)
+        indices = batch_indices(seed, step, self.shards.count, self.batch_size)[part]
+        records = self.shards.read(indices, self._flips(step, indices))
         noise = generator(seed, "noise", step).standard_normal(self.shape, dtype=np.float32)[part]
         timesteps = generator(seed, "timestep", step).integers(0, self.timesteps, self.batch_size)[part]
         dropped = generator(seed, "dropout", step).random(self.batch_size)[part] < self.label_dropout
@@ -61,11 +60,6 @@ class Batches:
             "y": torch.from_numpy(labels.astype(np.int64)),
             "noise": torch.from_numpy(np.ascontiguousarray(noise)),
         }
-
-    def _images(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns this process's images of a step, and which of them are mirrored."""
-        indices = batch_indices(self.seed, step, self.shards.count, self.batch_size)[self.part]
-        return indices, self._flips(step, indices)
 
     def _flips(self, step: int, indices: np.ndarray) -> np.ndarray:
         if self.flip == "random":
@@ -89,36 +83,10 @@ class Batches:
         return None
 
     def ahead(self, start: int, stop: int, pin: bool = False) -> Iterator[dict[str, torch.Tensor]]:
-        """Yields the batches of steps start..stop-1, drawn a few steps ahead in a thread."""
-        ready: queue.Queue = queue.Queue(maxsize=4)
-        ended = threading.Event()
+        """Yields the batches of steps start..stop-1, drawn a few steps ahead: while one waits for the disk, another is computed."""
 
-        def offer(item) -> None:
-            while not ended.is_set():
-                try:
-                    return ready.put(item, timeout=0.2)
-                except queue.Full:
-                    continue
+        def draw(step: int) -> dict[str, torch.Tensor]:
+            batch = self.at(step)
+            return {name: tensor.pin_memory() for name, tensor in batch.items()} if pin else batch
 
-        def draw() -> None:
-            try:
-                for step in range(start, stop):
-                    if ended.is_set():
-                        return
-                    self.shards.announce(*self._images(step + 1))
-                    batch = self.at(step)
-                    offer({name: tensor.pin_memory() for name, tensor in batch.items()} if pin else batch)
-            except BaseException as error:
-                offer(error)
-
-        thread = threading.Thread(target=draw, daemon=True)
-        thread.start()
-        try:
-            for _ in range(start, stop):
-                item = ready.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            ended.set()
-            thread.join()
+        return map_ahead(draw, range(start, stop), threads=2, ahead=4)

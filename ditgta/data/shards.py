@@ -1,11 +1,13 @@
 """Latent shards: writing them whole, and reading their images in any order."""
 
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
@@ -18,29 +20,46 @@ from ditgta.runtime.files import (
     write_twin,
 )
 
+_KINDS = {"<f2": "F16", "<i8": "I64"}  # numpy's names and those of safetensors
+_HEADER_BYTES = 4096  # a page, so that the sides of images whose moments fill pages begin at pages
+
 
 def shard_name(number: int) -> str:
-    """Returns a shard's file name, e.g. 00000.npy."""
-    return f"{number:05d}.npy"
+    """Returns a shard's file name, e.g. 00000.safetensors."""
+    return f"{number:05d}.safetensors"
 
 
-def record_dtype(latent_shape: tuple[int, int, int]) -> np.dtype:
-    """Returns the record of one image: its moments, index and label, and the moments of the mirror image; float16 and int64.
+def new_shard(
+    indices: range, labels: np.ndarray, latent_shape: tuple[int, int, int]
+) -> dict[str, np.ndarray]:
+    """Returns the arrays of a shard: index [N], label [N], and moments [N, 2, 2, C, h, w] in float16, to be filled.
 
-    Index and label lie between the sides, so that either side is read with them in one piece.
+    The axes of moments are image, side (the image and its mirror image), moment (mean and log variance), and the latent.
     """
-    image, mirror = (
-        [(prefix + name, "<f2", latent_shape) for name in ("mean", "logvar")] for prefix in ("", "mirror_")
-    )
-    return np.dtype([*image, ("index", "<i8"), ("label", "<i8"), *mirror])
+    return {
+        "moments": np.empty((len(indices), 2, 2, *latent_shape), "<f2"),
+        "index": np.array(indices, "<i8"),
+        "label": np.asarray(labels, "<i8"),
+    }
 
 
-def write_shard(path: Path, records: np.ndarray, spec: dict) -> None:
-    """Writes one shard and then its twin, whose presence says that the shard is complete."""
+def write_shard(path: Path, shard: dict[str, np.ndarray], spec: dict) -> None:
+    """Writes one shard in safetensors' format and then its twin, whose presence says that the shard is complete."""
+    header, end = {}, 0
+    for name, array in shard.items():
+        begin, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": _KINDS[array.dtype.str],
+            "shape": array.shape,
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header).ljust(_HEADER_BYTES - 8).encode()
     twin_path(path).unlink(missing_ok=True)
-    with atomic_path(path) as temporary:
-        np.save(temporary, records, allow_pickle=False)
-    write_twin(path, spec, start=int(records["index"][0]), count=len(records))
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in shard.values():
+            file.write(array.data)
+    write_twin(path, spec, start=int(shard["index"][0]), count=len(shard["index"]))
 
 
 def shard_state(path: Path, spec: dict) -> str:
@@ -76,8 +95,8 @@ def write_latent_index(folder: Path, plan: list[range], **content) -> None:
 class LatentShards:
     """Random access to the latents of a data set.
 
-    What is asked of a record is read with one positioned read, straight into the batch: memory stays that of one batch
-    however large the set, and threads may read at the same time.
+    What is asked of an image is read with one positioned read, straight into the batch: memory is that of one batch, and
+    of all labels, however large the set, and threads may read at the same time.
 
     Args:
         folder: what the latents stage wrote.
@@ -85,6 +104,7 @@ class LatentShards:
     Attributes:
         count: number of images.
         shard_count: number of shards.
+        labels: of all images, int64 [count].
         classes: class names.
         latent_shape: (C, h, w).
         image_size: side of the images in pixels.
@@ -92,7 +112,7 @@ class LatentShards:
         content: all of index.json.
 
     Raises:
-        InputError: the folder is not one of latents, or a shard is missing or of the wrong length.
+        InputError: the folder is not one of latents, or a shard is missing, of the wrong length or of other images.
     """
 
     def __init__(self, folder: str | Path):
@@ -106,57 +126,49 @@ class LatentShards:
         self.latent_shape: tuple[int, int, int] = tuple(self.content["latent_shape"])
         self.image_size: int = self.content["image_size"]
         self.scaling_factor: float = self.content["scaling_factor"]
-        self.dtype = record_dtype(self.latent_shape)
-        self._side_bytes = self.dtype.fields["mirror_mean"][1]  # moments of one side, index and label
+        self._side = np.dtype(("<f2", (2, *self.latent_shape)))
         self._starts = np.array([shard["start"] for shard in self.content["shards"]], np.int64)
-        self._offsets = np.array([self._data_offset(shard) for shard in self.content["shards"]], np.int64)
+        self.labels = np.concatenate([self._labels(shard) for shard in self.content["shards"]])
         self._files: list[int] = []
-        for number in range(self.shard_count):  # at most 256, so all of them may stay open
-            self._files.append(os.open(self.folder / shard_name(number), os.O_RDONLY))
-
-    def announce(self, indices: np.ndarray, mirrored: np.ndarray) -> None:
-        """Tells the disk what will be read soon, so that it works on a whole batch at once while another is being used."""
-        if hasattr(os, "posix_fadvise"):
-            shards, places = self._places(indices, mirrored)
-            for shard, place in zip(shards.tolist(), places.tolist()):
-                os.posix_fadvise(self._files[shard], place, self._side_bytes, os.POSIX_FADV_WILLNEED)
+        for shard in self.content["shards"]:  # at most 256, so all of them may stay open
+            self._files.append(os.open(self.folder / shard["file"], os.O_RDONLY))
 
     def read(self, indices: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns {index [B], label [B], mean [B, C, h, w], logvar [B, C, h, w]} in the order asked for.
+        """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} in the order asked for.
 
         Args:
             indices: image indices [B].
             mirrored: bool [B], True takes the mirrored image.
 
         Raises:
-            InputError: a shard ends early or holds other images than its index says.
+            InputError: a shard ends early.
         """
-        shards, places = self._places(indices, mirrored)
-        # Index and label stand behind the moments of an image and before those of its mirror image.
-        head = [("mirror_index", "<i8"), ("mirror_label", "<i8")]
-        rows = np.empty(len(indices), head + self.dtype.descr[:4])
-        data = rows.view(np.uint8).reshape(len(rows), rows.itemsize)
-        image, mirror = list(data[:, -self._side_bytes :]), list(data[:, : self._side_bytes])
-        order = np.lexsort((places, shards))  # so that a disk with heads moves them in one direction
-        for row, shard, side, place in zip(
-            order.tolist(), shards[order].tolist(), mirrored[order].tolist(), places[order].tolist()
-        ):
-            buffer = mirror[row] if side else image[row]
-            if os.preadv(self._files[shard], (buffer,), place) != self._side_bytes:
+        moments = np.empty(len(indices), self._side)
+        rows = list(moments.view(np.uint8).reshape(len(indices), self._side.itemsize))
+        self._announce(indices, mirrored)
+        for row, shard, place in self._places(indices, mirrored):
+            if os.preadv(self._files[shard], (rows[row],), place) != self._side.itemsize:
                 raise self._damaged(shard)
-        found = {name: np.where(mirrored, rows[f"mirror_{name}"], rows[name]) for name in ("index", "label")}
-        if not np.array_equal(found["index"], indices):
-            raise self._damaged(int(shards[np.flatnonzero(found["index"] != indices)[0]]))
-        return {**found, "mean": rows["mean"], "logvar": rows["logvar"]}
+        return {"label": self.labels[indices], "mean": moments[:, 0], "logvar": moments[:, 1]}
 
-    def _places(self, indices: np.ndarray, mirrored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the shard of each image, and where in its file the wanted side begins."""
+    def _announce(self, indices: np.ndarray, mirrored: np.ndarray) -> None:
+        """Tells the disk what will be read, so that it works on a whole batch at once."""
+        first = self._places(indices[:1], mirrored[:1])
+        if not hasattr(os, "posix_fadvise") or all(self._is_in_memory(*place) for _, *place in first):
+            return  # where one image at random is in memory, most are
+        for _, shard, place in self._places(indices, mirrored):
+            os.posix_fadvise(self._files[shard], place, self._side.itemsize, os.POSIX_FADV_WILLNEED)
+
+    def _places(self, indices: np.ndarray, mirrored: np.ndarray) -> Iterable[tuple[int, int, int]]:
+        """Returns the row in the batch, the shard, and where in its file the wanted side begins, in the order of the files."""
         assert indices.ndim == 1 and mirrored.shape == indices.shape
         if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
             raise IndexError(f"image indices must lie in 0..{self.count - 1}")
+        rows = np.argsort(indices)  # so that a disk with heads moves them in one direction
+        indices = indices[rows]
         shards = np.searchsorted(self._starts, indices, side="right") - 1
-        places = self._offsets[shards] + (indices - self._starts[shards]) * self.dtype.itemsize
-        return shards, places + np.where(mirrored, self.dtype.itemsize - self._side_bytes, 0)
+        sides = 2 * (indices - self._starts[shards]) + mirrored[rows]
+        return zip(rows.tolist(), shards.tolist(), (_HEADER_BYTES + sides * self._side.itemsize).tolist())
 
     def verify(self, numbers: Iterable[int] | None = None) -> None:
         """Compares the SHA-256 of shards (by default all) with the index; raises InputError at the first that differs."""
@@ -173,18 +185,29 @@ class LatentShards:
         if hasattr(self, "_files"):
             self.close()
 
-    def _data_offset(self, shard: dict) -> int:
-        """Returns where a shard's records begin, after comparing its header with the index."""
-        path = self.folder / shard["file"]
+    def _labels(self, shard: dict) -> np.ndarray:
+        """Returns the labels of a shard, after comparing all but its moments with the index."""
+        path, images = self.folder / shard["file"], range(shard["start"], shard["start"] + shard["count"])
         try:
-            records = np.load(path, mmap_mode="r", allow_pickle=False)
+            with safe_open(path, framework="np") as file, open(path, "rb") as raw:
+                moments, header = file.get_slice("moments"), 8 + int.from_bytes(raw.read(8), "little")
+                found = (header, moments.get_dtype(), moments.get_shape(), file.get_tensor("index").tolist())
+                labels = file.get_tensor("label")
         except FileNotFoundError:
             raise InputError(f"{path} does not exist; run the latents stage again") from None
-        except (ValueError, EOFError):
+        except SafetensorError:
             raise InputError(f"{path} is damaged; delete it and run the latents stage again") from None
-        if records.dtype != self.dtype or records.shape != (shard["count"],):
+        shape = [len(images), 2, *self._side.shape]
+        if found != (_HEADER_BYTES, "F16", shape, list(images)) or labels.shape != (len(images),):
             raise InputError(f"{path} is not the shard that index.json names; run the latents stage again")
-        return records.offset
+        return labels
+
+    def _is_in_memory(self, shard: int, place: int) -> bool:
+        """Returns whether a side would be read without waiting for the disk."""
+        try:
+            return os.preadv(self._files[shard], (bytearray(1),), place, os.RWF_NOWAIT) == 1
+        except (OSError, AttributeError):  # not in memory; or a system that does not tell
+            return False
 
     def _damaged(self, shard: int) -> InputError:
         return InputError(

@@ -17,19 +17,11 @@ from ditgta.data.autoencoder import (
 )
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.shard_plan import plan_shards
-from ditgta.data.shards import (
-    record_dtype,
-    shard_name,
-    shard_state,
-    write_latent_index,
-    write_shard,
-)
+from ditgta.data.shards import new_shard, shard_name, shard_state, write_latent_index, write_shard
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
-
-_MOMENTS = ("mean", "logvar", "mirror_mean", "mirror_logvar")
 
 
 def run(
@@ -110,7 +102,7 @@ def encode_shards(
     group: Processes,
 ) -> None:
     """Encodes and writes shards (number, image indices): threads decode ahead, one thread writes behind."""
-    dtype = record_dtype(_latent_shape(vae, index))
+    latent_shape = _latent_shape(vae, index)
     total = sum(len(indices) for _, indices in shards)
     batches = index.batches(
         (batch for _, indices in shards for batch in _cut(indices, batch_size)), keep=False
@@ -118,42 +110,38 @@ def encode_shards(
     written: Future | None = None
     with Progress("latents", total, silent=not group.is_first) as progress, ThreadPoolExecutor(1) as writer:
         for number, indices in shards:
-            records = np.empty(len(indices), dtype)
-            records["index"], records["label"] = indices, index.labels[indices.start : indices.stop]
+            shard = new_shard(indices, index.labels[indices.start : indices.stop], latent_shape)
             for batch in _cut(indices, batch_size):
                 rows = slice(batch[0] - indices.start, batch[-1] + 1 - indices.start)
-                for name, moment in zip(_MOMENTS, moments_of_both_sides(vae, next(batches))):
-                    records[name][rows] = moment
+                shard["moments"][rows] = moments_of_both_sides(vae, next(batches))
                 progress.advance(len(batch))
             if written is not None:
                 written.result()
-            written = writer.submit(write_shard, out / shard_name(number), records, made_from)
+            written = writer.submit(write_shard, out / shard_name(number), shard, made_from)
         if written is not None:
             written.result()
 
 
-def moments_of_both_sides(vae, images: np.ndarray) -> list[np.ndarray]:
-    """Returns mean, logvar, mean of the mirror image and its logvar, float16 [B, C, h, w] each, of uint8 images [B, H, W, 3].
+def moments_of_both_sides(vae, images: np.ndarray) -> np.ndarray:
+    """Returns float16 [B, 2, 2, C, h, w] of uint8 images [B, H, W, 3]: of each image and its mirror image, mean and logvar.
 
     The mean is stored less the autoencoder's shift_factor (most have none), so that scaling alone gives the latents.
 
     Raises:
         InputError: a moment is not finite, or beyond float16.
     """
-    both = np.concatenate([images, images[:, :, ::-1]])
-    mean, logvar = encode_moments(vae, both)
+    pixels = torch.from_numpy(images).to(vae.device)
+    mean, logvar = encode_moments(vae, torch.stack([pixels, pixels.flip(2)], 1).flatten(0, 1))
     if vae.config.shift_factor:
         mean = mean - vae.config.shift_factor
-    found = []
-    for moment in (mean, logvar):
-        half = moment.to(torch.float16)
-        if not torch.isfinite(half).all():
-            raise InputError(
-                f"the autoencoder gives latents as large as {moment.abs().max():.3g}, which float16 cannot hold; "
-                "its weights are damaged or it is not one for images in [-1, 1]"
-            )
-        found.append(half.cpu().numpy())
-    return [moment[side] for side in (slice(len(images)), slice(len(images), None)) for moment in found]
+    moments = torch.stack([mean, logvar], 1)
+    half = moments.to(torch.float16)
+    if not torch.isfinite(half).all():
+        raise InputError(
+            f"the autoencoder gives latents as large as {moments.abs().max():.3g}, which float16 cannot hold; "
+            "its weights are damaged or it is not one for images in [-1, 1]"
+        )
+    return half.unflatten(0, (-1, 2)).cpu().numpy()
 
 
 def _unfinished(out: Path, numbers: list[int], made_from: dict, group: Processes) -> list[int]:

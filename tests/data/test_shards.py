@@ -6,12 +6,13 @@ import os
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import (
     LatentShards,
     draw_latents,
-    record_dtype,
+    new_shard,
     shard_name,
     shard_state,
     write_latent_index,
@@ -22,21 +23,21 @@ from ditgta.runtime.errors import InputError
 SHAPE = (4, 2, 2)
 
 
-def records_of(indices):
-    """Makes records whose every number says where it belongs."""
-    records = np.empty(len(indices), record_dtype(SHAPE))
-    for row, i in enumerate(indices):
-        records[row]["index"], records[row]["label"] = i, i % 10
-        records[row]["mean"], records[row]["mirror_mean"] = i % 2000, -(i % 2000)
-        records[row]["logvar"], records[row]["mirror_logvar"] = 0, np.log(4)
-    return records
+def shard_of(indices):
+    """Makes a shard whose every number says where it belongs."""
+    images = np.array(indices)
+    shard = new_shard(indices, images % 10, SHAPE)
+    moments, column = shard["moments"], (images % 2000)[:, None, None, None]
+    moments[:, 0, 0], moments[:, 1, 0] = column, -column
+    moments[:, 0, 1], moments[:, 1, 1] = 0, np.log(4)
+    return shard
 
 
 @pytest.fixture
 def folder(tmp_path):
     plan = plan_shards(600)
     for number, indices in enumerate(plan):
-        write_shard(tmp_path / shard_name(number), records_of(indices), {"made": "here"})
+        write_shard(tmp_path / shard_name(number), shard_of(indices), {"made": "here"})
     content = {"classes": list("0123456789"), "image_size": 16, "scaling_factor": 0.5, "spec": {}}
     write_latent_index(tmp_path, plan, latent_shape=list(SHAPE), **content)
     return tmp_path
@@ -54,10 +55,6 @@ def test_plan_is_a_partition_into_nearly_equal_shards(count, shards):
     assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 1
 
 
-def test_record_is_as_long_as_its_numbers():
-    assert record_dtype((4, 32, 32)).itemsize == 8 + 8 + 2 * 2 * 4 * 32 * 32 * 2
-
-
 def test_records_come_in_the_order_asked_for(folder):
     shards = LatentShards(folder)
     assert (shards.count, shards.latent_shape, shards.image_size) == (600, SHAPE, 16)
@@ -65,7 +62,7 @@ def test_records_come_in_the_order_asked_for(folder):
     order[1] = order[0]
     mirrored = np.random.default_rng(1).random(128) < 0.5
     found = shards.read(order, mirrored)
-    assert found["index"].tolist() == order.tolist() and found["label"].tolist() == (order % 10).tolist()
+    assert found["label"].tolist() == (order % 10).tolist()
     assert found["mean"].shape == found["logvar"].shape == (128, *SHAPE)
     for place in ((0, 0, 0), (3, 1, 1)):
         assert found["mean"][:, *place].tolist() == np.where(mirrored, -order, order).tolist()
@@ -75,10 +72,15 @@ def test_records_come_in_the_order_asked_for(folder):
         shards.read(np.array([600]), np.array([False]))
 
 
-def test_shards_are_plain_npy_files(folder):
-    records = np.load(folder / "00001.npy", mmap_mode="r", allow_pickle=False)
+def test_shards_are_plain_safetensors_whose_moments_begin_at_a_page(folder):
+    shard = load_file(folder / "00001.safetensors")
     entry = json.loads((folder / "index.json").read_text())["shards"][1]
-    assert records["index"].tolist() == list(range(entry["start"], entry["start"] + entry["count"]))
+    images = range(entry["start"], entry["start"] + entry["count"])
+    made = shard_of(images)
+    assert shard.keys() == made.keys() and all(np.array_equal(shard[name], made[name]) for name in made)
+    with open(folder / "00001.safetensors", "rb") as file:
+        file.seek(4096)
+        assert file.read(made["moments"].nbytes) == made["moments"].tobytes()
 
 
 def test_drawing_chooses_side_and_scales(folder):
@@ -93,21 +95,21 @@ def test_drawing_chooses_side_and_scales(folder):
 
 def test_damage_is_found_and_named(folder):
     LatentShards(folder).verify()
-    path = folder / "00001.npy"
+    path = folder / "00001.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r"00001\.npy is damaged"):
+    with pytest.raises(InputError, match=r"00001\.safetensors is damaged"):
         LatentShards(folder).verify()
     assert shard_state(path, {"made": "here"}) == "damaged"
     path.write_bytes(data[:-100])
-    with pytest.raises(InputError, match=r"00001\.npy is damaged"):
+    with pytest.raises(InputError, match=r"00001\.safetensors is damaged"):
         LatentShards(folder)
     path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"00001\.npy is damaged"):
+    with pytest.raises(InputError, match=r"00001\.safetensors is damaged"):
         LatentShards(folder)
     path.unlink()
-    with pytest.raises(InputError, match=r"00001\.npy does not exist"):
+    with pytest.raises(InputError, match=r"00001\.safetensors does not exist"):
         LatentShards(folder)
     (folder / "index.json").write_text("{}")
     with pytest.raises(InputError, match="no latents"):
@@ -116,15 +118,15 @@ def test_damage_is_found_and_named(folder):
 
 def test_shard_cut_while_open_is_an_error_not_wrong_numbers(folder):
     shards = LatentShards(folder)
-    os.truncate(folder / "00000.npy", 500)
-    with pytest.raises(InputError, match=r"00000\.npy is damaged"):
+    os.truncate(folder / "00000.safetensors", 500)
+    with pytest.raises(InputError, match=r"00000\.safetensors is damaged"):
         shards.read(np.array([150]), np.array([False]))
 
 
 def test_state_of_a_shard(folder):
-    path = folder / "00000.npy"
+    path = folder / "00000.safetensors"
     assert shard_state(path, {"made": "here"}) == "whole"
     assert shard_state(path, {"made": "there"}) == "other"
     (folder / "00000.json").unlink()
     assert shard_state(path, {"made": "here"}) == "missing"
-    assert shard_state(folder / "00009.npy", {}) == "missing"
+    assert shard_state(folder / "00009.safetensors", {}) == "missing"

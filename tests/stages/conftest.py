@@ -7,7 +7,7 @@ import torch
 from ditgta.config import Model, Training
 from ditgta.data.autoencoder import autoencoder_sha256, save_autoencoder
 from ditgta.data.shard_plan import plan_shards
-from ditgta.data.shards import record_dtype, shard_name, write_latent_index, write_shard
+from ditgta.data.shards import new_shard, shard_name, write_latent_index, write_shard
 from ditgta.runtime.streams import generator
 from ditgta.stages import train
 
@@ -37,13 +37,11 @@ def tiny_latents(tmp_path_factory, tiny_autoencoder):
     """Latent shards of 600 images in three classes, each class around a mean of its own."""
     folder, shape, count = tmp_path_factory.mktemp("latents"), (4, 4, 4), 600
     for number, images in enumerate(plan_shards(count)):
-        records = np.zeros(len(images), record_dtype(shape))
-        records["index"], records["label"] = images, np.arange(images.start, images.stop) % 3
+        shard = new_shard(images, np.arange(images.start, images.stop) % 3, shape)
         noise = generator(0, "test latents", number).standard_normal((len(images), 2, *shape))
-        for side, name in enumerate(("mean", "mirror_mean")):
-            records[name] = 0.5 * noise[:, side] + records["label"][:, None, None, None] - 1
-        records["logvar"] = records["mirror_logvar"] = -6
-        write_shard(folder / shard_name(number), records, {"test": 1})
+        shard["moments"][:, :, 0] = 0.5 * noise + shard["label"][:, None, None, None, None] - 1
+        shard["moments"][:, :, 1] = -6
+        write_shard(folder / shard_name(number), shard, {"test": 1})
     write_latent_index(
         folder,
         plan_shards(count),

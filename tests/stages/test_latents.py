@@ -42,7 +42,7 @@ def made(inputs):
 
 
 def shard_bytes(folder):
-    return [path.read_bytes() for path in sorted(folder.glob("*.npy"))]
+    return [path.read_bytes() for path in sorted(folder.glob("*.safetensors"))]
 
 
 def test_moments_match_direct_encoding(inputs, made):
@@ -94,8 +94,8 @@ def test_parts_make_the_same_bytes_and_are_gathered(inputs, made, tmp_path):
         latents.run(inputs / "images", inputs / "autoencoder", tmp_path, part=part, batch_size=64)
 
     run((1, 2))
-    assert [path.name for path in tmp_path.glob("*.npy")] == ["00001.npy"]
-    with pytest.raises(InputError, match=r"lacks 2 of 3 shards, the first 00000\.npy"):
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["00001.safetensors"]
+    with pytest.raises(InputError, match=r"lacks 2 of 3 shards, the first 00000\.safetensors"):
         run(None)
     run((0, 2))
     assert not (tmp_path / "index.json").exists()
@@ -112,15 +112,15 @@ def test_restart_makes_only_what_is_missing_or_damaged(inputs, tmp_path, capsys)
 
     run()
     whole = shard_bytes(tmp_path)
-    times = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("*.npy"))]
-    (tmp_path / "00000.npy").unlink()
+    times = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob("*.safetensors"))]
+    (tmp_path / "00000.safetensors").unlink()
     data = bytearray(whole[2])
     data[-1] ^= 1
-    (tmp_path / "00002.npy").write_bytes(data)
+    (tmp_path / "00002.safetensors").write_bytes(data)
     text = run()
-    assert "00002.npy is damaged, it is made again" in text and "keeps 1 finished" in text
+    assert "00002.safetensors is damaged, it is made again" in text and "keeps 1 finished" in text
     assert shard_bytes(tmp_path) == whole
-    assert (tmp_path / "00001.npy").stat().st_mtime_ns == times[1]
+    assert (tmp_path / "00001.safetensors").stat().st_mtime_ns == times[1]
     assert "made again" not in run()
 
 
@@ -146,9 +146,11 @@ def test_latents_beyond_float16_are_refused(inputs, tmp_path):
 def test_shift_is_taken_off(inputs):
     vae = load_autoencoder(inputs / "autoencoder")
     pixels = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 3), dtype=np.uint8)
-    plain = latents.moments_of_both_sides(vae, pixels)[0]
+    plain = latents.moments_of_both_sides(vae, pixels)
     vae.register_to_config(shift_factor=0.5)
-    assert np.allclose(latents.moments_of_both_sides(vae, pixels)[0], plain - 0.5, atol=2e-3)
+    shifted = latents.moments_of_both_sides(vae, pixels)
+    assert np.allclose(shifted[:, :, 0], plain[:, :, 0] - 0.5, atol=2e-3)
+    assert np.array_equal(shifted[:, :, 1], plain[:, :, 1])
 
 
 def test_image_lost_since_the_index_is_one_line(inputs, tmp_path):

@@ -270,12 +270,12 @@ def test_a_lost_milestone_is_made_again_from_before_it(tiny_latents, undisturbed
 def test_a_flipped_bit_in_a_latent_shard_is_found_before_use(tiny_latents, tmp_path, processes):
     latents = tmp_path / "latents"
     shutil.copytree(tiny_latents, latents)
-    content = bytearray((latents / "00001.npy").read_bytes())
+    content = bytearray((latents / "00001.safetensors").read_bytes())
     content[-3] ^= 4
-    (latents / "00001.npy").write_bytes(content)
+    (latents / "00001.safetensors").write_bytes(content)
     call = command(latents, tmp_path / "gta", [4], processes=processes)
     done = subprocess.run(call, capture_output=True, text=True)
     lines = [line for line in done.stderr.splitlines() if line.startswith("ditgta train: error")]
     assert done.returncode == (2 if processes == 1 else 1)  # torchrun's own code
-    assert len(lines) == 1 and "00001.npy is damaged; run the latents stage again" in lines[0]
+    assert len(lines) == 1 and "00001.safetensors is damaged; run the latents stage again" in lines[0]
     assert not list((tmp_path / "gta").glob("*.safetensors"))
