@@ -104,8 +104,8 @@ MISTAKES = [
     # Training.
     ("no latents", None, f"{TRAIN} --latents nowhere", "nowhere/index.json does not exist"),
     ("wrong folder", None, f"{TRAIN} --latents index", "index holds no latents"),
-    ("a shard is gone", drop("latents/00000.npy"), TRAIN, "latents/00000.npy does not exist"),
-    ("one bit of a shard", flip("latents/00000.npy"), TRAIN, "it makes that shard anew"),
+    ("a shard is gone", drop("latents/00000.safetensors"), TRAIN, "latents/00000.safetensors does not exist"),
+    ("one bit of a shard", flip("latents/00000.safetensors"), TRAIN, "it makes that shard anew"),
     ("batch above the data", None, f"{TRAIN} --batch-size 400", "batch_size 400 does not fit 1 processes and 12 images"),
     ("unknown tracker", None, f"{TRAIN} --tracker nosuch", "tracker nosuch: "),
     ("tracker not installed", None, f"{TRAIN} --tracker comet_ml", "tracker comet_ml is not installed; pip install it"),
