@@ -1,5 +1,6 @@
 """Latent shards: writing them whole, and reading their images in any order."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -76,8 +77,11 @@ def shard_state(path: Path, spec: dict) -> str:
 
 
 def write_latent_index(folder: Path, plan: list[range], **content) -> None:
-    """Writes index.json over finished shards, with the sha256 that their twins name."""
-    shards = []
+    """Writes index.json over finished shards, with the sha256 that their twins name.
+
+    An index that says the same is left as it is, with the provenance of who made the shards: what is made from it stays.
+    """
+    path, shards = folder / "index.json", []
     for number, images in enumerate(plan):
         twin = read_json(twin_path(folder / shard_name(number)))
         shards.append(
@@ -88,8 +92,11 @@ def write_latent_index(folder: Path, plan: list[range], **content) -> None:
                 "count": len(images),
             }
         )
-    count = sum(len(images) for images in plan)
-    write_json(folder / "index.json", {"count": count, "shards": shards, **content, **provenance()})
+    content |= {"count": sum(len(images) for images in plan), "shards": shards}
+    with contextlib.suppress(InputError):  # it is missing or damaged
+        if content.items() <= read_json(path).items():
+            return
+    write_json(path, content | provenance())
 
 
 class LatentShards:

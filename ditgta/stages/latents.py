@@ -54,8 +54,6 @@ def run(
     index = load_index(images)
     plan = plan_shards(index.count)
     with processes() as group, threads_for(index.size):
-        if group.is_first and part in (None, (0, 1)):
-            (out / "index.json").unlink(missing_ok=True)  # it must never describe shards that are being made
         vae = load_autoencoder(autoencoder, group.device)
         latent_shape = _latent_shape(vae, index)
         made_from = {
@@ -66,11 +64,13 @@ def run(
         first, step = part or (0, 1)
         mine = group.share(range(first, len(plan), step))
         missing = _unfinished(out, mine, made_from, group)
+        anywhere = sorted(number for numbers in group.gather(missing) for number in numbers)
+        if anywhere and group.is_first and part in (None, (0, 1)):
+            (out / "index.json").unlink(missing_ok=True)  # it must never describe shards that are being made
         if part is None:
-            missing = sorted(number for numbers in group.gather(missing) for number in numbers)
-            if missing:
+            if anywhere:
                 raise InputError(
-                    f"{out} lacks {len(missing)} of {len(plan)} shards, the first {shard_name(missing[0])}; "
+                    f"{out} lacks {len(anywhere)} of {len(plan)} shards, the first {shard_name(anywhere[0])}; "
                     "run the parts that make them again"
                 )
         else:

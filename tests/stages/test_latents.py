@@ -105,6 +105,21 @@ def test_parts_make_the_same_bytes_and_are_gathered(inputs, made, tmp_path):
     run((3, 4))  # a part without shards
 
 
+def test_index_stays_when_no_shard_is_made(inputs, made):
+    def run() -> str:
+        latents.run(inputs / "images", inputs / "autoencoder", made, batch_size=64)
+        return path.read_text()
+
+    path = made / "index.json"
+    before = path.read_text()
+    assert run() == before
+    path.write_text(before.replace('"scaling_factor": 0.7', '"scaling_factor": 0.6'))
+    assert json.loads(run())["scaling_factor"] == 0.7
+    path.write_text(before[:100])
+    assert json.loads(run())["count"] == COUNT
+    path.write_text(before)
+
+
 def test_restart_makes_only_what_is_missing_or_damaged(inputs, tmp_path, capsys):
     def run():
         latents.run(inputs / "images", inputs / "autoencoder", tmp_path, batch_size=64)
