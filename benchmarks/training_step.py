@@ -16,11 +16,10 @@ from statistics import median
 import torch
 
 from benchmarks.rows import Row, by_turns
+from benchmarks.steps import random_batch, trainer_of
 from ditgta import DiT
 from ditgta.config import Training
 from ditgta.model import cost
-from ditgta.runtime.processes import Processes
-from ditgta.stages.train import Trainer, _accelerator
 
 MODELS = ("DiT-S/2", "DiT-B/4")
 PRECISIONS = ("float32", "bf16")
@@ -60,21 +59,15 @@ class Linears:
 
 def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[str, float]:
     """Returns the seconds of a step with abs and with gta, and of their operations at the rate of the linear layers."""
-    group = Processes(0, 1, torch.device("cpu"))
     options = Training(batch_size=batch_size, precision=precision)
-    accelerator = _accelerator(options, None, group)
     steps, shape = {}, None
     for posenc in ("abs", "gta"):
         network = DiT.from_name(model, image_size=256, posenc=posenc)
-        shape = shape_of(network)
-        trainer = Trainer(network, options, accelerator, group)
-        size = (batch_size, 4, *network.options["latent_size"])
-        batch = {
-            "x0": torch.randn(size),
-            "noise": torch.randn(size),
-            "t": torch.randint(0, 1000, (batch_size,)),
-            "y": torch.randint(0, 1000, (batch_size,)),
-        }
+        shape, trainer, batch = (
+            shape_of(network),
+            trainer_of(network, options),
+            random_batch(network, batch_size),
+        )
         steps[posenc] = lambda trainer=trainer, batch=batch: trainer.step(batch)
     linears = Linears(shape, batch_size, precision, backward=True)
     by_turns({**steps, "limit": linears}, 1)  # the first of each allocates
