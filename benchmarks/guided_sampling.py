@@ -48,6 +48,8 @@ def peer_of(network: DiT):
 def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[str, float]:
     """Returns the seconds of a guided step of gta, of abs and of diffusers, and of the products alone."""
     networks = {posenc: DiT.from_name(model, posenc=posenc) for posenc in ("gta", "abs")}
+    if precision == "bf16":
+        networks = {posenc: network.rounded(torch.bfloat16) for posenc, network in networks.items()}
     shape, peer = shape_of(networks["gta"]), peer_of(networks["gta"])
     x = torch.randn(batch_size, 4, *networks["gta"].options["latent_size"])
     t, y = torch.full((batch_size,), 500), torch.randint(0, 1000, (batch_size,))
@@ -58,7 +60,7 @@ def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[st
         return unconditional + 1.5 * (conditional - unconditional)
 
     linears = Linears(shape, 2 * batch_size, precision, backward=False)
-    calls = {name: lambda n=n: n.guided(x, t, y, 1.5) for name, n in networks.items()}
+    calls = {name: lambda n=n: n.guided(x, t[:1], y, 1.5) for name, n in networks.items()}
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         turns = {"limit": linears, **calls, "diffusers": theirs, "again": linears}
         by_turns(turns, 1)

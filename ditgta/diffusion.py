@@ -164,7 +164,7 @@ def training_losses(
 
 
 Predict = Callable[[Tensor, Tensor], Tensor]
-"""Maps noisy latents (B, C, h, w) and original timesteps (B,) to noise and variance channels (B, 2C, h, w)."""
+"""Maps noisy latents (B, C, h, w) and the original timestep (1,) to noise and variance channels (B, 2C, h, w)."""
 
 
 def ancestral_step(schedule: Schedule, output: Tensor, x: Tensor, index: int, noise: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ def sample(
         raise ValueError(f"sampler {sampler!r} is unknown; known: ancestral, ddim, dpm-solver++")
     schedule = make_schedule(steps)
     for index, t in _descending(schedule):
-        output = predict(x, torch.full((len(x),), t, device=x.device))
+        output = predict(x, torch.full((1,), t, device=x.device))
         if sampler == "ancestral":
             x = ancestral_step(schedule, output, x, index, draw_noise() if index else x)
         else:
@@ -244,7 +244,7 @@ def _dpm_solver(predict: Predict, x: Tensor, steps: int, progress: Callable[[], 
     )
     scheduler.set_timesteps(steps, device=x.device)
     for t in scheduler.timesteps:
-        output = predict(x, t.expand(len(x)))
+        output = predict(x, t[None])
         x = scheduler.step(output.to(x.dtype)[:, : x.shape[1]], t, x).prev_sample
         if progress:
             progress()

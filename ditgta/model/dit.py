@@ -4,6 +4,7 @@ Shapes: B batch, C latent channels, h x w latent, p patch side, T = (h/p)(w/p) t
 Parameter names are those of the published DiT and DiT+GTA checkpoints.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,11 @@ def named_sizes(name: str) -> tuple[int, int, int, int]:
     return int(patch), *SIZES[size]
 
 
+def rows_of(values_NX: Tensor, rows_B: Tensor | None) -> Tensor:
+    """Returns each image's row of values that images share, (B, X)."""
+    return values_NX if rows_B is None else values_NX[rows_B]
+
+
 class Block(nn.Module):
     """A transformer block conditioned by adaLN-zero: shift, scale and gate for attention and for the MLP."""
 
@@ -46,8 +52,12 @@ class Block(nn.Module):
         self.mlp = MLP(width)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
-    def forward(self, x_BTD: Tensor, c_BD: Tensor, table: Tensor | None) -> Tensor:
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(c_BD).chunk(6, dim=1)
+    def forward(
+        self, x_BTD: Tensor, c_ND: Tensor, table: Tensor | None, rows_B: Tensor | None = None
+    ) -> Tensor:
+        """Args: c_ND: conditions; rows_B: which of them is each image's (None: N = B, in their order)."""
+        modulation = rows_of(self.adaLN_modulation(c_ND), rows_B)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=1)
         x_BTD = add_gated(x_BTD, gate_a, self.attn(modulate(x_BTD, shift_a, scale_a), table))
         return add_gated(x_BTD, gate_m, self.mlp(modulate(x_BTD, shift_m, scale_m)))
 
@@ -60,8 +70,8 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(width, outputs)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
-    def forward(self, x_BTD: Tensor, c_BD: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(c_BD).chunk(2, dim=1)
+    def forward(self, x_BTD: Tensor, c_ND: Tensor, rows_B: Tensor | None = None) -> Tensor:
+        shift, scale = rows_of(self.adaLN_modulation(c_ND), rows_B).chunk(2, dim=1)
         return self.linear(modulate(x_BTD, shift, scale))
 
 
@@ -312,12 +322,16 @@ class DiT(nn.Module):
 
         Args:
             x: noisy latents (B, C, h, w).
-            t: timesteps (B,), 0..999.
+            t: timesteps (B,), or (1,) for all of them, 0..999.
             y: labels (B,), 0..num_classes.
 
         Returns:
             (B, 2C, h, w): C channels of noise, then C of variance (interpolation coefficients in -1..1).
         """
+        return self._predict(x, self.t_embedder(t) + self.y_embedder(y))
+
+    def _predict(self, x: Tensor, c_ND: Tensor, rows_B: Tensor | None = None) -> Tensor:
+        """Predicts from conditions; `rows_B` says which of them is each image's where images share some."""
         if tuple(x.shape[1:]) != (self.latent_channels, *self.options["latent_size"]):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected (B, {self.latent_channels}, {self.options['latent_size']})"
@@ -326,13 +340,20 @@ class DiT(nn.Module):
         positions = self.encoding.position_table() if self.pos_embed is None else self.pos_embed
         if positions is not None:
             x_BTD = x_BTD + positions
-        c_BD = self.t_embedder(t) + self.y_embedder(y)
         for block, table in zip(self.blocks, self.rotation_tables()):
             if self.checkpoint_gradients and torch.is_grad_enabled():
-                x_BTD = checkpoint(block, x_BTD, c_BD, table, use_reentrant=False)
+                x_BTD = checkpoint(block, x_BTD, c_ND, table, rows_B, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, c_BD, table)
-        return self.unpatchify(self.final_layer(x_BTD, c_BD))
+                x_BTD = block(x_BTD, c_ND, table, rows_B)
+        return self.unpatchify(self.final_layer(x_BTD, c_ND, rows_B))
+
+    def rounded(self, dtype: torch.dtype) -> "DiT":
+        """Returns a copy, for inference, whose linear layers hold their weights in the type to which autocast rounds them at each pass."""
+        network = copy.deepcopy(self)
+        for module in network.modules():
+            if isinstance(module, nn.Linear):
+                module.to(dtype)
+        return network
 
     def rotation_tables(self) -> Sequence[Tensor | None]:
         """Returns each block's rotations, (T, H or 1, P, 2); a fixed table is one tensor for all of them."""
@@ -369,8 +390,13 @@ class DiT(nn.Module):
         """
         if cfg_scale == 1:
             return self(x, t, y).to(precision)
-        null = torch.full_like(y, self.num_classes)
-        both = self(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null]))
+        # Without a label all images of one timestep have one condition.
+        null = torch.full_like(t, self.num_classes, dtype=y.dtype)
+        times = self.t_embedder(t)
+        c_ND = torch.cat([times + self.y_embedder(y), times + self.y_embedder(null)])
+        images = torch.arange(len(x), device=x.device)
+        rows = torch.cat([images, len(x) + (images if len(t) > 1 else torch.zeros_like(images))])
+        both = self._predict(torch.cat([x, x]), c_ND, rows)
         conditional, unconditional = both.to(precision).chunk(2)
         guided = 3 if cfg_channels == "3" else self.latent_channels
         noise = unconditional[:, :guided] + cfg_scale * (conditional[:, :guided] - unconditional[:, :guided])

@@ -81,6 +81,25 @@ def product_type(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
+def linear(layer: nn.Linear, x: Tensor, gelu: bool = False) -> Tensor:
+    """Returns layer(x), or its tanh-approximated GELU.
+
+    On a CPU, where no gradient is asked for, oneDNN adds the bias and takes the GELU while the product is in the cache.
+    """
+    weight = layer.weight
+    if (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or weight.device.type != "cpu"
+        or weight.dtype != product_type(x)
+        or not torch.backends.mkldnn.is_available()
+    ):
+        y = layer(x)
+        return F.gelu(y, approximate="tanh") if gelu else y
+    operation = ("gelu", [], "tanh") if gelu else ("none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(x.to(weight.dtype), weight, layer.bias, *operation)
+
+
 class _Modulated(torch.autograd.Function):
     """LayerNorm without parameters, then h (1 + scale) + shift; autograd would make several products more of it."""
 
@@ -162,11 +181,11 @@ class Attention(nn.Module):
         o = attend(*self.queries_keys_values(x_BTD, table))
         if self.rotates_vo:
             o = rotate_back(o, table)
-        return self.proj(o.flatten(2))
+        return linear(self.proj, o.flatten(2))
 
     def queries_keys_values(self, x_BTD: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Returns q, k and v, normalised and rotated as they are to meet: (B, T, H, E) each."""
-        qkv = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1))
+        qkv = linear(self.qkv, x_BTD).unflatten(-1, (3, self.heads, -1))
         qk_table, vo_table = table if self.rotates_qk else None, table if self.rotates_vo else None
         if not torch.compiler.is_compiling() and (table is None or not table.requires_grad):
             gains = (getattr(norm, "scale", None) for norm in (self.q_norm, self.k_norm))
@@ -187,4 +206,4 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(ratio * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return linear(self.fc2, linear(self.fc1, x, gelu=True))

@@ -128,6 +128,24 @@ def test_guidance():
     assert model.guided(x, t, y, 1.5, precision=torch.float64).dtype == torch.float64
 
 
+def test_images_of_one_timestep_share_its_conditions():
+    model = shaken(small())
+    x, t, y = inputs(model)
+    with torch.no_grad():
+        shared = model.guided(x, t[:1], y, 1.5)
+        assert torch.allclose(model.guided(x, t[:1].expand(len(x)), y, 1.5), shared, atol=1e-5)
+        assert torch.allclose(model(x, t[:1].expand(len(x)), y), model(x, t[:1], y), atol=1e-5)
+
+
+def test_weights_rounded_once_predict_what_autocast_predicts():
+    model = shaken(small())
+    x, t, y = inputs(model)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        plain, rounded = model(x, t, y), model.rounded(torch.bfloat16)(x, t, y)
+    assert model.dtype == torch.float32
+    assert (plain - rounded).norm() < 0.01 * plain.norm()
+
+
 def test_patches_return_to_their_places():
     model = small()
     tokens = torch.arange(16 * 2 * 2 * 8).float().reshape(1, 16, 32)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from ditgta import DiT
 from ditgta.model import layers
-from ditgta.model.layers import Attention, RMSNorm, attend
+from ditgta.model.layers import Attention, RMSNorm, attend, linear
 from ditgta.model.positional import GeometricTransform
 
 
@@ -79,6 +79,19 @@ def test_attention_in_bf16_is_as_near_as_the_fused_one():
     halves = [x.bfloat16() for x in (q, k, v)]
     fused = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in halves)).transpose(1, 2)
     assert (attend(*halves) - exact).norm() <= 1.5 * (fused - exact).norm()
+
+
+@pytest.mark.parametrize("dtype, least", [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)])
+@pytest.mark.parametrize("gelu", [False, True])
+def test_a_linear_layer_and_its_gelu_in_one_pass(dtype, least, gelu):
+    layer, x = torch.nn.Linear(64, 96, dtype=dtype), draws(2, 9, 64, seed=1).to(dtype)
+    plain = layer(x.requires_grad_()).float()
+    expected = F.gelu(plain, approximate="tanh") if gelu else plain
+    with torch.no_grad():
+        found = linear(layer, x, gelu)
+    assert found.dtype == dtype and found.grad_fn is None
+    assert (found.float() - expected).norm() < least * expected.norm()
+    assert linear(layer, x, gelu).grad_fn is not None
 
 
 def test_norm_has_its_epsilon_outside_the_root():
