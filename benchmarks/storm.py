@@ -99,6 +99,10 @@ class Machine:
                 send(process, signal.SIGKILL)
         return True
 
+    def forgotten(self) -> bool:
+        """Tells whether the head waits for jobs that nobody knows any more."""
+        return False
+
     def mend(self, folder: Path, kind: str) -> None:
         """Does what the documentation says before the suite is started again."""
         if kind in ("head", "everything"):
@@ -139,6 +143,14 @@ class Cluster(Machine):
     def jobs(self) -> list[str]:
         """Returns the running jobs' ids."""
         return self.call("run", "squeue", "--noheader", "--states=running", "--format=%i").split()
+
+    def forgotten(self) -> bool:
+        # A controller that dies at once after taking a job has not saved it; Snakemake then asks for that job for ever.
+        for _ in range(6):
+            if self.call("run", "squeue", "--me", "--noheader"):
+                return False
+            time.sleep(10)
+        return True
 
     def kill(self, folder: Path, head: subprocess.Popen, kind: str, chance: random.Random) -> bool:
         self.repair()
@@ -228,7 +240,7 @@ class Storm:
         self.place, self.wanted, self.mean = place, wanted, mean
         self.chance = random.Random(seed)
         self.kills: Counter = Counter()
-        self.starts, self.lost = 0, [0]
+        self.starts, self.forgotten, self.lost = 0, 0, [0]
 
     def run(self, folder: Path) -> None:
         """Runs the suite of a folder to its end through kills."""
@@ -241,6 +253,11 @@ class Storm:
                     head.wait(timeout=self.chance.uniform(1.0, 2 * self.mean))
                 except subprocess.TimeoutExpired:
                     killed = self.strike(folder, head)
+                    if not killed and self.place.forgotten() and head.poll() is None:
+                        self.forgotten += 1
+                        os.killpg(head.pid, signal.SIGKILL)
+                        killed = "head"
+                        head.wait()
             if head.returncode == 0:
                 return
             self.place.mend(folder, killed)
@@ -296,6 +313,8 @@ def main() -> int:
     print(
         f"{sum(storm.kills.values())} kills, {storm.starts} starts, {rounds} suites: every table, weight and image equal bit for bit"
     )
+    if storm.forgotten:
+        print(f"heads that waited for jobs which the cluster had lost, killed: {storm.forgotten}")
     mean = sum(storm.lost) / len(storm.lost)
     print(
         f"steps lost by a kill: at most {max(storm.lost)}, mean {mean:.1f} (a snapshot every {SNAPSHOT_EVERY})"
