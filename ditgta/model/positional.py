@@ -217,7 +217,12 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 def rotate_back(x: Tensor, table: Tensor) -> Tensor:
     """Rotates by the opposite angles: R^T x."""
-    return rotate(x, table * table.new_tensor([1.0, -1.0]))
+    return rotate(x, turned_back(table))
+
+
+def turned_back(table: Tensor) -> Tensor:
+    """Returns the rotations by the opposite angles."""
+    return table * table.new_tensor([1.0, -1.0])
 
 
 def turn_(x: Tensor, table: Tensor) -> Tensor:
