@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ditgta.model.positional import rotate, rotate_back, turn_, turned_back
+from ditgta.model.positional import rotate, rotate_back, turn_, turned_back, widened
 
 EPSILON, LAYER_EPSILON = 1e-8, 1e-6
 _MOST_TOKENS = 1024  # up to here a matrix of all attention weights is worth its memory
@@ -32,6 +32,13 @@ def inverse_norm(x: Tensor) -> Tensor:
     return 1 / (norm * x.shape[-1] ** -0.5 + EPSILON)
 
 
+def by_heads(x_BTHE: Tensor, kind: torch.dtype) -> Tensor:
+    """Returns x in another type; where that is a copy, each head's tokens lie side by side, as its products want them."""
+    if x_BTHE.dtype == kind:
+        return x_BTHE
+    return x_BTHE.transpose(1, 2).to(kind, memory_format=torch.contiguous_format).transpose(1, 2)
+
+
 class _QueriesKeysValues(torch.autograd.Function):
     """Splits q, k, v, normalises q and k, and rotates by fixed tables: y = R (g n), n = x / (||x||_2 E^(-1/2) + 1e-8).
 
@@ -49,7 +56,7 @@ class _QueriesKeysValues(torch.autograd.Function):
         for x, gain, table in parts:
             inverses.append(None if gain is None else inverse_norm(x))
             y = x.to(torch.float32, copy=True) if gain is None else (x * inverses[-1]).mul_(gain)
-            outputs.append((y if table is None else turn_(y, table)).to(x.dtype))
+            outputs.append(by_heads(y if table is None else turn_(y, table), x.dtype))
         ctx.save_for_backward(qkv, q_gain, k_gain, qk_table, vo_table, *inverses[:2])
         return tuple(outputs)
 
@@ -84,7 +91,7 @@ def split_(
     for part, table in ((qk, qk_table), (v, vo_table)):
         if table is not None:
             turn_(part, table[:, None])
-    return x.to(qkv.dtype).unbind(2)
+    return [by_heads(part, qkv.dtype) for part in x.unbind(2)]
 
 
 def product_type(x: Tensor) -> torch.dtype:
@@ -200,7 +207,7 @@ class Attention(nn.Module):
             if torch.is_grad_enabled() or torch.compiler.is_compiling():
                 o = rotate_back(o, table)
             else:
-                o = turn_(o.float(), turned_back(table)).to(o.dtype)
+                o = turn_(widened(o), turned_back(table)).to(o.dtype)
         return linear(self.proj, o.flatten(2))
 
     def queries_keys_values(self, x_BTD: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
