@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks import memory as benchmark
+from benchmarks.latent_reading import write_both_layouts
 from benchmarks.steps import random_batch, trainer_of
 from ditgta import DiT
 from ditgta.config import POSENCS, Experiment, Images, Model, Training
@@ -73,3 +75,11 @@ def test_a_step_holds_what_is_foretold(depth, checkpointing):
         now += event.nbytes()
         most = max(most, now)
     assert memory.pass_bytes(shape, step) == pytest.approx(most, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", benchmark.CASES, ids=lambda case: case.name)
+def test_a_training_takes_what_a_plan_says(case, tmp_path):
+    write_both_layouts(tmp_path, 64, (4, 32, 32))
+    took = benchmark.measured(case, tmp_path / "shards", tmp_path / "out")
+    assert benchmark.foretold(case) == pytest.approx(took, rel=0.1)
