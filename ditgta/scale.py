@@ -11,8 +11,9 @@ from ditgta.model.positional import POSENCS
 # Bytes per second and direction between two devices of a node, as their makers give them: NVLink, or PCIe 4.0 x16.
 LINKS = {"v100": 150e9, "a100": 300e9, "h100": 450e9, "h200": 450e9, "rtx4090": 32e9}
 PCIE, NETWORK = 32e9, 25e9  # a card whose class is not said; 200 Gb/s InfiniBand between nodes
-# Measured on a CPU: the interpreter with its libraries, and the holes of glibc's heap, where freed blocks of all sizes are kept.
-BASE, HOLES = 331e6, 1.25
+# Measured on a CPU: the interpreter with its libraries; and a pass with the holes of glibc's heap, where freed blocks of all sizes
+# are kept, over the pass alone: float32, bf16 (whose casts make blocks of more sizes).
+BASE, HOLES = 331e6, (1.15, 1.3)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def memory_of(experiment: Experiment, classes: int, processes: Processes) -> Mem
     )
     kept = not (processes.cards or training.checkpoint_gradients)
     state, work = memory.state_bytes(shape), memory.pass_bytes(shape, step)
-    return Memory(state, work * (HOLES if kept else 1), state)
+    return Memory(state, work * (HOLES[step.bf16] if kept else 1), state)
 
 
 def scale(
