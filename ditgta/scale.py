@@ -60,7 +60,7 @@ def memory_of(experiment: Experiment, classes: int, processes: Processes) -> Mem
         card=processes.cards,
     )
     kept = not (processes.cards or training.checkpoint_gradients)
-    state, work = memory.state_bytes(shape), memory.pass_bytes(shape, step)
+    state, work = cost.checkpoint_bytes(shape), memory.pass_bytes(shape, step)
     return Memory(state, work * (HOLES[step.bf16] if kept else 1), state)
 
 
@@ -128,10 +128,13 @@ def _memory_lines(held: dict[str, Memory], processes: Processes) -> list[str]:
             parts += f" + copy {as_size(each.copy)} + base {as_size(BASE)}"
         total = each.state + each.work if processes.cards else each.in_all
         lines.append(f"memory of a process: {as_size(total)} = {parts}: {', '.join(alike)}")
-    said = "state: weights, average, AdamW; pass: gradients and what the backward pass needs; copy: the first process's, of the state"
-    if processes.cards:
-        said = (
-            "on the card, beside CUDA's own (not measured); the first process's host holds a copy of the state too;"
-            " pass: gradients and what the backward pass needs"
-        )
-    return [*lines, said]
+    place = (
+        "both on the card, beside CUDA's own memory; reckoned, not measured there. The host of the first process keeps a copy of the state"
+        if processes.cards
+        else "copy: of the state, for snapshots, in the first process alone; the figure was measured on CPUs, to 10 %"
+    )
+    return [
+        *lines,
+        f"state: weights, average, AdamW (16 bytes a parameter); pass: gradients and about {memory.FORMULA}",
+        place,
+    ]

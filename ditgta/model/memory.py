@@ -7,8 +7,9 @@ what autograd keeps. f is the bytes of a product's value: 4 in float32, 2 in bf1
 from dataclasses import dataclass
 
 from ditgta.model.cost import Shape, parameters
+from ditgta.model.layers import MOST_TOKENS
 
-MOST_TOKENS = 1024  # up to here attention in bf16 on a CPU makes a matrix of all its weights
+FORMULA = "B T D (16 + 19 f) a block and more for attention, 4 B T D where recomputed; f = 4, in bf16 2"
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,3 @@ def pass_bytes(shape: Shape, step: Pass) -> float:
     left = 0.0 if step.keeps_gradients else gradients / shape.depth
     held = block + 25 * tokens + (shape.depth - 1) * max(kept, left)
     return held + gradients if step.keeps_gradients else max(held, gradients + 4 * tokens)
-
-
-def state_bytes(shape: Shape) -> float:
-    """Returns the bytes of what outlives a step: weights, their average and AdamW's two moments, float32."""
-    return 16.0 * parameters(shape)
