@@ -66,8 +66,10 @@ def write_both_layouts(folder: Path, count: int, latent_shape: tuple[int, int, i
         plan,
         latent_shape=list(latent_shape),
         classes=names,
-        image_size=0,
+        image_size=8 * latent_shape[1],
         scaling_factor=1.0,
+        autoencoder_sha256="",
+        spec={},
     )
     os.sync()
 

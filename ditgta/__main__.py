@@ -252,6 +252,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="device whose peak rate is reckoned with: v100, a100, h100, h200, rtx4090, laptop, or here",
     )
     sub.add_argument("--devices", type=flags.count, default=4, help="number of devices")
+    sub.add_argument("--nodes", type=flags.count, default=1, help="number of nodes that they are spread over")
+    text = (
+        "GB/s of the slowest link between devices (default: NVLink or PCIe of the device; 25 between nodes)"
+    )
+    sub.add_argument("--bandwidth", type=float, default=None, metavar="GB/S", help=text)
     sub.add_argument("--efficiency", type=float, default=0.35, help="share of the peak rate that is reached")
     sub.add_argument(
         "--images",
@@ -464,6 +469,8 @@ def run_plan(arguments) -> None:
         arguments.suite or loaded.suite,
         arguments.device,
         arguments.devices,
+        arguments.nodes,
+        arguments.bandwidth,
         arguments.efficiency,
         (arguments.images, arguments.classes) if arguments.images else None,
         arguments.out,

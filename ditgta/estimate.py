@@ -98,7 +98,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     suite = config.suites[suite_name]
     experiments = [config.experiments[name] for name in suite.experiments]
     first = experiments[0]
-    count, classes = images or KNOWN_IMAGES.get(first.images.source, IMAGENET)
+    count, classes = image_set(first, images)
     size, trained = first.images.size, [experiment for experiment in experiments if not experiment.checkpoint]
     rows = len(trained) * len(suite.seeds)
     scored = (rows * len(suite.milestones)) + len(experiments) - len(trained)
@@ -123,8 +123,8 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             first.autoencoder.pretrained or "trained on the images",
         )
     )
-    shape = _shape(first, classes)
-    record = cost.latent_bytes(shape.channels, *_latent_sides(first))
+    shape = shape_of(first, classes)
+    record = cost.latent_bytes(shape.channels, *latent_sides(first))
     stages.append(
         Stage(
             "latents",
@@ -141,10 +141,10 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
         all(experiment.training.precision == "bf16" for experiment in trained) if trained else False,
     )
     for experiment in trained:
-        each = cost.training_flops(_shape(experiment, classes), experiment.training.checkpoint_gradients)
+        each = cost.training_flops(shape_of(experiment, classes), experiment.training.checkpoint_gradients)
         flops += each * experiment.training.batch_size * steps * len(suite.seeds)
         size_on_disk += (
-            cost.checkpoint_bytes(_shape(experiment, classes))
+            cost.checkpoint_bytes(shape_of(experiment, classes))
             * (len(suite.milestones) + 2)
             * len(suite.seeds)
         )
@@ -169,8 +169,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     notes = [
         f"forward pass of {first.model.name}: {cost.FORWARD_FORMULA} = {cost.forward_flops(shape):.4g}"
         f" with T={shape.tokens}, D={shape.width}, L={shape.depth}, p={shape.patch}, C={shape.channels}",
-        f"parameters: {cost.parameters(shape):,}; a checkpoint holds four times their float32 bytes;"
-        f" per step each of n processes sends 2 (n-1)/n x {_size(4 * cost.parameters(shape))} of gradients",
+        f"parameters: {cost.parameters(shape):,}; a checkpoint holds four times their float32 bytes",
         "hours = operations / (peak rate x efficiency x devices); bf16 rates where the configuration says bf16",
     ]
     if images is None and first.images.source not in KNOWN_IMAGES:
@@ -178,6 +177,11 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             f"taken for ImageNet's {count:,} images of {classes:,} classes; say otherwise with --images and --classes"
         )
     return stages, notes
+
+
+def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:
+    """Returns the images and classes of an experiment: what was said, what is known, else ImageNet's."""
+    return said or KNOWN_IMAGES.get(experiment.images.source, IMAGENET)
 
 
 def _scoring(suite: Suite, scored: int, count: int) -> list[Stage]:
@@ -213,7 +217,8 @@ def _count(module: torch.nn.Module, *inputs: torch.Tensor, method: str = "forwar
     return float(counter.get_total_flops())
 
 
-def _latent_sides(experiment: Experiment) -> tuple[int, int]:
+def latent_sides(experiment: Experiment) -> tuple[int, int]:
+    """Returns the height and width of an experiment's latents."""
     side = experiment.images.size // _downsampling(experiment.autoencoder)
     return side, side
 
@@ -226,14 +231,15 @@ def _channels(experiment: Experiment) -> int:
     return 4 if experiment.autoencoder.pretrained else experiment.autoencoder.latent_channels
 
 
-def _shape(experiment: Experiment, classes: int) -> cost.Shape:
+def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
+    """Returns the sizes of an experiment's model, which must have a known name."""
     model = experiment.model
     try:
         patch, depth, width, heads = named_sizes(model.name)
     except ValueError as error:
         raise InputError(str(error)) from None
     depth, width, heads = model.depth or depth, model.width or width, model.heads or heads
-    grid = [side // patch for side in _latent_sides(experiment)]
+    grid = [side // patch for side in latent_sides(experiment)]
     with torch.device("meta"):
         encoding = POSENCS[model.posenc](*grid, width, heads, depth)
     return cost.Shape(
@@ -273,17 +279,18 @@ def table(suite: str, machine: Machine, stages: list[Stage], notes: list[str]) -
     lines = [f"suite {suite} on {name}, {machine.efficiency:.0%} of the peak rate", header, "-" * 100]
     for stage, each in zip(stages, hours):
         lines.append(
-            f"{stage.stage:<12}{stage.jobs:>6}{stage.flops:>13.3g}{_size(stage.bytes):>11}{each:>9.2f}  {stage.note}"
+            f"{stage.stage:<12}{stage.jobs:>6}{stage.flops:>13.3g}{as_size(stage.bytes):>11}{each:>9.2f}  {stage.note}"
         )
     lines.append("-" * 100)
     total_bytes = sum(stage.bytes for stage in stages)
     lines.append(
-        f"{'total':<12}{sum(s.jobs for s in stages):>6}{sum(s.flops for s in stages):>13.3g}{_size(total_bytes):>11}{sum(hours):>9.2f}"
+        f"{'total':<12}{sum(s.jobs for s in stages):>6}{sum(s.flops for s in stages):>13.3g}{as_size(total_bytes):>11}{sum(hours):>9.2f}"
     )
     return "\n".join([*lines, *(f"  {note}" for note in notes)])
 
 
-def _size(count: float) -> str:
+def as_size(count: float) -> str:
+    """Returns bytes with a unit, three digits."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -21,6 +21,7 @@ ALLOWED = {
     "data": {"data", "runtime"},
     "report": {"report", "data", "scoring", "runtime"},
     "estimate": {"model", "scoring", "data", "runtime", "config"},
+    "scale": {"estimate", "model", "data", "runtime", "config"},
     "sampling": {"model", "diffusion", "data", "runtime", "config"},
     "pipeline": {"sampling", "model", "data", "runtime", "config"},
     "stages": {
@@ -34,6 +35,7 @@ ALLOWED = {
         "config",
         "layout",
         "estimate",
+        "scale",
     },
     "flags": {"config", "runtime"},
     "__main__": {"stages", "config", "flags", "launch", "runtime", ""},

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ditgta.model.positional import rotate, rotate_back, turn_, turned_back, widened
 
 EPSILON, LAYER_EPSILON = 1e-8, 1e-6
-_MOST_TOKENS = 1024  # up to here a matrix of all attention weights is worth its memory
+MOST_TOKENS = 1024  # up to here a matrix of all attention weights is worth its memory
 
 
 class RMSNorm(nn.Module):
@@ -184,7 +184,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     In bf16 on the CPU the matrix of all weights is made: PyTorch's fused attention takes more than twice the time there.
     """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.shape[2] <= _MOST_TOKENS:
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.shape[2] <= MOST_TOKENS:
         weights = (q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(-1)
         return (weights @ v).transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import torch
+
 from ditgta.config import Config
 from ditgta.estimate import DEVICES, Machine, plan, table, this_machine
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_json
+from ditgta.scale import LINKS, NETWORK, PCIE, Processes, scale
 
 HERE = "here"
 
@@ -15,6 +18,8 @@ def run(
     suite: str,
     device: str,
     devices: int,
+    nodes: int,
+    bandwidth: float | None,
     efficiency: float,
     images: tuple[int, int] | None,
     out: Path | None,
@@ -23,7 +28,9 @@ def run(
 
     Args:
         device: name in DEVICES, or "here" for this machine, whose rate is measured and whose devices are counted.
-        devices: how many of them.
+        devices: how many of them; each card has a process, what has no cards has one.
+        nodes: machines that share them.
+        bandwidth: GB/s of the slowest link between them, None for that of the device or, between nodes, of the network.
         efficiency: share of the peak rate that is reached.
         images: (images, classes) of the data set where it is neither the digits nor ImageNet.
     """
@@ -33,10 +40,24 @@ def run(
         raise InputError(f"device {device} is unknown; known: {', '.join(DEVICES)}, {HERE}")
     if not 0 < efficiency <= 1:
         raise InputError(f"--efficiency must lie in 0..1, got {efficiency}")
+    if bandwidth is not None and bandwidth <= 0:
+        raise InputError(f"--bandwidth must be above 0 GB/s, got {bandwidth}")
     stages, notes = plan(config, suite, images)
     machine = (
         this_machine(efficiency) if device == HERE else Machine(device, devices, DEVICES[device], efficiency)
     )
+    cards = device in LINKS or (device == HERE and torch.cuda.is_available())
+    count = machine.devices if cards else 1
+    if count % nodes:
+        raise InputError(
+            f"{count} process{'es' * (count > 1)} cannot be shared alike by {nodes} nodes; change --devices or --nodes"
+        )
+    link = NETWORK if nodes > 1 else LINKS.get(device, PCIE)
+    group = Processes(count, nodes, 1e9 * bandwidth if bandwidth else link, cards)
+    rows = config.suites[suite].experiments
+    trained = {name: config.experiments[name] for name in rows if not config.experiments[name].checkpoint}
+    figures, lines = scale(config.suites[suite], trained, images, machine, group)
+    notes += lines
     print(table(suite, machine, stages, notes))
     if out is not None:
         rows = [{**vars(stage), "hours": time} for stage, time in zip(stages, machine.hours(stages))]
@@ -48,6 +69,7 @@ def run(
                 "devices": machine.devices,
                 "efficiency": efficiency,
                 "stages": rows,
+                "scale": figures,
                 "notes": notes,
             },
         )

@@ -81,7 +81,7 @@ def test_a_plan_counts_the_parameters_of_every_encoding(posenc):
     model = config.Model(name="DiT-S/2", posenc=posenc, depth=3)
     experiment = config.Experiment(images=config.Images(size=64), model=model)
     built = DiT.from_name("DiT-S/2", 64, posenc, 7, downsampling=4, depth=3)
-    found = cost.parameters(estimate._shape(experiment, 7))
+    found = cost.parameters(estimate.shape_of(experiment, 7))
     assert found == sum(parameter.numel() for parameter in built.parameters())
 
 

@@ -11,7 +11,7 @@ import resource, sys
 import numpy as np
 from ditgta.runtime.memory import keep_freed_memory
 if "keep" in sys.argv:
-    keep_freed_memory()
+    keep_freed_memory(*map(int, sys.argv[2:]))
 for turn in range(12):
     if turn == 2:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -28,3 +28,4 @@ def faults(*words: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the switches")
 def test_large_blocks_are_used_again():
     assert faults("keep") < 20 < faults()
+    assert faults("keep", str(2**20)) > 20  # larger than what may be kept

@@ -1,0 +1,140 @@
+"""What a training on several processes sends, reads and holds, reckoned without running it."""
+
+from dataclasses import dataclass
+
+from ditgta.config import Experiment, Suite
+from ditgta.data.shard_plan import plan_shards
+from ditgta.estimate import Machine, as_size, image_set, latent_sides, shape_of
+from ditgta.model import cost, memory
+from ditgta.model.positional import POSENCS
+
+# Bytes per second and direction between two devices of a node, as their makers give them: NVLink, or PCIe 4.0 x16.
+LINKS = {"v100": 150e9, "a100": 300e9, "h100": 450e9, "h200": 450e9, "rtx4090": 32e9}
+PCIE, NETWORK = 32e9, 25e9  # a card whose class is not said; 200 Gb/s InfiniBand between nodes
+# Measured on a CPU: the interpreter with its libraries; and a pass with the holes of glibc's heap, where freed blocks of all sizes
+# are kept, over the pass alone: float32, bf16 (whose casts make blocks of more sizes).
+BASE, HOLES = 331e6, (1.15, 1.3)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many train together, on how many nodes, with what bytes per second over the slowest link; cards or one CPU."""
+
+    count: int
+    nodes: int
+    bandwidth: float
+    cards: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one training process.
+
+    state: weights, their average, AdamW's moments. work: the most of a forward and backward pass. copy: of the state, which the
+    first process keeps for its snapshots.
+    """
+
+    state: float
+    work: float
+    copy: float
+
+    @property
+    def in_all(self) -> float:
+        """What the first process takes on a CPU."""
+        return BASE + self.state + self.work + self.copy
+
+
+def memory_of(experiment: Experiment, classes: int, processes: Processes) -> Memory:
+    """Returns what a process of a training holds."""
+    training, shape = experiment.training, shape_of(experiment, classes)
+    share = -(-training.batch_size // processes.count)
+    images = min(training.micro_batch or share, share)
+    encoding = POSENCS[experiment.model.posenc]
+    step = memory.Pass(
+        images,
+        bf16=training.precision == "bf16",
+        checkpoint_gradients=training.checkpoint_gradients,
+        rotates_values="vo" in encoding.rotated,
+        learned=bool(encoding.rotated) and shape.encoding > 0,
+        keeps_gradients=processes.count > 1 or images < share,
+        card=processes.cards,
+    )
+    kept = not (processes.cards or training.checkpoint_gradients)
+    state, work = cost.checkpoint_bytes(shape), memory.pass_bytes(shape, step)
+    return Memory(state, work * (HOLES[step.bf16] if kept else 1), state)
+
+
+def scale(
+    suite: Suite,
+    experiments: dict[str, Experiment],
+    images: tuple[int, int] | None,
+    machine: Machine,
+    processes: Processes,
+) -> tuple[dict, list[str]]:
+    """Returns the figures of a suite's trainings, those of its first one where they differ, and lines that say them.
+
+    Only gradients count as sent: a few bytes more are the losses of each logged step and the wish to stop of every tenth.
+    """
+    if not experiments:
+        return {}, []
+    first = next(iter(experiments.values()))
+    count, classes = image_set(first, images)
+    training, shape, n = first.training, shape_of(first, classes), processes.count
+    sent = cost.allreduce_bytes(shape, n)
+    rate = machine.rates[training.precision == "bf16"] * machine.efficiency * machine.devices
+    computed = cost.training_flops(shape, training.checkpoint_gradients) * training.batch_size / rate
+    read = cost.read_bytes(shape.channels, *latent_sides(first))
+    per_second = training.batch_size / (computed + sent / processes.bandwidth) / processes.nodes
+    latents = len(plan_shards(count))
+    samples = len(plan_shards(suite.sampling.num_samples, most=None))
+    held = {name: memory_of(each, classes, processes) for name, each in experiments.items()}
+    figures = {
+        "processes": n,
+        "nodes": processes.nodes,
+        "allreduce_bytes": sent,
+        "allreduce_seconds": sent / processes.bandwidth,
+        "compute_seconds": computed,
+        "loader_bytes_per_second_and_node": per_second * read,
+        "latent_shards": latents,
+        "sample_shards": samples,
+        "memory": {name: {**vars(each), "base": BASE} for name, each in held.items()},
+    }
+    sends = (
+        f"each sends 2 (n-1)/n x {as_size(4 * cost.parameters(shape))} of float32 gradients = {as_size(sent)},"
+        f" / {as_size(processes.bandwidth)}/s = {1e3 * sent / processes.bandwidth:.3g} ms if none of it is hidden"
+        if n > 1
+        else "nothing is sent"
+    )
+    return figures, [
+        f"a step on {n} process{'es' * (n > 1)}, {processes.nodes} node{'s' * (processes.nodes > 1)}: {sends};"
+        f" computing takes {1e3 * computed:.3g} ms",
+        f"loader: {per_second:.3g} images/s per node x {read:,.0f} bytes (one side of a record)"
+        f" = {as_size(per_second * read)}/s per node",
+        f"shards: {latents} of latents, at most {-(-latents // n)} for a process;"
+        f" {samples} of a row's samples, at most {-(-samples // n)}",
+        *_memory_lines(held, processes),
+    ]
+
+
+def _memory_lines(held: dict[str, Memory], processes: Processes) -> list[str]:
+    """Returns one line for the experiments that hold the same, and one that says what is counted."""
+    names: dict[Memory, list[str]] = {}
+    for name, each in held.items():
+        names.setdefault(each, []).append(name)
+    lines = []
+    for each, alike in names.items():
+        parts = f"state {as_size(each.state)} + pass {as_size(each.work)}"
+        if not processes.cards:
+            parts += f" + copy {as_size(each.copy)} + base {as_size(BASE)}"
+        total = each.state + each.work if processes.cards else each.in_all
+        lines.append(f"memory of a process: {as_size(total)} = {parts}: {', '.join(alike)}")
+    place = (
+        "both on the card, beside CUDA's own memory; reckoned, not measured there. The host of the first process keeps a copy of the state"
+        if processes.cards
+        else "copy: of the state, for snapshots, in the first process alone; the figure was measured on CPUs, to 10 %"
+    )
+    return [
+        *lines,
+        f"state: weights, average, AdamW (16 bytes a parameter); pass: gradients and about {memory.FORMULA}",
+        place,
+    ]

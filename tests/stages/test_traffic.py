@@ -1,0 +1,52 @@
+"""What several processes send each other while they train is what is foretold, byte for byte as the kernel counts them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ditgta.model import cost
+
+SHAPE = cost.Shape(tokens=16, width=256, depth=2, patch=1, channels=4, classes=3, heads=4)
+# Two passes a step on each of two processes: gradients are sent after the last one alone.
+TRAINING = {"batch_size": 8, "micro_batch": 2}
+
+
+@pytest.fixture(scope="module")
+def namespace():
+    """A shell in a network of its own, whose loopback carries nothing else."""
+    shell = ["unshare", "--net", "sh", "-c"]
+    try:
+        found = subprocess.run([*shell, "ip link set lo up"], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip(
+            "util-linux's unshare is not here, so no network can be had in which nothing else is sent"
+        )
+    if found.returncode:
+        pytest.skip(f"this user may make no network namespace: {found.stderr.strip()}")
+    return shell
+
+
+def sent(namespace, latents, out, processes: int, steps: int) -> int:
+    """Returns the bytes that went over the loopback of a whole training of so many steps."""
+    sizes = {"name": "DiT-Ti/1", "depth": SHAPE.depth, "width": SHAPE.width, "heads": SHAPE.heads}
+    spec = json.dumps({"model": {**sizes, "posenc": "gta"}, "training": TRAINING, "seed": 0})
+    script = 'ip link set lo up && "$@" && grep lo: /proc/net/dev'
+    call = [*namespace, script, "sh", sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    call += [f"--nproc-per-node={processes}", "-m", "ditgta", "train", "--latents", str(latents)]
+    call += ["--out", str(out), "--milestones", str(steps), "--spec", spec]
+    done = subprocess.run(call, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return int(re.search(r"lo:\s*(?:\d+\s+){8}(\d+)", done.stdout)[1])
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_gradients_are_sent_as_foretold(namespace, tiny_latents, tmp_path, processes):
+    few, many = (sent(namespace, tiny_latents, tmp_path / str(n), processes, n) for n in (2, 14))
+    foretold = 12 * processes * cost.allreduce_bytes(SHAPE, processes)
+    assert (
+        foretold <= many - few <= 1.01 * foretold
+    )  # headers of TCP and IP: 0.2 % where packets are of 64 kB

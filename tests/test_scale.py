@@ -1,0 +1,63 @@
+"""The plan says what several processes send, read and hold, and nothing where there is nothing to say."""
+
+import json
+
+import pytest
+
+from ditgta.__main__ import main
+from ditgta.model import cost
+
+# DiT-B/2 at 256 pixels.
+SHAPE = cost.Shape(tokens=256, width=768, depth=12, patch=2, channels=4, classes=1000, heads=12)
+
+
+def planned(tmp_path, capsys, *words) -> tuple[dict, str]:
+    assert main(["plan", "--suite", "paper", "--out", str(tmp_path / "plan.json"), *words]) == 0
+    return json.loads((tmp_path / "plan.json").read_text()), capsys.readouterr().out
+
+
+def test_the_time_of_an_average_follows_the_bandwidth(tmp_path, capsys):
+    node, text = planned(tmp_path, capsys, "--device", "a100", "--devices", "4")
+    nodes, _ = planned(tmp_path, capsys, "--device", "a100", "--devices", "32", "--nodes", "8")
+    slow, _ = planned(tmp_path, capsys, "--device", "a100", "--devices", "4", "--bandwidth", "10")
+    for found, count, bandwidth in ((node, 4, 300e9), (nodes, 32, 25e9), (slow, 4, 10e9)):
+        sent = 2 * (count - 1) / count * 4 * cost.parameters(SHAPE)
+        assert found["scale"]["allreduce_bytes"] == pytest.approx(sent)
+        assert found["scale"]["allreduce_seconds"] == pytest.approx(sent / bandwidth)
+    assert "= 782 MB, / 300 GB/s = 2.61 ms" in text and len(text.splitlines()) < 30
+
+
+def test_the_loader_reads_one_side_of_each_image_of_a_step(tmp_path, capsys):
+    found, _ = planned(tmp_path, capsys, "--device", "a100", "--devices", "32", "--nodes", "8")
+    scale = found["scale"]
+    step = scale["compute_seconds"] + scale["allreduce_seconds"]
+    assert scale["compute_seconds"] == pytest.approx(256 * cost.training_flops(SHAPE) / (32 * 0.35 * 156e12))
+    assert scale["loader_bytes_per_second_and_node"] == pytest.approx(256 / step / 8 * 2 * 2 * 4 * 32 * 32)
+    assert scale["latent_shards"] == 256 and scale["sample_shards"] == 196
+
+
+def test_memory_falls_with_the_share_of_the_batch(tmp_path, capsys):
+    few, _ = planned(tmp_path, capsys, "--device", "a100", "--devices", "4")
+    many, _ = planned(tmp_path, capsys, "--device", "a100", "--devices", "8")
+    few, many = (found["scale"]["memory"]["imagenet256-gta"] for found in (few, many))
+    gradients = 4 * cost.parameters(SHAPE)
+    assert few["state"] == many["state"] == 4 * gradients
+    assert few["work"] - gradients == pytest.approx(2 * (many["work"] - gradients), rel=0.01)
+
+
+def test_what_has_no_cards_trains_in_one_process(tmp_path, capsys):
+    found, text = planned(tmp_path, capsys, "--device", "laptop", "--devices", "8")
+    assert found["scale"]["processes"] == 1 and found["scale"]["allreduce_bytes"] == 0
+    assert "nothing is sent" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--devices", "4", "--nodes", "3"], "4 processes"),
+        (["--bandwidth", "0"], "--bandwidth must be above 0"),
+    ],
+)
+def test_impossible_machines_are_refused(words, said, capsys):
+    assert main(["plan", "--suite", "paper", *words]) == 2
+    assert said in capsys.readouterr().err
