@@ -8,9 +8,10 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 
 from ditgta.runtime.files import read_json
-from tests.conftest import TINY, run_snakemake
+from tests.conftest import ROOT, TINY, run_snakemake
 
 TOOL = shutil.which("slurm-sandbox")
 # As the profile says, but asking for the state of jobs more often than is polite to a shared cluster.
@@ -92,16 +93,17 @@ def test_a_training_passes_its_time_limits_by_itself(slurm, on_slurm, tmp_path):
     }
     (tmp_path / "legs").mkdir()
     (tmp_path / "one").mkdir()
-    limit = ["--set-resources", "train:runtime=3", "train:slurm_extra='--signal=USR1@120 --open-mode=append'"]
+    profile = yaml.safe_load((ROOT / "slurm/config.yaml").read_text())
+    profile["set-resources"]["train"]["runtime"] = 3
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(profile))
     begin = time.monotonic()
     outcome = run_snakemake(
         tmp_path / "legs",
         "train",
-        *limit,
         "--retries",
         "0",
         configs=(TINY, change),
-        place=PLACE,
+        place=("--profile", str(tmp_path), *PLACE[2:]),
         through=slurm,
     )
     assert outcome.code == 0, outcome.text[-6000:]
