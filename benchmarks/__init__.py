@@ -1,7 +1,7 @@
 """Every claim of speed or exactness as a command.
 
     python -m benchmarks [NAME ...] [--quick]     all of them, or those named, in one table
-    python -m benchmarks.NAME                     one of them, in its own words and with its own options
+    python -m benchmarks.NAME                     one that has options of its own
 
 A benchmark that stands in the common table is a module of this folder with a function
 

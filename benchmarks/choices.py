@@ -1,6 +1,6 @@
 """What each choice that makes training cheaper does to its loss: 200 steps of the digits recipe with and without it.
 
-    python -m benchmarks.choices [--quick]
+    python -m benchmarks choices [--quick]
 
 The same seed gives the same weights, batches, timesteps and noise, so what differs is the choice. Compared is the mean loss of the
 last 50 steps. Each choice trains in a process of its own, for accelerate keeps one precision per process.
@@ -8,7 +8,6 @@ last 50 steps. Each choice trains in a process of its own, for accelerate keeps 
 
 import json
 import multiprocessing
-import sys
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -63,13 +62,3 @@ def rows(quick: bool) -> Iterable[Row]:
                 abs(loss / plain - 1),
                 "<= 0.01",
             )
-
-
-def main() -> None:
-    """Prints the rows."""
-    for row in rows("--quick" in sys.argv):
-        print(row.markdown(), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,11 @@
 """How time grows with images, steps, tokens and samples: an exponent fitted through three sizes, against that of theory.
 
-    python -m benchmarks.growth [--quick]
+    python -m benchmarks growth [--quick]
 
 Every stage runs whole, in this process. Where theory is a formula and no power - the network over its tokens - its exponent is
 fitted through the same three sizes. What grows faster than theory is work done twice; start-up makes exponents smaller, never larger.
 """
 
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -139,13 +138,3 @@ def rows(quick: bool) -> Iterable[Row]:
             call(sizes[0])  # the first of all allocates
             found.append(fitted(what, sizes, call, flops, 2 * rounds))
     return found
-
-
-def main() -> None:
-    """Prints the rows."""
-    for row in rows("--quick" in sys.argv):
-        print(row.markdown(), flush=True)
-
-
-if __name__ == "__main__":
-    main()

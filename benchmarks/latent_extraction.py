@@ -1,13 +1,12 @@
 """The latents stage against the autoencoder's encoder alone: all that is not `AutoencoderKL.encode` must cost next to nothing.
 
-    python -m benchmarks.latent_extraction [--quick]
+    python -m benchmarks latent_extraction [--quick]
 
 JPEG files of 500x375 pixels, cut from photographs, become shards of latents of 256 pixels as in the stage: decoded, cropped, mirrored,
 encoded, rounded, written, hashed. The peer encodes ready tensors of the same images in the same batches. The autoencoder has the
 architecture of Stable Diffusion's; its weights are random, which changes no time.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout
@@ -93,13 +92,3 @@ def rows(quick: bool) -> Iterable[Row]:
         f"{median(seconds['usual']):.2f} s (contiguous)",
         median(encoder / usual for encoder, usual in zip(seconds["encoder"], seconds["usual"])),
     )
-
-
-def main() -> None:
-    """Prints the rows."""
-    for row in rows("--quick" in sys.argv):
-        print(row.markdown(), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Memory of training as `ditgta plan` foretells it, against what training took: python -m benchmarks.memory [--quick]
+"""Memory of training as `ditgta plan` foretells it, against what training took: python -m benchmarks memory [--quick]
 
 Each case is a whole training of four steps on random latents, with a milestone after the second, so that the copy of the state
 stands while the last steps go on. What it took is the largest resident memory of its first process, which the checkpoint's twin
@@ -102,13 +102,3 @@ def rows(quick: bool) -> Iterable[Row]:
                 abs(said / took - 1),
                 DEMAND,
             )
-
-
-def main() -> None:
-    """Prints the rows."""
-    for row in rows("--quick" in sys.argv):
-        print(row.markdown(), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """What it costs that nothing is ever lost: snapshots in the background, and hashes of every file.
 
-    python -m benchmarks.state_cost
+    python -m benchmarks state_cost
 
 The stages of the digits run in this process, each as the default suite has it but shorter: 500 training steps (two snapshot
 intervals), 100 samples. Hashing's share is that of the calls of SHA-256 in a stage's time. A snapshot costs the pause in which
@@ -9,7 +9,6 @@ without, by turns. For DiT-B/2 the copy and the write are timed alone, against a
 """
 
 import hashlib
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -145,13 +144,3 @@ def rows(quick: bool) -> Iterable[Row]:
             copy / interval,
             "<= 0.01",
         )
-
-
-def main() -> None:
-    """Prints the rows."""
-    for row in rows("--quick" in sys.argv):
-        print(row.markdown(), flush=True)
-
-
-if __name__ == "__main__":
-    main()

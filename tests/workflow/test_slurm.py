@@ -85,7 +85,7 @@ def test_the_table_equals_that_of_four_processes_on_this_machine(on_slurm, tmp_p
 
 
 @pytest.mark.slow
-def test_a_training_passes_its_time_limits_by_itself(slurm, on_slurm, tmp_path):
+def test_a_training_passes_its_time_limits_by_itself(slurm, tmp_path):
     """Its job is queued again by itself, without a retry of Snakemake's; the weights are those of one leg."""
     change = {
         "experiments": {"digits": {"training": {"snapshot_every": 100000, "log_every": 500}}},
