@@ -30,6 +30,8 @@ rule train:
         "{params.command} train --latents $(dirname {input.latents})"
         " --out results/train/{wildcards.experiment}/seed{wildcards.seed} --milestones {params.step}"
         " {params.flags} --spec {params.spec:q} > {log} 2>&1"
+        # Its twin is written last: a milestone that has one is whole, however its processes ended afterwards.
+        " || test -f {output.twin}"
 
 
 rule import_checkpoint:
