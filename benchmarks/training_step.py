@@ -57,26 +57,28 @@ class Linears:
                     x.grad = layer.weight.grad = layer.bias.grad = None
 
 
-def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[str, float]:
+def measure(model: str, precision: str, batch_size: int, rounds: int, compiled: bool) -> dict[str, float]:
     """Returns the seconds of a step with abs and with gta, and of their operations at the rate of the linear layers."""
-    options = Training(batch_size=batch_size, precision=precision)
     steps, shape = {}, None
-    for posenc in ("abs", "gta"):
-        network = DiT.from_name(model, image_size=256, posenc=posenc)
-        shape, trainer, batch = (
-            shape_of(network),
-            trainer_of(network, options),
-            random_batch(network, batch_size),
-        )
-        steps[posenc] = lambda trainer=trainer, batch=batch: trainer.step(batch)
+    for name in ("abs", "gta", "compiled")[: 2 + compiled]:
+        options = Training(batch_size=batch_size, precision=precision, compile=name == "compiled")
+        network = DiT.from_name(model, image_size=256, posenc="abs" if name == "abs" else "gta")
+        shape, trainer = shape_of(network), trainer_of(network, options)
+        batch = random_batch(network, batch_size)
+        steps[name] = lambda trainer=trainer, batch=batch: trainer.step(batch)
     linears = Linears(shape, batch_size, precision, backward=True)
-    by_turns({**steps, "limit": linears}, 1)  # the first of each allocates
+    first = by_turns({**steps, "limit": linears}, 1)  # the first of each allocates, and compiles
     seconds = by_turns({"limit": linears, **steps, "again": linears}, rounds)
     middle = {name: median(times) for name, times in seconds.items()}
     rate = 2 * linears.flops / (middle["limit"] + middle["again"])
     paired = median(gta / absolute for gta, absolute in zip(seconds["gta"], seconds["abs"]))
     limit = batch_size * cost.training_flops(shape) / rate
-    return {"abs": middle["abs"], "gta": middle["gta"], "ratio": paired, "limit": limit, "rate": rate}
+    return middle | {
+        "ratio": paired,
+        "limit": limit,
+        "rate": rate,
+        "compiling": first.get("compiled", [0.0])[0],
+    }
 
 
 def measured_apart(*arguments) -> dict[str, float]:
@@ -88,10 +90,10 @@ def measured_apart(*arguments) -> dict[str, float]:
 def rows(
     quick: bool, models=MODELS, precisions=PRECISIONS, batch_size: int = 8, rounds: int | None = None
 ) -> Iterable[Row]:
-    """Yields two rows for each model and precision: the share of the limit that gta reaches, and gta against abs."""
+    """Yields for each model and precision the share of the limit that gta reaches, gta against abs, and gta compiled."""
     for model in models:
         for precision in precisions:
-            found = measured_apart(model, precision, batch_size, rounds or (2 if quick else 5))
+            found = measured_apart(model, precision, batch_size, rounds or (2 if quick else 5), not quick)
             what = f"training step {model}, 256 px, batch {batch_size}, {precision}"
             yield Row(
                 f"{what}: gta, share of the limit",
@@ -107,6 +109,13 @@ def rows(
                 found["ratio"],
                 ROTATION,
             )
+            if "compiled" in found:
+                yield Row(
+                    f"{what}: gta with torch.compile, whose first step takes {found['compiling']:.0f} s",
+                    f"{found['compiled']:.2f} s",
+                    f"{found['gta']:.2f} s (without)",
+                    found["compiled"] / found["gta"],
+                )
 
 
 def main() -> None:
