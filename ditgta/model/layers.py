@@ -14,6 +14,11 @@ from ditgta.model.positional import rotate, rotate_back, turn_, turned_back, wid
 EPSILON, LAYER_EPSILON = 1e-8, 1e-6
 MOST_TOKENS = 1024  # up to here a matrix of all attention weights is worth its memory
 
+# oneDNN's linear layer, which PyTorch lacks on some machines.
+_LINEAR = (
+    getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+)
+
 
 class RMSNorm(nn.Module):
     """y = g x / (||x||_2 E^(-1/2) + 1e-8) over the last axis; the epsilon stands outside the root (Zhang and Sennrich, 2019)."""
@@ -113,12 +118,12 @@ def linear(layer: nn.Linear, x: Tensor, gelu: bool = False) -> Tensor:
         or torch.compiler.is_compiling()
         or weight.device.type != "cpu"
         or weight.dtype != product_type(x)
-        or not torch.backends.mkldnn.is_available()
+        or _LINEAR is None
     ):
         y = layer(x)
         return F.gelu(y, approximate="tanh") if gelu else y
     operation = ("gelu", [], "tanh") if gelu else ("none", [], "")
-    return torch.ops.mkldnn._linear_pointwise(x.to(weight.dtype), weight, layer.bias, *operation)
+    return _LINEAR(x.to(weight.dtype), weight, layer.bias, *operation)
 
 
 class _Modulated(torch.autograd.Function):
