@@ -62,7 +62,7 @@ def metric_figure(table: Table, metric: Metric) -> Image.Image:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
     _label(axes, "training steps", metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better])
-    _legend(axes)
+    _legend(figure)
     return _drawn(figure)
 
 
@@ -111,7 +111,7 @@ def loss_figure(table: Table) -> Image.Image:
             _line(axes, table, name, *_mean(own))
     _label(axes, "training steps", "training loss")
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    _legend(axes)
+    _legend(figure)
     return _drawn(figure)
 
 
@@ -139,7 +139,7 @@ def gap_figure(table: Table) -> Image.Image | None:
     axes.set_ylim(low - margin, high + margin)  # the first steps would hide all that follows
     axes.xaxis.set_major_locator(MaxNLocator(5))
     _label(axes, "training steps", "loss minus the first row's")
-    _legend(axes)
+    _legend(figure)
     return _drawn(figure)
 
 
@@ -175,7 +175,7 @@ def class_figure(table: Table, kind: str) -> Image.Image | None:
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.grid(True, axis="x", color=FAINT, linewidth=0.6)
     _label(axes, metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better], "class")
-    figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="outside upper center", ncols=2)
+    _legend(figure, columns=2)
     return _drawn(figure)
 
 
@@ -268,8 +268,9 @@ def _plain_log_labels(axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{level:g}"))
 
 
-def _legend(axes) -> None:
-    axes.legend(fontsize=8.5, labelcolor=INK, framealpha=0.8, edgecolor="none")
+def _legend(figure, columns: int = 3) -> None:
+    """Above the axes, where it hides nothing."""
+    figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="outside upper center", ncols=columns)
 
 
 def _margins(steps: Sequence[int], log: bool) -> tuple[float, float]:
