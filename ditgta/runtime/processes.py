@@ -1,6 +1,7 @@
 """One stage on 1..N processes: who am I, what is my share, where do tensors live."""
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -44,10 +45,16 @@ class Processes:
             dist.barrier()
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Returns the sum of a tensor over all processes (the tensor itself is overwritten)."""
-        if self.count > 1:
-            dist.all_reduce(tensor)
-        return tensor
+        """Returns the sum of a small tensor over all processes.
+
+        Each value is added in the order of ranks. All-reduce takes an order that depends on the value's place in the tensor: a sum
+        made in two parts would be rounded otherwise than one made at once.
+        """
+        if self.count == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.count)]
+        dist.all_gather(parts, tensor)
+        return functools.reduce(torch.add, parts)
 
     @contextlib.contextmanager
     def own_errors(self) -> Iterator[None]:
