@@ -89,7 +89,7 @@ def test_a_training_passes_its_time_limits_by_itself(slurm, tmp_path):
     """Its job is queued again by itself, without a retry of Snakemake's; the weights are those of one leg."""
     change = {
         "experiments": {"digits": {"training": {"snapshot_every": 100000, "log_every": 500}}},
-        "suites": {"digits": {"experiments": ["gta"], "differences": [], "milestones": [12000]}},
+        "suites": {"digits": {"experiments": ["gta"], "differences": [], "milestones": [4000]}},
     }
     (tmp_path / "legs").mkdir()
     (tmp_path / "one").mkdir()
@@ -114,5 +114,5 @@ def test_a_training_passes_its_time_limits_by_itself(slurm, tmp_path):
         tmp_path / "one", "train", "--set-resources", "train:gpu=4", configs=(TINY, change)
     )
     assert outcome.code == 0, outcome.text[-6000:]
-    twins = [read_json(tmp_path / name / "results/train/gta/seed0/0012000.json") for name in ("legs", "one")]
+    twins = [read_json(tmp_path / name / "results/train/gta/seed0/0004000.json") for name in ("legs", "one")]
     assert twins[0]["sha256"] == twins[1]["sha256"] and twins[0]["losses"] == twins[1]["losses"]
