@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ditgta.model.positional import rotate, rotate_back, turn_, turned_back, widened
+from ditgta.model.positional import rotate, rotate_back, turn_
 
 EPSILON, LAYER_EPSILON = 1e-8, 1e-6
 MOST_TOKENS = 1024  # up to here a matrix of all attention weights is worth its memory
@@ -85,20 +85,6 @@ class _QueriesKeysValues(torch.autograd.Function):
         return d_qkv, *(d_gains or (None, None)), None, None
 
 
-def split_(
-    qkv: Tensor, gains: list[Tensor], qk_table: Tensor | None, vo_table: Tensor | None
-) -> list[Tensor]:
-    """As _QueriesKeysValues, where no gradient is asked for: in fewer passes, and float32 values change where they stand."""
-    x = qkv.float()
-    qk, v = x.split((2, 1), dim=2)
-    if gains:
-        qk.mul_(inverse_norm(qk)).mul_(torch.stack(gains)[:, None])
-    for part, table in ((qk, qk_table), (v, vo_table)):
-        if table is not None:
-            turn_(part, table[:, None])
-    return [by_heads(part, qkv.dtype) for part in x.unbind(2)]
-
-
 def product_type(x: Tensor) -> torch.dtype:
     """Returns the type in which linear layers compute on x: that of autocast where it is on."""
     device = x.device.type
@@ -132,14 +118,11 @@ class _Modulated(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, shift, scale):
         h, mean, deviation = torch.native_layer_norm(x, x.shape[-1:], None, None, LAYER_EPSILON)
-        gain, kept = 1 + scale.float(), None
-        if any(ctx.needs_input_grad):
-            ctx.save_for_backward(x, h, mean, deviation, gain)
-            ctx.kinds = shift.dtype, scale.dtype
-        else:
-            kept = h
+        gain = 1 + scale.float()
+        ctx.save_for_backward(x, h, mean, deviation, gain)
+        ctx.kinds = shift.dtype, scale.dtype
         # The linear layer that follows would cast it under autocast; what is kept for the backward pass is then small already.
-        return torch.addcmul(shift[:, None].float(), h, gain[:, None], out=kept).to(product_type(x))
+        return torch.addcmul(shift[:, None].float(), h, gain[:, None]).to(product_type(x))
 
     @staticmethod
     def backward(ctx, gradient):
@@ -209,22 +192,16 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, table: Tensor | None) -> Tensor:
         o = attend(*self.queries_keys_values(x_BTD, table))
         if self.rotates_vo:
-            if torch.is_grad_enabled() or torch.compiler.is_compiling():
-                o = rotate_back(o, table)
-            else:
-                o = turn_(widened(o), turned_back(table)).to(o.dtype)
+            o = rotate_back(o, table)
         return linear(self.proj, o.flatten(2))
 
     def queries_keys_values(self, x_BTD: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Returns q, k and v, normalised and rotated as they are to meet: (B, T, H, E) each."""
         qkv = linear(self.qkv, x_BTD).unflatten(-1, (3, self.heads, -1))
         qk_table, vo_table = table if self.rotates_qk else None, table if self.rotates_vo else None
-        gains = [norm.scale for norm in (self.q_norm, self.k_norm) if isinstance(norm, RMSNorm)]
-        if not torch.compiler.is_compiling():
-            if not torch.is_grad_enabled():
-                return split_(qkv, gains, qk_table, vo_table)
-            if table is None or not table.requires_grad:
-                return _QueriesKeysValues.apply(qkv, *(gains or (None, None)), qk_table, vo_table)
+        if not torch.compiler.is_compiling() and (table is None or not table.requires_grad):
+            gains = (getattr(norm, "scale", None) for norm in (self.q_norm, self.k_norm))
+            return _QueriesKeysValues.apply(qkv, *gains, qk_table, vo_table)
         q, k, v = qkv.unbind(2)
         q, k = self.q_norm(q), self.k_norm(k)
         if self.rotates_qk:

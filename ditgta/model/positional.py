@@ -205,7 +205,9 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
     The product is one complex multiplication in float32: one read and one write, no other temporaries. torch.compile knows no
     complex numbers and fuses real ones.
     """
-    pairs = widened(x).unflatten(-1, (-1, 2))
+    # A copy's memory is in the order of its axes, as the layer that follows wants it.
+    wide = x if x.dtype == torch.float32 else x.to(torch.float32, memory_format=torch.contiguous_format)
+    pairs = wide.unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():
         (a, b), (cos, sin) = pairs.unbind(-1), table.unbind(-1)
         return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
@@ -217,17 +219,7 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 def rotate_back(x: Tensor, table: Tensor) -> Tensor:
     """Rotates by the opposite angles: R^T x."""
-    return rotate(x, turned_back(table))
-
-
-def turned_back(table: Tensor) -> Tensor:
-    """Returns the rotations by the opposite angles."""
-    return table * table.new_tensor([1.0, -1.0])
-
-
-def widened(x: Tensor) -> Tensor:
-    """Returns x in float32; where that is a copy, its memory is in the order of its axes."""
-    return x if x.dtype == torch.float32 else x.to(torch.float32, memory_format=torch.contiguous_format)
+    return rotate(x, table * table.new_tensor([1.0, -1.0]))
 
 
 def turn_(x: Tensor, table: Tensor) -> Tensor:
