@@ -18,7 +18,7 @@ from benchmarks.latent_reading import CLASSES, write_both_layouts
 from benchmarks.rows import Row
 from ditgta.config import Autoencoder, Experiment, Images, Model, Training
 from ditgta.runtime.files import read_json
-from ditgta.scale import Processes, memory_of
+from ditgta.scale import World, memory_of
 
 DEMAND = "<= 0.1"
 STEPS = (2, 4)
@@ -63,7 +63,7 @@ def foretold(case: Case) -> float:
         model=Model(name=case.model, posenc=case.posenc),
         training=_training(case),
     )
-    return memory_of(experiment, CLASSES, Processes(case.processes, 1, 1.0, cards=False)).in_all
+    return memory_of(experiment, CLASSES, World(case.processes, 1, 1.0, cards=False)).in_all
 
 
 def _training(case: Case) -> Training:

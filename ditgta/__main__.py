@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     }
     folder = {"type": Path, "required": True, "metavar": "DIR", "default": argparse.SUPPRESS}
     new_folder = {**folder, "type": flags.new_folder}
+    new_file = {**folder, "type": flags.new_file, "metavar": "FILE"}
 
     sub = command(
         "images", run_images, "list (or make) the images, each checked by decoding it", config.Images
@@ -150,14 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
         "scorer", run_scorer, "train a small Inception network as the scorer of the images", config.Scorer
     )
     sub.add_argument("--images", **folder, help="folder of the images' index")
-    sub.add_argument(
-        "--out",
-        type=flags.new_file,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FILE",
-        help="weights (.safetensors)",
-    )
+    sub.add_argument("--out", **new_file, help="weights (.safetensors)")
 
     sub = command(
         "score",
@@ -185,14 +179,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=None,
         help="Inception weights; none: pt_inception-2015-12-05-6726825d.pth where the documentation says",
     )
-    sub.add_argument(
-        "--out",
-        type=flags.new_file,
-        required=True,
-        default=argparse.SUPPRESS,
-        metavar="FILE",
-        help="scores (.json)",
-    )
+    sub.add_argument("--out", **new_file, help="scores (.json)")
     sub.add_argument("--floor", action="store_true", help="score one half of REFERENCE against the other")
     sub.add_argument("--batch-size", type=flags.count, default=32, help="images per forward pass")
     sub.add_argument(

@@ -17,7 +17,7 @@ BASE, HOLES = 331e6, (1.15, 1.3)
 
 
 @dataclass(frozen=True)
-class Processes:
+class World:
     """How many train together, on how many nodes, with what bytes per second over the slowest link; cards or one CPU."""
 
     count: int
@@ -44,10 +44,10 @@ class Memory:
         return BASE + self.state + self.work + self.copy
 
 
-def memory_of(experiment: Experiment, classes: int, processes: Processes) -> Memory:
+def memory_of(experiment: Experiment, classes: int, world: World) -> Memory:
     """Returns what a process of a training holds."""
     training, shape = experiment.training, shape_of(experiment, classes)
-    share = -(-training.batch_size // processes.count)
+    share = -(-training.batch_size // world.count)
     images = min(training.micro_batch or share, share)
     encoding = POSENCS[experiment.model.posenc]
     step = memory.Pass(
@@ -56,10 +56,10 @@ def memory_of(experiment: Experiment, classes: int, processes: Processes) -> Mem
         checkpoint_gradients=training.checkpoint_gradients,
         rotates_values="vo" in encoding.rotated,
         learned=bool(encoding.rotated) and shape.encoding > 0,
-        keeps_gradients=processes.count > 1 or images < share,
-        card=processes.cards,
+        keeps_gradients=world.count > 1 or images < share,
+        card=world.cards,
     )
-    kept = not (processes.cards or training.checkpoint_gradients)
+    kept = not (world.cards or training.checkpoint_gradients)
     state, work = cost.checkpoint_bytes(shape), memory.pass_bytes(shape, step)
     return Memory(state, work * (HOLES[step.bf16] if kept else 1), state)
 
@@ -69,7 +69,7 @@ def scale(
     experiments: dict[str, Experiment],
     images: tuple[int, int] | None,
     machine: Machine,
-    processes: Processes,
+    world: World,
 ) -> tuple[dict, list[str]]:
     """Returns the figures of a suite's trainings, those of its first one where they differ, and lines that say them.
 
@@ -79,20 +79,20 @@ def scale(
         return {}, []
     first = next(iter(experiments.values()))
     count, classes = image_set(first, images)
-    training, shape, n = first.training, shape_of(first, classes), processes.count
+    training, shape, n = first.training, shape_of(first, classes), world.count
     sent = cost.allreduce_bytes(shape, n)
     rate = machine.rates[training.precision == "bf16"] * machine.efficiency * machine.devices
     computed = cost.training_flops(shape, training.checkpoint_gradients) * training.batch_size / rate
-    read = cost.read_bytes(shape.channels, *latent_sides(first))
-    per_second = training.batch_size / (computed + sent / processes.bandwidth) / processes.nodes
+    read = cost.side_bytes(shape.channels, *latent_sides(first))
+    per_second = training.batch_size / (computed + sent / world.bandwidth) / world.nodes
     latents = len(plan_shards(count))
     samples = len(plan_shards(suite.sampling.num_samples, most=None))
-    held = {name: memory_of(each, classes, processes) for name, each in experiments.items()}
+    held = {name: memory_of(each, classes, world) for name, each in experiments.items()}
     figures = {
         "processes": n,
-        "nodes": processes.nodes,
+        "nodes": world.nodes,
         "allreduce_bytes": sent,
-        "allreduce_seconds": sent / processes.bandwidth,
+        "allreduce_seconds": sent / world.bandwidth,
         "compute_seconds": computed,
         "loader_bytes_per_second_and_node": per_second * read,
         "latent_shards": latents,
@@ -101,22 +101,22 @@ def scale(
     }
     sends = (
         f"each sends 2 (n-1)/n x {as_size(4 * cost.parameters(shape))} of float32 gradients = {as_size(sent)},"
-        f" / {as_size(processes.bandwidth)}/s = {1e3 * sent / processes.bandwidth:.3g} ms if none of it is hidden"
+        f" / {as_size(world.bandwidth)}/s = {1e3 * sent / world.bandwidth:.3g} ms if none of it is hidden"
         if n > 1
         else "nothing is sent"
     )
     return figures, [
-        f"a step on {n} process{'es' * (n > 1)}, {processes.nodes} node{'s' * (processes.nodes > 1)}: {sends};"
+        f"a step on {n} process{'es' * (n > 1)}, {world.nodes} node{'s' * (world.nodes > 1)}: {sends};"
         f" computing takes {1e3 * computed:.3g} ms",
         f"loader: {per_second:.3g} images/s per node x {read:,.0f} bytes (one side of a record)"
         f" = {as_size(per_second * read)}/s per node",
         f"shards: {latents} of latents, at most {-(-latents // n)} for a process;"
         f" {samples} of a row's samples, at most {-(-samples // n)}",
-        *_memory_lines(held, processes),
+        *_memory_lines(held, world),
     ]
 
 
-def _memory_lines(held: dict[str, Memory], processes: Processes) -> list[str]:
+def _memory_lines(held: dict[str, Memory], world: World) -> list[str]:
     """Returns one line for the experiments that hold the same, and one that says what is counted."""
     names: dict[Memory, list[str]] = {}
     for name, each in held.items():
@@ -124,13 +124,13 @@ def _memory_lines(held: dict[str, Memory], processes: Processes) -> list[str]:
     lines = []
     for each, alike in names.items():
         parts = f"state {as_size(each.state)} + pass {as_size(each.work)}"
-        if not processes.cards:
+        if not world.cards:
             parts += f" + copy {as_size(each.copy)} + base {as_size(BASE)}"
-        total = each.state + each.work if processes.cards else each.in_all
+        total = each.state + each.work if world.cards else each.in_all
         lines.append(f"memory of a process: {as_size(total)} = {parts}: {', '.join(alike)}")
     place = (
         "both on the card, beside CUDA's own memory; reckoned, not measured there. The host of the first process keeps a copy of the state"
-        if processes.cards
+        if world.cards
         else "copy: of the state, for snapshots, in the first process alone; the figure was measured on CPUs, to 10 %"
     )
     return [

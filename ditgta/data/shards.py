@@ -152,18 +152,19 @@ class LatentShards:
         """
         moments = np.empty(len(indices), self._side)
         rows = list(moments.view(np.uint8).reshape(len(indices), self._side.itemsize))
-        self._announce(indices, mirrored)
-        for row, shard, place in self._places(indices, mirrored):
+        places = list(self._places(indices, mirrored))
+        self._announce(places)
+        for row, shard, place in places:
             if os.preadv(self._files[shard], (rows[row],), place) != self._side.itemsize:
                 raise self._damaged(shard)
         return {"label": self.labels[indices], "mean": moments[:, 0], "logvar": moments[:, 1]}
 
-    def _announce(self, indices: np.ndarray, mirrored: np.ndarray) -> None:
+    def _announce(self, places: list[tuple[int, int, int]]) -> None:
         """Tells the disk what will be read, so that it works on a whole batch at once."""
-        first = self._places(indices[:1], mirrored[:1])
-        if not hasattr(os, "posix_fadvise") or all(self._is_in_memory(*place) for _, *place in first):
-            return  # where one image at random is in memory, most are
-        for _, shard, place in self._places(indices, mirrored):
+        middle = places[len(places) // 2 :][:1]
+        if not hasattr(os, "posix_fadvise") or all(self._is_in_memory(*place) for _, *place in middle):
+            return  # where one image of a shuffled batch is in memory, most are
+        for _, shard, place in places:
             os.posix_fadvise(self._files[shard], place, self._side.itemsize, os.POSIX_FADV_WILLNEED)
 
     def _places(self, indices: np.ndarray, mirrored: np.ndarray) -> Iterable[tuple[int, int, int]]:

@@ -69,9 +69,9 @@ def allreduce_bytes(shape: Shape, processes: int) -> float:
 
 def latent_bytes(channels: int, height: int, width: int) -> int:
     """Returns the bytes of one image's record in a latent shard: mean and log variance of it and its mirror, float16."""
-    return 16 + 2 * 2 * 2 * channels * height * width
+    return 16 + 2 * side_bytes(channels, height, width)
 
 
-def read_bytes(channels: int, height: int, width: int) -> int:
+def side_bytes(channels: int, height: int, width: int) -> int:
     """Returns the bytes that training reads per image and step: mean and log variance of one side of its record, float16."""
     return 2 * 2 * channels * height * width

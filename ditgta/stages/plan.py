@@ -8,7 +8,7 @@ from ditgta.config import Config
 from ditgta.estimate import DEVICES, Machine, plan, table, this_machine
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_json
-from ditgta.scale import LINKS, NETWORK, PCIE, Processes, scale
+from ditgta.scale import LINKS, NETWORK, PCIE, World, scale
 
 HERE = "here"
 
@@ -53,7 +53,7 @@ def run(
             f"{count} process{'es' * (count > 1)} cannot be shared alike by {nodes} nodes; change --devices or --nodes"
         )
     link = NETWORK if nodes > 1 else LINKS.get(device, PCIE)
-    group = Processes(count, nodes, 1e9 * bandwidth if bandwidth else link, cards)
+    group = World(count, nodes, 1e9 * bandwidth if bandwidth else link, cards)
     rows = config.suites[suite].experiments
     trained = {name: config.experiments[name] for name in rows if not config.experiments[name].checkpoint}
     figures, lines = scale(config.suites[suite], trained, images, machine, group)
