@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -43,8 +45,13 @@ def sent(namespace, latents, out, processes: int, steps: int) -> tuple[int, int]
     call = [*namespace, script, "sh", sys.executable, "-m", "torch.distributed.run", "--standalone"]
     call += [f"--nproc-per-node={processes}", "-m", "ditgta", "train", "--latents", str(latents)]
     call += ["--out", str(out), "--milestones", str(steps), "--spec", spec]
-    done = subprocess.run(call, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-30000:]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(call, capture_output=True, text=True, env=environment)
+    if "SIGABRT" in done.stderr:  # seen twice in hundreds of trainings, in a network that had just been made
+        warnings.warn(f"a process aborted; once more:\n{done.stderr}", stacklevel=2)
+        shutil.rmtree(out, ignore_errors=True)
+        done = subprocess.run(call, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
     names, counts = (line.split() for line in done.stdout.splitlines() if line.startswith("Tcp:"))
     repeated = int(counts[names.index("RetransSegs")])
     return int(re.search(r"lo:\s*(?:\d+\s+){8}(\d+)", done.stdout)[1]), repeated * PACKET
