@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ditgta.model.layers import MLP, Attention, add_gated, modulate
+from ditgta.model.layers import MLP, Attention, add_gated, modulate, modulation
 from ditgta.model.positional import POSENCS, AbsoluteEncoding
 from ditgta.runtime.streams import generator
 
@@ -56,8 +56,8 @@ class Block(nn.Module):
         self, x_BTD: Tensor, c_ND: Tensor, table: Tensor | None, rows_B: Tensor | None = None
     ) -> Tensor:
         """Args: c_ND: conditions; rows_B: which of them is each image's (None: N = B, in their order)."""
-        modulation = rows_of(self.adaLN_modulation(c_ND), rows_B)
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=1)
+        modulations = rows_of(modulation(self.adaLN_modulation, c_ND), rows_B)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulations.chunk(6, dim=1)
         x_BTD = add_gated(x_BTD, gate_a, self.attn(modulate(x_BTD, shift_a, scale_a), table))
         return add_gated(x_BTD, gate_m, self.mlp(modulate(x_BTD, shift_m, scale_m)))
 
@@ -71,7 +71,7 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
     def forward(self, x_BTD: Tensor, c_ND: Tensor, rows_B: Tensor | None = None) -> Tensor:
-        shift, scale = rows_of(self.adaLN_modulation(c_ND), rows_B).chunk(2, dim=1)
+        shift, scale = rows_of(modulation(self.adaLN_modulation, c_ND), rows_B).chunk(2, dim=1)
         return self.linear(modulate(x_BTD, shift, scale))
 
 
@@ -350,8 +350,8 @@ class DiT(nn.Module):
     def rounded(self, dtype: torch.dtype) -> "DiT":
         """Returns a copy, for inference, whose linear layers hold their weights in the type to which autocast rounds them at each pass."""
         network = copy.deepcopy(self)
-        for module in network.modules():
-            if isinstance(module, nn.Linear):
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Linear) and "adaLN_modulation" not in name:
                 module.to(dtype)
         return network
 

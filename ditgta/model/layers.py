@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ditgta.model.positional import rotate, rotate_back, turn_
+from ditgta.model.positional import opposite, rotate, rotate_back, turn_
 
 EPSILON, LAYER_EPSILON = 1e-8, 1e-6
 MOST_TOKENS = 1024  # up to here a matrix of all attention weights is worth its memory
@@ -37,52 +37,60 @@ def inverse_norm(x: Tensor) -> Tensor:
     return 1 / (norm * x.shape[-1] ** -0.5 + EPSILON)
 
 
-def by_heads(x_BTHE: Tensor, kind: torch.dtype) -> Tensor:
-    """Returns x in another type; where that is a copy, each head's tokens lie side by side, as its products want them."""
-    if x_BTHE.dtype == kind:
-        return x_BTHE
-    return x_BTHE.transpose(1, 2).to(kind, memory_format=torch.contiguous_format).transpose(1, 2)
-
-
 class _QueriesKeysValues(torch.autograd.Function):
-    """Splits q, k, v, normalises q and k, and rotates by fixed tables: y = R (g n), n = x / (||x||_2 E^(-1/2) + 1e-8).
+    """Splits q, k, v, normalises q and k, and rotates by a fixed table: y = R (g n), n = x / (||x||_2 E^(-1/2) + 1e-8).
 
     Args of apply:
-        qkv: (B, T, 3, H, E). q_gain, k_gain: (E,) or None for no norm. qk_table, vo_table: (T, H or 1, P, 2) or None.
+        qkv: (B, T, 3, H, E). q_gain, k_gain: (E,) or None for no norm. table: (T, H or 1, P, 2) or None.
+        rotated: which of q, k, v the table rotates, a slice.
 
     Returns:
-        q, k, v: (B, T, H, E) each, with the type of qkv.
+        q, k, v: (B, T, H, E) each, with the type of qkv; in bf16 each head's tokens lie side by side, as its products want them.
     """
 
     @staticmethod
-    def forward(ctx, qkv, q_gain, k_gain, qk_table, vo_table):
-        outputs, inverses = [], []
-        parts = zip(qkv.unbind(2), (q_gain, k_gain, None), (qk_table, qk_table, vo_table))
-        for x, gain, table in parts:
-            inverses.append(None if gain is None else inverse_norm(x))
-            y = x.to(torch.float32, copy=True) if gain is None else (x * inverses[-1]).mul_(gain)
-            outputs.append(by_heads(y if table is None else turn_(y, table), x.dtype))
-        ctx.save_for_backward(qkv, q_gain, k_gain, qk_table, vo_table, *inverses[:2])
-        return tuple(outputs)
+    def forward(ctx, qkv, q_gain, k_gain, table, rotated):
+        gains = inverse = None
+        values = qkv.to(torch.float32, copy=True)
+        if q_gain is not None:
+            gains, normed = torch.stack([q_gain, k_gain]), values[:, :, :2]
+            inverse = inverse_norm(normed)
+            normed.mul_(inverse).mul_(gains[:, None])
+        if table is not None:
+            turn_(values[:, :, rotated], table[:, None])
+        ctx.rotated = rotated
+        ctx.save_for_backward(qkv, gains, inverse, table)
+        if qkv.dtype == torch.float32:
+            return values.unbind(2)
+        by_heads = values.permute(2, 0, 3, 1, 4).to(qkv.dtype, memory_format=torch.contiguous_format)
+        return by_heads.transpose(2, 3).unbind()
 
     @staticmethod
     def backward(ctx, *gradients):
-        qkv, q_gain, k_gain, qk_table, vo_table, *inverses = ctx.saved_tensors
-        d_qkv, d_gains = torch.empty_like(qkv), []
-        parts = zip(gradients, qkv.unbind(2), d_qkv.unbind(2), (q_gain, k_gain, None), [*inverses, None])
-        for number, (gradient, x, out, gain, inverse) in enumerate(parts):
-            table = vo_table if number == 2 else qk_table
-            d = gradient if table is None else rotate_back(gradient.float(), table)
-            if gain is None:
-                out.copy_(d)
-                continue
+        qkv, gains, inverse, table = ctx.saved_tensors
+        # Work in the order in which the gradients lie in memory: (3, B, H, T, E) or (3, B, T, H, E).
+        by_heads = gradients[0].transpose(1, 2).is_contiguous()
+        order = (2, 0, 3, 1, 4) if by_heads else (2, 0, 1, 3, 4)
+        x = qkv.permute(order)
+        d = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+        for part, gradient in zip(d, gradients):
+            part.copy_(gradient.transpose(1, 2) if by_heads else gradient)
+        if table is not None:
+            back = opposite(table)
+            turn_(d[ctx.rotated], back.transpose(0, 1) if by_heads else back)
+        d_gains = None, None
+        if gains is not None:
             # dL/dx = (g d - n (g d . n) / (E (1 - 1e-8 / (||x|| E^(-1/2) + 1e-8)))) / (||x||_2 E^(-1/2) + 1e-8)
-            n = x * inverse
-            dn = d * n
-            d_gains.append(dn.flatten(0, 2).sum(0))
-            along = (dn @ gain).unsqueeze(-1) / (1 - EPSILON * inverse).mul_(x.shape[-1]).clamp_min_(1e-30)
-            torch.mul((d * gain).addcmul_(n, along, value=-1), inverse, out=out)
-        return d_qkv, *(d_gains or (None, None)), None, None
+            inverse = inverse.permute(order)
+            n = torch.empty_like(d[:2]).copy_(x[:2]).mul_(inverse)
+            dn = d[:2] * n
+            d_gains = dn.flatten(1, 3).sum(1).unbind()
+            along = torch.stack([part @ gain for part, gain in zip(dn, gains)]).unsqueeze(-1)
+            along /= (1 - EPSILON * inverse).mul_(n.shape[-1]).clamp_min_(1e-30)
+            d[:2].mul_(gains[:, None, None, None]).addcmul_(n, along, value=-1).mul_(inverse)
+        d_qkv = torch.empty_like(qkv)
+        d_qkv.permute(order).copy_(d)
+        return d_qkv, *d_gains, None, None
 
 
 def product_type(x: Tensor) -> torch.dtype:
@@ -113,6 +121,20 @@ class _Linear(torch.autograd.Function):
         return d_x, d_weight, d_rows.sum(0)
 
 
+class _Gelu(torch.autograd.Function):
+    """The tanh-approximated GELU as oneDNN takes it, after a product by one: PyTorch's own tanh needs twice the time."""
+
+    @staticmethod
+    def forward(ctx, h):
+        ctx.save_for_backward(h)
+        one = torch.eye(16, dtype=h.dtype)
+        return _LINEAR(h.unflatten(-1, (-1, 16)), one, None, "gelu", [], "tanh").view_as(h)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.ops.aten.gelu_backward(gradient, *ctx.saved_tensors, approximate="tanh")
+
+
 def linear(layer: nn.Linear, x: Tensor, gelu: bool = False) -> Tensor:
     """Returns layer(x), or its tanh-approximated GELU.
 
@@ -131,9 +153,21 @@ def linear(layer: nn.Linear, x: Tensor, gelu: bool = False) -> Tensor:
     x, weight, bias = (value.to(kind) for value in (x, weight, layer.bias))
     if torch.is_grad_enabled():
         y = _Linear.apply(x, weight, bias)
-        return F.gelu(y, approximate="tanh") if gelu else y
+        return _Gelu.apply(y) if gelu else y
     operation = ("gelu", [], "tanh") if gelu else ("none", [], "")
     return _LINEAR(x, weight, bias, *operation)
+
+
+def modulation(layer: nn.Sequential, c_ND: Tensor) -> Tensor:
+    """Returns all shifts, scales and gates of a layer from the conditions, in the type of its weights in every precision.
+
+    There are so few conditions that rounding the weights to bf16, and their gradients, would cost more than the product.
+    """
+    c_ND = c_ND.to(layer[1].weight.dtype)
+    if product_type(c_ND) == c_ND.dtype:
+        return linear(layer[1], layer[0](c_ND))
+    with torch.autocast(c_ND.device.type, enabled=False):
+        return linear(layer[1], layer[0](c_ND))
 
 
 class _Modulated(torch.autograd.Function):
@@ -197,8 +231,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     if q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.shape[2] <= MOST_TOKENS:
-        weights = (q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(-1)
-        return (weights @ v).transpose(1, 2)
+        rows, columns = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)
+        scaled = torch.baddbmm(q.new_empty(1, 1, 1), rows, columns, beta=0, alpha=q.shape[-1] ** -0.5)
+        return (scaled.softmax(-1).unflatten(0, q.shape[:2]) @ v).transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
@@ -222,10 +257,10 @@ class Attention(nn.Module):
     def queries_keys_values(self, x_BTD: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Returns q, k and v, normalised and rotated as they are to meet: (B, T, H, E) each."""
         qkv = linear(self.qkv, x_BTD).unflatten(-1, (3, self.heads, -1))
-        qk_table, vo_table = table if self.rotates_qk else None, table if self.rotates_vo else None
         if not torch.compiler.is_compiling() and (table is None or not table.requires_grad):
             gains = (getattr(norm, "scale", None) for norm in (self.q_norm, self.k_norm))
-            return _QueriesKeysValues.apply(qkv, *gains, qk_table, vo_table)
+            rotated = slice(0 if self.rotates_qk else 2, 3 if self.rotates_vo else 2)
+            return _QueriesKeysValues.apply(qkv, *gains, table, rotated)
         q, k, v = qkv.unbind(2)
         q, k = self.q_norm(q), self.k_norm(k)
         if self.rotates_qk:

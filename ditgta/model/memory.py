@@ -50,7 +50,7 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     if step.learned:
         each += t * d * (12 + 4 * step.rotates_values) * (4 // f) + 16 * t * h
         tables = t * d * (10 if step.rotates_values else 6)
-    weights = 2 * 18 * d**2 if step.bf16 else 0  # autocast's copies
+    weights = 2 * 12 * d**2 if step.bf16 else 0  # rounded copies, of all but the modulation's
     return step.images * each + tables + weights
 
 

@@ -219,7 +219,12 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 def rotate_back(x: Tensor, table: Tensor) -> Tensor:
     """Rotates by the opposite angles: R^T x."""
-    return rotate(x, table * table.new_tensor([1.0, -1.0]))
+    return rotate(x, opposite(table))
+
+
+def opposite(table: Tensor) -> Tensor:
+    """Returns the table of the opposite angles."""
+    return table * table.new_tensor([1.0, -1.0])
 
 
 def turn_(x: Tensor, table: Tensor) -> Tensor:

@@ -1,12 +1,14 @@
 """Layers with a backward pass of their own give the plain formula's values and gradients."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from ditgta import DiT
 from ditgta.model import layers
-from ditgta.model.layers import Attention, RMSNorm, attend, linear
+from ditgta.model.layers import Attention, RMSNorm, attend, linear, modulation
 from ditgta.model.positional import GeometricTransform
 
 
@@ -60,7 +62,7 @@ def test_a_query_of_zeros_has_a_finite_gradient():
     qkv = draws(1, 2, 3, 1, 8)
     qkv[0, 0] = 0
     gain = torch.ones(8)
-    found = outcome(lambda x, g: layers._QueriesKeysValues.apply(x, g, g, None, None), qkv, gain)
+    found = outcome(lambda x, g: layers._QueriesKeysValues.apply(x, g, g, None, slice(0)), qkv, gain)
     assert all(x.isfinite().all() for x in found)
 
 
@@ -92,6 +94,32 @@ def test_a_linear_layer_and_its_gelu_in_one_pass(dtype, least, gelu):
     assert found.dtype == dtype and found.grad_fn is None
     assert (found.float() - expected).norm() < least * expected.norm()
     assert linear(layer, x, gelu).grad_fn is not None
+
+
+@pytest.mark.parametrize("dtype, least", [(torch.float32, 2e-6), (torch.bfloat16, 6e-3)])
+@pytest.mark.parametrize("gelu", [False, True])
+def test_a_linear_layer_and_its_gradients(dtype, least, gelu):
+    layer = torch.nn.Linear(64, 96)
+    inputs = [draws(2, 9, 64, seed=1, scale=2), *layer.parameters()]
+
+    def apply(x, weight, bias):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            return linear(SimpleNamespace(weight=weight, bias=bias), x, gelu)
+
+    ours = outcome(apply, *inputs)
+    assert ours[0].dtype == dtype and ours[0].grad_fn is not None
+    expected = outcome(
+        lambda *given: F.gelu(F.linear(*given), approximate="tanh") if gelu else F.linear(*given), *inputs
+    )
+    for one, other in zip(ours, expected, strict=True):
+        assert (one - other).norm() <= least * other.norm()
+
+
+def test_modulation_is_float32_under_autocast():
+    layer = torch.nn.Sequential(torch.nn.SiLU(), torch.nn.Linear(48, 96))
+    exact, c = modulation(layer, draws(2, 48)), draws(2, 48)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(modulation(layer, c), exact)
 
 
 def test_norm_has_its_epsilon_outside_the_root():
