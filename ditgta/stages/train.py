@@ -25,7 +25,7 @@ from ditgta.runtime.checkpoints import checkpoint_name, read_checkpoint
 from ditgta.runtime.errors import InputError, Stopped
 from ditgta.runtime.files import spec_hash
 from ditgta.runtime.lease import lease
-from ditgta.runtime.memory import keep_freed_memory
+from ditgta.runtime.memory import keep_freed_memory, use_large_pages
 from ditgta.runtime.processes import Processes, StopSignal, processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.recorder import Recorder
@@ -42,7 +42,9 @@ class Trainer:
         self.options, self.accelerator, self.group = options, accelerator, group
         self.network = network.to(group.device).train()
         self.network.checkpoint_gradients = options.checkpoint_gradients
-        if options.checkpoint_gradients and group.device.type == "cpu":
+        if group.device.type == "cpu" and not options.checkpoint_gradients:
+            use_large_pages()
+        elif group.device.type == "cpu":
             # Kept blocks of several MB have held up to three times what a pass needs. Measured, clearing pages anew
             # costs 30 % of such a step's processor time; whoever recomputes activations is short of memory.
             keep_freed_memory(2**20)
