@@ -1,7 +1,9 @@
 """The common form of all benchmarks: rows of one table, and timing by turns."""
 
+import contextlib
 import importlib
 import operator
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -48,8 +50,9 @@ def table_head() -> str:
 
 
 def rows_of(name: str, quick: bool) -> list[Row]:
-    """Runs one benchmark and returns its rows."""
-    return list(importlib.import_module(f"benchmarks.{name}").rows(quick))
+    """Runs one benchmark and returns its rows; what stages say of themselves goes to the standard error."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return list(importlib.import_module(f"benchmarks.{name}").rows(quick))
 
 
 def by_turns(
