@@ -348,7 +348,7 @@ class DiT(nn.Module):
         return self.unpatchify(self.final_layer(x_BTD, c_ND, rows_B))
 
     def rounded(self, dtype: torch.dtype) -> "DiT":
-        """Returns a copy, for inference, whose linear layers hold their weights in the type to which autocast rounds them at each pass."""
+        """Returns a copy, for inference, whose linear layers, but for the modulations', hold weights as autocast rounds them at each pass."""
         network = copy.deepcopy(self)
         for name, module in network.named_modules():
             if isinstance(module, nn.Linear) and "adaLN_modulation" not in name:

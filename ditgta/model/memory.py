@@ -42,7 +42,7 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     """
     t, d, h, f = shape.tokens, shape.width, shape.heads, 2 if step.bf16 else 4
     fused = not step.bf16 or step.card or t > MOST_TOKENS
-    each = t * d * (16 + 19 * f) + 16 * t + d * (8 + 7 * f)
+    each = t * d * (16 + 19 * f) + 16 * t + 36 * d
     each += t * h * (4 if fused else 2 * t) + (8 * t * h if shape.qk_norm else 0)
     if fused and step.rotates_values:
         each += f * t * d
