@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ditgta.model.layers import MLP, Attention, add_gated, modulate, modulation
+from ditgta.model.layers import MLP, Attention, add_gated, modulate, modulation, reorder
 from ditgta.model.positional import POSENCS, AbsoluteEncoding
 from ditgta.runtime.streams import generator
 
@@ -353,6 +353,9 @@ class DiT(nn.Module):
         for name, module in network.named_modules():
             if isinstance(module, nn.Linear) and "adaLN_modulation" not in name:
                 module.to(dtype)
+        for block in network.blocks:
+            for layer in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2):
+                reorder(layer)
         return network
 
     def rotation_tables(self) -> Sequence[Tensor | None]:
