@@ -108,13 +108,17 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tenso
 
 
 # torch.compile takes oneDNN's operation with constant weights alone; of this one it knows the result's shape and no more.
-_traced = torch.library.custom_op("ditgta::product", _onednn, mutates_args=())
-_traced.register_fake(lambda x, weight, bias, gelu: x.new_empty(*x.shape[:-1], len(weight)))
+torch.library.define("ditgta::product", "(Tensor x, Tensor weight, Tensor? bias, bool gelu) -> Tensor")
+torch.library.impl("ditgta::product", "cpu", _onednn)
+torch.library.register_fake(
+    "ditgta::product", lambda x, weight, bias, gelu: x.new_empty(*x.shape[:-1], len(weight))
+)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> Tensor:
     """Returns x W^T + b by oneDNN, or its tanh-approximated GELU: x (..., D), W (F, D), b (F,)."""
-    return (_traced if torch.compiler.is_compiling() else _onednn)(x, weight, bias, gelu)
+    call = torch.ops.ditgta.product if torch.compiler.is_compiling() else _onednn
+    return call(x, weight, bias, gelu)
 
 
 class _Linear(torch.autograd.Function):
@@ -236,9 +240,11 @@ class _Gated(torch.autograd.Function):
 
 
 def add_gated(x_BTD: Tensor, gate_BD: Tensor, y_BTD: Tensor) -> Tensor:
-    """x + gate y: a block's branch joins the residuals, which keep their type (adaLN-zero)."""
+    """x + gate y: a block's branch joins the residuals, which keep their type (adaLN-zero). Without gradients it is added to x in place."""
     if torch.compiler.is_compiling():
         return x_BTD + gate_BD[:, None] * y_BTD
+    if not torch.is_grad_enabled():
+        return x_BTD.addcmul_(gate_BD[:, None], y_BTD)
     return _Gated.apply(x_BTD, gate_BD, y_BTD)
 
 

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 
 from ditgta import DiT
 from ditgta.model import layers
@@ -142,6 +144,26 @@ def test_reordered_weights_multiply_alike():
         layers.reorder(layer)
         assert (linear(layer, x) - expected).float().norm() <= 4e-3 * expected.float().norm()
         assert linear(layer, x[:1, :1]).shape == (1, 1, 96)
+
+
+def test_a_traced_mlp_multiplies_by_the_same_products():
+    mlp, x = layers.MLP(48), draws(2, 9, 48)
+    names, parameters = zip(*mlp.named_parameters())
+    traced = []
+
+    def backend(graph, _):
+        traced.extend(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph.forward)
+
+    compiled = torch.compile(mlp, backend=aot_autograd(fw_compiler=backend, bw_compiler=backend))
+    expected, found = (
+        outcome(lambda *given, f=f: torch.func.functional_call(f, dict(zip(names, given[1:])), given[0]), x, *parameters)
+        for f in (mlp, compiled)
+    )
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert traced.count("ditgta.product.default") == 7
+    with torch.no_grad():
+        assert torch.equal(torch.compile(mlp, backend="aot_eager")(x), mlp(x))
 
 
 def test_modulation_is_float32_under_autocast():
