@@ -145,7 +145,9 @@ class Training(Section):
     )
     tf32: bool = Field(False, description="allow TF32 for float32 products on GPUs")
     gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
-    compile: bool = Field(False, description="compile the model with torch.compile (needs a C++ compiler, changes rounding)")
+    compile: bool = Field(
+        False, description="compile the model with torch.compile (needs a C++ compiler, changes rounding)"
+    )
     checkpoint_gradients: bool = Free(
         False,
         "recompute activations in the backward pass: less memory; about a third more time, on CPUs three quarters",

@@ -119,7 +119,9 @@ def test_a_linear_layer_and_its_gradients(dtype, least, gelu):
 
 def test_the_gradient_of_gelu_in_bf16_is_wrong_by_less_than_rounding():
     h = torch.linspace(-9, 9, 50000, dtype=torch.float64)
-    tanh, exact = (torch.ops.aten.gelu_backward(torch.ones_like(h), h, approximate=a) for a in ("tanh", "none"))
+    tanh, exact = (
+        torch.ops.aten.gelu_backward(torch.ones_like(h), h, approximate=a) for a in ("tanh", "none")
+    )
     by_rounding = (tanh - tanh.bfloat16()).abs().max()
     assert 0 < (tanh - exact).abs().max() < 0.25 * by_rounding
 
@@ -157,7 +159,11 @@ def test_a_traced_mlp_multiplies_by_the_same_products():
 
     compiled = torch.compile(mlp, backend=aot_autograd(fw_compiler=backend, bw_compiler=backend))
     expected, found = (
-        outcome(lambda *given, f=f: torch.func.functional_call(f, dict(zip(names, given[1:])), given[0]), x, *parameters)
+        outcome(
+            lambda *given, f=f: torch.func.functional_call(f, dict(zip(names, given[1:])), given[0]),
+            x,
+            *parameters,
+        )
         for f in (mlp, compiled)
     )
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
