@@ -43,12 +43,12 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     t, d, h, f = shape.tokens, shape.width, shape.heads, 2 if step.bf16 else 4
     fused = not step.bf16 or step.card or t > MOST_TOKENS
     each = t * d * (16 + 19 * f) + 16 * t + 36 * d
-    each += t * h * (4 if fused else 2 * t) + (8 * t * h if shape.qk_norm else 0)
+    each += t * h * (4 if fused else 2 * t) + (12 * t * h if shape.qk_norm else 0)
     if fused and step.rotates_values:
         each += f * t * d
     tables = 4 * t * d // h if step.rotates_values else 0
     if step.learned:
-        each += t * d * (12 + 4 * step.rotates_values) * (4 // f) + 16 * t * h
+        each += t * d * (12 + 4 * step.rotates_values) * (4 // f) + 12 * t * h
         tables = t * d * (10 if step.rotates_values else 6)
     weights = 2 * 12 * d**2 if step.bf16 else 0  # rounded copies, of all but the modulation's
     return step.images * each + tables + weights
