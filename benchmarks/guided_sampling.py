@@ -22,6 +22,7 @@ from ditgta.config import Sampling
 from ditgta.data.autoencoder import save_autoencoder, small_autoencoder
 from ditgta.model import cost
 from ditgta.runtime.checkpoints import write_checkpoint
+from ditgta.runtime.memory import use_large_pages
 from ditgta.stages import sample
 
 SHARE_OF_LIMIT = {"float32": ">= 0.92", "bf16": ">= 0.7"}
@@ -47,6 +48,7 @@ def peer_of(network: DiT):
 
 def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[str, float]:
     """Returns the seconds of a guided step of gta, of abs and of diffusers, and of the products alone."""
+    use_large_pages()  # as the stage does
     networks = {posenc: DiT.from_name(model, posenc=posenc) for posenc in ("gta", "abs")}
     if precision == "bf16":
         networks = {posenc: network.rounded(torch.bfloat16) for posenc, network in networks.items()}

@@ -221,7 +221,15 @@ def modulate(x_BTD: Tensor, shift_BD: Tensor, scale_BD: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         h_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:], eps=LAYER_EPSILON)
         return h_BTD * (1 + scale_BD[:, None]) + shift_BD[:, None]
-    return _Modulated.apply(x_BTD, shift_BD, scale_BD)
+    large = x_BTD.device.type == "cpu" and x_BTD[0].numel() >= CACHED // 8
+    if torch.is_grad_enabled() or not large:
+        return _Modulated.apply(x_BTD, shift_BD, scale_BD)
+    y_BTD = torch.empty(x_BTD.shape, dtype=product_type(x_BTD))
+    for y, x, shift, gain in zip(y_BTD, x_BTD, shift_BD.float(), 1 + scale_BD.float()):
+        y.copy_(
+            F.layer_norm(x, x.shape[-1:], gain, shift, LAYER_EPSILON)
+        )  # both steps while x is in the cache
+    return y_BTD
 
 
 class _Gated(torch.autograd.Function):
@@ -257,7 +265,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.shape[2] <= MOST_TOKENS:
         rows, columns = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)
         scaled = torch.baddbmm(q.new_empty(1, 1, 1), rows, columns, beta=0, alpha=q.shape[-1] ** -0.5)
-        return (scaled.softmax(-1).unflatten(0, q.shape[:2]) @ v).transpose(1, 2)
+        weights = torch.softmax(scaled, -1, out=None if torch.is_grad_enabled() else scaled)
+        return (weights.unflatten(0, q.shape[:2]) @ v).transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 

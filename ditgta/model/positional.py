@@ -211,6 +211,8 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         (a, b), (cos, sin) = pairs.unbind(-1), table.unbind(-1)
         return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
+    if wide is not x and not torch.is_grad_enabled():
+        return turn_(wide, table).to(x.dtype)
     if pairs.stride(-1) != 1:  # as some gradients come
         pairs = pairs.contiguous()
     turned = torch.view_as_complex(pairs) * torch.view_as_complex(table)

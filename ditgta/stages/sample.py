@@ -25,6 +25,7 @@ from ditgta.runtime.files import (
     write_json,
     write_twin,
 )
+from ditgta.runtime.memory import use_large_pages
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
 from ditgta.sampling import Sampler, image_label
@@ -59,6 +60,8 @@ def run(
         }
         ranges = shard_ranges(sampling.num_samples)
         if part is not None:
+            if group.device.type == "cpu":
+                use_large_pages()
             sampler = Sampler.from_files(checkpoint, autoencoder, sampling, group.device)
             mine = group.share(list(range(len(ranges)))[part[0] :: part[1]])
             _make_shards(sampler, folder, ranges, mine, spec, group)

@@ -77,6 +77,19 @@ def test_modulation_and_gates(plain, layer):
         assert (one - other).norm() <= 2e-6 * other.norm()
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_modulation_of_a_large_image_at_a_time(kind):
+    side = layers.CACHED // 8 // 48
+    x, shift, scale = draws(2, side, 48, scale=3), draws(2, 48, seed=1), draws(2, 48, seed=2)
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
+        at_once = layers.modulate(x, shift, scale)
+        with torch.no_grad():
+            each = layers.modulate(x, shift, scale)
+    assert each.dtype == at_once.dtype == kind
+    least = 1e-6 if kind == torch.float32 else 1e-3
+    assert (each.float() - at_once.float()).norm() <= least * at_once.float().norm()
+
+
 def test_attention_in_bf16_is_as_near_as_the_fused_one():
     q, k, v = (draws(2, 15, 4, 16, seed=seed) for seed in range(3))
     exact = attend(q.double(), k.double(), v.double())
