@@ -96,10 +96,10 @@ def rows(
             found = measured_apart(model, precision, batch_size, rounds or (2 if quick else 5), not quick)
             what = f"training step {model}, 256 px, batch {batch_size}, {precision}"
             rate = f"products alone at {found['rate'] / 1e9:.0f} GFLOP/s"
-            for name, how, limit in (("gta", "", rate), ("compiled", " with torch.compile", "the same")):
+            for name, how, limit in (("gta", "gta", rate), ("compiled", "compiled gta", "the same")):
                 if name in found:
                     yield Row(
-                        f"{what}: gta{how}, share of the limit",
+                        f"{what}: {how}, share of the limit",
                         f"{found[name]:.2f} s",
                         f"{found['limit']:.2f} s ({limit})",
                         found["limit"] / found[name],
