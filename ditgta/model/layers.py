@@ -2,7 +2,7 @@
 
 Shapes: B batch, T tokens, H heads, E head width, P = E/2 channel pairs, D = H E width. Norms, rotations, modulations and the sum along
 the residuals are float32 in every precision. What has a backward pass of its own is held to the plain formula by a test; under
-torch.compile, which fuses by itself, and for rotations that are learned the plain formulas are used.
+torch.compile, which fuses all but the products by itself, and for rotations that are learned the plain formulas are used.
 """
 
 import torch
