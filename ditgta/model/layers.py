@@ -20,6 +20,11 @@ _LINEAR, _REORDER = (
     getattr(torch.ops.mkldnn, name, None) if torch.backends.mkldnn.is_available() else None
     for name in ("_linear_pointwise", "_reorder_linear_weight")
 )
+# The types that oneDNN multiplies; it does bf16 on some processors alone.
+_KINDS = {
+    torch.float32: _LINEAR is not None,
+    torch.bfloat16: _REORDER is not None and torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+}
 
 
 class RMSNorm(nn.Module):
@@ -163,7 +168,7 @@ def linear(layer: nn.Linear, x: Tensor, gelu: bool = False) -> Tensor:
     for, it adds the bias and takes the GELU while the product is in the cache.
     """
     weight, kind = layer.weight, product_type(x)
-    if weight.device.type != "cpu" or kind not in (torch.float32, torch.bfloat16) or _LINEAR is None:
+    if weight.device.type != "cpu" or not _KINDS.get(kind):
         y = layer(x)
         return F.gelu(y, approximate="tanh") if gelu else y
     x, weight, bias = (value.to(kind) for value in (x, weight, layer.bias))
@@ -176,7 +181,7 @@ def linear(layer: nn.Linear, x: Tensor, gelu: bool = False) -> Tensor:
 @torch.no_grad()
 def reorder(layer: nn.Linear) -> None:
     """Orders the weights of a layer as `linear` reads them on a CPU, once for all calls; they serve nothing else then."""
-    if layer.weight.device.type == "cpu" and layer.weight.dtype == torch.bfloat16 and _REORDER is not None:
+    if layer.weight.device.type == "cpu" and layer.weight.dtype == torch.bfloat16 and _KINDS[torch.bfloat16]:
         layer.weight = nn.Parameter(_REORDER(layer.weight, None), requires_grad=False)
 
 
