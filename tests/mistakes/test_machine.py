@@ -1,5 +1,6 @@
 """What machines and users do to running commands: full and locked disks, interruptions, too many processes, no cluster."""
 
+import functools
 import os
 import shlex
 import shutil
@@ -72,7 +73,10 @@ def test_a_file_that_must_not_be_read(example):
 )
 def test_an_interrupted_command_says_one_line_and_goes_on(example, number, code, words, sign):
     call = shlex.split(f"{DITGTA} {words}")
-    running = subprocess.Popen(call, stderr=subprocess.PIPE, text=True)
+    heard = functools.partial(
+        signal.signal, number, signal.SIG_DFL
+    )  # what runs in the background may be deaf to it
+    running = subprocess.Popen(call, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     while running.poll() is None and not list(example.glob(sign)):
         time.sleep(0.01)
     running.send_signal(number)
