@@ -353,9 +353,8 @@ class DiT(nn.Module):
         for name, module in network.named_modules():
             if isinstance(module, nn.Linear) and "adaLN_modulation" not in name:
                 module.to(dtype)
-        for block in network.blocks:
-            for layer in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2):
-                reorder(layer)
+                if name.startswith("blocks."):  # where `linear` multiplies
+                    reorder(module)
         return network
 
     def rotation_tables(self) -> Sequence[Tensor | None]:

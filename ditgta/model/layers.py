@@ -226,14 +226,13 @@ def modulate(x_BTD: Tensor, shift_BD: Tensor, scale_BD: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         h_BTD = F.layer_norm(x_BTD, x_BTD.shape[-1:], eps=LAYER_EPSILON)
         return h_BTD * (1 + scale_BD[:, None]) + shift_BD[:, None]
-    large = x_BTD.device.type == "cpu" and x_BTD[0].numel() >= CACHED // 8
+    large = x_BTD.device.type == "cpu" and x_BTD.shape[1:].numel() >= CACHED // 8
     if torch.is_grad_enabled() or not large:
         return _Modulated.apply(x_BTD, shift_BD, scale_BD)
     y_BTD = torch.empty(x_BTD.shape, dtype=product_type(x_BTD))
     for y, x, shift, gain in zip(y_BTD, x_BTD, shift_BD.float(), 1 + scale_BD.float()):
-        y.copy_(
-            F.layer_norm(x, x.shape[-1:], gain, shift, LAYER_EPSILON)
-        )  # both steps while x is in the cache
+        # Norm, modulation and rounding of one image while it is in the cache.
+        y.copy_(F.layer_norm(x, x.shape[-1:], gain, shift, LAYER_EPSILON))
     return y_BTD
 
 
@@ -288,10 +287,11 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, table: Tensor | None) -> Tensor:
         qkv = linear(self.qkv, x_BTD).unflatten(-1, (3, self.heads, -1))
-        if qkv.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        images = max(1, CACHED // x_BTD.shape[1:].numel())
+        whole = qkv.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if whole or len(qkv) <= images:
             o = self.output(qkv, table)
         else:
-            images = max(1, CACHED // x_BTD[0].numel())
             o = torch.cat([self.output(some, table) for some in qkv.split(images)])
         return linear(self.proj, o.flatten(2))
 

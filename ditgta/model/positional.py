@@ -202,8 +202,8 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
         x: (..., T, H, E), any float type.
         table: (cos, sin) of one block, (T, H or 1, P, 2) float32.
 
-    The product is one complex multiplication in float32: one read and one write, no other temporaries. torch.compile knows no
-    complex numbers and fuses real ones.
+    The product is one complex multiplication in float32: one read and one write, no other temporaries; of a copy in place where no
+    gradient is asked for. torch.compile knows no complex numbers and fuses real ones.
     """
     # A copy's memory is in the order of its axes, as the layer that follows wants it.
     wide = x if x.dtype == torch.float32 else x.to(torch.float32, memory_format=torch.contiguous_format)

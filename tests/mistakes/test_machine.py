@@ -73,9 +73,8 @@ def test_a_file_that_must_not_be_read(example):
 )
 def test_an_interrupted_command_says_one_line_and_goes_on(example, number, code, words, sign):
     call = shlex.split(f"{DITGTA} {words}")
-    heard = functools.partial(
-        signal.signal, number, signal.SIG_DFL
-    )  # what runs in the background may be deaf to it
+    # What was started in the background may be deaf to the signal.
+    heard = functools.partial(signal.signal, number, signal.SIG_DFL)
     running = subprocess.Popen(call, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     while running.poll() is None and not list(example.glob(sign)):
         time.sleep(0.01)
