@@ -16,6 +16,7 @@ from statistics import median
 import torch
 
 from benchmarks.rows import Row, by_turns
+from benchmarks.steps import DEVICE
 from benchmarks.training_step import PRECISIONS, Linears, shape_of
 from ditgta import DiT
 from ditgta.config import Sampling
@@ -49,12 +50,13 @@ def peer_of(network: DiT):
 def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[str, float]:
     """Returns the seconds of a guided step of gta, of abs and of diffusers, and of the products alone."""
     use_large_pages()  # as the stage does
-    networks = {posenc: DiT.from_name(model, posenc=posenc) for posenc in ("gta", "abs")}
+    networks = {posenc: DiT.from_name(model, posenc=posenc).to(DEVICE) for posenc in ("gta", "abs")}
     if precision == "bf16":
         networks = {posenc: network.rounded(torch.bfloat16) for posenc, network in networks.items()}
-    shape, peer = shape_of(networks["gta"]), peer_of(networks["gta"])
-    x = torch.randn(batch_size, 4, *networks["gta"].options["latent_size"])
-    t, y = torch.full((batch_size,), 500), torch.randint(0, 1000, (batch_size,))
+    shape, peer = shape_of(networks["gta"]), peer_of(networks["gta"]).to(DEVICE)
+    x = torch.randn(batch_size, 4, *networks["gta"].options["latent_size"], device=DEVICE)
+    t = torch.full((batch_size,), 500, device=DEVICE)
+    y = torch.randint(0, 1000, (batch_size,), device=DEVICE)
     both = torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, 1000)])
 
     def theirs():
@@ -63,7 +65,7 @@ def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[st
 
     linears = Linears(shape, 2 * batch_size, precision, backward=False)
     calls = {name: lambda n=n: n.guided(x, t[:1], y, 1.5) for name, n in networks.items()}
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+    with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
         turns = {"limit": linears, **calls, "diffusers": theirs, "again": linears}
         by_turns(turns, 1)
         middle = {name: median(times) for name, times in by_turns(turns, rounds).items()}

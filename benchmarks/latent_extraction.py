@@ -20,6 +20,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from benchmarks.rows import Row, by_turns
+from benchmarks.steps import DEVICE
 from ditgta.data.autoencoder import stable_diffusion_autoencoder, to_model_range
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.runtime.processes import Processes
@@ -48,12 +49,13 @@ def measure(batch_size: int, batches: int, rounds: int) -> dict[str, list[float]
     torch.manual_seed(0)
     vae = stable_diffusion_autoencoder().eval().requires_grad_(False)
     usual = stable_diffusion_autoencoder().eval().requires_grad_(False)
-    vae = vae.to(memory_format=torch.channels_last)
-    group, count = Processes(0, 1, torch.device("cpu")), batch_size * batches
+    vae, usual = vae.to(DEVICE, memory_format=torch.channels_last), usual.to(DEVICE)
+    group, count = Processes(0, 1, DEVICE), batch_size * batches
     with tempfile.TemporaryDirectory() as name, redirect_stderr(StringIO()):
         index, out = photographs(Path(name), count), Path(name) / "latents"
         pixels = np.stack([index.image(i) for i in range(count)])
-        both = to_model_range(np.stack([pixels, pixels[:, :, ::-1]], 1).reshape(-1, *pixels.shape[1:]))
+        both = np.stack([pixels, pixels[:, :, ::-1]], 1).reshape(-1, *pixels.shape[1:])
+        both = to_model_range(both, DEVICE)
         ready = both.contiguous(memory_format=torch.channels_last).split(2 * batch_size)
         as_usual = both.contiguous().split(2 * batch_size)
 

@@ -1,4 +1,4 @@
-"""A training step by itself, for the benchmarks that measure one."""
+"""A training step by itself, for the benchmarks that measure one: on the card, where there is one."""
 
 import torch
 
@@ -8,19 +8,22 @@ from ditgta.diffusion import TIMESTEPS
 from ditgta.runtime.processes import Processes
 from ditgta.stages.train import Trainer, _accelerator
 
+DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
 
 def trainer_of(network: DiT, options: Training) -> Trainer:
-    """Returns a trainer on this process's CPU; accelerate keeps one precision per process."""
-    group = Processes(0, 1, torch.device("cpu"))
+    """Returns a trainer of one process; accelerate keeps one precision per process."""
+    group = Processes(0, 1, DEVICE)
     return Trainer(network, options, _accelerator(options, None, group), group)
 
 
 def random_batch(network: DiT, batch_size: int) -> dict[str, torch.Tensor]:
     """Returns a batch of noise as latents, with random timesteps and labels."""
-    size = (batch_size, network.latent_channels, *network.options["latent_size"])
+    shape = (batch_size, network.latent_channels, *network.options["latent_size"])
+    numbers = {"size": (batch_size,), "device": DEVICE}
     return {
-        "x0": torch.randn(size),
-        "noise": torch.randn(size),
-        "t": torch.randint(0, TIMESTEPS, (batch_size,)),
-        "y": torch.randint(0, network.num_classes, (batch_size,)),
+        "x0": torch.randn(shape, device=DEVICE),
+        "noise": torch.randn(shape, device=DEVICE),
+        "t": torch.randint(0, TIMESTEPS, **numbers),
+        "y": torch.randint(0, network.num_classes, **numbers),
     }

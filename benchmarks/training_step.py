@@ -16,7 +16,7 @@ from statistics import median
 import torch
 
 from benchmarks.rows import Row, by_turns
-from benchmarks.steps import random_batch, trainer_of
+from benchmarks.steps import DEVICE, random_batch, trainer_of
 from ditgta import DiT
 from ditgta.config import Training
 from ditgta.model import cost
@@ -42,9 +42,10 @@ class Linears:
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
         d, rows = shape.width, shape.tokens * batch_size
         sizes = [(d, 3 * d), (d, d), (d, 4 * d), (4 * d, d)] * shape.depth
-        self.layers = [torch.nn.Linear(a, b, dtype=kind) for a, b in sizes]
-        self.inputs = [torch.randn(rows, a, dtype=kind, requires_grad=backward) for a, _ in sizes]
-        self.upstream = [torch.randn(rows, b, dtype=kind) for _, b in sizes]
+        there = {"dtype": kind, "device": DEVICE}
+        self.layers = [torch.nn.Linear(a, b, **there) for a, b in sizes]
+        self.inputs = [torch.randn(rows, a, **there, requires_grad=backward) for a, _ in sizes]
+        self.upstream = [torch.randn(rows, b, **there) for _, b in sizes]
         self.backward = backward
         self.flops = 24 * rows * d**2 * shape.depth * (3 if backward else 1)
 

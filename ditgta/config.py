@@ -85,6 +85,10 @@ class Autoencoder(Section):
     learning_rate: float = Field(3e-3, gt=0, description="learning rate of a trained autoencoder")
     kl_weight: float = Field(1e-3, ge=0, description="weight of the KL term of a trained autoencoder")
     seed: int = Field(0, description="seed of a trained autoencoder")
+    tf32: bool = Field(
+        False,
+        description="allow TF32 for float32 products on GPUs, when it is trained and when it encodes images",
+    )
 
 
 class Model(Section):
@@ -179,6 +183,9 @@ class Sampling(Section):
     )
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="precision of the network's matrix products"
+    )
+    tf32: bool = Field(
+        False, description="allow TF32 for float32 products, of the network and of the decoder, on GPUs"
     )
     guidance_precision: Literal["float32", "float64"] = Field(
         "float32", description="precision of guidance and of the sampling update"
@@ -285,7 +292,7 @@ class Config(Section):
         """Returns what decides an experiment's autoencoder: its options and, where it is trained, the images."""
         options = self.experiments[experiment].autoencoder
         if options.pretrained:
-            return {"pretrained": options.pretrained, "revision": options.revision}
+            return {name: getattr(options, name) for name in ("pretrained", "revision", "tf32")}
         return {**options.spec(), "images": self.images_spec(experiment)}
 
     def latents_spec(self, experiment: str) -> dict:

@@ -3,6 +3,7 @@
 Pure functions of tensors; every coefficient is computed in float64. Shapes: B batch, C latent channels, h x w latent.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -68,8 +69,16 @@ def make_schedule(steps: int = TIMESTEPS) -> Schedule:
 
 def at(table: np.ndarray, index: Tensor, like: Tensor) -> Tensor:
     """Returns table[index] shaped (B, 1, 1, 1), with the type and device of `like`."""
-    values = torch.from_numpy(table).to(like.device)[index].to(like.dtype)
+    on_cpu = like.device.type == "cpu"
+    values = torch.from_numpy(table) if on_cpu else _on_device(table.tobytes(), like.device)
+    values = values[index].to(like.dtype)
     return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+@functools.lru_cache(64)
+def _on_device(table: bytes, device: torch.device) -> Tensor:
+    """Returns a table of float64 on a card, to which it is copied once: the processor waits for each copy."""
+    return torch.frombuffer(bytearray(table), dtype=torch.float64).to(device)
 
 
 def add_noise(schedule: Schedule, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:

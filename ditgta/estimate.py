@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ditgta.config import Autoencoder, Config, Experiment, Suite
+from ditgta.config import Autoencoder, Config, Experiment, Sampling, Suite, Training
 from ditgta.data.ahead import usable_cores
 from ditgta.data.autoencoder import small_autoencoder, stable_diffusion_autoencoder
 from ditgta.data.shard_plan import plan_shards
@@ -17,14 +17,18 @@ from ditgta.model.dit import named_sizes
 from ditgta.model.positional import POSENCS
 from ditgta.runtime.errors import InputError
 
-# Peak rates in operations per second as their makers give them, dense: float32 (TF32 where the card has it), bf16.
+PRODUCTS = ("float32", "tf32", "bf16")
+# Peak rates in operations per second as their makers give them, dense: float32, TF32 where the card has it, bf16.
 DEVICES = {
-    "v100": (15.7e12, 125e12),
-    "a100": (156e12, 312e12),
-    "h100": (494e12, 989e12),
-    "h200": (494e12, 989e12),
-    "rtx4090": (82.6e12, 165e12),
-    "laptop": (0.15e12, 0.33e12),
+    name: dict(zip(PRODUCTS, rates))
+    for name, rates in {
+        "v100": (15.7e12, 15.7e12, 125e12),
+        "a100": (19.5e12, 156e12, 312e12),
+        "h100": (67e12, 494e12, 989e12),
+        "h200": (67e12, 494e12, 989e12),
+        "rtx4090": (82.6e12, 82.6e12, 165e12),
+        "laptop": (0.15e12, 0.15e12, 0.33e12),
+    }.items()
 }
 KNOWN_IMAGES = {"digits": (1797, 10)}
 IMAGENET = (1_281_167, 1000)
@@ -39,36 +43,43 @@ class Stage:
     flops: float
     bytes: float
     note: str
-    bf16: bool = False
+    products: str = "float32"  # of PRODUCTS
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What hours are reckoned with: `rates` are peak operations per second of one device, (float32, bf16)."""
+    """What hours are reckoned with: `rates` are peak operations per second of one device, for each of PRODUCTS."""
 
     name: str
     devices: int
-    rates: tuple[float, float]
+    rates: dict[str, float]
     efficiency: float
 
     def hours(self, stages: list[Stage]) -> list[float]:
         """Returns the hours of each stage: operations / (peak rate x efficiency x devices)."""
-        per_second = [rate * self.efficiency * self.devices for rate in self.rates]
-        return [stage.flops / per_second[stage.bf16] / 3600 for stage in stages]
+        share = self.efficiency * self.devices
+        return [stage.flops / (self.rates[stage.products] * share) / 3600 for stage in stages]
 
 
 def this_machine(efficiency: float) -> Machine:
     """Returns this machine with the rates of its matrix products, measured in about a second."""
     cards = torch.cuda.device_count()
-    rates = _measured_rate(torch.float32), _measured_rate(torch.bfloat16)
+    rates = {products: _measured_rate(products) for products in PRODUCTS}
     name = torch.cuda.get_device_name(0) if cards else "core of this machine"
     return Machine(
-        f"{name} ({rates[0] / 1e12:.3g} TFLOP/s measured)", cards or usable_cores(), rates, efficiency
+        f"{name} ({rates['tf32'] / 1e12:.3g} TFLOP/s measured)", cards or usable_cores(), rates, efficiency
     )
 
 
-def _measured_rate(dtype: torch.dtype, seconds: float = 0.4) -> float:
-    """Returns operations per second of a matrix product on one card, with TF32 where it has it, or on one core.
+def products_of(options: Training | Sampling | Autoencoder) -> str:
+    """Returns in which of PRODUCTS a section's products are computed."""
+    if getattr(options, "precision", "float32") == "bf16":
+        return "bf16"
+    return "tf32" if options.tf32 else "float32"
+
+
+def _measured_rate(products: str, seconds: float = 0.4) -> float:
+    """Returns operations per second of a matrix product on one card or on one core.
 
     The best of many short ones: what other jobs on the machine take away is not its rate.
     """
@@ -78,9 +89,10 @@ def _measured_rate(dtype: torch.dtype, seconds: float = 0.4) -> float:
         torch.backends.cuda.matmul.allow_tf32,
     )
     size = 8192 if cuda else 256
+    dtype = torch.bfloat16 if products == "bf16" else torch.float32
     matrix = torch.randn(size, size, dtype=dtype, device="cuda" if cuda else "cpu")
     torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = products == "tf32"
     begin, best = time.perf_counter(), math.inf
     while time.perf_counter() - begin < seconds:
         start = time.perf_counter()
@@ -121,6 +133,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             train_encoder,
             encoder_bytes * len(sets),
             first.autoencoder.pretrained or "trained on the images",
+            products_of(first.autoencoder),
         )
     )
     shape = shape_of(first, classes)
@@ -132,14 +145,12 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             2 * count * encode * len(sets),
             count * record * len(sets),
             f"2 x {encode:.3g} per image (and its mirror); {record:,} bytes each in {len(plan_shards(count))} shards",
+            products_of(first.autoencoder),
         )
     )
 
-    flops, size_on_disk, bf16 = (
-        0.0,
-        0.0,
-        all(experiment.training.precision == "bf16" for experiment in trained) if trained else False,
-    )
+    flops, size_on_disk = 0.0, 0.0
+    slowest = min((products_of(each.training) for each in trained), key=PRODUCTS.index, default="float32")
     for experiment in trained:
         each = cost.training_flops(shape_of(experiment, classes), experiment.training.checkpoint_gradients)
         flops += each * experiment.training.batch_size * steps * len(suite.seeds)
@@ -149,7 +160,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             * len(suite.seeds)
         )
     note = f"{rows} rows x {steps:,} steps x batch {first.training.batch_size} x 3 x {cost.forward_flops(shape):.4g}"
-    stages.append(Stage("train", rows * len(suite.milestones), flops, size_on_disk, note, bf16))
+    stages.append(Stage("train", rows * len(suite.milestones), flops, size_on_disk, note, slowest))
 
     guided = 2 if suite.sampling.cfg_scale != 1 else 1
     each = suite.sampling.steps * guided * cost.forward_flops(shape) + decode
@@ -161,7 +172,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             scored * suite.sampling.num_samples * each,
             scored * suite.sampling.num_samples * pixels * 2,
             f"{scored} x {suite.sampling.num_samples:,} images x ({suite.sampling.steps} steps x {guided} + decoder {decode:.3g})",
-            suite.sampling.precision == "bf16",
+            products_of(suite.sampling),
         )
     )
     stages += _scoring(suite, scored, count)
@@ -170,7 +181,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
         f"forward pass of {first.model.name}: {cost.FORWARD_FORMULA} = {cost.forward_flops(shape):.4g}"
         f" with T={shape.tokens}, D={shape.width}, L={shape.depth}, p={shape.patch}, C={shape.channels}",
         f"parameters: {cost.parameters(shape):,}; a checkpoint holds four times their float32 bytes",
-        "hours = operations / (peak rate x efficiency x devices); bf16 rates where the configuration says bf16",
+        "hours = operations / (peak rate x efficiency x devices); the rates of float32, TF32 or bf16, as the configuration says",
     ]
     if images is None and first.images.source not in KNOWN_IMAGES:
         notes.append(

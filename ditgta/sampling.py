@@ -34,7 +34,12 @@ class Noise:
     def __call__(self) -> torch.Tensor:
         """Returns the next standard normal noise of all images, (B, C, h, w)."""
         draws = np.stack([stream.standard_normal(self.shape, dtype=np.float32) for stream in self.streams])
-        return torch.from_numpy(draws).to(self.device, self.dtype)
+        noise = torch.from_numpy(draws)
+        if (
+            self.device.type == "cuda"
+        ):  # else the processor would wait for the card, and the card for the next noise
+            noise = noise.pin_memory()
+        return noise.to(self.device, non_blocking=True).to(self.dtype)
 
 
 class Sampler:

@@ -226,7 +226,8 @@ def rotate_back(x: Tensor, table: Tensor) -> Tensor:
 
 def opposite(table: Tensor) -> Tensor:
     """Returns the table of the opposite angles."""
-    return table * table.new_tensor([1.0, -1.0])
+    cos, sin = table.unbind(-1)
+    return torch.stack([cos, -sin], dim=-1)
 
 
 def turn_(x: Tensor, table: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ SWITCHES = (
     "sampling.num_samples",
     "sampling.precision",
     "sampling.seed",
+    "sampling.tf32",
     "sampling.uint8",
 )
 COMPARED = "model.posenc"

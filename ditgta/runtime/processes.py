@@ -74,8 +74,14 @@ class Processes:
 
 
 @contextlib.contextmanager
-def processes() -> Iterator[Processes]:
-    """Joins the process group that the launcher's environment describes, and leaves it at the end."""
+def processes(tf32: bool = False) -> Iterator[Processes]:
+    """Joins the process group that the launcher's environment describes, and leaves it at the end.
+
+    On a card the same work gives the same bits, and float32 products are float32, unless `tf32` allows TF32 for them.
+
+    Raises:
+        InputError: more processes than cards on this machine.
+    """
     keep_freed_memory()
     count = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
@@ -83,7 +89,13 @@ def processes() -> Iterator[Processes]:
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
+        if local_rank >= torch.cuda.device_count():
+            raise InputError(
+                f"{os.environ.get('LOCAL_WORLD_SIZE')} processes on {torch.cuda.device_count()} GPUs of {socket.gethostname()}: "
+                "each needs one of its own; start no more processes than GPUs (torchrun --nproc-per-node)"
+            )
         torch.cuda.set_device(device)
+        _compute_exactly(tf32)
     started = False
     if count > 1 and not dist.is_initialized():
         if not cuda:
@@ -99,6 +111,13 @@ def processes() -> Iterator[Processes]:
     finally:
         if started:
             dist.destroy_process_group()
+
+
+def _compute_exactly(tf32: bool) -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch asks for it
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # finds errors, and takes time
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
 
 
 def _choose_gloo_interface() -> None:

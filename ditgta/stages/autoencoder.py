@@ -42,14 +42,14 @@ def run(images: Path, out: Path, spec: dict) -> None:
         images: folder of the image index.
         out: folder of the autoencoder.
         spec: {pretrained: hub name or folder, revision}, or without `pretrained` {widths, latent_channels, steps,
-            batch_size, learning_rate, kl_weight, seed}.
+            batch_size, learning_rate, kl_weight, seed}; both with tf32.
 
     Raises:
         InputError: the pretrained one cannot be had, or the options do not fit the images.
     """
     out = Path(out)
     index = load_index(images)
-    with processes() as group, threads_for(index.size):
+    with processes(spec.get("tf32", False)) as group, threads_for(index.size):
         if not group.is_first:  # minutes on one process; more of them would change the numbers
             return
         if spec.get("pretrained"):

@@ -53,13 +53,16 @@ def run(
     images, autoencoder, out = Path(images), Path(autoencoder), Path(out)
     index = load_index(images)
     plan = plan_shards(index.count)
-    with processes() as group, threads_for(index.size):
+    twin = read_json(autoencoder / TWIN) if (autoencoder / TWIN).is_file() else {}
+    tf32 = twin.get("spec", {}).get("tf32", False)
+    with processes(tf32) as group, threads_for(index.size):
         vae = load_autoencoder(autoencoder, group.device)
         latent_shape = _latent_shape(vae, index)
         made_from = {
             "images_sha256": index.files_sha256,
             "image_size": index.size,
             "autoencoder_sha256": autoencoder_sha256(autoencoder),
+            **({"tf32": True} if tf32 else {}),
         }
         first, step = part or (0, 1)
         mine = group.share(range(first, len(plan), step))
@@ -79,7 +82,6 @@ def run(
                 encode_shards(vae, index, wanted, out, batch_size, made_from, group)
         group.barrier()
         if group.is_first and part in (None, (0, 1)):
-            twin = read_json(autoencoder / TWIN) if (autoencoder / TWIN).is_file() else {}
             write_latent_index(
                 out,
                 plan,

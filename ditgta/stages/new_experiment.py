@@ -230,6 +230,7 @@ class Draft:
     def proposal(self, steps: int, samples: int, sampling_steps: int) -> dict:
         """Returns {experiments, suites}."""
         images = {"source": self.source, "size": self.size}
+        tf32 = {"tf32": True} if self.cards else {}
         if self.found.faults:
             images["on_error"] = "skip"
         side = self.size // (8 if self.published else 4)
@@ -242,13 +243,13 @@ class Draft:
             "learning_rate": rate,
             **({"gradient_clip": 1.0} if rate > LEAST_RATE else {}),
             "ema_decay": max(0.5, min(0.9999, round(1 - 17.5 / steps, 4))),  # averages over a twentieth
-            **({"tf32": True} if self.cards else {}),
+            **tf32,
             "log_every": nice(max(1, min(100, steps / 50))),
             "snapshot_every": nice(max(10, min(5000, steps / 10))),
         }
         base = {
             "images": images,
-            "autoencoder": {"pretrained": "stabilityai/sd-vae-ft-ema"} if self.published else {},
+            "autoencoder": {"pretrained": "stabilityai/sd-vae-ft-ema", **tf32} if self.published else {},
             "model": {"name": f"{self.recipe.model}/{patch}"},
             "training": training,
         }
@@ -263,6 +264,7 @@ class Draft:
                 "num_samples": samples,
                 "steps": sampling_steps,
                 "cfg_scale": 1.5 if self.found.classes > 1 else 1.0,
+                **tf32,
             },
             "scorer": {"weights": PUBLISHED_URL} if self.published else {},
         }

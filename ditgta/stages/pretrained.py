@@ -16,7 +16,17 @@ from ditgta.sampling import Sampler
 _TRAINING = ("batch_size", "learning_rate", "weight_decay", "ema_decay", "gradient_clip", "label_dropout")
 _SWITCHES = {
     "training": ("flip", "posterior", "precision", "tf32"),
-    "sampling": ("sampler", "steps", "cfg_scale", "cfg_channels", "labels", "guidance_precision", "uint8"),
+    "sampling": (
+        "sampler",
+        "steps",
+        "cfg_scale",
+        "cfg_channels",
+        "labels",
+        "precision",
+        "tf32",
+        "guidance_precision",
+        "uint8",
+    ),
 }
 _CITATION = """\
 ```bibtex

@@ -50,7 +50,7 @@ def run(
     """
     single = out if out.suffix == ".npz" else None
     folder = out.with_suffix(".shards") if single else out
-    with processes() as group:
+    with processes(sampling.tf32) as group:
         header = read_header(checkpoint)
         checkpoint_sha256 = _sha256_from_twin(checkpoint)
         spec = {
@@ -180,7 +180,7 @@ def run_grid(
     Raises:
         InputError: a label that the checkpoint does not know, or unusable files.
     """
-    with processes() as group:
+    with processes(sampling.tf32) as group:
         sampler = Sampler.from_files(checkpoint, autoencoder, sampling, group.device)
         known = sampler.network.num_classes
         classes = classes if classes is not None else list(range(min(known, 10)))

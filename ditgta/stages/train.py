@@ -181,7 +181,7 @@ def run(
     milestones = sorted(set(milestones))
     if milestones[0] < 1:
         raise InputError(f"milestones must be at least 1, got {milestones[0]}")
-    with processes() as group, contextlib.ExitStack() as stack:
+    with processes(training.tf32) as group, contextlib.ExitStack() as stack:
         shards = LatentShards(latents)
         spec = {
             "latents": shards.content["spec"],
@@ -249,8 +249,6 @@ def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
 
 
 def _accelerator(training: Training, folder: Path, group: Processes) -> Accelerator:
-    torch.backends.cuda.matmul.allow_tf32 = training.tf32
-    torch.backends.cudnn.allow_tf32 = training.tf32
     warnings.filterwarnings("ignore", "`log_with=")  # a tracker that is not installed: said below
     try:
         accelerator = Accelerator(

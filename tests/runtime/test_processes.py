@@ -3,6 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+import torch
+
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.processes import processes
+
 SCRIPT = """
 import torch
 from ditgta.runtime.processes import processes
@@ -20,3 +26,12 @@ def test_a_sum_in_parts_is_the_sum_at_once(tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
     done = subprocess.run([*launcher, str(tmp_path / "sums.py")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_more_processes_than_cards_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(InputError, match=r"2 processes on 1 GPUs .* each needs one of its own"), processes():
+        pass

@@ -166,8 +166,8 @@ def test_little_time_and_few_images_are_said(capsys):
 
 def test_this_machine_is_measured():
     machine = estimate.this_machine(0.5)
-    assert machine.devices >= 1 and all(1e9 < rate < 1e16 for rate in machine.rates)
-    stage = estimate.Stage("train", 1, machine.devices * machine.rates[0] * 3600, 0, "")
+    assert machine.devices >= 1 and all(1e9 < rate < 1e16 for rate in machine.rates.values())
+    stage = estimate.Stage("train", 1, machine.devices * machine.rates["float32"] * 3600, 0, "")
     assert machine.hours([stage]) == [pytest.approx(2)]
 
 
