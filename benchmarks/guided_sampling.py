@@ -47,12 +47,16 @@ def peer_of(network: DiT):
     ).eval()
 
 
-def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[str, float]:
-    """Returns the seconds of a guided step of gta, of abs and of diffusers, and of the products alone."""
+def measure(
+    model: str, precision: str, batch_size: int, rounds: int, compiled: bool = False
+) -> dict[str, float]:
+    """Returns the seconds of a guided step of gta, compiled too, of abs and of diffusers, and of the products alone."""
     use_large_pages()  # as the stage does
-    networks = {posenc: DiT.from_name(model, posenc=posenc).to(DEVICE) for posenc in ("gta", "abs")}
-    if precision == "bf16":
-        networks = {posenc: network.rounded(torch.bfloat16) for posenc, network in networks.items()}
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    networks = {}
+    for name in ("gta", "abs", "compiled")[: 2 + compiled]:
+        network = DiT.from_name(model, posenc="abs" if name == "abs" else "gta").to(DEVICE)
+        networks[name] = network.rounded(kind, name == "compiled")
     shape, peer = shape_of(networks["gta"]), peer_of(networks["gta"]).to(DEVICE)
     x = torch.randn(batch_size, 4, *networks["gta"].options["latent_size"], device=DEVICE)
     t = torch.full((batch_size,), 500, device=DEVICE)
@@ -67,10 +71,11 @@ def measure(model: str, precision: str, batch_size: int, rounds: int) -> dict[st
     calls = {name: lambda n=n: n.guided(x, t[:1], y, 1.5) for name, n in networks.items()}
     with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
         turns = {"limit": linears, **calls, "diffusers": theirs, "again": linears}
-        by_turns(turns, 1)
+        first = by_turns(turns, 1)
         middle = {name: median(times) for name, times in by_turns(turns, rounds).items()}
     rate = 2 * linears.flops / (middle["limit"] + middle["again"])
-    return middle | {"limit": 2 * batch_size * cost.forward_flops(shape) / rate, "rate": rate}
+    limit = 2 * batch_size * cost.forward_flops(shape) / rate
+    return middle | {"limit": limit, "rate": rate, "compiling": first.get("compiled", [0.0])[0]}
 
 
 def whole_run(folder: Path, model: str, images: int) -> tuple[float, float]:
@@ -118,7 +123,7 @@ def rows(
 ) -> Iterable[Row]:
     """Yields the share of the limit and the comparison with diffusers for each precision, and a whole run's rest."""
     for precision in precisions:
-        found = measure(model, precision, batch_size, rounds or (3 if quick else 7))
+        found = measure(model, precision, batch_size, rounds or (3 if quick else 7), not quick)
         what = f"guided step {model}, 256 px, {batch_size} images, {precision}"
         ours = f"{found['gta']:.2f} s"
         yield Row(
@@ -138,6 +143,13 @@ def rows(
         yield Row(
             f"{what}: gta against abs", ours, f"{found['abs']:.2f} s (abs)", found["gta"] / found["abs"]
         )
+        if "compiled" in found:
+            yield Row(
+                f"{what}: gta with torch.compile, whose first step takes {found['compiling']:.0f} s",
+                f"{found['compiled']:.2f} s",
+                f"{found['gta']:.2f} s (without)",
+                found["compiled"] / found["gta"],
+            )
     with tempfile.TemporaryDirectory() as name:
         total, inside = whole_run(Path(name), model, 8 if quick else 24)
     yield Row(

@@ -187,6 +187,9 @@ class Sampling(Section):
     tf32: bool = Field(
         False, description="allow TF32 for float32 products, of the network and of the decoder, on GPUs"
     )
+    compile: bool = Field(
+        False, description="compile the network with torch.compile (needs a C++ compiler, changes rounding)"
+    )
     guidance_precision: Literal["float32", "float64"] = Field(
         "float32", description="precision of guidance and of the sampling update"
     )

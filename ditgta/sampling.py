@@ -46,7 +46,9 @@ class Sampler:
     """A network and an autoencoder (diffusers' AutoencoderKL), ready to turn image indices and labels into pixels."""
 
     def __init__(self, network: DiT, autoencoder, options: Sampling, classes: list[str] | None = None):
-        self.network = network.rounded(torch.bfloat16) if options.precision == "bf16" else network
+        kind = torch.bfloat16 if options.precision == "bf16" else network.dtype
+        plain = kind == network.dtype and not options.compile
+        self.network = network if plain else network.rounded(kind, options.compile)
         self.autoencoder, self.options = autoencoder, options
         self.device = autoencoder.device
         self.classes = classes or [str(i) for i in range(network.num_classes)]

@@ -347,14 +347,20 @@ class DiT(nn.Module):
                 x_BTD = block(x_BTD, c_ND, table, rows_B)
         return self.unpatchify(self.final_layer(x_BTD, c_ND, rows_B))
 
-    def rounded(self, dtype: torch.dtype) -> "DiT":
-        """Returns a copy, for inference, whose linear layers, but for the modulations', hold weights as autocast rounds them at each pass."""
+    def rounded(self, dtype: torch.dtype, compiled: bool = False) -> "DiT":
+        """Returns a copy, for inference, whose linear layers, but for the modulations', hold weights as autocast rounds them at each pass.
+
+        Args:
+            compiled: torch.compile makes its passes.
+        """
         network = copy.deepcopy(self)
         for name, module in network.named_modules():
             if isinstance(module, nn.Linear) and "adaLN_modulation" not in name:
                 module.to(dtype)
-                if name.startswith("blocks."):  # where `linear` multiplies
+                if name.startswith("blocks.") and not compiled:  # where `linear` multiplies
                     reorder(module)
+        if compiled:
+            network._predict = torch.compile(network._predict)
         return network
 
     def rotation_tables(self) -> Sequence[Tensor | None]:

@@ -24,6 +24,7 @@ SWITCHES = (
     "sampling.labels",
     "sampling.num_samples",
     "sampling.precision",
+    "sampling.compile",
     "sampling.seed",
     "sampling.tf32",
     "sampling.uint8",

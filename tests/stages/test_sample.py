@@ -101,10 +101,29 @@ def test_two_processes_equal_one(checkpoint, tiny_autoencoder, sampled, tmp_path
         assert np.array_equal(two["arr_1"], one["arr_1"])
 
 
-def test_batch_size_changes_no_more_than_rounding(checkpoint, tiny_autoencoder, sampled, tmp_path):
-    sample.run(checkpoint, tiny_autoencoder, tmp_path, Sampling(**SAMPLING, batch_size=7))
-    with np.load(tmp_path / "samples.npz") as small, np.load(sampled / "samples.npz") as large:
-        assert np.abs(small["arr_0"].astype(int) - large["arr_0"]).max() <= 1
+@pytest.mark.parametrize(
+    "changes", [{"batch_size": 7}, pytest.param({"compile": True}, marks=pytest.mark.slow)]
+)
+def test_batch_size_and_compiler_change_no_more_than_rounding(
+    checkpoint, tiny_autoencoder, sampled, tmp_path, changes
+):
+    sample.run(checkpoint, tiny_autoencoder, tmp_path, Sampling(**SAMPLING, **changes))
+    with np.load(tmp_path / "samples.npz") as changed, np.load(sampled / "samples.npz") as plain:
+        assert np.abs(changed["arr_0"].astype(int) - plain["arr_0"]).max() <= 1
+
+
+@pytest.mark.slow
+def test_in_bf16_the_compiler_changes_no_more_than_bf16_itself(
+    checkpoint, tiny_autoencoder, sampled, tmp_path
+):
+    images = {"float32": sampled / "samples.npz"}
+    for name in ("plain", "compiled"):
+        options = Sampling(**SAMPLING, precision="bf16", compile=name == "compiled")
+        sample.run(checkpoint, tiny_autoencoder, tmp_path / name, options)
+        images[name] = tmp_path / name / "samples.npz"
+    pixels = {name: np.load(path)["arr_0"].astype(float) for name, path in images.items()}
+    rounding = np.abs(pixels["plain"] - pixels["float32"]).mean()
+    assert np.abs(pixels["compiled"] - pixels["plain"]).mean() <= 2 * rounding
 
 
 @pytest.mark.parametrize(
