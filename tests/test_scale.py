@@ -27,6 +27,20 @@ def test_the_time_of_an_average_follows_the_bandwidth(tmp_path, capsys):
     assert "= 782 MB, / 300 GB/s = 2.61 ms" in text and len(text.splitlines()) < 30
 
 
+def test_hours_are_those_of_the_products_that_a_stage_makes(tmp_path, capsys):
+    found, _ = planned(tmp_path, capsys, "--device", "a100", "--devices", "4")
+    stages = {stage["stage"]: stage for stage in found["stages"]}
+    for name, products, rate in (
+        ("latents", "tf32", 156e12),
+        ("train", "tf32", 156e12),
+        ("sample", "tf32", 156e12),
+        ("score", "float32", 19.5e12),  # scores are computed in float32 whatever the options
+    ):
+        stage = stages[name]
+        assert stage["products"] == products
+        assert stage["hours"] == pytest.approx(stage["flops"] / (4 * 0.35 * rate) / 3600)
+
+
 def test_the_loader_reads_one_side_of_each_image_of_a_step(tmp_path, capsys):
     found, _ = planned(tmp_path, capsys, "--device", "a100", "--devices", "32", "--nodes", "8")
     scale = found["scale"]
