@@ -78,7 +78,8 @@ def at(table: np.ndarray, index: Tensor, like: Tensor) -> Tensor:
 @functools.lru_cache(64)
 def _on_device(table: bytes, device: torch.device) -> Tensor:
     """Returns a table of float64 on a card, to which it is copied once: the processor waits for each copy."""
-    return torch.frombuffer(bytearray(table), dtype=torch.float64).to(device)
+    with torch.inference_mode(False):  # training may use it after sampling
+        return torch.frombuffer(bytearray(table), dtype=torch.float64).to(device)
 
 
 def add_noise(schedule: Schedule, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:

@@ -35,9 +35,8 @@ class Noise:
         """Returns the next standard normal noise of all images, (B, C, h, w)."""
         draws = np.stack([stream.standard_normal(self.shape, dtype=np.float32) for stream in self.streams])
         noise = torch.from_numpy(draws)
-        if (
-            self.device.type == "cuda"
-        ):  # else the processor would wait for the card, and the card for the next noise
+        if self.device.type == "cuda":
+            # Otherwise the processor would wait for the card here, and the card for the next noise.
             noise = noise.pin_memory()
         return noise.to(self.device, non_blocking=True).to(self.dtype)
 
