@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.rows import Row, by_turns
 from benchmarks.steps import DEVICE
-from benchmarks.training_step import PRECISIONS, Linears, shape_of
+from benchmarks.training_step import PRECISIONS, Linears, compiler_rows, shape_of
 from ditgta import DiT
 from ditgta.config import Sampling
 from ditgta.data.autoencoder import save_autoencoder, small_autoencoder
@@ -143,13 +143,7 @@ def rows(
         yield Row(
             f"{what}: gta against abs", ours, f"{found['abs']:.2f} s (abs)", found["gta"] / found["abs"]
         )
-        if "compiled" in found:
-            yield Row(
-                f"{what}: gta with torch.compile, whose first step takes {found['compiling']:.0f} s",
-                f"{found['compiled']:.2f} s",
-                f"{found['gta']:.2f} s (without)",
-                found["compiled"] / found["gta"],
-            )
+        yield from compiler_rows(what, found)
     with tempfile.TemporaryDirectory() as name:
         total, inside = whole_run(Path(name), model, 8 if quick else 24)
     yield Row(

@@ -20,10 +20,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from benchmarks.rows import Row, by_turns
-from benchmarks.steps import DEVICE
+from benchmarks.steps import DEVICE, this_process
 from ditgta.data.autoencoder import stable_diffusion_autoencoder, to_model_range
 from ditgta.data.images import ImageIndex, load_index
-from ditgta.runtime.processes import Processes
 from ditgta.stages import images
 from ditgta.stages.latents import encode_shards
 
@@ -50,7 +49,7 @@ def measure(batch_size: int, batches: int, rounds: int) -> dict[str, list[float]
     vae = stable_diffusion_autoencoder().eval().requires_grad_(False)
     usual = stable_diffusion_autoencoder().eval().requires_grad_(False)
     vae, usual = vae.to(DEVICE, memory_format=torch.channels_last), usual.to(DEVICE)
-    group, count = Processes(0, 1, DEVICE), batch_size * batches
+    group, count = this_process(), batch_size * batches
     with tempfile.TemporaryDirectory() as name, redirect_stderr(StringIO()):
         index, out = photographs(Path(name), count), Path(name) / "latents"
         pixels = np.stack([index.image(i) for i in range(count)])

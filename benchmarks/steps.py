@@ -5,15 +5,22 @@ import torch
 from ditgta import DiT
 from ditgta.config import Training
 from ditgta.diffusion import TIMESTEPS
-from ditgta.runtime.processes import Processes
+from ditgta.runtime.processes import Processes, processes
 from ditgta.stages.train import Trainer, _accelerator
 
-DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+def this_process(tf32: bool = False) -> Processes:
+    """Returns this process as a stage has it; a card computes as it does for one from then on."""
+    with processes(tf32) as group:
+        return group
+
+
+DEVICE = this_process().device
 
 
 def trainer_of(network: DiT, options: Training) -> Trainer:
     """Returns a trainer of one process; accelerate keeps one precision per process."""
-    group = Processes(0, 1, DEVICE)
+    group = this_process(options.tf32)
     return Trainer(network, options, _accelerator(options, None, group), group)
 
 

@@ -88,6 +88,17 @@ def measured_apart(*arguments) -> dict[str, float]:
         return pool.submit(measure, *arguments).result()
 
 
+def compiler_rows(what: str, found: dict[str, float]) -> Iterable[Row]:
+    """Yields the row of what torch.compile saves, where it was measured."""
+    if "compiled" in found:
+        yield Row(
+            f"{what}: gta with torch.compile, whose first step takes {found['compiling']:.0f} s",
+            f"{found['compiled']:.2f} s",
+            f"{found['gta']:.2f} s (without)",
+            found["compiled"] / found["gta"],
+        )
+
+
 def rows(
     quick: bool, models=MODELS, precisions=PRECISIONS, batch_size: int = 8, rounds: int | None = None
 ) -> Iterable[Row]:
@@ -113,13 +124,7 @@ def rows(
                 found["ratio"],
                 ROTATION,
             )
-            if "compiled" in found:
-                yield Row(
-                    f"{what}: gta with torch.compile, whose first step takes {found['compiling']:.0f} s",
-                    f"{found['compiled']:.2f} s",
-                    f"{found['gta']:.2f} s (without)",
-                    found["compiled"] / found["gta"],
-                )
+            yield from compiler_rows(what, found)
 
 
 def main() -> None:

@@ -64,7 +64,8 @@ class Machine:
 def this_machine(efficiency: float) -> Machine:
     """Returns this machine with the rates of its matrix products, measured in about a second."""
     cards = torch.cuda.device_count()
-    rates = {products: _measured_rate(products) for products in PRODUCTS}
+    rates = {products: _measured_rate(products) for products in PRODUCTS if cards or products != "tf32"}
+    rates.setdefault("tf32", rates["float32"])
     name = torch.cuda.get_device_name(0) if cards else "core of this machine"
     return Machine(
         f"{name} ({rates['tf32'] / 1e12:.3g} TFLOP/s measured)", cards or usable_cores(), rates, efficiency

@@ -126,6 +126,8 @@ def test_specs_hold_what_changes_results_and_nothing_else():
         ("model", {"absolute_table": True}),
         ("images", {"size": 64}),
         ("autoencoder", {"steps": 5}),
+        ("autoencoder", {"tf32": True}),
+        ("autoencoder", {"pretrained": "some/vae"}),
     ]:
         assert load({"a": {section: change}}).train_spec("a", 0) != plain.train_spec("a", 0), section
     assert plain.train_spec("a", 1) != plain.train_spec("a", 0)

@@ -91,7 +91,7 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
     if cuda:
         if local_rank >= torch.cuda.device_count():
             raise InputError(
-                f"{os.environ.get('LOCAL_WORLD_SIZE')} processes on {torch.cuda.device_count()} GPUs of {socket.gethostname()}: "
+                f"{os.environ.get('LOCAL_WORLD_SIZE', count)} processes on {torch.cuda.device_count()} GPUs of {socket.gethostname()}: "
                 "each needs one of its own; start no more processes than GPUs (torchrun --nproc-per-node)"
             )
         torch.cuda.set_device(device)

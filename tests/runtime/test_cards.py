@@ -35,10 +35,7 @@ def trained(steps: int, **options):
 
 
 def train_twice(**options) -> None:
-    from ditgta.runtime.processes import processes
-
-    with processes(options.get("tf32", False)):
-        weights = [list(trained(8, **options)[0].network.parameters()) for _ in range(2)]
+    weights = [list(trained(8, **options)[0].network.parameters()) for _ in range(2)]
     assert all(torch.equal(*pair) for pair in zip(*weights))
 
 
@@ -48,13 +45,10 @@ def test_the_same_training_gives_the_same_bits(options):
 
 
 def step_without_waiting() -> None:
-    from ditgta.runtime.processes import processes
-
-    with processes():
-        trainer, batch = trained(2)
-        torch.cuda.set_sync_debug_mode("error")
-        trainer.step(batch)
-        trainer.step(batch, measured=True)
+    trainer, batch = trained(2)
+    torch.cuda.set_sync_debug_mode("error")
+    trainer.step(batch)
+    trainer.step(batch, measured=True)
 
 
 def test_the_processor_does_not_wait_for_the_card_in_a_step():
