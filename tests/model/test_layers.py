@@ -1,7 +1,5 @@
 """Layers with a backward pass of their own give the plain formula's values and gradients."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,6 +29,17 @@ def outcome(function, *inputs):
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     mixture = sum((y.float() * draws(*y.shape, seed=i + 1)).sum() for i, y in enumerate(outputs))
     return [*outputs, *torch.autograd.grad(mixture, inputs)]
+
+
+class Called(torch.nn.Module):
+    """A function of a layer as a module, so that the layer can be given other parameters."""
+
+    def __init__(self, layer, function):
+        super().__init__()
+        self.layer, self.function = layer, function
+
+    def forward(self, x):
+        return self.function(self.layer, x)
 
 
 def attention(qk_norm, rotates_qk, rotates_vo):
@@ -116,10 +125,11 @@ def test_a_linear_layer_and_its_gelu_in_one_pass(dtype, least, gelu):
 def test_a_linear_layer_and_its_gradients(dtype, least, gelu):
     layer = torch.nn.Linear(64, 96)
     inputs = [draws(2, 9, 64, seed=1, scale=2), *layer.parameters()]
+    wrapped = Called(layer, lambda layer, x: linear(layer, x, gelu))
 
     def apply(x, weight, bias):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            return linear(SimpleNamespace(weight=weight, bias=bias), x, gelu)
+            return torch.func.functional_call(wrapped, {"layer.weight": weight, "layer.bias": bias}, x)
 
     ours = outcome(apply, *inputs)
     assert ours[0].dtype == dtype and ours[0].grad_fn is not None
