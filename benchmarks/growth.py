@@ -19,10 +19,10 @@ from PIL import Image
 from benchmarks.rows import Row, by_turns
 from benchmarks.steps import random_batch, trainer_of
 from benchmarks.training_step import shape_of
-from ditgta import DiT
+from ditgta import DiT, guided
 from ditgta.config import Model, Sampling, Scorer, Training
 from ditgta.data.autoencoder import save_autoencoder, small_autoencoder
-from ditgta.model import cost
+from ditgta.planning import cost
 from ditgta.stages import images, latents, sample, score, scorer, train
 
 SIDE, FACTOR = 32, 4  # of the images, and between one size and the next
@@ -102,13 +102,13 @@ def networks(quick: bool) -> Iterator[tuple[str, list[int], Callable[[int], obje
         batches[shape.tokens] = random_batch(network, images)
         trainers[shape.tokens] = trainer_of(network, Training(batch_size=images))
 
-    def guided(tokens: int) -> None:
+    def guided_pass(tokens: int) -> None:
         x, t, y = (batches[tokens][name] for name in ("x0", "t", "y"))
         with torch.inference_mode():
-            trainers[tokens].network.guided(x, t, y, 1.5)
+            guided(trainers[tokens].network, x, t, y, 1.5)
 
     yield "training step, tokens", list(batches), lambda n: trainers[n].step(batches[n]), flops
-    yield "guided pass, tokens", list(batches), guided, flops
+    yield "guided pass, tokens", list(batches), guided_pass, flops
 
 
 def fitted(

@@ -10,6 +10,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
@@ -18,10 +19,11 @@ import torch
 from benchmarks.rows import Row, by_turns
 from benchmarks.steps import DEVICE
 from benchmarks.training_step import PRECISIONS, Linears, compiler_rows, shape_of
-from ditgta import DiT
+from ditgta import DiT, guided, sampling
 from ditgta.config import Sampling
 from ditgta.data.autoencoder import save_autoencoder, small_autoencoder
-from ditgta.model import cost
+from ditgta.kernels import for_inference
+from ditgta.planning import cost
 from ditgta.runtime.checkpoints import write_checkpoint
 from ditgta.runtime.memory import use_large_pages
 from ditgta.stages import sample
@@ -34,16 +36,16 @@ def peer_of(network: DiT):
     """Returns diffusers' transformer of the same size, with random weights."""
     from diffusers import DiTTransformer2DModel
 
-    options = network.options
+    config = network.config
     return DiTTransformer2DModel(
-        num_attention_heads=options["heads"],
-        attention_head_dim=options["width"] // options["heads"],
-        in_channels=options["latent_channels"],
-        out_channels=2 * options["latent_channels"],
-        num_layers=options["depth"],
-        sample_size=options["latent_size"][0],
-        patch_size=options["patch"],
-        num_embeds_ada_norm=options["num_classes"],
+        num_attention_heads=config.heads,
+        attention_head_dim=config.width // config.heads,
+        in_channels=config.latent_channels,
+        out_channels=2 * config.latent_channels,
+        num_layers=config.depth,
+        sample_size=config.latent_size[0],
+        patch_size=config.patch,
+        num_embeds_ada_norm=config.num_classes,
     ).eval()
 
 
@@ -52,13 +54,13 @@ def measure(
 ) -> dict[str, float]:
     """Returns the seconds of a guided step of gta, compiled too, of abs and of diffusers, and of the products alone."""
     use_large_pages()  # as the stage does
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if precision == "bf16" else None
     networks = {}
     for name in ("gta", "abs", "compiled")[: 2 + compiled]:
         network = DiT.from_name(model, posenc="abs" if name == "abs" else "gta").to(DEVICE)
-        networks[name] = network.rounded(kind, name == "compiled")
+        networks[name], _ = for_inference(network, dtype, compile=name == "compiled")
     shape, peer = shape_of(networks["gta"]), peer_of(networks["gta"]).to(DEVICE)
-    x = torch.randn(batch_size, 4, *networks["gta"].options["latent_size"], device=DEVICE)
+    x = torch.randn(batch_size, 4, *networks["gta"].config.latent_size, device=DEVICE)
     t = torch.full((batch_size,), 500, device=DEVICE)
     y = torch.randint(0, 1000, (batch_size,), device=DEVICE)
     both = torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, 1000)])
@@ -68,7 +70,7 @@ def measure(
         return unconditional + 1.5 * (conditional - unconditional)
 
     linears = Linears(shape, 2 * batch_size, precision, backward=False)
-    calls = {name: lambda n=n: n.guided(x, t[:1], y, 1.5) for name, n in networks.items()}
+    calls = {name: lambda n=n: guided(n, x, t[:1], y, 1.5) for name, n in networks.items()}
     with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
         turns = {"limit": linears, **calls, "diffusers": theirs, "again": linears}
         first = by_turns(turns, 1)
@@ -85,7 +87,9 @@ def whole_run(folder: Path, model: str, images: int) -> tuple[float, float]:
     save_autoencoder(vae, folder / "vae", {"pretrained": None})
     weights = network.state_dict()
     write_checkpoint(
-        folder / "0000001.safetensors", {"spec": {}, "step": 1, "model": network.options}, {"ema": weights}
+        folder / "0000001.safetensors",
+        {"spec": {}, "step": 1, "model": asdict(network.config)},
+        {"ema": weights},
     )
     inside: list[float] = []
 
@@ -99,8 +103,8 @@ def whole_run(folder: Path, model: str, images: int) -> tuple[float, float]:
 
         return call
 
-    guided, decode = DiT.guided, type(vae).decode
-    DiT.guided, type(vae).decode = timed(guided), timed(decode)
+    plain, decode = sampling.guided, type(vae).decode
+    sampling.guided, type(vae).decode = timed(plain), timed(decode)
     try:
         begin = time.perf_counter()
         sample.run(
@@ -111,7 +115,7 @@ def whole_run(folder: Path, model: str, images: int) -> tuple[float, float]:
         )
         return time.perf_counter() - begin, sum(inside)
     finally:
-        DiT.guided, type(vae).decode = guided, decode
+        sampling.guided, type(vae).decode = plain, decode
 
 
 def rows(

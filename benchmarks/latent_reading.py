@@ -26,7 +26,7 @@ from ditgta.data.batches import Batches
 from ditgta.data.order import batch_indices
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import LatentShards, new_shard, shard_name, write_latent_index, write_shard
-from ditgta.diffusion import TIMESTEPS
+from ditgta.diffusion.schedule import TIMESTEPS
 
 CLASSES = 1000
 OF_A_STEP = 8  # images in the batch whose reading is compared with a training step

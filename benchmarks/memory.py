@@ -17,8 +17,8 @@ from pathlib import Path
 from benchmarks.latent_reading import CLASSES, write_both_layouts
 from benchmarks.rows import Row
 from ditgta.config import Autoencoder, Experiment, Images, Model, Training
+from ditgta.planning.scale import World, memory_of
 from ditgta.runtime.files import read_json
-from ditgta.scale import World, memory_of
 
 DEMAND = "<= 0.1"
 STEPS = (2, 4)

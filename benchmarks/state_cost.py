@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
@@ -22,7 +23,7 @@ import yaml
 from benchmarks.rows import Row, by_turns
 from ditgta import DiT, config
 from ditgta.config import Training
-from ditgta.model import cost
+from ditgta.planning import cost
 from ditgta.runtime.processes import Processes
 from ditgta.runtime.recorder import Recorder
 from ditgta.stages import autoencoder, images, latents, sample, score, scorer, train
@@ -84,7 +85,7 @@ def snapshot_seconds(folder: Path) -> tuple[float, float, int]:
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
-    recorder = Recorder(folder, folder / "run", {"spec": {}, "model": network.options}, "gta")
+    recorder = Recorder(folder, folder / "run", {"spec": {}, "model": asdict(network.config)}, "gta")
     (folder / "run").mkdir(parents=True)
     copies, writes = [], []
     for step in (1, 2, 3):

@@ -4,7 +4,7 @@ import torch
 
 from ditgta import DiT
 from ditgta.config import Training
-from ditgta.diffusion import TIMESTEPS
+from ditgta.diffusion.schedule import TIMESTEPS
 from ditgta.runtime.processes import Processes, processes
 from ditgta.stages.train import Trainer, _accelerator
 
@@ -26,7 +26,7 @@ def trainer_of(network: DiT, options: Training) -> Trainer:
 
 def random_batch(network: DiT, batch_size: int) -> dict[str, torch.Tensor]:
     """Returns a batch of noise as latents, with random timesteps and labels."""
-    shape = (batch_size, network.latent_channels, *network.options["latent_size"])
+    shape = (batch_size, network.config.latent_channels, *network.config.latent_size)
     numbers = {"size": (batch_size,), "device": DEVICE}
     return {
         "x0": torch.randn(shape, device=DEVICE),

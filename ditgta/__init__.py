@@ -1,17 +1,25 @@
 """ditgta: which positional encoding makes the better diffusion transformer, with error bars."""
 
+import importlib
+
 __version__ = "0.1.0"
-__all__ = ["DiT", "DiTPipeline", "__version__"]
+
+# Public names and where they are defined: imported when asked for, so that configuration and command line stay free of torch.
+_PUBLIC = {
+    "DiT": "ditgta.model.dit",
+    "DiTConfig": "ditgta.model.dit",
+    "DiTPipeline": "ditgta.pipeline",
+    "guided": "ditgta.model.guidance",
+    "load": "ditgta.loading",
+}
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str):
-    """Imports model and pipeline only when asked for, so that configuration and command line stay free of torch."""
-    if name == "DiT":
-        from ditgta.model.dit import DiT
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'ditgta' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
 
-        return DiT
-    if name == "DiTPipeline":
-        from ditgta.pipeline import DiTPipeline
 
-        return DiTPipeline
-    raise AttributeError(f"module 'ditgta' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted(__all__)

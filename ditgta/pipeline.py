@@ -9,9 +9,10 @@ from PIL import Image
 
 from ditgta.config import Sampling
 from ditgta.data.autoencoder import load_autoencoder
+from ditgta.loading import network_of
 from ditgta.model.dit import DiT
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.pretrained import AUTOENCODER, fetch_pretrained, read_config
+from ditgta.runtime.pretrained import AUTOENCODER, fetch_pretrained, read_pretrained
 from ditgta.sampling import Sampler
 
 
@@ -38,7 +39,8 @@ class DiTPipeline(DiffusionPipeline):
         """
         folder = fetch_pretrained(name, revision)
         vae = load_autoencoder(folder / AUTOENCODER)
-        return cls(DiT.from_pretrained(folder), vae, read_config(folder).get("classes"))
+        config, weights = read_pretrained(folder)
+        return cls(network_of(folder, config["model"], weights), vae, config.get("classes"))
 
     def save_pretrained(self, *_, **__):
         """Refuses: only a checkpoint knows how the network was trained."""
@@ -74,7 +76,9 @@ class DiTPipeline(DiffusionPipeline):
         if seed is None:
             device = generator.device if generator else "cpu"
             seed = int(torch.randint(2**31, (), generator=generator, device=device))
-        sampling = Sampling(steps=num_inference_steps, cfg_scale=guidance_scale, seed=seed, **options)
+        shown = {"steps": num_inference_steps, "cfg_scale": guidance_scale, "batch_size": len(labels)}
+        # A few images are drawn before a compiler is done.
+        sampling = Sampling(**{"compile": False, "seed": seed, **shown, **options})
         with self.progress_bar(total=num_inference_steps) as bar:
             pixels = Sampler(self.transformer, self.vae, sampling)(range(len(labels)), labels, bar.update)
         images = pixels if output_type == "np" else [Image.fromarray(image) for image in pixels]

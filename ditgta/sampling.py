@@ -1,15 +1,20 @@
 """From noise and labels to pixels: what the sample stage and the pipeline share."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ditgta.config import Sampling
+from ditgta.data.ahead import map_ahead
 from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, load_autoencoder
-from ditgta.diffusion import sample
+from ditgta.diffusion.samplers import sample
+from ditgta.kernels import for_inference
+from ditgta.loading import load
 from ditgta.model.dit import DiT
+from ditgta.model.guidance import guided
 from ditgta.runtime.checkpoints import read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.streams import generator
@@ -22,32 +27,31 @@ def image_label(rule: str, seed: int, index: int, num_classes: int) -> int:
     return int(generator(seed, "sample label", index).integers(num_classes))
 
 
-class Noise:
-    """The noise of some images: each has a stream of its own, read from its beginning."""
+def draw_ahead(
+    seed: int, indices: list[int], shape: tuple[int, ...], count: int, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Yield `count` times standard normal noise for some images, (B, C, h, w), drawn while the network computes.
 
-    def __init__(
-        self, seed: int, indices: list[int], shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
-    ):
-        self.streams = [generator(seed, "sample noise", index) for index in indices]
-        self.shape, self.device, self.dtype = shape, device, dtype
+    Each image has a stream of its own, read from its beginning.
+    """
+    streams = [generator(seed, "sample noise", index) for index in indices]
 
-    def __call__(self) -> torch.Tensor:
-        """Returns the next standard normal noise of all images, (B, C, h, w)."""
-        draws = np.stack([stream.standard_normal(self.shape, dtype=np.float32) for stream in self.streams])
-        noise = torch.from_numpy(draws)
-        if self.device.type == "cuda":
-            # Otherwise the processor would wait for the card here, and the card for the next noise.
-            noise = noise.pin_memory()
-        return noise.to(self.device, non_blocking=True).to(self.dtype)
+    def draw(_) -> torch.Tensor:
+        noise = torch.empty((len(streams), *shape), pin_memory=device.type == "cuda")
+        for stream, image in zip(streams, noise.numpy()):
+            stream.standard_normal(out=image, dtype=np.float32)
+        return noise
+
+    for noise in map_ahead(draw, range(count), threads=1, ahead=2):
+        yield noise.to(device, non_blocking=True)
 
 
 class Sampler:
     """A network and an autoencoder (diffusers' AutoencoderKL), ready to turn image indices and labels into pixels."""
 
     def __init__(self, network: DiT, autoencoder, options: Sampling, classes: list[str] | None = None):
-        kind = torch.bfloat16 if options.precision == "bf16" else network.dtype
-        plain = kind == network.dtype and not options.compile
-        self.network = network if plain else network.rounded(kind, options.compile)
+        dtype = torch.bfloat16 if options.precision == "bf16" else None
+        self.network, self.numerics = for_inference(network, dtype, options.kernels, options.compile)
         self.autoencoder, self.options = autoencoder, options
         self.device = autoencoder.device
         self.classes = classes or [str(i) for i in range(network.num_classes)]
@@ -62,7 +66,7 @@ class Sampler:
             InputError: one of them cannot be used, or they do not belong together.
         """
         header = read_header(checkpoint)
-        network = DiT.from_checkpoint(checkpoint).to(device)
+        network = load(checkpoint).to(device)
         vae = load_autoencoder(autoencoder, device)
         trained_on = header.get("autoencoder_sha256")
         if trained_on and trained_on != autoencoder_sha256(autoencoder):
@@ -70,9 +74,9 @@ class Sampler:
                 f"{checkpoint} was trained on latents of another autoencoder than {autoencoder}; give it the one it was trained with"
             )
         channels = vae.config.latent_channels
-        if channels != network.latent_channels:
+        if channels != network.config.latent_channels:
             raise InputError(
-                f"{autoencoder} has {channels} latent channels, {checkpoint} wants {network.latent_channels}; give it the right one"
+                f"{autoencoder} has {channels} latent channels, {checkpoint} wants {network.config.latent_channels}; give it the right one"
             )
         return cls(network, vae, options, header.get("classes"))
 
@@ -81,17 +85,32 @@ class Sampler:
         self, indices: list[int], labels: list[int], progress: Callable[[], object] | None = None
     ) -> np.ndarray:
         """Returns the images of some indices, uint8 (B, H, W, 3); `progress` is called after each sampling step."""
-        options = self.options
+        options, wanted = self.options, len(indices)
+        if self.numerics[
+            "compile"
+        ]:  # compiled for one shape: the last batch is filled up, and the surplus dropped
+            missing = max(0, options.batch_size - wanted)
+            indices, labels = (list(items) + list(items[-1:]) * missing for items in (indices, labels))
         precision = torch.float64 if options.guidance_precision == "float64" else torch.float32
-        shape = (self.network.latent_channels, *self.network.options["latent_size"])
-        noise = Noise(options.seed, indices, shape, self.device, precision)
+        shape = (self.network.config.latent_channels, *self.network.config.latent_size)
         y = torch.tensor(labels, device=self.device)
+        draws = options.steps if options.sampler == "ancestral" else 1
+        noise = draw_ahead(options.seed, indices, shape, draws, self.device)
 
         def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                return self.network.guided(
-                    x.float(), t, y, options.cfg_scale, options.cfg_channels, precision
+                return guided(
+                    self.network, x.float(), t, y, options.cfg_scale, options.cfg_channels, precision
                 )
 
-        latents = sample(predict, noise(), options.sampler, options.steps, noise, progress)
-        return decode_uint8(self.autoencoder, latents.float(), options.uint8).cpu().numpy()
+        with contextlib.closing(noise):
+            latents = sample(
+                predict,
+                next(noise).to(precision),
+                options.sampler,
+                options.steps,
+                lambda: next(noise).to(precision),
+                progress,
+            )
+        pixels = decode_uint8(self.autoencoder, latents.float(), options.uint8)
+        return pixels[:wanted].cpu().numpy()

@@ -12,7 +12,7 @@ from ditgta.runtime.streams import generator
 
 
 class Batches:
-    """Draws each step's global batch and keeps this process's slice of it.
+    """Draws this process's slice of each step's global batch.
 
     Args:
         shards: the latents.
@@ -24,7 +24,8 @@ class Batches:
         label_dropout: probability that a label becomes the null label.
         timesteps: t is uniform in 0..timesteps-1.
 
-    All draws are made for the global batch, so they do not depend on the number of processes; nothing depends on earlier steps.
+    What is random about an image at a step is a function of (seed, step, place in the global batch): it depends neither on the
+    number of processes nor on earlier steps, and a process draws for its own images alone.
     """
 
     def __init__(
@@ -40,50 +41,59 @@ class Batches:
     ):
         self.shards, self.seed, self.batch_size, self.part = shards, seed, batch_size, part
         self.flip, self.posterior, self.label_dropout = flip, posterior, label_dropout
-        self.timesteps = timesteps
-        self.shape = (batch_size, *shards.latent_shape)
+        self.timesteps, self.shape = timesteps, shards.latent_shape
         self.baked_flips = generator(seed, "flip").random(shards.count) < 0.5 if flip == "baked" else None
 
     def at(self, step: int) -> dict[str, torch.Tensor]:
-        """Returns x0 (b, C, h, w) float32, t (b,), y (b,) with null labels, noise (b, C, h, w) float32 of this process's b images."""
-        part, seed = self.part, self.seed
-        indices = batch_indices(seed, step, self.shards.count, self.batch_size)[part]
-        records = self.shards.read(indices, self._flips(step, indices))
-        noise = generator(seed, "noise", step).standard_normal(self.shape, dtype=np.float32)[part]
-        timesteps = generator(seed, "timestep", step).integers(0, self.timesteps, self.batch_size)[part]
-        dropped = generator(seed, "dropout", step).random(self.batch_size)[part] < self.label_dropout
-        labels = np.where(dropped, len(self.shards.classes), records["label"])
-        x0 = draw_latents(records, self._posterior_noise(step, indices), self.shards.scaling_factor)
+        """Return x0 (b, C, h, w) float32, t (b,), y (b,) with null labels, noise (b, C, h, w) float32 of this process's b images."""
+        indices = batch_indices(self.seed, step, self.shards.count, self.batch_size)[self.part]
+        places = range(*self.part.indices(self.batch_size))
+        drawn = self.draw(step, places)
+        records = self.shards.read(indices, self._mirrored(indices, drawn["mirrored"]))
+        posterior = self._baked_posterior(indices) if self.posterior == "baked" else drawn["posterior"]
+        x0 = draw_latents(records, posterior, self.shards.scaling_factor)
+        labels = np.where(drawn["dropped"], len(self.shards.classes), records["label"])
         return {
             "x0": torch.from_numpy(np.ascontiguousarray(x0)),
-            "t": torch.from_numpy(timesteps),
+            "t": torch.from_numpy(drawn["t"]),
             "y": torch.from_numpy(labels.astype(np.int64)),
-            "noise": torch.from_numpy(np.ascontiguousarray(noise)),
+            "noise": torch.from_numpy(drawn["noise"]),
         }
 
-    def _flips(self, step: int, indices: np.ndarray) -> np.ndarray:
-        if self.flip == "random":
-            return generator(self.seed, "flip", step).random(self.batch_size)[self.part] < 0.5
-        if self.flip == "baked":
-            return self.baked_flips[indices]
-        return np.zeros(len(indices), dtype=bool)
+    def draw(self, step: int, places: range) -> dict[str, np.ndarray | None]:
+        """Return the random numbers of the images at some places of a step's global batch.
 
-    def _posterior_noise(self, step: int, indices: np.ndarray) -> np.ndarray | None:
-        if self.posterior == "resample":
-            return generator(self.seed, "posterior", step).standard_normal(self.shape, dtype=np.float32)[
-                self.part
-            ]
-        if self.posterior == "baked":
-            shape = self.shape[1:]
-            draws = [
-                generator(self.seed, "posterior baked", int(i)).standard_normal(shape, dtype=np.float32)
-                for i in indices
-            ]
-            return np.stack(draws)
-        return None
+        Each image has a stream of its own, from which all is drawn in one order, whatever the options use of it.
+        """
+        count = len(places)
+        t, dropped, mirrored = np.empty(count, np.int64), np.empty(count, bool), np.empty(count, bool)
+        noise = np.empty((count, *self.shape), np.float32)
+        posterior = np.empty_like(noise) if self.posterior == "resample" else None
+        for i, place in enumerate(places):
+            random = generator(self.seed, "image", step, place)
+            t[i] = random.integers(self.timesteps)
+            dropped[i] = random.random() < self.label_dropout
+            mirrored[i] = random.random() < 0.5
+            random.standard_normal(out=noise[i], dtype=np.float32)
+            if posterior is not None:
+                random.standard_normal(out=posterior[i], dtype=np.float32)
+        return {"t": t, "dropped": dropped, "mirrored": mirrored, "noise": noise, "posterior": posterior}
+
+    def _mirrored(self, indices: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        if self.flip == "random":
+            return drawn
+        return self.baked_flips[indices] if self.flip == "baked" else np.zeros_like(drawn)
+
+    def _baked_posterior(self, indices: np.ndarray) -> np.ndarray:
+        noise = np.empty((len(indices), *self.shape), np.float32)
+        for i, index in enumerate(indices):
+            generator(self.seed, "posterior baked", int(index)).standard_normal(
+                out=noise[i], dtype=np.float32
+            )
+        return noise
 
     def ahead(self, start: int, stop: int, pin: bool = False) -> Iterator[dict[str, torch.Tensor]]:
-        """Yields the batches of steps start..stop-1, drawn a few steps ahead: while one waits for the disk, another is computed."""
+        """Yield the batches of steps start..stop-1, drawn a few steps ahead: while one waits for the disk, another is computed."""
 
         def draw(step: int) -> dict[str, torch.Tensor]:
             batch = self.at(step)

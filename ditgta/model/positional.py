@@ -195,42 +195,31 @@ def _falling(base: float, count: int) -> Tensor:
     return base ** (-torch.arange(count).double() / count)
 
 
+def per_channel(pairs: Tensor) -> Tensor:
+    """Return a rotation table per channel: (cos, sin) of every pair (..., P, 2) -> [cos cos, -sin sin] (..., 2, E)."""
+    cos, sin = pairs.unbind(-1)
+    return torch.stack([torch.stack([cos, cos], dim=-1), torch.stack([-sin, sin], dim=-1)], dim=-3).flatten(
+        -2
+    )
+
+
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Rotates adjacent channel pairs, (a, b) -> (a cos - b sin, a sin + b cos): R x of Equation 9.
+    """Rotate adjacent channel pairs, (a, b) -> (a cos - b sin, b cos + a sin), in float32: R x of Equation 9.
 
     Args:
         x: (..., T, H, E), any float type.
-        table: (cos, sin) of one block, (T, H or 1, P, 2) float32.
-
-    The product is one complex multiplication in float32: one read and one write, no other temporaries; of a copy in place where no
-    gradient is asked for. torch.compile knows no complex numbers and fuses real ones.
+        table: one block's rotations per channel, (T, H or 1, 2, E) float32.
     """
-    # A copy's memory is in the order of its axes, as the layer that follows wants it.
-    wide = x if x.dtype == torch.float32 else x.to(torch.float32, memory_format=torch.contiguous_format)
-    pairs = wide.unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():
-        (a, b), (cos, sin) = pairs.unbind(-1), table.unbind(-1)
-        return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2).to(x.dtype)
-    if wide is not x and not torch.is_grad_enabled():
-        return turn_(wide, table).to(x.dtype)
-    if pairs.stride(-1) != 1:  # as some gradients come
-        pairs = pairs.contiguous()
-    turned = torch.view_as_complex(pairs) * torch.view_as_complex(table)
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+    cos, sin = table.unbind(-2)
+    return (x.float() * cos + swapped(x).float() * sin).to(x.dtype)
 
 
 def rotate_back(x: Tensor, table: Tensor) -> Tensor:
-    """Rotates by the opposite angles: R^T x."""
-    return rotate(x, opposite(table))
+    """Rotate by the opposite angles: R^T x."""
+    cos, sin = table.unbind(-2)
+    return (x.float() * cos - swapped(x).float() * sin).to(x.dtype)
 
 
-def opposite(table: Tensor) -> Tensor:
-    """Returns the table of the opposite angles."""
-    cos, sin = table.unbind(-1)
-    return torch.stack([cos, -sin], dim=-1)
-
-
-def turn_(x: Tensor, table: Tensor) -> Tensor:
-    """Rotates float32 values where they stand, and returns them."""
-    torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(torch.view_as_complex(table))
-    return x
+def swapped(x: Tensor) -> Tensor:
+    """Return x with the two channels of every pair exchanged: (a, b) -> (b, a)."""
+    return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)

@@ -32,7 +32,7 @@ def read_config(folder: Path) -> dict:
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if not isinstance(config.get("model"), dict):
         raise InputError(
-            f"{folder} holds no model of this project; give a folder that save-pretrained wrote (a checkpoint is for from_checkpoint)"
+            f"{folder} holds no model of this project; give a folder that save-pretrained wrote (load takes a checkpoint too, by its own path)"
         )
     return config
 

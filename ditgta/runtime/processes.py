@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.metadata
 import os
 import signal
 import socket
@@ -77,7 +78,7 @@ class Processes:
 def processes(tf32: bool = False) -> Iterator[Processes]:
     """Joins the process group that the launcher's environment describes, and leaves it at the end.
 
-    On a card the same work gives the same bits, and float32 products are float32, unless `tf32` allows TF32 for them.
+    On a GPU the same work gives the same bits, and float32 products are float32, unless `tf32` allows TF32 for them.
 
     Raises:
         InputError: more processes than cards on this machine.
@@ -114,10 +115,27 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
 
 
 def _compute_exactly(tf32: bool) -> None:
+    """Have GPUs compute the same bits each time; to be called before the first product and before NCCL starts."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch asks for it
+    # Sums over processes in the order of a ring; trees and sums in the switch have orders of their own.
+    os.environ.setdefault("NCCL_ALGO", "Ring")
+    os.environ.setdefault("NCCL_NVLS_ENABLE", "0")
+    os.environ.setdefault("NCCL_COLLNET_ENABLE", "0")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # finds errors, and takes time
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+
+
+def numerics(device: torch.device, compile: bool) -> dict[str, str]:
+    """Return what rounding depends on besides the program: the device, and the libraries that compute on it."""
+    if device.type != "cuda":
+        return {"device": f"CPU {torch.backends.cpu.get_cpu_capability()}", "torch": torch.__version__}
+    found = {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+    found["cudnn"] = str(torch.backends.cudnn.version())
+    if torch.distributed.is_initialized():
+        version = ".".join(map(str, torch.cuda.nccl.version()))
+        found["nccl"] = f"{version} {os.environ.get('NCCL_ALGO', '')}".strip()
+    return found | ({"triton": importlib.metadata.version("triton")} if compile else {})
 
 
 def _choose_gloo_interface() -> None:
@@ -154,6 +172,8 @@ class StopSignal:
             return self.wanted
         if step % STOP_CHECK_EVERY:
             return 0
-        wanted = torch.zeros(self.group.count, dtype=torch.int64, device=self.group.device)
+        wanted = torch.zeros(
+            self.group.count, dtype=torch.int64
+        )  # on the CPU: asking must not wait for the GPU
         wanted[self.group.rank] = self.wanted
         return int(self.group.sum(wanted).max())

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ditgta import estimate
 from ditgta.config import Config, load, merge
+from ditgta.config.names import named_sizes
 from ditgta.data.scorer_files import PUBLISHED_URL
 from ditgta.data.survey import Survey, survey
-from ditgta.model.dit import named_sizes
+from ditgta.planning import estimate
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_text
 from ditgta.runtime.yaml_text import as_text, with_entries
@@ -118,7 +118,7 @@ def hours_of_stages(
     if cards:
         options = config.suites[suite]
         rows, sampling = len(options.experiments), options.sampling
-        depth = named_sizes(config.experiments[options.experiments[0]].model.name)[1]
+        depth = named_sizes(config.experiments[options.experiments[0]].model.name)["depth"]
         batches = rows * len(options.milestones) * math.ceil(sampling.num_samples / sampling.batch_size)
         busy = {
             "train": math.ceil(rows / cards) * options.milestones[-1],

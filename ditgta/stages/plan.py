@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from ditgta.config import Config
-from ditgta.estimate import DEVICES, Machine, plan, table, this_machine
+from ditgta.planning.estimate import DEVICES, Machine, plan, table, this_machine
+from ditgta.planning.scale import LINKS, NETWORK, PCIE, World, scale
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_json
-from ditgta.scale import LINKS, NETWORK, PCIE, World, scale
 
 HERE = "here"
 

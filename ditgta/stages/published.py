@@ -1,12 +1,13 @@
 """Published checkpoints in and out: import-checkpoint and export-checkpoint."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from ditgta.data.published import Published, read_published
-from ditgta.model.dit import DiT
+from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.positional import POSENCS
 from ditgta.runtime.checkpoints import read_checkpoint, write_checkpoint, write_tensors
 from ditgta.runtime.errors import InputError
@@ -29,7 +30,7 @@ def run_import(source: Path, out: Path, given: dict, image_size: int | None, ste
         raise InputError(f"{out} must end in .safetensors")
     published = read_published(source)
     model = _build(source, published, given, image_size)
-    groups = {"ema": published.ema}
+    config, groups = model.config, {"ema": published.ema}
     if published.model is not None:
         groups["model"] = published.model
     for group, weights in groups.items():
@@ -42,15 +43,15 @@ def run_import(source: Path, out: Path, given: dict, image_size: int | None, ste
     if step is None:
         step = int(source.stem) if source.stem.isdigit() else 0
     header = {
-        "spec": {"imported": identity, "model": model.options},
+        "spec": {"imported": identity, "model": asdict(config)},
         "step": step,
-        "model": model.options,
+        "model": asdict(config),
         "pending": False,
     }
     twin = write_checkpoint(out, header, groups, losses=[])
     print(
-        f"{out}: {model.options['depth']} blocks of width {model.options['width']}, posenc {model.options['posenc']}, "
-        f"qk_norm {model.options['qk_norm']}, {model.options['num_classes']} classes, sha256 {twin['sha256'][:12]}"
+        f"{out}: {config.depth} blocks of width {config.width}, posenc {config.posenc}, "
+        f"qk_norm {config.qk_norm}, {config.num_classes} classes, sha256 {twin['sha256'][:12]}"
     )
 
 
@@ -74,7 +75,8 @@ def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[
         name
         for name, kind in POSENCS.items()
         if (kind.rotated or not table)
-        and names == _names_of_encoding(DiT((1, 1), 1, 0, 4, 1, 1, name, absolute_table=table).state_dict())
+        and names
+        == _names_of_encoding(DiT(DiTConfig((1, 1), 1, 0, 4, 1, 1, name, absolute_table=table)).state_dict())
     ]
     found = options.get("posenc") or (fitting[0] if len(fitting) == 1 else None)
     posenc = _agree(source, "posenc", given.get("posenc"), found, "--posenc")

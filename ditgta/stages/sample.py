@@ -94,7 +94,13 @@ def _make_shards(
                 progress.advance(len(indices))
             with atomic_path(_shard(folder, i)) as temporary:
                 np.savez(temporary, arr_0=np.concatenate(batches), arr_1=np.asarray(labels, dtype=np.int64))
-            write_twin(_shard(folder, i), {"hash": digest}, start=start, count=stop - start)
+            write_twin(
+                _shard(folder, i),
+                {"hash": digest},
+                start=start,
+                count=stop - start,
+                numerics=sampler.numerics,
+            )
 
 
 def _shard(folder: Path, index: int) -> Path:
@@ -121,12 +127,14 @@ def _gather(
     checkpoint_sha256: str,
     options: Sampling,
 ) -> None:
-    digest, shards = spec_hash(spec), []
+    digest, shards, numerics = spec_hash(spec), [], []
     for i, (start, stop) in enumerate(ranges):
         path = _shard(folder, i)
         if not _is_finished(path, digest):
             raise InputError(f"{path} is missing or of another spec; run the sample stage for its part first")
         twin = read_verified_twin(path)
+        if twin.get("numerics") not in numerics:
+            numerics.append(twin.get("numerics"))
         shards.append({"file": path.name, "sha256": twin["sha256"], "start": start, "count": stop - start})
     _write_npz(single, [folder / shard["file"] for shard in shards], options.num_samples)
     with np.load(folder / shards[0]["file"]) as first:
@@ -139,6 +147,7 @@ def _gather(
             "spec": spec,
             "step": header["step"],
             "checkpoint_sha256": checkpoint_sha256,
+            "numerics": numerics,  # of its shards, one entry for each that differs
             "labels": options.labels,
             "classes": header.get("classes"),
             "samples_npz_sha256": sha256_of(single),

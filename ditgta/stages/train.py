@@ -7,8 +7,10 @@ train on. Not done on purpose: learning-rate schedules (constant, so that traini
 
 import contextlib
 import math
+import os
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,9 +21,11 @@ from ditgta.config import Model, Sampling, Training
 from ditgta.data.autoencoder import load_autoencoder
 from ditgta.data.batches import Batches
 from ditgta.data.shards import LatentShards
-from ditgta.diffusion import TIMESTEPS, add_noise, make_schedule, training_losses
+from ditgta.diffusion.ddpm import training_losses
+from ditgta.diffusion.schedule import TIMESTEPS, add_noise, make_schedule
+from ditgta.kernels import choose, compiled
 from ditgta.model.dit import DiT
-from ditgta.runtime.checkpoints import checkpoint_name, read_checkpoint
+from ditgta.runtime.checkpoints import checkpoint_name, read_checkpoint, read_header
 from ditgta.runtime.errors import InputError, Stopped
 from ditgta.runtime.files import spec_hash
 from ditgta.runtime.lease import lease
@@ -53,22 +57,26 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
-        self.schedule = make_schedule()
-        compiled = torch.compile(self.network) if options.compile else self.network
-        self.forward = accelerator.prepare(compiled)
+        self.schedule = make_schedule().to(group.device)
+        self.numerics = choose(self.network, options.kernels, options.compile)
+        self.add_noise = compiled(add_noise, self.numerics["compile"])
+        self.losses = compiled(training_losses, self.numerics["compile"])
+        self.forward = accelerator.prepare(self.network)
         self.pending: list[torch.Tensor] = []  # (3,) losses of the steps since the last logged one
         self.copies: dict[str, torch.Tensor] = {}  # where the processor keeps the last copied state
 
-    def settle(self) -> None:
-        """Makes one pass of no effect, after which gradients are averaged in the same order at every step.
+    def settle(self, count: int) -> None:
+        """Make one pass of no effect over `count` images, after which gradients are averaged in the same order at every step.
 
         DistributedDataParallel regroups gradients by the order in which its first pass made them. With three processes or more the
         grouping decides the order of the sums: a resumed training would round its first step otherwise than one that ran through.
+        The pass has the shape of a step's, for which alone a compiled network is compiled.
         """
         if self.group.count == 1:
             return
-        shape = (1, self.network.latent_channels, *self.network.options["latent_size"])
-        label = torch.zeros(1, dtype=torch.int64, device=self.group.device)
+        count = min(self.options.micro_batch or count, count)
+        shape = (count, self.network.config.latent_channels, *self.network.config.latent_size)
+        label = torch.zeros(count, dtype=torch.int64, device=self.group.device)
         output = self.forward(torch.zeros(shape, device=self.group.device), label, label)
         self.accelerator.backward(output.float().sum())
         self.optimizer.zero_grad(set_to_none=True)
@@ -85,9 +93,9 @@ class Trainer:
             part = {name: tensor[begin : begin + micro] for name, tensor in batch.items()}
             last = begin == chunks[-1]
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.forward):
-                x_t = add_noise(self.schedule, part["x0"], part["t"], part["noise"])
+                x_t = self.add_noise(self.schedule, part["x0"], part["t"], part["noise"])
                 output = self.forward(x_t, part["t"], part["y"])
-                losses = training_losses(self.schedule, output, part["x0"], part["t"], part["noise"])
+                losses = self.losses(self.schedule, output, part["x0"], part["t"], part["noise"])
                 # Processes average their gradients; shares may differ in size, so each weighs its sum over the global batch.
                 self.accelerator.backward(losses["loss"].sum() * (self.group.count / self.options.batch_size))
             sums += torch.stack([losses[term].detach().sum() for term in TERMS])
@@ -198,7 +206,7 @@ def run(
         network = _build(shards, model, seed)
         header = {
             "spec": spec,
-            "model": network.options,
+            "model": asdict(network.config),
             "classes": shards.classes,
             "image_size": shards.image_size,
             "autoencoder_sha256": shards.content["autoencoder_sha256"],
@@ -219,12 +227,40 @@ def run(
         if group.is_first:
             recorder.truncate_metrics(start, state)
         trainer = Trainer(network, training, accelerator, group)
+        recorder.header["numerics"] = trainer.numerics
         if state is not None:
             trainer.load(state)
             recorder.last_good = str(state)
-        trainer.settle()
+        if group.is_first:
+            for line in _remarks(training, trainer.numerics, read_header(state) if state else None):
+                recorder.say(line)
+        part = group.batch_slice(training.batch_size)
+        trainer.settle(part.stop - part.start)
         with StopSignal(group) as stop:
             _train(trainer, recorder, shards, start, missing, seed, stop, held, autoencoder)
+
+
+def _remarks(options: Training, numerics: dict, resumed: dict | None) -> list[str]:
+    """Return what a user should know before a training begins, a line each."""
+    lines = []
+    if resumed and (before := resumed.get("numerics")) and before != numerics:
+        names = [
+            name for name in sorted(before.keys() | numerics.keys()) if before.get(name) != numerics.get(name)
+        ]
+        changes = ", ".join(f"{name} {before.get(name)} -> {numerics.get(name)}" for name in names)
+        lines.append(f"resumes a training of other numerics ({changes}): equal to rounding, not bit for bit")
+    if not numerics["device"].startswith("CPU") and options.precision == "float32" and not options.tf32:
+        lines.append(
+            "float32 without TF32 is slow on a GPU; set training.tf32: true or training.precision: bf16"
+        )
+    if numerics["compile"]:
+        cache = os.environ.get(
+            "TORCHINDUCTOR_CACHE_DIR", "the temporary folder; keep it with TORCHINDUCTOR_CACHE_DIR"
+        )
+        lines.append(
+            f"compiling: the first step takes up to a minute; what was compiled is cached in {cache}"
+        )
+    return lines
 
 
 def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
@@ -352,7 +388,7 @@ def _train(
 def _show_samples(trainer: Trainer, autoencoder: Path, step: int) -> None:
     """Gives the trackers a few images of the averaged weights, from the same noise and labels at every snapshot."""
     device = trainer.group.device
-    network = DiT(**trainer.network.options).to(device)
+    network = DiT(trainer.network.config).to(device)
     network.load_state_dict(trainer.ema)
     sampler = Sampler(network, load_autoencoder(autoencoder, device), SHOWN)
     indices = range(SHOWN.num_samples)

@@ -1,10 +1,13 @@
 """The transformer's public behaviour: sizes, refusals, initial weights, guidance."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 
-from ditgta import DiT, config
-from ditgta.model.dit import PATCHES, SIZES, named_sizes
+from ditgta import DiT, DiTConfig, config, guided
+from ditgta.config.names import PATCHES, SIZES, named_sizes
 
 SMALL = {"depth": 2, "width": 48, "heads": 2}
 
@@ -25,7 +28,7 @@ def shaken(model):
 def inputs(model):
     torch.manual_seed(1)
     return (
-        torch.randn(3, 4, *model.options["latent_size"]),
+        torch.randn(3, 4, *model.config.latent_size),
         torch.tensor([0, 500, 999]),
         torch.tensor([0, 3, 4]),
     )
@@ -37,11 +40,16 @@ def inputs(model):
 )
 def test_named_sizes(size, depth, width, heads, millions):
     with torch.device("meta"):
-        model = DiT((32, 32), 2, depth, width, heads, 1000, "none")
+        model = DiT(DiTConfig((32, 32), 2, depth, width, heads, 1000, "none"))
     assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(
         millions, rel=0.02
     )
-    assert named_sizes(f"DiT-{size}/4") == (4, depth, width, heads)
+    assert named_sizes(f"DiT-{size}/4") == {
+        "patch": 4,
+        "depth": depth,
+        "width": width,
+        "heads": heads,
+    }
 
 
 def test_the_configuration_takes_every_name_and_no_other():
@@ -91,9 +99,16 @@ def test_initial_weights_depend_on_the_seed_and_are_common_to_all_encodings():
 
 
 def test_options_that_a_checkpoint_does_not_name_have_their_defaults():
-    options = small().options
+    options = asdict(small().config)
     assert (options.pop("rotary_base"), options.pop("absolute_table")) == (None, False)
-    assert DiT(**options).options == small().options
+    assert DiTConfig(**options) == small().config
+
+
+def test_the_configuration_of_a_network_survives_json_and_cannot_be_changed():
+    config = small("rope", image_size=(64, 96), rotary_base=50.0).config
+    assert DiTConfig(**json.loads(json.dumps(asdict(config)))) == config
+    with pytest.raises(AttributeError):
+        config.depth = 3
 
 
 def test_the_absolute_table_is_added_as_it_is_and_kept_in_the_weights():
@@ -118,32 +133,32 @@ def test_guidance():
     x, t, y = inputs(model)
     with torch.no_grad():
         conditional, null = model(x, t, y), model(x, t, torch.full_like(y, 5))
-        assert torch.allclose(model.guided(x, t, y, 1.0), conditional)
-        three, four = model.guided(x, t, y, 1.5), model.guided(x, t, y, 1.5, "all")
+        assert torch.allclose(guided(model, x, t, y, 1.0), conditional)
+        three, four = guided(model, x, t, y, 1.5, "3"), guided(model, x, t, y, 1.5)
     expected = null + 1.5 * (conditional - null)
     assert torch.allclose(three[:, :3], expected[:, :3], atol=1e-5)
     assert torch.allclose(three[:, 3:], conditional[:, 3:], atol=1e-5)
     assert torch.allclose(four[:, :4], expected[:, :4], atol=1e-5)
     assert not torch.allclose(four[:, 3], three[:, 3], atol=1e-4)
-    assert model.guided(x, t, y, 1.5, precision=torch.float64).dtype == torch.float64
+    assert guided(model, x, t, y, 1.5, precision=torch.float64).dtype == torch.float64
 
 
-def test_images_of_one_timestep_share_its_conditions():
+def test_guidance_of_any_model():
+    """A model without variance channels and without classes of its own, asked for one timestep of all images."""
+    x, y = torch.randn(3, 2, 4, 4), torch.tensor([0, 1, 1])
+    predict = lambda x, t, y: x * t[:, None, None, None] + y[:, None, None, None]  # noqa: E731
+    found = guided(predict, x, torch.tensor([2]), y, 3.0, null=7)
+    null, conditional = 2 * x + 7, 2 * x + y[:, None, None, None]
+    assert torch.allclose(found, null + 3 * (conditional - null))
+
+
+def test_one_timestep_stands_for_all_images():
     model = shaken(small())
     x, t, y = inputs(model)
     with torch.no_grad():
-        shared = model.guided(x, t[:1], y, 1.5)
-        assert torch.allclose(model.guided(x, t[:1].expand(len(x)), y, 1.5), shared, atol=1e-5)
+        shared = guided(model, x, t[:1], y, 1.5)
+        assert torch.allclose(guided(model, x, t[:1].expand(len(x)), y, 1.5), shared, atol=1e-5)
         assert torch.allclose(model(x, t[:1].expand(len(x)), y), model(x, t[:1], y), atol=1e-5)
-
-
-def test_weights_rounded_once_predict_what_autocast_predicts():
-    model = shaken(small())
-    x, t, y = inputs(model)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        plain, rounded = model(x, t, y), model.rounded(torch.bfloat16)(x, t, y)
-    assert model.dtype == torch.float32
-    assert (plain - rounded).norm() < 0.01 * plain.norm()
 
 
 def test_patches_return_to_their_places():

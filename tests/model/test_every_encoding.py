@@ -1,11 +1,13 @@
 """What every positional encoding must do, known or new: each name in POSENCS goes through all of this."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
-from ditgta import DiT, config
-from ditgta.model import cost
-from ditgta.model.positional import POSENCS, rotate, rotate_back
+from ditgta import DiT, config, load
+from ditgta.model.positional import POSENCS, per_channel, rotate, rotate_back
+from ditgta.planning import cost
 from ditgta.runtime.checkpoints import write_checkpoint
 
 pytestmark = pytest.mark.parametrize("posenc", POSENCS)
@@ -24,7 +26,7 @@ def built(posenc, image_size=(64, 96), seed=0, shaken=True, **options):
 
 def answer(model, forward=None):
     torch.manual_seed(1)
-    x = torch.randn(3, 4, *model.options["latent_size"])
+    x = torch.randn(3, 4, *model.config.latent_size)
     return (model if forward is None else forward)(x, torch.tensor([0, 500, 999]), torch.tensor([0, 3, 5]))
 
 
@@ -52,6 +54,7 @@ def test_rotations_keep_lengths_and_leave_the_origin_alone(posenc):
     x = torch.randn(5, 24, 2, 72)
     for table in rotations.detach():
         assert torch.allclose(table[0], torch.tensor([1.0, 0.0]).expand_as(table[0]))
+        table = per_channel(table)
         turned = rotate(x, table)
         assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), rtol=1e-5)
         assert torch.allclose(rotate_back(turned, table), x, atol=1e-5)
@@ -142,10 +145,10 @@ def test_its_parameters_are_counted(posenc):
 def test_a_checkpoint_brings_it_back(posenc, tmp_path):
     options = {"rotary_base": 50.0, "absolute_table": True} if POSENCS[posenc].rotated else {}
     model = built(posenc, **options)
-    header = {"spec": {}, "step": 1, "model": model.options}
+    header = {"spec": {}, "step": 1, "model": asdict(model.config)}
     write_checkpoint(tmp_path / "0000001.safetensors", header, {"ema": model.state_dict()})
-    found = DiT.from_checkpoint(tmp_path / "0000001.safetensors")
-    assert found.options == model.options
+    found = load(tmp_path / "0000001.safetensors")
+    assert found.config == model.config
     with torch.no_grad():
         assert torch.equal(answer(found), answer(model))
 
@@ -155,7 +158,7 @@ def test_any_size_that_divides(posenc, image_size):
     model = built(posenc, image_size)
     with torch.no_grad():
         output = answer(model)
-    assert output.shape == (3, 8, *model.options["latent_size"])
+    assert output.shape == (3, 8, *model.config.latent_size)
     assert output.isfinite().all() and output.std() > 0.01
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ditgta.model.positional import POSENCS, rotate, rotate_back
+from ditgta.model.positional import POSENCS, per_channel, rotate, rotate_back
 from ditgta.runtime.streams import generator
 
 
@@ -26,10 +26,11 @@ def test_another_base_gives_other_frequencies():
 
 
 def test_rotation_equals_the_matrix_and_back_is_its_transpose():
-    table = table_of("gta", 2, 3, 16, 2)
+    pairs = table_of("gta", 2, 3, 16, 2)
+    table = per_channel(pairs)
     x = torch.randn(2, 6, 2, 8, dtype=torch.float32)
     for token in range(6):
-        matrix = torch.block_diag(*[torch.tensor([[c, -s], [s, c]]) for c, s in table[token, 0].tolist()])
+        matrix = torch.block_diag(*[torch.tensor([[c, -s], [s, c]]) for c, s in pairs[token, 0].tolist()])
         assert torch.allclose(rotate(x, table)[:, token], x[:, token] @ matrix.T, atol=1e-6)
         assert torch.allclose(rotate_back(x, table)[:, token], x[:, token] @ matrix, atol=1e-6)
     assert torch.allclose(rotate_back(rotate(x, table), table), x, atol=1e-6)
@@ -48,7 +49,7 @@ def attend(q, k, v, table, name):
 
 
 def test_the_four_relative_encodings_differ():
-    table = table_of("gta", 3, 4, 16, 2)
+    table = per_channel(table_of("gta", 3, 4, 16, 2))
     q, k, v = torch.randn(3, 1, 12, 2, 8).unbind(0)
     outputs = [attend(q, k, v, table, name) for name in ("none", "rope", "vo", "gta")]
     for i in range(4):
@@ -68,7 +69,7 @@ def test_absolute_table_has_columns_first_and_sines_first():
 
 
 def test_gradients_of_a_rotation_are_the_rotation_back():
-    table = table_of("gta", 2, 2, 8, 1)
+    table = per_channel(table_of("gta", 2, 2, 8, 1))
     x = torch.randn(1, 4, 1, 8, requires_grad=True)
     upstream = torch.randn(1, 4, 1, 8)
     rotate(x, table).backward(upstream)

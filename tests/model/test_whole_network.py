@@ -1,6 +1,7 @@
 """The whole network once more, literally from its formulas in float64 NumPy, and the model held against it."""
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -148,7 +149,10 @@ def test_the_model_is_its_formulas(case, qk_norm):
     with torch.no_grad():
         found = model(x, t, y).double().numpy()
     expected = np.stack(
-        [literal(weights, model.options, x[n].double().numpy(), int(t[n]), int(y[n])) for n in range(2)]
+        [
+            literal(weights, asdict(model.config), x[n].double().numpy(), int(t[n]), int(y[n]))
+            for n in range(2)
+        ]
     )
     assert np.abs(expected).max() > 0.1
     assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)

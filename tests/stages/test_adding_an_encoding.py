@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ditgta import DiT, config
+from ditgta import config, load
 from ditgta.model.positional import POSENCS, PositionalEncoding
 from ditgta.stages import train
 from tests.model import test_every_encoding
@@ -54,8 +54,6 @@ def test_it_trains(posenc, tiny_latents, tmp_path):
     model = config.Model(name="DiT-Ti/1", depth=1, width=32, heads=2).model_copy(update={"posenc": posenc})
     training = config.Training(batch_size=12, learning_rate=1e-3, ema_decay=0.9, log_every=5)
     train.run(tiny_latents, tmp_path / posenc, [5, 20], model, training, seed=3)
-    early, late = (
-        DiT.from_checkpoint(tmp_path / posenc / f"{step:07d}.safetensors", "model") for step in (5, 20)
-    )
-    assert late.options["posenc"] == posenc
+    early, late = (load(tmp_path / posenc / f"{step:07d}.safetensors", "model") for step in (5, 20))
+    assert late.config.posenc == posenc
     assert all(not torch.equal(a, b) for a, b in zip(early.parameters(), late.parameters()))

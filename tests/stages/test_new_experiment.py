@@ -8,11 +8,12 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw
 
-from ditgta import config, estimate
+from ditgta import config
 from ditgta.__main__ import main
 from ditgta.data import survey as module
 from ditgta.data.images import ImageIndex
 from ditgta.data.survey import Survey, survey
+from ditgta.planning import estimate
 from ditgta.stages import new_experiment
 from tests.conftest import ROOT, run_snakemake
 

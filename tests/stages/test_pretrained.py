@@ -9,7 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
-from ditgta import DiT, DiTPipeline
+from ditgta import DiTPipeline, load
 from ditgta.config import Sampling
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json, sha256_of
@@ -49,8 +49,8 @@ def folder(checkpoint, tiny_autoencoder, scores, tmp_path_factory):
 
 
 def test_the_network_comes_back_as_it_was(folder, checkpoint):
-    ours, theirs = DiT.from_pretrained(folder), DiT.from_checkpoint(checkpoint)
-    assert ours.options == theirs.options and ours.options["posenc"] == "gta"
+    ours, theirs = load(folder), load(checkpoint)
+    assert ours.config == theirs.config and ours.config.posenc == "gta"
     assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
 
 
@@ -129,7 +129,7 @@ def test_what_does_not_belong_together_is_named(checkpoint, tiny_autoencoder, fo
         (tmp_path / "damaged", "missing or damaged"),
     ):
         with pytest.raises(InputError, match=line):
-            DiT.from_pretrained(name)
+            load(name)
 
 
 def test_a_repository_is_downloaded(folder, monkeypatch):
@@ -140,7 +140,7 @@ def test_a_repository_is_downloaded(folder, monkeypatch):
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert DiT.from_pretrained("lab/tiny-gta", revision="v1").options["posenc"] == "gta"
+    assert load("lab/tiny-gta", revision="v1").config.posenc == "gta"
     assert asked == [("lab/tiny-gta", "v1")]
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: 1 / 0)
     with pytest.raises(InputError, match=r"cannot be downloaded .*division by zero"):

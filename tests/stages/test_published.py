@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ditgta import DiT
+from ditgta import DiT, load
 from ditgta.model.positional import POSENCS
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
@@ -58,8 +58,8 @@ def test_reference_file_comes_in_exactly(tmp_path, posenc):
         tmp_path / "0200000.pt", model, ema, posenc=posenc, model="DiT-S/2", image_size=64, num_classes=10
     )
     run_import(tmp_path / "0200000.pt", tmp_path / "out.safetensors", SMALL, None)
-    assert torch.equal(answer(DiT.from_checkpoint(tmp_path / "out.safetensors")), answer(ema))
-    assert torch.equal(answer(DiT.from_checkpoint(tmp_path / "out.safetensors", "model")), answer(model))
+    assert torch.equal(answer(load(tmp_path / "out.safetensors")), answer(ema))
+    assert torch.equal(answer(load(tmp_path / "out.safetensors", "model")), answer(model))
     twin = read_json(tmp_path / "out.json")
     assert twin["step"] == 200000 and twin["spec"]["model"]["posenc"] == posenc
 
@@ -70,8 +70,8 @@ def test_bare_state_dict_with_wrapped_names_and_half_precision(tmp_path):
         {f"module.{name}": tensor.half() for name, tensor in model.state_dict().items()}, tmp_path / "bare.pt"
     )
     run_import(tmp_path / "bare.pt", tmp_path / "out.safetensors", given(posenc="rope"), 64)
-    found = DiT.from_checkpoint(tmp_path / "out.safetensors")
-    assert found.options["qk_norm"] is False and found.options["posenc"] == "rope"
+    found = load(tmp_path / "out.safetensors")
+    assert found.config.qk_norm is False and found.config.posenc == "rope"
     assert (answer(found) - answer(model)).norm() / answer(model).norm() < 2e-3
 
 
@@ -98,8 +98,8 @@ def test_there_and_back_again(tmp_path, posenc, options):
         assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
     assert out["args"].posenc == posenc and out["args"].image_size == 64
     run_import(tmp_path / "c.pt", tmp_path / "d.safetensors", given(), None)
-    assert DiT.from_checkpoint(tmp_path / "d.safetensors").options == model.options
-    assert torch.equal(answer(DiT.from_checkpoint(tmp_path / "d.safetensors")), answer(model))
+    assert load(tmp_path / "d.safetensors").config == model.config
+    assert torch.equal(answer(load(tmp_path / "d.safetensors")), answer(model))
 
 
 def test_diffusers_folder(tmp_path):
@@ -124,8 +124,8 @@ def test_diffusers_folder(tmp_path):
             block.norm1.emb.load_state_dict(first)  # published files hold the same embedders in every block
     theirs.save_pretrained(tmp_path / "pipeline" / "transformer")
     run_import(tmp_path / "pipeline", tmp_path / "out.safetensors", {}, None)
-    ours = DiT.from_checkpoint(tmp_path / "out.safetensors")
-    assert ours.options["posenc"] == "abs" and not ours.options["qk_norm"] and ours.grid == (4, 4)
+    ours = load(tmp_path / "out.safetensors")
+    assert ours.config.posenc == "abs" and not ours.config.qk_norm and ours.config.grid == (4, 4)
     for block in (
         theirs.transformer_blocks
     ):  # diffusers spaces the time frequencies by 127; the published weights want 128

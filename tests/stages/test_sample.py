@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ditgta import DiT
+from ditgta import sampling
 from ditgta.config import Sampling
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
@@ -141,14 +141,14 @@ def test_every_switch_changes_the_images(checkpoint, tiny_autoencoder, sampled, 
 def test_guidance_in_float64_moves_no_pixel_by_more_than_rounding(
     checkpoint, tiny_autoencoder, sampled, tmp_path, monkeypatch
 ):
-    guided, kinds = DiT.guided, set()
+    guided, kinds = sampling.guided, set()
 
     def watched(*arguments, **options):
         prediction = guided(*arguments, **options)
         kinds.add(prediction.dtype)
         return prediction
 
-    monkeypatch.setattr(DiT, "guided", watched)
+    monkeypatch.setattr(sampling, "guided", watched)
     sample.run(checkpoint, tiny_autoencoder, tmp_path, Sampling(**SAMPLING, guidance_precision="float64"))
     with np.load(tmp_path / "samples.npz") as double, np.load(sampled / "samples.npz") as single:
         difference = np.abs(double["arr_0"].astype(int) - single["arr_0"])

@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from ditgta.model import cost
+from ditgta.planning import cost
 
 SHAPE = cost.Shape(tokens=16, width=256, depth=2, patch=1, channels=4, classes=3, heads=4)
 # Two passes a step on each of two processes: gradients are sent after the last one alone.

@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from ditgta import DiT
+from ditgta import load
 from ditgta.config import Model, Training
 from ditgta.runtime.checkpoints import read_checkpoint
 from ditgta.runtime.errors import InputError
@@ -89,9 +89,9 @@ def test_learns_and_records(undisturbed):
 
 
 def test_checkpoint_is_self_contained(undisturbed):
-    model = DiT.from_checkpoint(undisturbed / "0000020.safetensors")
+    model = load(undisturbed / "0000020.safetensors")
     _, stored = tensors(undisturbed / "0000020.safetensors")
-    assert model.options["posenc"] == "gta" and model.num_classes == 3
+    assert model.config.posenc == "gta" and model.num_classes == 3
     assert torch.equal(model.x_embedder.proj.weight, stored["ema.x_embedder.proj.weight"])
     assert not torch.equal(model.x_embedder.proj.weight, stored["model.x_embedder.proj.weight"])
 
@@ -133,9 +133,7 @@ def test_damaged_snapshot_is_named_and_an_older_state_taken(tiny_latents, undist
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_anywhere_goes_on_exactly(tiny_latents, undisturbed, tmp_path, kill):
     out = tmp_path / "gta"
-    process = subprocess.Popen(
-        command(tiny_latents, out, [7, 20], "--no-compile"), stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command(tiny_latents, out, [7, 20]), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while (
         not list(out.glob("run-*/000000[5-9].json"))

@@ -6,7 +6,8 @@ import pytest
 import torch
 import yaml
 
-from ditgta import DiT, config
+from ditgta import DiT, DiTConfig, config
+from ditgta.model.init import initialise
 from ditgta.runtime.checkpoints import read_checkpoint
 from ditgta.stages import train
 
@@ -24,8 +25,8 @@ def test_a_row_trains_as_its_options_say(tiny_latents, tmp_path, row):
         assert header["model"][option] == said, (
             f"training does not pass on {option}: the row is not what it says"
         )
-    start = DiT(**header["model"])
-    start.initialise(3)
+    start = DiT(DiTConfig(**header["model"]))
+    initialise(start, 3)
     for name, parameter in start.named_parameters():
         if name.startswith("encoding."):
             assert not torch.equal(parameter, groups["model"][name])

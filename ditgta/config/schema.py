@@ -1,23 +1,25 @@
 """Every option of every stage, once: typed, documented beside the field, unknown keys refused."""
 
-import copy
-import difflib
-import typing
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ditgta.runtime.errors import InputError
-
-# The names in ditgta.model.positional, here without torch; a test holds both lists to each other.
-ROTATIONS = ("rope", "vo", "gta", "rope-mixed", "gta-mixed")
-POSENCS = ("abs", "abs-learned", "none", *ROTATIONS)
-STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "score", "table")
+from ditgta.config.names import POSENCS, ROTATIONS
 
 
 def Free(default: Any, description: str, **constraints):
     """A field that changes speed or storage but never a result: it stays out of the spec."""
     return Field(default, description=description, json_schema_extra={"free": True}, **constraints)
+
+
+Compile = Field(
+    None,
+    description="compile the network with torch.compile, which changes rounding: yes, no, or none: where a GPU and Triton are",
+)
+Kernels = Field(
+    "auto",
+    description="layers written for CPUs, which change rounding: auto takes them on CPUs, off the plain formulas everywhere",
+)
 
 
 class Section(BaseModel):
@@ -149,9 +151,8 @@ class Training(Section):
     )
     tf32: bool = Field(False, description="allow TF32 for float32 products on GPUs")
     gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
-    compile: bool = Field(
-        False, description="compile the model with torch.compile (needs a C++ compiler, changes rounding)"
-    )
+    compile: bool | None = Compile
+    kernels: Literal["auto", "off"] = Kernels
     checkpoint_gradients: bool = Free(
         False,
         "recompute activations in the backward pass: less memory; about a third more time, on CPUs three quarters",
@@ -187,9 +188,8 @@ class Sampling(Section):
     tf32: bool = Field(
         False, description="allow TF32 for float32 products, of the network and of the decoder, on GPUs"
     )
-    compile: bool = Field(
-        False, description="compile the network with torch.compile (needs a C++ compiler, changes rounding)"
-    )
+    compile: bool | None = Compile
+    kernels: Literal["auto", "off"] = Kernels
     guidance_precision: Literal["float32", "float64"] = Field(
         "float32", description="precision of guidance and of the sampling update"
     )
@@ -331,159 +331,3 @@ class Config(Section):
                 for step in suite.milestones
             }
         )
-
-
-def load(raw: dict) -> Config:
-    """Validates a configuration as read from YAML.
-
-    Raises:
-        InputError: with ALL faults, one line each: "path: what is wrong (got ...); did you mean ...?".
-    """
-    raw = copy.deepcopy(dict(raw))
-    faults: list[str] = []
-    own = raw.get("experiments")
-    if isinstance(own, dict):
-        raw["experiments"] = {name: _inherited(name, own, faults) for name in own}
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as error:
-        for item in error.errors():
-            location = item["loc"]
-            inherited = (
-                location[:1] == ("experiments",) and isinstance(own, dict) and not _holds(own, location[1:])
-            )
-            if not inherited or item["type"] == "missing":
-                faults.append(fault(".".join(map(str, location)), item))
-        raise InputError(_listing(faults)) from None
-    for name, suite in config.suites.items():
-        for word in [*suite.experiments, *(row for pair in suite.differences for row in pair)]:
-            known = suite.experiments if word in config.experiments else config.experiments
-            if word not in known:
-                place = "is not a row of this suite" if word in config.experiments else "is not an experiment"
-                faults.append(f"suites.{name}: {word} {place}{_did_you_mean(word, known)}")
-        rows = [config.experiments[row] for row in suite.experiments if row in config.experiments]
-        if any(row.images != rows[0].images for row in rows):
-            faults.append(
-                f"suites.{name}: its experiments have different images, so their scores cannot share a table; make one suite for each"
-            )
-        for row in rows:
-            unit = int(row.model.name[-1]) * 2 ** (len(row.autoencoder.widths) - 1)
-            if not row.autoencoder.pretrained and not row.checkpoint and row.images.size % unit:
-                faults.append(
-                    f"suites.{name}: {row.model.name} on latents of such an autoencoder wants images.size to be a multiple of {unit}"
-                    f" (got {row.images.size}); change it, the patch or autoencoder.widths"
-                )
-    if config.suite not in config.suites:
-        faults.append(f"suite: {config.suite} is not a suite{_did_you_mean(config.suite, config.suites)}")
-    for kind in ("experiments", "suites"):
-        for name in getattr(config, kind):
-            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-                faults.append(f"{kind}.{name}: names become folders; use letters, digits, '-', '_' and '.'")
-    if faults:
-        raise InputError(_listing(faults))
-    return config
-
-
-def _listing(faults: list[str]) -> str:
-    faults = list(dict.fromkeys(faults))
-    head = (
-        "the configuration has a fault" if len(faults) == 1 else f"the configuration has {len(faults)} faults"
-    )
-    return "\n".join([f"{head}:", *(f"  {fault}" for fault in faults)])
-
-
-def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
-    """Returns an experiment's options merged over those of the experiments it is like."""
-    chain, merged = [name], {}
-    while isinstance(experiments[chain[-1]], dict) and isinstance(
-        parent := experiments[chain[-1]].get("like"), str
-    ):
-        if parent not in experiments:
-            faults.append(
-                f"experiments.{chain[-1]}.like: {parent} is not an experiment{_did_you_mean(str(parent), experiments)}"
-            )
-            break
-        if parent in chain:
-            faults.append(
-                f"experiments.{name}.like: {' -> '.join([*chain, parent])} is a circle; let one of them stand alone"
-            )
-            break
-        chain.append(parent)
-    if not isinstance(experiments[name], dict):
-        return experiments[name] if experiments[name] is not None else {}
-    for ancestor in reversed(chain):
-        if isinstance(experiments[ancestor], dict):
-            merge(merged, experiments[ancestor])
-    if "like" not in experiments[name]:
-        merged.pop("like", None)
-    else:
-        merged["like"] = experiments[name]["like"]
-    return merged
-
-
-def merge(base: dict, over: dict) -> None:
-    """Merges nested options over others, in place; lists are replaced."""
-    for key, value in over.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            merge(base[key], value)
-        else:
-            base[key] = copy.deepcopy(value)
-
-
-def _holds(tree: Any, path: tuple) -> bool:
-    for key in path:
-        if isinstance(tree, dict) and key in tree:
-            tree = tree[key]
-        elif not isinstance(tree, dict):
-            return True
-        else:
-            return False
-    return True
-
-
-def _did_you_mean(word: str, known: typing.Iterable[str]) -> str:
-    known = [str(name) for name in known]
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}" if known else ""
-
-
-def _fields_at(location: tuple, kind: Any) -> list[str]:
-    """Returns the field names of the section in which a location's last key stands, seen from the section `kind`."""
-    for key in location:
-        if isinstance(kind, type) and issubclass(kind, Section):
-            if key not in kind.model_fields:
-                return list(kind.model_fields)
-            kind = kind.model_fields[key].annotation
-        else:
-            arguments = typing.get_args(kind)
-            kind = (
-                arguments[1]
-                if len(arguments) > 1 and typing.get_origin(kind) is dict
-                else arguments[0]
-                if arguments
-                else None
-            )
-    return []
-
-
-def fault(path: str, item: dict, section: type[Section] = Config) -> str:
-    """Returns one of pydantic's errors as one line: what is wrong with the option at `path`, and what may have been meant."""
-    location, got = item["loc"], item["input"]
-    if item["type"] == "extra_forbidden":
-        return f"{path}: no such option{_did_you_mean(str(location[-1]), _fields_at(location, section))}"
-    if item["type"] == "missing":
-        return f"{path}: missing; give it a value"
-    message = item["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    text = f"{path}: {message}"
-    if not isinstance(got, dict):
-        text += f" (got {got!r})"
-    if item["type"] == "literal_error":
-        close = difflib.get_close_matches(
-            str(got),
-            [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ", ").split(",")],
-            n=1,
-            cutoff=0.5,
-        )
-        text += f"; did you mean {close[0]}?" if close else ""
-    return text

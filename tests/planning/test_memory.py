@@ -7,14 +7,14 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks import memory as benchmark
 from benchmarks.latent_reading import write_both_layouts
 from benchmarks.steps import random_batch, trainer_of
-from ditgta import DiT
+from ditgta import DiT, kernels
 from ditgta.config import POSENCS, Experiment, Images, Model, Training
-from ditgta.estimate import shape_of
-from ditgta.model import memory
 from ditgta.model.positional import POSENCS as ENCODINGS
+from ditgta.planning import memory
+from ditgta.planning.estimate import shape_of
 
 
-def built(posenc, depth, side=64, **training):
+def built(posenc, depth, side=64, layers="cpu", **training):
     network = DiT.from_name("DiT-S/2", side, posenc, 10, depth=depth)
     experiment = Experiment(
         images=Images(size=side),
@@ -24,8 +24,10 @@ def built(posenc, depth, side=64, **training):
     shape = shape_of(experiment, 10)
     step = memory.Pass(
         images=3,
+        layers=layers,
         bf16=training.get("precision") == "bf16",
         checkpoint_gradients=training.get("checkpoint_gradients", False),
+        rotates=bool(ENCODINGS[posenc].rotated),
         rotates_values="vo" in ENCODINGS[posenc].rotated,
         learned=posenc.endswith("-mixed"),
     )
@@ -53,9 +55,16 @@ def kept(network, precision) -> int:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("layers", ["cpu", "compiled", "plain"])
 @pytest.mark.parametrize("posenc", POSENCS)
-def test_a_block_keeps_what_is_foretold(posenc, precision):
-    networks = [built(posenc, depth, precision=precision) for depth in (1, 2)]
+def test_a_block_keeps_what_is_foretold(monkeypatch, posenc, layers, precision):
+    torch._dynamo.reset()
+    # What the compiler keeps is decided before it writes code.
+    static = {**kernels._static(), "backend": "aot_eager_decomp_partition"}
+    monkeypatch.setattr(kernels, "_static", lambda: static)
+    networks = [built(posenc, depth, layers=layers, precision=precision) for depth in (1, 2)]
+    for network, *_ in networks:
+        kernels.choose(network, "auto" if layers == "cpu" else "off", compile=layers == "compiled")
     one, two = (kept(network, precision) for network, *_ in networks)
     assert memory.block_bytes(*networks[1][1:]) == pytest.approx(two - one, rel=0.01)
 

@@ -9,12 +9,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ditgta.config import Autoencoder, Config, Experiment, Sampling, Suite, Training
+from ditgta.config.names import named_sizes
 from ditgta.data.ahead import usable_cores
 from ditgta.data.autoencoder import small_autoencoder, stable_diffusion_autoencoder
 from ditgta.data.shard_plan import plan_shards
-from ditgta.model import cost
-from ditgta.model.dit import named_sizes
 from ditgta.model.positional import POSENCS
+from ditgta.planning import cost
 from ditgta.runtime.errors import InputError
 
 PRODUCTS = ("float32", "tf32", "bf16")
@@ -247,10 +247,11 @@ def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
     """Returns the sizes of an experiment's model, which must have a known name."""
     model = experiment.model
     try:
-        patch, depth, width, heads = named_sizes(model.name)
+        sizes = named_sizes(model.name)
     except ValueError as error:
         raise InputError(str(error)) from None
-    depth, width, heads = model.depth or depth, model.width or width, model.heads or heads
+    depth, width, heads = (getattr(model, name) or sizes[name] for name in ("depth", "width", "heads"))
+    patch = sizes["patch"]
     grid = [side // patch for side in latent_sides(experiment)]
     with torch.device("meta"):
         encoding = POSENCS[model.posenc](*grid, width, heads, depth)

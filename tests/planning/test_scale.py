@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ditgta.__main__ import main
-from ditgta.model import cost
+from ditgta.planning import cost
 
 # DiT-B/2 at 256 pixels.
 SHAPE = cost.Shape(tokens=256, width=768, depth=12, patch=2, channels=4, classes=1000, heads=12)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from ditgta.config import Experiment, Suite
+from ditgta.config import Experiment, Suite, Training
 from ditgta.data.shard_plan import plan_shards
-from ditgta.estimate import Machine, as_size, image_set, latent_sides, products_of, shape_of
-from ditgta.model import cost, memory
 from ditgta.model.positional import POSENCS
+from ditgta.planning import cost, memory
+from ditgta.planning.estimate import Machine, as_size, image_set, latent_sides, products_of, shape_of
 
 # Bytes per second and direction between two devices of a node, as their makers give them: NVLink, or PCIe 4.0 x16.
 LINKS = {"v100": 150e9, "a100": 300e9, "h100": 450e9, "h200": 450e9, "rtx4090": 32e9}
@@ -51,17 +51,25 @@ def memory_of(experiment: Experiment, classes: int, world: World) -> Memory:
     images = min(training.micro_batch or share, share)
     encoding = POSENCS[experiment.model.posenc]
     step = memory.Pass(
-        images,
+        images=images,
         bf16=training.precision == "bf16",
         checkpoint_gradients=training.checkpoint_gradients,
+        layers=_layers(training, world.cards),
+        rotates=bool(encoding.rotated),
         rotates_values="vo" in encoding.rotated,
         learned=bool(encoding.rotated) and shape.encoding > 0,
         keeps_gradients=world.count > 1 or images < share,
-        card=world.cards,
     )
     kept = not (world.cards or training.checkpoint_gradients)
     state, work = cost.checkpoint_bytes(shape), memory.pass_bytes(shape, step)
     return Memory(state, work * (HOLES[step.bf16] if kept else 1), state)
+
+
+def _layers(training: Training, cards: bool) -> str:
+    """Return how a training's layers compute, as in `memory.KEPT`."""
+    if training.compile or (training.compile is None and cards):
+        return "compiled"
+    return "cpu" if training.kernels == "auto" and not cards else "plain"
 
 
 def scale(

@@ -1,0 +1,42 @@
+"""The configuration: what every option is, how experiments inherit, what is said of mistakes."""
+
+from ditgta.config.inheritance import load, merge
+from ditgta.config.messages import fault
+from ditgta.config.names import POSENCS, ROTATIONS, STAGES
+from ditgta.config.schema import (
+    Autoencoder,
+    Config,
+    Experiment,
+    Free,
+    Images,
+    Model,
+    Sampling,
+    Scorer,
+    Section,
+    Suite,
+    Training,
+    TrainSpec,
+    flag_of,
+)
+
+__all__ = [
+    "POSENCS",
+    "ROTATIONS",
+    "STAGES",
+    "Autoencoder",
+    "Config",
+    "Experiment",
+    "Free",
+    "Images",
+    "Model",
+    "Sampling",
+    "Scorer",
+    "Section",
+    "Suite",
+    "TrainSpec",
+    "Training",
+    "fault",
+    "flag_of",
+    "load",
+    "merge",
+]

@@ -1,0 +1,110 @@
+"""From YAML to a validated configuration: inheritance by `like`, and checks across sections."""
+
+import copy
+from typing import Any
+
+from pydantic import ValidationError
+
+from ditgta.config.messages import did_you_mean, fault, listing
+from ditgta.config.schema import Config
+from ditgta.runtime.errors import InputError
+
+
+def load(raw: dict) -> Config:
+    """Validates a configuration as read from YAML.
+
+    Raises:
+        InputError: with ALL faults, one line each: "path: what is wrong (got ...); did you mean ...?".
+    """
+    raw = copy.deepcopy(dict(raw))
+    faults: list[str] = []
+    own = raw.get("experiments")
+    if isinstance(own, dict):
+        raw["experiments"] = {name: _inherited(name, own, faults) for name in own}
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        for item in error.errors():
+            location = item["loc"]
+            inherited = (
+                location[:1] == ("experiments",) and isinstance(own, dict) and not _holds(own, location[1:])
+            )
+            if not inherited or item["type"] == "missing":
+                faults.append(fault(".".join(map(str, location)), item))
+        raise InputError(listing(faults)) from None
+    for name, suite in config.suites.items():
+        for word in [*suite.experiments, *(row for pair in suite.differences for row in pair)]:
+            known = suite.experiments if word in config.experiments else config.experiments
+            if word not in known:
+                place = "is not a row of this suite" if word in config.experiments else "is not an experiment"
+                faults.append(f"suites.{name}: {word} {place}{did_you_mean(word, known)}")
+        rows = [config.experiments[row] for row in suite.experiments if row in config.experiments]
+        if any(row.images != rows[0].images for row in rows):
+            faults.append(
+                f"suites.{name}: its experiments have different images, so their scores cannot share a table; make one suite for each"
+            )
+        for row in rows:
+            unit = int(row.model.name[-1]) * 2 ** (len(row.autoencoder.widths) - 1)
+            if not row.autoencoder.pretrained and not row.checkpoint and row.images.size % unit:
+                faults.append(
+                    f"suites.{name}: {row.model.name} on latents of such an autoencoder wants images.size to be a multiple of {unit}"
+                    f" (got {row.images.size}); change it, the patch or autoencoder.widths"
+                )
+    if config.suite not in config.suites:
+        faults.append(f"suite: {config.suite} is not a suite{did_you_mean(config.suite, config.suites)}")
+    for kind in ("experiments", "suites"):
+        for name in getattr(config, kind):
+            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+                faults.append(f"{kind}.{name}: names become folders; use letters, digits, '-', '_' and '.'")
+    if faults:
+        raise InputError(listing(faults))
+    return config
+
+
+def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
+    """Returns an experiment's options merged over those of the experiments it is like."""
+    chain, merged = [name], {}
+    while isinstance(experiments[chain[-1]], dict) and isinstance(
+        parent := experiments[chain[-1]].get("like"), str
+    ):
+        if parent not in experiments:
+            faults.append(
+                f"experiments.{chain[-1]}.like: {parent} is not an experiment{did_you_mean(str(parent), experiments)}"
+            )
+            break
+        if parent in chain:
+            faults.append(
+                f"experiments.{name}.like: {' -> '.join([*chain, parent])} is a circle; let one of them stand alone"
+            )
+            break
+        chain.append(parent)
+    if not isinstance(experiments[name], dict):
+        return experiments[name] if experiments[name] is not None else {}
+    for ancestor in reversed(chain):
+        if isinstance(experiments[ancestor], dict):
+            merge(merged, experiments[ancestor])
+    if "like" not in experiments[name]:
+        merged.pop("like", None)
+    else:
+        merged["like"] = experiments[name]["like"]
+    return merged
+
+
+def merge(base: dict, over: dict) -> None:
+    """Merges nested options over others, in place; lists are replaced."""
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            merge(base[key], value)
+        else:
+            base[key] = copy.deepcopy(value)
+
+
+def _holds(tree: Any, path: tuple) -> bool:
+    for key in path:
+        if isinstance(tree, dict) and key in tree:
+            tree = tree[key]
+        elif not isinstance(tree, dict):
+            return True
+        else:
+            return False
+    return True

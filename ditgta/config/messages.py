@@ -1,0 +1,63 @@
+"""Faults of a configuration as lines that a person can act on."""
+
+import difflib
+import typing
+from typing import Any
+
+from ditgta.config.schema import Config, Section
+
+
+def listing(faults: list[str]) -> str:
+    faults = list(dict.fromkeys(faults))
+    head = (
+        "the configuration has a fault" if len(faults) == 1 else f"the configuration has {len(faults)} faults"
+    )
+    return "\n".join([f"{head}:", *(f"  {fault}" for fault in faults)])
+
+
+def did_you_mean(word: str, known: typing.Iterable[str]) -> str:
+    known = [str(name) for name in known]
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}" if known else ""
+
+
+def _fields_at(location: tuple, kind: Any) -> list[str]:
+    """Returns the field names of the section in which a location's last key stands, seen from the section `kind`."""
+    for key in location:
+        if isinstance(kind, type) and issubclass(kind, Section):
+            if key not in kind.model_fields:
+                return list(kind.model_fields)
+            kind = kind.model_fields[key].annotation
+        else:
+            arguments = typing.get_args(kind)
+            kind = (
+                arguments[1]
+                if len(arguments) > 1 and typing.get_origin(kind) is dict
+                else arguments[0]
+                if arguments
+                else None
+            )
+    return []
+
+
+def fault(path: str, item: dict, section: type[Section] = Config) -> str:
+    """Returns one of pydantic's errors as one line: what is wrong with the option at `path`, and what may have been meant."""
+    location, got = item["loc"], item["input"]
+    if item["type"] == "extra_forbidden":
+        return f"{path}: no such option{did_you_mean(str(location[-1]), _fields_at(location, section))}"
+    if item["type"] == "missing":
+        return f"{path}: missing; give it a value"
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    text = f"{path}: {message}"
+    if not isinstance(got, dict):
+        text += f" (got {got!r})"
+    if item["type"] == "literal_error":
+        close = difflib.get_close_matches(
+            str(got),
+            [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ", ").split(",")],
+            n=1,
+            cutoff=0.5,
+        )
+        text += f"; did you mean {close[0]}?" if close else ""
+    return text

@@ -1,0 +1,33 @@
+"""Names that configuration, command line and model share; nothing heavy is imported for them."""
+
+STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "score", "table")
+
+# The positional encodings of ditgta.model.positional; a test holds both lists to each other.
+ROTATIONS = ("rope", "vo", "gta", "rope-mixed", "gta-mixed")
+POSENCS = ("abs", "abs-learned", "none", *ROTATIONS)
+
+# Named sizes: depth, width, heads. Ti is this project's own, for a laptop; the others are those of the DiT paper (Table 1).
+SIZES = {
+    "Ti": (4, 96, 3),
+    "S": (12, 384, 6),
+    "B": (12, 768, 12),
+    "L": (24, 1024, 16),
+    "XL": (28, 1152, 16),
+}
+PATCHES = (1, 2, 4, 8)
+
+
+def named_sizes(name: str) -> dict[str, int]:
+    """Return patch, depth, width and heads of a named model such as DiT-B/2.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    size, _, patch = name.removeprefix("DiT-").partition("/")
+    if not name.startswith("DiT-") or size not in SIZES or not patch.isdigit() or int(patch) not in PATCHES:
+        raise ValueError(
+            f"model {name!r} is unknown; write DiT-SIZE/PATCH with SIZE in {', '.join(SIZES)} "
+            f"and PATCH in {', '.join(map(str, PATCHES))}"
+        )
+    depth, width, heads = SIZES[size]
+    return {"patch": int(patch), "depth": depth, "width": width, "heads": heads}

@@ -1,0 +1,45 @@
+"""From a file, a folder or a name on the Hugging Face hub to a network."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ditgta.model.dit import DiT, DiTConfig
+from ditgta.runtime.checkpoints import read_checkpoint
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.pretrained import read_pretrained
+
+
+def load(path: str | Path, weights: str = "ema", revision: str | None = None) -> DiT:
+    """Return the network of a checkpoint, of a folder that save-pretrained wrote, or of such a repository on the hub.
+
+    Args:
+        path: a .safetensors file of this project, a folder, or OWNER/NAME.
+        weights: of a checkpoint, "ema" (their moving average) or "model" (those that were trained).
+        revision: of a repository on the hub.
+
+    Raises:
+        InputError: it is not there, damaged, or not of this project.
+    """
+    if str(path).endswith(".safetensors") or Path(path).is_file():
+        header, groups = read_checkpoint(path, [weights])
+        return network_of(path, header["model"], groups[weights])
+    config, tensors = read_pretrained(path, revision)
+    return network_of(path, config["model"], tensors)
+
+
+def network_of(path: str | Path, options: dict, tensors: dict[str, Tensor]) -> DiT:
+    """Return the network that a header describes, with its weights; `path` is named where they do not fit.
+
+    Raises:
+        InputError: unknown options, or weights of another network.
+    """
+    try:
+        network = DiT(DiTConfig(**options))
+        network.load_state_dict(tensors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path} does not describe a network of this version ({reason}); take another"
+        ) from None
+    return network

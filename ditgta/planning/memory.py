@@ -1,0 +1,83 @@
+"""What a training process holds in memory, as formulas, in bytes: B images a pass, T tokens, D width, L blocks, H heads, P parameters.
+
+What each block keeps for its backward pass depends on how its layers compute, and a test holds it to a count of what autograd keeps.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ditgta.kernels.cpu import MOST_TOKENS, multiplies
+from ditgta.planning.cost import Shape, parameters
+
+FORMULA = "B T D (40 to 128) a block, 4 B T D where recomputed"
+
+# Bytes that a block keeps per token and channel, by layers and precision: no values rotated; values rotated; rotations of
+# queries and keys learned; rotations of all learned. Counted.
+KEPT = {
+    ("cpu", "float32"): (92, 96, 112, 128),
+    ("cpu", "bf16"): (54, 54, 88, 104),
+    ("cpu", "bf16 emulated"): (56, 56, 92, 106),  # by a processor without instructions for it
+    ("compiled", "float32"): (76, 84, 84, 100),
+    ("compiled", "bf16"): (40, 44, 44, 52),
+    ("plain", "float32"): (96, 104, 112, 128),
+    ("plain", "bf16"): (76, 74, 92, 106),
+}
+# Bytes per token and head of the norms of queries and keys.
+NORMS = {"cpu": 12, "compiled": 8, "plain": 16}
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How a process goes forward and backward.
+
+    images: of one pass, B: the process's share of the batch, or the micro-batch.
+    layers: "cpu" (the kernels for CPUs), "compiled" or "plain".
+    rotates, rotates_values: the encoding rotates anything; it rotates values, and the output of attention back.
+    learned: the rotations are learned.
+    keeps_gradients: gradients outlive a pass: several processes average them, or several passes add them up.
+    """
+
+    images: int
+    layers: str
+    bf16: bool = False
+    checkpoint_gradients: bool = False
+    rotates: bool = True
+    rotates_values: bool = True
+    learned: bool = False
+    keeps_gradients: bool = False
+
+
+def block_bytes(shape: Shape, step: Pass) -> float:
+    """Return what one block keeps for its backward pass: per image, and, once, rotations and weights as they are rounded."""
+    t, d, h = shape.tokens, shape.width, shape.heads
+    precision = "bf16" if step.bf16 else "float32"
+    if step.bf16 and step.layers == "cpu" and not multiplies(torch.bfloat16):
+        precision = "bf16 emulated"
+    kept = KEPT[step.layers, precision][2 * step.learned + step.rotates_values]
+    per_image = kept * t * d + 16 * t + (28 if step.layers == "compiled" else 36) * d
+    if shape.qk_norm:
+        per_image += t * h * (NORMS["plain"] if step.learned and step.layers == "cpu" else NORMS[step.layers])
+    # Fused attention keeps a sum for each head and token, the kernel for bf16 all weights.
+    fused = precision != "bf16" or step.layers != "cpu" or t > MOST_TOKENS
+    per_image += t * h * (4 if fused else 2 * t)
+    tables = 10 * t * d if step.learned else 0
+    if step.layers == "cpu" and not step.learned:
+        tables = 4 * t * d // h * (step.rotates + step.rotates_values)
+    weights = 2 * 12 * d**2 if step.bf16 else 0  # of all products but the modulation's
+    return step.images * per_image + tables + weights
+
+
+def pass_bytes(shape: Shape, step: Pass) -> float:
+    """Return the most that a forward and backward pass holds at once, gradients included.
+
+    At the end of the forward pass that is what all blocks keep (4 B T D each where their activations are recomputed) and the work
+    on the last one, about 25 B T D; at the end of the backward pass it is the gradients and what the first block keeps. In
+    between, each block that is done gives back the one and leaves the other.
+    """
+    tokens, gradients = step.images * shape.tokens * shape.width, 4.0 * parameters(shape)
+    block = block_bytes(shape, step)
+    kept = 4.0 * tokens if step.checkpoint_gradients else block
+    left = 0.0 if step.keeps_gradients else gradients / shape.depth
+    held = block + 25 * tokens + (shape.depth - 1) * max(kept, left)
+    return held + gradients if step.keeps_gradients else max(held, gradients + 4 * tokens)
