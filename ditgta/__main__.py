@@ -235,16 +235,18 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument(flag, **options)
     sub.add_argument(
         "--device",
-        default="a100",
-        help="device whose peak rate is reckoned with: v100, a100, h100, h200, rtx4090, laptop, or here",
+        default="here",
+        help="device: here (this machine), v100, a100, h100, h200, rtx4090 or laptop",
     )
-    sub.add_argument("--devices", type=flags.count, default=4, help="number of devices")
+    text = "number of devices (default: one; of this machine all)"
+    sub.add_argument("--devices", type=flags.count, default=None, metavar="N", help=text)
     sub.add_argument("--nodes", type=flags.count, default=1, help="number of nodes that they are spread over")
     text = (
         "GB/s of the slowest link between devices (default: NVLink or PCIe of the device; 25 between nodes)"
     )
     sub.add_argument("--bandwidth", type=float, default=None, metavar="GB/S", help=text)
-    sub.add_argument("--efficiency", type=float, default=0.35, help="share of the peak rate that is reached")
+    text = "share of the peak rate that is reached (default: what is known of the device, often a range)"
+    sub.add_argument("--efficiency", type=float, default=None, metavar="SHARE", help=text)
     sub.add_argument(
         "--images",
         type=flags.count,

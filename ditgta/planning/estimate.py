@@ -1,8 +1,7 @@
-"""What a suite will cost - jobs, operations, storage and hours - reckoned without running anything of it."""
+"""What a suite will cost - jobs, operations, storage and hours - estimated without running anything of it."""
 
 import functools
 import math
-import time
 from dataclasses import dataclass
 
 import torch
@@ -10,28 +9,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ditgta.config import Autoencoder, Config, Experiment, Sampling, Suite, Training
 from ditgta.config.names import named_sizes
-from ditgta.data.ahead import usable_cores
 from ditgta.data.autoencoder import small_autoencoder, stable_diffusion_autoencoder
 from ditgta.data.shard_plan import plan_shards
 from ditgta.model.positional import POSENCS
 from ditgta.planning import cost
+from ditgta.planning.machine import PRODUCTS, Machine
 from ditgta.runtime.errors import InputError
 
-PRODUCTS = ("float32", "tf32", "bf16")
-# Peak rates in operations per second as their makers give them, dense: float32, TF32 where the card has it, bf16.
-DEVICES = {
-    name: dict(zip(PRODUCTS, rates))
-    for name, rates in {
-        "v100": (15.7e12, 15.7e12, 125e12),
-        "a100": (19.5e12, 156e12, 312e12),
-        "h100": (67e12, 494e12, 989e12),
-        "h200": (67e12, 494e12, 989e12),
-        "rtx4090": (82.6e12, 82.6e12, 165e12),
-        "laptop": (0.15e12, 0.15e12, 0.33e12),
-    }.items()
-}
 KNOWN_IMAGES = {"digits": (1797, 10)}
 IMAGENET = (1_281_167, 1000)
+DECODE_SECONDS = 4.7e-3  # of a core to decode, scale and crop one of ImageNet's JPEG files, measured
+METRIC_SECONDS = 14e-3  # of a core for all metrics of one image with 2,048 features, measured
 
 
 @dataclass
@@ -44,32 +32,7 @@ class Stage:
     bytes: float
     note: str
     products: str = "float32"  # of PRODUCTS
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What hours are reckoned with: `rates` are peak operations per second of one device, for each of PRODUCTS."""
-
-    name: str
-    devices: int
-    rates: dict[str, float]
-    efficiency: float
-
-    def hours(self, stages: list[Stage]) -> list[float]:
-        """Returns the hours of each stage: operations / (peak rate x efficiency x devices)."""
-        share = self.efficiency * self.devices
-        return [stage.flops / (self.rates[stage.products] * share) / 3600 for stage in stages]
-
-
-def this_machine(efficiency: float) -> Machine:
-    """Returns this machine with the rates of its matrix products, measured in about a second."""
-    cards = torch.cuda.device_count()
-    rates = {products: _measured_rate(products) for products in PRODUCTS if cards or products != "tf32"}
-    rates.setdefault("tf32", rates["float32"])
-    name = torch.cuda.get_device_name(0) if cards else "core of this machine"
-    return Machine(
-        f"{name} ({rates['tf32'] / 1e12:.3g} TFLOP/s measured)", cards or usable_cores(), rates, efficiency
-    )
+    core_seconds: float = 0.0  # of CPU cores, beside the operations
 
 
 def products_of(options: Training | Sampling | Autoencoder) -> str:
@@ -77,33 +40,6 @@ def products_of(options: Training | Sampling | Autoencoder) -> str:
     if getattr(options, "precision", "float32") == "bf16":
         return "bf16"
     return "tf32" if options.tf32 else "float32"
-
-
-def _measured_rate(products: str, seconds: float = 0.4) -> float:
-    """Returns operations per second of a matrix product on one card or on one core.
-
-    The best of many short ones: what other jobs on the machine take away is not its rate.
-    """
-    cuda, threads, tf32 = (
-        torch.cuda.is_available(),
-        torch.get_num_threads(),
-        torch.backends.cuda.matmul.allow_tf32,
-    )
-    size = 8192 if cuda else 256
-    dtype = torch.bfloat16 if products == "bf16" else torch.float32
-    matrix = torch.randn(size, size, dtype=dtype, device="cuda" if cuda else "cpu")
-    torch.set_num_threads(1)
-    torch.backends.cuda.matmul.allow_tf32 = products == "tf32"
-    begin, best = time.perf_counter(), math.inf
-    while time.perf_counter() - begin < seconds:
-        start = time.perf_counter()
-        matrix @ matrix
-        if cuda:
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    return 2 * size**3 / best
 
 
 def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tuple[list[Stage], list[str]]:
@@ -117,8 +53,16 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     scored = (rows * len(suite.milestones)) + len(experiments) - len(trained)
     encode, decode, encoder_bytes = _autoencoder_cost(first.autoencoder, size)
     steps = suite.milestones[-1]
+    decode_seconds = 0.0 if first.images.source == "digits" else DECODE_SECONDS
     stages = [
-        Stage("images", 1, 0, 0, f"{count:,} images of {classes:,} classes, decoded once to check them")
+        Stage(
+            "images",
+            1,
+            0,
+            0,
+            f"{count:,} images of {classes:,} classes, decoded once to check them",
+            core_seconds=count * decode_seconds,
+        )
     ]
 
     sets = {str(experiment.autoencoder) for experiment in experiments}
@@ -147,6 +91,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             count * record * len(sets),
             f"2 x {encode:.3g} per image (and its mirror); {record:,} bytes each in {len(plan_shards(count))} shards",
             products_of(first.autoencoder),
+            count * decode_seconds * len(sets),
         )
     )
 
@@ -182,7 +127,8 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
         f"forward pass of {first.model.name}: {cost.FORWARD_FORMULA} = {cost.forward_flops(shape):.4g}"
         f" with T={shape.tokens}, D={shape.width}, L={shape.depth}, p={shape.patch}, C={shape.channels}",
         f"parameters: {cost.parameters(shape):,}; a checkpoint holds four times their float32 bytes",
-        "hours = operations / (peak rate x efficiency x devices); the rates of float32, TF32 or bf16, as the configuration says",
+        "hours = operations / (peak rate x share reached x devices), at the rates of float32, TF32 or bf16 as the configuration"
+        f" says; and time of CPU cores: {1000 * DECODE_SECONDS:.3g} ms for each decoding of a picture, and the metrics",
     ]
     if images is None and first.images.source not in KNOWN_IMAGES:
         notes.append(
@@ -207,8 +153,16 @@ def _scoring(suite: Suite, scored: int, count: int) -> list[Stage]:
     width = 4 * (2048 + 2023 + 1008) * (1 if options.weights else options.width)
     real = 0 if options.reference else count
     images = scored * suite.sampling.num_samples + real
+    metrics = METRIC_SECONDS * (1 if options.weights else options.width**2)
     stages.append(
-        Stage("score", scored + 1, images * each, images * width, f"{images:,} images x {each:.3g}")
+        Stage(
+            "score",
+            scored + 1,
+            images * each,
+            images * width,
+            f"{images:,} images x {each:.3g}",
+            core_seconds=scored * suite.sampling.num_samples * metrics,
+        )
     )
     return stages
 
@@ -284,22 +238,39 @@ def _autoencoder_cost(options: Autoencoder, size: int) -> tuple[float, float, fl
     return encode, decode, 4.0 * sum(parameter.numel() for parameter in vae.parameters())
 
 
+def hours_of(stages: list[Stage], machine: Machine) -> list[tuple[float, float]]:
+    """Return the least and the most hours of each stage: its operations on all devices, and what only CPU cores do."""
+    hours = []
+    for stage in stages:
+        beside = stage.core_seconds / machine.cores
+        hours.append(tuple((time + beside) / 3600 for time in machine.seconds(stage.flops, stage.products)))
+    return hours
+
+
 def table(suite: str, machine: Machine, stages: list[Stage], notes: list[str]) -> str:
-    """Returns the plan's lines as text."""
-    hours = machine.hours(stages)
-    header = f"{'stage':<12}{'jobs':>6}{'operations':>13}{'storage':>11}{'hours':>9}  how it is reckoned"
-    name = f"{machine.devices} x {machine.name}"
-    lines = [f"suite {suite} on {name}, {machine.efficiency:.0%} of the peak rate", header, "-" * 100]
-    for stage, each in zip(stages, hours):
-        lines.append(
-            f"{stage.stage:<12}{stage.jobs:>6}{stage.flops:>13.3g}{as_size(stage.bytes):>11}{each:>9.2f}  {stage.note}"
-        )
+    """Return the plan's lines as text."""
+    hours = hours_of(stages, machine)
+    head = f"{'stage':<12}{'jobs':>6}{'operations':>13}{'storage':>11}{'hours':>14}  how they are estimated"
+    shares = sorted({share for stage in stages for share in machine.efficiency[stage.products]})
+    reached = f"{shares[0]:.0%}" if len(shares) == 1 else f"{shares[0]:.0%} to {shares[-1]:.0%}"
+    lines = [
+        f"suite {suite} on {machine.devices} x {machine.name}, {reached} of the peak rate",
+        head,
+        "-" * 100,
+    ]
+    for stage, times in zip(stages, hours):
+        lines.append(_line(stage.stage, stage.jobs, stage.flops, stage.bytes, times) + f"  {stage.note}")
     lines.append("-" * 100)
-    total_bytes = sum(stage.bytes for stage in stages)
-    lines.append(
-        f"{'total':<12}{sum(s.jobs for s in stages):>6}{sum(s.flops for s in stages):>13.3g}{as_size(total_bytes):>11}{sum(hours):>9.2f}"
-    )
+    total = tuple(sum(times) for times in zip(*hours))
+    jobs, flops, size = (sum(getattr(stage, name) for stage in stages) for name in ("jobs", "flops", "bytes"))
+    lines.append(_line("total", jobs, flops, size, total))
     return "\n".join([*lines, *(f"  {note}" for note in notes)])
+
+
+def _line(name: str, jobs: int, flops: float, size: float, hours: tuple[float, float]) -> str:
+    least, most = (f"{value:.2f}" if value < 10 else f"{value:.0f}" for value in hours)
+    span = least if least == most else f"{least} - {most}"
+    return f"{name:<12}{jobs:>6}{flops:>13.3g}{as_size(size):>11}{span:>14}"
 
 
 def as_size(count: float) -> str:

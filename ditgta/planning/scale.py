@@ -6,7 +6,8 @@ from ditgta.config import Experiment, Suite, Training
 from ditgta.data.shard_plan import plan_shards
 from ditgta.model.positional import POSENCS
 from ditgta.planning import cost, memory
-from ditgta.planning.estimate import Machine, as_size, image_set, latent_sides, products_of, shape_of
+from ditgta.planning.estimate import as_size, image_set, latent_sides, products_of, shape_of
+from ditgta.planning.machine import Machine
 
 # Bytes per second and direction between two devices of a node, as their makers give them: NVLink, or PCIe 4.0 x16.
 LINKS = {"v100": 150e9, "a100": 300e9, "h100": 450e9, "h200": 450e9, "rtx4090": 32e9}
@@ -89,8 +90,8 @@ def scale(
     count, classes = image_set(first, images)
     training, shape, n = first.training, shape_of(first, classes), world.count
     sent = cost.allreduce_bytes(shape, n)
-    rate = machine.rates[products_of(training)] * machine.efficiency * machine.devices
-    computed = cost.training_flops(shape, training.checkpoint_gradients) * training.batch_size / rate
+    flops = cost.training_flops(shape, training.checkpoint_gradients) * training.batch_size
+    computed, _ = machine.seconds(flops, products_of(training))
     read = cost.side_bytes(shape.channels, *latent_sides(first))
     per_second = training.batch_size / (computed + sent / world.bandwidth) / world.nodes
     latents = len(plan_shards(count))
@@ -115,7 +116,7 @@ def scale(
     )
     return figures, [
         f"a step on {n} process{'es' * (n > 1)}, {world.nodes} node{'s' * (world.nodes > 1)}: {sends};"
-        f" computing takes {1e3 * computed:.3g} ms",
+        f" computing takes at least {1e3 * computed:.3g} ms",
         f"loader: {per_second:.3g} images/s per node x {read:,.0f} bytes (one side of a record)"
         f" = {as_size(per_second * read)}/s per node",
         f"shards: {latents} of latents, at most {-(-latents // n)} for a process;"

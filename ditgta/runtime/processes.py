@@ -148,6 +148,33 @@ def _choose_gloo_interface() -> None:
             os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 
 
+class SideStream:
+    """Work on a GPU beside the main stream; on a CPU it is done at once."""
+
+    def __init__(self, device: torch.device):
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[None]:
+        """Queue the work of the block; it begins when the main stream has done what is queued there now."""
+        if self.stream is None:
+            yield
+            return
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            yield
+
+    def join(self) -> None:
+        """Let what is queued on the main stream from now on wait for the side work."""
+        if self.stream is not None:
+            torch.cuda.current_stream().wait_stream(self.stream)
+
+    def finish(self) -> None:
+        """Wait, on the CPU, until the side work is done."""
+        if self.stream is not None:
+            self.stream.synchronize()
+
+
 class StopSignal:
     """Turns SIGTERM, SIGINT and SIGUSR1 into a wish to stop at the next step, after a snapshot."""
 

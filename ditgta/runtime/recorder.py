@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -89,15 +90,36 @@ class Recorder:
             {key: entry[key] for key in ("step", "loss", "mse", "vb")} for entry in entries[thin - 1 :: thin]
         ]
 
-    def save(self, groups: dict[str, dict[str, Tensor]], step: int, milestone: bool, **twin) -> None:
-        """Writes a copied state in the background, as a milestone or as a snapshot that replaces older ones."""
+    def save(
+        self,
+        groups: dict[str, dict[str, Tensor]],
+        step: int,
+        milestone: bool,
+        ready: Callable[[], None] | None = None,
+        **twin,
+    ) -> None:
+        """Write a copied state in the background, as a milestone or as a snapshot that replaces older ones.
+
+        Args:
+            ready: called before the copy is read; waits until it is complete.
+        """
         header = {**self.header, "step": step, "pending": "pending" in groups}
         if milestone:
             twin = {**twin, "experiment": self.experiment, "losses": self.losses()}
         path = (self.out if milestone else self.folder) / checkpoint_name(step)
-        self.writing = self.writer.submit(self._write, path, header, groups, milestone, twin)
+        self.writing = self.writer.submit(self._write, path, header, groups, milestone, ready, twin)
 
-    def _write(self, path: Path, header: dict, groups: dict, milestone: bool, twin: dict) -> None:
+    def _write(
+        self,
+        path: Path,
+        header: dict,
+        groups: dict,
+        milestone: bool,
+        ready: Callable[[], None] | None,
+        twin: dict,
+    ) -> None:
+        if ready:
+            ready()
         if self.metrics.is_file():
             with open(self.metrics, "rb") as file:  # the losses up to a snapshot must outlive it
                 os.fsync(file.fileno())

@@ -14,13 +14,13 @@ from ditgta.config.names import named_sizes
 from ditgta.data.scorer_files import PUBLISHED_URL
 from ditgta.data.survey import Survey, survey
 from ditgta.planning import estimate
+from ditgta.planning.machine import HERE, Machine, machine_of
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_text
 from ditgta.runtime.yaml_text import as_text, with_entries
 
 POSENCS = ("abs", "rope", "gta")
 DIFFERENCES = [["gta", "rope"], ["gta", "abs"], ["rope", "abs"]]
-EFFICIENCY = 0.25  # share of a measured matrix rate that small models reach: the default suite's 14 minutes
 # What the plan, which counts operations, knows nothing of: how long a job takes to start, and how long a card is kept busy at
 # least by starting the kernels of a block, in a training step and in a sampling step of one batch.
 JOB_SECONDS = 10
@@ -78,7 +78,7 @@ def run(images: Path, name: str | None, hours: float, raw: dict, file: Path, wri
     name = name or re.sub("[^A-Za-z0-9]+", "-", images.absolute().name).strip("-") or "images"
     _check_names(name, raw)
     found = survey(images)
-    machine, cards = estimate.this_machine(EFFICIENCY), torch.cuda.device_count()
+    machine, cards = machine_of(HERE), torch.cuda.device_count()
 
     def planned(proposal: dict) -> tuple[Config, list[estimate.Stage], list[str]]:
         merged: dict = {}
@@ -110,10 +110,11 @@ def run(images: Path, name: str | None, hours: float, raw: dict, file: Path, wri
 
 
 def hours_of_stages(
-    config: Config, suite: str, stages: list[estimate.Stage], machine: estimate.Machine, cards: int
+    config: Config, suite: str, stages: list[estimate.Stage], machine: Machine, cards: int
 ) -> dict[str, float]:
     """Returns the hours of each stage, with what operations do not tell: starting jobs and, on cards, kernels."""
-    hours = dict(zip((stage.stage for stage in stages), machine.hours(stages)))
+    most = [most for _, most in estimate.hours_of(stages, machine)]
+    hours = dict(zip((stage.stage for stage in stages), most))
     hours["starts"] = sum(stage.jobs for stage in stages) * JOB_SECONDS / 3600 / machine.devices
     if cards:
         options = config.suites[suite]

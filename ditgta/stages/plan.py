@@ -5,22 +5,21 @@ from pathlib import Path
 import torch
 
 from ditgta.config import Config
-from ditgta.planning.estimate import DEVICES, Machine, plan, table, this_machine
+from ditgta.planning.estimate import hours_of, plan, table
+from ditgta.planning.machine import DEVICES, HERE, machine_of
 from ditgta.planning.scale import LINKS, NETWORK, PCIE, World, scale
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_json
-
-HERE = "here"
 
 
 def run(
     config: Config,
     suite: str,
     device: str,
-    devices: int,
+    devices: int | None,
     nodes: int,
     bandwidth: float | None,
-    efficiency: float,
+    efficiency: float | None,
     images: tuple[int, int] | None,
     out: Path | None,
 ) -> None:
@@ -28,24 +27,22 @@ def run(
 
     Args:
         device: name in DEVICES, or "here" for this machine, whose rate is measured and whose devices are counted.
-        devices: how many of them; each card has a process, what has no cards has one.
+        devices: how many of them, None for one, or all of this machine; each GPU has a process, a machine without has one.
         nodes: machines that share them.
         bandwidth: GB/s of the slowest link between them, None for that of the device or, between nodes, of the network.
-        efficiency: share of the peak rate that is reached.
+        efficiency: share of the peak rate that is reached, instead of what is known of the device.
         images: (images, classes) of the data set where it is neither the digits nor ImageNet.
     """
     if suite not in config.suites:
         raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
     if device not in (*DEVICES, HERE):
         raise InputError(f"device {device} is unknown; known: {', '.join(DEVICES)}, {HERE}")
-    if not 0 < efficiency <= 1:
+    if efficiency is not None and not 0 < efficiency <= 1:
         raise InputError(f"--efficiency must lie in 0..1, got {efficiency}")
     if bandwidth is not None and bandwidth <= 0:
         raise InputError(f"--bandwidth must be above 0 GB/s, got {bandwidth}")
     stages, notes = plan(config, suite, images)
-    machine = (
-        this_machine(efficiency) if device == HERE else Machine(device, devices, DEVICES[device], efficiency)
-    )
+    machine = machine_of(device, devices, efficiency)
     cards = device in LINKS or (device == HERE and torch.cuda.is_available())
     count = machine.devices if cards else 1
     if count % nodes:
@@ -60,14 +57,14 @@ def run(
     notes += lines
     print(table(suite, machine, stages, notes))
     if out is not None:
-        rows = [{**vars(stage), "hours": time} for stage, time in zip(stages, machine.hours(stages))]
+        rows = [{**vars(stage), "hours": hours} for stage, hours in zip(stages, hours_of(stages, machine))]
         write_json(
             out,
             {
                 "suite": suite,
                 "device": machine.name,
                 "devices": machine.devices,
-                "efficiency": efficiency,
+                "efficiency": machine.efficiency,
                 "stages": rows,
                 "scale": figures,
                 "notes": notes,

@@ -6,7 +6,6 @@ train on. Not done on purpose: learning-rate schedules (constant, so that traini
 """
 
 import contextlib
-import math
 import os
 import time
 import warnings
@@ -30,7 +29,7 @@ from ditgta.runtime.errors import InputError, Stopped
 from ditgta.runtime.files import spec_hash
 from ditgta.runtime.lease import lease
 from ditgta.runtime.memory import keep_freed_memory, use_large_pages
-from ditgta.runtime.processes import Processes, StopSignal, processes
+from ditgta.runtime.processes import Processes, SideStream, StopSignal, processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.recorder import Recorder
 from ditgta.sampling import Sampler, image_label
@@ -62,6 +61,7 @@ class Trainer:
         self.add_noise = compiled(add_noise, self.numerics["compile"])
         self.losses = compiled(training_losses, self.numerics["compile"])
         self.forward = accelerator.prepare(self.network)
+        self.side = SideStream(group.device)  # of what reads the weights between two updates
         self.pending: list[torch.Tensor] = []  # (3,) losses of the steps since the last logged one
         self.copies: dict[str, torch.Tensor] = {}  # where the processor keeps the last copied state
 
@@ -103,15 +103,16 @@ class Trainer:
 
         # Run optimizer and update weights.
         norm = None
-        if self.options.gradient_clip or measured:
-            norm = self.accelerator.clip_grad_norm_(
-                self.network.parameters(), self.options.gradient_clip or math.inf
-            )
+        if self.options.gradient_clip:
+            norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.options.gradient_clip)
+        elif measured:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters.values()])
+        self.side.join()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-        # Update EMA.
-        with torch.no_grad():
+        # Update EMA while the next step begins.
+        with self.side.run(), torch.no_grad():
             averages = [self.ema[name] for name in self.parameters]
             torch._foreach_lerp_(averages, list(self.parameters.values()), 1 - self.options.ema_decay)
         return norm
@@ -126,9 +127,10 @@ class Trainer:
         return total
 
     def groups(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Returns every tensor that training goes on from, copied to the processor, so that training may go on meanwhile.
+        """Return every tensor that training resumes from, as it will be copied to the CPU while training goes on.
 
-        The copies stand where the last ones stood, which must have been written by then: new memory would double the pause.
+        The copies are complete when `side.finish` returns. They stand where the last ones stood, which must have been written by
+        then: new memory would double the pause.
         """
         optimizer = {}
         for name, parameter in self.parameters.items():
@@ -136,10 +138,11 @@ class Trainer:
             optimizer[f"exp_avg.{name}"] = state["exp_avg"]
             optimizer[f"exp_avg_sq.{name}"] = state["exp_avg_sq"]
         groups = {"ema": self.ema, "model": self.network.state_dict(), "optimizer": optimizer}
-        copied = {
-            group: {name: self._copy(f"{group}.{name}", tensor) for name, tensor in tensors.items()}
-            for group, tensors in groups.items()
-        }
+        with self.side.run():
+            copied = {
+                group: {name: self._copy(f"{group}.{name}", tensor) for name, tensor in tensors.items()}
+                for group, tensors in groups.items()
+            }
         if self.pending:
             copied["pending"] = {"losses": torch.stack(self.pending).cpu()}
         return copied
@@ -147,7 +150,7 @@ class Trainer:
     def _copy(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         if name not in self.copies:
             self.copies[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
-        return self.copies[name].copy_(tensor.detach())
+        return self.copies[name].copy_(tensor.detach(), non_blocking=True)
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
@@ -349,6 +352,8 @@ def _train(
         for step, batch in enumerate(batch_iterator, start + 1):
             is_logged = step % options.log_every == 0
             norm = trainer.step(batch, measured=is_logged)
+            if step == start + 1 and trainer.numerics["compile"] and group.is_first:
+                recorder.say(f"compiled: the first step took {time.monotonic() - begun:.0f} s")
             stopping = stop.agreed(step) if step < last else 0
             is_milestone, is_snapshot = step in milestones, step % options.snapshot_every == 0 or stopping > 0
             if is_logged or is_milestone or is_snapshot:
@@ -388,6 +393,7 @@ def _train(
 def _show_samples(trainer: Trainer, autoencoder: Path, step: int) -> None:
     """Gives the trackers a few images of the averaged weights, from the same noise and labels at every snapshot."""
     device = trainer.group.device
+    trainer.side.join()
     network = DiT(trainer.network.config).to(device)
     network.load_state_dict(trainer.ema)
     sampler = Sampler(network, load_autoencoder(autoencoder, device), SHOWN)
@@ -406,7 +412,10 @@ def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held
     if trainer.group.is_first:
         held.check()
         recorder.wait()
-        recorder.save(trainer.groups(), step, milestone, processes=trainer.group.count, **twin)
+        groups = trainer.groups()
+        recorder.save(
+            groups, step, milestone, ready=trainer.side.finish, processes=trainer.group.count, **twin
+        )
     return time.monotonic() - begin
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from ditgta.__main__ import main
 from ditgta.planning import cost
+from ditgta.planning.estimate import DECODE_SECONDS
+from ditgta.planning.machine import CORES_PER_GPU, GPU_EFFICIENCY
 
 # DiT-B/2 at 256 pixels.
 SHAPE = cost.Shape(tokens=256, width=768, depth=12, patch=2, channels=4, classes=1000, heads=12)
@@ -28,7 +30,7 @@ def test_the_time_of_an_average_follows_the_bandwidth(tmp_path, capsys):
 
 
 def test_hours_are_those_of_the_products_that_a_stage_makes(tmp_path, capsys):
-    found, _ = planned(tmp_path, capsys, "--device", "a100", "--devices", "4")
+    found, _ = planned(tmp_path, capsys, "--device", "a100", "--devices", "4", "--efficiency", "0.35")
     stages = {stage["stage"]: stage for stage in found["stages"]}
     for name, products, rate in (
         ("latents", "tf32", 156e12),
@@ -38,11 +40,26 @@ def test_hours_are_those_of_the_products_that_a_stage_makes(tmp_path, capsys):
     ):
         stage = stages[name]
         assert stage["products"] == products
-        assert stage["hours"] == pytest.approx(stage["flops"] / (4 * 0.35 * rate) / 3600)
+        seconds = stage["flops"] / (4 * 0.35 * rate) + stage["core_seconds"] / (4 * CORES_PER_GPU)
+        assert stage["hours"] == pytest.approx([seconds / 3600] * 2)
+    assert stages["latents"]["core_seconds"] == pytest.approx(1_281_167 * DECODE_SECONDS)
+
+
+def test_hours_are_a_range_where_the_share_of_the_peak_rate_is_not_known(tmp_path, capsys):
+    found, text = planned(tmp_path, capsys, "--device", "a100", "--devices", "4")
+    train = next(stage for stage in found["stages"] if stage["stage"] == "train")
+    expected = [train["flops"] / (4 * share * 156e12) / 3600 for share in reversed(GPU_EFFICIENCY)]
+    assert train["hours"] == pytest.approx(expected) and "4 x a100, 12% to 25% of the peak rate" in text
+
+
+def test_without_a_device_the_plan_is_for_this_machine(tmp_path, capsys):
+    found, text = planned(tmp_path, capsys)
+    assert "measured" in found["device"] and "of this machine" in text
 
 
 def test_the_loader_reads_one_side_of_each_image_of_a_step(tmp_path, capsys):
-    found, _ = planned(tmp_path, capsys, "--device", "a100", "--devices", "32", "--nodes", "8")
+    words = ("--device", "a100", "--devices", "32", "--nodes", "8", "--efficiency", "0.35")
+    found, _ = planned(tmp_path, capsys, *words)
     scale = found["scale"]
     step = scale["compute_seconds"] + scale["allreduce_seconds"]
     assert scale["compute_seconds"] == pytest.approx(256 * cost.training_flops(SHAPE) / (32 * 0.35 * 156e12))
@@ -68,7 +85,7 @@ def test_what_has_no_cards_trains_in_one_process(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--devices", "4", "--nodes", "3"], "4 processes"),
+        (["--device", "a100", "--devices", "4", "--nodes", "3"], "4 processes"),
         (["--bandwidth", "0"], "--bandwidth must be above 0"),
     ],
 )

@@ -14,6 +14,7 @@ from ditgta.data import survey as module
 from ditgta.data.images import ImageIndex
 from ditgta.data.survey import Survey, survey
 from ditgta.planning import estimate
+from ditgta.planning.machine import machine_of
 from ditgta.stages import new_experiment
 from tests.conftest import ROOT, run_snakemake
 
@@ -121,8 +122,7 @@ def proposal_for(
     """Returns the proposal for a folder and machine that are not there, the notes, and the hours of its stages."""
     labels, names = np.arange(count) % classes, [str(i) for i in range(classes)]
     found = Survey(ImageIndex(Path("x"), [""] * count, labels, names, 0), len(sides), np.sort(sides), [])
-    rates = estimate.DEVICES["a100" if cards else "laptop"]
-    machine = estimate.Machine("test", cards or 2, rates, new_experiment.EFFICIENCY)
+    machine = machine_of("a100" if cards else "laptop", cards or 2, efficiency=0.25)
 
     def hours_of(proposal):
         loaded = config.load({"suite": "x", **proposal})
@@ -166,10 +166,11 @@ def test_little_time_and_few_images_are_said(capsys):
 
 
 def test_this_machine_is_measured():
-    machine = estimate.this_machine(0.5)
+    machine = machine_of("here", efficiency=0.5)
     assert machine.devices >= 1 and all(1e9 < rate < 1e16 for rate in machine.rates.values())
-    stage = estimate.Stage("train", 1, machine.devices * machine.rates["float32"] * 3600, 0, "")
-    assert machine.hours([stage]) == [pytest.approx(2)]
+    flops = machine.devices * machine.rates["float32"] * 3600
+    stage = estimate.Stage("train", 1, flops, 0, "", core_seconds=1800 * machine.cores)
+    assert estimate.hours_of([stage], machine) == [pytest.approx((2.5, 2.5))]
 
 
 @pytest.mark.slow
