@@ -117,7 +117,8 @@ class PatchEmbedder(nn.Module):
         self.proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        return self.proj(x_BChw).flatten(2).transpose(1, 2)
+        # The residuals keep the layout of this result, and norms want a token's channels side by side.
+        return self.proj(x_BChw).flatten(2).transpose(1, 2).contiguous()
 
 
 class FinalLayer(nn.Module):

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import importlib.metadata
+import importlib
 import os
 import signal
 import socket
@@ -135,7 +135,9 @@ def numerics(device: torch.device, compile: bool) -> dict[str, str]:
     if torch.distributed.is_initialized():
         version = ".".join(map(str, torch.cuda.nccl.version()))
         found["nccl"] = f"{version} {os.environ.get('NCCL_ALGO', '')}".strip()
-    return found | ({"triton": importlib.metadata.version("triton")} if compile else {})
+    if compile:
+        found["triton"] = importlib.import_module("triton").__version__
+    return found
 
 
 def _choose_gloo_interface() -> None:

@@ -121,6 +121,25 @@ def test_gradients_are_rounded_only_where_they_are_without_the_compiler(monkeypa
         assert rounded[name] or not is_rounded(parameter.grad), name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("posenc", POSENCS)
+def test_compiled_code_gives_the_plain_gradients(posenc):
+    """The compiler's own code, of a network whose tokens come from a real patch embedding."""
+    torch._dynamo.reset()
+    plain, compiled = small(posenc), small(posenc)
+    kernels.choose(compiled, "off", compile=True)
+    for model in (plain, compiled):
+        x, t, y = draws(4, 4, 8, 8), 100 * torch.arange(4), torch.arange(4)
+        output = model(x, t, y)
+        (output * draws(*output.shape, seed=1)).sum().backward()
+    for (name, one), other in zip(plain.named_parameters(), compiled.parameters()):
+        assert (one.grad - other.grad).norm() <= 1e-5 * one.grad.norm() + 1e-7, name
+
+
+def test_tokens_lie_one_after_the_other():
+    assert small().x_embedder(draws(2, 4, 8, 8)).is_contiguous()
+
+
 def graphs_under_ddp() -> None:
     """Prints how many graphs a network of three blocks has under DistributedDataParallel with small buckets."""
     import torch.distributed as dist
