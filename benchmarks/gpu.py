@@ -4,9 +4,9 @@
     python -m benchmarks.gpu --list         the rows, and the seconds that each needs on an H100
     python -m benchmarks.gpu --tiny         every row at a tiny size, on a CPU too: says nothing of speed, shows that it runs
 
-Runs in a checkout without installation and without network. It needs torch with Triton, and numpy, and from wheels what a machine
-lacks of these: accelerate, diffusers, safetensors, pydantic (with pydantic-core, annotated-types, typing-inspection),
-huggingface-hub, importlib-metadata, zipp, pillow, regex, requests, pyyaml, psutil, tqdm.
+Runs in a checkout without installation, without network and without snakemake. It needs torch with Triton, numpy, accelerate,
+safetensors and pillow, and what a machine that has these may lack, to be brought as wheels: pydantic, pydantic-core, annotated-types,
+typing-inspection, and diffusers (without which its own rows and the autoencoder's fail, and no others).
 
 Rows stand in the order of their value. Each is printed as soon as it is measured, and the table (FILE.md) and its figures (FILE.json)
 are written anew with it, so that a run that is killed leaves what it has. A row that needs more time than is left is skipped; one that

@@ -13,6 +13,17 @@ from ditgta.model import layers
 from ditgta.model.positional import AbsoluteEncoding
 
 
+class Patches(nn.Module):
+    """A strided convolution, whose maps are taken for tokens where they lie in memory."""
+
+    def __init__(self, channels: int, patch: int, width: int):
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        return self.proj(x_BChw).flatten(2).mT
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one product for queries, keys and values."""
 
@@ -67,7 +78,7 @@ class ReferenceDiT(nn.Module):
     def __init__(self, config: DiTConfig):
         super().__init__()
         self.config, width = config, config.width
-        self.x_embedder = layers.PatchEmbedder(config.latent_channels, config.patch, width)
+        self.x_embedder = Patches(config.latent_channels, config.patch, width)
         self.t_embedder = layers.TimeEmbedder(width)
         self.y_embedder = layers.LabelEmbedder(config.num_classes, width)
         table = AbsoluteEncoding(*config.grid, width, config.heads).position_table()
