@@ -1,6 +1,6 @@
 """Everything about one GPU in one run of under eight minutes: is it right, how fast is it, and what does each part take.
 
-    python -m benchmarks.gpu [--seconds 450] [--out gpu.md] [--only ROW,...]
+    python -m benchmarks.gpu [--seconds 450] [--out FILE.md] [--only ROW,...]
     python -m benchmarks.gpu --list         the rows, and the seconds that each needs on an H100
     python -m benchmarks.gpu --tiny         every row at a tiny size, on a CPU too: says nothing of speed, shows that it runs
 
@@ -156,7 +156,7 @@ class Apart:
             else:
                 yield Note(entry.name, f"not done after {limit:.0f} s", kind="error")
         except (EOFError, OSError, RuntimeError) as error:
-            yield Note(entry.name, f"its process ended: {error or 'killed'}", kind="error")
+            yield Note(entry.name, f"its process ended: {str(error) or 'killed'}", kind="error")
         self.stop()
 
 
@@ -192,8 +192,8 @@ def listing() -> str:
 def parse(words: list[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=450, help="time for all rows (default: 450)")
-    parser.add_argument("--out", type=Path, default=Path("gpu.md"), help="table; figures in FILE.json beside")
+    parser.add_argument("--seconds", type=float, default=450, help="time in all (default: 450)")
+    parser.add_argument("--out", type=Path, default=Path("build/gpu.md"), help="table; figures beside it")
     parser.add_argument("--only", help="names of rows, with commas between them")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, on a CPU too: shows that rows run")
     parser.add_argument("--list", action="store_true", help="list the rows and the seconds that they need")
@@ -202,7 +202,6 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     if unknown := set(names) - {entry.name for entry in ROWS}:
         known = ", ".join(entry.name for entry in ROWS)
         parser.error(f"no row {', '.join(sorted(unknown))}; known: {known}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.rows = [entry for entry in ROWS if entry.name in names]
     return options
 
@@ -213,12 +212,13 @@ def main(words: list[str] | None = None) -> int:
     if options.list:
         print(listing())
         return 0
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="compiled", ignore_cleanup_errors=True) as folder:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)
         try:
             apart = Apart(options.tiny)
         except (EOFError, RuntimeError) as error:
-            print(f"the process that measures did not start ({error or 'see above'})", file=sys.stderr)
+            print(f"the process that measures did not start ({str(error) or 'see above'})", file=sys.stderr)
             return 2
         if not options.tiny and apart.machine["device"].startswith("CPU"):
             apart.stop()

@@ -128,7 +128,7 @@ def test_a_row_that_dies_or_hangs_leaves_the_others():
         limit = 1.0 if name == "hangs" else 60.0
         lines[name] = list(apart(gpu.Entry(name, 1, "", ""), limit))
     apart.stop(wait=5)
-    assert lines["dies"][1].text.startswith("its process ended") and lines["dies"][1].kind == "error"
+    assert lines["dies"][1].text == "its process ended: killed" and lines["dies"][1].kind == "error"
     assert lines["hangs"][1].text == "not done after 1 s" and lines["hangs"][1].kind == "error"
     answers = [lines[name] for name in ("first", "second", "third", "breaks", "fourth", "fifth")]
     assert all(len(answer) == 1 and answer[0].kind == "note" for answer in answers)
