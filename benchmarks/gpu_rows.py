@@ -15,7 +15,7 @@ from benchmarks.gpu_lines import Note, failed
 from benchmarks.rows import by_turns
 from benchmarks.steps import DEVICE, this_process
 from ditgta import DiT, DiTConfig, kernels
-from ditgta.planning.estimate import DEVICES
+from ditgta.planning.machine import DEVICES
 
 CUDA = DEVICE.type == "cuda"
 Step = Callable[[], object]

@@ -18,7 +18,7 @@ from PIL import Image
 from ditgta.launch import visible_cards
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch is imported
-# What tests expect to the digit is what processors compute; tests/runtime/test_cards.py alone is about cards.
+# What tests expect to the digit is what processors compute; tests/runtime/test_gpus.py alone is about cards.
 CARDS = visible_cards()
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
