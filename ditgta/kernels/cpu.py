@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ditgta.model import dit, layers
+from ditgta.model.positional import Tables
 
 EPSILON = 1e-8
 MOST_TOKENS = 1024  # up to here a matrix of all attention weights is worth its memory
@@ -210,26 +211,31 @@ def _rotated(x: Tensor, rotation: Tensor) -> Tensor:
 class MatmulAttention(layers.Attention):
     """Attention that in bf16 makes the matrix of all weights: PyTorch's fused one takes more than twice the time."""
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         if q.dtype != torch.bfloat16 or not multiplies(torch.bfloat16) or q.shape[1] > MOST_TOKENS:
-            return super().attend(q, k, v)
+            return super().attend(q, k, v, bias)
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         rows, columns = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)
         scaled = torch.baddbmm(q.new_empty(1, 1, 1), rows, columns, beta=0, alpha=q.shape[-1] ** -0.5)
-        return (torch.softmax(scaled, -1).unflatten(0, q.shape[:2]) @ v).transpose(1, 2)
+        logits = scaled.unflatten(0, q.shape[:2])
+        if bias is not None:
+            logits = logits + bias.to(logits.dtype)
+        return (torch.softmax(logits, -1) @ v).transpose(1, 2)
 
 
 class Attention(MatmulAttention):
-    """Attention whose norms and fixed rotations of q, k and v are one pass; learned rotations take the plain layer."""
+    """Attention whose norms and fixed rotations of q, k and v are one pass; learned ones and maps take the plain layer."""
 
-    def forward(self, x_BTD: Tensor, table: Tensor | None) -> Tensor:
-        if table is not None and table.requires_grad:
-            return layers.Attention.forward(self, x_BTD, table)
+    def forward(self, x_BTD: Tensor, tables: Tables) -> Tensor:
+        table, bias, maps = tables
+        fixed_pairs = table is None or (table.dim() == 4 and not table.requires_grad)
+        if maps is not None or not fixed_pairs:
+            return layers.Attention.forward(self, x_BTD, tables)
         rotation = None if table is None else _as_complex(table)
         gains = (getattr(norm, "scale", None) for norm in (self.q_norm, self.k_norm))
         rotated = slice(0 if "qk" in self.rotated else 2, 3 if "vo" in self.rotated else 2)
         qkv = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1))
-        o = self.attend(*_QueriesKeysValues.apply(qkv, *gains, rotation, rotated))
+        o = self.attend(*_QueriesKeysValues.apply(qkv, *gains, rotation, rotated), bias)
         if "vo" in self.rotated:
             o = _Rotated.apply(o, _opposite(rotation))
         return self.proj(o.flatten(2))

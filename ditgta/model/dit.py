@@ -5,7 +5,6 @@ Parameter names are those of the published DiT and DiT+GTA checkpoints. Under au
 modulations and the sum along the residuals are float32 in every precision.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ditgta.config.names import named_sizes
 from ditgta.model import layers
 from ditgta.model.init import initialise
-from ditgta.model.positional import POSENCS, AbsoluteEncoding, per_channel
+from ditgta.model.positional import POSENCS, AbsoluteEncoding, Tables
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,9 @@ class Block(nn.Module):
         self.mlp = layers.MLP(width)
         self.adaLN_modulation = layers.Modulation(width, 6)
 
-    def forward(self, x_BTD: Tensor, c_BD: Tensor, table: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, c_BD: Tensor, tables: Tables) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(c_BD)
-        x_BTD = x_BTD + gate_a * self.attn(layers.modulate(x_BTD, shift_a, scale_a), table)
+        x_BTD = x_BTD + gate_a * self.attn(layers.modulate(x_BTD, shift_a, scale_a), tables)
         return x_BTD + gate_m * self.mlp(layers.modulate(x_BTD, shift_m, scale_m))
 
 
@@ -144,10 +143,11 @@ class DiT(nn.Module):
         self.final_layer = layers.FinalLayer(config.width, config.patch**2 * 2 * config.latent_channels)
         # Tables that follow learned parameters are computed at each pass; all others are kept.
         fixed = not list(self.encoding.parameters())
+        if fixed:
+            self.encoding.keep_tables()
         added = AbsoluteEncoding(*sizes) if config.absolute_table else self.encoding
         positions = added.position_table() if fixed or config.absolute_table else None
         self.register_buffer("pos_embed", None if positions is None else positions[None])
-        self.register_buffer("rotation", self._rotation() if fixed else None, persistent=False)
         self.eval()
 
     @classmethod
@@ -191,23 +191,14 @@ class DiT(nn.Module):
         positions = self.encoding.position_table() if self.pos_embed is None else self.pos_embed
         if positions is not None:
             x_BTD = x_BTD + positions
-        for block, table in zip(self.blocks, self.rotation_tables()):
+        for number, (block, tables) in enumerate(zip(self.blocks, self.encoding.tables())):
             if self.checkpoint_gradients:
-                x_BTD = checkpoint(block, x_BTD, c_BD, table, use_reentrant=False)
+                x_BTD = checkpoint(block, x_BTD, c_BD, tables, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, c_BD, table)
+                x_BTD = block(x_BTD, c_BD, tables)
+            if number == 0:
+                x_BTD = self.encoding.after_first_block(x_BTD)
         return self.unpatchify(self.final_layer(x_BTD, c_BD))
-
-    def rotation_tables(self) -> Sequence[Tensor | None]:
-        """Return each block's rotations, (T, H or 1, 2, E); a fixed table is one tensor for all of them."""
-        rotation = self._rotation() if self.rotation is None else self.rotation
-        if rotation is None:
-            return [None] * len(self.blocks)
-        return rotation.expand(len(self.blocks), -1, -1, -1, -1).unbind()
-
-    def _rotation(self) -> Tensor | None:
-        pairs = self.encoding.rotation_table()
-        return None if pairs is None else per_channel(pairs)
 
     def unpatchify(self, x_BTO: Tensor) -> Tensor:
         """Put tokens of p p 2C values back on the grid: (B, T, p p 2C) -> (B, 2C, h, w)."""

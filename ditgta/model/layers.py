@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ditgta.model.positional import rotate, rotate_back
+from ditgta.model.positional import Tables, rotate, rotate_back
 
 TIME_WIDTH = 256
 
@@ -28,7 +28,7 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention: project, normalise q and k, rotate, attend, rotate back, project."""
+    """Multi-head self-attention: project, normalise q and k, map and rotate, attend, rotate back, project."""
 
     def __init__(self, width: int, heads: int, qk_norm: bool, rotated: tuple[str, ...]):
         super().__init__()
@@ -38,22 +38,27 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x_BTD: Tensor, table: Tensor | None) -> Tensor:
-        """Args: table: this block's rotations, (T, H or 1, 2, E)."""
+    def forward(self, x_BTD: Tensor, tables: Tables) -> Tensor:
+        """Args: tables: what this block's attention is told of places."""
+        table = tables.rotation
         q, k, v = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).unbind(2)  # (B, T, H, E) each
         q, k = self.q_norm(q), self.k_norm(k)
+        if tables.maps is not None:
+            q, k = (torch.einsum("bthe,hfe->bthf", x, m) for x, m in zip((q, k), tables.maps))
         if "qk" in self.rotated:
             q, k = rotate(q, table), rotate(k, table)
         if "vo" in self.rotated:
             v = rotate(v, table)
-        o = self.attend(q, k, v)
+        o = self.attend(q, k, v, tables.bias)
         if "vo" in self.rotated:
             o = rotate_back(o, table)
         return self.proj(o.flatten(2))
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """softmax(q k^T E^(-1/2)) v over the tokens, for each head: (B, T, H, E) each, and the result."""
-        return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+        """softmax(q k^T E^(-1/2) + bias) v over the tokens, for each head: (B, T, H, E) each, and the result; bias (H, T, T)."""
+        added = None if bias is None else bias[None].to(q.dtype)
+        o = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=added)
+        return o.transpose(1, 2)
 
 
 class MLP(nn.Module):

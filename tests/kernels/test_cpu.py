@@ -12,7 +12,7 @@ from ditgta import DiT, kernels
 from ditgta.config import POSENCS
 from ditgta.kernels import cpu
 from ditgta.model import layers
-from ditgta.model.positional import GeometricTransform, per_channel
+from ditgta.model.positional import GeometricTransform, Tables, per_channel
 
 KINDS = [torch.float32, torch.bfloat16]
 # How far a kernel may be from the plain layer, relative: in bf16 as far as rounding the products' inputs and results takes it.
@@ -106,7 +106,7 @@ def test_a_linear_layer_and_its_gelu(kind, gelu):
         assert_near([fast(x)], [plain(x)], NEAR[kind])
 
 
-TABLE = per_channel(GeometricTransform(3, 5, 48, 4).rotation_table()[0])
+TABLE = Tables(per_channel(GeometricTransform(3, 5, 48, 4).rotation_table()[0]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,13 +114,13 @@ TABLE = per_channel(GeometricTransform(3, 5, 48, 4).rotation_table()[0])
 @pytest.mark.parametrize("rotated", [(), ("qk",), ("vo",), ("qk", "vo")])
 def test_attention(kind, qk_norm, rotated):
     plain = shaken(layers.Attention(48, 4, qk_norm, rotated))
-    fast, x, table = with_kernels(plain), draws(2, 15, 48), TABLE if rotated else None
+    fast, x, table = with_kernels(plain), draws(2, 15, 48), TABLE if rotated else Tables()
     assert_near(outcome(fast, kind, x, table), outcome(plain, kind, x, table), NEAR[kind])
 
 
 def test_a_query_of_zeros_has_a_finite_gradient():
     fast = with_kernels(layers.Attention(8, 1, True, ()))
-    found = outcome(fast, torch.float32, torch.zeros(1, 2, 8), None)
+    found = outcome(fast, torch.float32, torch.zeros(1, 2, 8), Tables())
     assert all(value.isfinite().all() for value in found)
 
 

@@ -124,8 +124,8 @@ def test_the_absolute_table_is_added_as_it_is_and_kept_in_the_weights():
 
 def test_a_fixed_table_is_one_tensor_for_all_blocks():
     model = small("gta")
-    tables = model.rotation_tables()
-    assert len(tables) == 2 and {table.data_ptr() for table in tables} == {model.rotation.data_ptr()}
+    tables = [table.rotation.data_ptr() for table in model.encoding.tables()]
+    assert tables == 2 * [model.encoding.kept_rotation.data_ptr()]
 
 
 def test_guidance():

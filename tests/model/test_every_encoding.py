@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ditgta import DiT, config, load
-from ditgta.model.positional import POSENCS, per_channel, rotate, rotate_back
+from ditgta.model.positional import POSENCS, Tables, per_channel, rotate, rotate_back
 from ditgta.planning import cost
 from ditgta.runtime.checkpoints import write_checkpoint
 
@@ -28,6 +28,13 @@ def answer(model, forward=None):
     torch.manual_seed(1)
     x = torch.randn(3, 4, *model.config.latent_size)
     return (model if forward is None else forward)(x, torch.tensor([0, 500, 999]), torch.tensor([0, 3, 5]))
+
+
+def of_tokens(tables, place):
+    """Returns what attention is told when it sees some of the tokens alone."""
+    rotation = None if tables.rotation is None else tables.rotation[place]
+    bias = None if tables.bias is None else tables.bias[:, place][:, :, place]
+    return Tables(rotation, bias, tables.maps)
 
 
 def test_is_named_where_options_are(posenc):
@@ -67,13 +74,13 @@ def test_only_relative_places_matter_where_it_says_so(posenc):
     model = built(posenc, image_size=(96, 128))  # 6 x 8 tokens
     places = torch.arange(48).reshape(6, 8)
     here, there = places[:3, :4].flatten(), places[2:5, 3:7].flatten()
-    positions, tables = model.encoding.position_table(), model.rotation_tables()
+    positions = model.encoding.position_table()
     x = 0.1 * torch.randn(1, 12, 144)
-    for block, table in zip(model.blocks, tables):
+    for block, tables in zip(model.blocks, model.encoding.tables()):
         outputs = []
         for place in (here, there):
             moved = x if positions is None else x + positions[place]
-            outputs.append(block.attn(moved, None if table is None else table[place]))
+            outputs.append(block.attn(moved, of_tokens(tables, place)))
         difference = float((outputs[0] - outputs[1]).norm() / outputs[0].norm())
         assert difference < 1e-5 if model.encoding.relative else difference > 1e-3
 

@@ -1,0 +1,121 @@
+"""What an encoding may say to the transformer, and when it is asked.
+
+Shapes: B batch, T tokens (row by row), L blocks, H heads, E head width, P = E/2 channel pairs, D = H E token width.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ditgta.model.positional.rotating import per_channel
+
+
+class Tables(NamedTuple):
+    """What the attention of one block is told of places; None: nothing.
+
+    rotation: of queries and keys, values and output: per channel, (T, H or 1, 2, E), or matrices, (T, H or 1, N, n, n).
+    bias: added to the logits of each query (row) and key (column), (H, T, T).
+    maps: of queries and of keys, before they are rotated, (2, H, E, E).
+    """
+
+    rotation: Tensor | None = None
+    bias: Tensor | None = None
+    maps: Tensor | None = None
+
+
+class PositionalEncoding(nn.Module):
+    """The encoding that does nothing, from which the others are made.
+
+    The tables of an encoding without parameters are made once and kept; one that has parameters is asked at each pass.
+
+    Args:
+        rows, columns: size of the token grid.
+        width: token width D.
+        heads: number of attention heads H; the head width E is D / H.
+        depth: number of blocks L.
+        base: of the frequencies, instead of the encoding's own; for one that has a `base`.
+    """
+
+    rotated: tuple[str, ...] = ()  # "qk": queries and keys are rotated; "vo": values, and the output back
+    relative = True  # only differences between places matter: a grid moved as a whole is attended alike
+
+    def __init__(
+        self, rows: int, columns: int, width: int, heads: int, depth: int = 1, base: float | None = None
+    ):
+        super().__init__()
+        self.rows, self.columns, self.width, self.heads, self.depth = rows, columns, width, heads, depth
+        if base is not None:
+            self.base = base
+        for name in Tables._fields:
+            self.register_buffer(f"kept_{name}", None, persistent=False)
+
+    def position_table(self) -> Tensor | None:
+        """Returns what is added to the patch embeddings, (T, D), or None."""
+        return None
+
+    def rotation_table(self) -> Tensor | None:
+        """Returns the rotations, float32: (cos, sin) of pairs, (L, T, H, P, 2), or matrices, (L, T, H, N, n, n); or None.
+
+        L or H is 1 where all share them.
+        """
+        return None
+
+    def bias_table(self) -> Tensor | Iterable[Tensor] | None:
+        """Returns what is added to the logits, float32: (L or 1, H, T, T), or (H, T, T) for one block after the other; or None."""
+        return None
+
+    def map_table(self) -> Tensor | None:
+        """Returns maps of queries and of keys, which come before the rotations, float32 (L or 1, 2, H, E, E); or None."""
+        return None
+
+    def after_first_block(self, x_BTD: Tensor) -> Tensor:
+        """Returns what becomes of the tokens that leave the first block."""
+        return x_BTD
+
+    def operations(self) -> float:
+        """Returns the floating-point operations of its matmuls and convolutions per image in a forward pass."""
+        return 0.0
+
+    def initial(self, name: str, random: np.random.Generator) -> Tensor:
+        """Returns the values with which training starts the parameter `name`: N(0, .02), unless a subclass knows better."""
+        return torch.from_numpy(0.02 * random.standard_normal(self.get_parameter(name).shape))
+
+    def tables(self) -> Iterator[Tables]:
+        """Returns what each block's attention is told, one after the other; what all are told is one tensor."""
+        rotation = self._rotation() if self.kept_rotation is None else self.kept_rotation
+        bias = self.bias_table() if self.kept_bias is None else self.kept_bias
+        maps = self.map_table() if self.kept_maps is None else self.kept_maps
+        return map(Tables, *(self._by_block(table) for table in (rotation, bias, maps)))
+
+    @torch.no_grad()
+    def keep_tables(self) -> None:
+        """Make the tables once, for all passes: what they follow no longer changes. Those made one by one stay so."""
+        bias = self.bias_table()
+        self.kept_rotation, self.kept_maps = self._rotation(), self.map_table()
+        self.kept_bias = bias if isinstance(bias, Tensor) else None
+
+    def _rotation(self) -> Tensor | None:
+        table = self.rotation_table()
+        of_pairs = table is not None and table.dim() == 5
+        return per_channel(table) if of_pairs else table
+
+    def _by_block(self, table: Tensor | Iterable[Tensor] | None) -> Iterable[Tensor | None]:
+        if isinstance(table, Tensor):
+            return table.expand(self.depth, *table.shape[1:]).unbind()
+        return repeat(None, self.depth) if table is None else table
+
+
+def coordinates(rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns every token's row and column, each (T,), of the type and on the device of `like`."""
+    sides = [torch.arange(side, dtype=like.dtype, device=like.device) for side in (rows, columns)]
+    grid = torch.meshgrid(*sides, indexing="ij")
+    return grid[0].flatten(), grid[1].flatten()
+
+
+def falling(base: float, count: int) -> Tensor:
+    """Returns base^(-k / count) for k = 0..count-1, float64."""
+    return base ** (-torch.arange(count).double() / count)
