@@ -10,7 +10,10 @@ import torch
 from ditgta import DiT
 from tests.golden.dit.recipe import fill, inputs
 
-ROTATED = {"rope": "qk", "vo": "vo", "gta": "qkvo", "rope-mixed": "qk", "gta-mixed": "qkvo"}
+
+def rotated_by(posenc):
+    """Returns what an encoding rotates: "qk", "vo", both in one word, or ""."""
+    return {"rope": "qk", "vo": "vo", "gta": "qkvo"}.get(posenc.split("-")[0], "")
 
 
 def linear(x, weights, name):
@@ -47,14 +50,26 @@ def absolute_table(places, width):
     return np.array(table)
 
 
-def rotation_matrix(place, head_width, base, theta):
-    """R of one token for one head: a 2 x 2 rotation per channel pair, by learned frequencies where there are some."""
+def frequency(pair, options, weights, block, head):
+    """Returns by how much one pair of channels turns per row and per column."""
+    posenc, count = options["posenc"], options["width"] // options["heads"] // 4
+    if posenc.endswith("-mixed"):
+        return weights["encoding.theta"][block, head, pair]
+    m, across = pair // 2, pair % 2
+    speed = (options["rotary_base"] or 10000) ** (-m / count)
+    if posenc.endswith("-spiral"):
+        angle = math.pi * (m // 2 % 2) / 4 + math.pi / 2 * across
+        return 1.5 * speed * math.cos(angle), 1.5 * speed * math.sin(angle)
+    return (0, speed) if across else (speed, 0)
+
+
+def rotation_matrix(place, options, weights, block, head):
+    """R of one token for one head: a 2 x 2 rotation per channel pair."""
+    head_width = options["width"] // options["heads"]
     matrix = np.zeros((head_width, head_width))
     for pair in range(head_width // 2):
-        if theta is None:
-            angle = place[pair % 2] * base ** (-(pair // 2) / (head_width // 4))
-        else:
-            angle = place[0] * theta[pair][0] + place[1] * theta[pair][1]
+        per_row, per_column = frequency(pair, options, weights, block, head)
+        angle = place[0] * per_row + place[1] * per_column
         a, b = 2 * pair, 2 * pair + 1
         matrix[a, a] = matrix[b, b] = math.cos(angle)
         matrix[b, a] = math.sin(angle)
@@ -62,9 +77,9 @@ def rotation_matrix(place, head_width, base, theta):
     return matrix
 
 
-def attention(x, weights, block, options, places):
-    heads, width = options["heads"], options["width"]
-    head_width, rotated = width // heads, ROTATED.get(options["posenc"], "")
+def attention(x, weights, number, options, places):
+    block, heads, width = f"blocks.{number}", options["heads"], options["width"]
+    head_width, rotated = width // heads, rotated_by(options["posenc"])
     q, k, v = np.split(linear(x, weights, f"{block}.attn.qkv"), 3, axis=1)
     merged = np.zeros((len(places), width))
     for head in range(heads):
@@ -73,9 +88,8 @@ def attention(x, weights, block, options, places):
         if options["qk_norm"]:
             q_h = rms_normed(q_h, weights[f"{block}.attn.q_norm.scale"])
             k_h = rms_normed(k_h, weights[f"{block}.attn.k_norm.scale"])
-        theta = weights.get("encoding.theta")
-        theta = None if theta is None else theta[int(block.split(".")[1]), head]
-        turns = [rotation_matrix(p, head_width, options["rotary_base"] or 10000, theta) for p in places]
+        if rotated:
+            turns = [rotation_matrix(place, options, weights, number, head) for place in places]
         if "qk" in rotated:
             q_h, k_h = ([turn @ row for turn, row in zip(turns, rows)] for rows in (q_h, k_h))
         if "vo" in rotated:
@@ -109,7 +123,7 @@ def literal(weights, options, x, t, y):
         block = f"blocks.{number}"
         parts = np.split(linear(condition, weights, f"{block}.adaLN_modulation.1"), 6)
         shift, scale, gate = parts[:3]
-        tokens = tokens + gate * attention(modulated(tokens, shift, scale), weights, block, options, places)
+        tokens = tokens + gate * attention(modulated(tokens, shift, scale), weights, number, options, places)
         shift, scale, gate = parts[3:]
         hidden = gelu(linear(modulated(tokens, shift, scale), weights, f"{block}.mlp.fc1"))
         tokens = tokens + gate * linear(hidden, weights, f"{block}.mlp.fc2")
@@ -132,6 +146,8 @@ MORE = [
     {"posenc": "gta-mixed", "absolute_table": True},
     {"posenc": "rope", "rotary_base": 100.0},
     {"posenc": "gta", "rotary_base": 100.0, "absolute_table": True},
+    {"posenc": "rope-spiral"},
+    {"posenc": "gta-spiral", "rotary_base": 100.0},
 ]
 
 

@@ -12,14 +12,15 @@ frequency (Equation 9). With queries, keys, values and output all expressed in t
 what flows from s to t depends on where s lies as seen from t, in the values as well as in the weights. RoPE (Su et al., 2021)
 is the half of this that rotates queries and keys; `vo` is the other half; `none` is neither; `abs` adds a table instead.
 Pair p turns by i f_p0 + j f_p1: the frequencies f are all there is to a rotation. They are fixed and lie along the axes,
-or, in `rope-mixed` and `gta-mixed`, are learned and lie anywhere.
+along more directions, or, in `rope-mixed` and `gta-mixed`, are learned and lie anywhere.
 
-`encoding` says what an encoding may do; `tokens` and `rotations` are the encodings; `rotating` turns channels by their tables.
+`encoding` says what an encoding may do; `tokens`, `rotations` and `directions` are the encodings; `rotating` turns channels.
 
 To add an encoding: subclass `PositionalEncoding` or `Rotation`, override what it does, and give it a name in `POSENCS`.
 docs/adding-an-encoding.md shows two, and the tests that it gets for free.
 """
 
+from ditgta.model.positional.directions import GeometricSpiral, RotarySpiral
 from ditgta.model.positional.encoding import PositionalEncoding, Tables
 from ditgta.model.positional.rotating import per_channel, rotate, rotate_back, swapped
 from ditgta.model.positional.rotations import (
@@ -55,4 +56,6 @@ POSENCS: dict[str, type[PositionalEncoding]] = {
     "gta": GeometricTransform,
     "rope-mixed": RotaryMixed,
     "gta-mixed": GeometricMixed,
+    "rope-spiral": RotarySpiral,
+    "gta-spiral": GeometricSpiral,
 }

@@ -69,9 +69,7 @@ class _Mixed(Rotation):
     def initial(self, name: str, random: np.random.Generator) -> Tensor:
         """Returns the frequencies along the axes, turned for each block and head by a random angle, as its authors' code does."""
         angle = torch.from_numpy(2 * math.pi * random.random((self.depth, self.heads)))
-        cos, sin = angle.cos(), angle.sin()
-        turn = torch.stack([cos, sin, -sin, cos], dim=-1).unflatten(-1, (2, 2))
-        return super().frequencies() @ turn
+        return super().frequencies() @ turned_axes(angle)
 
 
 class RotaryMixed(_Mixed):
@@ -84,3 +82,9 @@ class GeometricMixed(_Mixed):
     """`gta-mixed`: `gta` with learned frequencies: the two papers combined, by neither of them."""
 
     rotated = ("qk", "vo")
+
+
+def turned_axes(angle: Tensor) -> Tensor:
+    """Returns the axes turned by some angles: rows (cos, sin) and (-sin, cos), (..., 2, 2)."""
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([cos, sin, -sin, cos], dim=-1).unflatten(-1, (2, 2))
