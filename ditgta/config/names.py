@@ -3,7 +3,8 @@
 STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "score", "table")
 
 # The positional encodings of ditgta.model.positional; a test holds both lists to each other.
-ROTATIONS = ("rope", "vo", "gta", "rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral")
+WITHOUT_BASE = ("rope-golden", "gta-golden")  # rotations whose frequencies have no base to choose
+ROTATIONS = ("rope", "vo", "gta", "rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral", *WITHOUT_BASE)
 POSENCS = ("abs", "abs-learned", "none", *ROTATIONS)
 
 # Named sizes: depth, width, heads. Ti is this project's own, for a laptop; the others are those of the DiT paper (Table 1).

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ditgta.config.names import POSENCS, ROTATIONS
+from ditgta.config.names import POSENCS, ROTATIONS, WITHOUT_BASE
 
 
 def Free(default: Any, description: str, **constraints):
@@ -123,6 +123,8 @@ class Model(Section):
                 f"posenc {self.posenc} rotates nothing, so it takes neither rotary_base nor absolute_table; "
                 f"leave them out, or take one of {', '.join(ROTATIONS)}"
             )
+        if self.posenc in WITHOUT_BASE and self.rotary_base is not None:
+            raise ValueError(f"posenc {self.posenc} has no base, so it takes no rotary_base; leave it out")
         return self
 
 

@@ -66,6 +66,8 @@ class DiTConfig:
             raise ValueError(
                 f"posenc {self.posenc} rotates nothing, so it takes neither rotary_base nor absolute_table; leave them out"
             )
+        if self.rotary_base is not None and POSENCS[self.posenc].base is None:
+            raise ValueError(f"posenc {self.posenc} has no base, so it takes no rotary_base; leave it out")
         if self.rotary_base is not None and not self.rotary_base > 1:
             raise ValueError(f"rotary_base must be greater than 1, got {self.rotary_base}")
         if self.num_classes < 1:

@@ -1,17 +1,16 @@
 """What a suite will cost - jobs, operations, storage and hours - estimated without running anything of it."""
 
 import functools
-import math
 from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ditgta.config import Autoencoder, Config, Experiment, Sampling, Suite, Training
+from ditgta.config import Autoencoder, Config, Experiment, Model, Sampling, Suite, Training
 from ditgta.config.names import named_sizes
 from ditgta.data.autoencoder import small_autoencoder, stable_diffusion_autoencoder
 from ditgta.data.shard_plan import plan_shards
-from ditgta.model.positional import POSENCS
+from ditgta.model.positional import POSENCS, PositionalEncoding
 from ditgta.planning import cost
 from ditgta.planning.machine import PRODUCTS, Machine
 from ditgta.runtime.errors import InputError
@@ -199,27 +198,36 @@ def _channels(experiment: Experiment) -> int:
 
 def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
     """Returns the sizes of an experiment's model, which must have a known name."""
-    model = experiment.model
+    encoding = encoding_of(experiment)
+    return cost.Shape(
+        tokens=encoding.rows * encoding.columns,
+        width=encoding.width,
+        depth=encoding.depth,
+        patch=_sizes(experiment.model)["patch"],
+        channels=_channels(experiment),
+        classes=classes,
+        heads=encoding.heads,
+        qk_norm=experiment.model.qk_norm,
+        encoding=sum(parameter.numel() for parameter in encoding.parameters()),
+    )
+
+
+def encoding_of(experiment: Experiment) -> PositionalEncoding:
+    """Returns an experiment's encoding on its grid, whose parameters and tables have shapes and no data."""
+    model, sizes = experiment.model, _sizes(experiment.model)
+    grid = [side // sizes["patch"] for side in latent_sides(experiment)]
+    with torch.device("meta"):
+        encoding = POSENCS[model.posenc](*grid, sizes["width"], sizes["heads"], sizes["depth"])
+        encoding.keep_tables()
+    return encoding
+
+
+def _sizes(model: Model) -> dict[str, int]:
     try:
         sizes = named_sizes(model.name)
     except ValueError as error:
         raise InputError(str(error)) from None
-    depth, width, heads = (getattr(model, name) or sizes[name] for name in ("depth", "width", "heads"))
-    patch = sizes["patch"]
-    grid = [side // patch for side in latent_sides(experiment)]
-    with torch.device("meta"):
-        encoding = POSENCS[model.posenc](*grid, width, heads, depth)
-    return cost.Shape(
-        tokens=math.prod(grid),
-        width=width,
-        depth=depth,
-        patch=patch,
-        channels=_channels(experiment),
-        classes=classes,
-        heads=heads,
-        qk_norm=model.qk_norm,
-        encoding=sum(parameter.numel() for parameter in encoding.parameters()),
-    )
+    return {name: getattr(model, name, None) or size for name, size in sizes.items()}
 
 
 @functools.cache

@@ -3,11 +3,13 @@
 What each block keeps for its backward pass depends on how its layers compute, and a test holds it to a count of what autograd keeps.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import torch
 
 from ditgta.kernels.cpu import MOST_TOKENS, multiplies
+from ditgta.model.positional import PositionalEncoding
 from ditgta.planning.cost import Shape, parameters
 
 FORMULA = "B T D (40 to 128) a block, 4 B T D where recomputed"
@@ -35,6 +37,7 @@ class Pass:
     layers: "cpu" (the kernels for CPUs), "compiled" or "plain".
     rotates, rotates_values: the encoding rotates anything; it rotates values, and the output of attention back.
     learned: the rotations are learned.
+    by_head: each head has rotations of its own.
     keeps_gradients: gradients outlive a pass: several processes average them, or several passes add them up.
     """
 
@@ -45,7 +48,21 @@ class Pass:
     rotates: bool = True
     rotates_values: bool = True
     learned: bool = False
+    by_head: bool = False
     keeps_gradients: bool = False
+
+
+def traits(encoding: PositionalEncoding) -> dict[str, bool]:
+    """Return what of an encoding decides the memory of a pass, as arguments of `Pass`; its tables may be without data."""
+    (tables,) = itertools.islice(encoding.tables(), 1)
+    learned = bool(list(encoding.parameters()))
+    rotation = tables.rotation
+    return {
+        "rotates": rotation is not None,
+        "rotates_values": "vo" in encoding.rotated,
+        "learned": learned and rotation is not None,
+        "by_head": rotation is not None and rotation.shape[1] > 1,
+    }
 
 
 def block_bytes(shape: Shape, step: Pass) -> float:
@@ -63,7 +80,7 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     per_image += t * h * (4 if fused else 2 * t)
     tables = 10 * t * d if step.learned else 0
     if step.layers == "cpu" and not step.learned:
-        tables = 4 * t * d // h * (step.rotates + step.rotates_values)
+        tables = 4 * t * d // (1 if step.by_head else h) * (step.rotates + step.rotates_values)
     weights = 2 * 12 * d**2 if step.bf16 else 0  # of all products but the modulation's
     return step.images * per_image + tables + weights
 

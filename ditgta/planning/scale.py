@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from ditgta.config import Experiment, Suite, Training
 from ditgta.data.shard_plan import plan_shards
-from ditgta.model.positional import POSENCS
 from ditgta.planning import cost, memory
-from ditgta.planning.estimate import as_size, image_set, latent_sides, products_of, shape_of
+from ditgta.planning.estimate import as_size, encoding_of, image_set, latent_sides, products_of, shape_of
 from ditgta.planning.machine import Machine
 
 # Bytes per second and direction between two devices of a node, as their makers give them: NVLink, or PCIe 4.0 x16.
@@ -50,15 +49,12 @@ def memory_of(experiment: Experiment, classes: int, world: World) -> Memory:
     training, shape = experiment.training, shape_of(experiment, classes)
     share = -(-training.batch_size // world.count)
     images = min(training.micro_batch or share, share)
-    encoding = POSENCS[experiment.model.posenc]
     step = memory.Pass(
         images=images,
         bf16=training.precision == "bf16",
         checkpoint_gradients=training.checkpoint_gradients,
         layers=_layers(training, world.cards),
-        rotates=bool(encoding.rotated),
-        rotates_values="vo" in encoding.rotated,
-        learned=bool(encoding.rotated) and shape.encoding > 0,
+        **memory.traits(encoding_of(experiment)),
         keeps_gradients=world.count > 1 or images < share,
     )
     kept = not (world.cards or training.checkpoint_gradients)

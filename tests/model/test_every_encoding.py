@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ditgta import DiT, config, load
+from ditgta.config import names
 from ditgta.model.positional import POSENCS, Tables, per_channel, rotate, rotate_back
 from ditgta.planning import cost
 from ditgta.runtime.checkpoints import write_checkpoint
@@ -41,6 +42,7 @@ def test_is_named_where_options_are(posenc):
     assert POSENCS[posenc].__doc__.startswith(f"`{posenc}`: ")
     assert posenc in config.POSENCS and set(config.POSENCS) == set(POSENCS)
     assert (posenc in config.ROTATIONS) == bool(POSENCS[posenc].rotated)
+    assert (posenc in names.WITHOUT_BASE) == (bool(POSENCS[posenc].rotated) and POSENCS[posenc].base is None)
 
 
 def test_tables_have_their_shapes(posenc):
@@ -50,7 +52,11 @@ def test_tables_have_their_shapes(posenc):
         assert positions.shape == (24, 144) and positions.dtype == torch.float32
     assert (rotations is not None) == bool(encoding.rotated) and set(encoding.rotated) <= {"qk", "vo"}
     if rotations is not None:
-        assert rotations.shape[1::2] == (24, 36) and rotations.shape[::2] in ((1, 1, 2), (2, 2, 2))
+        assert (
+            rotations.shape[1::2] == (24, 36)
+            and {*rotations.shape[:4:2]} <= {1, 2}
+            and rotations.shape[4] == 2
+        )
         assert rotations.dtype == torch.float32
 
 
@@ -150,7 +156,8 @@ def test_its_parameters_are_counted(posenc):
 
 
 def test_a_checkpoint_brings_it_back(posenc, tmp_path):
-    options = {"rotary_base": 50.0, "absolute_table": True} if POSENCS[posenc].rotated else {}
+    options = {"absolute_table": True} if POSENCS[posenc].rotated else {}
+    options |= {"rotary_base": 50.0} if POSENCS[posenc].base else {}
     model = built(posenc, **options)
     header = {"spec": {}, "step": 1, "model": asdict(model.config)}
     write_checkpoint(tmp_path / "0000001.safetensors", header, {"ema": model.state_dict()})
@@ -171,12 +178,15 @@ def test_any_size_that_divides(posenc, image_size):
 
 def test_options_of_rotations(posenc):
     """Another base and an added table change what a rotation says; where nothing is rotated they are refused."""
-    options = ({"rotary_base": 100.0}, {"absolute_table": True})
-    if POSENCS[posenc].rotated:
-        with torch.no_grad():
-            outputs = [answer(built(posenc)), *(answer(built(posenc, **option)) for option in options)]
-        assert all((outputs[i] - outputs[j]).norm() > 1e-2 for i in range(3) for j in range(i))
-        return
-    for option in options:
-        with pytest.raises(ValueError, match=f"posenc {posenc} rotates nothing"):
+    kind = POSENCS[posenc]
+    known = [({"rotary_base": 100.0}, kind.base, "has no base"), ({"absolute_table": True}, kind.rotated, "")]
+    outputs = [answer(built(posenc)).detach()]
+    for option, applies, fault in known:
+        if applies:
+            outputs.append(answer(built(posenc, **option)).detach())
+            continue
+        with pytest.raises(
+            ValueError, match=f"posenc {posenc} {fault if kind.rotated else 'rotates nothing'}"
+        ):
             built(posenc, **option)
+    assert all((outputs[i] - outputs[j]).norm() > 1e-2 for i in range(len(outputs)) for j in range(i))

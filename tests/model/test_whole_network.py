@@ -55,6 +55,10 @@ def frequency(pair, options, weights, block, head):
     posenc, count = options["posenc"], options["width"] // options["heads"] // 4
     if posenc.endswith("-mixed"):
         return weights["encoding.theta"][block, head, pair]
+    if posenc.endswith("-golden"):
+        angle = (head * 2 * count + pair) * math.pi * (math.sqrt(5) - 1) / 2
+        speed = 0.2 * (20 / 0.2) ** (pair / (2 * count - 1)) / 3  # places between -1 and 1 over 6 tokens
+        return speed * math.cos(angle), speed * math.sin(angle)
     m, across = pair // 2, pair % 2
     speed = (options["rotary_base"] or 10000) ** (-m / count)
     if posenc.endswith("-spiral"):
@@ -148,6 +152,8 @@ MORE = [
     {"posenc": "gta", "rotary_base": 100.0, "absolute_table": True},
     {"posenc": "rope-spiral"},
     {"posenc": "gta-spiral", "rotary_base": 100.0},
+    {"posenc": "rope-golden"},
+    {"posenc": "gta-golden", "absolute_table": True},
 ]
 
 

@@ -9,7 +9,6 @@ from benchmarks.latent_reading import write_both_layouts
 from benchmarks.steps import random_batch, trainer_of
 from ditgta import DiT, kernels
 from ditgta.config import POSENCS, Experiment, Images, Model, Training
-from ditgta.model.positional import POSENCS as ENCODINGS
 from ditgta.planning import memory
 from ditgta.planning.estimate import shape_of
 
@@ -27,9 +26,7 @@ def built(posenc, depth, side=64, layers="cpu", **training):
         layers=layers,
         bf16=training.get("precision") == "bf16",
         checkpoint_gradients=training.get("checkpoint_gradients", False),
-        rotates=bool(ENCODINGS[posenc].rotated),
-        rotates_values="vo" in ENCODINGS[posenc].rotated,
-        learned=posenc.endswith("-mixed"),
+        **memory.traits(network.encoding),
     )
     return network, shape, step
 

@@ -20,7 +20,7 @@ To add an encoding: subclass `PositionalEncoding` or `Rotation`, override what i
 docs/adding-an-encoding.md shows two, and the tests that it gets for free.
 """
 
-from ditgta.model.positional.directions import GeometricSpiral, RotarySpiral
+from ditgta.model.positional.directions import GeometricGolden, GeometricSpiral, RotaryGolden, RotarySpiral
 from ditgta.model.positional.encoding import PositionalEncoding, Tables
 from ditgta.model.positional.rotating import per_channel, rotate, rotate_back, swapped
 from ditgta.model.positional.rotations import (
@@ -58,4 +58,6 @@ POSENCS: dict[str, type[PositionalEncoding]] = {
     "gta-mixed": GeometricMixed,
     "rope-spiral": RotarySpiral,
     "gta-spiral": GeometricSpiral,
+    "rope-golden": RotaryGolden,
+    "gta-golden": GeometricGolden,
 }

@@ -34,3 +34,35 @@ class GeometricSpiral(_Spiral):
     """`gta-spiral`: `gta` along four directions."""
 
     rotated = ("qk", "vo")
+
+
+class _Golden(Rotation):
+    """Frequencies whose directions differ by the golden angle, over the pairs of all heads, so that no direction is left out.
+
+    J. Xiong, "On N-dimensional Rotary Positional Embeddings", 2025. Places run from about -1 to 1 over the longer side of the grid.
+    """
+
+    base = None
+    slowest, fastest = 0.2, 20.0
+
+    def frequencies(self) -> Tensor:
+        """Returns w_f (cos a, sin a), w_f = w_min (w_max / w_min)^(f / (F - 1)), a = (h F + f) pi (sqrt 5 - 1) / 2; F = P."""
+        pairs = self.width // self.heads // 2
+        angle = torch.arange(self.heads * pairs).double() * (math.pi * (math.sqrt(5) - 1) / 2)
+        directions = torch.stack([angle.cos(), angle.sin()], dim=-1).unflatten(0, (self.heads, pairs))
+        rising = torch.arange(pairs).double() / (pairs - 1)
+        speeds = self.slowest * (self.fastest / self.slowest) ** rising
+        step = 2 / max(self.rows, self.columns)  # from one token to the next
+        return (step * speeds[:, None] * directions)[None]
+
+
+class RotaryGolden(_Golden):
+    """`rope-golden`: `rope` along directions that differ by the golden angle."""
+
+    rotated = ("qk",)
+
+
+class GeometricGolden(_Golden):
+    """`gta-golden`: `gta` along directions that differ by the golden angle."""
+
+    rotated = ("qk", "vo")

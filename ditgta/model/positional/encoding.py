@@ -37,9 +37,10 @@ class PositionalEncoding(nn.Module):
         width: token width D.
         heads: number of attention heads H; the head width E is D / H.
         depth: number of blocks L.
-        base: of the frequencies, instead of the encoding's own; for one that has a `base`.
+        base: of the frequencies, instead of the encoding's own; for one that has one.
     """
 
+    base: float | None = None  # of the frequencies; None: there is none to choose
     rotated: tuple[str, ...] = ()  # "qk": queries and keys are rotated; "vo": values, and the output back
     relative = True  # only differences between places matter: a grid moved as a whole is attended alike
 
