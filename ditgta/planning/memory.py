@@ -38,6 +38,7 @@ class Pass:
     rotates, rotates_values: the encoding rotates anything; it rotates values, and the output of attention back.
     learned: the rotations are learned.
     by_head: each head has rotations of its own.
+    biased: logits have a bias.
     keeps_gradients: gradients outlive a pass: several processes average them, or several passes add them up.
     """
 
@@ -49,6 +50,7 @@ class Pass:
     rotates_values: bool = True
     learned: bool = False
     by_head: bool = False
+    biased: bool = False
     keeps_gradients: bool = False
 
 
@@ -62,6 +64,7 @@ def traits(encoding: PositionalEncoding) -> dict[str, bool]:
         "rotates_values": "vo" in encoding.rotated,
         "learned": learned and rotation is not None,
         "by_head": rotation is not None and rotation.shape[1] > 1,
+        "biased": tables.bias is not None,
     }
 
 
@@ -76,11 +79,15 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     if shape.qk_norm:
         per_image += t * h * (NORMS["plain"] if step.learned and step.layers == "cpu" else NORMS[step.layers])
     # Fused attention keeps a sum for each head and token, the kernel for bf16 all weights.
-    fused = precision != "bf16" or step.layers != "cpu" or t > MOST_TOKENS
-    per_image += t * h * (4 if fused else 2 * t)
+    if step.layers == "cpu" and precision == "bf16" and t <= MOST_TOKENS:
+        per_image += 2 * t * t * h
+    else:
+        per_image += 4 * t * h
     tables = 10 * t * d if step.learned else 0
     if step.layers == "cpu" and not step.learned:
         tables = 4 * t * d // (1 if step.by_head else h) * (step.rotates + step.rotates_values)
+    if step.biased and step.bf16:  # its rounded copy, but for the kernel
+        tables += 2 * t * t * h * (step.layers != "cpu" or precision != "bf16" or t > MOST_TOKENS)
     weights = 2 * 12 * d**2 if step.bf16 else 0  # of all products but the modulation's
     return step.images * per_image + tables + weights
 

@@ -19,8 +19,11 @@ def built(posenc, image_size=(64, 96), seed=0, shaken=True, **options):
     model = DiT.from_name("DiT-S/2", image_size, posenc, 5, depth=2, width=144, heads=2, seed=seed, **options)
     torch.manual_seed(0)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if shaken and not name.startswith("encoding."):
+        # The encoding's own come last, so that models with and without it are shaken alike.
+        for _, parameter in sorted(
+            model.named_parameters(), key=lambda item: item[0].startswith("encoding.")
+        ):
+            if shaken:
                 parameter.add_(0.05 * torch.randn(parameter.shape))
     return model
 
@@ -47,7 +50,7 @@ def test_is_named_where_options_are(posenc):
 
 def test_tables_have_their_shapes(posenc):
     encoding = built(posenc).encoding
-    positions, rotations = encoding.position_table(), encoding.rotation_table()
+    positions, rotations, maps = encoding.position_table(), encoding.rotation_table(), encoding.map_table()
     if positions is not None:
         assert positions.shape == (24, 144) and positions.dtype == torch.float32
     assert (rotations is not None) == bool(encoding.rotated) and set(encoding.rotated) <= {"qk", "vo"}
@@ -58,6 +61,12 @@ def test_tables_have_their_shapes(posenc):
             and rotations.shape[4] == 2
         )
         assert rotations.dtype == torch.float32
+    if maps is not None:
+        assert maps.shape in ((1, 2, 2, 72, 72), (2, 2, 2, 72, 72)) and maps.dtype == torch.float32
+    tables = list(encoding.tables())
+    assert len(tables) == 2
+    for bias in (tables.bias for tables in tables if tables.bias is not None):
+        assert bias.shape == (2, 24, 24) and bias.dtype == torch.float32
 
 
 def test_rotations_keep_lengths_and_leave_the_origin_alone(posenc):

@@ -81,6 +81,14 @@ def rotation_matrix(place, options, weights, block, head):
     return matrix
 
 
+def bias(query, key, options, weights, block, head):
+    """Returns what is added to the logit of a query and a key at two places."""
+    di, dj = key[0] - query[0], key[1] - query[1]
+    if options["posenc"] == "alibi":
+        return -(2 ** (-8 * (head + 1) / options["heads"])) * math.hypot(di, dj)
+    return 0.0
+
+
 def attention(x, weights, number, options, places):
     block, heads, width = f"blocks.{number}", options["heads"], options["width"]
     head_width, rotated = width // heads, rotated_by(options["posenc"])
@@ -100,6 +108,7 @@ def attention(x, weights, number, options, places):
             v_h = [turn @ row for turn, row in zip(turns, v_h)]
         for token, query in enumerate(q_h):
             scores = np.array([query @ key for key in k_h]) / math.sqrt(head_width)
+            scores = scores + [bias(places[token], place, options, weights, number, head) for place in places]
             shares = np.exp(scores - scores.max())
             output = sum(share * value for share, value in zip(shares / shares.sum(), v_h))
             merged[token, own] = turns[token].T @ output if "vo" in rotated else output
@@ -150,6 +159,7 @@ MORE = [
     {"posenc": "gta-mixed", "absolute_table": True},
     {"posenc": "rope", "rotary_base": 100.0},
     {"posenc": "gta", "rotary_base": 100.0, "absolute_table": True},
+    {"posenc": "alibi"},
     {"posenc": "rope-spiral"},
     {"posenc": "gta-spiral", "rotary_base": 100.0},
     {"posenc": "rope-golden"},

@@ -10,16 +10,19 @@ frequency (Equation 9). With queries, keys, values and output all expressed in t
     o_t = R_t^T sum_s softmax_s(<R_t q_t, R_s k_s>) R_s v_s,
 
 what flows from s to t depends on where s lies as seen from t, in the values as well as in the weights. RoPE (Su et al., 2021)
-is the half of this that rotates queries and keys; `vo` is the other half; `none` is neither; `abs` adds a table instead.
+is the half of this that rotates queries and keys; `vo` is the other half; `none` is neither; `abs` adds a table to the tokens
+instead, `alibi` one to the logits.
 Pair p turns by i f_p0 + j f_p1: the frequencies f are all there is to a rotation. They are fixed and lie along the axes,
 along more directions, or, in `rope-mixed` and `gta-mixed`, are learned and lie anywhere.
 
-`encoding` says what an encoding may do; `tokens`, `rotations` and `directions` are the encodings; `rotating` turns channels.
+`encoding` says what an encoding may do; `tokens`, `rotations`, `directions` and `biases` are
+the encodings; `rotating` turns channels.
 
 To add an encoding: subclass `PositionalEncoding` or `Rotation`, override what it does, and give it a name in `POSENCS`.
 docs/adding-an-encoding.md shows two, and the tests that it gets for free.
 """
 
+from ditgta.model.positional.biases import LinearBiases
 from ditgta.model.positional.directions import GeometricGolden, GeometricSpiral, RotaryGolden, RotarySpiral
 from ditgta.model.positional.encoding import PositionalEncoding, Tables
 from ditgta.model.positional.rotating import per_channel, rotate, rotate_back, swapped
@@ -51,6 +54,7 @@ POSENCS: dict[str, type[PositionalEncoding]] = {
     "abs": AbsoluteEncoding,
     "abs-learned": LearnedAbsoluteEncoding,
     "none": NoEncoding,
+    "alibi": LinearBiases,
     "rope": RotaryEncoding,
     "vo": ValueRotation,
     "gta": GeometricTransform,
