@@ -25,6 +25,16 @@ KEPT = {
     ("plain", "float32"): (96, 104, 112, 128),
     ("plain", "bf16"): (76, 74, 92, 106),
 }
+# The same where logits have a learned bias, beside all weights in float32: on CPUs no fused attention gives its gradient. Counted
+# there; GPUs have one that does.
+BIASED = {
+    ("cpu", "float32"): 0,
+    ("cpu", "bf16 emulated"): 4,
+    ("compiled", "float32"): 4,
+    ("compiled", "bf16"): 8,
+    ("plain", "float32"): 4,
+    ("plain", "bf16"): 2,
+}
 # Bytes per token and head of the norms of queries and keys.
 NORMS = {"cpu": 12, "compiled": 8, "plain": 16}
 
@@ -38,7 +48,7 @@ class Pass:
     rotates, rotates_values: the encoding rotates anything; it rotates values, and the output of attention back.
     learned: the rotations are learned.
     by_head: each head has rotations of its own.
-    biased: logits have a bias.
+    biased, bias_learned: logits have a bias; it is learned.
     keeps_gradients: gradients outlive a pass: several processes average them, or several passes add them up.
     """
 
@@ -51,6 +61,7 @@ class Pass:
     learned: bool = False
     by_head: bool = False
     biased: bool = False
+    bias_learned: bool = False
     keeps_gradients: bool = False
 
 
@@ -65,6 +76,7 @@ def traits(encoding: PositionalEncoding) -> dict[str, bool]:
         "learned": learned and rotation is not None,
         "by_head": rotation is not None and rotation.shape[1] > 1,
         "biased": tables.bias is not None,
+        "bias_learned": learned and tables.bias is not None,
     }
 
 
@@ -81,12 +93,14 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     # Fused attention keeps a sum for each head and token, the kernel for bf16 all weights.
     if step.layers == "cpu" and precision == "bf16" and t <= MOST_TOKENS:
         per_image += 2 * t * t * h
+    elif step.bias_learned:
+        per_image += 4 * t * t * h + BIASED[step.layers, precision] * t * d
     else:
         per_image += 4 * t * h
     tables = 10 * t * d if step.learned else 0
     if step.layers == "cpu" and not step.learned:
         tables = 4 * t * d // (1 if step.by_head else h) * (step.rotates + step.rotates_values)
-    if step.biased and step.bf16:  # its rounded copy, but for the kernel
+    if step.biased and not step.bias_learned and step.bf16:  # its rounded copy, but for the kernel
         tables += 2 * t * t * h * (step.layers != "cpu" or precision != "bf16" or t > MOST_TOKENS)
     weights = 2 * 12 * d**2 if step.bf16 else 0  # of all products but the modulation's
     return step.images * per_image + tables + weights

@@ -86,6 +86,8 @@ def bias(query, key, options, weights, block, head):
     di, dj = key[0] - query[0], key[1] - query[1]
     if options["posenc"] == "alibi":
         return -(2 ** (-8 * (head + 1) / options["heads"])) * math.hypot(di, dj)
+    if options["posenc"] == "bias":
+        return weights["encoding.bias"][block, head, di + 3, dj + 5]  # of 4 x 6 tokens
     return 0.0
 
 
@@ -160,6 +162,7 @@ MORE = [
     {"posenc": "rope", "rotary_base": 100.0},
     {"posenc": "gta", "rotary_base": 100.0, "absolute_table": True},
     {"posenc": "alibi"},
+    {"posenc": "bias"},
     {"posenc": "rope-spiral"},
     {"posenc": "gta-spiral", "rotary_base": 100.0},
     {"posenc": "rope-golden"},

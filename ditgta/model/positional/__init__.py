@@ -11,7 +11,7 @@ frequency (Equation 9). With queries, keys, values and output all expressed in t
 
 what flows from s to t depends on where s lies as seen from t, in the values as well as in the weights. RoPE (Su et al., 2021)
 is the half of this that rotates queries and keys; `vo` is the other half; `none` is neither; `abs` adds a table to the tokens
-instead, `alibi` one to the logits.
+instead, `bias` and `alibi` one to the logits.
 Pair p turns by i f_p0 + j f_p1: the frequencies f are all there is to a rotation. They are fixed and lie along the axes,
 along more directions, or, in `rope-mixed` and `gta-mixed`, are learned and lie anywhere.
 
@@ -22,7 +22,7 @@ To add an encoding: subclass `PositionalEncoding` or `Rotation`, override what i
 docs/adding-an-encoding.md shows two, and the tests that it gets for free.
 """
 
-from ditgta.model.positional.biases import LinearBiases
+from ditgta.model.positional.biases import LinearBiases, RelativeBiases
 from ditgta.model.positional.directions import GeometricGolden, GeometricSpiral, RotaryGolden, RotarySpiral
 from ditgta.model.positional.encoding import PositionalEncoding, Tables
 from ditgta.model.positional.rotating import per_channel, rotate, rotate_back, swapped
@@ -55,6 +55,7 @@ POSENCS: dict[str, type[PositionalEncoding]] = {
     "abs-learned": LearnedAbsoluteEncoding,
     "none": NoEncoding,
     "alibi": LinearBiases,
+    "bias": RelativeBiases,
     "rope": RotaryEncoding,
     "vo": ValueRotation,
     "gta": GeometricTransform,

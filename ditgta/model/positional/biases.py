@@ -3,8 +3,10 @@
 Shapes: T tokens on a grid of R rows and C columns, L blocks, H heads.
 """
 
+from collections.abc import Iterator
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ditgta.model.positional.encoding import PositionalEncoding, coordinates
 
@@ -21,3 +23,21 @@ class LinearBiases(PositionalEncoding):
         rows, columns = coordinates(self.rows, self.columns, like=slopes)
         distances = torch.hypot(rows[:, None] - rows, columns[:, None] - columns)
         return (-slopes[:, None, None] * distances)[None]
+
+
+class RelativeBiases(PositionalEncoding):
+    """`bias`: a learned bias for each block, head and offset (di, dj) of a key from its query (Liu et al., "Swin", ICCV 2021, Equation 4)."""
+
+    def __init__(self, *sizes, **options):
+        super().__init__(*sizes, **options)
+        offsets = (2 * self.rows - 1, 2 * self.columns - 1)
+        self.bias = nn.Parameter(torch.zeros(self.depth, self.heads, *offsets))
+
+    def bias_table(self) -> Iterator[Tensor]:
+        """Returns b_h[di, dj] of every query and key, (H, T, T), one block after the other; b[R-1, C-1] is a token's own."""
+        return map(self._of_tokens, self.bias)
+
+    def _of_tokens(self, bias: Tensor) -> Tensor:
+        # The keys of a query at row i are the R rows from R-1-i on; so with columns.
+        windows = bias.unfold(1, self.rows, 1).unfold(2, self.columns, 1)
+        return windows.flip(1, 2).flatten(3).flatten(1, 2)
