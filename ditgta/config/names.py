@@ -5,7 +5,7 @@ STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "scor
 # The positional encodings of ditgta.model.positional; a test holds both lists to each other.
 WITHOUT_BASE = ("rope-golden", "gta-golden")  # rotations whose frequencies have no base to choose
 ROTATIONS = ("rope", "vo", "gta", "rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral", *WITHOUT_BASE)
-POSENCS = ("abs", "abs-learned", "none", "alibi", "bias", *ROTATIONS)
+POSENCS = ("abs", "abs-learned", "none", "none-conv", "alibi", "bias", *ROTATIONS)
 
 # Named sizes: depth, width, heads. Ti is this project's own, for a laptop; the others are those of the DiT paper (Table 1).
 SIZES = {

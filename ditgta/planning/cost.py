@@ -12,6 +12,7 @@ class Shape:
     """The sizes that decide a model's cost: T tokens, D width, L blocks, p patch side, C latent channels, K classes, H heads.
 
     encoding: parameters of the positional encoding.
+    encoding_flops: its operations per image in a forward pass.
     """
 
     tokens: int
@@ -23,9 +24,12 @@ class Shape:
     heads: int
     qk_norm: bool = True
     encoding: int = 0
+    encoding_flops: float = 0.0
 
 
-FORWARD_FORMULA = "L (24 T D^2 + 4 T^2 D + 12 D^2) + 2 T D (C p^2 + 2 C p^2) + 2 D (256 + D) + 4 D^2"
+FORWARD_FORMULA = (
+    "L (24 T D^2 + 4 T^2 D + 12 D^2) + 2 T D (C p^2 + 2 C p^2) + 2 D (256 + D) + 4 D^2 + the encoding's"
+)
 PARAMETERS_FORMULA = (
     "L (18 D^2 + 15 D + 2 D/H) + 2 D^2 + D (3 C p^2 + K + 262) + D^2 + 2 C p^2 + the encoding's"
 )
@@ -35,11 +39,12 @@ def forward_flops(shape: Shape) -> float:
     """Returns the operations of one forward pass of one image: FORWARD_FORMULA.
 
     Per block: q, k, v (6 T D^2), the two products of attention (4 T^2 D), its projection (2 T D^2), the MLP (16 T D^2) and adaLN
-    (12 D^2); around them patch embedding, last layer with its adaLN, and the time MLP.
+    (12 D^2); around them patch embedding, last layer with its adaLN, the time MLP, and what the encoding multiplies.
     """
     t, d, pixels = shape.tokens, shape.width, shape.channels * shape.patch**2
     block = 24 * t * d**2 + 4 * t**2 * d + 12 * d**2
-    return shape.depth * block + 2 * t * d * (pixels + 2 * pixels) + 2 * d * (256 + d) + 4 * d**2
+    around = 2 * t * d * (pixels + 2 * pixels) + 2 * d * (256 + d) + 4 * d**2
+    return shape.depth * block + around + shape.encoding_flops
 
 
 def training_flops(shape: Shape, checkpoint_gradients: bool = False) -> float:

@@ -209,6 +209,7 @@ def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
         heads=encoding.heads,
         qk_norm=experiment.model.qk_norm,
         encoding=sum(parameter.numel() for parameter in encoding.parameters()),
+        encoding_flops=encoding.operations(),
     )
 
 

@@ -117,6 +117,18 @@ def attention(x, weights, number, options, places):
     return linear(merged, weights, f"{block}.attn.proj")
 
 
+def convolved(tokens, places, weights):
+    """Returns the sum of the 3 x 3 tokens around each, weighted channel by channel; there is nothing beyond the border."""
+    kernel, sums = weights["encoding.conv.weight"], np.zeros_like(tokens)
+    for token, (i, j) in enumerate(places):
+        sums[token] = weights["encoding.conv.bias"]
+        for a in (-1, 0, 1):
+            for b in (-1, 0, 1):
+                if (i + a, j + b) in places:
+                    sums[token] += kernel[:, 0, a + 1, b + 1] * tokens[places.index((i + a, j + b))]
+    return sums
+
+
 def literal(weights, options, x, t, y):
     """Returns what the network says of one latent x (C, h, w) at timestep t with label y: (2C, h, w)."""
     p, (h, w), channels = options["patch"], options["latent_size"], options["latent_channels"]
@@ -142,6 +154,8 @@ def literal(weights, options, x, t, y):
         shift, scale, gate = parts[3:]
         hidden = gelu(linear(modulated(tokens, shift, scale), weights, f"{block}.mlp.fc1"))
         tokens = tokens + gate * linear(hidden, weights, f"{block}.mlp.fc2")
+        if number == 0 and options["posenc"] == "none-conv":
+            tokens = tokens + convolved(tokens, places, weights)
 
     shift, scale = np.split(linear(condition, weights, "final_layer.adaLN_modulation.1"), 2)
     values = linear(modulated(tokens, shift, scale), weights, "final_layer.linear")
@@ -161,6 +175,7 @@ MORE = [
     {"posenc": "gta-mixed", "absolute_table": True},
     {"posenc": "rope", "rotary_base": 100.0},
     {"posenc": "gta", "rotary_base": 100.0, "absolute_table": True},
+    {"posenc": "none-conv"},
     {"posenc": "alibi"},
     {"posenc": "bias"},
     {"posenc": "rope-spiral"},

@@ -51,6 +51,7 @@ def built(case):
         heads=options["heads"],
         qk_norm=options["qk_norm"],
         encoding=learned(tokens, options["width"], options["depth"]),
+        encoding_flops=model.encoding.operations(),
     )
     return model, shape
 

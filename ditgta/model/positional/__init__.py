@@ -34,7 +34,12 @@ from ditgta.model.positional.rotations import (
     Rotation,
     ValueRotation,
 )
-from ditgta.model.positional.tokens import AbsoluteEncoding, LearnedAbsoluteEncoding, NoEncoding
+from ditgta.model.positional.tokens import (
+    AbsoluteEncoding,
+    ConvolutionalEncoding,
+    LearnedAbsoluteEncoding,
+    NoEncoding,
+)
 
 __all__ = [
     "POSENCS",
@@ -54,6 +59,7 @@ POSENCS: dict[str, type[PositionalEncoding]] = {
     "abs": AbsoluteEncoding,
     "abs-learned": LearnedAbsoluteEncoding,
     "none": NoEncoding,
+    "none-conv": ConvolutionalEncoding,
     "alibi": LinearBiases,
     "bias": RelativeBiases,
     "rope": RotaryEncoding,

@@ -1,5 +1,6 @@
-"""Encodings that change the tokens: by a table at the beginning."""
+"""Encodings that change the tokens: by a table at the beginning, or by their neighbours after the first block."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,3 +37,30 @@ class LearnedAbsoluteEncoding(PositionalEncoding):
 
     def position_table(self) -> Tensor:
         return self.table
+
+
+class ConvolutionalEncoding(PositionalEncoding):
+    """`none-conv`: a learned sum of the 3 x 3 tokens around each is added to it, once, after the first block.
+
+    The positional encoding generator (PEG) of Chu et al., "Conditional Positional Encodings for Vision Transformers", ICLR 2023,
+    Section 3.2: a depthwise convolution. The zeros around the grid are all that says where its border is.
+    """
+
+    relative = False
+
+    def __init__(self, *sizes, **options):
+        super().__init__(*sizes, **options)
+        self.conv = nn.Conv2d(self.width, self.width, kernel_size=3, padding=1, groups=self.width)
+
+    def after_first_block(self, x_BTD: Tensor) -> Tensor:
+        """Returns x + conv(x)."""
+        grid = x_BTD.transpose(1, 2).unflatten(2, (self.rows, self.columns))
+        return x_BTD + self.conv(grid).flatten(2).transpose(1, 2)
+
+    def operations(self) -> float:
+        """Returns 2 x 9 T D."""
+        return 2.0 * 9 * self.rows * self.columns * self.width
+
+    def initial(self, name: str, random: np.random.Generator) -> Tensor:
+        """Returns zeros: training starts as that of `none`."""
+        return torch.zeros_like(self.get_parameter(name))
