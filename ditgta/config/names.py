@@ -3,7 +3,7 @@
 STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "score", "table")
 
 # The positional encodings of ditgta.model.positional; a test holds both lists to each other.
-WITHOUT_BASE = ("rope-golden", "gta-golden")  # rotations whose frequencies have no base to choose
+WITHOUT_BASE = ("rope-golden", "gta-golden", "liere")  # rotations whose frequencies have no base to choose
 ROTATIONS = ("rope", "vo", "gta", "rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral", *WITHOUT_BASE)
 POSENCS = ("abs", "abs-learned", "none", "none-conv", "alibi", "bias", *ROTATIONS)
 

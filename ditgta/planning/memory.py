@@ -15,15 +15,15 @@ from ditgta.planning.cost import Shape, parameters
 FORMULA = "B T D (40 to 128) a block, 4 B T D where recomputed"
 
 # Bytes that a block keeps per token and channel, by layers and precision: no values rotated; values rotated; rotations of
-# queries and keys learned; rotations of all learned. Counted.
+# queries and keys learned; rotations of all learned; those of queries and keys learned as matrices. Counted.
 KEPT = {
-    ("cpu", "float32"): (92, 96, 112, 128),
-    ("cpu", "bf16"): (54, 54, 88, 104),
-    ("cpu", "bf16 emulated"): (56, 56, 92, 106),  # by a processor without instructions for it
-    ("compiled", "float32"): (76, 84, 84, 100),
-    ("compiled", "bf16"): (40, 44, 44, 52),
-    ("plain", "float32"): (96, 104, 112, 128),
-    ("plain", "bf16"): (76, 74, 92, 106),
+    ("cpu", "float32"): (92, 96, 112, 128, 104),
+    ("cpu", "bf16"): (54, 54, 88, 104, 80),
+    ("cpu", "bf16 emulated"): (56, 56, 92, 106, 84),  # by a processor without instructions for it
+    ("compiled", "float32"): (76, 84, 84, 100, 84),
+    ("compiled", "bf16"): (40, 44, 44, 52, 48),
+    ("plain", "float32"): (96, 104, 112, 128, 104),
+    ("plain", "bf16"): (76, 74, 92, 106, 84),
 }
 # The same where logits have a learned bias, beside all weights in float32: on CPUs no fused attention gives its gradient. Counted
 # there; GPUs have one that does.
@@ -47,6 +47,7 @@ class Pass:
     layers: "cpu" (the kernels for CPUs), "compiled" or "plain".
     rotates, rotates_values: the encoding rotates anything; it rotates values, and the output of attention back.
     learned: the rotations are learned.
+    matrices: channels that one matrix rotates; 0: rotations of pairs.
     by_head: each head has rotations of its own.
     biased, bias_learned: logits have a bias; it is learned.
     keeps_gradients: gradients outlive a pass: several processes average them, or several passes add them up.
@@ -59,13 +60,14 @@ class Pass:
     rotates: bool = True
     rotates_values: bool = True
     learned: bool = False
+    matrices: int = 0
     by_head: bool = False
     biased: bool = False
     bias_learned: bool = False
     keeps_gradients: bool = False
 
 
-def traits(encoding: PositionalEncoding) -> dict[str, bool]:
+def traits(encoding: PositionalEncoding) -> dict[str, int]:
     """Return what of an encoding decides the memory of a pass, as arguments of `Pass`; its tables may be without data."""
     (tables,) = itertools.islice(encoding.tables(), 1)
     learned = bool(list(encoding.parameters()))
@@ -74,6 +76,7 @@ def traits(encoding: PositionalEncoding) -> dict[str, bool]:
         "rotates": rotation is not None,
         "rotates_values": "vo" in encoding.rotated,
         "learned": learned and rotation is not None,
+        "matrices": rotation.shape[-1] if rotation is not None and rotation.dim() == 5 else 0,
         "by_head": rotation is not None and rotation.shape[1] > 1,
         "biased": tables.bias is not None,
         "bias_learned": learned and tables.bias is not None,
@@ -86,7 +89,8 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     precision = "bf16" if step.bf16 else "float32"
     if step.bf16 and step.layers == "cpu" and not multiplies(torch.bfloat16):
         precision = "bf16 emulated"
-    kept = KEPT[step.layers, precision][2 * step.learned + step.rotates_values]
+    column = 4 if step.matrices else 2 * step.learned + step.rotates_values
+    kept = KEPT[step.layers, precision][column]
     per_image = kept * t * d + 16 * t + (28 if step.layers == "compiled" else 36) * d
     if shape.qk_norm:
         per_image += t * h * (NORMS["plain"] if step.learned and step.layers == "cpu" else NORMS[step.layers])
@@ -97,7 +101,7 @@ def block_bytes(shape: Shape, step: Pass) -> float:
         per_image += 4 * t * t * h + BIASED[step.layers, precision] * t * d
     else:
         per_image += 4 * t * h
-    tables = 10 * t * d if step.learned else 0
+    tables = (8 * step.matrices or 10) * t * d if step.learned else 0
     if step.layers == "cpu" and not step.learned:
         tables = 4 * t * d // (1 if step.by_head else h) * (step.rotates + step.rotates_values)
     if step.biased and not step.bias_learned and step.bf16:  # its rounded copy, but for the kernel

@@ -76,7 +76,7 @@ def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[
         for name, kind in POSENCS.items()
         if (kind.rotated or not table)
         and names
-        == _names_of_encoding(DiT(DiTConfig((1, 1), 1, 0, 4, 1, 1, name, absolute_table=table)).state_dict())
+        == _names_of_encoding(DiT(DiTConfig((1, 1), 1, 0, 8, 1, 1, name, absolute_table=table)).state_dict())
     ]
     found = options.get("posenc") or (fitting[0] if len(fitting) == 1 else None)
     posenc = _agree(source, "posenc", given.get("posenc"), found, "--posenc")

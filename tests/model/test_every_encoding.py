@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ditgta import DiT, config, load
 from ditgta.config import names
-from ditgta.model.positional import POSENCS, PositionalEncoding, Tables, per_channel, rotate, rotate_back
+from ditgta.model.positional import POSENCS, PositionalEncoding, Tables, rotate, rotate_back
 from ditgta.planning import cost
 from ditgta.runtime.checkpoints import write_checkpoint
 
@@ -57,11 +57,9 @@ def test_tables_have_their_shapes(posenc):
         assert positions.shape == (24, 144) and positions.dtype == torch.float32
     assert (rotations is not None) == bool(encoding.rotated) and set(encoding.rotated) <= {"qk", "vo"}
     if rotations is not None:
-        assert (
-            rotations.shape[1::2] == (24, 36)
-            and {*rotations.shape[:4:2]} <= {1, 2}
-            and rotations.shape[4] == 2
-        )
+        blocks, tokens, heads, *parts = rotations.shape
+        assert {blocks, heads} <= {1, 2} and tokens == 24
+        assert parts in ([36, 2], [72 // parts[-1], parts[-1], parts[-1]])
         assert rotations.dtype == torch.float32
     if maps is not None:
         assert maps.shape in ((1, 2, 2, 72, 72), (2, 2, 2, 72, 72)) and maps.dtype == torch.float32
@@ -71,17 +69,15 @@ def test_tables_have_their_shapes(posenc):
         assert bias.shape == (2, 24, 24) and bias.dtype == torch.float32
 
 
+@torch.no_grad()
 def test_rotations_keep_lengths_and_leave_the_origin_alone(posenc):
-    rotations = built(posenc).encoding.rotation_table()
-    if rotations is None:
-        return
+    encoding = built(posenc).encoding
     x = torch.randn(5, 24, 2, 72)
-    for table in rotations.detach():
-        assert torch.allclose(table[0], torch.tensor([1.0, 0.0]).expand_as(table[0]))
-        table = per_channel(table)
+    for table in (tables.rotation for tables in encoding.tables() if encoding.rotated):
         turned = rotate(x, table)
-        assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), rtol=1e-5)
-        assert torch.allclose(rotate_back(turned, table), x, atol=1e-5)
+        assert torch.allclose(turned[:, 0], x[:, 0], atol=1e-6)
+        assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), rtol=5e-5)
+        assert torch.allclose(rotate_back(turned, table), x, atol=5e-5)
         assert (turned - x)[:, 1:].norm(dim=-1).min() > 0.1
 
 

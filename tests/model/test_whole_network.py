@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import block_diag, expm
 
 from ditgta import DiT
 from tests.golden.dit.recipe import fill, inputs
@@ -13,7 +14,7 @@ from tests.golden.dit.recipe import fill, inputs
 
 def rotated_by(posenc):
     """Returns what an encoding rotates: "qk", "vo", both in one word, or ""."""
-    return {"rope": "qk", "vo": "vo", "gta": "qkvo"}.get(posenc.split("-")[0], "")
+    return {"rope": "qk", "liere": "qk", "vo": "vo", "gta": "qkvo"}.get(posenc.split("-")[0], "")
 
 
 def linear(x, weights, name):
@@ -67,9 +68,24 @@ def frequency(pair, options, weights, block, head):
     return (0, speed) if across else (speed, 0)
 
 
+def exponential(place, upper):
+    """exp(i' A_1 + j' A_2) of 8 channels, whose entries above the diagonals of A_1 and A_2 are given row by row: upper (2, 28)."""
+    scaled = np.array(place) / (3, 5)  # to 0..1 over 4 x 6 tokens
+    above = np.zeros((8, 8))
+    above[np.triu_indices(8, 1)] = scaled @ upper
+    return expm(above - above.T)
+
+
 def rotation_matrix(place, options, weights, block, head):
-    """R of one token for one head: a 2 x 2 rotation per channel pair."""
+    """R of one token for one head: a 2 x 2 rotation per channel pair, or exponentials of 8 x 8 matrices."""
     head_width = options["width"] // options["heads"]
+    if options["posenc"] == "liere":
+        return block_diag(
+            *(
+                exponential(place, upper)
+                for upper in weights["encoding.upper"][:, block, 0, head].swapaxes(0, 1)
+            )
+        )
     matrix = np.zeros((head_width, head_width))
     for pair in range(head_width // 2):
         per_row, per_column = frequency(pair, options, weights, block, head)
@@ -178,6 +194,7 @@ MORE = [
     {"posenc": "none-conv"},
     {"posenc": "alibi"},
     {"posenc": "bias"},
+    {"posenc": "liere"},
     {"posenc": "rope-spiral"},
     {"posenc": "gta-spiral", "rotary_base": 100.0},
     {"posenc": "rope-golden"},

@@ -15,8 +15,8 @@ instead, `bias` and `alibi` one to the logits.
 Pair p turns by i f_p0 + j f_p1: the frequencies f are all there is to a rotation. They are fixed and lie along the axes,
 along more directions, or, in `rope-mixed` and `gta-mixed`, are learned and lie anywhere.
 
-`encoding` says what an encoding may do; `tokens`, `rotations`, `directions` and `biases` are
-the encodings; `rotating` turns channels.
+`encoding` says what an encoding may do; `tokens`, `rotations`, `directions`, `matrices` and
+`biases` are the encodings; `rotating` turns channels.
 
 To add an encoding: subclass `PositionalEncoding` or `Rotation`, override what it does, and give it a name in `POSENCS`.
 docs/adding-an-encoding.md shows two, and the tests that it gets for free.
@@ -25,6 +25,7 @@ docs/adding-an-encoding.md shows two, and the tests that it gets for free.
 from ditgta.model.positional.biases import LinearBiases, RelativeBiases
 from ditgta.model.positional.directions import GeometricGolden, GeometricSpiral, RotaryGolden, RotarySpiral
 from ditgta.model.positional.encoding import PositionalEncoding, Tables
+from ditgta.model.positional.matrices import LieRotations
 from ditgta.model.positional.rotating import per_channel, rotate, rotate_back, swapped
 from ditgta.model.positional.rotations import (
     GeometricMixed,
@@ -71,4 +72,5 @@ POSENCS: dict[str, type[PositionalEncoding]] = {
     "gta-spiral": GeometricSpiral,
     "rope-golden": RotaryGolden,
     "gta-golden": GeometricGolden,
+    "liere": LieRotations,
 }

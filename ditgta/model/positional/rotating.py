@@ -20,16 +20,26 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
     Args:
         x: (..., T, H, E), any float type.
-        table: one block's rotations per channel, (T, H or 1, 2, E) float32.
+        table: one block's rotations, float32: per channel, (T, H or 1, 2, E), or matrices of n channels, (T, H or 1, N, n, n).
     """
+    if table.dim() == 5:
+        return _multiply(table, x)
     cos, sin = table.unbind(-2)
     return (x.float() * cos + swapped(x).float() * sin).to(x.dtype)
 
 
 def rotate_back(x: Tensor, table: Tensor) -> Tensor:
     """Rotate by the opposite angles: R^T x."""
+    if table.dim() == 5:
+        return _multiply(table.mT, x)
     cos, sin = table.unbind(-2)
     return (x.float() * cos - swapped(x).float() * sin).to(x.dtype)
+
+
+def _multiply(matrices: Tensor, x: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        parts = x.float().unflatten(-1, matrices.shape[-3:-1])
+        return torch.einsum("thnab,...thnb->...thna", matrices, parts).flatten(-2).to(x.dtype)
 
 
 def swapped(x: Tensor) -> Tensor:

@@ -1,0 +1,54 @@
+"""Encodings that multiply queries and keys by learned matrices.
+
+Shapes: T tokens, L blocks, H heads, E head width.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ditgta.model.positional.encoding import PositionalEncoding, coordinates
+
+
+class LieRotations(PositionalEncoding):
+    """`liere`: queries and keys are rotated by learned rotations of 8 channels at once, which grow with row and column.
+
+    Ostmeier et al., "LieRE", ICML 2025: R = exp(i A_1 + j A_2), A = U - U^T, with rows and columns scaled to 0..1 over the grid. As
+    A_1 and A_2 do not commute, R_t^T R_s is no function of s - t: places count, not only differences between them.
+    """
+
+    rotated = ("qk",)
+    relative = False
+    block = 8
+
+    def __init__(self, *sizes, **options):
+        super().__init__(*sizes, **options)
+        count, rest = divmod(self.width // self.heads, self.block)
+        if rest:
+            raise ValueError(
+                f"posenc liere needs a head width divisible by {self.block}, got {self.width // self.heads}"
+            )
+        above = torch.triu_indices(self.block, self.block, offset=1)  # row and column of every entry of U
+        entries = torch.arange(above.shape[1])
+        unit = torch.zeros(len(entries), self.block, self.block)
+        unit[entries, above[0], above[1]] = 1
+        self.register_buffer("skew", unit - unit.mT, persistent=False)  # one matrix for each entry of U
+        self.upper = nn.Parameter(torch.zeros(2, self.depth, 1, self.heads, count, len(entries)))
+
+    def rotation_table(self) -> Tensor:
+        """Returns a rotation of every token for each block, head and group of n = 8 channels: (L, T, H, E/n, n, n)."""
+        per_row, per_column = (self.upper[..., None, None] * self.skew).sum(-3)  # (L, 1, H, E/n, n, n) each
+        rows, columns = coordinates(self.rows, self.columns, like=self.upper)
+        rows, columns = rows / max(self.rows - 1, 1), columns / max(self.columns - 1, 1)
+        rows, columns = (place.view(-1, 1, 1, 1, 1) for place in (rows, columns))
+        return torch.matrix_exp(rows * per_row + columns * per_column)
+
+    def operations(self) -> float:
+        """Returns those of two products, of queries and of keys: L 2 (2 n T D)."""
+        return 4.0 * self.depth * self.block * self.rows * self.columns * self.width
+
+    def initial(self, name: str, random: np.random.Generator) -> Tensor:
+        """Returns entries of U between 0 and 2 pi."""
+        return torch.from_numpy(2 * math.pi * random.random(self.upper.shape))
