@@ -77,7 +77,7 @@ def sampler_step(network: DiT, batch: dict, precision: str, compile: bool):
 
     def step() -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            guided(ours, batch["x0"], batch["t"][:1], batch["y"], 1.5)
+            guided(ours, batch["x0"], 1000 * batch["u"][:1], batch["y"], 1.5)
 
     return step
 

@@ -26,7 +26,6 @@ from ditgta.data.batches import Batches
 from ditgta.data.order import batch_indices
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import LatentShards, new_shard, shard_name, write_latent_index, write_shard
-from ditgta.diffusion.schedule import TIMESTEPS
 
 CLASSES = 1000
 OF_A_STEP = 8  # images in the batch whose reading is compared with a training step
@@ -135,7 +134,6 @@ def share_of_a_step(folder: Path, rounds: int) -> tuple[float, float]:
         options.flip,
         options.posterior,
         options.label_dropout,
-        TIMESTEPS,
     )
     steps, drawn = iter(range(10**6)), batches.at(0)
     calls = {"draw": lambda: batches.at(next(steps)), "step": lambda: trainer.step(drawn)}

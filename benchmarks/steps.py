@@ -4,7 +4,6 @@ import torch
 
 from ditgta import DiT
 from ditgta.config import Training
-from ditgta.diffusion.schedule import TIMESTEPS
 from ditgta.runtime.processes import Processes, processes
 from ditgta.stages.train import Trainer, _accelerator
 
@@ -25,12 +24,12 @@ def trainer_of(network: DiT, options: Training) -> Trainer:
 
 
 def random_batch(network: DiT, batch_size: int) -> dict[str, torch.Tensor]:
-    """Returns a batch of noise as latents, with random timesteps and labels."""
+    """Returns a batch of noise as latents, with random times and labels."""
     shape = (batch_size, network.config.latent_channels, *network.config.latent_size)
     numbers = {"size": (batch_size,), "device": DEVICE}
     return {
         "x0": torch.randn(shape, device=DEVICE),
         "noise": torch.randn(shape, device=DEVICE),
-        "t": torch.randint(0, TIMESTEPS, **numbers),
+        "u": torch.rand(**numbers),
         "y": torch.randint(0, network.num_classes, **numbers),
     }

@@ -292,6 +292,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         help="side of the images, where the file does not say it",
     )
+    sub.add_argument(
+        "--objective",
+        choices=[*config.OBJECTIVES, "sit"],
+        default=None,
+        help="what it was trained for, where the file does not say it; sit: flow with SiT's time and sign (none: ddpm)",
+    )
 
     sub = command(
         "export-checkpoint", run_export, "write a checkpoint in the references' key layout", spec=False
@@ -473,7 +479,9 @@ def run_import(arguments) -> None:
     said = {key.removeprefix("Model.") for key in vars(arguments) if key.startswith("Model.")}
     said |= set(arguments.spec.get("model", {}))
     given = {key: value for key, value in model.spec().items() if key in said}
-    published.run_import(arguments.source, arguments.out, given, arguments.image_size)
+    published.run_import(
+        arguments.source, arguments.out, given, arguments.image_size, objective=arguments.objective
+    )
 
 
 def run_export(arguments) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ditgta.config import Sampling
+from ditgta.config.names import sampler_fault
 from ditgta.data.ahead import map_ahead
 from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, load_autoencoder
 from ditgta.diffusion.samplers import sample
@@ -50,6 +51,9 @@ class Sampler:
     """A network and an autoencoder (diffusers' AutoencoderKL), ready to turn image indices and labels into pixels."""
 
     def __init__(self, network: DiT, autoencoder, options: Sampling, classes: list[str] | None = None):
+        fault = sampler_fault(options.sampler, network.config.objective)
+        if fault:
+            raise InputError(fault)
         dtype = torch.bfloat16 if options.precision == "bf16" else None
         self.network, self.numerics = for_inference(network, dtype, options.kernels, options.compile)
         self.autoencoder, self.options = autoencoder, options
@@ -97,7 +101,8 @@ class Sampler:
         draws = options.steps if options.sampler == "ancestral" else 1
         noise = draw_ahead(options.seed, indices, shape, draws, self.device)
 
-        def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        def predict(x: torch.Tensor, time: float) -> torch.Tensor:
+            t = torch.full((1,), time, device=self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
                 return guided(
                     self.network, x.float(), t, y, options.cfg_scale, options.cfg_channels, precision

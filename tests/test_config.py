@@ -41,6 +41,30 @@ def test_the_repository_s_own_configuration_holds():
     assert content.milestones("imagenet256-gta") == [200000, 400000, 1000000, 2500000]
 
 
+def test_digits_flow_differs_from_digits_in_the_objective_and_its_sampler_alone():
+    content = config.load(yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text()))
+    flow, plain = content.suites["digits-flow"], content.suites["digits"]
+    assert [row.removeprefix("flow-") for row in flow.experiments] == list(plain.experiments)
+    for row in plain.experiments:
+        spec, other = (content.train_spec(name, 0) for name in (f"flow-{row}", row))
+        assert spec["training"].pop("objective") == "flow" and other["training"].pop("objective") == "ddpm"
+        assert spec == other
+    assert (flow.milestones, flow.seeds, flow.scorer) == (plain.milestones, plain.seeds, plain.scorer)
+    assert flow.sampling.model_copy(update={"sampler": "ancestral"}) == plain.sampling
+
+
+def test_a_sampler_must_suit_the_objective_of_every_row():
+    flow = {"training": {"objective": "flow"}}
+    text = faults({"a": flow, "b": flow, "c": {}}, {"s": {**SUITE, "experiments": ["a", "b", "c"]}})
+    line = "suites.s.sampling: sampler ancestral does not belong to objective flow; take euler or heun (rows: a, b)"
+    assert text.endswith(line)
+    heun = {**SUITE, "sampling": {"sampler": "heun"}}
+    assert load({"a": flow}, {"s": heun}).suites["s"].sampling.sampler == "heun"
+    assert "objective ddpm; take ancestral or ddim or dpm-solver++ (rows: a)" in faults(
+        {"a": {}}, {"s": heun}
+    )
+
+
 def test_like_takes_what_the_experiment_does_not_say():
     content = load(
         {

@@ -2,7 +2,7 @@
 
 from ditgta.config.inheritance import load, merge
 from ditgta.config.messages import fault
-from ditgta.config.names import POSENCS, ROTATIONS, STAGES
+from ditgta.config.names import OBJECTIVES, POSENCS, ROTATIONS, STAGES
 from ditgta.config.schema import (
     Autoencoder,
     Config,
@@ -20,6 +20,7 @@ from ditgta.config.schema import (
 )
 
 __all__ = [
+    "OBJECTIVES",
     "POSENCS",
     "ROTATIONS",
     "STAGES",

@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ditgta.config.messages import did_you_mean, fault, listing
-from ditgta.config.schema import Config
+from ditgta.config.names import sampler_fault
+from ditgta.config.schema import Config, Suite
 from ditgta.runtime.errors import InputError
 
 
@@ -50,6 +51,7 @@ def load(raw: dict) -> Config:
                     f"suites.{name}: {row.model.name} on latents of such an autoencoder wants images.size to be a multiple of {unit}"
                     f" (got {row.images.size}); change it, the patch or autoencoder.widths"
                 )
+        faults += _sampling_faults(name, suite, config)
     if config.suite not in config.suites:
         faults.append(f"suite: {config.suite} is not a suite{did_you_mean(config.suite, config.suites)}")
     for kind in ("experiments", "suites"):
@@ -59,6 +61,17 @@ def load(raw: dict) -> Config:
     if faults:
         raise InputError(listing(faults))
     return config
+
+
+def _sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:
+    """Return why rows of a suite cannot be sampled as it says, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in suite.experiments:
+        if row in config.experiments:
+            objective = config.experiments[row].training.objective
+            reasons.setdefault(sampler_fault(suite.sampling.sampler, objective), []).append(row)
+    reasons.pop("", None)
+    return [f"suites.{name}.sampling: {reason} (rows: {', '.join(rows)})" for reason, rows in reasons.items()]
 
 
 def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:

@@ -7,6 +7,10 @@ WITHOUT_BASE = ("rope-golden", "gta-golden", "liere")  # rotations whose frequen
 ROTATIONS = ("rope", "vo", "gta", "rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral", *WITHOUT_BASE)
 POSENCS = ("abs", "abs-learned", "none", "none-conv", "alibi", "bias", *ROTATIONS)
 
+# The training objectives, and the samplers that belong to each.
+OBJECTIVES = {"ddpm": ("ancestral", "ddim", "dpm-solver++"), "flow": ("euler", "heun")}
+SAMPLERS = tuple(sampler for samplers in OBJECTIVES.values() for sampler in samplers)
+
 # Named sizes: depth, width, heads. Ti is this project's own, for a laptop; the others are those of the DiT paper (Table 1).
 SIZES = {
     "Ti": (4, 96, 3),
@@ -16,6 +20,14 @@ SIZES = {
     "XL": (28, 1152, 16),
 }
 PATCHES = (1, 2, 4, 8)
+
+
+def sampler_fault(sampler: str, objective: str) -> str:
+    """Return why a network of an objective cannot be sampled with a sampler, or ""."""
+    own = OBJECTIVES[objective]
+    if sampler in own:
+        return ""
+    return f"sampler {sampler} does not belong to objective {objective}; take {' or '.join(own)}"
 
 
 def named_sizes(name: str) -> dict[str, int]:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ditgta.config.names import POSENCS, ROTATIONS, WITHOUT_BASE
+from ditgta.config.names import OBJECTIVES, POSENCS, ROTATIONS, SAMPLERS, WITHOUT_BASE
 
 
 def Free(default: Any, description: str, **constraints):
@@ -131,6 +131,10 @@ class Model(Section):
 class Training(Section):
     """How the transformer is trained."""
 
+    objective: Literal[tuple(OBJECTIVES)] = Field(
+        "ddpm",
+        description="what the network learns: ddpm: noise and variance at 1000 noise levels; flow: velocity of a straight path (flow matching)",
+    )
     batch_size: int = Field(
         256, ge=1, description="global batch: exactly this many images per step on any number of processes"
     )
@@ -173,10 +177,13 @@ class Sampling(Section):
     """How images are sampled from a checkpoint."""
 
     num_samples: int = Field(50000, ge=1, description="number of images")
-    sampler: Literal["ancestral", "ddim", "dpm-solver++"] = Field(
-        "ancestral", description="sampler; the papers' protocol is ancestral"
+    sampler: Literal[SAMPLERS] = Field(
+        "ancestral",
+        description="sampler; the papers' protocol is ancestral; euler and heun belong to objective flow",
     )
-    steps: int = Field(250, ge=1, le=1000, description="sampling steps")
+    steps: int = Field(
+        250, ge=1, le=1000, description="sampling steps, each one pass of the network; two with heun"
+    )
     cfg_scale: float = Field(1.5, ge=0, description="classifier-free guidance scale; 1 is no guidance")
     cfg_channels: Literal["3", "all"] = Field(
         "all", description="noise channels that are guided; the DiT reference guides the first 3 of 4"

@@ -1,4 +1,4 @@
-"""Training batches as a pure function of (seed, step): which images, which noise, which timesteps, which dropped labels."""
+"""Training batches as a pure function of (seed, step): which images, which noise, which times, which dropped labels."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,6 @@ class Batches:
         flip: "random" (anew at each step), "baked" (once per image) or "none".
         posterior: "resample" (anew at each step), "baked" (once per image) or "mean".
         label_dropout: probability that a label becomes the null label.
-        timesteps: t is uniform in 0..timesteps-1.
 
     What is random about an image at a step is a function of (seed, step, place in the global batch): it depends neither on the
     number of processes nor on earlier steps, and a process draws for its own images alone.
@@ -37,15 +36,18 @@ class Batches:
         flip: str,
         posterior: str,
         label_dropout: float,
-        timesteps: int,
     ):
         self.shards, self.seed, self.batch_size, self.part = shards, seed, batch_size, part
         self.flip, self.posterior, self.label_dropout = flip, posterior, label_dropout
-        self.timesteps, self.shape = timesteps, shards.latent_shape
+        self.shape = shards.latent_shape
         self.baked_flips = generator(seed, "flip").random(shards.count) < 0.5 if flip == "baked" else None
 
     def at(self, step: int) -> dict[str, torch.Tensor]:
-        """Return x0 (b, C, h, w) float32, t (b,), y (b,) with null labels, noise (b, C, h, w) float32 of this process's b images."""
+        """Return the batch of this process's b images.
+
+        x0 (b, C, h, w) float32, u (b,) float64 uniform in 0..1, from which the objective takes its time, y (b,) with null labels,
+        noise (b, C, h, w) float32.
+        """
         indices = batch_indices(self.seed, step, self.shards.count, self.batch_size)[self.part]
         places = range(*self.part.indices(self.batch_size))
         drawn = self.draw(step, places)
@@ -55,7 +57,7 @@ class Batches:
         labels = np.where(drawn["dropped"], len(self.shards.classes), records["label"])
         return {
             "x0": torch.from_numpy(np.ascontiguousarray(x0)),
-            "t": torch.from_numpy(drawn["t"]),
+            "u": torch.from_numpy(drawn["u"]),
             "y": torch.from_numpy(labels.astype(np.int64)),
             "noise": torch.from_numpy(drawn["noise"]),
         }
@@ -66,18 +68,18 @@ class Batches:
         Each image has a stream of its own, from which all is drawn in one order, whatever the options use of it.
         """
         count = len(places)
-        t, dropped, mirrored = np.empty(count, np.int64), np.empty(count, bool), np.empty(count, bool)
+        u, dropped, mirrored = np.empty(count), np.empty(count, bool), np.empty(count, bool)
         noise = np.empty((count, *self.shape), np.float32)
         posterior = np.empty_like(noise) if self.posterior == "resample" else None
         for i, place in enumerate(places):
             random = generator(self.seed, "image", step, place)
-            t[i] = random.integers(self.timesteps)
+            u[i] = random.random()
             dropped[i] = random.random() < self.label_dropout
             mirrored[i] = random.random() < 0.5
             random.standard_normal(out=noise[i], dtype=np.float32)
             if posterior is not None:
                 random.standard_normal(out=posterior[i], dtype=np.float32)
-        return {"t": t, "dropped": dropped, "mirrored": mirrored, "noise": noise, "posterior": posterior}
+        return {"u": u, "dropped": dropped, "mirrored": mirrored, "noise": noise, "posterior": posterior}
 
     def _mirrored(self, indices: np.ndarray, drawn: np.ndarray) -> np.ndarray:
         if self.flip == "random":

@@ -14,7 +14,7 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 
 Weights = dict[str, Tensor]
-OPTIONS = ("model", "posenc", "rotary_base", "absolute_table", "image_size", "latent_size", "num_classes")
+OPTIONS = ("model", "posenc", "rotary_base", "absolute_table", "objective", "image_size", "latent_size")
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""The diffusion process: schedule, objective and samplers, one file each."""
+"""The diffusion process: objectives, schedule and samplers, one file each."""

@@ -9,13 +9,36 @@ import torch
 from torch import Tensor
 
 from ditgta.diffusion.schedule import (
+    TIMESTEPS,
     Schedule,
     add_noise,
     at,
     learned_log_variance,
+    make_schedule,
     posterior_mean,
     predict_x0,
 )
+
+
+class DDPM:
+    """What a training step needs: `terms` that are logged, times, noisy latents and losses."""
+
+    terms = ("loss", "mse", "vb")
+
+    def __init__(self, device: torch.device):
+        self.schedule = make_schedule().to(device)
+
+    def times(self, u: Tensor) -> Tensor:
+        """Return the timesteps that the network sees, floor(1000 u) in 0..999, of u in 0..1: (B,) int64."""
+        return (TIMESTEPS * u).long()
+
+    def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Return x_t, (B, C, h, w)."""
+        return add_noise(self.schedule, x0, t, noise)
+
+    def losses(self, output: Tensor, x0: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Return each of the terms, (B,)."""
+        return training_losses(self.schedule, output, x0, t, noise)
 
 
 def _mean_flat(x: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Samplers: from noise to latents, with a network that predicts noise and variance.
+"""Samplers: from noise to latents, one function each, with a network that predicts noise and variance, or velocity.
 
-Shapes: B batch, C latent channels, h x w latent.
+Each sampler yields the latents after every step. Shapes: B batch, C latent channels, h x w latent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -19,8 +19,10 @@ from ditgta.diffusion.schedule import (
     predict_x0,
 )
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""Maps noisy latents (B, C, h, w) and the original timestep (1,) to noise and variance channels (B, 2C, h, w)."""
+Predict = Callable[[Tensor, float], Tensor]
+"""Maps noisy latents (B, C, h, w) and the time that the network sees to what it predicts: (B, 2C or C, h, w)."""
+Draw = Callable[[], Tensor]
+"""Returns fresh standard normal noise (B, C, h, w)."""
 
 
 def ancestral_step(schedule: Schedule, output: Tensor, x: Tensor, index: int, noise: Tensor) -> Tensor:
@@ -42,48 +44,25 @@ def ddim_step(schedule: Schedule, output: Tensor, x: Tensor, index: int) -> Tens
     return at(previous.sqrt(), index - 1, x) * x0 + at((1 - previous).sqrt(), index - 1, x) * predicted_noise
 
 
-def sample(
-    predict: Predict,
-    x: Tensor,
-    sampler: str,
-    steps: int,
-    draw_noise: Callable[[], Tensor],
-    progress: Callable[[], None] | None = None,
-) -> Tensor:
-    """Turn noise into latents.
-
-    Args:
-        predict: the network, guided or not.
-        x: standard normal noise (B, C, h, w); its type is that of the update (float32 or float64).
-        sampler: "ancestral", "ddim" or "dpm-solver++".
-        steps: number of steps.
-        draw_noise: returns fresh standard normal noise (B, C, h, w); called once per ancestral step but the last.
-        progress: called after each step.
-
-    Returns:
-        Latents (B, C, h, w).
-
-    Raises:
-        ValueError: an unknown sampler.
-    """
-    if sampler == "dpm-solver++":
-        return _dpm_solver(predict, x, steps, progress)
-    if sampler not in ("ancestral", "ddim"):
-        raise ValueError(f"sampler {sampler!r} is unknown; known: ancestral, ddim, dpm-solver++")
+def ancestral(predict: Predict, x: Tensor, steps: int, draw_noise: Draw) -> Iterator[Tensor]:
+    """Sample the reverse process of DDPM with the learned variance; noise is drawn once per step but the last."""
     schedule = make_schedule(steps)
     timesteps, schedule = schedule.timestep_map.tolist(), schedule.to(x.device)
     for index in reversed(range(steps)):
-        output = predict(x, torch.full((1,), timesteps[index], device=x.device))
-        if sampler == "ancestral":
-            x = ancestral_step(schedule, output, x, index, draw_noise() if index else x)
-        else:
-            x = ddim_step(schedule, output, x, index)
-        if progress:
-            progress()
-    return x
+        x = ancestral_step(schedule, predict(x, timesteps[index]), x, index, draw_noise() if index else x)
+        yield x
 
 
-def _dpm_solver(predict: Predict, x: Tensor, steps: int, progress: Callable[[], None] | None) -> Tensor:
+def ddim(predict: Predict, x: Tensor, steps: int, draw_noise: Draw) -> Iterator[Tensor]:
+    """Sample with DDIM, which draws no noise."""
+    schedule = make_schedule(steps)
+    timesteps, schedule = schedule.timestep_map.tolist(), schedule.to(x.device)
+    for index in reversed(range(steps)):
+        x = ddim_step(schedule, predict(x, timesteps[index]), x, index)
+        yield x
+
+
+def dpm_solver(predict: Predict, x: Tensor, steps: int, draw_noise: Draw) -> Iterator[Tensor]:
     """Sample with diffusers' DPM-Solver++ (Lu et al., 2022), second order: for quick looks."""
     from diffusers import DPMSolverMultistepScheduler
 
@@ -94,9 +73,65 @@ def _dpm_solver(predict: Predict, x: Tensor, steps: int, progress: Callable[[], 
         timestep_spacing="linspace",
     )
     scheduler.set_timesteps(steps, device=x.device)
-    for t in scheduler.timesteps:
-        output = predict(x, t[None])
+    for t, seen in zip(scheduler.timesteps, scheduler.timesteps.tolist()):
+        output = predict(x, seen)
         x = scheduler.step(output.to(x.dtype)[:, : x.shape[1]], t, x).prev_sample
+        yield x
+
+
+def euler(predict: Predict, x: Tensor, steps: int, draw_noise: Draw) -> Iterator[Tensor]:
+    """Integrate dx/dt = v(x, t) from t = 1 to 0 by Euler's method: x + dt v(x, t), dt = -1/steps."""
+    for index in reversed(range(steps)):
+        x = x - predict(x, TIMESTEPS * (index + 1) / steps).to(x.dtype) / steps
+        yield x
+
+
+def heun(predict: Predict, x: Tensor, steps: int, draw_noise: Draw) -> Iterator[Tensor]:
+    """Integrate dx/dt = v(x, t) from t = 1 to 0 by Heun's method, second order: x + dt (v(x, t) + v(x + dt v(x, t), t + dt)) / 2."""
+    for index in reversed(range(steps)):
+        here = predict(x, TIMESTEPS * (index + 1) / steps).to(x.dtype)
+        there = predict(x - here / steps, TIMESTEPS * index / steps).to(x.dtype)
+        x = x - (here + there) / (2 * steps)
+        yield x
+
+
+SAMPLERS = {
+    "ancestral": ancestral,
+    "ddim": ddim,
+    "dpm-solver++": dpm_solver,
+    "euler": euler,
+    "heun": heun,
+}
+
+
+def sample(
+    predict: Predict,
+    x: Tensor,
+    sampler: str,
+    steps: int,
+    draw_noise: Draw,
+    progress: Callable[[], None] | None = None,
+) -> Tensor:
+    """Turn noise into latents.
+
+    Args:
+        predict: the network, guided or not.
+        x: standard normal noise (B, C, h, w); its type is that of the update (float32 or float64).
+        sampler: one of SAMPLERS that belongs to the network's objective.
+        steps: number of steps.
+        draw_noise: called once per ancestral step but the last.
+        progress: called after each step.
+
+    Returns:
+        Latents (B, C, h, w).
+
+    Raises:
+        ValueError: an unknown sampler.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler {sampler!r} is unknown; known: {', '.join(SAMPLERS)}")
+    for after in SAMPLERS[sampler](predict, x, steps, draw_noise):
+        x = after
         if progress:
             progress()
     return x

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ditgta.config.names import named_sizes
+from ditgta.config.names import OBJECTIVES, named_sizes
 from ditgta.model import layers
 from ditgta.model.init import initialise
 from ditgta.model.positional import POSENCS, AbsoluteEncoding, Tables
@@ -31,6 +31,7 @@ class DiTConfig:
         latent_channels: channels C of the latent.
         rotary_base: base of the frequencies of an encoding that rotates; None: its own.
         absolute_table: add the table of `abs` to the patch embeddings too; for encodings that rotate.
+        objective: what is predicted: "ddpm": noise and variance, 2C channels; "flow": velocity, C channels.
 
     Raises:
         ValueError: sizes that do not divide, an unknown encoding, or an option that does not belong to it.
@@ -47,6 +48,7 @@ class DiTConfig:
     latent_channels: int = 4
     rotary_base: float | None = None
     absolute_table: bool = False
+    objective: str = "ddpm"
 
     def __post_init__(self):
         height, width = self.latent_size
@@ -60,8 +62,9 @@ class DiTConfig:
             raise ValueError(
                 f"width {self.width} over {self.heads} heads: the head width must be a whole multiple of 4"
             )
-        if self.posenc not in POSENCS:
-            raise ValueError(f"posenc {self.posenc!r} is unknown; known: {', '.join(POSENCS)}")
+        for option, known in (("posenc", POSENCS), ("objective", OBJECTIVES)):
+            if getattr(self, option) not in known:
+                raise ValueError(f"{option} {getattr(self, option)!r} is unknown; known: {', '.join(known)}")
         if (self.rotary_base is not None or self.absolute_table) and not POSENCS[self.posenc].rotated:
             raise ValueError(
                 f"posenc {self.posenc} rotates nothing, so it takes neither rotary_base nor absolute_table; leave them out"
@@ -128,7 +131,7 @@ class Block(nn.Module):
 
 
 class DiT(nn.Module):
-    """A diffusion transformer that predicts noise and variance of a noisy latent."""
+    """A diffusion transformer that predicts noise and variance of a noisy latent, or the velocity with which it changes."""
 
     def __init__(self, config: DiTConfig):
         super().__init__()
@@ -142,7 +145,8 @@ class DiT(nn.Module):
             Block(config.width, config.heads, config.qk_norm, self.encoding.rotated)
             for _ in range(config.depth)
         )
-        self.final_layer = layers.FinalLayer(config.width, config.patch**2 * 2 * config.latent_channels)
+        outputs = 2 * config.latent_channels if config.objective == "ddpm" else config.latent_channels
+        self.final_layer = layers.FinalLayer(config.width, config.patch**2 * outputs)
         # Tables that follow learned parameters are computed at each pass; all others are kept.
         fixed = not list(self.encoding.parameters())
         if fixed:
@@ -175,15 +179,12 @@ class DiT(nn.Module):
         return self.x_embedder.proj.weight.dtype
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """Predict noise and variance.
+        """Predict noise and, after it, variance (coefficients in -1..1): (B, 2C, h, w); of "flow", velocity: (B, C, h, w).
 
         Args:
             x: noisy latents (B, C, h, w).
-            t: timesteps (B,), 0..999.
+            t: times (B,), 0..999 or, between them too, 0..1000.
             y: labels (B,), 0..num_classes.
-
-        Returns:
-            (B, 2C, h, w): C channels of noise, then C of variance (interpolation coefficients in -1..1).
         """
         expected = (self.config.latent_channels, *self.config.latent_size)
         if tuple(x.shape[1:]) != expected:
@@ -203,7 +204,7 @@ class DiT(nn.Module):
         return self.unpatchify(self.final_layer(x_BTD, c_BD))
 
     def unpatchify(self, x_BTO: Tensor) -> Tensor:
-        """Put tokens of p p 2C values back on the grid: (B, T, p p 2C) -> (B, 2C, h, w)."""
+        """Put tokens back on the grid: (B, T, p p 2C) -> (B, 2C, h, w), C for 2C where the objective is "flow"."""
         patch = self.config.patch
         x = x_BTO.unflatten(2, (patch, patch, -1)).unflatten(1, self.config.grid)
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)

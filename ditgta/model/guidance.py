@@ -19,17 +19,17 @@ def guided(
     """Predict with guidance, u + s (c - u), from one pass over the images with and without their labels.
 
     Args:
-        model: maps x (B, C, h, w), t (B,) and y (B,) to C channels of noise and, possibly, more of variance.
+        model: maps x (B, C, h, w), t (B,) and y (B,) to C channels of noise or velocity and, possibly, more of variance.
         x: noisy latents (B, C, h, w).
         t: timesteps (B,), or (1,) for all of them.
         y: labels (B,), none of them the null label.
         cfg_scale: s; 1 is the conditional prediction, for which the model runs on B images, not 2 B.
-        cfg_channels: "all" guides all C noise channels, "3" only channels 0-2, as the DiT reference does.
+        cfg_channels: "all" guides all C channels, "3" only channels 0-2, as the DiT reference does.
         precision: type in which the guidance is computed and returned.
         null: the null label; by default `model.num_classes`.
 
     Returns:
-        What the model returns, with guided noise; channels that are not guided, and the variance, stay conditional.
+        What the model returns, with its first channels guided; channels that are not guided, and the variance, stay conditional.
     """
     t = t.expand(len(x))
     if cfg_scale == 1:
@@ -38,5 +38,5 @@ def guided(
     both = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, unlabelled]))
     conditional, unconditional = both.to(precision).chunk(2)
     count = 3 if cfg_channels == "3" else x.shape[1]
-    noise = unconditional[:, :count] + cfg_scale * (conditional[:, :count] - unconditional[:, :count])
-    return torch.cat([noise, conditional[:, count:]], dim=1)
+    first = unconditional[:, :count] + cfg_scale * (conditional[:, :count] - unconditional[:, :count])
+    return torch.cat([first, conditional[:, count:]], dim=1)

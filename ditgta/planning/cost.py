@@ -13,6 +13,7 @@ class Shape:
 
     encoding: parameters of the positional encoding.
     encoding_flops: its operations per image in a forward pass.
+    outputs: channels that are predicted per latent channel: noise and variance, or velocity alone.
     """
 
     tokens: int
@@ -25,13 +26,14 @@ class Shape:
     qk_norm: bool = True
     encoding: int = 0
     encoding_flops: float = 0.0
+    outputs: int = 2
 
 
 FORWARD_FORMULA = (
-    "L (24 T D^2 + 4 T^2 D + 12 D^2) + 2 T D (C p^2 + 2 C p^2) + 2 D (256 + D) + 4 D^2 + the encoding's"
+    "L (24 T D^2 + 4 T^2 D + 12 D^2) + 2 T D (C p^2 + o C p^2) + 2 D (256 + D) + 4 D^2 + the encoding's"
 )
 PARAMETERS_FORMULA = (
-    "L (18 D^2 + 15 D + 2 D/H) + 2 D^2 + D (3 C p^2 + K + 262) + D^2 + 2 C p^2 + the encoding's"
+    "L (18 D^2 + 15 D + 2 D/H) + 2 D^2 + D ((1 + o) C p^2 + K + 262) + D^2 + o C p^2 + the encoding's"
 )
 
 
@@ -43,7 +45,7 @@ def forward_flops(shape: Shape) -> float:
     """
     t, d, pixels = shape.tokens, shape.width, shape.channels * shape.patch**2
     block = 24 * t * d**2 + 4 * t**2 * d + 12 * d**2
-    around = 2 * t * d * (pixels + 2 * pixels) + 2 * d * (256 + d) + 4 * d**2
+    around = 2 * t * d * (pixels + shape.outputs * pixels) + 2 * d * (256 + d) + 4 * d**2
     return shape.depth * block + around + shape.encoding_flops
 
 
@@ -58,7 +60,7 @@ def parameters(shape: Shape) -> int:
     norms = 2 * (d // shape.heads) if shape.qk_norm else 0
     block = 4 * d**2 + 4 * d + 8 * d**2 + 5 * d + 6 * d**2 + 6 * d + norms
     embedders = (pixels + 1) * d + (256 + 1) * d + d**2 + d + (shape.classes + 1) * d
-    final = 2 * pixels * (d + 1) + 2 * d**2 + 2 * d
+    final = shape.outputs * pixels * (d + 1) + 2 * d**2 + 2 * d
     return shape.depth * block + embedders + final + shape.encoding
 
 

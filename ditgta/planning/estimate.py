@@ -107,8 +107,8 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     note = f"{rows} rows x {steps:,} steps x batch {first.training.batch_size} x 3 x {cost.forward_flops(shape):.4g}"
     stages.append(Stage("train", rows * len(suite.milestones), flops, size_on_disk, note, slowest))
 
-    guided = 2 if suite.sampling.cfg_scale != 1 else 1
-    each = suite.sampling.steps * guided * cost.forward_flops(shape) + decode
+    passes = passes_of(suite.sampling)
+    each = passes * cost.forward_flops(shape) + decode
     pixels = size * size * 3 + 8
     stages.append(
         Stage(
@@ -116,7 +116,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             scored,
             scored * suite.sampling.num_samples * each,
             scored * suite.sampling.num_samples * pixels * 2,
-            f"{scored} x {suite.sampling.num_samples:,} images x ({suite.sampling.steps} steps x {guided} + decoder {decode:.3g})",
+            f"{scored} x {suite.sampling.num_samples:,} images x ({passes:g} passes + decoder {decode:.3g})",
             products_of(suite.sampling),
         )
     )
@@ -124,7 +124,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     stages.append(Stage("table", 1, 0, 5e6, "no network"))
     notes = [
         f"forward pass of {first.model.name}: {cost.FORWARD_FORMULA} = {cost.forward_flops(shape):.4g}"
-        f" with T={shape.tokens}, D={shape.width}, L={shape.depth}, p={shape.patch}, C={shape.channels}",
+        f" with T={shape.tokens}, D={shape.width}, L={shape.depth}, p={shape.patch}, C={shape.channels}, o={shape.outputs}",
         f"parameters: {cost.parameters(shape):,}; a checkpoint holds four times their float32 bytes",
         "hours = operations / (peak rate x share reached x devices), at the rates of float32, TF32 or bf16 as the configuration"
         f" says; and time of CPU cores: {1000 * DECODE_SECONDS:.3g} ms for each decoding of a picture, and the metrics",
@@ -134,6 +134,11 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             f"taken for ImageNet's {count:,} images of {classes:,} classes; say otherwise with --images and --classes"
         )
     return stages, notes
+
+
+def passes_of(options: Sampling) -> float:
+    """Returns how often the network sees an image while it is sampled: with and without its label where it is guided."""
+    return options.steps * (2 if options.sampler == "heun" else 1) * (2 if options.cfg_scale != 1 else 1)
 
 
 def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:
@@ -210,6 +215,7 @@ def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
         qk_norm=experiment.model.qk_norm,
         encoding=sum(parameter.numel() for parameter in encoding.parameters()),
         encoding_flops=encoding.operations(),
+        outputs=2 if experiment.training.objective == "ddpm" else 1,
     )
 
 

@@ -86,9 +86,8 @@ class Recorder:
         """Returns the logged losses, thinned to at most a thousand."""
         entries = [json.loads(line) for line in self.metrics.read_text().splitlines()]
         thin = max(1, math.ceil(len(entries) / CURVE_POINTS))
-        return [
-            {key: entry[key] for key in ("step", "loss", "mse", "vb")} for entry in entries[thin - 1 :: thin]
-        ]
+        kept = ("step", "loss", "mse", "vb")
+        return [{key: entry[key] for key in kept if key in entry} for entry in entries[thin - 1 :: thin]]
 
     def save(
         self,

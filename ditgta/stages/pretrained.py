@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ditgta.config import Sampling
+from ditgta.config import OBJECTIVES, Sampling
 from ditgta.data.autoencoder import write_autoencoder
 from ditgta.report.evidence import Score, read_score
 from ditgta.report.origin import protocol
@@ -13,7 +13,15 @@ from ditgta.runtime.files import provenance, sha256_of, spec_hash, write_json, w
 from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, WEIGHTS, push_pretrained
 from ditgta.sampling import Sampler
 
-_TRAINING = ("batch_size", "learning_rate", "weight_decay", "ema_decay", "gradient_clip", "label_dropout")
+_TRAINING = (
+    "objective",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "ema_decay",
+    "gradient_clip",
+    "label_dropout",
+)
 _SWITCHES = {
     "training": ("flip", "posterior", "precision", "tf32"),
     "sampling": (
@@ -59,7 +67,8 @@ def run_save(
         InputError: files that cannot be used, or do not belong together.
     """
     header = read_header(checkpoint)
-    sampler = Sampler.from_files(checkpoint, autoencoder, Sampling(), "cpu")
+    first = OBJECTIVES[header["model"].get("objective", "ddpm")][0]
+    sampler = Sampler.from_files(checkpoint, autoencoder, Sampling(sampler=first), "cpu")
     score = _score_of(checkpoint, scores) if scores else None
     page = _table_of(table) if table else ""
     spec = header["spec"]

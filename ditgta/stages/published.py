@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ditgta.data.published import Published, read_published
+from ditgta.data.sit import from_sit
 from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.positional import POSENCS
 from ditgta.runtime.checkpoints import read_checkpoint, write_checkpoint, write_tensors
@@ -14,7 +15,14 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, sha256_of
 
 
-def run_import(source: Path, out: Path, given: dict, image_size: int | None, step: int | None = None) -> None:
+def run_import(
+    source: Path,
+    out: Path,
+    given: dict,
+    image_size: int | None,
+    step: int | None = None,
+    objective: str | None = None,
+) -> None:
     """Writes a published checkpoint as one of this project.
 
     Args:
@@ -22,6 +30,7 @@ def run_import(source: Path, out: Path, given: dict, image_size: int | None, ste
         given: what the user said of the model: name, posenc, qk_norm, depth, width, heads; only what was said.
         image_size: side in pixels, where the file does not say it.
         step: training step to record; by default the file name's number, or 0.
+        objective: "ddpm", "flow", or "sit" for flow with the conventions of SiT, where the file does not say it; by default "ddpm".
 
     Raises:
         InputError: the file cannot be used, something must be said that it does not say, or what was said contradicts it.
@@ -29,7 +38,10 @@ def run_import(source: Path, out: Path, given: dict, image_size: int | None, ste
     if out.suffix != ".safetensors":
         raise InputError(f"{out} must end in .safetensors")
     published = read_published(source)
-    model = _build(source, published, given, image_size)
+    if objective == "sit":
+        ema, weights = (group and from_sit(group) for group in (published.ema, published.model))
+        published, objective = Published(ema, weights, published.options), "flow"
+    model = _build(source, published, given, image_size, objective)
     config, groups = model.config, {"ema": published.ema}
     if published.model is not None:
         groups["model"] = published.model
@@ -98,8 +110,25 @@ def _names_of_encoding(weights: dict) -> set[str]:
     return {name for name in weights if name == "pos_embed" or name.startswith("encoding.")}
 
 
-def _build(source: Path, published: Published, given: dict, image_size: int | None) -> DiT:
+def _objective(source: Path, weights: dict, options: dict, said: str | None) -> str:
+    """Returns what the network predicts, from user and file; the number of channels must be that."""
+    objective = _agree(source, "objective", said, options.get("objective"), "--objective") or "ddpm"
+    channels, patch = weights["x_embedder.proj.weight"].shape[1:3]
+    found, expected = len(weights["final_layer.linear.weight"]) // patch**2, channels
+    if objective == "ddpm":
+        expected = 2 * channels
+    if found != expected:
+        raise InputError(
+            f"{source} predicts {found} channels for {channels} of the latent, objective {objective} wants {expected}; give --objective"
+        )
+    return objective
+
+
+def _build(
+    source: Path, published: Published, given: dict, image_size: int | None, objective: str | None
+) -> DiT:
     weights, options = published.ema, published.options
+    objective = _objective(source, weights, options, objective)
     posenc, table = _encoding(source, weights, options, given)
     base = _agree(
         source, "rotary_base", given.get("rotary_base"), options.get("rotary_base"), "--rotary-base"
@@ -127,6 +156,7 @@ def _build(source: Path, published: Published, given: dict, image_size: int | No
             latent_channels=weights["x_embedder.proj.weight"].shape[1],
             rotary_base=base,
             absolute_table=table,
+            objective=objective,
             **sizes,
         )
     except ValueError as error:
@@ -175,7 +205,7 @@ def run_export(checkpoint: Path, out: Path) -> None:
     except InputError:
         model = groups["ema"]
     said = argparse.Namespace(
-        **{key: options.get(key) for key in ("posenc", "rotary_base", "absolute_table")},
+        **{key: options.get(key) for key in ("posenc", "rotary_base", "absolute_table", "objective")},
         num_classes=options["num_classes"],
         image_size=header.get("image_size", 8 * options["latent_size"][0]),
         latent_size=options["latent_size"][0],

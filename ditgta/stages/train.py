@@ -20,8 +20,7 @@ from ditgta.config import Model, Sampling, Training
 from ditgta.data.autoencoder import load_autoencoder
 from ditgta.data.batches import Batches
 from ditgta.data.shards import LatentShards
-from ditgta.diffusion.ddpm import training_losses
-from ditgta.diffusion.schedule import TIMESTEPS, add_noise, make_schedule
+from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import choose, compiled
 from ditgta.model.dit import DiT
 from ditgta.runtime.checkpoints import checkpoint_name, read_checkpoint, read_header
@@ -34,8 +33,7 @@ from ditgta.runtime.progress import Progress
 from ditgta.runtime.recorder import Recorder
 from ditgta.sampling import Sampler, image_label
 
-TERMS = ("loss", "mse", "vb")
-SHOWN = Sampling(num_samples=16, sampler="dpm-solver++", steps=20, cfg_scale=2.0)
+QUICK = {"ddpm": "dpm-solver++", "flow": "heun"}  # samplers of what trackers show
 
 
 class Trainer:
@@ -56,13 +54,13 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
-        self.schedule = make_schedule().to(group.device)
+        self.objective = objective_of(options.objective, group.device)
         self.numerics = choose(self.network, options.kernels, options.compile)
-        self.add_noise = compiled(add_noise, self.numerics["compile"])
-        self.losses = compiled(training_losses, self.numerics["compile"])
+        self.add_noise = compiled(self.objective.add_noise, self.numerics["compile"])
+        self.losses = compiled(self.objective.losses, self.numerics["compile"])
         self.forward = accelerator.prepare(self.network)
         self.side = SideStream(group.device)  # of what reads the weights between two updates
-        self.pending: list[torch.Tensor] = []  # (3,) losses of the steps since the last logged one
+        self.pending: list[torch.Tensor] = []  # the objective's terms at the steps since the last logged one
         self.copies: dict[str, torch.Tensor] = {}  # where the processor keeps the last copied state
 
     def settle(self, count: int) -> None:
@@ -84,21 +82,22 @@ class Trainer:
     def step(self, batch: dict[str, torch.Tensor], measured: bool = False) -> torch.Tensor | None:
         """Makes one training step on this process's share of the global batch; returns the gradient's norm where it is measured."""
         batch = {name: tensor.to(self.group.device, non_blocking=True) for name, tensor in batch.items()}
-        count = len(batch["t"])
-        sums = torch.zeros(len(TERMS), device=self.group.device)
+        times = self.objective.times(batch.pop("u"))
+        count = len(times)
+        sums = torch.zeros(len(self.objective.terms), device=self.group.device)
         micro = min(self.options.micro_batch or count, count)
         chunks = range(0, count, micro)
         for begin in chunks:
             # Evaluate loss and accumulate gradients.
-            part = {name: tensor[begin : begin + micro] for name, tensor in batch.items()}
+            t = times[begin : begin + micro]
+            x0, y, noise = (batch[name][begin : begin + micro] for name in ("x0", "y", "noise"))
             last = begin == chunks[-1]
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.forward):
-                x_t = self.add_noise(self.schedule, part["x0"], part["t"], part["noise"])
-                output = self.forward(x_t, part["t"], part["y"])
-                losses = self.losses(self.schedule, output, part["x0"], part["t"], part["noise"])
+                output = self.forward(self.add_noise(x0, t, noise), t, y)
+                losses = self.losses(output, x0, t, noise)
                 # Processes average their gradients; shares may differ in size, so each weighs its sum over the global batch.
                 self.accelerator.backward(losses["loss"].sum() * (self.group.count / self.options.batch_size))
-            sums += torch.stack([losses[term].detach().sum() for term in TERMS])
+            sums += torch.stack([losses[term].detach().sum() for term in self.objective.terms])
         self.pending.append(sums / self.options.batch_size)
 
         # Run optimizer and update weights.
@@ -118,9 +117,9 @@ class Trainer:
         return norm
 
     def reduce_pending(self) -> torch.Tensor:
-        """Returns the global losses of the steps since the last logged one, (n, 3), and keeps them on the first process alone."""
+        """Returns the global losses of the steps since the last logged one, (n, terms), and keeps them on the first process alone."""
         if not self.pending:
-            return torch.zeros(0, len(TERMS), device=self.group.device)
+            return torch.zeros(0, len(self.objective.terms), device=self.group.device)
         total = self.group.sum(torch.stack(self.pending))
         rows = total if self.group.is_first else torch.zeros_like(total)
         self.pending = list(rows)
@@ -206,7 +205,7 @@ def run(
                 f"batch_size {training.batch_size} does not fit {group.count} processes and {shards.count} images; "
                 "each process needs an image, and none may be in a batch twice"
             )
-        network = _build(shards, model, seed)
+        network = _build(shards, model, training.objective, seed)
         header = {
             "spec": spec,
             "model": asdict(network.config),
@@ -266,7 +265,7 @@ def _remarks(options: Training, numerics: dict, resumed: dict | None) -> list[st
     return lines
 
 
-def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
+def _build(shards: LatentShards, model: Model, objective: str, seed: int) -> DiT:
     try:
         return DiT.from_name(
             model.name,
@@ -281,6 +280,7 @@ def _build(shards: LatentShards, model: Model, seed: int) -> DiT:
             depth=model.depth,
             width=model.width,
             heads=model.heads,
+            objective=objective,
             seed=seed,
         )
     except ValueError as error:
@@ -332,7 +332,6 @@ def _train(
         options.flip,
         options.posterior,
         options.label_dropout,
-        TIMESTEPS,
     )
     last = milestones[-1]
     progress = Progress(
@@ -362,7 +361,7 @@ def _train(
                 rate = round((step - start) * options.batch_size / (time.monotonic() - begun), 2)
                 if is_logged:
                     trainer.pending = []
-                    found = dict(zip(TERMS, losses.mean(0).tolist()))
+                    found = dict(zip(trainer.objective.terms, losses.mean(0).tolist()))
                     found |= {"gradient_norm": float(norm), "images_per_second": rate}
                     latest = {"loss": found["loss"]}
                     if group.is_first:
@@ -396,9 +395,11 @@ def _show_samples(trainer: Trainer, autoencoder: Path, step: int) -> None:
     trainer.side.join()
     network = DiT(trainer.network.config).to(device)
     network.load_state_dict(trainer.ema)
-    sampler = Sampler(network, load_autoencoder(autoencoder, device), SHOWN)
-    indices = range(SHOWN.num_samples)
-    labels = [image_label(SHOWN.labels, SHOWN.seed, index, network.num_classes) for index in indices]
+    quick = QUICK[network.config.objective]
+    options = Sampling(num_samples=16, sampler=quick, steps=20, cfg_scale=2.0)
+    sampler = Sampler(network, load_autoencoder(autoencoder, device), options)
+    indices = range(options.num_samples)
+    labels = [image_label(options.labels, options.seed, index, network.num_classes) for index in indices]
     images = sampler(list(indices), labels)
     for tracker in trainer.accelerator.trackers:
         if hasattr(tracker, "log_images"):

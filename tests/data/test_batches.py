@@ -8,7 +8,7 @@ from ditgta.data.batches import Batches
 from ditgta.data.shards import LatentShards
 from tests.stages.conftest import tiny_autoencoder, tiny_latents  # noqa: F401
 
-OPTIONS = {"flip": "random", "posterior": "resample", "label_dropout": 0.1, "timesteps": 1000}
+OPTIONS = {"flip": "random", "posterior": "resample", "label_dropout": 0.1}
 
 
 @pytest.fixture

@@ -102,6 +102,23 @@ def test_there_and_back_again(tmp_path, posenc, options):
     assert torch.equal(answer(load(tmp_path / "d.safetensors")), answer(model))
 
 
+def test_sit_is_the_same_network_with_another_time_and_sign(tmp_path):
+    """SiT embeds s = 1 - t as it is, predicts images minus noise, and leaves the second half of its channels unused."""
+    theirs = small("abs", qk_norm=False)
+    torch.save(theirs.state_dict(), tmp_path / "SiT.pt")
+    run_import(tmp_path / "SiT.pt", tmp_path / "out.safetensors", given(), 64, objective="sit")
+    ours = load(tmp_path / "out.safetensors")
+    assert ours.config.objective == "flow" and ours.final_layer.linear.out_features == 16
+    torch.manual_seed(1)
+    t = torch.tensor([0.0, 0.013, 0.25, 0.5, 0.777, 0.999, 1.0])
+    x, y = torch.randn(len(t), 4, 8, 8), torch.arange(len(t))
+    with torch.no_grad():
+        expected, found = -theirs(x, 1 - t, y)[:, :4], ours(x, 1000 * t, y)
+        unmoved = -theirs(x, 1 - t.flip(0), y)[:, :4]
+    assert (found - expected).norm() / expected.norm() < 1e-5
+    assert (unmoved - expected).norm() / expected.norm() > 1e-3  # time matters to this network
+
+
 def test_diffusers_folder(tmp_path):
     from diffusers import DiTTransformer2DModel
 
