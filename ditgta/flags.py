@@ -87,7 +87,9 @@ def read_section(arguments: argparse.Namespace, section: type[config.Section], g
     for key, value in vars(arguments).items():
         if key.startswith(prefix):
             values[key.removeprefix(prefix)] = (
-                None if value == "none" and _optional(section, key.removeprefix(prefix)) else value
+                None
+                if value in ("none", ["none"]) and _optional(section, key.removeprefix(prefix))
+                else value
             )
     try:
         return section.model_validate(values)

@@ -12,6 +12,7 @@ from ditgta.config.names import sampler_fault
 from ditgta.data.ahead import map_ahead
 from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, load_autoencoder
 from ditgta.diffusion.samplers import sample
+from ditgta.diffusion.schedule import TIMESTEPS
 from ditgta.kernels import for_inference
 from ditgta.loading import load
 from ditgta.model.dit import DiT
@@ -45,6 +46,16 @@ def draw_ahead(
 
     for noise in map_ahead(draw, range(count), threads=1, ahead=2):
         yield noise.to(device, non_blocking=True)
+
+
+def cfg_scale_at(options: Sampling, time: float) -> float:
+    """Return the guidance scale at a time that the network sees, 0..1000: 1, which is none, outside of the interval.
+
+    Kynkäänniemi et al., "Applying Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models",
+    NeurIPS 2024.
+    """
+    low, high = options.cfg_interval or (0, 1)
+    return options.cfg_scale if low <= time / TIMESTEPS <= high else 1.0
 
 
 class Sampler:
@@ -103,10 +114,9 @@ class Sampler:
 
         def predict(x: torch.Tensor, time: float) -> torch.Tensor:
             t = torch.full((1,), time, device=self.device)
+            scale = cfg_scale_at(options, time)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                return guided(
-                    self.network, x.float(), t, y, options.cfg_scale, options.cfg_channels, precision
-                )
+                return guided(self.network, x.float(), t, y, scale, options.cfg_channels, precision)
 
         with contextlib.closing(noise):
             latents = sample(

@@ -188,6 +188,12 @@ class Sampling(Section):
     cfg_channels: Literal["3", "all"] = Field(
         "all", description="noise channels that are guided; the DiT reference guides the first 3 of 4"
     )
+    cfg_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] | None = (
+        Field(
+            None,
+            description="least and largest time in 0..1 (timestep / 1000; 1 is noise) at which images are guided; none: at all times",
+        )
+    )
     labels: Literal["random", "balanced"] = Field(
         "balanced", description="labels: i.i.d. uniform, or interleaved equal counts"
     )
@@ -210,6 +216,14 @@ class Sampling(Section):
         0, description="seed of noise and labels, common to all rows so that their differences are paired"
     )
     batch_size: int = Free(64, "images per forward pass", ge=1)
+
+    @model_validator(mode="after")
+    def _interval(self) -> "Sampling":
+        if self.cfg_interval and self.cfg_interval[0] > self.cfg_interval[1]:
+            raise ValueError(
+                f"cfg_interval must rise, from the least to the largest time (got {self.cfg_interval})"
+            )
+        return self
 
 
 class Scorer(Section):

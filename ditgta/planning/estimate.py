@@ -138,7 +138,11 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
 
 def passes_of(options: Sampling) -> float:
     """Returns how often the network sees an image while it is sampled: with and without its label where it is guided."""
-    return options.steps * (2 if options.sampler == "heun" else 1) * (2 if options.cfg_scale != 1 else 1)
+    passes = 2 * options.steps if options.sampler == "heun" else options.steps
+    if options.cfg_scale == 1:
+        return passes
+    low, high = options.cfg_interval or (0, 1)
+    return passes * (1 + high - low)
 
 
 def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:

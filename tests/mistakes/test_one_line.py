@@ -63,6 +63,8 @@ MISTAKES = [
     ("out of range", None, f"{SAMPLE} --out new --steps 2000", "--steps: input should be less than or equal to 1000"),
     ("infinite", None, f"{SAMPLE} --out new --cfg-scale inf", "--cfg-scale: input should be a finite number"),
     ("sampler of another objective", None, f"{SAMPLE} --out new --sampler heun", "sampler heun does not belong to objective ddpm; take ancestral"),
+    ("interval that falls", None, f"{SAMPLE} --out new --cfg-interval 0.8 0.2", "cfg_interval must rise, from the least to the largest time"),
+    ("half an interval", None, f"{SAMPLE} --out new --cfg-interval 0.8", "--cfg-interval: "),
     ("unknown objective", None, f"{TRAIN} --objective edm", "--objective: input should be 'ddpm' or 'flow' (got 'edm')"),
     ("milestones in words", None, f"{TRAIN} --milestones ten", "whole numbers separated by commas"),
     ("milestone 0", None, f"{TRAIN} --milestones 0", "milestones must be at least 1, got 0"),

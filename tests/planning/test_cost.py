@@ -92,6 +92,35 @@ def test_a_plan_counts_the_parameters_of_every_encoding(posenc):
     assert found == sum(parameter.numel() for parameter in built.parameters())
 
 
+def test_a_plan_counts_the_channels_of_the_objective():
+    experiment = config.Experiment(
+        images=config.Images(size=64),
+        model=config.Model(name="DiT-S/2", depth=2),
+        training=config.Training(objective="flow"),
+    )
+    built = DiT.from_name("DiT-S/2", 64, "gta", 7, downsampling=4, depth=2, objective="flow")
+    shape = estimate.shape_of(experiment, 7)
+    assert cost.parameters(shape) == sum(parameter.numel() for parameter in built.parameters())
+    x, y = torch.zeros(1, 4, 16, 16), torch.zeros(1, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        built(x, y, y)
+    assert counter.get_total_flops() == pytest.approx(cost.forward_flops(shape), rel=0.001)
+
+
+@pytest.mark.parametrize(
+    "options, passes",
+    [
+        ({}, 20),
+        ({"cfg_scale": 1}, 10),
+        ({"sampler": "heun"}, 40),
+        ({"cfg_interval": (0.2, 0.5)}, 13),
+        ({"cfg_interval": (0.2, 0.5), "cfg_scale": 1, "sampler": "heun"}, 20),
+    ],
+)
+def test_a_plan_counts_how_often_the_network_sees_an_image(options, passes):
+    assert estimate.passes_of(config.Sampling(steps=10, **options)) == pytest.approx(passes)
+
+
 def test_a_checkpoint_is_as_large_as_foretold(tmp_path):
     model, shape = built(CASES[0])
 

@@ -124,6 +124,17 @@ def test_samplers_of_another_objective_are_refused(flow_checkpoint, tiny_autoenc
     assert not (tmp_path / "out").exists()
 
 
+def test_guidance_may_be_limited_to_an_interval(flow_checkpoint, tiny_autoencoder):
+    options = Sampling(**{**SAMPLING, "sampler": "heun", "cfg_interval": (0.25, 0.75)})
+    sampler = sample.Sampler.from_files(flow_checkpoint, tiny_autoencoder, options, "cpu")
+    seen = []
+    sampler.network.register_forward_pre_hook(
+        lambda _, inputs: seen.append((float(inputs[1][0]), len(inputs[0])))
+    )
+    sampler([0, 1, 2], [0, 1, 2])
+    assert seen == [(1000, 3), (750, 6), (750, 6), (500, 6), (500, 6), (250, 6), (250, 6), (0, 3)]
+
+
 def test_samplers_of_flow_are_refused_for_ddpm(checkpoint, tiny_autoencoder, tmp_path):
     with pytest.raises(InputError, match="sampler heun does not belong to objective ddpm; take ancestral or"):
         sampled(checkpoint, tiny_autoencoder, tmp_path / "out", sampler="heun")

@@ -127,7 +127,15 @@ def test_in_bf16_the_compiler_changes_no_more_than_bf16_itself(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"cfg_channels": "3"}, {"seed": 1}, {"sampler": "ddim"}, {"cfg_scale": 4}, {"uint8": "floor"}]
+    "changes",
+    [
+        {"cfg_channels": "3"},
+        {"seed": 1},
+        {"sampler": "ddim"},
+        {"cfg_scale": 4},
+        {"uint8": "floor"},
+        {"cfg_interval": [0.1, 0.4]},
+    ],
 )
 def test_every_switch_changes_the_images(checkpoint, tiny_autoencoder, sampled, tmp_path, changes):
     sample.run(checkpoint, tiny_autoencoder, tmp_path, Sampling(**{**SAMPLING, "num_samples": 8, **changes}))
@@ -136,6 +144,38 @@ def test_every_switch_changes_the_images(checkpoint, tiny_autoencoder, sampled, 
     assert read_json(tmp_path / "index.json")["spec"]["sampling"][next(iter(changes))] == next(
         iter(changes.values())
     )
+
+
+@pytest.mark.parametrize(
+    "options, guided_at",
+    [
+        ({"sampler": "ddim", "steps": 5, "cfg_interval": [0.2, 0.5]}, [500, 250]),
+        ({"sampler": "ddim", "steps": 5, "cfg_interval": [0, 1]}, [999, 749, 500, 250, 0]),
+        ({"sampler": "ancestral", "steps": 5, "cfg_interval": [0.75, 1]}, [999]),
+        ({"sampler": "dpm-solver++", "steps": 4, "cfg_interval": [0.9, 0.95]}, []),
+    ],
+)
+def test_outside_of_the_interval_the_network_runs_once_per_image(
+    checkpoint, tiny_autoencoder, options, guided_at
+):
+    sampler = sampling.Sampler.from_files(
+        checkpoint, tiny_autoencoder, Sampling(cfg_scale=3.0, **options), "cpu"
+    )
+    seen = []
+    sampler.network.register_forward_pre_hook(
+        lambda _, inputs: seen.append((float(inputs[1][0]), len(inputs[0])))
+    )
+    found = sampler([0, 1, 2], [0, 1, 2])
+    assert len(seen) == options["steps"] and {count for _, count in seen} <= {3, 6}
+    assert [time for time, count in seen if count == 6] == guided_at
+    others = {}
+    for scale in (1.0, 3.0):
+        plain = Sampling(cfg_scale=scale, **{**options, "cfg_interval": None})
+        others[scale] = sampling.Sampler.from_files(checkpoint, tiny_autoencoder, plain, "cpu")(
+            [0, 1, 2], [0, 1, 2]
+        )
+    assert np.array_equal(found, others[3.0]) == (len(guided_at) == len(seen))
+    assert np.array_equal(found, others[1.0]) == (not guided_at)
 
 
 def test_guidance_in_float64_moves_no_pixel_by_more_than_rounding(
