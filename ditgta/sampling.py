@@ -10,13 +10,14 @@ import torch
 from ditgta.config import Sampling
 from ditgta.config.names import sampler_fault
 from ditgta.data.ahead import map_ahead
-from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, load_autoencoder
+from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, downsampling, load_autoencoder
 from ditgta.diffusion.samplers import sample
 from ditgta.diffusion.schedule import TIMESTEPS
 from ditgta.kernels import for_inference
 from ditgta.loading import load
 from ditgta.model.dit import DiT
 from ditgta.model.guidance import guided
+from ditgta.model.resizing import resized
 from ditgta.runtime.checkpoints import read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.streams import generator
@@ -48,6 +49,21 @@ def draw_ahead(
         yield noise.to(device, non_blocking=True)
 
 
+def _of_size(network: DiT, pixels: int, options: Sampling) -> DiT:
+    """Return a network for images of the size that is asked for; `pixels`: image pixels per latent pixel and side."""
+    unit = pixels * network.config.patch
+    if any(side % unit for side in options.size):
+        size = "x".join(map(str, options.size))
+        raise InputError(
+            f"size {size} does not suit the network: sides must be multiples of {unit} (autoencoder {pixels} x patch {unit // pixels})"
+        )
+    height, width = (side // pixels for side in options.size)
+    try:
+        return resized(network, (height, width), options.positions, options.temperature)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
 def cfg_scale_at(options: Sampling, time: float) -> float:
     """Return the guidance scale at a time that the network sees, 0..1000: 1, which is none, outside of the interval.
 
@@ -65,6 +81,8 @@ class Sampler:
         fault = sampler_fault(options.sampler, network.config.objective)
         if fault:
             raise InputError(fault)
+        if options.size:
+            network = _of_size(network, downsampling(autoencoder), options)
         dtype = torch.bfloat16 if options.precision == "bf16" else None
         self.network, self.numerics = for_inference(network, dtype, options.kernels, options.compile)
         self.autoencoder, self.options = autoencoder, options

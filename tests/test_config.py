@@ -65,6 +65,29 @@ def test_a_sampler_must_suit_the_objective_of_every_row():
     )
 
 
+def test_an_encoding_must_be_able_to_be_told_of_another_size():
+    rows = {name: {"model": {"posenc": name}} for name in ("rope", "abs-learned", "none", "rope-mixed")}
+    images = {"images": {"size": 32}}
+    rows = {name: row | images for name, row in rows.items()}
+
+    def suite(**sampling):
+        return {"s": {**SUITE, "experiments": list(rows), "sampling": sampling}}
+
+    text = faults(rows, suite(size=64, positions="ntk"))
+    for line in (
+        "posenc abs-learned cannot be sampled at another size with positions ntk; take interpolate (rows: abs-learned)",
+        "positions ntk; take extrapolate or interpolate (rows: none)",
+        "positions ntk; take extrapolate or interpolate or parts (rows: rope-mixed)",
+    ):
+        assert line in text
+    assert "posenc rope cannot" not in text
+    assert load(rows, suite(size=64, positions="interpolate")).suites["s"].sampling.size == (64, 64)
+    assert "abs-learned" in faults(rows, suite(size=[32, 64]))
+    assert load(rows, suite(size=32)).suites["s"].sampling.size == (32, 32)
+    assert "give size too" in faults(rows, suite(temperature="log"))
+    assert load(rows, suite(size=32, temperature=1)).suites["s"].sampling.temperature == "1"
+
+
 def test_like_takes_what_the_experiment_does_not_say():
     content = load(
         {

@@ -7,17 +7,15 @@ from ditgta.config.schema import (
     Autoencoder,
     Config,
     Experiment,
-    Free,
     Images,
     Model,
     Sampling,
     Scorer,
-    Section,
     Suite,
     Training,
     TrainSpec,
-    flag_of,
 )
+from ditgta.config.section import Free, Section, flag_of
 
 __all__ = [
     "OBJECTIVES",

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ditgta.config.messages import did_you_mean, fault, listing
-from ditgta.config.names import sampler_fault
+from ditgta.config.names import resizing_fault, sampler_fault
 from ditgta.config.schema import Config, Suite
 from ditgta.runtime.errors import InputError
 
@@ -65,12 +65,16 @@ def load(raw: dict) -> Config:
 
 def _sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:
     """Return why rows of a suite cannot be sampled as it says, a line for each reason."""
-    reasons: dict[str, list[str]] = {}
+    options, reasons = suite.sampling, {}
     for row in suite.experiments:
-        if row in config.experiments:
-            objective = config.experiments[row].training.objective
-            reasons.setdefault(sampler_fault(suite.sampling.sampler, objective), []).append(row)
-    reasons.pop("", None)
+        if row not in config.experiments:
+            continue
+        experiment = config.experiments[row]
+        misfits = [sampler_fault(options.sampler, experiment.training.objective)]
+        if options.size and set(options.size) != {experiment.images.size}:
+            misfits.append(resizing_fault(experiment.model.posenc, options.positions))
+        for misfit in filter(None, misfits):
+            reasons.setdefault(misfit, []).append(row)
     return [f"suites.{name}.sampling: {reason} (rows: {', '.join(rows)})" for reason, rows in reasons.items()]
 
 

@@ -4,7 +4,8 @@ import difflib
 import typing
 from typing import Any
 
-from ditgta.config.schema import Config, Section
+from ditgta.config.schema import Config
+from ditgta.config.section import Section
 
 
 def listing(faults: list[str]) -> str:

@@ -7,6 +7,17 @@ WITHOUT_BASE = ("rope-golden", "gta-golden", "liere")  # rotations whose frequen
 ROTATIONS = ("rope", "vo", "gta", "rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral", *WITHOUT_BASE)
 POSENCS = ("abs", "abs-learned", "none", "none-conv", "alibi", "bias", *ROTATIONS)
 
+# How a network that is sampled at another size is told of places, and the encodings that cannot be told in every way.
+POSITIONS = ("extrapolate", "interpolate", "ntk", "parts")
+RESIZINGS = {
+    "abs-learned": ("interpolate",),
+    "none": ("extrapolate", "interpolate"),
+    **dict.fromkeys(
+        ("rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral", "rope-golden", "gta-golden"),
+        ("extrapolate", "interpolate", "parts"),
+    ),
+}
+
 # The training objectives, and the samplers that belong to each.
 OBJECTIVES = {"ddpm": ("ancestral", "ddim", "dpm-solver++"), "flow": ("euler", "heun")}
 SAMPLERS = tuple(sampler for samplers in OBJECTIVES.values() for sampler in samplers)
@@ -20,6 +31,14 @@ SIZES = {
     "XL": (28, 1152, 16),
 }
 PATCHES = (1, 2, 4, 8)
+
+
+def resizing_fault(posenc: str, positions: str) -> str:
+    """Return why an encoding cannot be told of places at another size in one way, or ""."""
+    own = RESIZINGS.get(posenc, POSITIONS)
+    if positions in own:
+        return ""
+    return f"posenc {posenc} cannot be sampled at another size with positions {positions}; take {' or '.join(own)}"
 
 
 def sampler_fault(sampler: str, objective: str) -> str:

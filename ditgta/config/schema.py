@@ -2,15 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from ditgta.config.names import OBJECTIVES, POSENCS, ROTATIONS, SAMPLERS, WITHOUT_BASE
-
-
-def Free(default: Any, description: str, **constraints):
-    """A field that changes speed or storage but never a result: it stays out of the spec."""
-    return Field(default, description=description, json_schema_extra={"free": True}, **constraints)
-
+from ditgta.config.names import OBJECTIVES, POSENCS, POSITIONS, ROTATIONS, SAMPLERS, WITHOUT_BASE
+from ditgta.config.section import Free, Section
 
 Compile = Field(
     None,
@@ -22,37 +17,15 @@ Kernels = Field(
 )
 
 
-class Section(BaseModel):
-    """A group of options. Unknown keys are errors; strings such as "1e-4" are converted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
-
-    def spec(self) -> dict:
-        """Returns the options that change results, as plain JSON values."""
-        content = self.model_dump(mode="json")
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if (field.json_schema_extra or {}).get("free"):
-                del content[name]
-            elif isinstance(value, Section):
-                content[name] = value.spec()
-        return content
-
-    def free_flags(self) -> str:
-        """Returns the command-line flags of the options that change no result, where they differ from their defaults."""
-        fields = {
-            name: field
-            for name, field in type(self).model_fields.items()
-            if (field.json_schema_extra or {}).get("free") and getattr(self, name) != field.default
-        }
-        flags = [(flag_of(type(self), name), getattr(self, name)) for name in fields]
-        return " ".join(flag if value is True else f"{flag} {value}" for flag, value in flags)
+Side = Annotated[int, Field(ge=1)]
 
 
-def flag_of(section: type[Section], name: str) -> str:
-    """Returns the command-line flag of a section's field."""
-    extra = section.model_fields[name].json_schema_extra if name in section.model_fields else None
-    return "--" + (extra or {}).get("flag", name).replace("_", "-")
+def _both_sides(value: Any) -> Any:
+    """Takes one side, as people type it, for height and width."""
+    if value is None:
+        return None
+    sides = value if isinstance(value, list | tuple) else [value]
+    return sides * 2 if len(sides) == 1 else sides
 
 
 class Images(Section):
@@ -194,6 +167,17 @@ class Sampling(Section):
             description="least and largest time in 0..1 (timestep / 1000; 1 is noise) at which images are guided; none: at all times",
         )
     )
+    size: Annotated[tuple[Side, Side] | None, BeforeValidator(_both_sides)] = Field(
+        None, description="side, or height and width, of the images in pixels; none: as in training"
+    )
+    positions: Literal[POSITIONS] = Field(
+        "extrapolate",
+        description="how the encoding is told of places at another size; see ditgta/model/positional/places.py",
+    )
+    temperature: Annotated[Literal["1", "log"], BeforeValidator(str)] = Field(
+        "1",
+        description="of attention at another size: log multiplies its logits by sqrt(ln tokens / ln tokens in training)",
+    )
     labels: Literal["random", "balanced"] = Field(
         "balanced", description="labels: i.i.d. uniform, or interleaved equal counts"
     )
@@ -222,6 +206,10 @@ class Sampling(Section):
         if self.cfg_interval and self.cfg_interval[0] > self.cfg_interval[1]:
             raise ValueError(
                 f"cfg_interval must rise, from the least to the largest time (got {self.cfg_interval})"
+            )
+        if self.size is None and (self.positions, self.temperature) != ("extrapolate", "1"):
+            raise ValueError(
+                "positions and temperature are for another size than that of training; give size too"
             )
         return self
 
@@ -264,9 +252,9 @@ class Experiment(Section):
 class TrainSpec(Section):
     """What decides the weights of a training, as `Config.train_spec` says it."""
 
-    latents: dict = {}
-    model: dict = {}
-    training: dict = {}
+    latents: dict = Field({})
+    model: dict = Field({})
+    training: dict = Field({})
     seed: int = 0
 
 

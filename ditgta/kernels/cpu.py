@@ -216,7 +216,8 @@ class MatmulAttention(layers.Attention):
             return super().attend(q, k, v, bias)
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         rows, columns = q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)
-        scaled = torch.baddbmm(q.new_empty(1, 1, 1), rows, columns, beta=0, alpha=q.shape[-1] ** -0.5)
+        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
+        scaled = torch.baddbmm(q.new_empty(1, 1, 1), rows, columns, beta=0, alpha=scale)
         logits = scaled.unflatten(0, q.shape[:2])
         if bias is not None:
             logits = logits + bias.to(logits.dtype)

@@ -33,6 +33,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, qk_norm: bool, rotated: tuple[str, ...]):
         super().__init__()
         self.heads, self.rotated = heads, rotated
+        self.scale: float | None = None  # of q k^T; None: E^(-1/2)
         self.qkv = nn.Linear(width, 3 * width)
         self.q_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
         self.k_norm = RMSNorm(width // heads) if qk_norm else nn.Identity()
@@ -57,7 +58,8 @@ class Attention(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """softmax(q k^T E^(-1/2) + bias) v over the tokens, for each head: (B, T, H, E) each, and the result; bias (H, T, T)."""
         added = None if bias is None else bias[None].to(q.dtype)
-        o = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=added)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        o = F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=self.scale)
         return o.transpose(1, 2)
 
 

@@ -84,6 +84,7 @@ def test_a_generator_or_torch_itself_draws_the_seed(folder):
     assert not np.array_equal(first, second) and not np.array_equal(draw(), draw())
     assert np.array_equal(draw(seed=3), draw(seed=3))
     assert not np.array_equal(draw(seed=3), draw(seed=3, sampler="ddim"))
+    assert draw(seed=3, size=(24, 16)).shape == (1, 24, 16, 3)
 
 
 def test_classes_are_known_by_name_and_number(folder):

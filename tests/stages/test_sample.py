@@ -248,3 +248,63 @@ def test_unknown_class_and_wrong_autoencoder_are_named(checkpoint, tiny_autoenco
     with pytest.raises(InputError, match="does not exist"):
         sample.run(tmp_path / "none.safetensors", tiny_autoencoder, tmp_path / "out", Sampling(**SAMPLING))
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+def images_of(checkpoint, autoencoder, out, **changes):
+    sample.run(checkpoint, autoencoder, out, Sampling(**{**SAMPLING, "num_samples": 8, **changes}))
+    with np.load(out / "samples.npz") as file:
+        return file["arr_0"]
+
+
+def test_the_size_of_training_is_no_other_size(checkpoint, tiny_autoencoder, sampled, tmp_path):
+    images = images_of(checkpoint, tiny_autoencoder, tmp_path, size=16)
+    with np.load(sampled / "samples.npz") as plain:
+        assert np.array_equal(images, plain["arr_0"][:8])
+    assert read_json(tmp_path / "index.json")["spec"]["sampling"]["size"] == [16, 16]
+    assert read_json(sampled / "index.json")["spec"]["sampling"]["size"] is None
+
+
+def test_another_size_is_sampled_and_recorded(checkpoint, tiny_autoencoder, tmp_path):
+    """An oblong one, in every way in which places can be told, with a temperature and in other batches."""
+    found = {}
+    for positions in ("extrapolate", "interpolate", "ntk", "parts"):
+        options = {"size": [24, 40], "positions": positions}
+        found[positions] = images_of(checkpoint, tiny_autoencoder, tmp_path / positions, **options)
+        index = read_json(tmp_path / positions / "index.json")
+        assert index["shape"] == [24, 40, 3]
+        assert {key: index["spec"]["sampling"][key] for key in options} == options
+        assert index["spec"]["sampling"]["temperature"] == "1"
+    warm = images_of(checkpoint, tiny_autoencoder, tmp_path / "log", size=[24, 40], temperature="log")
+    assert read_json(tmp_path / "log" / "index.json")["spec"]["sampling"]["temperature"] == "log"
+    pictures = [*found.values(), warm]
+    assert all(picture.shape == (8, 24, 40, 3) and picture.std() > 5 for picture in pictures)
+    assert all((pictures[i] != pictures[j]).any() for i in range(5) for j in range(i))
+    again = images_of(checkpoint, tiny_autoencoder, tmp_path / "again", size=[24, 40], batch_size=3)
+    assert np.abs(again.astype(int) - found["extrapolate"]).max() <= 1
+
+
+def test_noise_of_another_size_is_the_image_s_own_stream():
+    small, large = (
+        next(sampling.draw_ahead(3, [5, 9], shape, 1, torch.device("cpu")))
+        for shape in ((4, 4, 4), (4, 6, 10))
+    )
+    assert torch.equal(small.flatten(1), large.flatten(1)[:, :64])
+
+
+def test_a_grid_of_another_size(checkpoint, tiny_autoencoder, tmp_path):
+    options = Sampling(steps=2, size=(8, 32), positions="interpolate")
+    sample.run_grid(checkpoint, tiny_autoencoder, tmp_path / "grid.png", [0, 1], 2, options)
+    assert Image.open(tmp_path / "grid.png").size == (2 * (96 + 4) + 4, 20 + 2 * (24 + 4))
+
+
+def test_sizes_that_cannot_be_are_one_line(checkpoint, tiny_autoencoder, tmp_path):
+    for options, message in [
+        (
+            {"size": 18},
+            r"size 18x18 does not suit the network: sides must be multiples of 4 \(autoencoder 4 x patch 1\)",
+        ),
+        ({"size": [16, 18]}, "size 16x18 does not suit the network"),
+    ]:
+        with pytest.raises(InputError, match=message) as caught:
+            images_of(checkpoint, tiny_autoencoder, tmp_path / "out", **options)
+        assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()

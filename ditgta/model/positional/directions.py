@@ -52,7 +52,7 @@ class _Golden(Rotation):
         directions = torch.stack([angle.cos(), angle.sin()], dim=-1).unflatten(0, (self.heads, pairs))
         rising = torch.arange(pairs).double() / (pairs - 1)
         speeds = self.slowest * (self.fastest / self.slowest) ** rising
-        step = 2 / max(self.rows, self.columns)  # from one token to the next
+        step = 2 / max(self.places.trained)  # from one token to the next
         return (step * speeds[:, None] * directions)[None]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ditgta.model.positional.places import Places
 from ditgta.model.positional.rotating import per_channel
 
 
@@ -43,16 +44,30 @@ class PositionalEncoding(nn.Module):
     base: float | None = None  # of the frequencies; None: there is none to choose
     rotated: tuple[str, ...] = ()  # "qk": queries and keys are rotated; "vo": values, and the output back
     relative = True  # only differences between places matter: a grid moved as a whole is attended alike
+    resizings: tuple[str, ...] = ()  # how it may be told of a grid that it was not trained on: see `places`
 
     def __init__(
         self, rows: int, columns: int, width: int, heads: int, depth: int = 1, base: float | None = None
     ):
         super().__init__()
         self.rows, self.columns, self.width, self.heads, self.depth = rows, columns, width, heads, depth
+        self.places = Places(rows, columns, (rows, columns))
         if base is not None:
             self.base = base
         for name in Tables._fields:
             self.register_buffer(f"kept_{name}", None, persistent=False)
+
+    def resize(self, rows: int, columns: int, method: str) -> None:
+        """Move, in place, from the grid of training to another.
+
+        Raises:
+            ValueError: it cannot be told of another grid by this method.
+        """
+        if method not in self.resizings:
+            known = f"take {' or '.join(self.resizings)}" if self.resizings else "it has one size alone"
+            raise ValueError(f"cannot be sampled at another size with positions {method}; {known}")
+        self.places = Places(rows, columns, (self.rows, self.columns), method)
+        self.rows, self.columns = rows, columns
 
     def position_table(self) -> Tensor | None:
         """Returns what is added to the patch embeddings, (T, D), or None."""
@@ -108,15 +123,3 @@ class PositionalEncoding(nn.Module):
         if isinstance(table, Tensor):
             return table.expand(self.depth, *table.shape[1:]).unbind()
         return repeat(None, self.depth) if table is None else table
-
-
-def coordinates(rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns every token's row and column, each (T,), of the type and on the device of `like`."""
-    sides = [torch.arange(side, dtype=like.dtype, device=like.device) for side in (rows, columns)]
-    grid = torch.meshgrid(*sides, indexing="ij")
-    return grid[0].flatten(), grid[1].flatten()
-
-
-def falling(base: float, count: int) -> Tensor:
-    """Returns base^(-k / count) for k = 0..count-1, float64."""
-    return base ** (-torch.arange(count).double() / count)

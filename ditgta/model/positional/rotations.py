@@ -6,13 +6,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ditgta.model.positional.encoding import PositionalEncoding, coordinates, falling
+from ditgta.model.positional.encoding import PositionalEncoding
 
 
 class Rotation(PositionalEncoding):
     """Rotations of channel pairs by angles that grow with row and column; `rotated` says what is rotated."""
 
     base = 10000.0
+
+    @property
+    def resizings(self) -> tuple[str, ...]:
+        """All; ntk where the frequencies are those that follow from a base."""
+        ladders = type(self).frequencies is Rotation.frequencies
+        return ("extrapolate", "interpolate", *(["ntk"] if ladders else []), "parts")
 
     def frequencies(self) -> Tensor:
         """Returns radians per row and per column of every pair: (L, H, P, 2), L or H being 1 where all share them.
@@ -22,13 +28,11 @@ class Rotation(PositionalEncoding):
         head_width = self.width // self.heads
         if head_width % 4:
             raise ValueError(f"rotations need a head width divisible by 4, got {head_width}")
-        ladder = falling(self.base, head_width // 4)
-        return (ladder[:, None, None] * torch.eye(2)).flatten(0, 1)[None, None]
+        ladders = self.places.ladders(self.base, head_width // 4)
+        return torch.diag_embed(ladders).flatten(0, 1)[None, None]
 
     def rotation_table(self) -> Tensor:
-        per_row, per_column = self.frequencies()[:, None].unbind(-1)  # (L, 1, H, P) each
-        rows, columns = coordinates(self.rows, self.columns, like=per_row)
-        angles = rows[:, None, None] * per_row + columns[:, None, None] * per_column
+        angles = self.places.angles(self.frequencies()).transpose(0, 1)  # (L, T, H, P)
         return torch.stack([angles.cos(), angles.sin()], dim=-1).float()
 
 

@@ -1,0 +1,43 @@
+"""What a group of options is: typed, strict, and able to say which of its options change results."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def Free(default: Any, description: str, **constraints):
+    """A field that changes speed or storage but never a result: it stays out of the spec."""
+    return Field(default, description=description, json_schema_extra={"free": True}, **constraints)
+
+
+class Section(BaseModel):
+    """A group of options. Unknown keys are errors; strings such as "1e-4" are converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    def spec(self) -> dict:
+        """Returns the options that change results, as plain JSON values."""
+        content = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if (field.json_schema_extra or {}).get("free"):
+                del content[name]
+            elif isinstance(value, Section):
+                content[name] = value.spec()
+        return content
+
+    def free_flags(self) -> str:
+        """Returns the command-line flags of the options that change no result, where they differ from their defaults."""
+        fields = {
+            name: field
+            for name, field in type(self).model_fields.items()
+            if (field.json_schema_extra or {}).get("free") and getattr(self, name) != field.default
+        }
+        flags = [(flag_of(type(self), name), getattr(self, name)) for name in fields]
+        return " ".join(flag if value is True else f"{flag} {value}" for flag, value in flags)
+
+
+def flag_of(section: type[Section], name: str) -> str:
+    """Returns the command-line flag of a section's field."""
+    extra = section.model_fields[name].json_schema_extra if name in section.model_fields else None
+    return "--" + (extra or {}).get("flag", name).replace("_", "-")
