@@ -147,6 +147,17 @@ def build_parser() -> argparse.ArgumentParser:
     for flag, options in shards.items():
         sub.add_argument(flag, **options)
 
+    text = "draw one image under several checkpoints at several sizes, side by side"
+    sub = command("sizes", run_sizes, text, config.Sampling)
+    sub.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="rows of the picture")
+    sub.add_argument("--autoencoder", **folder, help="folder of the autoencoder")
+    sub.add_argument("--out", **new_file, help="picture to write (.png)")
+    text = "sizes in pixels beside that of training, separated by commas, e.g. 64,64x96"
+    sub.add_argument("--sizes", type=flags.sizes, required=True, metavar="SIZES", help=text)
+    text = "how places are told at each of them, a column for each"
+    sub.add_argument("--methods", nargs="+", choices=config.POSITIONS, default=["extrapolate"], help=text)
+    sub.add_argument("--label", type=int, default=0, help="class of the image")
+
     sub = command(
         "scorer", run_scorer, "train a small Inception network as the scorer of the images", config.Scorer
     )
@@ -292,12 +303,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         help="side of the images, where the file does not say it",
     )
-    sub.add_argument(
-        "--objective",
-        choices=[*config.OBJECTIVES, "sit"],
-        default=None,
-        help="what it was trained for, where the file does not say it; sit: flow with SiT's time and sign (none: ddpm)",
-    )
+    text = "what it was trained for, where the file does not say it; sit: flow with SiT's time and sign (none: ddpm)"
+    sub.add_argument("--objective", choices=[*config.OBJECTIVES, "sit"], default=None, help=text)
 
     sub = command(
         "export-checkpoint", run_export, "write a checkpoint in the references' key layout", spec=False
@@ -394,6 +401,20 @@ def run_sample(arguments) -> None:
     )
 
 
+def run_sizes(arguments) -> None:
+    from ditgta.stages import sizes
+
+    sizes.run(
+        arguments.checkpoints,
+        arguments.autoencoder,
+        arguments.out,
+        arguments.sizes,
+        arguments.methods,
+        arguments.label,
+        flags.read_section(arguments, config.Sampling, arguments.spec | {"size": arguments.sizes[0]}),
+    )
+
+
 def run_scorer(arguments) -> None:
     from ditgta.stages import scorer
 
@@ -419,21 +440,6 @@ def run_score(arguments) -> None:
     )
 
 
-def _configuration(files: list[Path]) -> dict:
-    """Reads configuration files, later ones merged over earlier ones, as Snakemake does."""
-    import yaml
-
-    raw: dict = {}
-    for path in files:
-        try:
-            config.merge(raw, yaml.safe_load(path.read_text()) or {})
-        except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
-            raise InputError(
-                f"{path} is no readable YAML file ({' '.join(str(error).split())}); check the path"
-            ) from None
-    return raw
-
-
 def run_new_experiment(arguments) -> None:
     from ditgta.stages import new_experiment
 
@@ -441,7 +447,7 @@ def run_new_experiment(arguments) -> None:
         images=arguments.images,
         name=arguments.name,
         hours=arguments.hours,
-        raw=_configuration(arguments.configfile),
+        raw=flags.configuration(arguments.configfile),
         file=arguments.configfile[-1],
         write=arguments.write,
     )
@@ -450,7 +456,7 @@ def run_new_experiment(arguments) -> None:
 def run_status(arguments) -> None:
     from ditgta.stages import status
 
-    loaded = config.load(_configuration(arguments.configfile))
+    loaded = config.load(flags.configuration(arguments.configfile))
     suite = arguments.suite or loaded.suite
     status.run(loaded, suite, arguments.results, arguments.wait, arguments.json)
 
@@ -458,7 +464,7 @@ def run_status(arguments) -> None:
 def run_plan(arguments) -> None:
     from ditgta.stages import plan
 
-    loaded = config.load(_configuration(arguments.configfile))
+    loaded = config.load(flags.configuration(arguments.configfile))
     plan.run(
         loaded,
         arguments.suite or loaded.suite,

@@ -105,6 +105,21 @@ def _optional(section: type[config.Section], name: str) -> bool:
     return type(None) in typing.get_args(section.model_fields[name].annotation)
 
 
+def configuration(files: list[Path]) -> dict:
+    """Reads configuration files, later ones merged over earlier ones, as Snakemake does."""
+    import yaml
+
+    raw: dict = {}
+    for path in files:
+        try:
+            config.merge(raw, yaml.safe_load(path.read_text()) or {})
+        except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
+            raise InputError(
+                f"{path} is no readable YAML file ({' '.join(str(error).split())}); check the path"
+            ) from None
+    return raw
+
+
 def spec_of(text: str) -> dict:
     """Reads --spec: JSON, or the path of a JSON file."""
     try:
@@ -155,6 +170,19 @@ def numbers(text: str) -> list[int]:
         return [int(word) for word in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"write whole numbers separated by commas (got {text!r})") from None
+
+
+def sizes(text: str) -> list[tuple[int, int]]:
+    """Reads sizes of images in pixels, e.g. 64,64x96, as (height, width)."""
+    found = []
+    for word in text.split(","):
+        sides = word.split("x")
+        if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+            raise argparse.ArgumentTypeError(
+                f"write sides, or HEIGHTxWIDTH, separated by commas (got {text!r})"
+            )
+        found.append((int(sides[0]), int(sides[-1])))
+    return found
 
 
 def count(text: str) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,28 @@ def draw_ahead(
 
     for noise in map_ahead(draw, range(count), threads=1, ahead=2):
         yield noise.to(device, non_blocking=True)
+
+
+def load_both(checkpoint: Path, autoencoder: Path, device: torch.device | str) -> tuple[DiT, Any, dict]:
+    """Return the network of a checkpoint's EMA weights, an autoencoder's folder as AutoencoderKL, and the checkpoint's header.
+
+    Raises:
+        InputError: one of them cannot be used, or they do not belong together.
+    """
+    header = read_header(checkpoint)
+    network = load(checkpoint).to(device)
+    vae = load_autoencoder(autoencoder, device)
+    trained_on = header.get("autoencoder_sha256")
+    if trained_on and trained_on != autoencoder_sha256(autoencoder):
+        raise InputError(
+            f"{checkpoint} was trained on latents of another autoencoder than {autoencoder}; give it the one it was trained with"
+        )
+    channels = vae.config.latent_channels
+    if channels != network.config.latent_channels:
+        raise InputError(
+            f"{autoencoder} has {channels} latent channels, {checkpoint} wants {network.config.latent_channels}; give it the right one"
+        )
+    return network, vae, header
 
 
 def _of_size(network: DiT, pixels: int, options: Sampling) -> DiT:
@@ -98,19 +121,7 @@ class Sampler:
         Raises:
             InputError: one of them cannot be used, or they do not belong together.
         """
-        header = read_header(checkpoint)
-        network = load(checkpoint).to(device)
-        vae = load_autoencoder(autoencoder, device)
-        trained_on = header.get("autoencoder_sha256")
-        if trained_on and trained_on != autoencoder_sha256(autoencoder):
-            raise InputError(
-                f"{checkpoint} was trained on latents of another autoencoder than {autoencoder}; give it the one it was trained with"
-            )
-        channels = vae.config.latent_channels
-        if channels != network.config.latent_channels:
-            raise InputError(
-                f"{autoencoder} has {channels} latent channels, {checkpoint} wants {network.config.latent_channels}; give it the right one"
-            )
+        network, vae, header = load_both(checkpoint, autoencoder, device)
         return cls(network, vae, options, header.get("classes"))
 
     @torch.inference_mode()

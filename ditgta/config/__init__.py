@@ -2,7 +2,7 @@
 
 from ditgta.config.inheritance import load, merge
 from ditgta.config.messages import fault
-from ditgta.config.names import OBJECTIVES, POSENCS, ROTATIONS, STAGES
+from ditgta.config.names import OBJECTIVES, POSENCS, POSITIONS, ROTATIONS, STAGES
 from ditgta.config.schema import (
     Autoencoder,
     Config,
@@ -20,6 +20,7 @@ from ditgta.config.section import Free, Section, flag_of
 __all__ = [
     "OBJECTIVES",
     "POSENCS",
+    "POSITIONS",
     "ROTATIONS",
     "STAGES",
     "Autoencoder",

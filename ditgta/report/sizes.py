@@ -1,0 +1,53 @@
+"""A picture of images of several sizes, all enlarged alike, so that a twice as large one is twice as large."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+CELL_PIXELS = 96  # about the height of the first column's images
+GAP, BAND, TEXT = 6, 34, 13
+
+
+def size_name(size: tuple[int, int]) -> str:
+    """Return a size in pixels as people write it: 64, or 64x96 for a height of 64."""
+    height, width = size
+    return str(height) if height == width else f"{height}x{width}"
+
+
+def draw(
+    columns: Sequence[str], rows: Sequence[str], images: Sequence[Sequence[np.ndarray | None]]
+) -> Image.Image:
+    """Return images in columns of one size each, with a heading (of two lines at most) above and a name before.
+
+    Args:
+        images: one list for each row, uint8 (H, W, 3); None leaves a place empty, and says so.
+    """
+    shapes = [
+        next((row[k].shape[:2] for row in images if row[k] is not None), (1, 1)) for k in range(len(columns))
+    ]
+    zoom = max(1, round(CELL_PIXELS / shapes[0][0]))
+    font = ImageFont.load_default(TEXT)
+    margin = int(max(font.getlength(name) for name in rows)) + 2 * GAP
+    widths = [
+        max(zoom * width, int(max(font.getlength(line) for line in heading.split("\n"))))
+        for (_, width), heading in zip(shapes, columns)
+    ]
+    height = zoom * max(shape[0] for shape in shapes)
+    canvas = Image.new(
+        "RGB", (margin + sum(widths) + GAP * len(widths), BAND + len(rows) * (height + GAP)), "white"
+    )
+    pen, left = ImageDraw.Draw(canvas), margin
+    for k, heading in enumerate(columns):
+        pen.multiline_text((left, 2), heading, fill="black", font=font, spacing=2)
+        for i, row in enumerate(images):
+            top = BAND + i * (height + GAP)
+            if row[k] is None:
+                pen.text((left, top), "-", fill="black", font=font)
+                continue
+            size = (zoom * row[k].shape[1], zoom * row[k].shape[0])
+            canvas.paste(Image.fromarray(row[k]).resize(size, Image.Resampling.NEAREST), (left, top))
+        left += widths[k] + GAP
+    for i, name in enumerate(rows):
+        pen.text((GAP, BAND + i * (height + GAP)), name, fill="black", font=font)
+    return canvas

@@ -1,0 +1,66 @@
+"""Sizes: one noise and label under several checkpoints, at several sizes, as one picture."""
+
+from pathlib import Path
+
+from ditgta.config import Sampling
+from ditgta.report.evidence import run_of
+from ditgta.report.sizes import draw, size_name
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import atomic_path, read_json, twin_path
+from ditgta.runtime.processes import processes
+from ditgta.runtime.progress import Progress
+from ditgta.sampling import Sampler, load_both
+
+
+def run(
+    checkpoints: list[Path],
+    autoencoder: Path,
+    out: Path,
+    sizes: list[tuple[int, int]],
+    methods: list[str],
+    label: int,
+    sampling: Sampling,
+) -> None:
+    """Write a picture whose rows are checkpoints and whose columns are sizes, that of training first.
+
+    Args:
+        sizes: (height, width) in pixels.
+        methods: ways in which places are told at sizes that are not that of training, a column each; a place stays empty where an
+            encoding cannot be told so.
+        label: class of the image, whose noise is that of the sample stage's first.
+        sampling: its size and positions do not matter.
+
+    Raises:
+        InputError: unusable files, an unknown label, or a size that does not suit a network.
+    """
+    others = [(size, method) for size in sizes for method in methods]
+    with processes(sampling.tf32) as group, Progress("sizes", len(checkpoints)) as progress:
+        rows = []
+        for checkpoint in checkpoints:
+            network, vae, header = load_both(checkpoint, autoencoder, group.device)
+            if not 0 <= label < network.num_classes:
+                raise InputError(
+                    f"class {label} is not one of 0..{network.num_classes - 1} that {checkpoint} knows"
+                )
+            options = sampling.model_copy(update={"batch_size": 1, "size": None})
+            images = [Sampler(network, vae, options)([0], [label])[0]]
+            for size, method in others:
+                moved = options.model_copy(update={"size": size, "positions": method})
+                able = method in network.encoding.resizings
+                images.append(Sampler(network, vae, moved)([0], [label])[0] if able else None)
+            rows.append((_name(checkpoint, header), images))
+            progress.advance(1)
+        if not group.is_first:
+            return
+        trained = rows[0][1][0].shape[:2]
+        headings = [f"{size_name(trained)}\ntraining", *(f"{size_name(s)}\n{m}" for s, m in others)]
+        with atomic_path(out) as temporary:
+            draw(headings, [name for name, _ in rows], [images for _, images in rows]).save(
+                temporary, format="PNG"
+            )
+
+
+def _name(checkpoint: Path, header: dict) -> str:
+    """Return the row that a checkpoint belongs to."""
+    twin = twin_path(checkpoint)
+    return run_of(checkpoint, read_json(twin) if twin.is_file() else header)[0]
