@@ -11,7 +11,10 @@ POSENCS = ("abs", "abs-learned", "none", "none-conv", "alibi", "bias", *ROTATION
 POSITIONS = ("extrapolate", "interpolate", "ntk", "parts")
 RESIZINGS = {
     "abs-learned": ("interpolate",),
+    "bias": ("interpolate",),
     "none": ("extrapolate", "interpolate"),
+    "none-conv": ("extrapolate",),
+    "alibi": ("extrapolate", "interpolate"),
     **dict.fromkeys(
         ("rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral", "rope-golden", "gta-golden"),
         ("extrapolate", "interpolate", "parts"),

@@ -152,13 +152,48 @@ def spread(new, old):
 
 def test_a_learned_table_is_laid_over_the_new_grid():
     before = POSENCS["abs-learned"](*TRAINED, WIDTH, HEADS)
-    torch.nn.init.normal_(before.table)
+    torch.nn.init.normal_(before.table, generator=torch.Generator().manual_seed(0))
     table = before.table.detach().double().numpy().reshape(*TRAINED, WIDTH)
     expected = np.einsum(
         "ir,jc,rcd->ijd", spread(GRID[0], TRAINED[0]), spread(GRID[1], TRAINED[1]), table
     ).reshape(-1, WIDTH)
     before.resize(*GRID, "interpolate")
-    assert close(before.position_table().detach(), expected)
+    assert np.allclose(before.position_table().detach(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["extrapolate", "interpolate"])
+def test_biases_of_distances(method):
+    table = encoding_of("alibi", method).bias_table()[0]
+    rows, columns = seen(method)
+    distances = np.hypot(rows[:, None] - rows, columns[:, None] - columns)
+    for head, slope in enumerate((2.0**-4, 2.0**-8)):
+        assert np.allclose(table[head], -slope * distances, atol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [GRID, (2, 3), (6, 4)])
+def test_learned_biases_are_read_at_smaller_offsets(grid):
+    before = POSENCS["bias"](*TRAINED, WIDTH, HEADS, 2)
+    torch.nn.init.normal_(before.bias, generator=torch.Generator().manual_seed(0))
+    bias = before.bias.detach().double().numpy()
+    before.resize(*grid, "interpolate")
+    table = torch.stack(list(before.bias_table())).detach()
+
+    def read(axis):
+        """The matrix (new offsets, old offsets) of cubic convolution at d / ratio, ends repeated."""
+        new, old = grid[axis], TRAINED[axis]
+        matrix = np.zeros((2 * new - 1, 2 * old - 1))
+        for k, offset in enumerate(range(1 - new, new)):
+            place = offset * old / new + old - 1
+            for near in range(math.floor(place) - 1, math.floor(place) + 3):
+                matrix[k, min(max(near, 0), 2 * old - 2)] += cubic(place - near)
+        return matrix
+
+    over = np.einsum("ir,jc,lhrc->lhij", read(0), read(1), bias)
+    places = [(i, j) for i in range(grid[0]) for j in range(grid[1])]
+    for query, (i, j) in enumerate(places):
+        for key, (k, m) in enumerate(places):
+            expected = over[..., k - i + grid[0] - 1, m - j + grid[1] - 1]
+            assert np.allclose(table[:, :, query, key], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("posenc", POSENCS)

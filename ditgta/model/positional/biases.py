@@ -6,9 +6,10 @@ Shapes: T tokens on a grid of R rows and C columns, L blocks, H heads.
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ditgta.model.positional.encoding import PositionalEncoding, coordinates
+from ditgta.model.positional.encoding import PositionalEncoding
 
 
 class LinearBiases(PositionalEncoding):
@@ -17,10 +18,12 @@ class LinearBiases(PositionalEncoding):
     Press et al., "ALiBi", ICLR 2022, Section 3; in 2-D as Fuller et al., "CROMA", NeurIPS 2023: Euclidean distances.
     """
 
+    resizings = ("extrapolate", "interpolate")
+
     def bias_table(self) -> Tensor:
         """Returns -m_h |(di, dj)|, m_h = 2^(-8 h / H) for h = 1..H: (1, H, T, T)."""
         slopes = 2.0 ** (-8 * torch.arange(1, self.heads + 1) / self.heads)
-        rows, columns = coordinates(self.rows, self.columns, like=slopes)
+        rows, columns = self.places.coordinates(like=slopes)
         distances = torch.hypot(rows[:, None] - rows, columns[:, None] - columns)
         return (-slopes[:, None, None] * distances)[None]
 
@@ -28,10 +31,25 @@ class LinearBiases(PositionalEncoding):
 class RelativeBiases(PositionalEncoding):
     """`bias`: a learned bias for each block, head and offset (di, dj) of a key from its query (Liu et al., "Swin", ICCV 2021, Equation 4)."""
 
+    resizings = ("interpolate",)
+
     def __init__(self, *sizes, **options):
         super().__init__(*sizes, **options)
         offsets = (2 * self.rows - 1, 2 * self.columns - 1)
         self.bias = nn.Parameter(torch.zeros(self.depth, self.heads, *offsets))
+
+    def resize(self, rows: int, columns: int, method: str) -> None:
+        """Reads the biases at offsets that are as many times smaller as the grid is larger, bicubic, ends repeated."""
+        super().resize(rows, columns, method)
+        # Offsets as shares of the largest of training, which grid_sample calls -1 and 1.
+        down, right = (
+            torch.arange(1 - new, new, device=self.bias.device) / (max(old - 1, 1) * new / old)
+            for new, old in zip((rows, columns), self.places.trained)
+        )
+        places = torch.stack(torch.meshgrid(right, down, indexing="xy"), dim=-1)
+        places = places.expand(self.depth, -1, -1, -1)
+        options = {"mode": "bicubic", "padding_mode": "border", "align_corners": True}
+        self.bias = nn.Parameter(F.grid_sample(self.bias.detach(), places, **options), requires_grad=False)
 
     def bias_table(self) -> Iterator[Tensor]:
         """Returns b_h[di, dj] of every query and key, (H, T, T), one block after the other; b[R-1, C-1] is a token's own."""

@@ -60,6 +60,7 @@ class ConvolutionalEncoding(PositionalEncoding):
     """
 
     relative = False
+    resizings = ("extrapolate",)
 
     def __init__(self, *sizes, **options):
         super().__init__(*sizes, **options)
