@@ -1,7 +1,7 @@
 """What a suite will cost - jobs, operations, storage and hours - estimated without running anything of it."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -107,19 +107,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     note = f"{rows} rows x {steps:,} steps x batch {first.training.batch_size} x 3 x {cost.forward_flops(shape):.4g}"
     stages.append(Stage("train", rows * len(suite.milestones), flops, size_on_disk, note, slowest))
 
-    passes = passes_of(suite.sampling)
-    each = passes * cost.forward_flops(shape) + decode
-    pixels = size * size * 3 + 8
-    stages.append(
-        Stage(
-            "sample",
-            scored,
-            scored * suite.sampling.num_samples * each,
-            scored * suite.sampling.num_samples * pixels * 2,
-            f"{scored} x {suite.sampling.num_samples:,} images x ({passes:g} passes + decoder {decode:.3g})",
-            products_of(suite.sampling),
-        )
-    )
+    stages.append(_sampling(suite.sampling, scored, shape, size, decode))
     stages += _scoring(suite, scored, count)
     stages.append(Stage("table", 1, 0, 5e6, "no network"))
     notes = [
@@ -148,6 +136,22 @@ def passes_of(options: Sampling) -> float:
 def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:
     """Returns the images and classes of an experiment: what was said, what is known, else ImageNet's."""
     return said or KNOWN_IMAGES.get(experiment.images.source, IMAGENET)
+
+
+def _sampling(options: Sampling, scored: int, shape: cost.Shape, size: int, decode: float) -> Stage:
+    """Returns the line of the sample stage; `decode`: operations of decoding one image of the side of training, `size`."""
+    height, width = options.size or (size, size)
+    larger = height * width / size**2
+    shape = replace(shape, tokens=round(larger * shape.tokens), encoding_flops=larger * shape.encoding_flops)
+    passes, images = passes_of(options), scored * options.num_samples
+    return Stage(
+        "sample",
+        scored,
+        images * (passes * cost.forward_flops(shape) + larger * decode),
+        images * 2 * (height * width * 3 + 8),
+        f"{scored} x {options.num_samples:,} images x ({passes:g} passes + decoder {larger * decode:.3g})",
+        products_of(options),
+    )
 
 
 def _scoring(suite: Suite, scored: int, count: int) -> list[Stage]:

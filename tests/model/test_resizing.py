@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from ditgta import DiT
 from ditgta.config.names import POSITIONS, RESIZINGS
 from ditgta.kernels import for_inference
+from ditgta.kernels.cpu import multiplies
 from ditgta.model.positional import POSENCS, AbsoluteEncoding
 from ditgta.model.positional.places import Places
 from ditgta.model.resizing import resized
@@ -282,7 +283,16 @@ def test_temperature_is_on_the_logits_and_in_no_table(monkeypatch, kernels):
     assert torch.allclose(warm.blocks[0].attn.attend(q, k, v), hand, atol=1e-5)
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bf16 kernel on this CPU")
+@pytest.mark.slow
+def test_a_compiled_network_at_another_size():
+    warm = resized(built("gta"), (16, 20), "parts", "log")
+    compiled = for_inference(warm, compile=True)[0]
+    with torch.no_grad():
+        expected, found = answer(warm), answer(compiled)
+    assert (found - expected).norm() < 1e-5 * expected.norm()
+
+
+@pytest.mark.skipif(not multiplies(torch.bfloat16), reason="this CPU has no such kernel")
 def test_temperature_in_the_kernel_for_bf16():
     warm = resized(built("gta"), (16, 24), "extrapolate", "log")
     quick = for_inference(warm, torch.bfloat16, "auto")[0]

@@ -125,6 +125,19 @@ def test_a_plan_counts_how_often_the_network_sees_an_image(options, passes):
     assert estimate.passes_of(config.Sampling(steps=10, **options)) == pytest.approx(passes)
 
 
+def test_a_plan_counts_the_tokens_of_the_size_that_is_sampled():
+    shape = cost.Shape(tokens=64, width=64, depth=2, patch=2, channels=4, classes=3, heads=2)
+    options = {"num_samples": 5, "steps": 10, "cfg_scale": 1}
+    plain, same, wide = (
+        estimate._sampling(config.Sampling(**options, size=size), 3, shape, 32, 1e6)
+        for size in (None, (32, 32), (64, 48))
+    )
+    assert plain == same and plain.flops == 15 * (10 * cost.forward_flops(shape) + 1e6)
+    larger = cost.Shape(tokens=192, width=64, depth=2, patch=2, channels=4, classes=3, heads=2)
+    assert wide.flops == 15 * (10 * cost.forward_flops(larger) + 3e6)
+    assert wide.bytes == 15 * 2 * (64 * 48 * 3 + 8)
+
+
 def test_a_checkpoint_is_as_large_as_foretold(tmp_path):
     model, shape = built(CASES[0])
 
