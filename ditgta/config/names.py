@@ -12,9 +12,8 @@ POSITIONS = ("extrapolate", "interpolate", "ntk", "parts")
 RESIZINGS = {
     "abs-learned": ("interpolate",),
     "bias": ("interpolate",),
-    "none": ("extrapolate", "interpolate"),
     "none-conv": ("extrapolate",),
-    "alibi": ("extrapolate", "interpolate"),
+    **dict.fromkeys(("none", "alibi", "liere"), ("extrapolate", "interpolate")),
     **dict.fromkeys(
         ("rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral", "rope-golden", "gta-golden"),
         ("extrapolate", "interpolate", "parts"),

@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ditgta.model.positional.encoding import PositionalEncoding, coordinates
+from ditgta.model.positional.encoding import PositionalEncoding
 
 
 class LieRotations(PositionalEncoding):
     """`liere`: queries and keys are rotated by learned rotations of 8 channels at once, which grow with row and column.
 
-    Ostmeier et al., "LieRE", ICML 2025: R = exp(i A_1 + j A_2), A = U - U^T, with rows and columns scaled to 0..1 over the grid. As
+    Ostmeier et al., "LieRE", ICML 2025: R = exp(i A_1 + j A_2), A = U - U^T, with rows and columns scaled to 0..1 over the grid of training. As
     A_1 and A_2 do not commute, R_t^T R_s is no function of s - t: places count, not only differences between them.
     """
 
     rotated = ("qk",)
     relative = False
+    resizings = ("extrapolate", "interpolate")
     block = 8
 
     def __init__(self, *sizes, **options):
@@ -40,9 +41,10 @@ class LieRotations(PositionalEncoding):
     def rotation_table(self) -> Tensor:
         """Returns a rotation of every token for each block, head and group of n = 8 channels: (L, T, H, E/n, n, n)."""
         per_row, per_column = (self.upper[..., None, None] * self.skew).sum(-3)  # (L, 1, H, E/n, n, n) each
-        rows, columns = coordinates(self.rows, self.columns, like=self.upper)
-        rows, columns = rows / max(self.rows - 1, 1), columns / max(self.columns - 1, 1)
-        rows, columns = (place.view(-1, 1, 1, 1, 1) for place in (rows, columns))
+        rows, columns = (
+            (place / max(side - 1, 1)).view(-1, 1, 1, 1, 1)
+            for place, side in zip(self.places.coordinates(like=self.upper), self.places.trained)
+        )
         return torch.matrix_exp(rows * per_row + columns * per_column)
 
     def operations(self) -> float:
