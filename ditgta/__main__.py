@@ -338,7 +338,8 @@ def build_parser() -> argparse.ArgumentParser:
 def run_images(arguments) -> None:
     from ditgta.stages import images
 
-    images.run(out=arguments.out, spec=flags.read_section(arguments, config.Images, arguments.spec).spec())
+    options = flags.read_section(arguments, config.Images, arguments.spec)
+    images.run(out=arguments.out, spec=options.spec(), repack=options.repack)
 
 
 def run_autoencoder(arguments) -> None:

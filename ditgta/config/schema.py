@@ -33,12 +33,27 @@ class Images(Section):
 
     source: str = Field(
         "digits",
-        description='"digits" (1,797 handwritten digits, no download) or a folder that holds one folder of images per class',
+        description='"digits" (1,797 handwritten digits, no download), a folder that holds one folder of images per class, or '
+        "a tar, folder of tars, zip, Parquet, or CSV of files and labels",
     )
     size: int = Field(256, ge=8, description="side in pixels to which images are scaled and centre-cropped")
     on_error: Literal["stop", "skip"] = Field(
         "stop",
         description="what to do with unreadable files and empty classes: stop and list them, or skip and record them",
+    )
+    label_column: str | None = Field(
+        None, description="column of labels in a table or in Parquet, where it cannot be told from the others"
+    )
+    class_names: str | None = Field(
+        None, description="text file of class names, one a line, where the source numbers its classes"
+    )
+    class_order: Literal["natural", "alphabetic"] = Field(
+        "natural",
+        description="order of classes that are named by folders: 2 before 10, or behind it as in torchvision's ImageFolder",
+    )
+    repack: bool = Free(
+        False,
+        "copy the images once into one file of the results, where reading them singly is slow (Parquet)",
     )
 
 

@@ -1,5 +1,6 @@
-"""One image file to pixels: robust decoding to RGB and the square crop of ADM."""
+"""One image's bytes to pixels: robust decoding to RGB and the square crop of ADM."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,11 @@ Image.MAX_IMAGE_PIXELS = None
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 # What the bytes may be, whatever the suffix says: large photo sets hold PNG and GIF files named .jpg.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+Image.init()
+_FORMATS = tuple(
+    name for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if name in Image.OPEN
+)  # AVIF where Pillow was built with it
+_LARGEST_PIXELS = 2**28
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -23,46 +28,47 @@ _TRANSPOSE_OF_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_GREY_RAW_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8}
 
 
-def decode_rgb(path: str | Path) -> Image.Image:
-    """Reads an image file completely and returns it as an 8-bit RGB image, upright.
+def decode_rgb(source: str | Path | bytes, name: str = "") -> Image.Image:
+    """Decodes an image completely and returns it as an 8-bit RGB image, upright.
 
     Transparency is composed on white, 16-bit grey is scaled (x / 257), CMYK is converted as Pillow does, the EXIF
     orientation is applied, and of an animation the first frame is taken. Colour profiles are not applied.
+
+    Args:
+        source: a file's path or its content.
+        name: what an error calls it; by default the path.
 
     Raises:
         InputError: the file is missing, is not an image, or is truncated.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            image.load()
-            orientation = _orientation(image)
-            image = _to_rgb(image)
+        return _decode(source)
+    except MemoryError:
+        raise  # says nothing about the file
     except Exception as error:  # Pillow's readers raise nearly every type of error on damaged bytes
-        raise InputError(f"{path}: {_reason(error)}; mend or remove this file") from error
-    if orientation in _TRANSPOSE_OF_ORIENTATION:
-        image = image.transpose(_TRANSPOSE_OF_ORIENTATION[orientation])
-    return image
+        raise InputError(f"{name or source}: {reason_of(error)}; fix or remove this file") from error
 
 
-def fault_in(path: str | Path) -> str | None:
-    """Returns why an image file cannot be decoded, in a few words, or None when all of it can."""
+def fault_in(source: str | Path | bytes) -> str | None:
+    """Returns why an image cannot be decoded, in a few words, or None when all of it can."""
     try:
-        decode_rgb(path)
+        decode_rgb(source)
     except InputError as error:
-        return _reason(error.__cause__)
+        return reason_of(error.__cause__)
     return None
 
 
-def stored_size(path: Path) -> tuple[int, int]:
-    """Returns (height, width) from a file's header, as it is stored."""
+def stored_size(source: str | Path | bytes, name: str = "") -> tuple[int, int]:
+    """Returns (height, width) from an image's header, as it is stored."""
     try:
-        with Image.open(path) as image:
+        with Image.open(_opened(source), formats=_FORMATS) as image:
             return image.height, image.width
     except Exception as error:
         raise InputError(
-            f"{path} is not a readable image ({type(error).__name__}); mend or remove this file"
+            f"{name or source} is not a readable image ({type(error).__name__}); fix or remove this file"
         ) from error
 
 
@@ -76,15 +82,83 @@ def adm_crop(image: Image.Image, size: int) -> np.ndarray:
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
+    width, height = round(image.width * scale), round(image.height * scale)
+    left, top = (width - size) // 2, (height - size) // 2
+    if width * height > _LARGEST_PIXELS:  # a strip: resize its centre alone, the same to rounding
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)
+        return np.array(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.array(image.crop((left, top, left + size, top + size)))
+
+
+def reason_of(error: BaseException | None) -> str:
+    """Puts an error of Pillow or of the file system in a few words."""
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "is not a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF image"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror})"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"is damaged ({text})"
+
+
+def _opened(source: str | Path | bytes) -> io.BytesIO | str | Path:
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
+def _decode(source: str | Path | bytes) -> Image.Image:
+    with Image.open(_opened(source), formats=_FORMATS) as image:
+        raw_mode = _raw_mode(image)
+        image.load()
+        orientation = _orientation(image)
+        transparent = _transparent_pixels(source, image, raw_mode)
+        image = _to_rgb(image)
+    if transparent is not None:
+        image.paste("white", mask=Image.fromarray(transparent))
+    if orientation in _TRANSPOSE_OF_ORIENTATION:
+        image = image.transpose(_TRANSPOSE_OF_ORIENTATION[orientation])
+    return image
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Returns how a PNG stores its pixels, e.g. "L;2", "" for other formats; to be asked before loading."""
+    if image.format != "PNG" or not image.tile:
+        return ""
+    stored = image.tile[0][3]
+    return stored[0] if isinstance(stored, tuple) else stored or ""
+
+
+def _transparent_pixels(source, image: Image.Image, raw_mode: str) -> np.ndarray | None:
+    """Returns the mask of the pixels that equal a PNG's transparent value, None where a PNG names none.
+
+    The value counts in the depth that the file stores (PNG specification, 11.3.2.1). Pillow compares it after its own
+    conversion to 8 bits, in which it is another number: grey of 1, 2 and 4 bits is scaled, colour of 16 bits is cut.
+    """
+    value = image.info.get("transparency")
+    if raw_mode in _GREY_RAW_BITS and isinstance(value, int):
+        del image.info["transparency"]
+        levels = 2 ** _GREY_RAW_BITS[raw_mode] - 1
+        grey = np.asarray(image.convert("L"))
+        return grey == (value & levels) * 255 // levels
+    if raw_mode == "RGB;16B" and isinstance(value, tuple):
+        del image.info["transparency"]
+        with Image.open(_opened(source), formats=("PNG",)) as again:
+            # Read as if the low byte came last, the low bytes are what remains of 16 bits.
+            again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
+            low = np.asarray(again).astype(np.int32)
+        levels = 256 * np.asarray(image).astype(np.int32) + low
+        return (levels == np.array(value)).all(2)
+    return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Converts any mode that the readers return to RGB on a white ground."""
     if image.mode.startswith("I"):
         return _from_16_bit(image)
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose white is unknown; save it with 8 bits")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
@@ -94,7 +168,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     """Scales 16-bit grey to 8 bits; Pillow's own conversion would clip everything above 255 to white."""
-    levels = np.asarray(image).astype(np.int64).clip(0, 65535)
+    levels = np.asarray(image).astype(np.int64)
+    if levels.size and (levels.min() < 0 or levels.max() > 65535):
+        raise ValueError(
+            "its grey levels need more than 16 bits, whose white is unknown; save it with 8 bits"
+        )
     grey = (levels + 128) // 257
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -108,15 +186,3 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:
         return 1
-
-
-def _reason(error: BaseException | None) -> str:
-    """Puts an error of Pillow or of the file system in a few words."""
-    if isinstance(error, FileNotFoundError):
-        return "does not exist"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "is not a PNG, JPEG or WebP image"
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read ({error.strerror})"
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"is damaged ({text})"

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from ditgta.data.ahead import map_ahead
-from ditgta.data.decode import decode_rgb, stored_size
-from ditgta.data.images import ImageIndex, load_folder, load_index
+from ditgta.data.image_index import index_of
+from ditgta.data.images import load_index
 from ditgta.data.npz import NpzArray, load_members
+from ditgta.data.sources.find import list_bare
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json, sha256_of
+
+ARCHIVES = (".tar", ".zip", ".parquet")
 
 
 class ImageSet:
@@ -62,7 +65,7 @@ class ImageSet:
 
 
 def open_image_set(path: str | Path) -> ImageSet:
-    """Opens an npz file, a folder of sample shards, an image index or a bare folder of images.
+    """Opens an npz file, a folder of sample shards, an image index, or images in a bare folder, tar, zip or Parquet file.
 
     Args:
         path: the file or folder (or the index.json in it). An npz holds arr_0 (uint8, N x height x width x 3), with arr_1
@@ -78,6 +81,8 @@ def open_image_set(path: str | Path) -> ImageSet:
         raise InputError(
             f"{path} does not exist (seen from {Path.cwd()}); give an npz file or a folder of images"
         )
+    if path.suffix.lower() in ARCHIVES:
+        return LooseImages(path)
     if path.is_file():
         return NpzImages(path)
     if not (path / "index.json").is_file():
@@ -192,15 +197,17 @@ class IndexedImages(ImageSet):
 
 
 class LooseImages(ImageSet):
-    """A bare folder of image files, sub-folders included, each at its own size and without a crop."""
+    """Images in a bare folder, sub-folders included, or in an archive: each at its own size and without a crop."""
 
     def __init__(self, path: Path):
         if (path / "00000.npz").is_file():
             raise InputError(
                 f"{path} holds shards but no index.json: sampling has not finished; run the sample stage again"
             )
-        self.index: ImageIndex = load_folder(path, size=0)
-        sizes = set(map_ahead(stored_size, (self.index.path(i) for i in range(self.index.count)), ahead=1024))
+        self.index = index_of(list_bare(path), size=0)
+        for fault in self.index.skipped:
+            raise InputError("{0}: {file} {reason}; fix or remove it".format(path, **fault))
+        sizes = set(map_ahead(self.index.stored_size, range(self.index.count), ahead=1024))
         super().__init__(path, self.index.count, sizes.pop() if len(sizes) == 1 else None)
         if len(self.index.classes) > 1:
             self.labels = self.index.labels
@@ -211,16 +218,16 @@ class LooseImages(ImageSet):
 
     def sha256(self) -> str:
         """Returns a checksum of names and contents of all files."""
-        files = (self.index.path(i) for i in range(self.count))
         digest = hashlib.sha256()
-        for name, content in zip(self.index.files, map_ahead(sha256_of, files)):
+        contents = map_ahead(lambda i: hashlib.sha256(self.index.read(i)).hexdigest(), range(self.count))
+        for name, content in zip(self.index.files, contents):
             digest.update(f"{content} {name}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
         """Yields images start..stop; a batch ends where the size changes."""
         batch: list[np.ndarray] = []
-        for image in map_ahead(lambda i: np.array(decode_rgb(self.index.path(i))), range(start, stop)):
+        for image in map_ahead(lambda i: np.array(self.index.whole(i)), range(start, stop)):
             if batch and (len(batch) == batch_size or batch[0].shape != image.shape):
                 yield np.stack(batch)
                 batch = []

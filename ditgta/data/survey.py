@@ -1,4 +1,4 @@
-"""A first look at a folder of images: how many, of which classes and sizes, and what is wrong with them."""
+"""A first look at a source of images: how many, of which classes and sizes, and what is wrong with them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from ditgta.data.ahead import map_ahead
-from ditgta.data.decode import stored_size
-from ditgta.data.images import ImageIndex, fault_listing, list_class_folders
+from ditgta.data.image_check import fault_listing
+from ditgta.data.image_index import ImageIndex, index_of
+from ditgta.data.sources.find import list_source
 from ditgta.runtime.errors import InputError
 
 MOST_LOOKED_AT = 2000  # some ten seconds; all of ImageNet would take an hour
@@ -15,7 +16,7 @@ MOST_LOOKED_AT = 2000  # some ten seconds; all of ImageNet would take an hour
 
 @dataclass(frozen=True)
 class Survey:
-    """What a look at a folder found.
+    """What a look at a source found.
 
     Attributes:
         index: all images, whether they can be decoded or not.
@@ -52,22 +53,25 @@ class Survey:
         ]
         if not whole:
             lines.append("the images stage decodes every one and may find further faults")
+        lines += self.index.notes
         return "\n".join([*lines, fault_listing(self.index, self.faults) if self.faults else "no faults"])
 
 
 def survey(source: str | Path) -> Survey:
-    """Looks at a folder of class folders.
+    """Look at a source of images, in whatever container they lie.
 
     Raises:
-        InputError: the folder is missing, is not laid out as class folders, or none of its images can be decoded.
+        InputError: it is missing, is no source of images, or none of its images can be decoded.
     """
-    index = list_class_folders(source, size=0)
+    index = index_of(list_source(source), size=0)
+    if not index.count:
+        raise InputError(fault_listing(index, index.skipped))
     chosen = np.unique(
         np.linspace(0, index.count - 1, min(index.count, MOST_LOOKED_AT)).round().astype(np.int64)
     )
 
     def look(i: int) -> int | str:
-        return index.fault(i) or min(stored_size(index.path(i)))
+        return index.check(i)[0] or min(index.stored_size(i))
 
     found = list(map_ahead(look, chosen.tolist()))
     faults = [
@@ -75,7 +79,7 @@ def survey(source: str | Path) -> Survey:
         for i, reason in zip(chosen, found)
         if isinstance(reason, str)
     ]
-    faults += index.empty_classes()
+    faults += index.skipped + index.empty_classes()
     sides = np.sort(np.array([side for side in found if isinstance(side, int)], np.int64))
     if not len(sides):
         raise InputError(fault_listing(index, faults))

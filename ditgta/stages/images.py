@@ -1,4 +1,4 @@
-"""Stage images: a folder of class folders, or the embedded digits, becomes an image index."""
+"""Stage images: a source of images, or the embedded digits, becomes an image index."""
 
 from pathlib import Path
 
@@ -6,22 +6,28 @@ import numpy as np
 from PIL import Image
 
 from ditgta.data.ahead import map_ahead
-from ditgta.data.images import ImageIndex, check_images, list_class_folders, write_index
+from ditgta.data.image_check import check_images
+from ditgta.data.image_index import ImageIndex, index_of
+from ditgta.data.images import write_index
+from ditgta.data.repack import Repack
+from ditgta.data.sources.find import list_source
+from ditgta.data.sources.listing import Options
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path
 from ditgta.runtime.progress import Progress
 
 
-def run(out: Path, spec: dict) -> None:
-    """Lists and checks the images of one data set and writes index.json, the last file, and files.tsv.
+def run(out: Path, spec: dict, repack: bool = False) -> None:
+    """List and check the images of one data set and write the index's files, index.json last (see `write_index`).
 
     Args:
         out: folder of the index.
-        spec: {source: "digits" or a folder of class folders (relative to the working directory), size: side of the
-            crops in pixels, on_error: "stop" or "skip"}.
+        spec: {source: "digits" or what `list_source` takes (relative to the working directory), size: side of the crops in
+            pixels, on_error: "stop" or "skip", label_column, class_names, class_order: see `Options`}.
+        repack: copy the images' bytes into one file in `out`, which is then read instead of the source.
 
     Raises:
-        InputError: the source is missing or not laid out as class folders, or holds files that cannot be read.
+        InputError: the source is missing or not to be understood, or holds files that cannot be read.
     """
     out = Path(out).absolute()
     source, size = spec["source"], int(spec["size"])
@@ -31,10 +37,23 @@ def run(out: Path, spec: dict) -> None:
         (out / "index.json").unlink(missing_ok=True)  # it would describe a mixture if this run were killed
         index = _write_digits(out / "files", size)
     else:
-        index = list_class_folders(Path(source).expanduser().absolute(), size)
-        index = check_images(index, spec.get("on_error", "stop"))
+        names = ("label_column", "class_names", "class_order")
+        options = Options(**{name: spec[name] for name in names if name in spec})
+        index = index_of(list_source(Path(source).expanduser().absolute(), options), size)
+        for note in index.notes:
+            print(f"images: {note}", flush=True)
+        index = _checked(index, spec.get("on_error", "stop"), out if repack else None)
     (out / "index.json").unlink(missing_ok=True)
     write_index(out, index, spec)
+    print(f"images: {index.count} images of {len(index.classes)} classes, {out}", flush=True)
+
+
+def _checked(index: ImageIndex, on_error: str, pack_into: Path | None) -> ImageIndex:
+    if pack_into is None:
+        return check_images(index, on_error)
+    with Repack(pack_into, index) as pack:
+        checked = check_images(index, on_error, keep=pack.add)
+        return pack.repacked(checked)
 
 
 def _write_digits(folder: Path, size: int) -> ImageIndex:

@@ -1,0 +1,160 @@
+"""An image index in memory: which images, of which classes, and how to get at their pixels."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ditgta.data.ahead import map_ahead, usable_cores
+from ditgta.data.decode import adm_crop, decode_rgb, fault_in, reason_of, stored_size
+from ditgta.data.sources.listing import Listing
+from ditgta.data.sources.names import unlistable
+from ditgta.data.sources.readers import FileReader, Reader, Unreadable
+from ditgta.runtime.errors import InputError
+
+DIGEST_BYTES = 16
+REMAKE = "delete the folder and run the images stage again"
+_CACHE_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """A fixed list of images with labels; an image's number in it is its identity in all later stages.
+
+    Attributes:
+        root: where the images lie, or the folder of what they lie in.
+        files: names "class/file" in index order.
+        labels: int64 [count], each an index into `classes`.
+        classes: class names in the order of their labels.
+        size: side in pixels of the square crops that `image` returns.
+        spec: what was asked of the stage that made the index, {} for a bare source.
+        files_sha256: SHA-256 of the classes and of each image's label and content, in order; "" where they were not read.
+        skipped: [{file, reason}] of what was left out.
+        reader: gives the bytes of image i; by default of the file of that name in `root`.
+        digests: uint8 [count, 16], the beginning of the SHA-256 of each image's bytes; None where they were not read.
+        notes: one line each for what a user should know of the source.
+    """
+
+    root: Path
+    files: Sequence[str]
+    labels: np.ndarray
+    classes: list[str]
+    size: int
+    spec: dict = field(default_factory=dict)
+    files_sha256: str = ""
+    skipped: list[dict] = field(default_factory=list)
+    reader: Reader | None = None
+    digests: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        if self.reader is None:
+            object.__setattr__(self, "reader", FileReader(self.root, self.files))
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        return len(self.files)
+
+    @property
+    def per_class(self) -> np.ndarray:
+        """The number of images of each class, int64 [classes]."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    def where(self, i: int) -> str:
+        """Return where image i lies and, in a container, its name."""
+        place = self.reader.where(i)
+        return place if place.endswith(self.files[i]) else f"{self.files[i]} in {place}"
+
+    def read(self, i: int) -> bytes:
+        """Return the bytes of image i; raises InputError if they cannot be had, or are not those that were listed."""
+        try:
+            content = self.reader.read(i)
+        except (OSError, Unreadable) as error:
+            reason = reason_of(error) if isinstance(error, OSError) else error
+            raise InputError(f"{self.where(i)} {reason}; bring it back or {REMAKE}") from error
+        if self.digests is not None and digest_of(content) != self.digests[i].tobytes():
+            raise InputError(f"{self.where(i)} has changed since it was listed; {REMAKE}")
+        return content
+
+    def image(self, i: int) -> np.ndarray:
+        """Return image i as uint8 [size, size, 3] after ADM's crop; raises InputError if it cannot be decoded."""
+        return adm_crop(self.whole(i), self.size)
+
+    def whole(self, i: int) -> Image.Image:
+        """Return image i as it is, RGB, not cropped."""
+        return decode_rgb(self.read(i), self.where(i))
+
+    def stored_size(self, i: int) -> tuple[int, int]:
+        """Return (height, width) of image i as it is stored."""
+        return stored_size(self.read(i), self.where(i))
+
+    def check(self, i: int) -> tuple[str | None, bytes]:
+        """Return why image i cannot be used, None if all of it can be decoded, and its content."""
+        if reason := unlistable(self.files[i]):
+            return reason, b""
+        try:
+            content = self.reader.read(i)
+        except Unreadable as error:
+            return str(error), b""
+        except (FileNotFoundError, PermissionError) as error:
+            return reason_of(error), b""
+        except OSError as error:  # of the disk or the system, and says nothing about the image
+            raise InputError(f"{self.where(i)} {reason_of(error)}; fix that and run again") from error
+        return fault_in(content), content
+
+    def empty_classes(self) -> list[dict]:
+        """Return {file, reason} of every class without images."""
+        names = [name for name, count in zip(self.classes, self.per_class) if not count]
+        return [{"file": f"{name}/", "reason": "is a class without images"} for name in names]
+
+    def batches(self, batches: Iterable[Sequence[int]], keep: bool = True) -> Iterator[np.ndarray]:
+        """Yield the images of each list of indices as uint8 [B, size, size, 3], decoded ahead by threads.
+
+        With `keep`, a set of at most 1 GB of pixels stays in memory once decoded, for loops that come by again.
+        """
+        bytes_each = self.size * self.size * 3
+        cache: dict[int, np.ndarray] | None = {} if keep and self.count * bytes_each <= _CACHE_BYTES else None
+
+        def one(i: int) -> np.ndarray:
+            if cache is None:
+                return self.image(i)
+            if i not in cache:
+                cache[i] = self.image(i)
+            return cache[i]
+
+        threads = min(max(2, usable_cores()), 16)
+        yield from map_ahead(
+            lambda indices: np.stack([one(int(i)) for i in indices]), batches, threads, threads + 2
+        )
+
+
+def digest_of(content: bytes) -> bytes:
+    """Return the 16 bytes by which an image's content is known."""
+    return hashlib.sha256(content).digest()[:DIGEST_BYTES]
+
+
+def index_of(listing: Listing, size: int) -> ImageIndex:
+    """Return the index of a listing, nothing of it checked yet; what is known to be faulty stands in `skipped`."""
+    return ImageIndex(
+        listing.source,
+        listing.names,
+        listing.labels,
+        listing.classes,
+        size,
+        skipped=listing.faults,
+        reader=listing.reader,
+        notes=listing.notes,
+    )
+
+
+def contents_sha256(index: ImageIndex) -> str:
+    """Return what a set of images is known by: classes, and the label and content of each image, in order; no names."""
+    digest = hashlib.sha256(json.dumps(list(index.classes)).encode("utf-8", "surrogatepass"))
+    digest.update(index.labels.astype("<i8").tobytes())
+    digest.update(np.ascontiguousarray(index.digests).tobytes())
+    return digest.hexdigest()

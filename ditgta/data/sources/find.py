@@ -1,0 +1,78 @@
+"""Which kind of source a path is: what a user gives for images, in whatever container they lie."""
+
+import glob
+from pathlib import Path
+
+from ditgta.data.sources.archives import archives_in, list_archives
+from ditgta.data.sources.folders import list_bare_folder, list_folder
+from ditgta.data.sources.listing import LAYOUT, Listing, Options
+from ditgta.data.sources.names import natural_key
+from ditgta.data.sources.parquet import list_parquet, parquets_in
+from ditgta.data.sources.tables import SUFFIXES, list_table, table_in
+from ditgta.runtime.errors import InputError
+
+KINDS = "a folder of class folders, a tar or a folder of tars, a zip, Parquet, or a CSV or TSV of files and labels"
+
+
+def list_source(source: str | Path, options: Options | None = None) -> Listing:
+    """List the images of a source without opening one.
+
+    Args:
+        source: a folder of class folders, of tars, of Parquet files, or with a table of labels; a tar, zip, Parquet file or
+            table; or a pattern of files, such as data/train-*.parquet.
+        options: what the source does not say itself.
+
+    Raises:
+        InputError: it is not there, is nothing of the kind, or holds no images.
+    """
+    source, options = Path(source).expanduser(), options or Options()
+    if any(sign in source.name for sign in "*?[") and not source.exists():
+        files = sorted(map(Path, glob.glob(str(source))), key=lambda path: natural_key(path.name))
+        return _list_files(source.parent, files, options) if files else _missing(source)
+    if source.is_dir():
+        return _list_folder(source, options)
+    return _list_files(source, [source], options) if source.exists() else _missing(source)
+
+
+def list_bare(source: str | Path) -> Listing:
+    """List images to be scored: as `list_source` does, or any folder of images, with or without class folders."""
+    source = Path(source).expanduser()
+    if source.is_dir() and not (archives_in(source) or parquets_in(source)[0]):
+        return list_bare_folder(source)
+    return list_source(source)
+
+
+def _list_folder(source: Path, options: Options) -> Listing:
+    if table := table_in(source):
+        return list_table(source, table, options)
+    files, split = parquets_in(source)
+    if files:
+        listing = list_parquet(source, files, options)
+        if split:
+            listing.notes.append(
+                f"of several splits, the files {split}* were taken; give a pattern for others"
+            )
+        return listing
+    archives = archives_in(source)
+    if archives and not any(entry.is_dir() and entry.name[0] != "." for entry in source.iterdir()):
+        return list_archives(source, archives, options)
+    return list_folder(source, options)
+
+
+def _list_files(source: Path, files: list[Path], options: Options) -> Listing:
+    suffix = files[0].suffix.lower()
+    if suffix == ".parquet":
+        return list_parquet(source, files, options)
+    if suffix in (".tar", ".zip"):
+        return list_archives(source, files, options)
+    if suffix in (*SUFFIXES, ".json") and len(files) == 1:
+        return list_table(source, files[0], options)
+    if suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst"):
+        raise InputError(f"{files[0]} is compressed, so its images cannot be read singly; decompress it once")
+    raise InputError(
+        f"the image source {files[0]} is a file, not a folder, and no tar, zip, Parquet or table; {LAYOUT}"
+    )
+
+
+def _missing(source: Path):
+    raise InputError(f"the image source {source} does not exist (seen from {Path.cwd()}); give {KINDS}")

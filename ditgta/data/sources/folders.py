@@ -1,0 +1,128 @@
+"""Folders of loose files: every image below, links followed once, and nothing lost without a word."""
+
+import os
+import stat
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ditgta.data.sources.listing import LAYOUT, Listing, Options, arrange, notes_on
+from ditgta.data.sources.names import is_image, is_junk, natural_key
+from ditgta.data.sources.readers import FileReader
+from ditgta.runtime.errors import InputError
+
+
+@dataclass
+class Tree:
+    """What lies in a folder and below it, as paths relative to it.
+
+    Attributes:
+        images: files named as images, in natural order.
+        others: further files.
+        folders: the folders directly in it, in natural order.
+        faults: [{file, reason}] of what cannot be read: folders, links to nothing, pipes.
+    """
+
+    images: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    faults: list[dict] = field(default_factory=list)
+
+
+def walk(root: Path) -> Tree:
+    """Look at all that lies in a folder, hidden things and systems' own left alone.
+
+    Each folder is taken once, however many links lead to it: the path without a link, or else the first by name, counts. So
+    links in a circle end, and the result does not depend on the order in which a file system lists its entries.
+    """
+    tree, seen, links = Tree(), set(), []
+    queue: deque[str] = deque([""])
+    while queue or links:
+        if not queue:
+            links.sort(key=natural_key, reverse=True)
+            queue.append(links.pop())
+        relative = queue.popleft()
+        place = root / relative
+        try:
+            found = os.stat(place)
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            entries = sorted(os.scandir(place), key=lambda entry: natural_key(entry.name))
+        except OSError as error:
+            if not relative:
+                raise InputError(
+                    f"the image folder {root} cannot be read ({error.strerror}); fix its permissions"
+                ) from None
+            tree.faults.append({"file": f"{relative}/", "reason": f"cannot be read ({error.strerror})"})
+            continue
+        for entry in entries:
+            if is_junk(entry.name):
+                continue
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.is_dir():
+                if not relative:
+                    tree.folders.append(path)
+                links.append(path) if entry.is_symlink() else queue.append(path)
+            else:
+                _take_file(tree, entry, path)
+    tree.images.sort(key=natural_key)
+    return tree
+
+
+def _take_file(tree: Tree, entry: os.DirEntry, path: str) -> None:
+    if entry.is_file():
+        (tree.images if is_image(entry.name) else tree.others).append(path)
+    elif entry.is_symlink() and not os.path.exists(entry.path):
+        tree.faults.append({"file": path, "reason": "is a link to what does not exist"})
+    elif is_image(entry.name):
+        tree.faults.append({"file": path, "reason": "is no regular file"})
+
+
+def list_folder(source: Path, options: Options) -> Listing:
+    """List a folder of class folders; empty classes are listed too.
+
+    Raises:
+        InputError: it holds no class folders, or no images.
+    """
+    tree = walk(source)
+    if not tree.folders:
+        raise InputError(f"{source} holds no class folders; {LAYOUT}")
+    inside = [path.partition("/") for path in tree.images if "/" in path]
+    loose = [path for path in tree.images if "/" not in path]
+    if not inside and not tree.faults:
+        raise InputError(f"{source} holds no images in its {len(tree.folders)} folders; {LAYOUT}")
+    kinds, rests = [kind for kind, _, _ in inside], [rest for _, _, rest in inside]
+    names, labels, classes, _ = arrange(kinds, rests, options, known=tree.folders)
+    notes = notes_on(classes, loose, (path for path in tree.others if "/" in path))
+    return Listing(source, names, labels, classes, FileReader(source, names), tree.faults, notes)
+
+
+def list_bare_folder(source: Path) -> Listing:
+    """List a folder of images with or without class folders; images that lie loose in it are of the class ".".
+
+    Raises:
+        InputError: it holds no images.
+    """
+    tree = walk(source)
+    if not tree.images:
+        raise InputError(
+            f"{source} holds no images; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF files are read, in sub-folders too"
+        )
+    names = [path.split("/", 1)[0] if "/" in path else "." for path in tree.images]
+    classes = sorted(set(names), key=natural_key)
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = np.array([label_of[name] for name in names], np.int64)
+    return Listing(
+        source, tree.images, labels, classes, FileReader(source, tree.images), tree.faults, notes_on(classes)
+    )
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether a path leads to a regular file, which alone can be opened without waiting for a writer."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False

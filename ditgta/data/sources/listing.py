@@ -1,0 +1,161 @@
+"""What a source holds, by one rule for every container: classes, names, labels, their order, and what to say of the rest."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ditgta.data.sources.names import alike_but_for_case, natural_key, suffix_of
+from ditgta.data.sources.readers import Reader
+from ditgta.runtime.errors import InputError
+
+LAYOUT = "the layout must be FOLDER/<class name>/<image>.png (or .jpg, .webp, ...), one folder per class"
+_NAMED = 3
+
+
+@dataclass
+class Options:
+    """How a source is to be understood, where it does not say it itself.
+
+    Attributes:
+        label_column: column of a table or of Parquet that holds the labels.
+        class_names: file of class names, one a line, for sources that number their classes.
+        class_order: "natural" puts class 2 before class 10, "alphabetic" behind it, as torchvision's ImageFolder does.
+    """
+
+    label_column: str | None = None
+    class_names: str | None = None
+    class_order: str = "natural"
+
+
+@dataclass
+class Listing:
+    """The images of a source in their order, none of them opened.
+
+    Attributes:
+        source: the path that was given.
+        names: "class/file" of each image, all different.
+        labels: int64 [count], each an index into `classes`.
+        classes: names; some may be without images.
+        reader: gives the bytes of image i.
+        faults: [{file, reason}] of what must be mended before the source can be taken as a whole.
+        notes: one line each for what a user should know.
+    """
+
+    source: Path
+    names: list[str]
+    labels: np.ndarray
+    classes: list[str]
+    reader: Reader
+    faults: list[dict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def arrange(
+    kinds: Sequence[str],
+    rests: Sequence[str],
+    options: Options,
+    numbered: Sequence[str] | None = None,
+    known: Iterable[str] = (),
+    shards: Sequence[str] | None = None,
+) -> tuple[list[str], np.ndarray, list[str], np.ndarray]:
+    """Put images into the order of every index: by class, within it by name, numbers in names by their value.
+
+    Args:
+        kinds: each image's class: its name, or its number where `numbered` is given.
+        rests: each image's name within its class.
+        options: `class_order` is used.
+        numbered: class names in an order of the source's own, which is kept.
+        known: classes that are there even if they hold no image.
+        shards: the container of each image; it goes before the names of all images where two names are equal.
+
+    Returns:
+        Names, labels and classes of the index, and int64 [count]: which entry comes at each place.
+    """
+    if numbered is None:
+        key = natural_key if options.class_order == "natural" else None
+        classes = sorted({*kinds, *known}, key=key)
+        label_of = {name: label for label, name in enumerate(classes)}
+    else:
+        classes = _distinct(numbered)
+        label_of = {str(label): label for label in range(len(classes))}
+    if beyond := next((kind for kind in kinds if kind not in label_of), None):
+        raise InputError(
+            f"label {beyond!r} is not one of the {len(classes)} classes that are named; fix the list of names"
+        )
+    labels = np.array([label_of[kind] for kind in kinds], np.int64)
+    if shards is not None and len(set(zip(labels.tolist(), rests))) < len(rests):
+        rests = [f"{shard}/{rest}" for shard, rest in zip(shards, rests)]
+    keys = {rest: natural_key(rest) for rest in set(rests)}
+    order = sorted(range(len(rests)), key=lambda i: (labels[i], keys[rests[i]]))
+    chosen = np.array(order, np.int64)
+    labels = labels[chosen]
+    names = [f"{classes[label]}/{rests[i]}" for label, i in zip(labels.tolist(), order)]
+    return names, labels, classes, chosen
+
+
+def rest_of(path: str, kind: str) -> str:
+    """Return an image's name within its class: the path behind the class's folder, or the whole path if none is in it."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    folders = parts[:-1]
+    if kind in folders:
+        return "/".join(parts[folders.index(kind) + 1 :])
+    return parts[-1] if path.startswith("/") else "/".join(parts)
+
+
+def spoken_names(kinds: Sequence[str], numbered: Sequence[str] | None) -> list[str]:
+    """Return each image's class by name, where classes are numbered and their names are known."""
+    if numbered is None:
+        return list(kinds)
+    return [numbered[int(kind)] if kind.isdecimal() and int(kind) < len(numbered) else kind for kind in kinds]
+
+
+def notes_on(classes: Sequence[str], loose: Sequence[str] = (), others: Iterable[str] = ()) -> list[str]:
+    """Return what is said of classes alike, and of files that are left out.
+
+    Args:
+        loose: images beside the class folders.
+        others: files whose names do not end as images' do.
+    """
+    notes = []
+    if alike := alike_but_for_case(classes):
+        pairs = ", ".join(" / ".join(group) for group in alike[:_NAMED])
+        notes.append(
+            f"{len(alike)} classes differ from others by case alone ({pairs}); each stays a class of its own"
+        )
+    if loose:
+        notes.append(f"left out: {len(loose)} images that lie beside the class folders ({_some(loose)})")
+    if counted := Counter(suffix_of(name) or "without suffix" for name in others):
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in counted.most_common(_NAMED))
+        more = f" and {len(counted) - _NAMED} kinds more" if len(counted) > _NAMED else ""
+        notes.append(
+            f"left out: {sum(counted.values())} files that are no images by their names ({kinds}{more})"
+        )
+    return notes
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Return the lines of a file of class names."""
+    try:
+        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(
+            f"the class names {path} cannot be read ({reason}); give a text file, one name a line"
+        ) from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"the class names {path} hold no name; give a text file, one name a line")
+    return names
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return names of which none comes twice: equal ones, such as ImageNet's two cranes, get their number behind them."""
+    counted = Counter(names)
+    return [f"{name} ({label})" if counted[name] > 1 else name for label, name in enumerate(names)]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -1,0 +1,268 @@
+"""Images in Parquet files as Hugging Face's `datasets` writes them: a column of encoded images, and one of labels."""
+
+import json
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from ditgta.data.sources.archives import names_of_numbers
+from ditgta.data.sources.listing import (
+    Listing,
+    Options,
+    arrange,
+    notes_on,
+    read_class_names,
+    rest_of,
+    spoken_names,
+)
+from ditgta.data.sources.names import natural_key
+from ditgta.data.sources.readers import Handles, Reader, Unreadable
+from ditgta.runtime.errors import InputError
+
+_CACHE_BYTES = 2**29
+_SLOW_BYTES = 8  # times an image's own bytes that a shuffled read may cost before a user is told
+_LABEL_NAMES = ("label", "labels", "class", "cls", "fine_label", "category", "target")
+
+
+def list_parquet(source: Path, files: list[Path], options: Options) -> Listing:
+    """List the rows of Parquet files.
+
+    Args:
+        files: the files of one split, in natural order.
+
+    Raises:
+        InputError: pyarrow is missing, or the files have no column of images or of labels.
+    """
+    columns = Columns(files[0], options)
+    kinds, paths, places = [], [], []
+    for number, file in enumerate(files):
+        opened = _open(file)
+        for group in range(opened.num_row_groups):
+            table = _read_group(opened, group, [columns.label, columns.path], file)
+            kinds += [_as_kind(value, file) for value in table[columns.label]]
+            paths += table.get(columns.path) or [None] * len(table[columns.label])
+            places += [(number, group, row) for row in range(len(table[columns.label]))]
+    if not kinds:
+        raise InputError(f"{source} holds no rows; give Parquet files with images")
+    stems = [files[number].stem for number, _, _ in places]
+    numbered = columns.classes if options.class_names is None else read_class_names(Path(options.class_names))
+    numbered = numbered or names_of_numbers(source, options, kinds)
+    width, spoken = len(str(len(kinds))), spoken_names(kinds, numbered)
+    rests = [
+        rest_of(path, kind) if path else f"{row:0{width}d}"
+        for row, (path, kind) in enumerate(zip(paths, spoken))
+    ]
+    names, labels, classes, order = arrange(kinds, rests, options, numbered, shards=stems)
+    root = source if source.is_dir() else files[0].parent
+    inside = [str(file.relative_to(root)) for file in files]
+    reader = RowReader(root, inside, columns.image, *np.array(places, np.int64)[order].T.copy())
+    notes = notes_on(classes)
+    if (cost := reader.cost()) > _SLOW_BYTES:
+        notes.append(
+            f"each image costs the reading of {cost:.0f} images, because Parquet is read by groups of rows and these lie in "
+            "another order than the index; repack: true copies them once into one file"
+        )
+    return Listing(source, names, labels, classes, reader, notes=notes)
+
+
+class Columns:
+    """Which columns hold images, their names and their labels, as a file's schema says.
+
+    Attributes:
+        image: path of the column of encoded images, e.g. "image.bytes".
+        path: that of their file names, "" where there is none.
+        label: that of the labels.
+        classes: class names by number, None where the file does not say them.
+    """
+
+    def __init__(self, file: Path, options: Options):
+        schema = _open(file).schema_arrow
+        features = self._features(schema)
+        self.image, self.path = self._image(schema, features, file)
+        self.label = self._label(schema, features, file, options)
+        self.classes = (features.get(self.label) or {}).get("names")
+
+    @staticmethod
+    def _features(schema) -> dict:
+        """Return what `datasets` wrote about the columns, {} where another program made the file."""
+        try:
+            features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        except (KeyError, ValueError, TypeError):
+            return {}
+        return {name: about for name, about in features.items() if isinstance(about, dict)}
+
+    @staticmethod
+    def _image(schema, features: dict, file: Path) -> tuple[str, str]:
+        import pyarrow.types as types
+
+        found = [
+            name for name, about in features.items() if about.get("_type") == "Image" and name in schema.names
+        ]
+        for name in found or schema.names:
+            kind = schema.field(name).type
+            if types.is_struct(kind) and "bytes" in (inner := [field.name for field in kind]):
+                return f"{name}.bytes", f"{name}.path" if "path" in inner else ""
+            if types.is_binary(kind) or types.is_large_binary(kind):
+                return name, ""
+        raise InputError(
+            f"{file} has no column of encoded images but {', '.join(schema.names)}; save one as `datasets` does"
+        )
+
+    @staticmethod
+    def _label(schema, features: dict, file: Path, options: Options) -> str:
+        if options.label_column is not None:
+            if options.label_column not in schema.names:
+                raise InputError(
+                    f"{file} has no column {options.label_column!r} but {', '.join(schema.names)}; fix label_column"
+                )
+            return options.label_column
+        named = [
+            name
+            for name, about in features.items()
+            if about.get("_type") == "ClassLabel" and name in schema.names
+        ]
+        found = named or [name for name in schema.names if name in _LABEL_NAMES]
+        if len(found) == 1:
+            return found[0]
+        what = f"several columns of labels ({', '.join(found)})" if found else "no column of labels"
+        raise InputError(
+            f"{file} has {what}; name the one to use with label_column, of {', '.join(schema.names)}"
+        )
+
+
+class RowReader(Reader):
+    """Rows of Parquet files. What can be read at once is a group of rows; the last ones, at most 512 MB, stay in memory.
+
+    Args:
+        root: the folder of the files.
+        files: relative to it.
+        column: path of the column of encoded images.
+        file, group, row: int64 [count]: which file, which of its groups, and which row of that.
+    """
+
+    kind = "rows"
+
+    def __init__(self, root: Path, files: list[str], column: str, file, group, row):
+        self.root, self.files, self.column = Path(root), files, column
+        self.file, self.group, self.row = file, group, row
+        self.handles = Handles(lambda name: _open(self.root / name))
+        self.groups: OrderedDict[tuple[int, int], object] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def read(self, i: int) -> bytes:
+        """Return the encoded image of a row."""
+        content = self._group(int(self.file[i]), int(self.group[i]))[int(self.row[i])]
+        if not content.is_valid:
+            raise Unreadable("has no bytes: the dataset was saved without its images embedded")
+        return content.as_py()
+
+    def _group(self, file: int, group: int):
+        """Return the column of a group of rows; one thread reads, the others wait for it."""
+        with self.lock:
+            if (file, group) in self.groups:
+                self.groups.move_to_end((file, group))
+                return self.groups[file, group]
+            path = self.root / self.files[file]
+            column = _read_column(self.handles[self.files[file]], group, self.column, path)
+            self.groups[file, group] = column
+            while len(self.groups) > 1 and sum(part.nbytes for part in self.groups.values()) > _CACHE_BYTES:
+                self.groups.popitem(last=False)
+            return column
+
+    def where(self, i: int) -> str:
+        """Return the file and the row."""
+        return f"{self.root / self.files[self.file[i]]}, row {self.row[i]} of group {self.group[i]}"
+
+    def order(self) -> np.ndarray:
+        """Return all indices, group by group."""
+        return np.lexsort((self.row, self.group, self.file))
+
+    def cost(self) -> float:
+        """Return how many images are read for each one in the order of the index, the last group kept alone."""
+        groups = self.file * (int(self.group.max(initial=0)) + 1) + self.group
+        sizes = np.bincount(groups)
+        turns = np.flatnonzero(np.diff(groups, prepend=-1))
+        return float(sizes[groups[turns]].sum() / max(len(groups), 1))
+
+    def take(self, chosen: np.ndarray) -> "RowReader":
+        """Return the reader of some rows."""
+        return RowReader(
+            self.root, self.files, self.column, *(array[chosen] for array in self.state()[1].values())
+        )
+
+    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """Return the files, the column, and the rows."""
+        arrays = {"file": self.file, "group": self.group, "row": self.row}
+        return {"files": self.files, "column": self.column}, arrays
+
+    @classmethod
+    def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "RowReader":
+        """Return the reader that `state` described."""
+        return cls(root, said["files"], said["column"], **arrays)
+
+
+def parquets_in(folder: Path) -> tuple[list[Path], str | None]:
+    """Return the Parquet files of a folder or of data/ in it, those of the split "train" where there are several; and which."""
+    for place in (folder, folder / "data"):
+        files = (
+            sorted(place.glob("*.parquet"), key=lambda path: natural_key(path.name)) if place.is_dir() else []
+        )
+        splits = {path.name.partition("-")[0].partition(".")[0] for path in files}
+        if not files:
+            continue
+        if len(splits) > 1 and "train" in splits and splits & {"test", "validation", "val", "dev", "valid"}:
+            return [path for path in files if path.name.startswith("train")], "train"
+        return files, None
+    return [], None
+
+
+def _open(file: Path):
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError(f"{file} needs pyarrow to be read; pip install 'ditgta[parquet]'") from None
+    try:
+        return pyarrow.parquet.ParquetFile(file)
+    except FileNotFoundError:
+        raise InputError(f"{file} does not exist; bring it back, or run the images stage again") from None
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise InputError(
+            f"{file} is not a whole Parquet file ({_short(error)}); copy or download it again"
+        ) from None
+
+
+def _read_group(opened, group: int, columns: list[str], file: Path) -> dict[str, list]:
+    """Return the wanted columns of a group of rows as lists, by path."""
+    import pyarrow
+
+    wanted = [name for name in columns if name]
+    try:
+        table = opened.read_row_group(group, columns=wanted).flatten()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise InputError(f"{file} is damaged ({_short(error)}); copy or download it again") from None
+    return {name: table.column(name).to_pylist() for name in wanted if name in table.column_names}
+
+
+def _read_column(opened, group: int, column: str, file: Path):
+    """Return one column of a group of rows as one array."""
+    import pyarrow
+
+    try:
+        return opened.read_row_group(group, columns=[column]).flatten().column(column)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise InputError(f"{file} is damaged ({_short(error)}); copy or download it again") from None
+
+
+def _as_kind(value, file: Path) -> str:
+    if isinstance(value, bool | float) or value is None or isinstance(value, list | dict):
+        raise InputError(
+            f"{file} has a label {value!r} that is neither a number nor a name; name another label_column"
+        )
+    return str(value)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]

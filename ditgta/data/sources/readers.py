@@ -1,0 +1,169 @@
+"""Readers: the bytes of image i, from loose files or from the middle of archives, by any number of threads and processes.
+
+A reader is a few arrays. It opens files when they are first read, so each process that loads an index has handles of its own.
+"""
+
+import io
+import os
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+
+from ditgta.data.sources.names import Names
+
+_OPEN_FILES = 64  # a data set may lie in thousands of archives, and a process may open only so many
+
+
+class Unreadable(Exception):
+    """An image that its container does not give; the text says why, and names neither image nor container."""
+
+
+class Reader:
+    """Where the images of a data set lie.
+
+    Attributes:
+        root: the folder that file names are relative to.
+        kind: the word by which the reader is found again in an index.
+    """
+
+    kind: ClassVar[str]
+    root: Path
+
+    def read(self, i: int) -> bytes:
+        """Return the content of image i; OSError where the system refuses, Unreadable where an archive is damaged."""
+        raise NotImplementedError
+
+    def where(self, i: int) -> str:
+        """Return where image i lies, as a person would look for it."""
+        raise NotImplementedError
+
+    def order(self) -> np.ndarray | None:
+        """Return all indices in the order in which they lie on the disk, None where that is unknown."""
+        return None
+
+    def take(self, chosen: np.ndarray) -> "Reader":
+        """Return the reader of some images, in the order given."""
+        raise NotImplementedError
+
+    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """Return what is said of the reader as a whole (JSON values), and its arrays with an entry per image."""
+        raise NotImplementedError
+
+
+class FileReader(Reader):
+    """One file per image."""
+
+    kind = "files"
+
+    def __init__(self, root: Path, paths):
+        self.root, self.paths = Path(root), paths
+
+    def read(self, i: int) -> bytes:
+        """Return the content of a file."""
+        with open(self.root / self.paths[i], "rb") as file:
+            return file.read()
+
+    def where(self, i: int) -> str:
+        """Return the file's path."""
+        return str(self.root / self.paths[i])
+
+    def take(self, chosen: np.ndarray) -> "FileReader":
+        """Return the reader of some files."""
+        return FileReader(self.root, [self.paths[i] for i in chosen])
+
+    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """Return the paths as one buffer."""
+        names = self.paths if isinstance(self.paths, Names) else Names.of(self.paths)
+        buffer = np.frombuffer(names.buffer, np.uint8) if len(names.buffer) else np.empty(0, np.uint8)
+        return {}, {"paths": buffer, "starts": names.starts, "stops": names.stops}
+
+    @classmethod
+    def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "FileReader":
+        """Return the reader that `state` described."""
+        return cls(root, Names(arrays["paths"].tobytes(), arrays["starts"], arrays["stops"]))
+
+
+class MemberReader(Reader):
+    """Members of archives that are files as they are, or deflated ones: one positioned read per image.
+
+    Args:
+        root: the folder of the archives.
+        files: the archives, relative to it.
+        file, offset, stored: int64 [count]: which archive, where the content begins, and how many bytes it takes there.
+        size: int64 [count], bytes of the content; where it is not `stored`, the content is deflated.
+    """
+
+    kind = "members"
+
+    def __init__(self, root: Path, files: list[str], file, offset, stored, size, deflated):
+        self.root, self.files = Path(root), files
+        self.file, self.offset, self.stored = file, offset, stored
+        self.size, self.deflated = size, deflated
+        self.handles = Handles(lambda name: io.FileIO(self.root / name))
+
+    def read(self, i: int) -> bytes:
+        """Return the content of a member."""
+        handle = self.handles[self.files[self.file[i]]]
+        content = os.pread(handle.fileno(), int(self.stored[i]), int(self.offset[i]))
+        if len(content) != self.stored[i]:
+            raise Unreadable("ends early: the archive is cut off")
+        if not self.deflated[i]:
+            return content
+        try:
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            content = inflater.decompress(content, int(self.size[i]) + 1)
+        except zlib.error as error:
+            raise Unreadable(f"is damaged ({error})") from None
+        if len(content) != self.size[i]:
+            raise Unreadable("is not as long as the archive says")
+        return content
+
+    def where(self, i: int) -> str:
+        """Return the archive and the place in it."""
+        return f"{self.root / self.files[self.file[i]]} at byte {self.offset[i]}"
+
+    def order(self) -> np.ndarray:
+        """Return all indices, archive by archive."""
+        return np.lexsort((self.offset, self.file))
+
+    def take(self, chosen: np.ndarray) -> "MemberReader":
+        """Return the reader of some members."""
+        return MemberReader(self.root, self.files, *(array[chosen] for array in self.state()[1].values()))
+
+    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """Return the archives and the places in them."""
+        arrays = {name: getattr(self, name) for name in ("file", "offset", "stored", "size", "deflated")}
+        return {"files": self.files}, arrays
+
+    @classmethod
+    def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "MemberReader":
+        """Return the reader that `state` described."""
+        return cls(root, said["files"], **arrays)
+
+
+class Handles:
+    """Open files by name, the least recently used ones closed once nobody reads them any more.
+
+    Args:
+        opened: opens one.
+    """
+
+    def __init__(self, opened: Callable[[str], BinaryIO], most: int = _OPEN_FILES):
+        self.opened, self.most = opened, most
+        self.files: OrderedDict[str, Any] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> Any:
+        with self.lock:
+            if name in self.files:
+                self.files.move_to_end(name)
+            else:
+                self.files[name] = self.opened(name)
+                while len(self.files) > self.most:
+                    self.files.popitem(last=False)  # its last reader's reference closes it
+            return self.files[name]

@@ -1,0 +1,171 @@
+"""Folders whose labels stand in a table: CSV or TSV with a column of files and one of labels, or EDM2's dataset.json."""
+
+import csv
+import json
+from pathlib import Path
+
+from ditgta.data.sources.archives import OneClass, labels_of, names_of_numbers
+from ditgta.data.sources.folders import Tree, is_regular, walk
+from ditgta.data.sources.listing import Listing, Options, arrange, notes_on, rest_of, spoken_names
+from ditgta.data.sources.readers import FileReader
+from ditgta.runtime.errors import InputError
+
+SUFFIXES = (".csv", ".tsv")
+# How tables in circulation head their columns, in the order of preference.
+_FILE_HEADS = ("file_name", "filename", "file", "filepath", "filepaths", "file_path", "path", "image_path",
+               "image", "image_id", "image_name", "img", "id", "name")  # fmt: skip
+_LABEL_HEADS = ("label", "labels", "class", "class_name", "classname", "category", "target", "species", "breed",
+                "class_id", "cls", "y")  # fmt: skip
+
+
+def list_table(source: Path, table: Path, options: Options) -> Listing:
+    """List the images that a table names, in the folder of the table.
+
+    Args:
+        source: what was given: the table or its folder.
+        table: CSV, TSV or dataset.json; files in it are paths relative to its folder, or names that occur once below it.
+
+    Raises:
+        InputError: the table has no column of files or of labels, or names no image that is there.
+    """
+    tree = walk(table.parent)
+    find = _Finder(tree)
+    rows = _rows(table, options, find)
+    kinds, paths = [], []
+    faults = [fault for fault in tree.faults if find.names(fault["file"])]
+    for file, label in rows:
+        path = find(file)
+        if path is None:
+            faults.append({"file": file, "reason": f"stands in {table.name} and is not there"})
+            continue
+        paths.append(path)
+        kinds.append(label)
+    if not paths:
+        raise InputError(
+            f"{table} names {len(rows)} files, none of which lies in {table.parent}; bring them there"
+        )
+    numbered = names_of_numbers(table.parent, options, kinds)
+    rests = [rest_of(path, kind) for path, kind in zip(paths, spoken_names(kinds, numbered))]
+    names, labels, classes, order = arrange(kinds, rests, options, numbered)
+    notes = [f"labels are those of {table.name}"]
+    if unused := len(set(tree.images) - set(paths)):
+        notes.append(f"left out: {unused} images that {table.name} does not name")
+    reader = FileReader(table.parent, [paths[i] for i in order])
+    return Listing(source, names, labels, classes, reader, faults, notes + notes_on(classes))
+
+
+def table_in(folder: Path) -> Path | None:
+    """Return the one table directly in a folder whose rows name files there; None if there is none.
+
+    Raises:
+        InputError: there are several.
+    """
+    if is_regular(folder / "dataset.json") and _is_labels_file(folder / "dataset.json"):
+        return folder / "dataset.json"
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and is_regular(path))
+    if not tables:
+        return None
+    find = _Finder(walk(folder))
+    fitting = [path for path in tables if _names_files(path, find)]
+    if len(fitting) > 1:
+        names = ", ".join(path.name for path in fitting)
+        raise InputError(
+            f"{folder} holds several tables of its images ({names}); give one of them as the source"
+        )
+    return fitting[0] if fitting else None
+
+
+class _Finder:
+    """Finds the file that a cell means: a path, with or without suffix, or a name that occurs once."""
+
+    def __init__(self, tree: Tree):
+        self.paths = set(tree.images)
+        self.by_name: dict[str, str | None] = {}
+        for path in tree.images:
+            name = path.rpartition("/")[2]
+            for key in {path.rpartition(".")[0], name, name.rpartition(".")[0]}:
+                self.by_name[key] = path if key not in self.by_name else None
+        self.broken = {fault["file"] for fault in tree.faults}
+
+    def __call__(self, cell: str) -> str | None:
+        cell = cell.replace("\\", "/").removeprefix("./").strip()
+        if cell in self.paths:
+            return cell
+        return self.by_name.get(cell) or self.by_name.get(cell.rpartition("/")[2])
+
+    def names(self, file: str) -> bool:
+        return file in self.broken
+
+
+def _rows(table: Path, options: Options, find: _Finder) -> list[tuple[str, str]]:
+    """Return (file, label) of every row."""
+    if table.suffix == ".json":
+        with open(table, encoding="utf-8") as file:
+            labels = labels_of(json.load(file), table)
+        return [
+            (path, labels.get(path))
+            for path in (sorted(find.paths) if isinstance(labels, OneClass) else labels)
+        ]
+    rows = _read(table)
+    files, label, first = _columns(table, rows, options, find)
+    return [(row[files], row[label].strip()) for row in rows[first:]]
+
+
+def _read(table: Path) -> list[list[str]]:
+    """Return all rows, of equal length."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"the table {table} cannot be read ({reason}); save it as UTF-8 text") from None
+    head = text.partition("\n")[0]
+    delimiter = "\t" if table.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
+    if not rows:
+        raise InputError(f"the table {table} is empty; it needs a column of files and one of labels")
+    if uneven := next((number for number, row in enumerate(rows, 1) if len(row) != len(rows[0])), None):
+        raise InputError(
+            f"row {uneven} of the table {table} has another number of columns than the first; fix it"
+        )
+    return rows
+
+
+def _columns(table: Path, rows: list[list[str]], options: Options, find: _Finder) -> tuple[int, int, int]:
+    """Return the columns of files and of labels, and the first row of data."""
+    heads = [head.strip().lower() for head in rows[0]]
+    files = next((heads.index(name) for name in _FILE_HEADS if name in heads), None)
+    if options.label_column is not None:
+        if options.label_column.lower() not in heads:
+            raise InputError(
+                f"{table} has no column {options.label_column!r} but {', '.join(rows[0])}; fix label_column"
+            )
+        label = heads.index(options.label_column.lower())
+    else:
+        label = next((heads.index(name) for name in _LABEL_HEADS if name in heads), None)
+    if files is not None and label is not None:
+        return files, label, 1
+    if len(heads) == 2 and options.label_column is None:
+        first = 0 if find(rows[0][0]) or find(rows[0][1]) else 1
+        sample = rows[min(first, len(rows) - 1)]
+        return (0, 1, first) if find(sample[0]) or not find(sample[1]) else (1, 0, first)
+    missing = (
+        "files (head it file)" if files is None else "labels (head it label, or name it with label_column)"
+    )
+    raise InputError(f"the table {table} has no column of {missing}; its columns are {', '.join(rows[0])}")
+
+
+def _names_files(table: Path, find: _Finder) -> bool:
+    """Return whether the first rows of a table name images that are there."""
+    try:
+        rows = _read(table)
+    except InputError:
+        return False
+    return any(find(cell) for row in rows[:2] for cell in row)
+
+
+def _is_labels_file(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "labels" in content
