@@ -1,7 +1,9 @@
 """Awkward image files and the crop."""
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -154,10 +156,10 @@ def test_truncated_and_foreign_files_are_errors(tmp_path, suffix):
     path = saved(tmp_path, Image.fromarray(noise), f"x.{suffix}")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert "damaged" in fault_in(path) or "not a PNG" in fault_in(path)
-    with pytest.raises(InputError, match=rf"x\.{suffix}.*mend or remove"):
+    with pytest.raises(InputError, match=rf"x\.{suffix}.*fix or remove"):
         decode_rgb(path)
     path.write_text("not an image")
-    assert fault_in(path) == "is not a PNG, JPEG or WebP image"
+    assert fault_in(path) == "is not a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF image"
     path.write_bytes(b"")
     assert fault_in(path) is not None
     path.unlink()
@@ -205,3 +207,95 @@ def test_decoding_does_not_depend_on_the_way_in(tmp_path):
     Image.new("RGB", (4, 4), "green").save(buffer, "PNG")
     (tmp_path / "x.PnG").write_bytes(buffer.getvalue())
     assert pixels(str(tmp_path / "x.PnG"))[0, 0].tolist() == [0, 128, 0]
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(depth: int, colour: int, row: bytes, width: int, transparent: bytes) -> bytes:
+    """Returns a PNG of one row, whose transparent value stands in its own depth."""
+    header = struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0)
+    chunks = [
+        (b"IHDR", header),
+        (b"tRNS", transparent),
+        (b"IDAT", zlib.compress(b"\0" + row)),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*pair) for pair in chunks)
+
+
+WHITE = [255] * 3
+WIDE = np.array([[0x1234, 0x5678, 0x9ABC], [0x1234, 0x5678, 0x9ABD], [0, 0, 0]], ">u2")
+KEYED = {
+    "grey of 1 bit": (png(1, 0, bytes([0b01000000]), 2, b"\0\1"), [[0] * 3, WHITE]),
+    "grey of 1 bit, black": (png(1, 0, bytes([0b01000000]), 2, b"\0\0"), [WHITE, WHITE]),
+    "grey of 2 bits": (png(2, 0, bytes([0b00011011]), 4, b"\0\1"), [[0] * 3, WHITE, [170] * 3, WHITE]),
+    "grey of 4 bits": (png(4, 0, bytes([0x07, 0x80]), 3, b"\0\7"), [[0] * 3, WHITE, [136] * 3]),
+    "grey of 8 bits, high bits set": (png(8, 0, bytes([7, 8]), 2, b"\1\7"), [WHITE, [8] * 3]),
+    "grey of 16 bits": (png(16, 0, b"\x12\x34\x12\x35", 2, b"\x12\x34"), [WHITE, [0x12] * 3]),
+    "RGB of 8 bits": (png(8, 2, bytes([1, 2, 3, 1, 2, 4]), 2, b"\0\1\0\2\0\3"), [WHITE, [1, 2, 4]]),
+    "RGB of 16 bits": (
+        png(16, 2, WIDE.tobytes(), 3, WIDE[0].tobytes()),
+        [WHITE, [0x12, 0x56, 0x9A], [0] * 3],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_transparent_value_counts_in_the_depth_of_the_file(name):
+    content, expected = KEYED[name]
+    assert np.asarray(decode_rgb(content))[0].tolist() == expected
+
+
+def test_transparent_value_of_an_interlaced_png_turned_by_exif(tmp_path):
+    levels = np.array([[3, 0], [1, 2]], np.uint8) * 85
+    image = Image.fromarray(levels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path, image, bits=8, transparency=85, exif=exif)
+    expected = np.rot90(np.where(levels == 85, 255, levels), -1)
+    assert np.array_equal(pixels(path)[:, :, 0], expected)
+
+
+@pytest.mark.parametrize("kind", ["tiff", "bmp", "gif", "avif", "webp"])
+def test_further_formats(tmp_path, kind):
+    array = np.kron(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8), np.ones((16, 16, 1), np.uint8))
+    frames = (
+        {"save_all": True, "append_images": [Image.new("RGB", (32, 16), "green")]}
+        if kind in ("gif", "tiff")
+        else {}
+    )
+    path = saved(tmp_path, Image.fromarray(array), f"x.{kind}", **frames)
+    assert np.abs(pixels(path).astype(int) - array).mean() < 8
+    path.write_bytes(path.read_bytes()[:60])
+    assert fault_in(path).startswith(("is damaged", "is not a PNG"))
+
+
+def test_tiff_of_other_modes(tmp_path):
+    inks = np.zeros((4, 4, 4), np.uint8)
+    inks[:, :, 0] = 255
+    assert pixels(saved(tmp_path, Image.fromarray(inks, "CMYK"), "cmyk.tif"))[0, 0].tolist() == [0, 255, 255]
+    levels = np.array([[0, 257, 65535]], np.uint16)
+    assert pixels(saved(tmp_path, Image.fromarray(levels), "x.TIF"))[0, :, 0].tolist() == [0, 1, 255]
+    path = saved(tmp_path, Image.fromarray(np.array([[0.5]], np.float32)), "float.tif")
+    assert "floating-point" in fault_in(path)
+    path = saved(tmp_path, Image.fromarray(np.array([[70000]], np.int32)), "wide.tif")
+    assert "more than 16 bits" in fault_in(path)
+
+
+def test_a_strip_is_cropped_before_it_is_enlarged():
+    strip = Image.fromarray(np.arange(50_000, dtype=np.int64).astype(np.uint8)[None].repeat(2, 0)).convert(
+        "RGB"
+    )
+    cropped = adm_crop(strip, 256)
+    middle = np.asarray(strip.crop((24_990, 0, 25_010, 2)).resize((20 * 128, 256), Image.Resampling.BICUBIC))
+    assert cropped.shape == (256, 256, 3)
+    assert np.abs(cropped[:, 64:192].astype(int) - middle[:, 1280 - 64 : 1280 + 64]).max() <= 1
+
+
+def test_want_of_memory_is_not_called_damage(tmp_path, monkeypatch):
+    path = saved(tmp_path, Image.new("RGB", (4, 4)))
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        fault_in(path)

@@ -1,23 +1,30 @@
 """Listing, checking and indexing of image folders."""
 
+import errno
+import json
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from ditgta.data.images import (
-    check_images,
-    list_class_folders,
-    load_folder,
-    load_index,
-    natural_key,
-    write_index,
-)
+from ditgta.data import decode
+from ditgta.data.image_check import check_images
+from ditgta.data.image_index import index_of
+from ditgta.data.images import load_index, write_index
+from ditgta.data.sources.find import list_bare, list_source
+from ditgta.data.sources.listing import Options
+from ditgta.data.sources.names import natural_key
 from ditgta.runtime.errors import InputError
 
 
 def put(path, colour="red", size=(8, 8)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path, format="PNG")
+
+
+def listed(folder, size):
+    return index_of(list_source(folder), size)
 
 
 @pytest.fixture
@@ -39,7 +46,7 @@ def test_natural_order():
 
 
 def test_index_is_written_and_read_back(source, tmp_path):
-    index = check_images(list_class_folders(source, 4), silent=True)
+    index = check_images(listed(source, 4), silent=True)
     write_index(tmp_path / "out", index, {"size": 4})
     for path in (tmp_path / "out", tmp_path / "out/index.json"):
         read = load_index(path)
@@ -54,7 +61,7 @@ def test_index_is_written_and_read_back(source, tmp_path):
 
 
 def test_tampered_index_is_refused(source, tmp_path):
-    write_index(tmp_path / "out", list_class_folders(source, 4), {})
+    write_index(tmp_path / "out", listed(source, 4), {})
     (tmp_path / "out/files.tsv").write_text("0\tother.png\n")
     with pytest.raises(InputError, match="run the images stage again"):
         load_index(tmp_path / "out")
@@ -67,14 +74,14 @@ def test_all_faults_are_listed_together(source, tmp_path):
     (source / "class10/line\nbreak.png").write_bytes(good)
     (source / "empty").mkdir()
     with pytest.raises(InputError) as raised:
-        check_images(list_class_folders(source, 4), silent=True)
+        check_images(listed(source, 4), silent=True)
     lines = str(raised.value).splitlines()
     assert lines[0].startswith("4 faults") and "on_error: skip" in lines[0] and len(lines) == 5
     text = str(raised.value)
     for name in ("class10/cut.png", "class10/text.jpg", "line\\nbreak", "empty/"):
         assert name in text
 
-    index = check_images(list_class_folders(source, 4), on_error="skip", silent=True)
+    index = check_images(listed(source, 4), on_error="skip", silent=True)
     assert index.count == 4 and index.classes == ["class2", "class10"]
     assert {entry["file"] for entry in index.skipped} == {
         "class10/cut.png", "class10/text.jpg", "class10/line\nbreak.png", "empty/",
@@ -85,7 +92,7 @@ def test_long_lists_of_faults_are_cut(source):
     for i in range(30):
         (source / f"class2/bad{i}.png").write_text("x")
     with pytest.raises(InputError) as raised:
-        check_images(list_class_folders(source, 4), silent=True)
+        check_images(listed(source, 4), silent=True)
     lines = str(raised.value).splitlines()
     assert len(lines) == 22 and lines[-1].strip() == "... and 10 more"
 
@@ -93,7 +100,7 @@ def test_long_lists_of_faults_are_cut(source):
 def test_class_that_loses_all_its_images_is_dropped(source):
     (source / "class2a").mkdir()
     (source / "class2a/bad.png").write_text("x")
-    index = check_images(list_class_folders(source, 4), on_error="skip", silent=True)
+    index = check_images(listed(source, 4), on_error="skip", silent=True)
     assert index.classes == ["class2", "class10"] and index.labels.tolist() == [0, 0, 0, 1]
     assert [entry["file"] for entry in index.skipped] == ["class2a/bad.png", "class2a/"]
 
@@ -113,26 +120,147 @@ def test_unusable_folders_are_one_line(tmp_path):
     }
     for name, text in cases.items():
         with pytest.raises(InputError, match=text) as raised:
-            list_class_folders(tmp_path / name, 8)
+            listed(tmp_path / name, 8)
         assert len(str(raised.value).splitlines()) == 1
     with pytest.raises(InputError, match="no readable image"):
-        check_images(list_class_folders(tmp_path / "bad", 8), on_error="skip", silent=True)
+        check_images(listed(tmp_path / "bad", 8), on_error="skip", silent=True)
     with pytest.raises(InputError, match="'stop' nor 'skip'"):
-        check_images(list_class_folders(tmp_path / "flat/..", 8), on_error="go", silent=True)
+        check_images(listed(tmp_path / "flat/..", 8), on_error="go", silent=True)
 
 
 def test_bare_folder_with_and_without_classes(source, tmp_path):
     put(tmp_path / "flat/x10.png")
     put(tmp_path / "flat/x9.png")
-    flat = load_folder(tmp_path / "flat", 4)
-    assert flat.files == ["x9.png", "x10.png"] and flat.classes == ["."] and flat.labels.tolist() == [0, 0]
-    nested = load_folder(source, 4)
-    assert nested.classes == [".", "class2", "class10"] and nested.count == 5
+    flat = list_bare(tmp_path / "flat")
+    assert flat.names == ["x9.png", "x10.png"] and flat.classes == ["."] and flat.labels.tolist() == [0, 0]
+    nested = list_bare(source)
+    assert nested.classes == [".", "class2", "class10"] and len(nested.names) == 5
     with pytest.raises(InputError, match="no images"):
         (tmp_path / "none").mkdir()
-        load_folder(tmp_path / "none", 4)
+        list_bare(tmp_path / "none")
 
 
 def test_links_in_a_circle_end(source):
     (source / "class2/back").symlink_to(source / "class2", target_is_directory=True)
-    assert list_class_folders(source, 4).count == 4
+    assert listed(source, 4).count == 4
+
+
+def faults_of(folder):
+    with pytest.raises(InputError) as raised:
+        check_images(listed(folder, 4), silent=True)
+    return str(raised.value)
+
+
+def test_systems_own_files_are_left_alone_without_a_word(source):
+    for junk in (
+        "Thumbs.db",
+        "@eaDir/a.png",
+        ".ipynb_checkpoints/a.png",
+        "__MACOSX/._a.png",
+        "$RECYCLE.BIN/a.png",
+    ):
+        put(source / "class2" / junk)
+        put(source / junk)
+    put(source / "class2/._b9.webp")
+    (source / "class2/desktop.ini").write_text("x")
+    index = listed(source, 4)
+    assert index.count == 4 and index.classes == ["class2", "class10"]
+    assert index.notes == [
+        "left out: 1 image beside the class folders (loose.png)",
+        "left out: 1 file not named as images (1 .txt)",
+    ]
+
+
+def test_every_suffix_in_any_case(tmp_path):
+    formats = {
+        "BMP": "BMP",
+        "Tif": "TIFF",
+        "tiff": "TIFF",
+        "GIF": "GIF",
+        "avif": "AVIF",
+        "JFIF": "JPEG",
+        "jpe": "JPEG",
+    }
+    for suffix, kind in formats.items():
+        (tmp_path / "src/a").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), "blue").save(tmp_path / f"src/a/x.{suffix}", kind)
+    index = check_images(listed(tmp_path / "src", 4), silent=True)
+    assert index.count == len(formats)
+    for i in range(index.count):
+        assert abs(index.image(i).astype(int) - [0, 0, 255]).max() < 12, index.files[i]
+
+
+def test_classes_that_differ_by_case_alone_are_said_in_one_line(source):
+    put(source / "Class2/a.png")
+    index = listed(source, 4)
+    assert index.classes == ["Class2", "class2", "class10"]
+    assert index.notes[0] == "classes that differ by case alone stay classes of their own: Class2 / class2"
+
+
+def test_order_of_torchvision(source):
+    listing = list_source(source, Options(class_order="alphabetic"))
+    assert listing.classes == ["class10", "class2"] and listing.names[0] == "class10/a.png"
+
+
+def test_nothing_vanishes_without_a_word(source):
+    (source / "birds").symlink_to("/nonexistent", target_is_directory=True)
+    (source / "class2/gone.png").symlink_to("/nonexistent.png")
+    os.mkfifo(source / "class2/pipe.png")
+    text = faults_of(source)
+    assert text.startswith("3 faults") and "'birds' is a link to what does not exist" in text
+    assert "'class2/gone.png' is a link" in text and "'class2/pipe.png' is no regular file" in text
+    index = check_images(listed(source, 4), on_error="skip", silent=True)
+    assert index.count == 4 and len(index.skipped) == 3
+
+
+def test_folder_that_may_not_be_read_is_a_fault(source, monkeypatch):
+    put(source / "class2/more/a.png")
+    scan = os.scandir
+
+    def refused(path):
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert "'class2/more/' cannot be read (Permission denied)" in faults_of(source)
+
+
+def test_links_are_followed_once_and_in_one_order(source, tmp_path):
+    put(tmp_path / "far/deep/z.png")
+    for name in ("b", "a"):
+        (source / f"class10/{name}").symlink_to(tmp_path / "far", target_is_directory=True)
+    (tmp_path / "far/deep/up").symlink_to(tmp_path / "far", target_is_directory=True)
+    (source / "class10/other").symlink_to(source / "class2", target_is_directory=True)
+    files = listed(source, 4).files
+    assert [name for name in files if name.endswith("z.png")] == ["class10/a/deep/z.png"]
+    assert len(files) == 5, "what lies in a folder itself is not taken again through a link"
+
+
+def test_want_of_memory_or_a_failing_disk_is_no_damage(source, monkeypatch):
+    index = listed(source, 4)
+    for error in (OSError(errno.EIO, "Input/output error"), OSError(errno.EMFILE, "Too many open files")):
+        monkeypatch.setattr(index.reader, "read", lambda i, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(InputError, match=rf"{error.strerror}.*fix that"):
+            check_images(index, on_error="skip", silent=True)
+    monkeypatch.setattr(decode, "_decode", lambda _: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        check_images(listed(source, 4), on_error="skip", silent=True)
+
+
+def test_index_is_small_and_the_same_wherever_it_is_made(source, tmp_path):
+    for i in range(300):
+        (source / f"class2/bad{i}.png").write_text("x")
+    os.rename(source, tmp_path / "moved")
+    texts = []
+    for place in ("moved", "again"):
+        index = check_images(listed(tmp_path / place, 4), on_error="skip", silent=True)
+        write_index(tmp_path / f"out-{place}", index, {"source": place})
+        texts.append((tmp_path / f"out-{place}/index.json").read_text())
+        os.rename(tmp_path / place, tmp_path / "again") if place == "moved" else None
+    content = json.loads(texts[0])
+    assert texts[0] == texts[1] and str(tmp_path) not in texts[0] and "seconds" not in content
+    assert len(content["skipped"]) == 100 and content["skipped_count"] == 300
+    assert len(load_index(tmp_path / "out-again").skipped) == 300
+    source_said = json.loads((tmp_path / "out-again/source.json").read_text())
+    assert source_said["root"] == str(tmp_path / "again") and source_said["seconds"] >= 0

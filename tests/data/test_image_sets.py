@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ditgta.data.image_index import index_of
 from ditgta.data.image_sets import open_image_set
-from ditgta.data.images import load_folder, write_index
+from ditgta.data.images import write_index
+from ditgta.data.sources.find import list_bare
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import sha256_of
 
@@ -87,7 +89,7 @@ def test_image_index_crops_and_bare_folder_does_not(tmp_path):
     assert bare.size is None and "different sizes" in bare.warnings[0]
     assert bare.labels.tolist() == [0, 0, 1]
     before = bare.sha256()
-    write_index(tmp_path / "index", load_folder(tmp_path / "images", 8), {"size": 8})
+    write_index(tmp_path / "index", index_of(list_bare(tmp_path / "images"), 8), {"size": 8})
     indexed = open_image_set(tmp_path / "index")
     assert [batch.shape for batch in _all(indexed, 2)] == [(2, 8, 8, 3), (1, 8, 8, 3)]
     assert indexed.size == (8, 8) and indexed.labels.tolist() == [0, 0, 1]

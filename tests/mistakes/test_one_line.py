@@ -87,7 +87,7 @@ MISTAKES = [
     ("empty class folders", folder("e/a", "e/b"), "images --source e --out new", "holds no images in its 2 folders"),
     ("no class folders", None, "images --source index/pictures/cats --out new", "holds no class folders"),
     ("class without images", folder("index/pictures/birds"), IMAGES, "'birds/' is a class without images"),
-    ("no image", put("index/pictures/cats/7.png", PAGE), IMAGES, "'cats/7.png' is not a PNG, JPEG or WebP image"),
+    ("no image", put("index/pictures/cats/7.png", PAGE), IMAGES, "'cats/7.png' is not a PNG, JPEG, WebP"),
     ("truncated image", cut("index/pictures/cats/3.png"), IMAGES, "'cats/3.png' is damaged"),
     ("image too small a size", None, f"{IMAGES} --size 4", "--size: input should be greater than or equal to 8"),
     ("images have moved", move("index/pictures", "p"), AUTOENCODER, "index/pictures of index/index.json does not exist"),

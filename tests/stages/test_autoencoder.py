@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from ditgta.data.autoencoder import decode_uint8, downsampling, encode_moments, load_autoencoder
+from ditgta.data.images import load_index
 from ditgta.runtime.errors import InputError
 from ditgta.stages import autoencoder, images
 
@@ -80,7 +81,7 @@ def test_latents_are_scaled_to_unit_deviation(index, trained):
     vae = load_autoencoder(trained, "cpu")
     assert vae.config.scaling_factor != 0.18215 and downsampling(vae) == 4
     assert not vae.training and vae.dtype == torch.float32
-    pixels = images.list_class_folders(index.parent / "source", 16)
+    pixels = load_index(index)
     batch = np.stack([pixels.image(i) for i in range(24)])
     mean, logvar = encode_moments(vae, batch)
     assert mean.shape == logvar.shape == (24, 4, 4, 4)

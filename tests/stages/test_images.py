@@ -27,7 +27,9 @@ def test_folder_is_listed_not_copied(tmp_path, monkeypatch):
     Image.new("RGB", (9, 7), "blue").save(tmp_path / "photos/cat/a.jpg")
     monkeypatch.chdir(tmp_path)
     images.run("out", {"source": "photos", "size": 4, "on_error": "stop"})
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["files.tsv", "index.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "files.tsv", "index.json", "source.json",
+    ]  # fmt: skip
     monkeypatch.chdir("/")
     index = load_index(tmp_path / "out")
     assert index.root == tmp_path / "photos" and index.image(0).shape == (4, 4, 3)
@@ -48,4 +50,6 @@ def test_skipping_records_what_was_left_out(tmp_path):
     images.run(tmp_path / "out", {"source": str(tmp_path / "photos"), "size": 4, "on_error": "skip"})
     index = load_index(tmp_path / "out")
     assert index.count == 1
-    assert index.skipped == [{"file": "cat/b.jpg", "reason": "is not a PNG, JPEG or WebP image"}]
+    assert index.skipped == [
+        {"file": "cat/b.jpg", "reason": "is not a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF image"}
+    ]

@@ -170,7 +170,7 @@ def test_shift_is_taken_off(inputs):
 
 def test_image_lost_since_the_index_is_one_line(inputs, tmp_path):
     index = load_index(inputs / "images")
-    path = index.path(5)
+    path = index.root / index.files[5]
     content = path.read_bytes()
     path.unlink()
     try:

@@ -79,7 +79,7 @@ def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
     rests = [rest_of(path, kind) for path, kind in zip(members.path, spoken_names(kinds, numbered))]
     stems = [files[number].stem for number in members.archive]
     names, labels, classes, order = arrange(kinds, rests, options, numbered, shards=stems)
-    notes += notes_on(classes, others=members.others)
+    notes += notes_on(classes, others=() if members.labels else members.others)
     root = source if source.is_dir() else source.parent
     places = np.array(members.place, np.int64).reshape(-1, 4)[order]
     archive = np.array(members.archive, np.int64)[order]

@@ -70,9 +70,10 @@ def _list_files(source: Path, files: list[Path], options: Options) -> Listing:
     if suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst"):
         raise InputError(f"{files[0]} is compressed, so its images cannot be read singly; decompress it once")
     raise InputError(
-        f"the image source {files[0]} is a file, not a folder, and no tar, zip, Parquet or table; {LAYOUT}"
+        f"the image folder {files[0]} is a file, not a folder, and no tar, zip, Parquet or table; {LAYOUT}"
     )
 
 
-def _missing(source: Path):
-    raise InputError(f"the image source {source} does not exist (seen from {Path.cwd()}); give {KINDS}")
+def _missing(source: Path) -> Listing:
+    kind = "file" if source.suffix else "folder"
+    raise InputError(f"the image {kind} {source} does not exist (seen from {Path.cwd()}); give {KINDS}")

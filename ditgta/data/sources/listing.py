@@ -122,16 +122,14 @@ def notes_on(classes: Sequence[str], loose: Sequence[str] = (), others: Iterable
     notes = []
     if alike := alike_but_for_case(classes):
         pairs = ", ".join(" / ".join(group) for group in alike[:_NAMED])
-        notes.append(
-            f"{len(alike)} classes differ from others by case alone ({pairs}); each stays a class of its own"
-        )
+        notes.append(f"classes that differ by case alone stay classes of their own: {pairs}")
     if loose:
-        notes.append(f"left out: {len(loose)} images that lie beside the class folders ({_some(loose)})")
+        notes.append(f"left out: {_number(len(loose), 'image')} beside the class folders ({_some(loose)})")
     if counted := Counter(suffix_of(name) or "without suffix" for name in others):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in counted.most_common(_NAMED))
         more = f" and {len(counted) - _NAMED} kinds more" if len(counted) > _NAMED else ""
         notes.append(
-            f"left out: {sum(counted.values())} files that are no images by their names ({kinds}{more})"
+            f"left out: {_number(sum(counted.values()), 'file')} not named as images ({kinds}{more})"
         )
     return notes
 
@@ -159,3 +157,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + "s" * (count != 1)
