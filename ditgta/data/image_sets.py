@@ -101,7 +101,7 @@ class NpzImages(ImageSet):
     """An npz file as ADM's evaluation suite takes it; images are streamed, never held at once."""
 
     def __init__(self, path: Path):
-        small = load_members(path, ("mu", "sigma", "mu_s", "sigma_s", "arr_1"))
+        small = load_members(path, ("mu", "sigma", "mu_s", "sigma_s"))
         images = NpzArray.find(path, "arr_0")
         if images is None and "mu" not in small:
             raise InputError(
@@ -114,9 +114,10 @@ class NpzImages(ImageSet):
         if images is not None:
             _check_images(images)
             self.images, self.count, self.size = images, images.shape[0], images.shape[1:3]
-            self.labels = self._labels(small.get("arr_1"))
+            self.labels = self._labels()
 
-    def _labels(self, labels: np.ndarray | None) -> np.ndarray | None:
+    def _labels(self) -> np.ndarray | None:
+        labels = NpzArray.find(self.path, "arr_1")
         if labels is None:
             return None
         if labels.shape != (self.count,) or labels.dtype.kind not in "iu":
@@ -124,7 +125,7 @@ class NpzImages(ImageSet):
                 f"arr_1 of {self.path.name} is not one whole number per image and was left out"
             )
             return None
-        return labels.astype(np.int64)
+        return labels.read(0, self.count).astype(np.int64)
 
     def sha256(self) -> str:
         """Returns the checksum of the file."""
@@ -143,8 +144,13 @@ class SampleShards(ImageSet):
         height, width = content["shape"][:2]
         super().__init__(path, content["count"], (height, width))
         self.shards, self.origin = content["shards"], content
-        labels = []
+        labels, end = [], 0
         for shard in self.shards:
+            if shard["start"] != end or shard["count"] < 1:
+                raise InputError(
+                    f"{path / 'index.json'} does not name its shards in order; run the sample stage again"
+                )
+            end += shard["count"]
             if not (path / shard["file"]).is_file():
                 raise InputError(f"{path / shard['file']} does not exist; run the sample stage again")
             labels.append(load_members(path / shard["file"], ("arr_1",)).get("arr_1"))
@@ -152,6 +158,10 @@ class SampleShards(ImageSet):
             self.labels = np.concatenate(labels).astype(np.int64)
         if self.count == 0:
             raise InputError(f"{path} holds no images; sample at least 2")
+        if self.count != end:
+            raise InputError(
+                f"{path / 'index.json'} says {self.count} images, its shards hold {end}; run the sample stage again"
+            )
 
     def sha256(self) -> str:
         """Returns a checksum of the shards' checksums, which `batches` compares with the files."""

@@ -1,36 +1,97 @@
 """Arrays inside npz files: small ones whole, large ones as a stream, never by unpickling."""
 
+import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Container
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from ditgta.runtime.errors import InputError
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
+# What zipfile, zlib and numpy's reader of headers raise on bytes that are no npz.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    EOFError,
+    OSError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+)
 _SKIP_BYTES = 1 << 22
+MOST_BYTES = 2**28  # of an array that is read whole: the covariance of 5,792 features
 
 
-def load_members(path: Path, names: Container[str] | None = None) -> dict[str, np.ndarray]:
+class Header(NamedTuple):
+    """What an array says of itself."""
+
+    shape: tuple[int, ...]
+    by_columns: bool
+    dtype: np.dtype
+
+
+def load_members(
+    path: Path, names: Container[str] | None = None, most_bytes: int = MOST_BYTES
+) -> dict[str, np.ndarray]:
     """Returns the named arrays of an npz file that are there, by default all.
 
+    Args:
+        most_bytes: of each array; a larger one is refused before memory is taken for it.
+
     Raises:
-        InputError: the file is no whole npz file, or an array is pickled.
+        InputError: the file is no whole npz file, or an array is pickled, or too large.
     """
     try:
         with _archive(path) as archive:
             found = {}
-            for name in (member.removesuffix(".npy") for member in archive.namelist()):
-                if names is None or name in names:
-                    with archive.open(f"{name}.npy") as member:
-                        found[name] = np.lib.format.read_array(member, allow_pickle=False)
+            for entry in archive.infolist():
+                name = entry.filename.removesuffix(".npy")
+                if name == entry.filename or (names is not None and name not in names):
+                    continue
+                with archive.open(entry) as member:
+                    header = _read_header(member, entry)
+                    size = math.prod(header.shape) * header.dtype.itemsize
+                    if size > most_bytes:
+                        raise InputError(
+                            f"{name} of {path} has shape {header.shape}, {size / 2**20:,.0f} MB, where at most "
+                            f"{most_bytes / 2**20:,.0f} MB can be meant; save what it should be"
+                        )
+                    content = member.read()
+                array = np.frombuffer(content, header.dtype, math.prod(header.shape))
+                found[name] = array.reshape(header.shape, order="F" if header.by_columns else "C").copy()
             return found
     except _DAMAGE as error:
         raise _damaged(path) from error
     except ValueError as error:
         raise _pickled_or_foreign(path, error) from error
+
+
+def _read_header(member: IO[bytes], entry: zipfile.ZipInfo) -> Header:
+    """Returns what an array says of itself, after comparing that with the bytes there are of it.
+
+    The sizes are Python's integers, which do not overflow.
+    """
+    version = np.lib.format.read_magic(member)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"array format {version}")
+    read = getattr(np.lib.format, f"read_array_header_{min(version[0], 2)}_0")
+    header = Header(*read(member))
+    if header.dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded")
+    said = math.prod(header.shape) * header.dtype.itemsize
+    if any(side < 0 for side in header.shape) or said != entry.file_size - member.tell():
+        raise EOFError(f"{entry.filename} is said to be of shape {header.shape}, which its bytes are not")
+    return header
 
 
 class NpzArray:
@@ -71,19 +132,14 @@ class NpzArray:
     def _open(self) -> None:
         self.close()
         self._archive = _archive(self.path)
-        self._stream = self._archive.open(f"{self.name}.npy")
-        version = np.lib.format.read_magic(self._stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"array format {version}")
-        read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-        self.shape, by_columns, self.dtype = read_header(self._stream)
-        if self.dtype.hasobject:
-            raise ValueError("Object arrays cannot be loaded")
+        entry = self._archive.getinfo(f"{self.name}.npy")
+        self._stream = self._archive.open(entry)
+        self.shape, by_columns, self.dtype = _read_header(self._stream, entry)
         if by_columns and len(self.shape) > 1:
             raise InputError(
                 f"{self.name} of {self.path} is stored by columns; save np.ascontiguousarray({self.name}) instead"
             )
-        self._row_bytes = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        self._row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         self._next = 0
 
     def read(self, start: int, count: int) -> np.ndarray:
