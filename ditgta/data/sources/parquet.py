@@ -21,7 +21,7 @@ from ditgta.data.sources.names import natural_key
 from ditgta.data.sources.readers import Handles, Reader, Unreadable
 from ditgta.runtime.errors import InputError
 
-_CACHE_BYTES = 2**29
+CACHE_BYTES = 2**29
 _SLOW_BYTES = 8  # times an image's own bytes that a shuffled read may cost before a user is told
 _LABEL_NAMES = ("label", "labels", "class", "cls", "fine_label", "category", "target")
 
@@ -167,7 +167,7 @@ class RowReader(Reader):
             path = self.root / self.files[file]
             column = _read_column(self.handles[self.files[file]], group, self.column, path)
             self.groups[file, group] = column
-            while len(self.groups) > 1 and sum(part.nbytes for part in self.groups.values()) > _CACHE_BYTES:
+            while len(self.groups) > 1 and sum(part.nbytes for part in self.groups.values()) > CACHE_BYTES:
                 self.groups.popitem(last=False)
             return column
 
