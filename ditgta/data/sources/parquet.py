@@ -1,9 +1,14 @@
 """Images in Parquet files as Hugging Face's `datasets` writes them: a column of encoded images, and one of labels."""
 
+import io
 import json
+import mmap
+import os
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,44 +137,72 @@ class Columns:
         )
 
 
+@dataclass
+class Group:
+    """The images of a group of rows.
+
+    Attributes:
+        column: the encoded images.
+        places: int64 [rows, 2]: offset in the file and bytes of each; -1 where they do not lie there as they are.
+    """
+
+    column: Any
+    places: np.ndarray
+
+
 class RowReader(Reader):
-    """Rows of Parquet files. What can be read at once is a group of rows; the last ones, at most 512 MB, stay in memory.
+    """Rows of Parquet files.
+
+    What Parquet reads at once is a group of rows; the last ones, at most 512 MB, stay in memory. A column that is not
+    compressed, as newer versions of `datasets` write images, holds them as they are: once a group has been read, it is known
+    where in the file each image of it lies, and from then on that is read alone.
 
     Args:
         root: the folder of the files.
         files: relative to it.
         column: path of the column of encoded images.
         file, group, row: int64 [count]: which file, which of its groups, and which row of that.
+        offset, size: int64 [count]: where in the file the image lies as it is, -1 where that is not known.
     """
 
     kind = "rows"
 
-    def __init__(self, root: Path, files: list[str], column: str, file, group, row):
+    def __init__(self, root: Path, files: list[str], column: str, file, group, row, offset=None, size=None):
         self.root, self.files, self.column = Path(root), files, column
         self.file, self.group, self.row = file, group, row
-        self.handles = Handles(lambda name: _open(self.root / name))
-        self.groups: OrderedDict[tuple[int, int], object] = OrderedDict()
+        self.offset = np.full(len(file), -1, np.int64) if offset is None else offset
+        self.size = np.full(len(file), -1, np.int64) if size is None else size
+        self.parquets = Handles(lambda name: _open(self.root / name))
+        self.raw = Handles(lambda name: io.FileIO(self.root / name))
+        self.groups: OrderedDict[tuple[int, int], Group] = OrderedDict()
         self.lock = threading.Lock()
 
     def read(self, i: int) -> bytes:
         """Return the encoded image of a row."""
-        content = self._group(int(self.file[i]), int(self.group[i]))[int(self.row[i])]
+        if self.offset[i] >= 0:
+            handle = self.raw[self.files[self.file[i]]]
+            return os.pread(handle.fileno(), int(self.size[i]), int(self.offset[i]))
+        group, row = self._group(int(self.file[i]), int(self.group[i])), int(self.row[i])
+        content = group.column[row]
         if not content.is_valid:
             raise Unreadable("has no bytes: the dataset was saved without its images embedded")
+        self.offset[i], self.size[i] = group.places[row]
         return content.as_py()
 
-    def _group(self, file: int, group: int):
-        """Return the column of a group of rows; one thread reads, the others wait for it."""
+    def _group(self, file: int, group: int) -> Group:
+        """Return a group of rows; one thread reads it, the others wait."""
         with self.lock:
             if (file, group) in self.groups:
                 self.groups.move_to_end((file, group))
                 return self.groups[file, group]
             path = self.root / self.files[file]
-            column = _read_column(self.handles[self.files[file]], group, self.column, path)
-            self.groups[file, group] = column
-            while len(self.groups) > 1 and sum(part.nbytes for part in self.groups.values()) > CACHE_BYTES:
+            found = _read_images(self.parquets[self.files[file]], group, self.column, path)
+            self.groups[file, group] = found
+            while (
+                len(self.groups) > 1 and sum(one.column.nbytes for one in self.groups.values()) > CACHE_BYTES
+            ):
                 self.groups.popitem(last=False)
-            return column
+            return found
 
     def where(self, i: int) -> str:
         """Return the file and the row."""
@@ -181,6 +214,8 @@ class RowReader(Reader):
 
     def cost(self) -> float:
         """Return how many images are read for each one in the order of the index, the last group kept alone."""
+        if _bounds(self.parquets[self.files[0]], 0, self.column) is not None:
+            return 1.0
         groups = self.file * (int(self.group.max(initial=0)) + 1) + self.group
         sizes = np.bincount(groups)
         turns = np.flatnonzero(np.diff(groups, prepend=-1))
@@ -193,8 +228,8 @@ class RowReader(Reader):
         )
 
     def state(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """Return the files, the column, and the rows."""
-        arrays = {"file": self.file, "group": self.group, "row": self.row}
+        """Return the files, the column, and the rows with their places."""
+        arrays = {name: getattr(self, name) for name in ("file", "group", "row", "offset", "size")}
         return {"files": self.files, "column": self.column}, arrays
 
     @classmethod
@@ -246,14 +281,38 @@ def _read_group(opened, group: int, columns: list[str], file: Path) -> dict[str,
     return {name: table.column(name).to_pylist() for name in wanted if name in table.column_names}
 
 
-def _read_column(opened, group: int, column: str, file: Path):
-    """Return one column of a group of rows as one array."""
+def _read_images(opened, group: int, column: str, file: Path) -> Group:
+    """Return the encoded images of a group of rows, and where in the file they lie."""
     import pyarrow
 
     try:
-        return opened.read_row_group(group, columns=[column]).flatten().column(column)
+        images = opened.read_row_group(group, columns=[column]).flatten().column(column)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise InputError(f"{file} is damaged ({_short(error)}); copy or download it again") from None
+    places = np.full((len(images), 2), -1, np.int64)
+    bounds = _bounds(opened, group, column)
+    if bounds is None:
+        return Group(images, places)
+    with open(file, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        start, stop = bounds
+        for row, image in enumerate(images):
+            content = image.as_py() or b""
+            # Such a column holds each value as its length in four bytes and the value itself.
+            place = mapped.find(len(content).to_bytes(4, "little") + content, start, stop)
+            if content and place >= 0:
+                places[row] = place + 4, len(content)
+                start = place + 4 + len(content)
+    return Group(images, places)
+
+
+def _bounds(opened, group: int, column: str) -> tuple[int, int] | None:
+    """Return where in the file a column of a group lies, None where its values do not stand there as they are."""
+    about = opened.metadata.row_group(group)
+    chunks = [about.column(i) for i in range(about.num_columns)]
+    chunk = next(chunk for chunk in chunks if chunk.path_in_schema == column)
+    if chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page:
+        return None
+    return chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size
 
 
 def _as_kind(value, file: Path) -> str:

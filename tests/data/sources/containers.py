@@ -149,7 +149,9 @@ def edm2_folder(place: Path, found: Pictures) -> Path:
     return place
 
 
-def parquet(place: Path, found: Pictures, compression: str = "snappy", rows: int = 5) -> Path:
+def parquet(
+    place: Path, found: Pictures, compression: str = "snappy", rows: int = 5, dictionary: bool = True
+) -> Path:
     """Parquet in two files as `datasets` writes it: shuffled rows, groups of five, names in the schema's metadata."""
     import pyarrow
     import pyarrow.parquet
@@ -167,7 +169,9 @@ def parquet(place: Path, found: Pictures, compression: str = "snappy", rows: int
         )
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
         file = place / f"data/train-{number:05d}-of-00002.parquet"
-        pyarrow.parquet.write_table(table, file, compression=compression, row_group_size=rows)
+        pyarrow.parquet.write_table(
+            table, file, compression=compression, row_group_size=rows, use_dictionary=dictionary
+        )
     return place
 
 
@@ -195,6 +199,11 @@ def tsv_without_head(place: Path, found: Pictures) -> Path:
     return place / "train.tsv"
 
 
+def parquet_as_it_is(place: Path, found: Pictures) -> Path:
+    """Parquet whose images are neither compressed nor collected in a dictionary, as newer versions of `datasets` do."""
+    return parquet(place, found, compression="NONE", dictionary=False)
+
+
 # Those in which the pictures have the same names, and those in which the container's own layout names them otherwise.
 SAME_NAMES: dict[str, Callable[[Path, Pictures], Path]] = {
     function.__name__: function
@@ -208,6 +217,7 @@ SAME_NAMES: dict[str, Callable[[Path, Pictures], Path]] = {
         zip_stored,
         zip_deflated,
         parquet,
+        parquet_as_it_is,
     )
 }
 OTHER_NAMES = {

@@ -83,6 +83,15 @@ def test_processes_and_threads_read_at_the_same_time(made):
     assert sorted(seen) == [(i, load_index(made / "folder").read(i)) for i in range(12)]
 
 
+def test_parquet_that_is_not_compressed_is_read_without_pyarrow(made, monkeypatch):
+    assert (load_index(made / "parquet_as_it_is").reader.offset > 0).all()
+    assert (load_index(made / "parquet").reader.offset == -1).all()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert pixels_of(made / "parquet_as_it_is") == pixels_of(made / "folder")
+    with pytest.raises(InputError, match="needs pyarrow"):
+        load_index(made / "parquet").read(0)
+
+
 def test_more_archives_than_may_be_open_at_once(made, monkeypatch):
     index = load_index(made / "tar_per_class")
     monkeypatch.setattr(index.reader.handles, "most", 1)
