@@ -80,9 +80,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--images", **folder, help="folder of the images' index")
     sub.add_argument("--out", **new_folder, help="folder for the autoencoder, in diffusers' format")
 
-    sub = command("latents", run_latents, "encode the images to latent shards", aliases=("extract-latents",))
-    sub.add_argument("--images", **folder, help="folder of the images' index")
-    sub.add_argument("--autoencoder", **folder, help="folder of the autoencoder")
+    text = "encode the images to latent shards, or import latents made elsewhere"
+    sub = command("latents", run_latents, text, config.Latents, aliases=("extract-latents",))
+    at_hand = {"type": Path, "default": None, "metavar": "DIR"}
+    sub.add_argument("--images", **at_hand, help="folder of the images' index")
+    sub.add_argument("--autoencoder", **at_hand, help="folder of the autoencoder")
     sub.add_argument("--out", **new_folder, help="folder for the shards")
     sub.add_argument("--batch-size", type=flags.count, default=32, help="images per forward pass")
     for flag, options in shards.items():
@@ -352,13 +354,14 @@ def run_autoencoder(arguments) -> None:
 def run_latents(arguments) -> None:
     from ditgta.stages import latents
 
+    options = flags.read_section(arguments, config.Latents, arguments.spec.get("latents"))
     latents.run(
         images=arguments.images,
         autoencoder=arguments.autoencoder,
         out=arguments.out,
         part=None if arguments.gather else arguments.part,
         batch_size=arguments.batch_size,
-        spec=arguments.spec,
+        spec={**arguments.spec, "latents": options.spec()} if options.format else arguments.spec,
     )
 
 

@@ -1,13 +1,13 @@
 """The configuration: what every option is, how experiments inherit, what is said of mistakes."""
 
 from ditgta.config.inheritance import load, merge
+from ditgta.config.inputs import Images, Latents
 from ditgta.config.messages import fault
-from ditgta.config.names import OBJECTIVES, POSENCS, POSITIONS, ROTATIONS, STAGES
+from ditgta.config.names import LATENT_FORMATS, OBJECTIVES, POSENCS, POSITIONS, ROTATIONS, STAGES
 from ditgta.config.schema import (
     Autoencoder,
     Config,
     Experiment,
-    Images,
     Model,
     Sampling,
     Scorer,
@@ -18,6 +18,7 @@ from ditgta.config.schema import (
 from ditgta.config.section import Free, Section, flag_of
 
 __all__ = [
+    "LATENT_FORMATS",
     "OBJECTIVES",
     "POSENCS",
     "POSITIONS",
@@ -28,6 +29,7 @@ __all__ = [
     "Experiment",
     "Free",
     "Images",
+    "Latents",
     "Model",
     "Sampling",
     "Scorer",

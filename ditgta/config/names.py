@@ -1,5 +1,7 @@
 """Names that configuration, command line and model share; nothing heavy is imported for them."""
 
+from typing import NamedTuple
+
 STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "score", "table")
 
 # The positional encodings of ditgta.model.positional; a test holds both lists to each other.
@@ -23,6 +25,22 @@ RESIZINGS = {
 # The training objectives, and the samplers that belong to each.
 OBJECTIVES = {"ddpm": ("ancestral", "ddim", "dpm-solver++"), "flow": ("euler", "heun")}
 SAMPLERS = tuple(sampler for samplers in OBJECTIVES.values() for sampler in samplers)
+
+
+class LatentFormat(NamedTuple):
+    """What a format of latents holds: moments of each posterior (or one draw of it), mirrored images too."""
+
+    moments: bool
+    flips: bool
+
+
+# The formats of ditgta.data.ready; a test holds both lists to each other.
+LATENT_FORMATS = {
+    "fast-dit": LatentFormat(moments=False, flips=False),
+    "lightningdit": LatentFormat(moments=False, flips=True),
+    "edm2": LatentFormat(moments=True, flips=False),
+    "repa": LatentFormat(moments=True, flips=False),
+}
 
 # Named sizes: depth, width, heads. Ti is this project's own, for a laptop; the others are those of the DiT paper (Table 1).
 SIZES = {

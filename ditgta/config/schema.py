@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ditgta.config.names import OBJECTIVES, POSENCS, POSITIONS, ROTATIONS, SAMPLERS, WITHOUT_BASE
+from ditgta.config.inputs import Images, Latents
+from ditgta.config.names import LATENT_FORMATS, OBJECTIVES, POSENCS, POSITIONS, ROTATIONS, SAMPLERS, WITHOUT_BASE
 from ditgta.config.section import Free, Section
 
 Compile = Field(
@@ -26,35 +27,6 @@ def _both_sides(value: Any) -> Any:
         return None
     sides = value if isinstance(value, list | tuple) else [value]
     return sides * 2 if len(sides) == 1 else sides
-
-
-class Images(Section):
-    """Which images."""
-
-    source: str = Field(
-        "digits",
-        description='"digits" (1,797 handwritten digits, no download), a folder that holds one folder of images per class, or '
-        "a tar, folder of tars, zip, Parquet, or CSV of files and labels",
-    )
-    size: int = Field(256, ge=8, description="side in pixels to which images are scaled and centre-cropped")
-    on_error: Literal["stop", "skip"] = Field(
-        "stop",
-        description="what to do with unreadable files and empty classes: stop and list them, or skip and record them",
-    )
-    label_column: str | None = Field(
-        None, description="column of labels in a table or in Parquet, where it cannot be told from the others"
-    )
-    class_names: str | None = Field(
-        None, description="text file of class names, one a line, where the source numbers its classes"
-    )
-    class_order: Literal["natural", "alphabetic"] = Field(
-        "natural",
-        description="order of classes that are named by folders: 2 before 10, or behind it as in torchvision's ImageFolder",
-    )
-    repack: bool = Free(
-        False,
-        "copy the images once into one file of the results, where reading them singly is slow (Parquet)",
-    )
 
 
 class Autoencoder(Section):
@@ -259,17 +231,31 @@ class Experiment(Section):
     like: str | None = Field(None, description="experiment whose options are taken where this one is silent")
     images: Images = Images()
     autoencoder: Autoencoder = Autoencoder()
+    latents: Latents = Latents()
     model: Model = Model()
     training: Training = Training()
     checkpoint: str | None = Field(None, description="trained checkpoint to score as it is, without training")
+
+    @model_validator(mode="after")
+    def _what_latents_allow(self) -> "Experiment":
+        holds = LATENT_FORMATS.get(self.latents.format)
+        if holds and not holds.flips and self.training.flip != "none":
+            raise ValueError(
+                f"latents of {self.latents.format} hold one side of each image; set training: {{flip: none}}"
+            )
+        if holds and not holds.moments and self.training.posterior != "mean":
+            raise ValueError(
+                f"latents of {self.latents.format} hold one draw of each posterior; set training: {{posterior: mean}}"
+            )
+        return self
 
 
 class TrainSpec(Section):
     """What decides the weights of a training, as `Config.train_spec` says it."""
 
-    latents: dict = Field({})
-    model: dict = Field({})
-    training: dict = Field({})
+    latents: dict = Field(default_factory=dict)
+    model: dict = Field(default_factory=dict)
+    training: dict = Field(default_factory=dict)
     seed: int = 0
 
 
@@ -326,7 +312,9 @@ class Config(Section):
 
     def latents_spec(self, experiment: str) -> dict:
         """Returns what decides an experiment's latents."""
-        return {"images": self.images_spec(experiment), "autoencoder": self.autoencoder_spec(experiment)}
+        made = {"images": self.images_spec(experiment), "autoencoder": self.autoencoder_spec(experiment)}
+        imported = self.experiments[experiment].latents
+        return {**made, "latents": imported.spec()} if imported.format else made
 
     def train_spec(self, experiment: str, seed: int) -> dict:
         """Returns what decides an experiment's weights at every step."""

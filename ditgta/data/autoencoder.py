@@ -1,6 +1,7 @@
 """The autoencoder between pixels and latents: loading, saving, encoding and decoding."""
 
 import contextlib
+import copy
 import math
 import warnings
 from collections.abc import Iterator
@@ -220,3 +221,45 @@ def decode_uint8(vae, latents: torch.Tensor, rule: str = "round") -> torch.Tenso
     )
     pixels = vae.decode(latents, return_dict=False)[0].permute(0, 2, 3, 1)
     return (127.5 * pixels + (128 if rule == "round" else 127.5)).clamp(0, 255).to(torch.uint8)
+
+
+@torch.no_grad()
+def adapted_autoencoder(
+    vae: torch.nn.Module, mean: np.ndarray, std: np.ndarray, pixels: tuple[int, int], scaling_factor: float
+) -> torch.nn.Module:
+    """Return an autoencoder whose latents are another's normalised by channel, and whose pixels lie in -1..1.
+
+    Both are affine, so they go into the layers at the ends, and whoever decodes latents needs to know nothing of it. What is
+    decoded is exact to rounding; what is encoded is not in the outermost pixels where `pixels` are 0..1, for the first layer
+    pads with zeros.
+
+    Args:
+        mean, std: float64 [C]; a latent q becomes (q - mean) / std.
+        pixels: the range of the other's pixels, (-1, 1) or (0, 1).
+        scaling_factor: what normalised latents are multiplied by.
+
+    Raises:
+        InputError: the autoencoder has no layer that could take it.
+    """
+    vae = copy.deepcopy(vae)
+    first, last = vae.quant_conv, vae.post_quant_conv
+    if first is None or last is None:
+        raise InputError(
+            "the autoencoder has no quant_conv to take the normalisation; give the one that made the latents"
+        )
+    mean, std = (torch.as_tensor(value, dtype=torch.float32, device=vae.device) for value in (mean, std))
+    channels = len(std)
+    first.weight[:channels] /= std[:, None, None, None]
+    first.bias[:channels].sub_(mean).div_(std)
+    first.bias[channels:] -= 2 * std.log()
+    # W q + b = (W std) (q - mean) / std + (W mean + b)
+    last.bias += (last.weight[:, :, 0, 0] * mean).sum(1)
+    last.weight *= std[None, :, None, None]
+    if pixels == (0, 1):
+        encoder, decoder = vae.encoder.conv_in, vae.decoder.conv_out
+        encoder.bias += encoder.weight.sum((1, 2, 3)) / 2
+        encoder.weight /= 2
+        decoder.weight *= 2
+        decoder.bias.mul_(2).sub_(1)
+    vae.register_to_config(scaling_factor=scaling_factor, shift_factor=None)
+    return vae

@@ -31,21 +31,26 @@ def shard_name(number: int) -> str:
 
 
 def new_shard(
-    indices: range, labels: np.ndarray, latent_shape: tuple[int, int, int]
+    indices: range, labels: np.ndarray, latent_shape: tuple[int, int, int], sides: int = 2, moments: int = 2
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of a shard: index [N], label [N], and moments [N, 2, 2, C, h, w] in float16, to be filled.
+    """Returns the arrays of a shard: index [N], label [N], and moments [N, sides, moments, C, h, w] in float16, to be filled.
 
     The axes of moments are image, side (the image and its mirror image), moment (mean and log variance), and the latent.
+    Latents made elsewhere may hold one side only, and one draw of the posterior instead of its moments.
     """
     return {
-        "moments": np.empty((len(indices), 2, 2, *latent_shape), "<f2"),
+        "moments": np.empty((len(indices), sides, moments, *latent_shape), "<f2"),
         "index": np.array(indices, "<i8"),
         "label": np.asarray(labels, "<i8"),
     }
 
 
-def write_shard(path: Path, shard: dict[str, np.ndarray], spec: dict) -> None:
-    """Writes one shard in safetensors' format and then its twin, whose presence says that the shard is complete."""
+def write_shard(path: Path, shard: dict[str, np.ndarray], spec: dict, **content) -> None:
+    """Writes one shard in safetensors' format and then its twin, whose presence says that the shard is complete.
+
+    Args:
+        content: what the twin says of the shard beside.
+    """
     header, end = {}, 0
     for name, array in shard.items():
         begin, end = end, end + array.nbytes
@@ -60,7 +65,7 @@ def write_shard(path: Path, shard: dict[str, np.ndarray], spec: dict) -> None:
         file.write(len(text).to_bytes(8, "little") + text)
         for array in shard.values():
             file.write(array.data)
-    write_twin(path, spec, start=int(shard["index"][0]), count=len(shard["index"]))
+    write_twin(path, spec, start=int(shard["index"][0]), count=len(shard["index"]), **content)
 
 
 def shard_state(path: Path, spec: dict) -> str:
@@ -116,6 +121,8 @@ class LatentShards:
         latent_shape: (C, h, w).
         image_size: side of the images in pixels.
         scaling_factor: what `draw_latents` multiplies with.
+        sides: 2 where mirror images are there, else 1.
+        moments: 2 for mean and log variance of each posterior, 1 for one draw of it.
         content: all of index.json.
 
     Raises:
@@ -133,23 +140,27 @@ class LatentShards:
         self.latent_shape: tuple[int, int, int] = tuple(self.content["latent_shape"])
         self.image_size: int = self.content["image_size"]
         self.scaling_factor: float = self.content["scaling_factor"]
-        self._side = np.dtype(("<f2", (2, *self.latent_shape)))
+        self.sides: int = self.content.get("sides", 2)
+        self.moments: int = self.content.get("moments", 2)
+        self._side = np.dtype(("<f2", (self.moments, *self.latent_shape)))
         self._starts = np.array([shard["start"] for shard in self.content["shards"]], np.int64)
         self.labels = np.concatenate([self._labels(shard) for shard in self.content["shards"]])
         self._files: list[int] = []
         for shard in self.content["shards"]:  # at most 256, so all of them may stay open
             self._files.append(os.open(self.folder / shard["file"], os.O_RDONLY))
 
-    def read(self, indices: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} in the order asked for.
+    def read(self, indices: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray | None]:
+        """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} in the order asked for; logvar is None for draws.
 
         Args:
             indices: image indices [B].
             mirrored: bool [B], True takes the mirrored image.
 
         Raises:
-            InputError: a shard ends early.
+            InputError: a shard ends early, or there are no mirrored images.
         """
+        if self.sides == 1 and mirrored.any():
+            raise InputError(f"{self.folder} holds one side of each image; set training: {{flip: none}}")
         moments = np.empty(len(indices), self._side)
         rows = list(moments.view(np.uint8).reshape(len(indices), self._side.itemsize))
         places = list(self._places(indices, mirrored))
@@ -157,7 +168,8 @@ class LatentShards:
         for row, shard, place in places:
             if os.preadv(self._files[shard], (rows[row],), place) != self._side.itemsize:
                 raise self._damaged(shard)
-        return {"label": self.labels[indices], "mean": moments[:, 0], "logvar": moments[:, 1]}
+        logvar = moments[:, 1] if self.moments == 2 else None
+        return {"label": self.labels[indices], "mean": moments[:, 0], "logvar": logvar}
 
     def _announce(self, places: list[tuple[int, int, int]]) -> None:
         """Tells the disk what will be read, so that it works on a whole batch at once."""
@@ -175,7 +187,7 @@ class LatentShards:
         rows = np.argsort(indices)  # so that a disk with heads moves them in one direction
         indices = indices[rows]
         shards = np.searchsorted(self._starts, indices, side="right") - 1
-        sides = 2 * (indices - self._starts[shards]) + mirrored[rows]
+        sides = self.sides * (indices - self._starts[shards]) + mirrored[rows]
         return zip(rows.tolist(), shards.tolist(), (_HEADER_BYTES + sides * self._side.itemsize).tolist())
 
     def verify(self, numbers: Iterable[int] | None = None) -> None:
@@ -205,7 +217,7 @@ class LatentShards:
             raise InputError(f"{path} does not exist; run the latents stage again") from None
         except SafetensorError:
             raise InputError(f"{path} is damaged; delete it and run the latents stage again") from None
-        shape = [len(images), 2, *self._side.shape]
+        shape = [len(images), self.sides, *self._side.shape]
         if found != (_HEADER_BYTES, "F16", shape, list(images)) or labels.shape != (len(images),):
             raise InputError(f"{path} is not the shard that index.json names; run the latents stage again")
         return labels
@@ -224,7 +236,7 @@ class LatentShards:
 
 
 def draw_latents(
-    record: dict[str, np.ndarray], posterior_noise: np.ndarray | None, scaling_factor: float
+    record: dict[str, np.ndarray | None], posterior_noise: np.ndarray | None, scaling_factor: float
 ) -> np.ndarray:
     """Returns scaled latents x0 = (mean + exp(logvar / 2) noise) * scaling_factor, float32 [B, C, h, w].
 
@@ -232,9 +244,14 @@ def draw_latents(
         record: what `LatentShards.read` returns.
         posterior_noise: standard normal [B, C, h, w], or None for the mean alone.
         scaling_factor: `LatentShards.scaling_factor`.
+
+    Raises:
+        InputError: noise for latents that are draws already.
     """
     latents = _float32(record["mean"])
     if posterior_noise is not None:
+        if record["logvar"] is None:
+            raise InputError("these latents are one draw of each posterior; set training: {posterior: mean}")
         deviation = np.exp(0.5 * _float32(record["logvar"]))
         latents += deviation * posterior_noise.astype(np.float32, copy=False)
     return latents * np.float32(scaling_factor)

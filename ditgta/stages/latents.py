@@ -1,4 +1,4 @@
-"""Stage latents: images and their mirror images become shards of posterior moments."""
+"""Stage latents: images and their mirror images become shards of posterior moments, or latents made elsewhere do."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,13 +9,17 @@ import torch
 
 from ditgta.data.autoencoder import (
     TWIN,
+    adapted_autoencoder,
     autoencoder_sha256,
     downsampling,
     encode_moments,
     load_autoencoder,
+    save_autoencoder,
     threads_for,
 )
-from ditgta.data.images import ImageIndex, load_index
+from ditgta.data.image_index import ImageIndex
+from ditgta.data.images import load_index
+from ditgta.data.import_latents import check_statistics, gathered, open_import, told
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import new_shard, shard_name, shard_state, write_latent_index, write_shard
 from ditgta.runtime.errors import InputError
@@ -25,73 +29,172 @@ from ditgta.runtime.progress import Progress
 
 
 def run(
-    images: Path,
-    autoencoder: Path,
+    images: Path | None,
+    autoencoder: Path | None,
     out: Path,
     part: tuple[int, int] | None = (0, 1),
     batch_size: int = 32,
     spec: dict | None = None,
 ) -> None:
-    """Encodes every image to latent shards; finished shards are kept, damaged ones are made again.
+    """Make latent shards: encode every image, or import latents made elsewhere. Finished shards are kept, damaged ones made again.
 
     Shards are divided among the parts, and a part's among its processes. Batches never cross a shard's border, so a
     shard's bytes depend on neither division (images above 75 pixels: at the same number of torch threads and batch size).
 
     Args:
-        images: folder of the image index.
-        autoencoder: folder of the autoencoder.
+        images: folder of the image index; None only with imported latents of images that are not at hand.
+        autoencoder: folder of the autoencoder; None likewise.
         out: folder of the shards.
-        part: (0, 1) makes all shards and index.json; (k, n) makes shards k, k + n, ... and no index.json; None encodes
+        part: (0, 1) makes all shards and index.json; (k, n) makes shards k, k + n, ... and no index.json; None makes
             nothing: it checks that every shard is whole and writes index.json.
         batch_size: images per forward pass (each with its mirror image).
-        spec: recorded in index.json; by default the specs of the images and of the autoencoder.
+        spec: recorded in index.json; by default the specs of the images and of the autoencoder. With a key "latents" ({from,
+            format, std, image_size}) those latents are imported.
 
     Raises:
-        InputError: images and autoencoder do not fit, an image cannot be decoded, latents overflow float16, or (part
-            None) shards are missing.
+        InputError: images and autoencoder do not fit, an image cannot be decoded, latents overflow float16, imported latents
+            are not those of the images, or (part None) shards are missing.
     """
-    images, autoencoder, out = Path(images), Path(autoencoder), Path(out)
-    index = load_index(images)
-    plan = plan_shards(index.count)
-    twin = read_json(autoencoder / TWIN) if (autoencoder / TWIN).is_file() else {}
+    out, spec = Path(out), spec or {}
+    index = load_index(images) if images is not None else None
+    twin = {}
+    if autoencoder is not None and (Path(autoencoder) / TWIN).is_file():
+        twin = read_json(Path(autoencoder) / TWIN)
     tf32 = twin.get("spec", {}).get("tf32", False)
-    with processes(tf32) as group, threads_for(index.size):
-        vae = load_autoencoder(autoencoder, group.device)
-        latent_shape = _latent_shape(vae, index)
-        made_from = {
+    size = index.size if index is not None else 0
+    with processes(tf32) as group, threads_for(size):
+        vae = None if autoencoder is None else load_autoencoder(autoencoder, group.device)
+        if spec.get("latents"):
+            maker = Importer(spec["latents"], index, vae, autoencoder)
+        elif index is None or vae is None:
+            raise InputError(
+                "give --images and --autoencoder to encode images, or --from and --format to import latents"
+            )
+        else:
+            maker = Encoder(index, vae, autoencoder, tf32, batch_size)
+        plan = plan_shards(maker.count)
+        _make(maker, plan, out, part, group)
+        if group.is_first and part in (None, (0, 1)):
+            default = {"images": index.spec if index else None, "autoencoder": twin.get("spec", {})}
+            content = maker.index_content(out, plan)
+            write_latent_index(out, plan, spec=spec or default, **content, **maker.made_from)
+            print(f"latents: {maker.count} images in {len(plan)} shards, {out}", flush=True)
+
+
+class Encoder:
+    """Makes shards by encoding images and their mirror images.
+
+    Attributes:
+        count: number of images.
+        made_from: what decides the bytes of the shards.
+    """
+
+    def __init__(self, index: ImageIndex, vae, autoencoder: Path, tf32: bool, batch_size: int):
+        self.index, self.vae, self.batch_size, self.count = index, vae, batch_size, index.count
+        self.latent_shape = _latent_shape(vae, index)
+        self.made_from = {
             "images_sha256": index.files_sha256,
             "image_size": index.size,
             "autoencoder_sha256": autoencoder_sha256(autoencoder),
             **({"tf32": True} if tf32 else {}),
         }
-        first, step = part or (0, 1)
-        mine = group.share(range(first, len(plan), step))
-        missing = _unfinished(out, mine, made_from, group)
-        anywhere = sorted(number for numbers in group.gather(missing) for number in numbers)
-        if anywhere and group.is_first and part in (None, (0, 1)):
-            (out / "index.json").unlink(missing_ok=True)  # it must never describe shards that are being made
-        if part is None:
-            if anywhere:
-                raise InputError(
-                    f"{out} lacks {len(anywhere)} of {len(plan)} shards, the first {shard_name(anywhere[0])}; "
-                    "run the parts that make them again"
-                )
-        else:
-            wanted = [(number, plan[number]) for number in missing]
-            with group.own_errors():
-                encode_shards(vae, index, wanted, out, batch_size, made_from, group)
-        group.barrier()
-        if group.is_first and part in (None, (0, 1)):
-            write_latent_index(
-                out,
-                plan,
-                classes=index.classes,
-                latent_shape=list(latent_shape),
-                scaling_factor=vae.config.scaling_factor,
-                spec=spec or {"images": index.spec, "autoencoder": twin.get("spec", {})},
-                **made_from,
+
+    def make(self, shards: list[tuple[int, range]], out: Path, group: Processes) -> None:
+        """Write shards."""
+        encode_shards(self.vae, self.index, shards, out, self.batch_size, self.made_from, group)
+
+    def index_content(self, out: Path, plan: list[range]) -> dict:
+        """Return what index.json says of the latents."""
+        return {
+            "classes": self.index.classes,
+            "latent_shape": list(self.latent_shape),
+            "scaling_factor": self.vae.config.scaling_factor,
+            "sides": 2,
+            "flips": "both",
+            "moments": 2,
+        }
+
+
+class Importer:
+    """Makes shards of latents made elsewhere.
+
+    Attributes:
+        count: number of images.
+        made_from: what decides the bytes of the shards.
+    """
+
+    def __init__(self, options: dict, index: ImageIndex | None, vae, autoencoder: Path | None):
+        self.found = open_import(options, index, vae)
+        self.count = self.found.ready.count
+        self.made_from = {
+            **self.found.made_from(),
+            "images_sha256": index.files_sha256 if index else None,
+            "image_size": self.found.image_size,
+        }
+        self.autoencoder = autoencoder
+
+    def make(self, shards: list[tuple[int, range]], out: Path, group: Processes) -> None:
+        """Write shards."""
+        total = sum(len(images) for _, images in shards)
+        with Progress("latents", total, silent=not group.is_first) as progress:
+            for number, images in shards:
+                shard, sums = self.found.shard(images)
+                write_shard(out / shard_name(number), shard, self.made_from, **sums)
+                progress.advance(len(images))
+
+    def index_content(self, out: Path, plan: list[range]) -> dict:
+        """Check labels and statistics, write the autoencoder that decodes normalised latents, and say what there is."""
+        found, ready = self.found, self.found.ready
+        labels, mean, std = gathered(found, out, plan)
+        fresh = check_statistics(found, labels, mean, std)
+        for line in told(mean, std, fresh):
+            print(f"latents: {line}", flush=True)
+        made_for = "" if self.autoencoder is None else autoencoder_sha256(self.autoencoder)
+        if ready.normalised and found.vae is not None:
+            vae = adapted_autoencoder(found.vae, ready.mean, ready.std, ready.pixels, ready.scaling_factor)
+            save_autoencoder(vae, out / "autoencoder", {"adapted_from": made_for, "format": ready.format})
+            made_for = autoencoder_sha256(out / "autoencoder")
+            print(
+                f"latents: sample with the autoencoder {out / 'autoencoder'}, which undoes the normalisation",
+                flush=True,
             )
-            print(f"latents: {index.count} images in {len(plan)} shards, {out}", flush=True)
+        elif ready.normalised:
+            made_for = f"none was given when latents of {ready.format} were imported"
+        classes = found.index.classes if found.index else [str(label) for label in range(labels.max() + 1)]
+        return {
+            "classes": classes,
+            "latent_shape": list(ready.shape),
+            "scaling_factor": ready.scaling_factor,
+            "sides": ready.sides,
+            "flips": ready.flips,
+            "moments": 1 + ready.moments,
+            "normalised": ready.normalised,
+            "pixel_range": list(ready.pixels),
+            "statistics": {"mean": mean.tolist(), "std": std.tolist()},
+            "encoded_again": fresh,
+            "autoencoder_sha256": made_for,
+        }
+
+
+def _make(
+    maker: Encoder | Importer, plan: list[range], out: Path, part: tuple[int, int] | None, group: Processes
+) -> None:
+    """Make what is missing of a part's shards, or (part None) say which are missing of all."""
+    first, step = part or (0, 1)
+    mine = group.share(range(first, len(plan), step))
+    missing = _unfinished(out, mine, maker.made_from, group)
+    anywhere = sorted(number for numbers in group.gather(missing) for number in numbers)
+    if anywhere and group.is_first and part in (None, (0, 1)):
+        (out / "index.json").unlink(missing_ok=True)  # it must never describe shards that are being made
+    if part is not None:
+        with group.own_errors():
+            maker.make([(number, plan[number]) for number in missing], out, group)
+    elif anywhere:
+        raise InputError(
+            f"{out} lacks {len(anywhere)} of {len(plan)} shards, the first {shard_name(anywhere[0])}; "
+            "run the parts that make them again"
+        )
+    group.barrier()
 
 
 def encode_shards(
@@ -159,7 +262,7 @@ def _unfinished(out: Path, numbers: list[int], made_from: dict, group: Processes
             print(f"latents: {out / shard_name(number)} is damaged, it is made again", flush=True)
         elif state == "other":
             print(
-                f"latents: {out / shard_name(number)} is of other images or weights, it is made again",
+                f"latents: {out / shard_name(number)} is of other images, latents or weights, it is made again",
                 flush=True,
             )
     if kept and unfinished:

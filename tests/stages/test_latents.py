@@ -147,7 +147,7 @@ def test_shards_of_other_weights_are_made_again(inputs, tmp_path, capsys):
     before = shard_bytes(tmp_path / "out")
     capsys.readouterr()
     latents.run(inputs / "images", tmp_path / "other", tmp_path / "out", batch_size=64)
-    assert capsys.readouterr().out.count("is of other images or weights") == 3
+    assert capsys.readouterr().out.count("is of other images, latents or weights") == 3
     assert all(left != right for left, right in zip(before, shard_bytes(tmp_path / "out")))
 
 

@@ -221,7 +221,7 @@ def _scan_zip(file: Path, number: int, members: Members) -> None:
                     members.tables[number] = labels_of(json.loads(archive.read(entry)), file)
                 elif not is_image(path):
                     members.others.append(path)
-                elif (place := _place_in_zip(raw, entry)) is None:
+                elif (place := place_in_zip(raw, entry)) is None:
                     reason = "is encrypted" if entry.flag_bits & 1 else "is compressed by a rare method"
                     members.faults.append(
                         {"file": path, "reason": f"{reason}; make the zip again without it"}
@@ -238,7 +238,7 @@ def _scan_zip(file: Path, number: int, members: Members) -> None:
         ) from None
 
 
-def _place_in_zip(raw: BinaryIO, entry: zipfile.ZipInfo) -> tuple[int, int, int, bool] | None:
+def place_in_zip(raw: BinaryIO, entry: zipfile.ZipInfo) -> tuple[int, int, int, bool] | None:
     """Return where an entry's content lies, None where it is encrypted or compressed by another method than deflate."""
     if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return None

@@ -1,0 +1,311 @@
+"""Latents made elsewhere become latent shards: checked, normalised, and compared with the images where these are at hand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from ditgta.data.autoencoder import downsampling, to_model_range
+from ditgta.data.image_index import ImageIndex
+from ditgta.data.ready import Ready, open_fast_dit, open_moments
+from ditgta.data.ready_safetensors import open_lightningdit
+from ditgta.data.shards import new_shard, shard_name
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json, twin_path
+
+FORMATS: dict[str, Callable[[Path], Ready]] = {
+    "fast-dit": open_fast_dit,
+    "lightningdit": open_lightningdit,
+    "edm2": lambda path: open_moments(path, "edm2"),
+    "repa": lambda path: open_moments(path, "repa"),
+}
+_BATCH = 64
+_COMPARED = 16
+_CANDIDATES = 2000
+_ALIKE = 0.9  # correlation with the mean of the image's own posterior, each channel about its mean
+_LARGEST_STD, _SMALLEST_STD = 2.5, 0.3  # of latents as they are trained on; 1 is meant
+_CHANNELS_OF_16 = 8  # autoencoders with as many channels divide the side by 16
+
+
+def open_ready(path: str | Path, format: str, std: float | None = None) -> Ready:
+    """Return latents made elsewhere, of which one has been looked at.
+
+    Args:
+        path: a folder, or for edm2 and repa a zip too.
+        format: one of `FORMATS`.
+        std: standard deviation to which the formats that normalise scale latents; None is 1.
+
+    Raises:
+        InputError: they are not there, or not of this format.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise InputError(f"the latents {path} do not exist (seen from {Path.cwd()}); fix latents.from")
+    if std is not None and format in ("fast-dit", "repa"):
+        raise InputError(
+            f"latents of {format} are scaled by 0.18215 and not by a standard deviation; leave std out"
+        )
+    ready = FORMATS[format](path)
+    ready.format = format
+    if ready.normalised:
+        ready.scaling_factor = std or 1.0
+    return ready
+
+
+@dataclass
+class Import:
+    """Latents made elsewhere, with the images and the autoencoder that they should be of.
+
+    Attributes:
+        ready: the latents.
+        index: the images, None where they are not at hand.
+        vae: the autoencoder, None likewise.
+        image_size: side of the images in pixels.
+        order: int64 [classes]: the label in `index` of each label of the latents; None where they are the same.
+    """
+
+    ready: Ready
+    index: ImageIndex | None
+    vae: torch.nn.Module | None
+    image_size: int
+    order: np.ndarray | None = None
+
+    def made_from(self) -> dict:
+        """Return what decides the bytes of the shards."""
+        ready = self.ready
+        return {
+            "format": ready.format,
+            "known_by": ready.known_by,
+            "mean": ready.mean.tolist(),
+            "std": ready.std.tolist(),
+            "order": None if self.order is None else self.order.tolist(),
+        }
+
+    def shard(self, images: range) -> tuple[dict[str, np.ndarray], dict]:
+        """Return a shard, and what its twin says of it: sums over x0 by channel, of which statistics are made."""
+        ready, sums = self.ready, np.zeros((2, self.ready.shape[0]))
+        labels = self.labels(images)
+        shard = new_shard(images, labels, ready.shape, ready.sides, 1 + ready.moments)
+        for start in range(0, len(images), _BATCH):
+            rows = slice(start, min(start + _BATCH, len(images)))
+            shard["moments"][rows] = moments = self.moments(images[rows])
+            x0 = ready.scaling_factor * moments[:, :, 0].astype(np.float64)
+            sums += x0.sum((0, 1, 3, 4)), (x0**2).sum((0, 1, 3, 4))
+        return shard, {"x0_sums": sums.tolist()}
+
+    def labels(self, images: range) -> np.ndarray:
+        """Return labels as the index of the images has them."""
+        labels = self.ready.labels(images)
+        classes = None if self.index is None else len(self.index.classes)
+        if labels.min() < 0 or (classes is not None and labels.max() >= classes):
+            raise InputError(
+                f"{self.ready.path} has label {labels.max() if labels.min() >= 0 else labels.min()}, the images have "
+                f"{classes} classes; they are not latents of these images"
+            )
+        return labels if self.order is None else self.order[labels]
+
+    def moments(self, chosen) -> np.ndarray:
+        """Return float16 [n, sides, moments, C, h, w], normalised where the format is; raises InputError beyond float16."""
+        ready = self.ready
+        values = ready.read(chosen)
+        channels = ready.shape[0]
+        mean, std = (value.astype(np.float32)[:, None, None] for value in (ready.mean, ready.std))
+        parts = [(values[:, :, :channels] / np.float32(ready.scale) - mean) / std]
+        if ready.moments:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                parts.append(np.clip(2 * np.log(values[:, :, channels:] / std), -30, 20))
+        found = np.stack(parts, 2)
+        with np.errstate(over="ignore"):
+            half = found.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise InputError(
+                f"{ready.path} holds latents that are not finite, or as large as {np.abs(found[np.isfinite(found)]).max(initial=0):.3g}; "
+                "make them again"
+            )
+        return half
+
+
+def open_import(options: dict, index: ImageIndex | None, vae: torch.nn.Module | None) -> Import:
+    """Return latents made elsewhere after checking number, shape and scale against the images and the autoencoder.
+
+    Args:
+        options: {from, format, std, image_size}.
+
+    Raises:
+        InputError: they do not fit each other.
+    """
+    ready = open_ready(options["from"], options["format"], options.get("std"))
+    what = f"{ready.path} holds {ready.count:,} latents of {ready.shape[0]} x {ready.shape[1]} x {ready.shape[2]}"
+    if ready.shape[1] != ready.shape[2]:
+        raise InputError(f"{what}; only square ones can be used")
+    if index is not None and index.count != ready.count:
+        raise InputError(
+            f"{what}, but there are {index.count:,} images; latents were lost, or these are other images: extract them again"
+        )
+    factor = 16 if ready.shape[0] > _CHANNELS_OF_16 else 8
+    if vae is not None:
+        factor = downsampling(vae)
+        if vae.config.latent_channels != ready.shape[0]:
+            raise InputError(
+                f"{what}, the autoencoder has {vae.config.latent_channels} channels; give the one that made them"
+            )
+        if not ready.normalised and abs(vae.config.scaling_factor / ready.scaling_factor - 1) > 1e-3:
+            raise InputError(
+                f"{what} scaled by {ready.scaling_factor}, the autoencoder scales by {vae.config.scaling_factor:.5g}; "
+                "give the one that made them"
+            )
+    size = index.size if index is not None else options.get("image_size") or factor * ready.shape[1]
+    if vae is not None and size != factor * ready.shape[1]:
+        raise InputError(
+            f"{what}, which are of images of {factor * ready.shape[1]} pixels, not {size}; change images.size"
+        )
+    if size % ready.shape[1]:
+        raise InputError(
+            f"{what}, whose side does not divide that of images of {size} pixels; change the size"
+        )
+    found = Import(ready, index, vae, size)
+    found.order = _label_order(found)
+    return found
+
+
+def _label_order(found: Import) -> np.ndarray | None:
+    """Return the index's label of each label of the latents, None where they are the same.
+
+    Others number classes in the alphabetic order of their folders' names, in which 10 comes before 2, or as their source does.
+    The numbers of images by class tell which it was; where they tell nothing, it depends on whether the images are in folders.
+    """
+    if found.index is None:
+        return None
+    classes = found.index.classes
+    alphabetic = np.array(sorted(range(len(classes)), key=lambda label: classes[label]), np.int64)
+    if (np.diff(alphabetic) == 1).all():
+        return None
+    counts = np.bincount(found.ready.labels(range(found.ready.count)), minlength=len(classes))
+    as_they_are = np.array_equal(counts, found.index.per_class)
+    by_name = np.array_equal(counts, found.index.per_class[alphabetic])
+    if by_name and (not as_they_are or found.index.reader.kind == "files"):
+        return alphabetic
+    return None
+
+
+def gathered(found: Import, out: Path, plan: list[range]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the labels of all finished shards, and mean and standard deviation of x0 by channel.
+
+    Raises:
+        InputError: the classes do not have as many images as in the index.
+    """
+    labels, sums, values = [], np.zeros((2, found.ready.shape[0])), found.ready.count * found.ready.sides
+    for number in range(len(plan)):
+        with safe_open(out / shard_name(number), framework="np") as shard:
+            labels.append(shard.get_tensor("label"))
+        sums += read_json(twin_path(out / shard_name(number)))["x0_sums"]
+    mean, squares = sums / (values * found.ready.shape[1] * found.ready.shape[2])
+    everything = np.concatenate(labels)
+    if found.index is not None:
+        counts = np.bincount(everything, minlength=len(found.index.classes))
+        if differing := np.flatnonzero(counts != found.index.per_class).tolist():
+            label = differing[0]
+            raise InputError(
+                f"{found.ready.path} holds {counts[label]:,} latents of the class {found.index.classes[label]}, of which there are "
+                f"{found.index.per_class[label]:,} images ({len(differing)} classes differ); their labels are not those of these images"
+            )
+    return everything, mean, np.sqrt(np.maximum(squares - mean**2, 0))
+
+
+def told(mean: np.ndarray, std: np.ndarray, fresh: dict | None) -> list[str]:
+    """Return the statistics as lines for a reader."""
+    lines = []
+    for channel, (m, s) in enumerate(zip(mean, std)):
+        line = f"channel {channel}: mean {m:+.3f}, standard deviation {s:.3f}"
+        if fresh:
+            line += f"; of {fresh['images']} images encoded again {fresh['mean'][channel]:+.3f}, {fresh['std'][channel]:.3f}"
+        lines.append(line)
+    if fresh:
+        lines.append(
+            f"{fresh['found_again']} of {fresh['images']} images were found again among the latents of their class"
+        )
+    return lines
+
+
+def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: np.ndarray) -> dict | None:
+    """Compare the latents' statistics with a fresh encoding of 16 images, where images and autoencoder are at hand.
+
+    Args:
+        labels: of all latents, as the index has them.
+        mean, std: of x0 by channel, float64 [C].
+
+    Returns:
+        {images, mean, std, found_again} of the fresh encoding, None where there is none.
+
+    Raises:
+        InputError: the scale cannot be meant, or none of the images is found again.
+    """
+    overall = float(np.sqrt((std**2).mean() + mean.var()))
+    if (
+        not _SMALLEST_STD
+        <= overall / (found.ready.scaling_factor if found.ready.normalised else 1)
+        <= _LARGEST_STD
+    ):
+        raise InputError(
+            f"the latents of {found.ready.path} have a standard deviation of {overall:.3g} where about "
+            f"{found.ready.scaling_factor if found.ready.normalised else 1:g} is meant: they are scaled otherwise than "
+            f"{found.ready.format} scales; name the right format"
+        )
+    if found.index is None or found.vae is None:
+        return None
+    chosen = np.linspace(0, found.index.count - 1, min(_COMPARED, found.index.count)).round().astype(np.int64)
+    fresh = np.concatenate(
+        [_encoded(found, batch) for batch in found.index.batches(np.array_split(chosen, 4), keep=False)]
+    )
+    again = sum(_is_there(found, labels, int(i), own) for i, own in zip(chosen, fresh))
+    x0 = found.ready.scaling_factor * fresh[:, 0].astype(np.float64)
+    if again == 0:
+        raise InputError(
+            f"none of {len(chosen)} images, encoded again, is found among the latents of its class in {found.ready.path}; "
+            "they are of other images, another autoencoder, or their labels have shifted"
+        )
+    return {
+        "images": len(chosen),
+        "mean": x0.mean((0, 2, 3)).tolist(),
+        "std": x0.std((0, 2, 3)).tolist(),
+        "found_again": int(again),
+    }
+
+
+def _encoded(found: Import, images: np.ndarray) -> np.ndarray:
+    """Return the posterior means of images and mirror images as the latents have them, float32 [B, 2, C, h, w]."""
+    pixels = to_model_range(
+        np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:]), found.vae.device
+    )
+    if found.ready.pixels == (0, 1):
+        pixels = (pixels + 1) / 2
+    with torch.no_grad():
+        mean = found.vae.encode(pixels, return_dict=False)[0].mean.cpu().numpy()
+    shift, deviation = (value[:, None, None] for value in (found.ready.mean, found.ready.std))
+    return ((mean - shift) / deviation).reshape(len(images), 2, *mean.shape[1:]).astype(np.float32)
+
+
+def _is_there(found: Import, labels: np.ndarray, i: int, own: np.ndarray) -> bool:
+    """Return whether image i's latent, or its mirror image's, is among those of its class."""
+    members = np.flatnonzero(labels == found.index.labels[i])
+    # Extractions keep the order of images: latents at about the image's own place come first.
+    candidates = members[np.argsort(np.abs(members - i), kind="stable")][:_CANDIDATES]
+    if not len(candidates):
+        return False
+    for part in np.array_split(candidates, -(-len(candidates) // _BATCH)):
+        stored = found.moments(part)[:, :, 0].astype(np.float32)
+        if _correlation(stored.reshape(-1, *own.shape[1:]), own) > _ALIKE:
+            return True
+    return False
+
+
+def _correlation(stored: np.ndarray, own: np.ndarray) -> float:
+    """Return the largest correlation of [N, C, h, w] with [2, C, h, w], each channel of each latent about its mean."""
+    sides = []
+    for latents in (stored, own):
+        centred = (latents - latents.mean((2, 3), keepdims=True)).reshape(len(latents), -1)
+        sides.append(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12))
+    return float((sides[0] @ sides[1].T).max())
