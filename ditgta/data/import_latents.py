@@ -241,7 +241,7 @@ def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: n
         {images, mean, std, found_again} of the fresh encoding, None where there is none.
 
     Raises:
-        InputError: the scale cannot be meant, or none of the images is found again.
+        InputError: the scale cannot be meant, or most of the images are not found again.
     """
     overall = float(np.sqrt((std**2).mean() + mean.var()))
     if (
@@ -262,10 +262,10 @@ def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: n
     )
     again = sum(_is_there(found, labels, int(i), own) for i, own in zip(chosen, fresh))
     x0 = found.ready.scaling_factor * fresh[:, 0].astype(np.float64)
-    if again == 0:
+    if again < len(chosen) / 2:
         raise InputError(
-            f"none of {len(chosen)} images, encoded again, is found among the latents of its class in {found.ready.path}; "
-            "they are of other images, another autoencoder, or their labels have shifted"
+            f"only {again} of {len(chosen)} images, encoded again, are found among the latents of their class in "
+            f"{found.ready.path}; these are of other images or another autoencoder, or their labels are in another order"
         )
     return {
         "images": len(chosen),

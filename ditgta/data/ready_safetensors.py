@@ -25,7 +25,7 @@ def open_lightningdit(path: Path) -> Ready:
             f"{path} holds no .safetensors files; give the folder that LightningDiT's extraction wrote"
         )
     about = [_about(file) for file in files]
-    shapes = {shape[1:] for shape, _ in about}
+    shapes = {tuple(shape[1:]) for shape, _ in about}
     if len(shapes) > 1 or len({flipped for _, flipped in about}) > 1:
         raise InputError(f"the files of {path} hold latents of different shapes or sides; extract them again")
     (shape,), (_, flipped) = shapes, about[0]

@@ -62,10 +62,14 @@ def read_costs(scores: Sequence[Score], training: Sequence[Path], shared: Sequen
 
 
 def records_of(path: Path) -> list[dict]:
-    """Returns what a twin says of the process that wrote it, of those that it went on from, and of those of its shards."""
+    """Returns what a twin says of the process that wrote it, of those that it went on from, and of those of its shards.
+
+    An index of images says only what decides later results; who made it stands in source.json beside it.
+    """
     twin = read_json(path)
-    shards = [twin_path(path.parent / shard["file"]) for shard in twin.get("shards") or []]
-    return [twin, *twin.get("earlier", []), *(read_json(shard) for shard in shards if shard.is_file())]
+    others = [twin_path(path.parent / shard["file"]) for shard in twin.get("shards") or []]
+    others += [path.with_name("source.json")] if path.name == "index.json" else []
+    return [twin, *twin.get("earlier", []), *(read_json(other) for other in others if other.is_file())]
 
 
 def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
