@@ -16,7 +16,9 @@ class Images(Section):
         description='"digits" (1,797 handwritten digits, no download), a folder that holds one folder of images per class, or '
         "a tar, folder of tars, zip, Parquet, or CSV of files and labels",
     )
-    size: int = Field(256, ge=8, description="side in pixels to which images are scaled and centre-cropped")
+    size: int = Field(
+        256, ge=8, le=8192, description="side in pixels to which images are scaled and centre-cropped"
+    )
     on_error: Literal["stop", "skip"] = Field(
         "stop",
         description="what to do with unreadable files and empty classes: stop and list them, or skip and record them",

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ditgta.data.ahead import map_ahead
@@ -81,13 +82,30 @@ def load_index(path: str | Path) -> ImageIndex:
     """
     path = Path(path)
     folder = path.parent if path.name == "index.json" else path
+    if folder.is_file():
+        raise InputError(
+            f"{folder} is a file, not the folder of an image index; give what the images stage wrote"
+        )
     content = read_json(folder / "index.json")
     if "files_sha256" not in content or "images_per_class" not in content:
         raise InputError(
             f"{folder / 'index.json'} is not an image index; give the folder that the images stage wrote"
         )
-    source = read_json(folder / "source.json")
+    try:
+        return _loaded(folder, content, read_json(folder / "source.json"))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, SafetensorError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"the index {folder} is not as the images stage writes it ({error!r}); {REMAKE}"
+        ) from None
+
+
+def _loaded(folder: Path, content: dict, source: dict) -> ImageIndex:
+    """Return the index of a folder from index.json and source.json."""
     labels, digests, names = _read_table(folder, source)
+    if len(labels) != content["count"]:
+        raise ValueError(f"{len(labels)} lines in files.tsv")
     root = folder / source["root"]
     if not root.is_dir():
         raise InputError(
@@ -104,7 +122,7 @@ def load_index(path: str | Path) -> ImageIndex:
         files=names,
         labels=labels,
         classes=content["classes"],
-        size=content["size"],
+        size=int(content["size"]),
         spec=source["spec"],
         files_sha256=content["files_sha256"],
         skipped=source["skipped"],

@@ -1,6 +1,7 @@
 """Latent shards: writing them whole, and reading their images in any order."""
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ditgta.data.handles import Handles
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     atomic_path,
@@ -131,23 +133,40 @@ class LatentShards:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        if self.folder.is_file():
+            raise InputError(
+                f"{self.folder} is a file, not a folder of latents; give what the latents stage wrote"
+            )
         self.content = read_json(self.folder / "index.json")
         if "latent_shape" not in self.content:
             raise InputError(f"{self.folder} holds no latents; give the folder that the latents stage wrote")
-        self.count: int = self.content["count"]
-        self.shard_count = len(self.content["shards"])
-        self.classes: list[str] = self.content["classes"]
-        self.latent_shape: tuple[int, int, int] = tuple(self.content["latent_shape"])
-        self.image_size: int = self.content["image_size"]
-        self.scaling_factor: float = self.content["scaling_factor"]
-        self.sides: int = self.content.get("sides", 2)
-        self.moments: int = self.content.get("moments", 2)
+        try:
+            self._take_over(self.content)
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{self.folder / 'index.json'} is not as the latents stage writes it ({error!r}); run the stage again"
+            ) from None
+
+    def _take_over(self, content: dict) -> None:
+        self.count: int = content["count"]
+        self.shard_count = len(content["shards"])
+        self.classes: list[str] = content["classes"]
+        self.latent_shape: tuple[int, int, int] = tuple(content["latent_shape"])
+        self.image_size: int = content["image_size"]
+        self.scaling_factor: float = content["scaling_factor"]
+        self.sides: int = content.get("sides", 2)
+        self.moments: int = content.get("moments", 2)
         self._side = np.dtype(("<f2", (self.moments, *self.latent_shape)))
-        self._starts = np.array([shard["start"] for shard in self.content["shards"]], np.int64)
-        self.labels = np.concatenate([self._labels(shard) for shard in self.content["shards"]])
-        self._files: list[int] = []
-        for shard in self.content["shards"]:  # at most 256, so all of them may stay open
-            self._files.append(os.open(self.folder / shard["file"], os.O_RDONLY))
+        self._starts = np.array([shard["start"] for shard in content["shards"]], np.int64)
+        self.labels = np.concatenate([self._labels(shard) for shard in content["shards"]])
+        if len(self.labels) != self.count:
+            raise ValueError(f"{len(self.labels)} images in its shards")
+        paths = [self.folder / shard["file"] for shard in content["shards"]]
+        self._files = Handles(
+            lambda number: io.FileIO(paths[number])
+        )  # at most 256, so all of them may stay open
 
     def read(self, indices: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray | None]:
         """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} in the order asked for; logvar is None for draws.
@@ -166,7 +185,8 @@ class LatentShards:
         places = list(self._places(indices, mirrored))
         self._announce(places)
         for row, shard, place in places:
-            if os.preadv(self._files[shard], (rows[row],), place) != self._side.itemsize:
+            file = self._files[shard]
+            if os.preadv(file.fileno(), (rows[row],), place) != self._side.itemsize:
                 raise self._damaged(shard)
         logvar = moments[:, 1] if self.moments == 2 else None
         return {"label": self.labels[indices], "mean": moments[:, 0], "logvar": logvar}
@@ -177,7 +197,8 @@ class LatentShards:
         if not hasattr(os, "posix_fadvise") or all(self._is_in_memory(*place) for _, *place in middle):
             return  # where one image of a shuffled batch is in memory, most are
         for _, shard, place in places:
-            os.posix_fadvise(self._files[shard], place, self._side.itemsize, os.POSIX_FADV_WILLNEED)
+            file = self._files[shard]
+            os.posix_fadvise(file.fileno(), place, self._side.itemsize, os.POSIX_FADV_WILLNEED)
 
     def _places(self, indices: np.ndarray, mirrored: np.ndarray) -> Iterable[tuple[int, int, int]]:
         """Returns the row in the batch, the shard, and where in its file the wanted side begins, in the order of the files."""
@@ -198,12 +219,7 @@ class LatentShards:
 
     def close(self) -> None:
         """Closes all files."""
-        while self._files:
-            os.close(self._files.pop())
-
-    def __del__(self):
-        if hasattr(self, "_files"):
-            self.close()
+        self._files.close()
 
     def _labels(self, shard: dict) -> np.ndarray:
         """Returns the labels of a shard, after comparing all but its moments with the index."""
@@ -225,7 +241,8 @@ class LatentShards:
     def _is_in_memory(self, shard: int, place: int) -> bool:
         """Returns whether a side would be read without waiting for the disk."""
         try:
-            return os.preadv(self._files[shard], (bytearray(1),), place, os.RWF_NOWAIT) == 1
+            file = self._files[shard]
+            return os.preadv(file.fileno(), (bytearray(1),), place, os.RWF_NOWAIT) == 1
         except (OSError, AttributeError):  # not in memory; or a system that does not tell
             return False
 

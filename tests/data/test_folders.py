@@ -264,3 +264,18 @@ def test_index_is_small_and_the_same_wherever_it_is_made(source, tmp_path):
     assert len(load_index(tmp_path / "out-again").skipped) == 300
     source_said = json.loads((tmp_path / "out-again/source.json").read_text())
     assert source_said["root"] == str(tmp_path / "again") and source_said["seconds"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [("index.json", {"classes": 3}), ("index.json", {"count": 10**12}), ("index.json", {"size": [1]}), ("source.json", {"root": 3}),
+     ("source.json", {"files_tsv_sha256": None}), ("source.json", {"places_sha256": 1}), ("index.json", {"classes": ["b", "a"]})],
+)  # fmt: skip
+def test_index_that_says_nonsense_is_one_line(source, tmp_path, file, change):
+    write_index(tmp_path / "out", check_images(listed(source, 4), silent=True), {})
+    content = json.loads((tmp_path / "out" / file).read_text())
+    (tmp_path / "out" / file).write_text(json.dumps(content | change))
+    with pytest.raises(InputError, match="images stage again"):
+        load_index(tmp_path / "out")
+    with pytest.raises(InputError, match="is a file, not the folder"):
+        load_index(tmp_path / "out/files.tsv")

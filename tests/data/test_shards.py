@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from ditgta.data import handles
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import (
     LatentShards,
@@ -130,3 +131,54 @@ def test_state_of_a_shard(folder):
     (folder / "00000.json").unlink()
     assert shard_state(path, {"made": "here"}) == "missing"
     assert shard_state(folder / "00009.safetensors", {}) == "missing"
+
+
+def test_few_files_may_be_open(folder, monkeypatch):
+    monkeypatch.setattr(handles.resource, "getrlimit", lambda _: (8, 8))
+    shards = LatentShards(folder)
+    order = np.random.default_rng(0).permutation(600)
+    assert shards.read(order, np.zeros(600, bool))["label"].tolist() == (order % 10).tolist()
+    assert len(shards._files.files) == 2
+
+
+def test_one_side_and_one_draw(tmp_path):
+    plan = plan_shards(300)
+    for number, images in enumerate(plan):
+        shard = new_shard(images, np.zeros(len(images), int), SHAPE, sides=1, moments=1)
+        shard["moments"][:] = np.array(images)[:, None, None, None, None, None]
+        write_shard(tmp_path / shard_name(number), shard, {})
+    content = {
+        "classes": ["a"],
+        "image_size": 16,
+        "scaling_factor": 0.5,
+        "spec": {},
+        "sides": 1,
+        "moments": 1,
+    }
+    write_latent_index(tmp_path, plan, latent_shape=list(SHAPE), **content)
+    shards = LatentShards(tmp_path)
+    record = shards.read(np.array([299, 0, 150]), np.zeros(3, bool))
+    assert record["logvar"] is None
+    assert draw_latents(record, None, 0.5)[:, 0, 0, 0].tolist() == [149.5, 0, 75]
+    with pytest.raises(InputError, match="posterior: mean"):
+        draw_latents(record, np.ones((3, *SHAPE), np.float32), 0.5)
+    with pytest.raises(InputError, match="flip: none"):
+        shards.read(np.array([1, 2]), np.array([False, True]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": 10**12},
+        {"count": "600"},
+        {"shards": 3},
+        {"shards": [{}]},
+        {"latent_shape": 4},
+        {"sides": None},
+    ],
+)
+def test_index_that_says_nonsense_is_one_line(folder, change):
+    content = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps(content | change))
+    with pytest.raises(InputError, match=r"run the .*stage again"):
+        LatentShards(folder)

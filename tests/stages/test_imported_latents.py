@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ditgta.__main__ import main
 from ditgta.config import LATENT_FORMATS, Model, Sampling, Training
+from ditgta.config import load as load_configuration
 from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, load_autoencoder, save_autoencoder
 from ditgta.data.import_latents import FORMATS, open_ready
 from ditgta.data.shards import LatentShards, draw_latents
@@ -360,3 +361,27 @@ def test_options_that_do_not_go_together(inputs, tmp_path):
     with pytest.raises(InputError, match=r"scaled by 0\.18215, the autoencoder scales by 1"):
         spec = {"latents": {"from": source_of(inputs, "repa"), "format": "repa"}}
         latents.run(inputs.place / "index", tmp_path / "other", tmp_path / "out", spec=spec)
+
+
+def configured(latents: dict, **training):
+    experiment = {"latents": latents, "training": training}
+    suites = {"x": {"experiments": ["x"], "milestones": [1]}}
+    return load_configuration({"suite": "x", "experiments": {"x": experiment}, "suites": suites})
+
+
+def test_configuration_says_at_once_what_a_format_does_not_hold():
+    options = {"from": "features", "format": "fast-dit"}
+    for training, line in (
+        ({}, "hold one side of each image; set training: {flip: none}"),
+        ({"flip": "none"}, "hold one draw of each posterior; set training: {posterior: mean}"),
+    ):
+        with pytest.raises(InputError) as raised:
+            configured(options, **training)
+        assert line in str(raised.value)
+    with pytest.raises(InputError, match="from and format belong together"):
+        configured({"from": "features"})
+    with pytest.raises(InputError, match=r"latents\.format"):
+        configured(options | {"format": "fastdit"})
+    spec = configured(options, flip="none", posterior="mean").latents_spec("x")
+    assert spec["latents"] == {"from": "features", "format": "fast-dit", "std": None, "image_size": None}
+    assert "latents" not in configured({}).latents_spec("x")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ditgta.data.handles import Handles
 from ditgta.data.sources.archives import names_of_numbers
 from ditgta.data.sources.listing import (
     Listing,
@@ -23,7 +24,7 @@ from ditgta.data.sources.listing import (
     spoken_names,
 )
 from ditgta.data.sources.names import natural_key
-from ditgta.data.sources.readers import Handles, Reader, Unreadable
+from ditgta.data.sources.readers import Reader, Unreadable
 from ditgta.runtime.errors import InputError
 
 CACHE_BYTES = 2**29

@@ -5,18 +5,14 @@ A reader is a few arrays. It opens files when they are first read, so each proce
 
 import io
 import os
-import threading
 import zlib
-from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from ditgta.data.handles import Handles
 from ditgta.data.sources.names import Names
-
-_OPEN_FILES = 64  # a data set may lie in thousands of archives, and a process may open only so many
 
 
 class Unreadable(Exception):
@@ -144,26 +140,3 @@ class MemberReader(Reader):
     def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "MemberReader":
         """Return the reader that `state` described."""
         return cls(root, said["files"], **arrays)
-
-
-class Handles:
-    """Open files by name, the least recently used ones closed once nobody reads them any more.
-
-    Args:
-        opened: opens one.
-    """
-
-    def __init__(self, opened: Callable[[str], BinaryIO], most: int = _OPEN_FILES):
-        self.opened, self.most = opened, most
-        self.files: OrderedDict[str, Any] = OrderedDict()
-        self.lock = threading.Lock()
-
-    def __getitem__(self, name: str) -> Any:
-        with self.lock:
-            if name in self.files:
-                self.files.move_to_end(name)
-            else:
-                self.files[name] = self.opened(name)
-                while len(self.files) > self.most:
-                    self.files.popitem(last=False)  # its last reader's reference closes it
-            return self.files[name]
