@@ -56,7 +56,10 @@ def _list_folder(source: Path, options: Options) -> Listing:
     archives = archives_in(source)
     if archives and not any(entry.is_dir() and entry.name[0] != "." for entry in source.iterdir()):
         return list_archives(source, archives, options)
-    return list_folder(source, options)
+    listing = list_folder(source, options)
+    if archives:
+        listing.notes.append(f"left out: archives beside the class folders ({archives[0].name} first)")
+    return listing
 
 
 def _list_files(source: Path, files: list[Path], options: Options) -> Listing:

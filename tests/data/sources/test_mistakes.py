@@ -146,6 +146,16 @@ def test_table_beside_class_folders_that_names_no_image_is_no_table(tmp_path):
     assert list_source(tmp_path).names == ["a/1.jpg"]
 
 
+def test_archives_beside_class_folders_are_named(tmp_path):
+    put(tmp_path / "a/1.jpg", ONE)
+    write_tar(tmp_path / "b.tar", {"1.jpg": ONE})
+    listing = list_source(tmp_path)
+    assert (
+        listing.classes == ["a"]
+        and "left out: archives beside the class folders (b.tar first)" in listing.notes
+    )
+
+
 def test_parquet_mistakes(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="pip install 'ditgta[parquet]'")
     import pyarrow.parquet as parquet
