@@ -5,7 +5,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ditgta.config.inputs import Images, Latents
-from ditgta.config.names import LATENT_FORMATS, OBJECTIVES, POSENCS, POSITIONS, ROTATIONS, SAMPLERS, WITHOUT_BASE
+from ditgta.config.names import (
+    LATENT_FORMATS,
+    OBJECTIVES,
+    POSENCS,
+    POSITIONS,
+    ROTATIONS,
+    SAMPLERS,
+    WITHOUT_BASE,
+)
 from ditgta.config.section import Free, Section
 
 Compile = Field(
