@@ -193,7 +193,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="Inception weights; none: pt_inception-2015-12-05-6726825d.pth where the documentation says",
     )
     sub.add_argument("--out", **new_file, help="scores (.json)")
-    sub.add_argument("--floor", action="store_true", help="score one half of REFERENCE against the other")
+    sub.add_argument(
+        "--floor", action="store_true", help="score images of REFERENCE, drawn at random, against its others"
+    )
+    sub.add_argument(
+        "--num-samples",
+        type=flags.count,
+        default=None,
+        metavar="N",
+        help="images that --floor draws: as many as the rows have samples, at most half (none: half)",
+    )
     sub.add_argument("--batch-size", type=flags.count, default=32, help="images per forward pass")
     sub.add_argument(
         "--cache",
@@ -438,6 +447,7 @@ def run_score(arguments) -> None:
         weights=arguments.weights,
         out=arguments.out,
         floor=arguments.floor,
+        num_samples=arguments.num_samples,
         batch_size=arguments.batch_size,
         cache=arguments.cache,
         spec=arguments.spec,

@@ -1,17 +1,17 @@
 """Features of an image set in shards on the disk, so that a score that was stopped goes on where it was."""
 
-import os
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ditgta.data.image_sets import ImageSet
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path
-from ditgta.runtime.streams import generator
+from ditgta.runtime.processes import Processes
+from ditgta.runtime.progress import Progress
 
 SHARD_IMAGES = 1024
 KINDS = ("pool3", "spatial", "probabilities")
@@ -82,64 +82,28 @@ class FeatureShards:
         return found
 
 
-def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
-    """Returns the folder of a set's features: beside the set, or beside the scores where that cannot be written."""
-    if cache is not None:
-        return Path(cache)
-    path = images.path.resolve()
-    parent = path.parent if os.access(path.parent, os.W_OK) else out.resolve().parent
-    return parent / f"{path.name}.features"
-
-
-@dataclass
-class Side:
-    """One of the two things that a score compares.
-
-    Attributes:
-        images: where it comes from.
-        features: features of its images, None if it has none.
-        statistics: {"pool3" or "spatial": (mean, covariance)} that were stored with it.
-        chosen: indices of the images that count, in order; None for all.
-    """
-
-    images: ImageSet
-    features: FeatureShards | None
-    statistics: dict[str, tuple[np.ndarray, np.ndarray]]
-    chosen: np.ndarray | None = None
-
-    @property
-    def count(self) -> int:
-        """The number of images that count."""
-        return self.images.count if self.chosen is None else len(self.chosen)
-
-    @property
-    def labels(self) -> np.ndarray | None:
-        """(count,) labels of the images that count, None where unknown."""
-        labels = self.images.labels
-        return labels if labels is None or self.chosen is None else labels[self.chosen]
-
-    def array(self, kind: str, indices: np.ndarray | None = None) -> np.ndarray | None:
-        """Returns (n, features) features of the images that count, or of some of them; None without images."""
-        if self.features is None:
-            return None
-        if indices is not None and self.chosen is not None:
-            indices = self.chosen[indices]
-        return self.features.array(kind, self.chosen if indices is None else indices)
-
-    def blocks(self, kind: str) -> Iterator[np.ndarray]:
-        """Yields the features of the images that count, block by block where all of them do."""
-        yield from self.features.blocks(kind) if self.chosen is None else [self.array(kind)]
-
-
-def halves(side: Side, seed: int) -> list[Side]:
-    """Returns two random halves of a set, reference and samples; each class is halved as evenly as it can be."""
-    labels = np.zeros(side.count, np.int64) if side.labels is None else side.labels
-    order = generator(seed, "score floor").permutation(side.count)
-    order = order[np.argsort(labels[order], kind="stable")]
-    mixed = generator(seed, "score floor order").permutation(side.count)
-    found = []
-    for start in (0, 1):
-        half = order[start::2][: side.count // 2]
-        # Sorted by class as it is, the half would collapse the Inception Score over consecutive splits.
-        found.append(Side(side.images, side.features, {}, half[np.argsort(mixed[half])]))
-    return found
+def extract(
+    features: FeatureShards, images: ImageSet, network: torch.nn.Module, group: Processes, batch_size: int
+) -> None:
+    """Fills the missing shards of features; every process takes its share of them."""
+    missing = group.gather(features.missing() if group.is_first else None)[0]
+    mine = group.share(missing)
+    total = sum(len(features.shards[number]) for number in group.share(range(len(features.shards))))
+    left = sum(len(features.shards[number]) for number in mine)
+    if missing:
+        with Progress("score", max(total, left), max(total - left, 0), silent=not group.is_first) as progress:
+            for number in mine:
+                parts: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
+                shard = features.shards[number]
+                for batch in images.batches(shard.start, shard.stop, batch_size):
+                    found = network(torch.from_numpy(batch))
+                    for kind in KINDS:
+                        parts[kind].append(getattr(found, kind).float().cpu().numpy())
+                    progress.advance(len(batch))
+                arrays = {kind: np.concatenate(parts[kind]) for kind in KINDS}
+                if not all(np.isfinite(array).all() for array in arrays.values()):
+                    raise InputError(
+                        "the scorer's features hold NaN or infinity; its weights are damaged: replace them"
+                    )
+                features.write(number, arrays)
+    group.barrier()

@@ -103,6 +103,22 @@ def read_score(path: Path) -> Score:
     )
 
 
+def score_text(content: dict) -> str:
+    """Returns a score file's content as lines of text."""
+    lines = [
+        f"{content['num_samples']} samples, {content['num_reference'] or 'unknown number of'} reference images"
+    ]
+    for name, entry in content["metrics"].items():
+        value = "absent" if entry["value"] is None else f"{entry['value']:.5g}"
+        se = "" if entry["se"] is None else f"+- {entry['se']:.2g}"
+        reason = f"({entry['reason']})" if entry["reason"] else ""
+        lines.append(f"{name.replace('_', ' '):28}{value:>10} {se:12}{reason}".rstrip())
+    lines.append(
+        f"scorer: {content['scorer']['name']}, published: {str(content['scorer']['published']).lower()}"
+    )
+    return "\n".join(lines + [f"warning: {warning}" for warning in content["warnings"]])
+
+
 def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Score]:
     """Returns each experiment's score at its last milestone and first training seed."""
     own = [[score for score in scores if score.experiment == name] for name in experiments]

@@ -45,8 +45,8 @@ def trace_of_root(covariance_1: np.ndarray, covariance_2: np.ndarray) -> float:
     A singular covariance is factored by the pivoted Cholesky decomposition, which leaves its null space out; otherwise each
     null direction would enter as the root of a rounding error, 1e-8 instead of 1e-16.
     """
-    varying = (np.diagonal(covariance_1) > 0) & (np.diagonal(covariance_2) > 0)
-    if not varying.all():  # a feature that is constant in one set has no part in the product
+    varying = _varying(covariance_1, covariance_2)
+    if not varying.all():
         covariance_1 = covariance_1[np.ix_(varying, varying)]
         covariance_2 = covariance_2[np.ix_(varying, varying)]
     if not varying.any():
@@ -67,6 +67,11 @@ def trace_of_root(covariance_1: np.ndarray, covariance_2: np.ndarray) -> float:
         return _root_sum(eigenvalues)
     # The two null spaces differ: the singular values of the cross product need no root and so have no such error.
     return float(scipy.linalg.svdvals(cross, check_finite=False).sum())
+
+
+def _varying(covariance_1: np.ndarray, covariance_2: np.ndarray) -> np.ndarray:
+    """Says of each feature whether it varies in both sets; one that is constant in a set has no part in S1 S2."""
+    return (np.diagonal(covariance_1) > 0) & (np.diagonal(covariance_2) > 0)
 
 
 def _cholesky(covariance: np.ndarray) -> np.ndarray | None:
@@ -109,7 +114,9 @@ def frechet_estimate(
 
     With D = m - m0, c = x_i - m and the optimal transport map T = S0^1/2 (S0^1/2 S S0^1/2)^-1/2 S0^1/2 the influence of x_i
     on the distance is 2 D.c + c^T (I - T) c - tr[(I - T) S]. With S = L L^T, T = L^-T (L^T S0 L)^1/2 L^-1, so the roots of
-    S0 are never needed and the same eigenvalues give the distance. Only a regular S has a derivative.
+    S0 are never needed and the same eigenvalues give the distance. Features that are constant in a set (units of the network
+    that never fire) have no part in tr (S S0)^1/2, so T is zero there; of the others S must be regular, or there is no
+    derivative.
 
     Args:
         features: (n, d) of any float type; n >= 2.
@@ -123,16 +130,19 @@ def frechet_estimate(
     mean, covariance = _checked(moments.mean, moments.covariance)
     reference_mean, reference_covariance = _checked(reference_mean, reference_covariance)
     n, d = features.shape
-    factor = _cholesky(covariance) if n > d else None
-    if factor is None:
-        cause = f"{n} samples of {d} features" if n <= d else "features that never vary"
-        value = frechet_distance(mean, covariance, reference_mean, reference_covariance)
-        return Estimate(value, reason=f"the covariance is singular ({cause}): no standard error")
     if len(reference_mean) != d:
         raise ValueError(
             f"the reference has {len(reference_mean)} features, the samples {d}: different scorers"
         )
-    product = _congruence(factor, reference_covariance)
+    varying = _varying(covariance, reference_covariance)
+    block = np.ix_(varying, varying)
+    factor = _cholesky(covariance[block]) if n > varying.sum() > 0 else None
+    if factor is None:
+        few = n <= varying.sum()
+        cause = f"{n} samples of {varying.sum()} features" if few else "features that depend on each other"
+        value = frechet_distance(mean, covariance, reference_mean, reference_covariance)
+        return Estimate(value, reason=f"the covariance is singular ({cause}): no standard error")
+    product = _congruence(factor, reference_covariance[block])
     eigenvalues, vectors = scipy.linalg.eigh(
         product, lower=True, driver="evd", overwrite_a=True, check_finite=False
     )
@@ -144,7 +154,7 @@ def frechet_estimate(
     half_map = np.sqrt(roots)[:, None] * vectors.T
     for start in range(0, n, BLOCK_ROWS):
         centred = np.asarray(features[start : start + BLOCK_ROWS], np.float64) - mean
-        white = scipy.linalg.solve_triangular(factor, centred.T, lower=True)
+        white = scipy.linalg.solve_triangular(factor, centred[:, varying].T, lower=True)
         transported = half_map @ white
         quadratic = np.einsum("nd,nd->n", centred, centred) - np.einsum("dn,dn->n", transported, transported)
         influence[start : start + BLOCK_ROWS] = 2 * centred @ shift + quadratic
@@ -167,19 +177,30 @@ def frechet_at_infinity(
     Args:
         features: (n, d).
         reference_mean, reference_covariance: (d,) and (d, d).
-        order: (n,) a random permutation; its two halves are the halves.
+        order: (n,) a random permutation; its two halves are the halves. Where the counts of the classes are fixed they
+            must be halved too (`balanced_order`): each half must be drawn as all samples are, at half their number.
         estimate: the FID of all features, if it is known already.
     """
     estimate = estimate or frechet_estimate(features, reference_mean, reference_covariance)
-    n, d = features.shape
-    if n // 2 <= d:
-        return Estimate(None, reason=f"halves of {n // 2} samples have a singular covariance ({d} features)")
-    halves = []
-    for half in (order[: n // 2], order[n // 2 :]):
-        moments = Moments(d)
-        for start in range(0, len(half), BLOCK_ROWS):
-            moments.update(features[np.sort(half)[start : start + BLOCK_ROWS]])
-        halves.append(
-            frechet_distance(moments.mean, moments.covariance, reference_mean, reference_covariance)
+    n = len(features)
+    halves = [_moments_of(features, half) for half in (order[: n // 2], order[n // 2 :])]
+    both = Moments(features.shape[1])
+    for half in halves:
+        both.merge(half)
+    varying = int(_varying(both.covariance, np.asarray(reference_covariance)).sum())
+    if n // 2 <= varying:
+        return Estimate(
+            None, reason=f"halves of {n // 2} samples have a singular covariance ({varying} features)"
         )
-    return Estimate(2 * estimate.value - sum(halves) / 2, estimate.influence, estimate.reason)
+    values = [
+        frechet_distance(half.mean, half.covariance, reference_mean, reference_covariance) for half in halves
+    ]
+    return Estimate(2 * estimate.value - sum(values) / 2, estimate.influence, estimate.reason)
+
+
+def _moments_of(features: np.ndarray, rows: np.ndarray) -> Moments:
+    """Returns the moments of some rows of (n, d) features."""
+    moments, ordered = Moments(features.shape[1]), np.sort(rows)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        moments.update(features[ordered[start : start + BLOCK_ROWS]])
+    return moments

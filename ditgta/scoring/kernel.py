@@ -9,7 +9,11 @@ _BLOCK = 2048
 
 
 def kernel_distance(
-    samples: np.ndarray, reference: np.ndarray, device: torch.device | str = "cpu"
+    samples: np.ndarray,
+    reference: np.ndarray,
+    device: torch.device | str = "cpu",
+    strata: np.ndarray | None = None,
+    reference_strata: np.ndarray | None = None,
 ) -> Estimate:
     """Returns the unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, eq. 4).
 
@@ -17,10 +21,15 @@ def kernel_distance(
     U-statistic on the samples (Hoeffding 1948, section 5), reference fixed: twice the deviation of
     mean_j k(x_i, x_j) - mean_j k(x_i, y_j).
 
+    Two items of a set resemble each other more where they are of one class. Independent labels are equal as often as those of
+    two new items; where each class has a fixed share p_c, fewer pairs than that are of one class, so the mean over a set's
+    pairs is sum_cd p_c p_d (mean over the pairs of c and d), of c = d without the pairs of an item with itself.
+
     Args:
         samples: (n, d), n >= 2.
         reference: (m, d), m >= 2.
         device: where the kernel matrices are computed block by block; needs float64.
+        strata, reference_strata: (n,) and (m,) from `strata_of`, where the classes of a set have fixed counts.
 
     Raises:
         ValueError: a set has fewer than two vectors, or d differs.
@@ -32,12 +41,12 @@ def kernel_distance(
         raise ValueError(
             f"the sets have {samples.shape[1]} and {reference.shape[1]} features: different scorers"
         )
-    within = _own_row_sums(samples, device) / (n - 1)
+    within = _own_row_means(samples, strata, device)
     across = _cross_row_sums(samples, reference, device) / m
-    own_reference = _own_row_sums(reference, device).sum() / (m * (m - 1))
+    own_reference = _own_row_means(reference, reference_strata, device).mean()
     witness = within - across
     value = within.mean() + own_reference - 2 * across.mean()
-    return Estimate(float(value), 2 * (witness - witness.mean()))
+    return Estimate(float(value), 2 * (witness - witness.mean()), strata=strata)
 
 
 def class_kernel_distances(
@@ -93,6 +102,22 @@ def _own_row_sums(features: np.ndarray, device: torch.device | str) -> np.ndarra
                 sums[row + column : row + column + len(y)] += kernel.sum(0).cpu().numpy()
             sums[row : row + len(x)] += kernel.sum(1).cpu().numpy()
     return sums
+
+
+def _own_row_means(features: np.ndarray, strata: np.ndarray | None, device: torch.device | str) -> np.ndarray:
+    """Returns the mean of k(x_i, x) over another item x of the set, for every i.
+
+    With strata x is of class d with the probability n_d / n, also where that is the class of x_i.
+    """
+    n, sums = len(features), _own_row_sums(features, device)
+    if strata is None:
+        return sums / (n - 1)
+    means = np.empty(n)
+    for stratum, count in enumerate(np.bincount(strata)):
+        inside = strata == stratum
+        own = _own_row_sums(features[inside], device)
+        means[inside] = (sums[inside] - own + count / (count - 1) * own) / n
+    return means
 
 
 def _cross_row_sums(features: np.ndarray, others: np.ndarray, device: torch.device | str) -> np.ndarray:

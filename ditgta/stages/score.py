@@ -4,31 +4,50 @@ Guarantees: features are kept in shards, so a run that was stopped goes on; the 
 because processes share only the network's work and the metrics are computed from all features in their order.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ditgta.data.features import KINDS, FeatureShards, Side, cache_folder, halves
-from ditgta.data.image_sets import ImageSet, open_image_set
+from ditgta.data.features import FeatureShards, extract
+from ditgta.data.image_sets import open_image_set
 from ditgta.data.scorer_files import ScorerFile, find_weights, read_scorer
+from ditgta.data.sides import (
+    Side,
+    cache_folder,
+    check_counts,
+    check_statistics,
+    draw_within_classes,
+    real_against_real,
+    warnings_of,
+)
+from ditgta.report.evidence import score_text
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, provenance, sha256_of, write_json
-from ditgta.runtime.processes import Processes, processes
-from ditgta.runtime.progress import Progress
+from ditgta.runtime.processes import processes
 from ditgta.runtime.streams import generator
 from ditgta.scoring.frechet import frechet_at_infinity, frechet_distance, frechet_estimate
 from ditgta.scoring.inception import load_inception
 from ditgta.scoring.inception_score import inception_score
 from ditgta.scoring.kernel import class_kernel_distances, kernel_distance
 from ditgta.scoring.neighbours import nearest, neighbour_estimates
-from ditgta.scoring.statistics import Estimate, Moments
+from ditgta.scoring.statistics import (
+    Estimate,
+    Moments,
+    balanced_order,
+    is_balanced,
+    jackknife_groups,
+    strata_of,
+)
 
 MAX_REFERENCE = 10_000  # as many reference images as ADM's file holds enter KID and the neighbours
 SPLIT_SIZE = 5000
 NEIGHBOURS = 3
 MAX_CHECKED = 1000  # images of each side whose nearest reference images are looked for, among all of them
+DRAWS = 10  # of real images that are scored against all others
 _NEIGHBOUR_METRICS = ("precision", "recall", "density", "coverage")
 _SEED = 0
 
@@ -42,18 +61,21 @@ def run(
     floor: bool = False,
     batch_size: int = 32,
     cache: Path | None = None,
+    num_samples: int | None = None,
 ) -> dict:
-    """Scores samples against a reference, or one half of the reference against the other.
+    """Scores samples against a reference, or real images of the reference against its others.
 
     Args:
         reference: npz with mu, sigma (mu_s, sigma_s) and/or arr_0; image index; folder of images.
         samples: npz, folder of sample shards, image index or folder of images; None with `floor`.
         weights: scorer; None looks for the published file (see `find_weights`).
-        out: scores (.json); influence values are written beside it (.npz), float64, se = sd / sqrt(n).
+        out: scores (.json); influence values are written beside it (.npz), float64.
         spec: what the scores are to be known by; None takes what the samples say of themselves.
-        floor: the samples are one half of the reference, drawn within its classes, the reference is the other.
+        floor: the samples are images of the reference, drawn within its classes, and its other images are the reference;
+            the scores are the mean of DRAWS draws.
         batch_size: images per forward pass.
         cache: folder of features; None: `<samples>.features` and `<reference>.features` beside them.
+        num_samples: with `floor`, how many images are drawn: as many as the rows have samples, at most half; None: half.
 
     Returns:
         The content of `out` (on the first process, else {}).
@@ -66,11 +88,13 @@ def run(
         raise InputError(f"--out {out} must end in .json")
     if (samples is None) != bool(floor):
         raise InputError("give SAMPLES to score, or --floor to score the reference against itself, not both")
+    if num_samples is not None and not floor:
+        raise InputError("--num-samples is for --floor; SAMPLES are scored whole: leave it out")
     with processes() as group:
         scorer = read_scorer(find_weights(weights, out))
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)
         sets = [open_image_set(reference)] + ([] if floor else [open_image_set(samples)])
-        _check_counts(sets, floor)
+        check_counts(sets, floor)
         checksums = group.gather([images.sha256() for images in sets] if group.is_first else None)[0]
         folders = group.gather([cache_folder(images, cache, out) for images in sets])[0]
         sides = []
@@ -78,48 +102,76 @@ def run(
             features = None
             if images.count:
                 features = FeatureShards(folder / f"{checksum[:16]}-{scorer.sha256[:16]}", images.count)
-                _extract(features, images, network, group, batch_size)
-            sides.append(Side(images, features, dict(images.statistics)))
-        if not group.is_first:
-            group.barrier()
-            return {}
-        if floor:
-            sides = halves(sides[0], _SEED)
-        warnings = _check_statistics(sides, network.pool3_channels)
-        estimates = score(*sides, device=group.device)
-        details, by_class = look_closer(*sides, scorer.details.get("classes") or [], group.device)
-        if "predicted" in details:
-            hits = (details["predicted"] == details["label"]).astype(np.float64)
-            estimates["class_accuracy"] = Estimate(float(hits.mean()), hits - hits.mean())
-        content = {
-            "metrics": {name: _entry(estimate) for name, estimate in estimates.items()},
-            "num_samples": sides[1].count or None,
-            "num_reference": sides[0].count or None,
-            "scorer": scorer.description(),
-            "kid_by_class": {str(label): _entry(estimate) for label, estimate in by_class.items()},
-            "reference": {**_description(sides[0], checksums[0]), "folder": str(reference)},
-            "samples": {**_description(sides[1], checksums[-1]), "folder": str(samples) if samples else None},
-            "settings": {
-                "neighbours": NEIGHBOURS,
-                "inception_score_split_size": SPLIT_SIZE,
-                "max_reference_images_of_kid_and_neighbours": MAX_REFERENCE,
-                "distances": "float32",
-                "floor": floor,
-            },
-            "spec": spec if spec is not None else sides[1].images.known_by(),
-            "warnings": warnings + _warnings(sides, scorer, network.pool3_channels, floor),
-        }
-        _write(out, content, estimates, details)
-        print(_table(content), flush=True)
+                extract(features, images, network, group, batch_size)
+            sides.append(Side(images, features, dict(images.statistics), real=not sides))
+        content = {}
+        if group.is_first:
+            content, arrays = _scored(sides, scorer, network.pool3_channels, group.device, num_samples)
+            content["reference"] |= {"sha256": checksums[0], "folder": str(reference)}
+            content["samples"] |= {"sha256": checksums[-1], "folder": str(samples) if samples else None}
+            content["spec"] = spec if spec is not None else sides[-1].images.known_by()
+            content = _write(out, content, arrays)
+            print(score_text(content), flush=True)
         group.barrier()
         return content
 
 
-def score(reference: Side, samples: Side, device: torch.device | str = "cpu") -> dict[str, Estimate]:
-    """Returns every metric's estimate; what cannot be computed has no value and says why."""
+def _scored(
+    sides: list[Side],
+    scorer: ScorerFile,
+    channels: int,
+    device: torch.device | str,
+    num_samples: int | None,
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Returns what a score file and the arrays beside it say of (reference, samples), or of (reference,) against itself."""
+    floor, pairs = len(sides) == 1, [sides]
+    if floor:
+        half = sides[0].count // 2
+        pairs = [real_against_real(sides[0], min(num_samples or half, half), draw) for draw in range(DRAWS)]
+    reference, samples = pairs[0]
+    warnings = check_statistics(pairs[0], channels)
+    warnings += warnings_of(pairs[0], channels, None if floor else SPLIT_SIZE)
+    if not scorer.published and not scorer.details:
+        warnings.append(
+            f"the weights are not the published ones (sha256 {scorer.sha256[:12]}): compare these scores with no others"
+        )
+    classes = scorer.details.get("classes") or []
+    estimates = [score(*pair, classes, device) for pair in pairs]
+    details, by_class = look_closer(reference, samples, classes, device)
+    content = {
+        "metrics": {name: _entry([found[name] for found in estimates]) for name in estimates[0]},
+        "num_samples": samples.count or None,
+        "num_reference": reference.count or None,
+        "scorer": scorer.description(),
+        "kid_by_class": {str(label): _entry([estimate]) for label, estimate in by_class.items()},
+        "reference": _description(reference),
+        "samples": _description(samples),
+        "settings": {
+            "neighbours": NEIGHBOURS,
+            "inception_score_split_size": SPLIT_SIZE,
+            "max_reference_images_of_kid_and_neighbours": MAX_REFERENCE,
+            "distances": "float32",
+            "floor": floor,
+            "draws": len(pairs),
+        },
+        "warnings": warnings,
+    }
+    return content, details if floor else details | _arrays(estimates[0])
+
+
+def score(
+    reference: Side, samples: Side, classes: Sequence[str] = (), device: torch.device | str = "cpu"
+) -> dict[str, Estimate]:
+    """Returns every metric's estimate; what cannot be computed has no value and says why.
+
+    Args:
+        classes: names of the classes that the scorer has learnt.
+    """
+    strata, drawn = strata_in(samples), _drawn(reference)
+    real_strata = strata_in(reference, drawn)
     found: dict[str, Estimate] = {}
-    found["fid"], found["fid_infinity"] = _frechet(_moments(reference, "pool3"), samples, "pool3")
-    found["sfid"] = _frechet(_moments(reference, "spatial"), samples, "spatial")[0]
+    found["fid"], found["fid_infinity"] = _frechet(_moments(reference, "pool3"), samples, "pool3", strata)
+    found["sfid"] = _frechet(_moments(reference, "spatial"), samples, "spatial", strata)[0]
     probabilities = samples.array("probabilities")
     if probabilities is None:
         found["inception_score"] = found["inception_score_split_free"] = _absent("samples", "images")
@@ -127,19 +179,32 @@ def score(reference: Side, samples: Side, device: torch.device | str = "cpu") ->
         found["inception_score"] = inception_score(probabilities, SPLIT_SIZE)
         found["inception_score_split_free"] = inception_score(probabilities, None)
     del probabilities
-    real, generated = reference.array("pool3", _drawn(reference)), samples.array("pool3")
+    real, generated = reference.array("pool3", drawn), samples.array("pool3")
     if real is None or generated is None:
         missing = _absent("reference" if real is None else "samples", "images")
-        return {**found, **dict.fromkeys(("kid", *_NEIGHBOUR_METRICS), missing)}
-    found["kid"] = _attempt(lambda: kernel_distance(generated, real, device))
+        found |= dict.fromkeys(("kid", *_NEIGHBOUR_METRICS), missing)
+    else:
+        found["kid"] = _attempt(lambda: kernel_distance(generated, real, device, strata, real_strata))
+        found |= _neighbours(real, generated, strata, device)
+    if (predicted := _predicted(samples, classes)) is not None:
+        hits = (predicted == samples.labels).astype(np.float64)
+        found["class_accuracy"] = Estimate(float(hits.mean()), hits - hits.mean())
+    own = {"samples": strata, "reference images": real_strata}
+    return {name: replace(estimate, strata=own[estimate.resampled]) for name, estimate in found.items()}
+
+
+def _neighbours(
+    real: np.ndarray, generated: np.ndarray, strata: np.ndarray | None, device: torch.device | str
+) -> dict[str, Estimate]:
+    groups = jackknife_groups(len(generated), strata)
     try:
-        return {**found, **neighbour_estimates(real, generated, NEIGHBOURS, device=device)}
+        return neighbour_estimates(real, generated, NEIGHBOURS, device=device, groups=groups)
     except ValueError as error:
-        return {**found, **dict.fromkeys(_NEIGHBOUR_METRICS, Estimate(None, reason=str(error)))}
+        return dict.fromkeys(_NEIGHBOUR_METRICS, Estimate(None, reason=str(error)))
 
 
 def look_closer(
-    reference: Side, samples: Side, classes: list[str], device: torch.device | str = "cpu"
+    reference: Side, samples: Side, classes: Sequence[str], device: torch.device | str = "cpu"
 ) -> tuple[dict[str, np.ndarray], dict[int, Estimate]]:
     """Returns what is known image by image, and the kernel distance within each class.
 
@@ -150,9 +215,8 @@ def look_closer(
     labels, generated = samples.labels, samples.array("pool3")
     real = reference.array("pool3", _drawn(reference))
     found: dict[str, np.ndarray] = {} if labels is None else {"label": labels}
-    known = samples.images.origin.get("classes") or classes
-    if found and generated is not None and known == classes and labels.max() < len(classes):
-        found["predicted"] = samples.array("probabilities").argmax(1)
+    if (predicted := _predicted(samples, classes)) is not None:
+        found["predicted"] = predicted
     if generated is None or real is None:
         return found, {}
     own = np.sort(generator(_SEED, "score check").permutation(reference.count)[:MAX_CHECKED])
@@ -166,13 +230,38 @@ def look_closer(
     return found, class_kernel_distances(generated, labels, real, real_labels, device)
 
 
+def _predicted(samples: Side, classes: Sequence[str]) -> np.ndarray | None:
+    """Returns the class that the scorer sees in each sample, None where it has not learnt the classes of their labels."""
+    labels = samples.labels
+    known = samples.images.origin.get("classes") or classes
+    if labels is None or samples.features is None or known != classes or labels.max() >= len(classes):
+        return None
+    return samples.array("probabilities").argmax(1)
+
+
+def strata_in(side: Side, chosen: np.ndarray | None = None) -> np.ndarray | None:
+    """Returns the strata of a side's images, or of some, None where their labels are independent or unknown.
+
+    Labelled real images have the class counts that their collectors gave them, sampled images those that index.json says;
+    where nothing says how labels were drawn, equal counts are taken for balanced labels.
+    """
+    labels, rule = side.labels, side.images.origin.get("labels")
+    if labels is None or rule == "random":
+        return None
+    if not side.real and rule != "balanced" and not is_balanced(labels):
+        return None
+    return strata_of(labels if chosen is None else labels[chosen])
+
+
 def _drawn(reference: Side) -> np.ndarray:
     """Returns the indices of the reference images that enter KID and the neighbours, ascending."""
-    return np.sort(generator(_SEED, "score reference").permutation(reference.count)[:MAX_REFERENCE])
+    if reference.count <= MAX_REFERENCE:
+        return np.arange(reference.count)
+    return np.sort(draw_within_classes(reference.labels, reference.count, MAX_REFERENCE, "reference"))
 
 
 def _frechet(
-    reference: tuple[np.ndarray, np.ndarray] | None, samples: Side, kind: str
+    reference: tuple[np.ndarray, np.ndarray] | None, samples: Side, kind: str, strata: np.ndarray | None
 ) -> tuple[Estimate, Estimate]:
     """Returns the Frechet distance of a kind of features, and the same at infinitely many samples."""
     features, statistics = samples.array(kind), _moments(samples, kind) if samples.features is None else None
@@ -188,7 +277,7 @@ def _frechet(
     estimate = _attempt(lambda: frechet_estimate(features, *reference))
     if kind == "spatial" or estimate.value is None:
         return estimate, Estimate(None, reason=estimate.reason)
-    order = generator(_SEED, "score halves").permutation(len(features))
+    order = balanced_order(generator(_SEED, "score halves").permutation(len(features)), strata)
     return estimate, _attempt(lambda: frechet_at_infinity(features, *reference, order, estimate))
 
 
@@ -215,131 +304,43 @@ def _moments(side: Side, kind: str) -> tuple[np.ndarray, np.ndarray] | None:
     return moments.mean, moments.covariance
 
 
-def _extract(
-    features: FeatureShards, images: ImageSet, network: torch.nn.Module, group: Processes, batch_size: int
-) -> None:
-    """Fills the missing shards of features; every process takes its share of them."""
-    missing = group.gather(features.missing() if group.is_first else None)[0]
-    mine = group.share(missing)
-    total = sum(len(features.shards[number]) for number in group.share(range(len(features.shards))))
-    left = sum(len(features.shards[number]) for number in mine)
-    if missing:
-        with Progress("score", max(total, left), max(total - left, 0), silent=not group.is_first) as progress:
-            for number in mine:
-                parts: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
-                shard = features.shards[number]
-                for batch in images.batches(shard.start, shard.stop, batch_size):
-                    found = network(torch.from_numpy(batch))
-                    for kind in KINDS:
-                        parts[kind].append(getattr(found, kind).float().cpu().numpy())
-                    progress.advance(len(batch))
-                arrays = {kind: np.concatenate(parts[kind]) for kind in KINDS}
-                if not all(np.isfinite(array).all() for array in arrays.values()):
-                    raise InputError(
-                        "the scorer's features hold NaN or infinity; its weights are damaged: replace them"
-                    )
-                features.write(number, arrays)
-    group.barrier()
-
-
-def _check_counts(sets: list[ImageSet], floor: bool) -> None:
-    for images in sets:
-        if images.count == 1:
-            raise InputError(
-                f"{images.path} holds 1 image; a score needs at least 2, and thousands to mean anything"
-            )
-    if floor and sets[0].count < 4:
-        raise InputError(
-            f"{sets[0].path} holds {sets[0].count} images; --floor needs images, at least 4, to halve"
-        )
-
-
-def _check_statistics(sides: list[Side], channels: int) -> list[str]:
-    """Drops stored statistics of another network where the images can replace them, and returns the warnings."""
-    warnings = []
-    for side in sides:
-        stored = side.statistics.get("pool3")
-        if stored is None or len(stored[0]) == channels:
-            continue
-        told = f"mu of {side.images.path.name} is of {len(stored[0])} features, the scorer has {channels}"
-        if side.features is None:
-            raise InputError(f"{told}; score with the weights that made these statistics")
-        side.statistics.clear()
-        warnings.append(f"{told}; its statistics were computed from its {side.count} images instead")
-    if sides[1].features is not None:
-        sides[1].statistics.clear()  # only features have error bars
-    return warnings
-
-
-def _warnings(sides: list[Side], scorer: ScorerFile, channels: int, floor: bool) -> list[str]:
-    reference, samples = sides
-    found = list(dict.fromkeys(warning for side in sides for warning in side.images.warnings))
-    if 0 < samples.count <= channels:
-        found.append(
-            f"{samples.count} samples are too few for the covariance of {channels} features: FID is far too high and has "
-            f"no error bar; prefer KID, or make more than {channels} samples"
-        )
-    if not reference.statistics and 0 < reference.count <= channels:
-        found.append(
-            f"{reference.count} reference images are too few for the covariance of {channels} features: prefer KID"
-        )
-    sizes = [side.images.size for side in sides]
-    if None not in sizes and sizes[0] != sizes[1]:
-        found.append("reference images are {1} x {0} pixels, samples {3} x {2}".format(*sizes[0], *sizes[1]))
-    labels = samples.images.labels
-    if (
-        labels is not None
-        and not floor
-        and len(labels) > SPLIT_SIZE
-        and (np.diff(labels) >= 0).all()
-        and np.ptp(labels)
-    ):
-        found.append(
-            "the samples are sorted by class: the Inception Score over consecutive splits collapses; see the split-free one"
-        )
-    if not scorer.published and not scorer.details:
-        found.append(
-            f"the weights are not the published ones (sha256 {scorer.sha256[:12]}): compare these scores with no others"
-        )
-    return found
-
-
-def _description(side: Side, checksum: str) -> dict:
+def _description(side: Side) -> dict:
     """Returns what a score file says of one side."""
-    origin = side.images.origin
+    origin, strata = side.images.origin, strata_in(side)
     kept = {key: origin[key] for key in ("spec", "checkpoint_sha256", "labels", "step") if key in origin}
     known = "images" if side.features is not None and "pool3" not in side.statistics else "stored"
     size = list(side.images.size) if side.images.size else None
-    return {**kept, "name": side.images.path.name, "sha256": checksum, "statistics": known, "size": size}
+    classes = None if strata is None else int(strata.max()) + 1
+    return {**kept, "name": side.images.path.name, "statistics": known, "size": size, "strata": classes}
 
 
-def _entry(estimate: Estimate) -> dict:
-    entry = {"value": estimate.value, "se": estimate.se, "reason": estimate.reason}
-    return entry if estimate.se is None else {**entry, "resampled": estimate.resampled}
+def _entry(estimates: Sequence[Estimate]) -> dict:
+    """Returns what a score file says of a metric: its mean over draws, and the standard error of one draw."""
+    first = next((found for found in estimates if found.value is None or found.se is None), estimates[0])
+    entry = {"value": first.value, "se": first.se, "reason": first.reason}
+    if first.value is not None:
+        entry["value"] = float(np.mean([found.value for found in estimates]))
+    if first.se is None:
+        return entry
+    squares = [found.se**2 for found in estimates]
+    return {**entry, "se": math.sqrt(sum(squares) / len(squares)), "resampled": first.resampled}
 
 
-def _write(out: Path, content: dict, estimates: dict[str, Estimate], details: dict[str, np.ndarray]) -> None:
-    """Writes the influence values and what is known image by image, then the scores that name them."""
-    arrays = {
-        name: estimate.influence for name, estimate in estimates.items() if estimate.influence is not None
-    }
+def _arrays(estimates: dict[str, Estimate]) -> dict[str, np.ndarray]:
+    """Returns the influence values by metric, those of groups of samples, and the strata of samples and reference images."""
+    found: dict[str, np.ndarray] = {}
+    for name, estimate in estimates.items():
+        parts = {name: estimate.influence, f"{name}.groups": estimate.groups}
+        if estimate.influence is not None:
+            parts[f"strata of {estimate.resampled}"] = estimate.strata
+            found |= {key: array for key, array in parts.items() if array is not None}
+    return found
+
+
+def _write(out: Path, content: dict, arrays: dict[str, np.ndarray]) -> dict:
+    """Writes the arrays, then the scores that name them; returns the scores."""
     with atomic_path(out.with_suffix(".npz")) as temporary:
-        np.savez(temporary, **arrays, **details)
-    content["influence_sha256"] = sha256_of(out.with_suffix(".npz"))
+        np.savez(temporary, **arrays)
+    content = {**content, "influence_sha256": sha256_of(out.with_suffix(".npz"))}
     write_json(out, {**content, "provenance": provenance()})
-
-
-def _table(content: dict) -> str:
-    """Returns the scores as lines of text."""
-    lines = [
-        f"{content['num_samples']} samples, {content['num_reference'] or 'unknown number of'} reference images"
-    ]
-    for name, entry in content["metrics"].items():
-        value = "absent" if entry["value"] is None else f"{entry['value']:.5g}"
-        se = "" if entry["se"] is None else f"+- {entry['se']:.2g}"
-        reason = f"({entry['reason']})" if entry["reason"] else ""
-        lines.append(f"{name.replace('_', ' '):28}{value:>10} {se:12}{reason}".rstrip())
-    lines.append(
-        f"scorer: {content['scorer']['name']}, published: {str(content['scorer']['published']).lower()}"
-    )
-    return "\n".join(lines + [f"warning: {warning}" for warning in content["warnings"]])
+    return content

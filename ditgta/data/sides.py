@@ -1,0 +1,162 @@
+"""The two sides of a score: their features, statistics and labels, what may be drawn from them, and what makes them unfit."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ditgta.data.features import FeatureShards
+from ditgta.data.image_sets import ImageSet
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.streams import generator
+
+
+@dataclass
+class Side:
+    """One of the two things that a score compares.
+
+    Attributes:
+        images: where it comes from.
+        features: features of its images, None if it has none.
+        statistics: {"pool3" or "spatial": (mean, covariance)} that were stored with it.
+        chosen: indices of the images that count, in order; None for all.
+        real: they were collected, not sampled from a network.
+    """
+
+    images: ImageSet
+    features: FeatureShards | None
+    statistics: dict[str, tuple[np.ndarray, np.ndarray]]
+    chosen: np.ndarray | None = None
+    real: bool = False
+
+    @property
+    def count(self) -> int:
+        """The number of images that count."""
+        return self.images.count if self.chosen is None else len(self.chosen)
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """(count,) labels of the images that count, None where unknown."""
+        labels = self.images.labels
+        return labels if labels is None or self.chosen is None else labels[self.chosen]
+
+    def array(self, kind: str, indices: np.ndarray | None = None) -> np.ndarray | None:
+        """Returns (n, features) features of the images that count, or of some of them; None without images."""
+        if self.features is None:
+            return None
+        if indices is not None and self.chosen is not None:
+            indices = self.chosen[indices]
+        return self.features.array(kind, self.chosen if indices is None else indices)
+
+    def blocks(self, kind: str) -> Iterator[np.ndarray]:
+        """Yields the features of the images that count, block by block where all of them do."""
+        yield from self.features.blocks(kind) if self.chosen is None else [self.array(kind)]
+
+
+def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
+    """Returns the folder of a set's features: beside the set, or beside the scores where that cannot be written."""
+    if cache is not None:
+        return Path(cache)
+    path = images.path.resolve()
+    parent = path.parent if os.access(path.parent, os.W_OK) else out.resolve().parent
+    return parent / f"{path.name}.features"
+
+
+def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *index: int | str) -> np.ndarray:
+    """Returns `count` of `total` indices in random order, of each class its share to within one.
+
+    Args:
+        labels: (total,), None where unknown.
+        index: which draw it is; equal ones give equal indices.
+    """
+    random = generator(0, "score draw", *index)
+    order = random.permutation(total)
+    if labels is not None:
+        order = order[np.argsort(labels[order], kind="stable")]
+    places = np.floor((np.arange(count) + random.random()) * (total / count)).astype(np.int64)
+    # Sorted by class as it is, the draw would collapse the Inception Score over consecutive splits.
+    return random.permutation(order[places])
+
+
+def real_against_real(side: Side, count: int, number: int) -> list[Side]:
+    """Returns reference and samples: all other images of a set, and `count` of them that are drawn within the classes.
+
+    Args:
+        side: all images.
+        count: how many are drawn.
+        number: which draw.
+    """
+    drawn = draw_within_classes(side.labels, side.count, count, "real against real", number)
+    others = np.setdiff1d(np.arange(side.count), drawn)
+    return [replace(side, statistics={}, chosen=chosen) for chosen in (others, drawn)]
+
+
+def check_counts(sets: Sequence[ImageSet], floor: bool) -> None:
+    """Raises InputError where a set has too few images to be scored."""
+    for images in sets:
+        if images.count == 1:
+            raise InputError(
+                f"{images.path} holds 1 image; a score needs at least 2, and thousands to mean anything"
+            )
+    if floor and sets[0].count < 4:
+        raise InputError(
+            f"{sets[0].path} holds {sets[0].count} images; --floor needs images, at least 4, to divide"
+        )
+
+
+def check_statistics(sides: Sequence[Side], channels: int) -> list[str]:
+    """Drops stored statistics of another network where the images can replace them, and returns the warnings.
+
+    Args:
+        sides: reference and samples.
+        channels: the scorer's number of pool3 features.
+
+    Raises:
+        InputError: statistics of another network without images.
+    """
+    warnings = []
+    for side in sides:
+        stored = side.statistics.get("pool3")
+        if stored is None or len(stored[0]) == channels:
+            continue
+        fault = f"mu of {side.images.path.name} is of {len(stored[0])} features, the scorer has {channels}"
+        if side.features is None:
+            raise InputError(f"{fault}; score with the weights that made these statistics")
+        side.statistics.clear()
+        warnings.append(f"{fault}; its statistics were computed from its {side.count} images instead")
+    if sides[1].features is not None:
+        sides[1].statistics.clear()  # only features have error bars
+    return warnings
+
+
+def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) -> list[str]:
+    """Returns what a reader of the scores should know of reference and samples.
+
+    Args:
+        channels: the scorer's number of pool3 features.
+        split_size: images in a split of the Inception Score; None where their order is random.
+    """
+    reference, samples = sides
+    found = list(dict.fromkeys(warning for side in sides for warning in side.images.warnings))
+    if 0 < samples.count <= channels:
+        found.append(
+            f"{samples.count} samples are too few for the covariance of {channels} features: FID is far too high; "
+            f"prefer KID, or make more than {channels} samples"
+        )
+    if not reference.statistics and 0 < reference.count <= channels:
+        found.append(
+            f"{reference.count} reference images are too few for the covariance of {channels} features: prefer KID"
+        )
+    sizes = [side.images.size for side in sides]
+    if None not in sizes and sizes[0] != sizes[1]:
+        found.append("reference images are {1} x {0} pixels, samples {3} x {2}".format(*sizes[0], *sizes[1]))
+    labels = samples.images.labels
+    if labels is None or split_size is None or len(labels) <= split_size:
+        return found
+    if (np.diff(labels) >= 0).all() and np.ptp(labels):
+        found.append(
+            "the samples are sorted by class: the Inception Score over consecutive splits collapses; see the split-free one"
+        )
+    return found
