@@ -139,7 +139,7 @@ class Sampler:
         shape = (self.network.config.latent_channels, *self.network.config.latent_size)
         y = torch.tensor(labels, device=self.device)
         draws = options.steps if options.sampler == "ancestral" else 1
-        noise = draw_ahead(options.seed, indices, shape, draws, self.device)
+        noise = draw_ahead(options.noise_seed, indices, shape, draws, self.device)
 
         def predict(x: torch.Tensor, time: float) -> torch.Tensor:
             t = torch.full((1,), time, device=self.device)

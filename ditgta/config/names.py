@@ -42,6 +42,20 @@ LATENT_FORMATS = {
     "repa": LatentFormat(moments=True, flips=False),
 }
 
+# The metrics of which a suite can declare one as its primary; ditgta.report.rows has their names and columns.
+PRIMARY = (
+    "fid",
+    "sfid",
+    "kid",
+    "inception_score",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "fid_infinity",
+    "class_accuracy",
+)
+
 # Named sizes: depth, width, heads. Ti is this project's own, for a laptop; the others are those of the DiT paper (Table 1).
 SIZES = {
     "Ti": (4, 96, 3),

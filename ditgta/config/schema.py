@@ -1,5 +1,6 @@
 """Every option of every stage, once: typed, documented beside the field, unknown keys refused."""
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -10,6 +11,7 @@ from ditgta.config.names import (
     OBJECTIVES,
     POSENCS,
     POSITIONS,
+    PRIMARY,
     ROTATIONS,
     SAMPLERS,
     WITHOUT_BASE,
@@ -194,6 +196,12 @@ class Sampling(Section):
     seed: int = Field(
         0, description="seed of noise and labels, common to all rows so that their differences are paired"
     )
+    training_seed: int | None = Field(
+        None,
+        ge=0,
+        description="training seed of the checkpoint, which gives it noise and labels of its own, common to all rows; "
+        "none: those of `seed` alone",
+    )
     batch_size: int = Free(64, "images per forward pass", ge=1)
 
     @model_validator(mode="after")
@@ -207,6 +215,21 @@ class Sampling(Section):
                 "positions and temperature are for another size than that of training; give size too"
             )
         return self
+
+    @property
+    def noise_seed(self) -> int:
+        """The seed from which noise and labels are drawn: of `seed` and `training_seed` together, by a stable hash."""
+        if self.training_seed is None:
+            return self.seed
+        key = f"{self.seed}\x1f{self.training_seed}".encode()
+        return int.from_bytes(hashlib.sha256(key).digest()[:8], "little")
+
+    def of_training(self, training_seed: int) -> "Sampling":
+        """Returns the options for the checkpoints of a training seed.
+
+        With noise of its own each run shows, beside the luck of training, that of sampling, and a mean over runs averages both.
+        """
+        return self.model_copy(update={"training_seed": training_seed})
 
 
 class Scorer(Section):
@@ -286,6 +309,18 @@ class Suite(Section):
     )
     differences: tuple[tuple[str, str], ...] = Field(
         (), description="pairs of experiments whose paired difference, first minus second, is shown"
+    )
+    primary: Literal[PRIMARY] | None = Field(
+        None,
+        description="metric whose differences at the last milestone are given verdicts, which several seeds can earn; none: "
+        "fid, or kid where a trained scorer has too few samples for the error of fid",
+    )
+    training_cov: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="how far one training run lies from another in the primary metric, as the standard deviation of its "
+        "logarithm (FID: 0.01 to 0.02 at scale), for the z that rows with one seed are given; none: they are given nothing",
     )
     sampling: Sampling = Sampling()
     scorer: Scorer = Scorer()

@@ -19,8 +19,17 @@ from ditgta.report.markup import (
     side_by_side,
     simple_table,
 )
-from ditgta.report.rows import DASH, METRICS, Metric, Table, class_name, number, plain_list, step_name
-from ditgta.report.text import plus_minus
+from ditgta.report.rows import (
+    DASH,
+    METRICS,
+    Metric,
+    Table,
+    class_name,
+    number,
+    plain_list,
+    plus_minus,
+    step_name,
+)
 from ditgta.runtime.progress import duration
 
 FIRST_METRICS = ("fid", "inception_score")
@@ -69,7 +78,7 @@ def _metrics(table: Table, pictures: Pictures) -> str:
     seeds = (
         "training seeds and samples together; dots are single training seeds"
         if table.several_seeds
-        else ("the finite number of samples; the luck of the one training run is not in them")
+        else "the finite number of samples; the luck of the one training run is not in them"
     )
     caption = f"Bands and bars are 95 % intervals of the mean, from {seeds}. Dashed: real against real, at its own N."
     others = [drawing for key, drawing in drawn.items() if key not in FIRST_METRICS]
@@ -105,7 +114,7 @@ def _losses(table: Table, pictures: Pictures) -> str:
     caption = (
         "Faint: as logged, each the mean over the steps since the last; on top: moving average over a tenth of the curve. All "
         "rows see the same images, noise and timesteps at every step, so the differences are far quieter than the losses. A "
-        "lower loss is not a better picture: the verdict is the scores'."
+        "lower loss is not a better picture: the scores are what counts."
     )
     rows = []
     for curve in table.curves:

@@ -52,7 +52,7 @@ def share_interval(share: float, count: int) -> Interval:
 def class_results(group: Sequence[Score]) -> list[ClassResult]:
     """Returns the classes of one row: score files of one experiment and milestone, one per training seed.
 
-    Training seeds share the samples' noise, so intervals are those of one seed's number of samples.
+    Intervals are those of one seed's number of samples: seeds may share noise, and the luck of training is not in them.
     """
     shares, distances, counts = [], [], {}
     for score in group:
@@ -122,6 +122,6 @@ def csv_by_class(scores: Sequence[Score], classes: Sequence[str]) -> str:
 
 
 def _mean_interval(entries: Sequence[dict]) -> Interval:
-    """Returns the mean over training seeds; its error is the mean error, since seeds share the samples' noise."""
+    """Returns the mean over training seeds; its error is the mean error, right where seeds share noise and else too large."""
     value, se = (float(np.mean([entry[key] for entry in entries])) for key in ("value", "se"))
     return Interval(value, value - CONFIDENCE_FACTOR * se, value + CONFIDENCE_FACTOR * se)

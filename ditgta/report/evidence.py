@@ -11,8 +11,10 @@ from ditgta.data.npz import load_members
 from ditgta.report.rows import Curve, Metric, step_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
+from ditgta.scoring.statistics import Estimate
 
 FLOOR = "real against real"
+_STRATA = "strata of "
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class Score:
 
     Attributes:
         content: the JSON.
-        influence: influence values by metric.
+        influence: influence values by metric, and with the ending ".groups" those of groups of samples.
         findings: what is known image by image (see `stages.score.look_closer`), {} in files without it.
+        strata: of "samples" and "reference images", where the counts of their classes are fixed.
     """
 
     path: Path
@@ -32,6 +35,7 @@ class Score:
     step: int | None
     influence: dict[str, np.ndarray]
     findings: dict[str, np.ndarray] = field(default_factory=dict)
+    strata: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def spec(self) -> dict:
@@ -62,6 +66,26 @@ class Score:
         """Returns the metric's standard error, None if absent or not finite."""
         se = self.content["metrics"].get(metric.key, {}).get("se")
         return se if se is not None and math.isfinite(se) else None
+
+    def estimate(self, metric: Metric, relative: bool = False) -> Estimate | None:
+        """Returns the metric with its influence values, None without them.
+
+        Args:
+            relative: of the metric's logarithm; its value must be positive.
+        """
+        value, influence = self.value(metric), self.influence.get(metric.key)
+        if value is None or influence is None:
+            return None
+        groups = self.influence.get(f"{metric.key}.groups")
+        resampled = self.content["metrics"][metric.key].get("resampled", "samples")
+        unit = value if relative else 1.0
+        return Estimate(
+            math.log(value) if relative else value,
+            influence / unit,
+            resampled=resampled,
+            strata=self.strata.get(resampled),
+            groups=None if groups is None else groups / unit,
+        )
 
     def reason(self, metric: Metric) -> str:
         """Returns why the value or its standard error is absent, "" if neither is."""
@@ -98,8 +122,11 @@ def read_score(path: Path) -> Score:
         experiment=str(spec.get("experiment") or path.stem),
         seed=int(spec.get("seed") or 0),
         step=None if step is None else int(step),
-        influence={k: v for k, v in arrays.items() if k in metrics and np.isfinite(v).all()},
-        findings={k: v for k, v in arrays.items() if k not in metrics},
+        influence={
+            k: v for k, v in arrays.items() if k.removesuffix(".groups") in metrics and np.isfinite(v).all()
+        },
+        findings={k: v for k, v in arrays.items() if k.removesuffix(".groups") not in metrics},
+        strata={k.removeprefix(_STRATA): v for k, v in arrays.items() if k.startswith(_STRATA)},
     )
 
 
@@ -206,6 +233,29 @@ def shares_noise(scores: Sequence[Score]) -> bool:
     )
 
 
+def sampled_alike(scores: Sequence[Score]) -> bool:
+    """Returns True if the score files' samples were made in one way, and those of a training seed share noise and labels."""
+    own = {
+        score.seed: [other for other in scores if other.seed == score.seed]
+        for score in scores
+        if score.sampling
+    }
+    ways = [{**score.sampling, "training_seed": None} for score in scores]
+    return all(way == ways[0] for way in ways) and all(shares_noise(group) for group in own.values())
+
+
+def seeds_have_own_noise(scores: Sequence[Score]) -> bool | None:
+    """Returns whether training seeds were sampled with noise of their own, so that their spread shows what noise does.
+
+    False where two seeds share it, or where that is unknown; None for one seed.
+    """
+    found = {score.seed: score.sampling for score in scores}
+    if len(found) < 2:
+        return None
+    streams = [(way.get("seed"), way.get("training_seed")) if way else None for way in found.values()]
+    return None not in streams and len(set(streams)) == len(streams)
+
+
 def warnings_of(scores: Sequence[Score], floor: Score | None, spec: dict) -> list[str]:
     """Returns the warnings of the score files, each once with the rows it concerns, and what makes rows unequal."""
     origins: dict[str, list[str]] = {}
@@ -224,7 +274,7 @@ def warnings_of(scores: Sequence[Score], floor: Score | None, spec: dict) -> lis
         found.append(
             f"Rows have different numbers of samples ({', '.join(f'{n:,}' for n in counts)}); the bias of FID depends on it, so these rows are not comparable."
         )
-    if any(score.sampling for score in scores) and not shares_noise(scores):
+    if any(score.sampling for score in scores) and not sampled_alike(scores):
         found.append(
             "Rows were sampled in different ways; their differences are not paired and mix encodings with sampling."
         )

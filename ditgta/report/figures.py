@@ -68,14 +68,18 @@ def metric_figure(table: Table, metric: Metric) -> Image.Image:
 
 def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[Cell], unit: float) -> None:
     """Draws one experiment's means, their 95 % intervals as a band with bars, and each training seed where there are several."""
-    values, half = (
-        np.array([unit * (level or 0.0) for level in levels])
-        for levels in ([cell.value for cell in cells], [cell.half_width for cell in cells])
+    values = unit * np.array([cell.value for cell in cells])
+    low, high = (
+        unit * np.array([cell.value if end is None else end for cell, end in zip(cells, ends)])
+        for ends in ([cell.low for cell in cells], [cell.high for cell in cells])
     )
     colour = colour_of(table.experiments, name)
-    axes.fill_between(steps, values - half, values + half, color=colour, alpha=0.18, linewidth=0)
+    reach = np.maximum(
+        [values - low, high - values], 0.0
+    )  # a mean of values lies off that of their logarithms
+    axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.errorbar(
-        steps, values, yerr=half, label=name, markersize=5, capsize=3, linewidth=1.6, **style_of(table, name)
+        steps, values, yerr=reach, label=name, markersize=5, capsize=3, linewidth=1.6, **style_of(table, name)
     )
     if any(len(cell.values) > 1 for cell in cells):
         points = [(step, unit * value) for step, cell in zip(steps, cells) for value in cell.values]
@@ -88,7 +92,9 @@ def _set_bottom(axes, cells: Sequence[Cell], floor: float | None, unit: float) -
         _plain_log_labels(axes)
         levels = [cell.value for cell in cells] + ([floor] if floor and floor > 0 else [])
         axes.set_ylim(bottom=0.5 * unit * min(levels))
-    elif min([cell.value - (cell.half_width or 0.0) for cell in cells] + [floor or 0.0]) >= 0:
+        return
+    ends = [cell.value if cell.low is None else cell.low for cell in cells]
+    if min([*ends, floor or 0.0]) >= 0:
         axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
 
 

@@ -8,40 +8,41 @@ from ditgta.report.markup import folded, items, paragraph, section, swatch, wide
 from ditgta.report.provenance import provenance
 from ditgta.report.rows import (
     DASH,
-    HEADLINE_METRICS,
     Cell,
     Comparison,
     Metric,
     Row,
     Table,
+    count_name,
+    difference_text,
+    interval_text,
+    is_headline,
     number,
     spread_of,
     step_name,
+    verdict_text,
 )
-from ditgta.report.style import STYLE
-from ditgta.report.text import (
+from ditgta.report.sentences import (
     best_sentence,
     caveats,
-    count_name,
     difference_sentence,
-    difference_text,
     floor_sentence,
     headline_notes,
     headlines,
-    interval_text,
     spread_sentence,
 )
+from ditgta.report.style import STYLE
 
 _HOW_TO_READ = (
     "FID and sFID measure how far the statistics of samples lie from those of real images; lower is better, and both fall "
     "as more samples are taken, so values compare only at equal N. KID asks the same without that bias and is the one to "
-    "trust below a few thousand samples. Precision and density say how many samples look real, recall and coverage how much "
-    "of the real variety is reached; a model can trade one for the other, guidance does so. Real images scored against "
-    "real images show about what a perfect model would reach with this scorer.",
-    "A standard error covers the luck of drawing samples, nothing else. The difference of two rows is much better known "
-    "than either row, because sample i starts from the same noise and label in both: read the differences before the "
-    "table. What one training seed shows belongs to one pair of trained networks; to speak of encodings, train "
-    "several seeds.",
+    "trust below a few thousand samples; FID∞ is FID without most of it. Precision and density say how many samples look "
+    "real, recall and coverage how much of the real variety is reached; a model can trade one for the other, guidance does "
+    "so. Real images scored against real images show about what a perfect model would reach with this scorer.",
+    "A standard error covers the luck of drawing samples, nothing else; that of recall and coverage also covers which real "
+    "images stand for all. The difference of two rows is much better known than either row, because sample i starts from the "
+    "same noise and label in both: read the differences before the table. What one training run shows belongs to one pair of "
+    "trained networks. Only several training seeds let a table speak of encodings, and only then does it name one better.",
 )
 
 
@@ -68,10 +69,8 @@ def page(table: Table, pictures: chapters.Pictures) -> str:
 def _lead(table: Table) -> str:
     """Returns the answer in a sentence or two, and how it was obtained."""
     lines = ""
-    for c, sentence, verdict in headlines(table):
-        lines += (
-            f'<p class=answer>{escape(sentence)}: <strong class="{_mood(c)}">{escape(verdict)}</strong>.</p>'
-        )
+    for c, sentence in headlines(table):
+        lines += f'<p class=answer>{escape(sentence)}: <strong class="{_mood(c)}">{escape(c.verdict)}</strong>.</p>'
     notes = "".join(paragraph(sentence, "note") for sentence in headline_notes(table))
     protocol = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in table.protocol)
     caution = "".join(paragraph(sentence, "caution") for sentence in caveats(table))
@@ -126,11 +125,11 @@ def _cell(metric: Metric, cell: Cell, rounding: float | None, notes: dict[str, s
 
 
 def _differences(table: Table, notes: dict[str, str]) -> str:
-    """Returns the differences in FID and KID, and those in the other metrics folded."""
+    """Returns the differences in the primary metric, FID and KID, and those in the other metrics folded."""
     if not table.comparisons:
         return "<p>No differences were asked for; name pairs of experiments under <code>differences</code> of the suite.</p>"
-    first = [c for c in table.comparisons if c.metric.key in HEADLINE_METRICS]
-    others = [c for c in table.comparisons if c.metric.key not in HEADLINE_METRICS and c.value is not None]
+    first = [c for c in table.comparisons if is_headline(table, c)]
+    others = [c for c in table.comparisons if not is_headline(table, c) and c.value is not None]
     more = _difference_table(table, others, notes)
     below = folded("Differences of the other metrics", more) if others else ""
     return _difference_table(table, first, notes) + paragraph(difference_sentence(table), "note") + below
@@ -144,13 +143,12 @@ def _difference_table(table: Table, comparisons: Sequence[Comparison], notes: di
     lines = []
     for c in comparisons:
         name = f"{swatch(table, c.first)}{escape(c.first)} − {swatch(table, c.second)}{escape(c.second)}"
-        verdict = escape(c.verdict) + (" (unpaired)" if c.se is not None and not c.paired else "")
         mark = f"<sup>{notes[c.reason]}</sup>" if c.reason else ""
         lines.append(
             f"<tr><th scope=row class=name>{name}</th><td>{step_name(c.step)}</td><td>{escape(c.metric.heading)}</td>"
             f"<td>{difference_text(c)}{mark}</td><td>{interval_text(c)}</td>"
             f"<td class=whisker>{_whisker(c, reach[c.first, c.second, c.metric.key])}</td>"
-            f'<td class="words {_mood(c)}">{verdict or DASH}</td></tr>'
+            f'<td class="words {_mood(c)}">{escape(verdict_text(c))}</td></tr>'
         )
     heads = "<th scope=col class=name>Difference</th>" + "".join(
         f"<th scope=col{kind}>{word}</th>"
@@ -189,8 +187,7 @@ def _warnings(warnings: Sequence[str]) -> str:
 
 
 def _mood(c: Comparison) -> str:
-    return (
-        ("better" if c.verdict.endswith("better") else "worse")
-        if c.told_apart and c.metric.better
-        else "open"
-    )
+    """Returns the class that colours a difference: only a verdict has a colour."""
+    if not c.winner:
+        return "open"
+    return "better" if c.winner == c.first else "worse"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ditgta.report.evidence import Score, last_scores, shares_noise
+from ditgta.report.evidence import Score, last_scores, sampled_alike, shares_noise
 from ditgta.report.rows import DASH, plain_list
 
 # Options that move scores between programs which otherwise do the same; shown first.
@@ -59,9 +59,9 @@ def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Opti
         made = (score.content.get("samples") or {}).get("spec") or {}
         training = dict((made.get("checkpoint") or {}).get("spec") or {})
         training.pop("seed", None)
-        found[score.experiment] = _flat(
-            {**training, "sampling": score.sampling or made.get("sampling") or {}}
-        )
+        sampling = dict(score.sampling or made.get("sampling") or {})
+        sampling.pop("training_seed", None)
+        found[score.experiment] = _flat({**training, "sampling": sampling})
     names = {name for options in found.values() for name in options}
     order = [name for name in SWITCHES if name in names] + sorted(names - set(SWITCHES))
     return [
@@ -116,6 +116,10 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
         samples.append(f"sampling seed {sampling.get('seed', '?')}")
         if shares_noise(scores):
             samples.append("noise and label of sample i are the same in every row")
+        elif sampled_alike(scores):
+            samples.append(
+                "noise and label of sample i are the same in every row, and new for each training seed"
+            )
     lines.append(("Samples", "; ".join(samples)))
     reference, number = content.get("reference") or {}, content.get("num_reference")
     described = [f"{number:,} real images" if number else "number of real images unknown"]

@@ -7,8 +7,7 @@ from html import escape
 from ditgta.report.cost import total_of
 from ditgta.report.markup import folded, paragraph, simple_table
 from ditgta.report.origin import SWITCHES, Option, fairness
-from ditgta.report.rows import DASH, Table, plain_list
-from ditgta.report.text import count_name
+from ditgta.report.rows import DASH, Table, count_name, plain_list
 
 
 def provenance(table: Table) -> str:

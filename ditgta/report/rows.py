@@ -4,31 +4,38 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # these rooms stand on this one
     from ditgta.report.classwise import ClassResult
     from ditgta.report.cost import Cost
     from ditgta.report.memorisation import Nearness
     from ditgta.report.origin import Option
+    from ditgta.report.statistics import Spread
 
 DASH = "—"
-HEADLINE_METRICS = ("fid", "kid")  # whose differences are shown first
+HEADLINE_METRICS = (
+    "fid",
+    "fid_infinity",
+    "kid",
+)  # whose differences are shown first, after the primary metric's
 CONFIDENCE_FACTOR = 1.959964
-INCONCLUSIVE_GAP = 0.013
 
 
 @dataclass(frozen=True)
 class Metric:
     """A column: its key in score files, its heading, and which direction is better (-1 lower, +1 higher, 0 unknown).
 
-    Values are shown times 10**`shift`; files always hold the plain value.
+    Values are shown times 10**`shift`; files always hold the plain value. Training runs of a metric whose `scale` is "log" are
+    compared by their logarithms, and so is what samples do to a row's value; "log if positive" is a metric that may fall
+    below zero: where one does, its runs are compared as they are.
     """
 
     key: str
     name: str
     better: int = 0
     shift: int = 0
+    scale: Literal["plain", "log", "log if positive"] = "plain"
 
     @property
     def heading(self) -> str:
@@ -42,16 +49,16 @@ class Metric:
 
 
 METRICS = (
-    Metric("fid", "FID", -1),
-    Metric("sfid", "sFID", -1),
-    Metric("inception_score", "Inception Score", +1),
-    Metric("kid", "KID", -1, shift=3),
+    Metric("fid", "FID", -1, scale="log"),
+    Metric("sfid", "sFID", -1, scale="log"),
+    Metric("inception_score", "Inception Score", +1, scale="log"),
+    Metric("kid", "KID", -1, shift=3, scale="log if positive"),
     Metric("precision", "Precision", +1),
     Metric("recall", "Recall", +1),
     Metric("density", "Density", +1),
     Metric("coverage", "Coverage", +1),
-    Metric("fid_infinity", "FID∞", -1),
-    Metric("inception_score_split_free", "IS, one split", +1),
+    Metric("fid_infinity", "FID∞", -1, scale="log if positive"),
+    Metric("inception_score_split_free", "IS, one split", +1, scale="log"),
 )
 CLASS_ACCURACY = Metric(
     "class_accuracy", "Class accuracy", +1
@@ -64,11 +71,13 @@ class Cell:
 
     Attributes:
         value: the mean over training seeds; None where absent, and then `reason` says why.
-        se: standard error from the finite number of samples.
+        se: standard error of the mean from the finite number of samples.
         sd: standard deviation over training seeds; None for one seed.
         reason: why value or standard error is absent, "" otherwise.
-        best: ahead of every other row at the milestone by a difference that is told apart.
+        best: the verdicts name every other row at the milestone worse.
         values: the value of each training seed.
+        error: standard error of the mean from training seeds and samples together.
+        low, high: ends of the 95 % interval of the mean, None where unknown.
     """
 
     value: float | None
@@ -77,16 +86,9 @@ class Cell:
     reason: str = ""
     best: bool = False
     values: tuple[float, ...] = ()
-
-    @property
-    def error(self) -> float | None:
-        """Standard error of the mean, from training seeds and samples together."""
-        return uncertainty(self.se, self.sd, len(self.values))[0]
-
-    @property
-    def half_width(self) -> float | None:
-        """Half of the 95 % interval of the mean."""
-        return uncertainty(self.se, self.sd, len(self.values))[1]
+    error: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,9 @@ class Comparison:
         levels: (value, standard error) of each of both rows, over the training seeds that they share.
         seeds: number of training seeds that both rows share.
         paired: the rows' samples share noise and labels one by one.
-        told_apart: the interval leaves out zero and, on one training seed, the gap is not below `INCONCLUSIVE_GAP`.
-        verdict: the same in words.
+        primary: it is in the primary metric at the last milestone, so there is a verdict or a reason for none.
+        verdict: in words, "" where there is none.
+        winner: the row that the verdict names better, "" if it names none.
     """
 
     first: str
@@ -125,8 +128,9 @@ class Comparison:
     levels: tuple[tuple[float, float | None], ...] = ()
     seeds: int = 0
     paired: bool = False
-    told_apart: bool = False
+    primary: bool = False
     verdict: str = ""
+    winner: str = ""
     reason: str = ""
 
 
@@ -153,6 +157,11 @@ class Table:
         rows: in order of milestone, then experiment.
         floor: real images against real images, if scored.
         comparisons: differences asked for, every metric.
+        primary: the metric whose differences at the last milestone have verdicts.
+        last: that milestone.
+        spread: of the training runs of all rows there, where they agree in it.
+        own_noise: training seeds were sampled with noise and labels of their own; False where they share them, None for one seed.
+        draws: of real images, of which `floor` is the mean; None if unknown.
         protocol: (term, description) pairs: how everything was sampled and scored.
         trained_scorer: the scorer was trained for this suite, so its values compare with no other table's.
         published_scorer: the scorer is the network of published scores; None if the score files do not say.
@@ -172,6 +181,11 @@ class Table:
     rows: list[Row]
     floor: Row | None = None
     comparisons: list[Comparison] = field(default_factory=list)
+    primary: Metric | None = None
+    last: int | None = None
+    spread: "Spread | None" = None
+    own_noise: bool | None = None
+    draws: int | None = None
     protocol: list[tuple[str, str]] = field(default_factory=list)
     trained_scorer: bool = False
     published_scorer: bool | None = None
@@ -212,50 +226,6 @@ class Table:
         return {reason: _letters(i) for i, reason in enumerate(dict.fromkeys(filter(None, reasons)))}
 
 
-def uncertainty(se: float | None, sd: float | None, seeds: int) -> tuple[float | None, float | None]:
-    """Returns the standard error of a mean over training seeds, and half of its 95 % interval; None without the samples' error.
-
-    Seeds share the noise of sampling, so their spread does not show it: both errors add in quadrature. The result is a
-    little too wide, since the spread holds what sampling does to each seed alone.
-
-    Args:
-        se: standard error of the mean from the finite number of samples, taken as normal.
-        sd: standard deviation over training seeds, for Student's t; None for one seed.
-        seeds: number of training seeds.
-    """
-    if se is None or sd is None:
-        return se, None if se is None else CONFIDENCE_FACTOR * se
-    from scipy.stats import t
-
-    over_seeds = sd / math.sqrt(seeds)
-    half_width = float(t.ppf(0.975, seeds - 1)) * over_seeds
-    return math.hypot(over_seeds, se), math.hypot(half_width, CONFIDENCE_FACTOR * se)
-
-
-def judge(
-    metric: Metric, names: tuple[str, str], levels: tuple[float, float], half_width: float | None, seeds: int
-) -> tuple[bool, str]:
-    """Returns whether two rows are told apart on a metric, and the verdict on the first row in words.
-
-    Args:
-        names: the rows' names.
-        levels: the rows' values.
-        half_width: half of the 95 % interval of their difference; None if unknown.
-        seeds: training seeds behind the difference.
-    """
-    difference = levels[0] - levels[1]
-    if half_width is None:
-        return False, "no verdict without a standard error"
-    if abs(difference) <= half_width:
-        return False, "inconclusive"
-    gap = abs(difference) / (max(abs(levels[0]), abs(levels[1])) or 1)
-    if seeds == 1 and gap < INCONCLUSIVE_GAP:
-        return False, f"inconclusive: a gap of {100 * gap:.1f} % on one training seed"
-    if not metric.better:
-        return True, "told apart"
-    return True, f"{names[0]} {'better' if difference * metric.better > 0 else 'worse'}"
-
-
 def _decimals(spread: float | None, value: float) -> int:
     """Returns how many decimals show two significant digits of the spread, or four of a value without one."""
     if spread and math.isfinite(spread):
@@ -277,6 +247,50 @@ def number(metric: Metric, value: float | None, spread: float | None = None, sig
 def spread_of(cell: Cell) -> float | None:
     """Returns the spread that follows the ± sign: over training seeds where there are several, else the standard error."""
     return cell.sd if cell.sd is not None else cell.se
+
+
+def row_name(row: Row) -> str:
+    """Returns the row's name, with the number of training seeds where it is a mean."""
+    return row.experiment + (f" ({len(row.seeds)} seeds)" if len(row.seeds) > 1 else "")
+
+
+def count_name(count: int | None) -> str:
+    """Formats a number of samples."""
+    return DASH if count is None else f"{count:,}"
+
+
+def plus_minus(metric: Metric, value: float | None, error: float | None, signed: bool = False) -> str:
+    """Formats a value with its standard error, to two significant digits of the error."""
+    text = number(metric, value, error, signed)
+    return text if error is None else f"{text} ± {number(metric, error, error)}"
+
+
+def difference_text(comparison: Comparison) -> str:
+    """Formats a difference with its standard error."""
+    return plus_minus(comparison.metric, comparison.value, comparison.se, signed=True)
+
+
+def interval_text(comparison: Comparison) -> str:
+    """Formats a 95 % interval."""
+    if comparison.low is None:
+        return DASH
+    ends = (
+        number(comparison.metric, end, comparison.se, signed=True)
+        for end in (comparison.low, comparison.high)
+    )
+    return " … ".join(ends)
+
+
+def verdict_text(comparison: Comparison) -> str:
+    """Returns what stands in the column of verdicts: nothing but at the last milestone, in the primary metric."""
+    unpaired = comparison.se is not None and not comparison.paired
+    return f"{comparison.verdict} {'(unpaired)' if unpaired else ''}".strip()
+
+
+def is_headline(table: Table, comparison: Comparison) -> bool:
+    """Says whether a difference is shown at once, not folded away."""
+    primary = table.primary.key if table.primary else ""
+    return comparison.metric.key in (primary, *HEADLINE_METRICS)
 
 
 def step_name(step: int | None) -> str:

@@ -198,7 +198,11 @@ def _scores(score: Score) -> str:
         if value is not None:
             error = f"± {number(metric, se, se)}" if se is not None else f"({score.reason(metric)})"
             lines.append(f"| {metric.heading} | {number(metric, value, se)} {error} |")
-    return "\n".join([*lines, "", "After ± stands the standard error from the finite number of samples."])
+    note = (
+        "After ± stands the standard error from the finite number of samples. It holds nothing of another training run: one "
+        "run gives values, and no verdict on its encoding."
+    )
+    return "\n".join([*lines, "", note])
 
 
 def _listing(entries: dict) -> str:

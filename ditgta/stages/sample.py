@@ -84,7 +84,7 @@ def _make_shards(
         for i in missing:
             start, stop = ranges[i]
             labels = [
-                image_label(options.labels, options.seed, index, sampler.network.num_classes)
+                image_label(options.labels, options.noise_seed, index, sampler.network.num_classes)
                 for index in range(start, stop)
             ]
             batches = []

@@ -1,16 +1,14 @@
 """Stage table: score files become one table with differences and pictures, as CSV, Markdown, HTML and PNG."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from ditgta.data.images import load_index
 from ditgta.report import figures, html, text
 from ditgta.report.chapters import Pictures
 from ditgta.report.classwise import class_results, csv_by_class
+from ditgta.report.comparisons import Scale, comparisons_of, row_of, scale_of
 from ditgta.report.cost import read_costs
 from ditgta.report.evidence import (
     FLOOR,
@@ -19,7 +17,7 @@ from ditgta.report.evidence import (
     last_scores,
     read_curves,
     read_score,
-    shares_noise,
+    seeds_have_own_noise,
     warnings_of,
 )
 from ditgta.report.grid import Grid, beside, encode, sample_grid
@@ -28,18 +26,13 @@ from ditgta.report.origin import fairness, is_trained, options_of, protocol, pro
 from ditgta.report.rows import (
     CLASS_ACCURACY,
     METRICS,
-    Cell,
-    Comparison,
     Curve,
     Metric,
     Row,
     Table,
-    judge,
-    uncertainty,
 )
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, write_text
-from ditgta.scoring.statistics import mean_and_deviation, paired_difference
 
 
 def run(
@@ -59,8 +52,8 @@ def run(
         out: folder of the table.
         floor: scores of one half of the real images against the other.
         images: the images' index, for real images beside the samples.
-        spec: {suite, experiments (order of rows), milestones, seeds, differences: [[first, second], ...]}; what is
-            missing is taken from the score files.
+        spec: {suite, experiments (order of rows), milestones, seeds, differences: [[first, second], ...], primary,
+            training_cov}; what is missing is taken from the score files.
         shared: twins of what rows share (images, autoencoder, latents, scorer), for the cost.
 
     Raises:
@@ -116,43 +109,25 @@ def build(
 ) -> Table:
     """Returns the table of score files."""
     everything = [*scores, *([floor] if floor else [])]
-    others = sorted(
-        {key for score in everything for key in score.content["metrics"]} - {m.key for m in METRICS}
-    )
-    known = {CLASS_ACCURACY.key: CLASS_ACCURACY}
-    metrics = [*METRICS, *(known.get(key) or Metric(key, key.replace("_", " ")) for key in others)]
     asked = [name for name in spec.get("experiments") or [] if any(s.experiment == name for s in scores)]
     experiments = list(dict.fromkeys([*asked, *(score.experiment for score in scores)]))
-    steps = sorted({score.step for score in scores}, key=lambda step: (step is None, step or 0))
-    cells = {
-        (name, step): [s for s in scores if (s.experiment, s.step) == (name, step)]
-        for step in steps
-        for name in experiments
-    }
-    rows = [row_of(name, step, group, metrics) for (name, step), group in cells.items() if group]
-    rows = [emphasised(row, rows, cells, metrics) for row in rows]
-    comparisons = [
-        compare(cells.get((first, step), []), cells.get((second, step), []), metric, (first, second), step)
-        for first, second in spec.get("differences") or []
-        for step in steps
-        for metric in metrics
-    ]
     curves = sorted(
         curves,
         key=lambda c: (experiments.index(c.experiment) if c.experiment in experiments else 999, c.seed),
     )
     scorer = scores[0].content.get("scorer") or {}
-    last = last_scores(scores, experiments)
-    groups = {score.experiment: cells[score.experiment, score.step] for score in last}
+    newest = last_scores(scores, experiments)
+    by_class = {
+        score.experiment: [s for s in scores if (s.experiment, s.step) == (score.experiment, score.step)]
+        for score in newest
+    }
     options = options_of(scores, experiments)
     equal, unequal = fairness(options)
-    return Table(
+    table = Table(
         suite=str(spec.get("suite") or scores[0].spec.get("suite") or "scores"),
         experiments=list(dict.fromkeys([*experiments, *(curve.experiment for curve in curves)])),
-        metrics=metrics,
-        rows=rows,
-        floor=row_of(FLOOR, None, [floor], metrics) if floor else None,
-        comparisons=comparisons,
+        metrics=_metrics(everything),
+        rows=[],
         protocol=protocol(scores),
         trained_scorer=is_trained(scorer),
         published_scorer=scorer.get("published"),
@@ -163,126 +138,79 @@ def build(
         classes=list(classes),
         by_class={
             name: class_results(group)
-            for name, group in {**groups, **({FLOOR: [floor]} if floor else {})}.items()
+            for name, group in {**by_class, **({FLOOR: [floor]} if floor else {})}.items()
         },
-        nearness=[near for score in last if (near := nearness(score))],
+        nearness=[near for score in newest if (near := nearness(score))],
     )
+    return _compared(table, scores, floor, spec, experiments)
 
 
-def row_of(experiment: str, step: int | None, group: Sequence[Score], metrics: Sequence[Metric]) -> Row:
-    """Returns the row of the score files of one experiment and milestone, one file per training seed."""
-    counts = sorted({score.num_samples for score in group} - {None})
-    return Row(
-        experiment=experiment,
-        step=step,
-        seeds=tuple(sorted(score.seed for score in group)),
-        num_samples=counts[0] if counts else None,
-        cells={metric.key: cell_of(group, metric) for metric in metrics},
-    )
+def _metrics(scores: Sequence[Score]) -> list[Metric]:
+    """Returns the columns: all known metrics, and what else score files hold."""
+    keys = {key for score in scores for key in score.content["metrics"]} - {m.key for m in METRICS}
+    known = {CLASS_ACCURACY.key: CLASS_ACCURACY}
+    return [*METRICS, *(known.get(key) or Metric(key, key.replace("_", " ")) for key in sorted(keys))]
 
 
-def cell_of(group: Sequence[Score], metric: Metric) -> Cell:
-    """Returns mean and deviation of a metric over training seeds, and the sampling error of that mean."""
-    absent = [score for score in group if score.value(metric) is None]
-    if absent:
-        few = "" if len(absent) == len(group) else f" (training seed {absent[0].seed})"
-        return Cell(None, reason=absent[0].reason(metric) + few)
-    values = tuple(score.value(metric) for score in group)
-    value, deviation = mean_and_deviation(values)
-    se = sampling_error(group, metric)
-    reason = "" if se is not None else next(filter(None, (score.reason(metric) for score in group)), "")
-    return Cell(value, se=se, sd=deviation, reason=reason, values=values)
-
-
-def mean_influence(group: Sequence[Score], metric: Metric) -> np.ndarray | None:
-    """Returns the influence values of the mean over training seeds: seeds share sampling noise, so errors do not average out."""
-    arrays = [score.influence.get(metric.key) for score in group]
-    if any(array is None or len(array) != len(arrays[0]) for array in arrays):
-        return None
-    return np.mean(arrays, axis=0)
-
-
-def sampling_error(group: Sequence[Score], metric: Metric) -> float | None:
-    """Returns the standard error, from the finite number of samples, of a metric's mean over training seeds."""
-    if len(group) == 1:
-        return group[0].se(metric)
-    influence, errors = mean_influence(group, metric), [score.se(metric) for score in group]
-    if influence is not None and len(influence) > 1 and shares_noise(group):
-        return float(np.std(influence, ddof=1) / math.sqrt(len(influence)))
-    return None if None in errors else math.hypot(*errors) / len(errors)
-
-
-def compare(
-    firsts: Sequence[Score],
-    seconds: Sequence[Score],
-    metric: Metric,
-    names: tuple[str, str],
-    step: int | None,
-) -> Comparison:
-    """Compares two experiments at one milestone over the training seeds that both have.
-
-    On one seed the 95 % interval is the paired difference with its standard error; on several, Student's over the seeds'
-    differences joins it (`uncertainty`).
-    """
-    shared = sorted({s.seed for s in firsts} & {s.seed for s in seconds})
-    groups = [[s for seed in shared for s in group if s.seed == seed] for group in (firsts, seconds)]
-    empty = Comparison(*names, step, metric, seeds=len(shared))
-    if not shared:
-        lacking = [name for name, group in zip(names, (firsts, seconds)) if not group]
-        return replace(
-            empty, reason=f"no scores of {lacking[0]}" if lacking else "no training seed in common"
-        )
-    both = [*groups[0], *groups[1]]
-    absent = [score for score in both if score.value(metric) is None]
-    if absent:
-        return replace(empty, reason=absent[0].reason(metric))
-    cells = [cell_of(group, metric) for group in groups]
-    value, deviation = mean_and_deviation([a - b for a, b in zip(cells[0].values, cells[1].values)])
-    influences = [mean_influence(group, metric) for group in groups]
-    paired = shares_noise(both) and all(i is not None for i in influences)
-    sampling = paired_difference(*influences, cells[0].value, cells[1].value).se if paired else None
-    paired = sampling is not None and math.isfinite(sampling)
-    if not paired:
-        errors = [cell.se for cell in cells]
-        sampling = None if None in errors else math.hypot(*errors)
-    se, half_width = uncertainty(sampling, deviation, len(shared))
-    told_apart, verdict = judge(metric, names, (cells[0].value, cells[1].value), half_width, len(shared))
+def _compared(
+    table: Table, scores: Sequence[Score], floor: Score | None, spec: dict, experiments: Sequence[str]
+) -> Table:
+    """Returns a table with its rows, their differences and the verdicts on them."""
+    steps = sorted({score.step for score in scores}, key=lambda step: (step is None, step or 0))
+    groups = {
+        (name, step): group
+        for step in steps
+        for name in experiments
+        if (group := [s for s in scores if (s.experiment, s.step) == (name, step)])
+    }
+    scales = {
+        step: {m: scale_of([g for (_, at), g in groups.items() if at == step], m) for m in table.metrics}
+        for step in steps
+    }
+    last = steps[-1] if None in steps else (spec.get("milestones") or steps)[-1]
+    primary = primary_of(spec, [s for s in scores if s.step == last], table.metrics)
+    pairs = [(first, second) for first, second in spec.get("differences") or []]
+    comparisons, best = comparisons_of(groups, scales, pairs, primary, last, spec.get("training_cov"))
+    rows = [row_of(name, step, group, scales[step]) for (name, step), group in groups.items()]
+    plain = dict.fromkeys(table.metrics, Scale(False))
     return replace(
-        empty,
-        value=value,
-        se=se,
-        low=None if half_width is None else value - half_width,
-        high=None if half_width is None else value + half_width,
-        levels=tuple((cell.value, cell.error) for cell in cells),
-        paired=paired,
-        told_apart=told_apart,
-        verdict=verdict,
-        reason=""
-        if sampling is not None
-        else next(filter(None, (score.reason(metric) for score in both)), ""),
+        table,
+        rows=[_emphasised(r, primary) if (r.experiment, r.step) == (best, last) else r for r in rows],
+        floor=row_of(FLOOR, None, [floor], plain) if floor else None,
+        comparisons=comparisons,
+        primary=primary,
+        last=last,
+        spread=scales[last][primary].pooled if last in scales else None,
+        own_noise=seeds_have_own_noise(scores),
+        draws=(floor.content.get("settings") or {}).get("draws") if floor else None,
     )
 
 
-def emphasised(row: Row, rows: Sequence[Row], groups: dict, metrics: Sequence[Metric]) -> Row:
-    """Returns the row with those cells marked best that are told apart from every other row at the milestone."""
-    rivals = [other for other in rows if other.step == row.step and other is not row]
-    cells = dict(row.cells)
-    for metric in metrics:
-        contests = [
-            compare(
-                groups[row.experiment, row.step],
-                groups[rival.experiment, row.step],
-                metric,
-                (row.experiment, rival.experiment),
-                row.step,
-            )
-            for rival in rivals
-            if rival.cells[metric.key].value is not None
-        ]
-        if (
-            metric.better
-            and contests
-            and all(c.told_apart and c.verdict.endswith(" better") for c in contests)
-        ):
-            cells[metric.key] = replace(cells[metric.key], best=True)
-    return replace(row, cells=cells)
+def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -> Metric:
+    """Returns the metric that verdicts are about.
+
+    Without a declared one it is FID where the scorer is the published network or every row has an FID with an error bar, and
+    else KID, which few samples suffice for.
+
+    Args:
+        spec: the suite's; "primary" declares one.
+        scores: the score files of the last milestone.
+        metrics: the columns.
+
+    Raises:
+        InputError: the declared metric is not among the scores, or which of its ends is better is unknown.
+    """
+    known = {metric.key: metric for metric in metrics}
+    if key := spec.get("primary"):
+        if key not in known or not known[key].better:
+            ranked = ", ".join(metric.key for metric in metrics if metric.better)
+            raise InputError(f"primary: {key} is not a metric of these scores; take one of {ranked}")
+        return known[key]
+    published = any((score.content.get("scorer") or {}).get("published") for score in scores)
+    whole = all(score.se(known["fid"]) is not None for score in scores)
+    return known["fid" if published or whole else "kid"]
+
+
+def _emphasised(row: Row, metric: Metric) -> Row:
+    """Returns a row with its value of one metric marked as the best."""
+    return replace(row, cells={**row.cells, metric.key: replace(row.cells[metric.key], best=True)})

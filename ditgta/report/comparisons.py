@@ -1,0 +1,262 @@
+"""Rows, their differences and the verdicts on them, made of score files."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ditgta.report.evidence import Score, seeds_have_own_noise, shares_noise
+from ditgta.report.rows import Cell, Comparison, Metric, Row
+from ditgta.report.statistics import (
+    Contest,
+    Inference,
+    Spread,
+    best_of,
+    difference_of_runs,
+    judge,
+    mean_of_runs,
+    spread_of_runs,
+    spreads_agree,
+)
+from ditgta.scoring.statistics import Estimate, mean_and_deviation, paired_difference
+
+Groups = Mapping[
+    tuple[str, int | None], Sequence[Score]
+]  # of a row at a milestone, one score per training seed
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the training runs of a metric are compared at a milestone.
+
+    Attributes:
+        relative: by their logarithms.
+        pooled: the spread of the runs of all rows, where they agree in it.
+    """
+
+    relative: bool
+    pooled: Spread | None = None
+
+    def of(self, values: Sequence[float]) -> list[float]:
+        """Returns values on this scale."""
+        return [math.log(value) for value in values] if self.relative else list(values)
+
+
+def scale_of(groups: Sequence[Sequence[Score]], metric: Metric) -> Scale:
+    """Returns the scale of a metric at a milestone.
+
+    Args:
+        groups: the score files of each row.
+    """
+    rows = [[score.value(metric) for score in group] for group in groups]
+    rows = [row for row in rows if None not in row]
+    positive = all(value > 0 for row in rows for value in row)
+    if metric.scale != "plain" and not positive:
+        return Scale(False)  # the runs of a row near zero are no guide to those of one far from it
+    scale = Scale(metric.scale != "plain")
+    runs = [scale.of(row) for row in rows]
+    return replace(scale, pooled=spread_of_runs(runs) if spreads_agree(runs) else None)
+
+
+def row_of(experiment: str, step: int | None, group: Sequence[Score], scales: Mapping[str, Scale]) -> Row:
+    """Returns the row of the score files of one experiment and milestone, one file per training seed.
+
+    Args:
+        scales: by metric, which also are the columns.
+    """
+    counts = sorted({score.num_samples for score in group} - {None})
+    return Row(
+        experiment=experiment,
+        step=step,
+        seeds=tuple(sorted(score.seed for score in group)),
+        num_samples=counts[0] if counts else None,
+        cells={metric.key: cell_of(group, metric, scale) for metric, scale in scales.items()},
+    )
+
+
+def cell_of(group: Sequence[Score], metric: Metric, scale: Scale) -> Cell:
+    """Returns mean and deviation of a metric over training seeds, and what is known of that mean's error."""
+    absent = [score for score in group if score.value(metric) is None]
+    if absent:
+        few = "" if len(absent) == len(group) else f" (training seed {absent[0].seed})"
+        return Cell(None, reason=absent[0].reason(metric) + few)
+    values = tuple(score.value(metric) for score in group)
+    value, deviation = mean_and_deviation(values)
+    se = sampling_error(group, metric)
+    reason = "" if se is not None else next(filter(None, (score.reason(metric) for score in group)), "")
+    if len(group) == 1 and metric.scale != "log":
+        scale = Scale(False)
+    mean = mean_of_runs(scale.of(values), scale.pooled, hidden_error(group, metric, scale.relative))
+    half = mean.half_width()
+    low, high = (None, None) if half is None else (mean.value - half, mean.value + half)
+    error = mean.se
+    if scale.relative:
+        low, high = (None if end is None else math.exp(end) for end in (low, high))
+        error = None if error is None else error * value
+    return Cell(value, se, deviation, reason, values=values, error=error, low=low, high=high)
+
+
+def mean_estimate(group: Sequence[Score], metric: Metric, relative: bool = False) -> Estimate | None:
+    """Returns the mean over training seeds that share their samples' noise, whose errors do not average out."""
+    found = [score.estimate(metric, relative) for score in group]
+    if any(one is None or len(one.influence) != len(found[0].influence) for one in found):
+        return None
+    groups = [one.groups for one in found]
+    return replace(
+        found[0],
+        value=float(np.mean([one.value for one in found])),
+        influence=np.mean([one.influence for one in found], axis=0),
+        groups=None if any(one is None for one in groups) else np.mean(groups, axis=0),
+    )
+
+
+def sampling_error(group: Sequence[Score], metric: Metric, relative: bool = False) -> float | None:
+    """Returns the standard error, from the finite number of samples, of a metric's mean over training seeds."""
+    errors = [score.se(metric) for score in group]
+    if None in errors:
+        return None
+    if relative:
+        errors = [error / score.value(metric) for error, score in zip(errors, group)]
+    if len(group) == 1:
+        return errors[0]
+    if seeds_have_own_noise(group):
+        return math.hypot(*errors) / len(errors)
+    mean = mean_estimate(group, metric, relative) if shares_noise(group) else None
+    return float(np.mean(errors)) if mean is None else mean.se  # the former is the most that it can be
+
+
+def hidden_error(group: Sequence[Score], metric: Metric, relative: bool) -> float | None:
+    """Returns the samples' error as far as the spread of the training seeds does not show it: none where noise is their own."""
+    return 0.0 if seeds_have_own_noise(group) else sampling_error(group, metric, relative)
+
+
+def compare(
+    firsts: Sequence[Score],
+    seconds: Sequence[Score],
+    metric: Metric,
+    names: tuple[str, str],
+    step: int | None,
+    scale: Scale,
+) -> tuple[Comparison, Contest]:
+    """Compares two experiments at one milestone over the training seeds that both have.
+
+    Of one seed the 95 % interval is that of the paired difference. Of several it is Student's with the milestone's spread of
+    runs, on their scale, which the samples' error joins where seeds share noise.
+
+    Returns:
+        The difference, without a verdict, and what a verdict on it would rest on.
+    """
+    shared = sorted({s.seed for s in firsts} & {s.seed for s in seconds})
+    groups = [[s for seed in shared for s in group if s.seed == seed] for group in (firsts, seconds)]
+    empty = Comparison(*names, step, metric, seeds=len(shared))
+    if not shared:
+        lacking = [name for name, group in zip(names, (firsts, seconds)) if not group]
+        reason = f"no scores of {lacking[0]}" if lacking else "no training seed in common"
+        return replace(empty, reason=reason), Contest(names, None)
+    absent = [score for group in groups for score in group if score.value(metric) is None]
+    if absent:
+        return replace(empty, reason=absent[0].reason(metric)), Contest(names, None)
+    cells = [cell_of(group, metric, scale) for group in groups]
+    found = _inference(groups, cells, metric, scale)
+    shown = found if len(shared) > 1 else _inference(groups, cells, metric, Scale(False))
+    value = cells[0].value - cells[1].value
+    low, high, se = _plain(shown, scale.relative and len(shared) > 1, cells)
+    reasons = (score.reason(metric) for group in groups for score in group)
+    comparison = replace(
+        empty,
+        value=value,
+        se=se,
+        low=low,
+        high=high,
+        levels=tuple((cell.value, cell.error) for cell in cells),
+        paired=_paired(groups, metric),
+        reason="" if se is not None else next(filter(None, reasons), ""),
+    )
+    return comparison, Contest(names, found, relative=scale.relative)
+
+
+def _paired(groups: Sequence[Sequence[Score]], metric: Metric) -> bool:
+    """Says whether both rows of each training seed share noise and labels, and their errors with them."""
+    known = all(score.estimate(metric) for group in groups for score in group)
+    return known and all(shares_noise(pair) for pair in zip(*groups))
+
+
+def _inference(
+    groups: Sequence[Sequence[Score]], cells: Sequence[Cell], metric: Metric, scale: Scale
+) -> Inference:
+    """Returns the difference of two rows on a scale."""
+    values = [scale.of(cell.values) for cell in cells]
+    both = [*groups[0], *groups[1]]
+    samples = None
+    if seeds_have_own_noise(groups[0]) and seeds_have_own_noise(groups[1]):
+        samples = 0.0
+    elif shares_noise(both):
+        means = [mean_estimate(group, metric, scale.relative) for group in groups]
+        samples = None if None in means else paired_difference(*means).se
+    if samples is None or not math.isfinite(samples):
+        errors = [sampling_error(group, metric, scale.relative) for group in groups]
+        samples = None if None in errors else math.hypot(*errors)
+    return difference_of_runs(*values, scale.pooled, samples)
+
+
+def _plain(
+    found: Inference, relative: bool, cells: Sequence[Cell]
+) -> tuple[float | None, float | None, float | None]:
+    """Returns low, high and standard error of a difference in the metric's own units."""
+    half, se = found.half_width(), found.se
+    if half is None:
+        return None, None, None
+    low, high = found.value - half, found.value + half
+    if not relative:
+        return low, high, se
+    first, second = (cell.value for cell in cells)
+    # d(a - b) / d(log a - log b) between both levels: their logarithmic mean.
+    unit = second if first == second else (first - second) / math.log(first / second)
+    return second * math.expm1(low), second * math.expm1(high), se * unit
+
+
+def comparisons_of(
+    groups: Groups,
+    scales: Mapping[int | None, Mapping[Metric, Scale]],
+    pairs: Sequence[tuple[str, str]],
+    primary: Metric,
+    last: int | None,
+    training_cov: float | None,
+) -> tuple[list[Comparison], str]:
+    """Returns the declared differences in every metric at every milestone, and the best row at the last, "" if there is none.
+
+    Those in the primary metric at the last milestone have verdicts, or the reason why there is none.
+
+    Args:
+        groups: the score files by row and milestone.
+        scales: by milestone and metric.
+        training_cov: see `statistics.judge`.
+    """
+    found: dict[tuple, tuple[Comparison, Contest]] = {}
+    for pair in pairs:
+        for step, metrics in scales.items():
+            for metric, scale in metrics.items():
+                scored = (groups.get((name, step), []) for name in pair)
+                found[pair, step, metric.key] = compare(*scored, metric, pair, step, scale)
+    keys = [(pair, last, primary.key) for pair in pairs if (pair, last, primary.key) in found]
+    contests = [_checked(found, key) for key in keys]
+    verdicts = judge(contests, primary.better, primary.name, training_cov)
+    for key, verdict in zip(keys, verdicts):
+        comparison, contest = found[key]
+        judged = replace(comparison, primary=True, verdict=verdict.words, winner=verdict.winner)
+        found[key] = judged, contest
+    rows = [name for name, step in groups if step == last and groups[name, step]]
+    return [comparison for comparison, _ in found.values()], best_of(verdicts, rows)
+
+
+def _checked(found: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> Contest:
+    """Returns a contest with what it must not contradict: of FID, which is biased, FID at infinitely many samples."""
+    pair, step, metric = key
+    contest = found[key][1]
+    if metric != "fid":
+        return contest
+    check = found.get((pair, step, "fid_infinity"), (None, Contest(pair, None)))[1].found
+    if check is None:
+        return replace(contest, reason="without FID∞ the gap may be FID's bias")
+    return replace(contest, check=check)

@@ -1,0 +1,178 @@
+"""The sentences that say what a table found, how it was found, and how to read it."""
+
+from ditgta.report.rows import (
+    Comparison,
+    Table,
+    count_name,
+    difference_text,
+    interval_text,
+    plus_minus,
+    step_name,
+)
+from ditgta.report.statistics import POWER
+
+
+def caveats(table: Table) -> list[str]:
+    """Returns what must be known before a value is compared with another table's."""
+    found = []
+    if table.trained_scorer:
+        found.append(
+            "The scorer is a network trained for this table, not the published FID Inception-V3: its values compare "
+            "only within this table, never with published ones."
+        )
+    elif table.published_scorer is None:
+        found.append(
+            "The score files do not say whether the scorer is the published network: compare within this table only."
+        )
+    elif not table.published_scorer:
+        found.append(
+            "The scorer's weights are not the published ones: its values compare only within this table."
+        )
+    if table.nearness and all(near.trained_on for near in table.nearness):
+        found.append(
+            "The reference is the training images, as is the custom: samples that copy them score better than new "
+            "images do."
+        )
+    return found
+
+
+def spread_sentence(table: Table) -> str:
+    """Returns what stands after the ± sign."""
+    if table.several_seeds:
+        return (
+            "After ± stands the standard deviation over training seeds (where a row has one seed: the standard error); "
+            "SE is the standard error of the row's mean from the finite number of samples."
+        )
+    return (
+        "After ± stands the standard error from the finite number of samples. With one training seed it says nothing "
+        "about how far another training run would land."
+    )
+
+
+def best_sentence(table: Table) -> str:
+    """Returns what bold means, or why nothing is bold."""
+    if any(cell.best for row in table.rows for cell in row.cells.values()):
+        return (
+            f"Bold: the row than which the verdicts name every other one worse, in {table.primary.name} at "
+            f"{step_name(table.last)} steps."
+        )
+    if not table.several_seeds:
+        return "Nothing is bold, since one training run earns no verdict."
+    return "Nothing is bold: bold marks a row than which the verdicts name every other one worse."
+
+
+def floor_sentence(table: Table) -> str:
+    """Returns what real images were scored against."""
+    if table.floor is None:
+        return ""
+    drawn = count_name(table.floor.num_samples)
+    sentence = (
+        f"Real against real: {drawn} real images, drawn within their classes, against all others"
+        + (f"; the mean of {table.draws} draws, and after ± the standard error of one" if table.draws else "")
+        + "."
+    )
+    if {row.num_samples for row in table.rows} == {table.floor.num_samples}:
+        return sentence
+    return f"{sentence} FID's bias is another there than in the rows, since their N is; KID has none."
+
+
+def difference_sentence(table: Table) -> str:
+    """Returns how differences, their intervals and the verdicts were obtained."""
+    known = [c for c in table.comparisons if c.se is not None]
+    begin = (
+        "Differences are first minus second. Sample i has the same noise and label in both rows, so what they have in "
+        "common cancels."
+        if all(c.paired for c in known)
+        else "Differences are first minus second; those marked “unpaired” do not share noise and labels, and combine two "
+        "separate errors."
+    )
+    parts = [begin]
+    if any(c.seeds > 1 for c in known):
+        parts += [_runs_sentence(table), _verdict_sentence(table)]
+    if any(c.seeds == 1 for c in known):
+        parts.append(
+            "On one training seed the interval is that of these two checkpoints under other noise; it holds nothing of "
+            "another training run, so there is no verdict."
+        )
+    return " ".join(parts)
+
+
+def _runs_sentence(table: Table) -> str:
+    """Returns what intervals over several training seeds are made of."""
+    if table.spread is None:
+        spread = "each row's own spread of the runs, since the rows do not agree in it (Welch)"
+    else:
+        spread = (
+            f"the spread of the runs pooled over {table.spread.rows} rows ({table.spread.degrees} degrees of freedom, "
+            f"{100 * table.spread.sd:.2g} % of the level)"
+            if table.primary.scale != "plain"
+            else f"the spread of the runs pooled over {table.spread.rows} rows ({table.spread.degrees} degrees of freedom)"
+        )
+    noise = (
+        "Each training seed has noise and labels of its own, so that spread shows what samples do too."
+        if table.own_noise
+        else "Training seeds share the samples' noise, which their spread does not show: its error joins in quadrature."
+    )
+    scale = "" if table.primary.scale == "plain" else "the logarithm of "
+    return (
+        f"Over several training seeds intervals are Student's t; for {scale}{table.primary.name} at the last milestone "
+        f"with {spread}. {noise}"
+    )
+
+
+def _verdict_sentence(table: Table) -> str:
+    """Returns what a verdict rests on."""
+    count = sum(c.primary for c in table.comparisons)
+    fid = (
+        " FID's bias differs from row to row, so FID∞, which has less of it, must say the same."
+        if table.primary.key == "fid"
+        else ""
+    )
+    return (
+        f"Verdicts are about {table.primary.name}, the primary metric, at the last milestone, with p-values adjusted for "
+        f"all {count} declared differences (Holm); other metrics and milestones have none. Where one is undecided stands the "
+        f"gap that would have been found with a power of {100 * POWER:.0f} %.{fid}"
+    )
+
+
+def headlines(table: Table) -> list[tuple[Comparison, str]]:
+    """Returns the differences that have verdicts, each in a sentence."""
+    sentences = []
+    for c in table.comparisons:
+        if not c.primary or c.value is None:
+            continue
+        rows = ", ".join(
+            f"{name} {plus_minus(c.metric, *level)}" for name, level in zip((c.first, c.second), c.levels)
+        )
+        seeds = "1 training seed" if c.seeds == 1 else f"{c.seeds} training seeds"
+        at = "" if c.step is None else f" after {step_name(c.step)} steps"
+        interval = "" if c.low is None else f" (95 % interval {interval_text(c)})"
+        sentence = f"{c.metric.name}{at}: {rows}, difference {difference_text(c)}{interval}, {seeds}"
+        sentences.append((c, sentence))
+    return sentences
+
+
+def headline_notes(table: Table) -> list[str]:
+    """Returns what must be read with the headlines: what their errors hold, and what they do not."""
+    found = [c for c, _ in headlines(table)]
+    name = table.primary.name if table.primary else "a metric"
+    if not found:
+        return [
+            f"No difference in {name} at the last milestone was asked for or could be made: the table has the rows by "
+            "themselves."
+        ]
+    notes = []
+    if any(c.seeds > 1 for c in found):
+        errors = "training runs" if table.own_noise else "training runs and samples together"
+        notes.append(f"After ± stands the standard error of a mean, from {errors}.")
+    if any(c.seeds == 1 for c in found):
+        notes.append(
+            "After ± stands the standard error from the finite number of samples. The luck of training is not in it, and "
+            "another training run moves FID about three times as much as other samples do. So one run of each row earns no "
+            "verdict, however far the rows lie apart: train several seeds."
+        )
+    if any(c.se is not None and not c.paired for c in found):
+        notes.append(
+            "Where rows do not share noise and labels, the two standard errors are combined as if independent."
+        )
+    return notes

@@ -1,0 +1,283 @@
+"""From the values of training runs to intervals, tests and the verdicts that they earn. Pure: numbers and names in, words out.
+
+A verdict is about encodings, so it needs several training runs of each. Their spread, not the samples' error, says how far
+another run would land. Runs of FID move by a share of its level, so they are compared by their logarithms, and their spread is
+taken over all rows of a milestone together where the rows agree in it: two or three runs alone say little about it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import chdtrc, chdtri, ndtr, ndtri, stdtr, stdtrit
+
+LEVEL = 0.05  # of all verdicts of a table together; intervals hold 1 - LEVEL one by one
+POWER = 0.8  # with which the smallest gap would have been found
+_QUANTILES = 500  # of the spread, over which the power is averaged
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation of training runs around the mean of their row.
+
+    Attributes:
+        sd: of values or of their logarithms.
+        degrees: of freedom.
+        rows: how many rows it was taken from.
+    """
+
+    sd: float
+    degrees: int
+    rows: int = 1
+
+
+def spread_of_runs(groups: Sequence[Sequence[float]]) -> Spread | None:
+    """Returns the spread of the runs of all rows around their rows' means; None where no row has two runs.
+
+    Args:
+        groups: the values of each row's training runs.
+    """
+    groups = [np.asarray(group, np.float64) for group in groups if len(group) > 1]
+    degrees = sum(len(group) - 1 for group in groups)
+    if not degrees:
+        return None
+    squares = sum(float(np.square(group - group.mean()).sum()) for group in groups)
+    return Spread(math.sqrt(squares / degrees), degrees, len(groups))
+
+
+def spreads_agree(groups: Sequence[Sequence[float]]) -> bool:
+    """Returns whether Bartlett's test (1937) finds no difference, at LEVEL, between the variances of the rows' runs."""
+    groups = [np.asarray(group, np.float64) for group in groups if len(group) > 1]
+    if len(groups) < 2:
+        return True
+    degrees = np.array([len(group) - 1 for group in groups])
+    variances = np.array([group.var(ddof=1) for group in groups])
+    if not variances.all():
+        return not variances.any()
+    total = degrees.sum()
+    pooled = degrees @ variances / total
+    statistic = total * math.log(pooled) - degrees @ np.log(variances)
+    correction = 1 + ((1 / degrees).sum() - 1 / total) / (3 * (len(groups) - 1))
+    return bool(chdtrc(len(groups) - 1, statistic / correction) >= LEVEL)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A mean, or a difference of means, with what is known of its error.
+
+    Attributes:
+        value: the estimate.
+        runs: standard error from the training runs; None where there is one run only.
+        degrees: of freedom of `runs`, for Student's t.
+        samples: standard error from the finite number of samples that the runs' spread does not show, None if unknown.
+    """
+
+    value: float
+    runs: float | None
+    degrees: float
+    samples: float | None
+
+    @property
+    def se(self) -> float | None:
+        """The standard error from all that is known; None where the samples' error is unknown."""
+        return None if self.samples is None else math.hypot(self.runs or 0.0, self.samples)
+
+    def half_width(self, level: float = LEVEL) -> float | None:
+        """Returns half of the interval that holds 1 - level; None where the samples' error is unknown.
+
+        The half-widths of both errors add in quadrature, which is exact for either alone and else a little too wide
+        (Howe 1974).
+        """
+        if self.samples is None:
+            return None
+        normal = -float(ndtri(level / 2)) * self.samples
+        student = -float(stdtrit(self.degrees, level / 2)) * self.runs if self.runs else 0.0
+        return math.hypot(student, normal)
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of the value being 0: the level at which the interval ends there; 1 where nothing is known."""
+        if not self.se:
+            return 1.0
+        if not self.samples:
+            return 2 * float(stdtr(self.degrees, -abs(self.value) / self.runs))
+        low, high = 0.0, 1.0  # of the level: the lower it is, the wider is the interval
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.half_width(middle) > abs(self.value) else (low, middle)
+        return (low + high) / 2
+
+    def smallest_gap(self, level: float = LEVEL, power: float = POWER) -> float | None:
+        """Returns the true difference that a test at this level would have found with this power; None without runs.
+
+        With the errors taken as they are, the power is averaged over what runs would have shown as their spread.
+        """
+        if not self.runs or not self.se:
+            return None
+        chances = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+        shown = self.runs * np.sqrt(chdtri(self.degrees, chances) / self.degrees)
+        student, normal = -stdtrit(self.degrees, level / 2), -ndtri(level / 2)
+        bounds = np.hypot(student * shown, normal * self.samples)
+        low, high = 0.0, float(bounds.max()) + 10 * self.se
+        for _ in range(60):
+            middle = (low + high) / 2
+            missed = ndtr((bounds - middle) / self.se) - ndtr((-bounds - middle) / self.se)
+            low, high = (middle, high) if 1 - missed.mean() < power else (low, middle)
+        return high
+
+
+def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float | None) -> Inference:
+    """Returns the mean of a row's runs.
+
+    Args:
+        values: of each run.
+        pooled: the spread over all rows where they agree in it; None: the row's own.
+        samples: standard error of the mean that the spread of the runs does not show.
+    """
+    spread = pooled or spread_of_runs([values])
+    if len(values) < 2:
+        return Inference(float(np.mean(values)), None, math.inf, samples)
+    runs = spread.sd / math.sqrt(len(values))
+    return Inference(float(np.mean(values)), runs, spread.degrees, samples)
+
+
+def difference_of_runs(
+    first: Sequence[float], second: Sequence[float], pooled: Spread | None, samples: float | None
+) -> Inference:
+    """Returns the difference of the means of two rows' runs: Student's t with a pooled spread, else Welch's (1947).
+
+    Args:
+        first, second: values of each run.
+        pooled, samples: as in `mean_of_runs`.
+    """
+    value = float(np.mean(first) - np.mean(second))
+    if min(len(first), len(second)) < 2:
+        return Inference(value, None, math.inf, samples)
+    if pooled:
+        runs = pooled.sd * math.sqrt(1 / len(first) + 1 / len(second))
+        return Inference(value, runs, pooled.degrees, samples)
+    shares = [(float(np.var(values, ddof=1)) / len(values), len(values) - 1) for values in (first, second)]
+    squared = sum(share for share, _ in shares)
+    if not squared:
+        return Inference(value, 0.0, math.inf, samples)
+    degrees = squared**2 / sum(share**2 / count for share, count in shares)
+    return Inference(value, math.sqrt(squared), degrees, samples)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values adjusted for their number (Holm 1979): those below a level name no false difference but with its chance."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A declared difference in the primary metric at the last milestone.
+
+    Attributes:
+        names: the rows.
+        found: first minus second; None where it could not be computed.
+        relative: `found` is a difference of logarithms.
+        reason: why no verdict may be given whatever `found` says, "" if one may.
+        check: the same of FID at infinitely many samples, which FID must not contradict; None where there is nothing to check.
+    """
+
+    names: tuple[str, str]
+    found: Inference | None
+    relative: bool = True
+    reason: str = ""
+    check: Inference | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be said of a difference.
+
+    Attributes:
+        words: the verdict.
+        winner, loser: the rows, "" where none is named.
+        p: p-value adjusted for the number of declared differences, None without a test.
+    """
+
+    words: str
+    winner: str = ""
+    loser: str = ""
+    p: float | None = None
+
+
+def judge(contests: Sequence[Contest], better: int, metric: str, training_cov: float | None) -> list[Verdict]:
+    """Returns the verdict on each declared difference; that any of them is false has at most the chance LEVEL.
+
+    Args:
+        contests: all that were declared, those without a test too: they count.
+        better: -1 where lower values are better, +1 where higher ones are.
+        metric: its name, for the words.
+        training_cov: standard deviation of the metric's logarithm over training runs, declared for rows with one run.
+    """
+    tested = [contest.found is not None and contest.found.runs is not None for contest in contests]
+    adjusted = holm([contest.found.p if test else 1.0 for contest, test in zip(contests, tested)])
+    verdicts = []
+    for contest, test, p in zip(contests, tested, adjusted):
+        if contest.found is None:
+            verdicts.append(Verdict(""))
+        elif not test:
+            verdicts.append(Verdict(_one_run(contest, metric, training_cov)))
+        else:
+            verdicts.append(_verdict(contest, better, p, len(contests)))
+    return verdicts
+
+
+def _verdict(contest: Contest, better: int, p: float, count: int) -> Verdict:
+    found, check = contest.found, contest.check
+    if p > LEVEL:
+        gap = found.smallest_gap(LEVEL / count)
+        least = "" if gap is None else f"; {_gap_text(gap, contest.relative)} would have been found"
+        return Verdict(f"undecided ({p_text(p)}{least})", p=p)
+    if contest.reason:
+        return Verdict(f"no verdict: {contest.reason}", p=p)
+    if check is not None and (check.p > LEVEL or check.value * found.value < 0):
+        return Verdict("no verdict: FID and FID∞ disagree", p=p)
+    first_wins = found.value * better > 0
+    first, second = contest.names
+    words = f"{first} {'better' if first_wins else 'worse'} ({p_text(p)})"
+    return Verdict(words, *((first, second) if first_wins else (second, first)), p=p)
+
+
+def _one_run(contest: Contest, metric: str, training_cov: float | None) -> str:
+    """Returns what may be said where a row has one run: nothing but how far they lie apart if training moves them so much."""
+    found = contest.found
+    if training_cov is None or not contest.relative:
+        return "one run: no verdict"
+    z = abs(found.value) / math.hypot(math.sqrt(2) * training_cov, found.samples or 0.0)
+    word = "lower" if found.value < 0 else "higher"
+    return f"{word}; z = {z:.1f} if retraining moves {metric} by {100 * training_cov:g} %"
+
+
+def best_of(verdicts: Sequence[Verdict], rows: Sequence[str]) -> str:
+    """Returns the row than which the verdicts name every other one worse, directly or by way of others; "" if there is none."""
+    worse: dict[str, set[str]] = {row: set() for row in rows}
+    for verdict in verdicts:
+        worse.setdefault(verdict.winner, set()).add(verdict.loser)
+    for row in rows:
+        seen, waiting = {row}, [row]
+        while waiting:
+            new = worse.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
+        if len(rows) > 1 and seen >= set(rows):
+            return row
+    return ""
+
+
+def p_text(p: float) -> str:
+    """Formats an adjusted p-value."""
+    return "adjusted p < 0.001" if p < 0.001 else f"adjusted p = {p:.2g}"
+
+
+def _gap_text(gap: float, relative: bool) -> str:
+    return f"a gap of {100 * math.expm1(gap):.2g} %" if relative else f"a gap of {gap:.2g}"
