@@ -1,19 +1,21 @@
 """From the values of training runs to intervals, tests and the verdicts that they earn. Pure: numbers and names in, words out.
 
 A verdict is about encodings, so it needs several training runs of each. Their spread, not the samples' error, says how far
-another run would land. Runs of FID move by a share of its level, so they are compared by their logarithms, and their spread is
-taken over all rows of a milestone together where the rows agree in it: two or three runs alone say little about it.
+another run would land. Runs of FID move by a share of its level, so they are compared by their logarithms. Two or three runs say
+little about their spread, so it is pooled over all rows of a milestone, unless these differ in it beyond doubt; a difference whose
+own two rows spread further takes their spread, for so few runs hide much from such a test.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import chdtrc, chdtri, ndtr, ndtri, stdtr, stdtrit
 
 LEVEL = 0.05  # of all verdicts of a table together; intervals hold 1 - LEVEL one by one
 POWER = 0.8  # with which the smallest gap would have been found
+BEYOND_DOUBT = 0.005  # level of the test that keeps rows of unequal spread apart
 _QUANTILES = 500  # of the spread, over which the power is averaged
 
 
@@ -47,7 +49,7 @@ def spread_of_runs(groups: Sequence[Sequence[float]]) -> Spread | None:
 
 
 def spreads_agree(groups: Sequence[Sequence[float]]) -> bool:
-    """Returns whether Bartlett's test (1937) finds no difference, at LEVEL, between the variances of the rows' runs."""
+    """Returns whether Bartlett's test (1937) finds no difference, at BEYOND_DOUBT, between the variances of the rows' runs."""
     groups = [np.asarray(group, np.float64) for group in groups if len(group) > 1]
     if len(groups) < 2:
         return True
@@ -59,7 +61,7 @@ def spreads_agree(groups: Sequence[Sequence[float]]) -> bool:
     pooled = degrees @ variances / total
     statistic = total * math.log(pooled) - degrees @ np.log(variances)
     correction = 1 + ((1 / degrees).sum() - 1 / total) / (3 * (len(groups) - 1))
-    return bool(chdtrc(len(groups) - 1, statistic / correction) >= LEVEL)
+    return bool(chdtrc(len(groups) - 1, statistic / correction) >= BEYOND_DOUBT)
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,14 @@ def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float 
 
     Args:
         values: of each run.
-        pooled: the spread over all rows where they agree in it; None: the row's own.
+        pooled: the spread over all rows, None where they do not agree in it: then the row's own is taken.
         samples: standard error of the mean that the spread of the runs does not show.
     """
-    spread = pooled or spread_of_runs([values])
-    if len(values) < 2:
+    own = spread_of_runs([values])
+    if own is None:
         return Inference(float(np.mean(values)), None, math.inf, samples)
-    runs = spread.sd / math.sqrt(len(values))
-    return Inference(float(np.mean(values)), runs, spread.degrees, samples)
+    spread = _larger(pooled, own)
+    return Inference(float(np.mean(values)), spread.sd / math.sqrt(len(values)), spread.degrees, samples)
 
 
 def difference_of_runs(
@@ -155,14 +157,20 @@ def difference_of_runs(
     if min(len(first), len(second)) < 2:
         return Inference(value, None, math.inf, samples)
     if pooled:
-        runs = pooled.sd * math.sqrt(1 / len(first) + 1 / len(second))
-        return Inference(value, runs, pooled.degrees, samples)
+        spread = _larger(pooled, spread_of_runs([first, second]))
+        runs = spread.sd * math.sqrt(1 / len(first) + 1 / len(second))
+        return Inference(value, runs, spread.degrees, samples)
     shares = [(float(np.var(values, ddof=1)) / len(values), len(values) - 1) for values in (first, second)]
     squared = sum(share for share, _ in shares)
     if not squared:
         return Inference(value, 0.0, math.inf, samples)
     degrees = squared**2 / sum(share**2 / count for share, count in shares)
     return Inference(value, math.sqrt(squared), degrees, samples)
+
+
+def _larger(pooled: Spread | None, own: Spread) -> Spread:
+    """Returns the pooled spread, but none smaller than the own one."""
+    return own if pooled is None else replace(pooled, sd=max(pooled.sd, own.sd))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -219,28 +227,34 @@ def judge(contests: Sequence[Contest], better: int, metric: str, training_cov: f
         metric: its name, for the words.
         training_cov: standard deviation of the metric's logarithm over training runs, declared for rows with one run.
     """
-    tested = [contest.found is not None and contest.found.runs is not None for contest in contests]
-    adjusted = holm([contest.found.p if test else 1.0 for contest, test in zip(contests, tested)])
+    adjusted = holm([_p(contest.found) for contest in contests])
+    checked = holm([_p(contest.check) for contest in contests])
     verdicts = []
-    for contest, test, p in zip(contests, tested, adjusted):
+    for contest, p, check in zip(contests, adjusted, checked):
         if contest.found is None:
             verdicts.append(Verdict(""))
-        elif not test:
+        elif contest.found.runs is None:
             verdicts.append(Verdict(_one_run(contest, metric, training_cov)))
         else:
-            verdicts.append(_verdict(contest, better, p, len(contests)))
+            verdicts.append(_verdict(contest, better, p, check, len(contests)))
     return verdicts
 
 
-def _verdict(contest: Contest, better: int, p: float, count: int) -> Verdict:
-    found, check = contest.found, contest.check
+def _p(found: Inference | None) -> float:
+    return 1.0 if found is None or found.runs is None else found.p
+
+
+def _verdict(contest: Contest, better: int, p: float, check: float, count: int) -> Verdict:
+    """Returns the verdict on a difference with these adjusted p-values of itself and of what it is checked by."""
+    found = contest.found
     if p > LEVEL:
         gap = found.smallest_gap(LEVEL / count)
         least = "" if gap is None else f"; {_gap_text(gap, contest.relative)} would have been found"
         return Verdict(f"undecided ({p_text(p)}{least})", p=p)
     if contest.reason:
         return Verdict(f"no verdict: {contest.reason}", p=p)
-    if check is not None and (check.p > LEVEL or check.value * found.value < 0):
+    # One-sided, as the side is known: half of the p-value.
+    if contest.check is not None and (check / 2 > LEVEL or contest.check.value * found.value < 0):
         return Verdict("no verdict: FID and FID∞ disagree", p=p)
     first_wins = found.value * better > 0
     first, second = contest.names

@@ -172,7 +172,7 @@ def balanced_order(order: np.ndarray, strata: np.ndarray | None) -> np.ndarray:
     if strata is None:
         return order
     grouped = order[np.argsort(strata[order], kind="stable")]
-    return np.concatenate([grouped[::2][: len(order) // 2], grouped[1::2], grouped[::2][len(order) // 2 :]])
+    return np.concatenate([grouped[1::2], grouped[::2]])
 
 
 def jackknife_groups(count: int, strata: np.ndarray | None = None, groups: int = 10) -> np.ndarray:

@@ -1,11 +1,10 @@
-"""Features kept in shards, and the halves of a set."""
+"""Features kept in shards."""
 
 import numpy as np
 import pytest
 
 from ditgta.data import features as features_module
-from ditgta.data.features import KINDS, FeatureShards, Side, halves
-from ditgta.data.image_sets import ImageSet
+from ditgta.data.features import KINDS, FeatureShards
 from ditgta.runtime.errors import InputError
 
 
@@ -39,17 +38,3 @@ def test_damaged_shard_is_missing(shards):
     assert shards.missing() == [1]
     with pytest.raises(InputError, match=r"00001\.npz is damaged"):
         shards.array("pool3")
-
-
-def test_halves_divide_every_class(tmp_path):
-    images = ImageSet(tmp_path, 103)
-    images.labels = np.repeat([0, 1, 2], [50, 31, 22])
-    first, second = halves(Side(images, None, {}), 0)
-    assert first.count == second.count == 51
-    assert not set(first.chosen) & set(second.chosen)
-    counts = [np.bincount(images.labels[half.chosen]) for half in (first, second)]
-    assert np.abs(counts[0] - counts[1]).max() <= 1
-    assert (np.diff(images.labels[first.chosen]) < 0).any()
-    again = halves(Side(images, None, {}), 0)[0]
-    assert np.array_equal(again.chosen, first.chosen)
-    assert not np.array_equal(halves(Side(images, None, {}), 1)[0].chosen, first.chosen)

@@ -1,13 +1,14 @@
 """The Frechet distance, FID's standard error and FID at infinite N."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ditgta.scoring.frechet import frechet_at_infinity, frechet_distance, frechet_estimate, trace_of_root
-from ditgta.scoring.statistics import Moments, paired_difference, standard_error
+from ditgta.scoring.statistics import Moments, balanced_order, paired_difference, standard_error
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "inception"
 EXPECTED = json.loads((GOLDEN / "metrics.json").read_text())["gauss64"]
@@ -94,8 +95,42 @@ def test_constant_features_change_only_the_traces(sets):
     expected = trace_of_root(a.covariance[np.ix_(kept, kept)], b.covariance[np.ix_(kept, kept)])
     assert trace_of_root(a.covariance, b.covariance) == pytest.approx(expected, rel=1e-12)
     assert trace_of_root(np.zeros((4, 4)), np.eye(4)) == 0
-    estimate = frechet_estimate(samples, a.mean, a.covariance)
-    assert estimate.se is None and "never vary" in estimate.reason
+
+
+@pytest.mark.parametrize(
+    ("in_reference", "in_samples"),
+    [(slice(0, 0), slice(3, 9)), (slice(0, 5), slice(0, 0)), (slice(0, 5), slice(3, 9))],
+    ids=["in samples", "in the reference", "in both"],
+)
+def test_units_that_never_fire_leave_fid_its_error(sets, in_reference, in_samples):
+    reference, samples = sets[0].copy(), sets[1].copy()
+    reference[:, in_reference], samples[:, in_samples] = 0, 0
+    moments, others = Moments.of(reference), Moments.of(samples)
+    estimate = frechet_estimate(samples, moments.mean, moments.covariance)
+    exact = frechet_distance(others.mean, others.covariance, moments.mean, moments.covariance)
+    assert estimate.reason is None and estimate.value == pytest.approx(exact, rel=1e-12)
+    _check_derivative(estimate.influence, samples.astype(np.float64), moments)
+    order = np.random.default_rng(0).permutation(len(samples))
+    infinite = frechet_at_infinity(samples, moments.mean, moments.covariance, order)
+    assert infinite.se == pytest.approx(estimate.se) and infinite.value < estimate.value
+
+
+def test_units_that_never_fire_do_not_count_among_the_features(sets):
+    samples, moments = sets[1][:60].copy(), Moments.of(sets[0])
+    assert frechet_estimate(samples, moments.mean, moments.covariance).se is None
+    samples[:, 30:] = 0
+    assert frechet_estimate(samples, moments.mean, moments.covariance).se > 0
+    found = frechet_at_infinity(samples, moments.mean, moments.covariance, np.arange(60))
+    assert found.value is None and "halves of 30 samples" in found.reason and "(30 features)" in found.reason
+
+
+def test_features_that_depend_on_each_other_have_no_error(sets):
+    samples, moments = sets[1].copy(), Moments.of(sets[0])
+    samples[:, 3] = samples[:, 4]
+    estimate = frechet_estimate(samples, moments.mean, moments.covariance)
+    assert estimate.value > 0 and estimate.se is None and "depend on each other" in estimate.reason
+    nothing = frechet_estimate(np.zeros((9, 2)), np.zeros(2), np.eye(2))
+    assert nothing.value == pytest.approx(2.0)
 
 
 def test_same_statistics_are_at_no_distance(sets):
@@ -106,6 +141,11 @@ def test_same_statistics_are_at_no_distance(sets):
 def test_influence_is_the_derivative_by_an_items_weight(sets):
     reference, samples = Moments.of(sets[0]), sets[1].astype(np.float64)
     influence = frechet_estimate(samples, reference.mean, reference.covariance).influence
+    _check_derivative(influence, samples, reference)
+
+
+def _check_derivative(influence, samples, reference):
+    """Compares influence values with finite differences of the distance by the weights of single items."""
 
     def reweighted(item, amount):
         weights = np.full(len(samples), (1 - amount) / len(samples))
@@ -144,7 +184,7 @@ def test_paired_difference_is_tighter_than_its_parts():
     noise = random.standard_normal((700, 6))
     a = frechet_estimate(noise * 1.30 + 0.1, reference.mean, reference.covariance)
     b = frechet_estimate(noise * 1.25 + 0.1, reference.mean, reference.covariance)
-    difference = paired_difference(a.influence, b.influence, a.value, b.value)
+    difference = paired_difference(a, b)
     assert difference.value == a.value - b.value
     assert difference.se < 0.35 * np.hypot(a.se, b.se)
     assert difference.se == pytest.approx(standard_error(a.influence - b.influence))
@@ -164,6 +204,57 @@ def test_infinite_count_removes_the_bias():
     truth, noise = dimension * 0.2**2, np.std(infinite) / np.sqrt(60)
     assert np.mean(finite) - truth > 8 * noise
     assert abs(np.mean(infinite) - truth) < 3 * noise
+
+
+def _classes(random, labels, dimension=6):
+    """Features of which nine tenths of the variance lie between classes."""
+    centres = 3 * np.random.default_rng(9).standard_normal((5, dimension))
+    return centres[labels] + random.standard_normal((len(labels), dimension))
+
+
+def test_errors_of_balanced_labels_are_the_spread_over_repetitions():
+    reference, labels = (
+        Moments.of(_classes(np.random.default_rng(8), np.arange(20_000) % 5)),
+        np.arange(300) % 5,
+    )
+    values, differences, errors, paired, independent = [], [], [], [], []
+    for repeat in range(300):
+        features = _classes(np.random.default_rng(repeat), labels)
+        a, b = (
+            replace(frechet_estimate(x, reference.mean, reference.covariance), strata=labels)
+            for x in (1.1 * features + 0.2, features)
+        )
+        difference = paired_difference(a, b)
+        values.append(a.value)
+        errors.append(a.se)
+        independent.append(standard_error(a.influence))
+        differences.append(difference.value)
+        paired.append(difference.se)
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.12)
+    assert np.mean(paired) == pytest.approx(np.std(differences), rel=0.12)
+    assert np.mean(independent) > 1.5 * np.std(values)
+
+
+def test_halves_within_classes_find_the_limit_that_random_halves_miss():
+    reference, labels = (
+        Moments.of(_classes(np.random.default_rng(8), np.arange(200_000) % 5)),
+        np.arange(100) % 5,
+    )
+    found = {"within": [], "random": []}
+    for repeat in range(200):
+        random = np.random.default_rng(repeat)
+        features, order = 1.05 * _classes(random, labels), random.permutation(100)
+        estimate = frechet_estimate(features, reference.mean, reference.covariance)
+        for name, strata in (("within", labels), ("random", None)):
+            halves = balanced_order(order, strata)
+            infinite = frechet_at_infinity(features, reference.mean, reference.covariance, halves, estimate)
+            found[name].append(infinite.value)
+    truth = frechet_distance(
+        1.05 * reference.mean, 1.05**2 * reference.covariance, reference.mean, reference.covariance
+    )
+    error = np.std(found["within"]) / np.sqrt(200)
+    assert abs(np.mean(found["within"]) - truth) < 3 * error
+    assert np.mean(found["random"]) < truth - 10 * error
 
 
 def test_infinite_count_needs_regular_halves():

@@ -9,6 +9,7 @@ import torch
 
 from ditgta.scoring import neighbours
 from ditgta.scoring.neighbours import nearest, neighbour_estimates, neighbour_radii
+from ditgta.scoring.statistics import jackknife_groups, jackknife_values
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "inception"
 
@@ -32,24 +33,63 @@ def test_golden_values(sets, k, dtype):
 
 def test_standard_errors_are_those_of_shares(sets):
     found = neighbour_estimates(*sets)
-    for name, count, resampled in (
-        ("precision", 1500, "samples"),
-        ("recall", 2000, "reference images"),
-        ("coverage", 2000, "reference images"),
-    ):
-        share = found[name].value
-        assert found[name].se == pytest.approx(np.sqrt(share * (1 - share) / (count - 1)), rel=1e-9)
-        assert found[name].resampled == resampled and len(found[name].influence) == count
+    share = found["precision"].value
+    assert found["precision"].se == pytest.approx(np.sqrt(share * (1 - share) / 1499), rel=1e-9)
     assert len(found["density"].influence) == 1500
+    assert found["recall"].se is None and "no groups" in found["recall"].reason
+
+
+def test_recall_and_coverage_have_the_error_of_the_reference_and_of_other_samples(sets):
+    reference, samples = sets[0][:400], sets[1][:230]
+    groups = jackknife_groups(230)
+    found = neighbour_estimates(reference, samples, dtype=torch.float64, groups=groups)
+    left_out = [
+        neighbour_estimates(reference, samples[groups != group], dtype=torch.float64) for group in range(10)
+    ]
+    for name in ("recall", "coverage"):
+        share, values = found[name].value, np.array([other[name].value for other in left_out])
+        assert found[name].groups == pytest.approx(jackknife_values(values), abs=1e-12)
+        jackknife = np.sqrt(9 / 10 * np.square(values - values.mean()).sum())
+        assert found[name].se == pytest.approx(np.hypot(np.sqrt(share * (1 - share) / 399), jackknife))
+        assert found[name].resampled == "reference images" and len(found[name].influence) == 400
+    assert (
+        found["recall"].value == neighbour_estimates(reference, samples, dtype=torch.float64)["recall"].value
+    )
+
+
+def test_errors_of_recall_and_coverage_are_not_too_small():
+    labels, centres = np.arange(200) % 4, 2 * np.random.default_rng(1).standard_normal((4, 6))
+    values = {"recall": [], "coverage": []}
+    errors = {"recall": [], "coverage": []}
+    for repeat in range(60):
+        random = np.random.default_rng(repeat)
+        reference = centres[np.arange(400) % 4] + random.standard_normal((400, 6))
+        samples = 1.1 * centres[labels] + random.standard_normal((200, 6))
+        found = neighbour_estimates(reference, samples, groups=jackknife_groups(200, labels))
+        for name in values:
+            values[name].append(found[name].value)
+            errors[name].append(found[name].se)
+    for name, found in values.items():
+        # A jackknife of neighbours is on the safe side.
+        assert 0.95 < np.mean(errors[name]) / np.std(found) < 1.9
+    share = np.mean(values["recall"])
+    assert np.std(values["recall"]) > 1.15 * np.sqrt(share * (1 - share) / 400)  # which alone is not enough
+
+
+def test_too_few_samples_have_no_groups(sets):
+    found = neighbour_estimates(sets[0][:50], sets[1][:12], groups=jackknife_groups(12))
+    assert found["recall"].value is not None and found["recall"].se is None
+    assert "12 samples are too few" in found["coverage"].reason
 
 
 def test_blocks_do_not_matter(sets, monkeypatch):
     reference, samples = sets[0][:300], sets[1][:200]
-    whole = neighbour_estimates(reference, samples)
+    whole = neighbour_estimates(reference, samples, groups=jackknife_groups(200))
     monkeypatch.setattr(neighbours, "_ELEMENTS", 3333)
-    cut = neighbour_estimates(reference, samples)
+    cut = neighbour_estimates(reference, samples, groups=jackknife_groups(200))
     for name in whole:
         assert np.array_equal(whole[name].influence, cut[name].influence)
+    assert np.array_equal(whole["recall"].groups, cut["recall"].groups)
 
 
 def test_radii_leave_the_item_itself_out():
