@@ -21,6 +21,7 @@ METRICS = {  # value as a function of FID, and the standard error relative to FI
     "recall": (lambda fid: 0.7 - fid / 200, 0.1),
     "density": (lambda fid: 1.1 - fid / 50, 0.25),
     "coverage": (lambda fid: 0.95 - fid / 80, 0.1),
+    "fid_infinity": (lambda fid: 0.9 * fid, 0.95),
 }
 SAMPLING = {
     "num_samples": 48,
@@ -72,6 +73,7 @@ def write_score(
     """Writes a score file and the influence values beside it."""
     count = changes.pop("num_samples", 48)
     found = changes.pop("findings", {})
+    sampling = {**changes.pop("sampling", SAMPLING), "num_samples": count}
     psi = influence_values(fid, count, experiment, seed, step or 0)
     metrics = {
         name: {
@@ -99,7 +101,7 @@ def write_score(
             "posenc": experiment,
             "seed": seed,
             "step": step,
-            "sampling": {**SAMPLING, "num_samples": count},
+            "sampling": sampling,
         },
         "warnings": [],
         "kid_by_class": {
@@ -194,9 +196,15 @@ def noise_pixels(count: int, side: int, *index) -> np.ndarray:
 
 
 def make_suite(
-    root: Path, milestones: tuple[int, ...] = (200_000, 2_500_000), seeds: tuple[int, ...] = (0,)
+    root: Path,
+    milestones: tuple[int, ...] = (200_000, 2_500_000),
+    seeds: tuple[int, ...] = (0,),
+    own_noise: bool = True,
 ) -> dict:
-    """Writes three encodings at every milestone and seed and returns the arguments of the table stage but `out`."""
+    """Writes three encodings at every milestone and seed and returns the arguments of the table stage but `out`.
+
+    Of several seeds each has noise of its own where `own_noise` says so.
+    """
     labels = np.arange(48) % len(CLASSES)
     images = write_images(root / "images", noise_pixels(20, 8, "real"), np.repeat(np.arange(4), 5))
     reference = {"sha256": open_image_set(images).sha256(), "folder": str(images), "spec": {"size": 8}}
@@ -209,6 +217,7 @@ def make_suite(
         }
         spec["training"] = {"flip": "none", "learning_rate": 1e-4}
         for seed in seeds:
+            sampling = SAMPLING | ({"training_seed": seed} if own_noise and len(seeds) > 1 else {})
             for k, step in enumerate(milestones):
                 folder = write_samples(
                     root / "samples" / experiment / f"{seed}-{step}",
@@ -225,13 +234,23 @@ def make_suite(
                         folder,
                         reference=reference,
                         findings=findings(labels, 20, experiment, seed, step),
-                        made_from={"checkpoint": {"spec": spec}, "sampling": SAMPLING},
+                        made_from={"checkpoint": {"spec": spec}, "sampling": sampling},
+                        sampling=sampling,
                     )
                 )
             training.append(write_twin(root, experiment, seed, milestones[-1], 0.15 + fid / 2000))
     real = findings(np.repeat(np.arange(4), 2), 10)
     floor = write_score(
-        root / "scores" / "floor.json", "", 0, None, 1.9, None, spec={}, num_reference=898, findings=real
+        root / "scores" / "floor.json",
+        "",
+        0,
+        None,
+        1.9,
+        None,
+        spec={},
+        num_reference=1749,
+        findings=real,
+        settings={"floor": True, "draws": 10},
     )
     shared = root / "scorer" / "digits" / "scorer.json"
     shared.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The rooms below the table stage: choice of samples, drawing of grids, joining of loss curves, errors and numbers."""
+"""The rooms below the table stage: choice of samples, drawing of grids, joining of loss curves, and numbers."""
 
 import json
 
@@ -9,7 +9,7 @@ from ditgta.report.evidence import read_curves
 from ditgta.report.figures import smoothed
 from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw
 from ditgta.report.markup import grid_figure
-from ditgta.report.rows import METRICS, class_name, number, short_names, step_name, uncertainty
+from ditgta.report.rows import METRICS, class_name, number, short_names, step_name
 from tests.report.suite import noise_pixels
 
 
@@ -83,23 +83,6 @@ def test_photographs_leave_the_page_small_enough_for_snakemakes_report():
     assert grid(6).cell == 256 and all(photo.shape == (256, 256, 3) for photo in photos)
     page = [grid_figure(grid(6), "x")] * 2 + [grid_figure(grid(13, most=CELL_PIXELS), "x")] * 3
     assert sum(map(len, page)) < 900_000  # of 1.5 million characters; curves and text take half a million
-
-
-def test_errors_of_seeds_and_samples_add_in_quadrature():
-    assert uncertainty(0.2, None, 1) == (0.2, pytest.approx(1.959964 * 0.2))
-    assert uncertainty(None, None, 1) == uncertainty(None, 0.4, 3) == (None, None)
-    error, half_width = uncertainty(0.3, 0.4 * np.sqrt(3), 3)
-    assert error == pytest.approx(0.5)
-    assert half_width == pytest.approx(np.hypot(4.302653 * 0.4, 1.959964 * 0.3), rel=1e-6)
-
-
-def test_intervals_over_seeds_that_share_sampling_noise_hold_their_level():
-    random, held = np.random.default_rng(0), []
-    for _ in range(3000):  # training luck 3, sampling luck that all five seeds share 1, that of each seed 0.3
-        values = random.normal(0, 1) + random.normal(0, 3, 5) + random.normal(0, 0.3, 5)
-        _, half_width = uncertainty(np.hypot(1, 0.3 / np.sqrt(5)), np.std(values, ddof=1), 5)
-        held.append(abs(values.mean()) <= half_width)
-    assert 0.95 < np.mean(held) < 0.98  # the wider of both errors alone would hold 92.5 %
 
 
 def test_short_names_drop_what_all_names_share():

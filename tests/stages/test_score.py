@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ditgta.data import features as features_module
+from ditgta.data.sides import draw_within_classes
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import sha256_of
 from ditgta.scoring.frechet import frechet_distance, frechet_estimate
 from ditgta.scoring.inception import Features, InceptionV3, load_inception
 from ditgta.scoring.kernel import kernel_distance
 from ditgta.scoring.neighbours import neighbour_estimates
-from ditgta.scoring.statistics import Moments, paired_difference, standard_error
+from ditgta.scoring.statistics import Moments, jackknife_groups, standard_error
 from ditgta.stages import score as stage
 from ditgta.stages.scorer import initialize
 
@@ -121,14 +123,17 @@ def _run(files, out, reference="reference.npz", samples="samples.npz", **options
 
 def test_metrics_are_those_of_the_features(scores, raw):
     reference, samples = (found.pool3.numpy() for found in raw)
-    moments = Moments.of(reference)
+    moments, strata = Moments.of(reference), np.arange(200) % 10
+    own = {"samples": strata, "reference images": np.arange(300) % 10}
+    groups = jackknife_groups(200, strata)
     expected = {
         "fid": frechet_estimate(samples, moments.mean, moments.covariance),
-        "kid": kernel_distance(samples, reference),
-        **neighbour_estimates(reference, samples),
+        "kid": kernel_distance(samples, reference, strata=strata, reference_strata=own["reference images"]),
+        **neighbour_estimates(reference, samples, groups=groups),
     }
     assert set(scores["metrics"]) == METRICS
     for name, estimate in expected.items():
+        estimate = replace(estimate, strata=own[estimate.resampled])
         assert scores["metrics"][name]["value"] == pytest.approx(estimate.value, rel=1e-5), name
         assert scores["metrics"][name]["se"] == pytest.approx(estimate.se, rel=1e-4), name
     assert all(entry["value"] is not None and entry["se"] is not None for entry in scores["metrics"].values())
@@ -168,15 +173,63 @@ def test_score_file_and_influence_values(files, scores):
                 continue
             assert arrays[name].dtype == np.float64
             assert len(arrays[name]) == (300 if entry["resampled"] == "reference images" else 200)
-            assert standard_error(arrays[name]) == pytest.approx(entry["se"], rel=1e-12)
-        same = paired_difference(arrays["fid"], arrays["fid"], 1.0, 1.0)
-        assert same.se == 0
+            error = standard_error(arrays[name], arrays[f"strata of {entry['resampled']}"])
+            if name in ("recall", "coverage"):
+                error = np.hypot(error, standard_error(arrays[f"{name}.groups"]))
+            assert error == pytest.approx(entry["se"], rel=1e-12)
+        assert np.array_equal(arrays["strata of samples"], np.arange(200) % 10)
+    assert content["samples"]["strata"] == content["reference"]["strata"] == 10
+
+
+def test_labels_are_strata_where_their_counts_are_fixed(files, scores, tmp_path):
+    pixels, labels = _pixels(200, 2), np.random.default_rng(0).integers(0, 10, 200)
+    np.savez(tmp_path / "random.npz", arr_0=pixels, arr_1=labels)
+    np.savez(tmp_path / "bare.npz", arr_0=_pixels(300, 1))
+    independent = _run(files, tmp_path / "1", samples=tmp_path / "random.npz")
+    assert independent["samples"]["strata"] is None and independent["reference"]["strata"] == 10
+    with np.load(tmp_path / "1" / "scores.npz") as arrays:
+        assert "strata of samples" not in arrays and "strata of reference images" in arrays
+        assert independent["metrics"]["fid"]["se"] == pytest.approx(standard_error(arrays["fid"]))
+    for name in ("fid", "inception_score"):
+        assert independent["metrics"][name]["value"] == scores["metrics"][name]["value"]
+    assert independent["metrics"]["kid"]["value"] != scores["metrics"]["kid"]["value"]
+    bare = _run(files, tmp_path / "2", tmp_path / "bare.npz", tmp_path / "random.npz")
+    assert bare["reference"]["strata"] is None
+    assert bare["metrics"]["kid"]["value"] == pytest.approx(
+        kernel_distance(_stub_features(pixels), _stub_features(_pixels(300, 1))).value, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(("rule", "strata"), [("balanced", 10), ("random", None)])
+def test_the_samples_say_how_their_labels_were_drawn(files, tmp_path, rule, strata):
+    shards = _shards(tmp_path / "samples", _pixels(200, 2), np.arange(200) % 10)
+    _write_index(tmp_path / "samples", shards, labels=rule)
+    content = _run(files, tmp_path, samples=tmp_path / "samples")
+    assert content["samples"]["strata"] == strata
+
+
+def _stub_features(pixels):
+    return Stub()(torch.from_numpy(pixels)).pool3.numpy()
+
+
+def _shards(folder, pixels, labels):
+    """Writes samples as one shard and returns what an index says of it."""
+    folder.mkdir()
+    np.savez(folder / "00000.npz", arr_0=pixels, arr_1=labels)
+    return [
+        {"file": "00000.npz", "sha256": sha256_of(folder / "00000.npz"), "start": 0, "count": len(pixels)}
+    ]
+
+
+def _write_index(folder, shards, **content):
+    content |= {"count": shards[0]["count"], "shape": [16, 16, 3], "shards": shards}
+    (folder / "index.json").write_text(json.dumps(content))
 
 
 def test_features_are_kept_beside_the_samples_and_used_again(files, scores, tmp_path, monkeypatch):
     for name in ("reference", "samples"):
         assert list((files / f"{name}.npz.features").rglob("00000.npz"))
-    monkeypatch.setattr(stage, "_extract", _extract_nothing)
+    monkeypatch.setattr(stage, "extract", _extract_nothing)
     again = _run(files, tmp_path, spec={"experiment": "gta", "seed": 3})
     assert again["metrics"] == scores["metrics"]
 
@@ -272,14 +325,53 @@ def test_statistics_of_another_network(files, scores, tmp_path):
     assert "computed from its 300 images instead" in content["warnings"][0]
 
 
-def test_floor(files, scores, tmp_path, capsys):
-    content = _run(files, tmp_path, samples=None, floor=True)
-    assert (content["num_samples"], content["num_reference"]) == (150, 150)
-    assert content["metrics"]["fid"]["value"] < 0.2 * scores["metrics"]["fid"]["value"]
-    assert content["metrics"]["kid"]["value"] < 0.1 * scores["metrics"]["kid"]["value"]
-    assert content["metrics"]["precision"]["value"] > 0.7
+def test_real_images_against_all_others(files, scores, tmp_path, capsys):
+    content = _run(files, tmp_path, samples=None, floor=True, num_samples=60)
+    assert (content["num_samples"], content["num_reference"]) == (60, 240)
+    assert content["settings"]["draws"] == stage.DRAWS == 10
+    metrics = content["metrics"]
+    assert metrics["fid"]["value"] < 0.2 * scores["metrics"]["fid"]["value"]
+    assert abs(metrics["kid"]["value"]) < 0.02 * scores["metrics"]["kid"]["value"]
+    assert metrics["precision"]["value"] > 0.7
     printed = capsys.readouterr().out
-    assert "150 samples, 150 reference images" in printed and "published: false" in printed
+    assert "60 samples, 240 reference images" in printed and "published: false" in printed
+    with np.load(
+        tmp_path / "scores.npz"
+    ) as arrays:  # of the first draw; influence values of draws have no mean
+        assert set(arrays) >= {"label", "nearest_distance"} and not METRICS & set(arrays)
+    pool3, labels = _stub_features(_pixels(300, 1)), np.arange(300) % 10
+    found = []
+    for draw in range(10):
+        drawn = draw_within_classes(labels, 300, 60, "real against real", draw)
+        others = np.setdiff1d(np.arange(300), drawn)
+        assert np.bincount(labels[drawn]).tolist() == [6] * 10
+        kinds = labels[drawn], labels[others]
+        found.append(kernel_distance(pool3[drawn], pool3[others], "cpu", *kinds))
+    assert metrics["kid"]["value"] == pytest.approx(np.mean([e.value for e in found]), rel=1e-3, abs=1e-7)
+    assert metrics["kid"]["se"] == pytest.approx(np.sqrt(np.mean([e.se**2 for e in found])), rel=1e-3)
+
+
+def test_at_most_half_of_the_real_images_are_drawn(files, tmp_path):
+    for number in (None, 150, 5000):
+        content = _run(files, tmp_path, samples=None, floor=True, num_samples=number)
+        assert (content["num_samples"], content["num_reference"]) == (150, 150)
+    with pytest.raises(InputError, match="--num-samples is for --floor"):
+        _run(files, tmp_path, num_samples=10)
+
+
+def test_units_that_never_fire_leave_fid_its_error(files, tmp_path, monkeypatch):
+    """What a small trained scorer does to images that it was not made for: some of its units are never above zero."""
+
+    class Silent(Stub):
+        def forward(self, images):
+            found = super().forward(images)
+            found.pool3[:, :7] = 0
+            return found
+
+    monkeypatch.setattr(stage, "load_inception", Silent)
+    metrics = _run(files, tmp_path, cache=tmp_path / "cache")["metrics"]
+    assert metrics["fid"]["se"] > 0 and metrics["fid"]["reason"] is None
+    assert metrics["fid_infinity"]["value"] < metrics["fid"]["value"]
 
 
 def test_folder_of_images(files, tmp_path):
@@ -348,7 +440,8 @@ def test_a_scorer_that_knows_the_classes_tells_whether_samples_show_them(files, 
     share = hits.mean()
     found = content["metrics"]["class_accuracy"]
     assert 0 < share < 1 and found["value"] == share
-    assert found["se"] == pytest.approx(np.sqrt(share * (1 - share) / 199))
+    own = [np.var(hits[np.arange(200) % 10 == label], ddof=1) for label in range(10)]
+    assert found["se"] == pytest.approx(np.sqrt(20 * np.sum(own)) / 200)
     np.savez(tmp_path / "more.npz", arr_0=_pixels(200, 2), arr_1=np.arange(200) % 11)
     foreign = stage.run(
         files / "reference.npz", tmp_path / "more.npz", tmp_path / "knows.safetensors", tmp_path / "f.json"
@@ -357,15 +450,10 @@ def test_a_scorer_that_knows_the_classes_tells_whether_samples_show_them(files, 
 
 
 def test_samples_tell_what_they_are(files, tmp_path):
-    folder, pixels = tmp_path / "samples", _pixels(140, 2)
-    folder.mkdir()
-    np.savez(folder / "00000.npz", arr_0=pixels, arr_1=np.zeros(140, np.int64))
-    shards = [{"file": "00000.npz", "sha256": sha256_of(folder / "00000.npz"), "start": 0, "count": 140}]
+    shards = _shards(tmp_path / "samples", _pixels(140, 2), np.zeros(140, np.int64))
     spec = {"sampling": {"steps": 2}, "checkpoint": {"spec": {"seed": 4, "model": {"posenc": "gta"}}}}
-    index = {"count": 140, "shape": [16, 16, 3], "shards": shards, "spec": spec, "step": 7}
-    index |= {"checkpoint_sha256": "ab", "labels": "balanced"}
-    (folder / "index.json").write_text(json.dumps(index))
-    content = _run(files, tmp_path, samples=folder)
+    _write_index(tmp_path / "samples", shards, spec=spec, step=7, checkpoint_sha256="ab", labels="balanced")
+    content = _run(files, tmp_path, samples=tmp_path / "samples")
     assert content["spec"] == {"sampling": {"steps": 2}, "step": 7, "seed": 4, "posenc": "gta"}
     assert content["samples"]["checkpoint_sha256"] == "ab" and content["samples"]["labels"] == "balanced"
 

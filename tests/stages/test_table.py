@@ -9,11 +9,11 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import t
+from scipy.stats import t, ttest_ind
 
 from ditgta.report.figures import PALETTE
 from ditgta.report.grid import Grid, draw
-from ditgta.report.text import headline_notes, headlines
+from ditgta.report.sentences import headline_notes, headlines
 from ditgta.runtime.errors import InputError
 from ditgta.stages import table
 from tests.report.page import Page
@@ -71,31 +71,246 @@ def test_csv_returns_every_value_exactly(suite):
     assert len(floor) == 10 and floor[0]["seed"] == floor[0]["step"] == "" and float(floor[0]["value"]) == 1.9
 
 
-def test_paired_difference_and_verdict(suite):
+def test_paired_difference_of_one_seed(suite):
     arguments, _ = suite
     built = table.build([table.read_score(p) for p in arguments["scores"]], None, [], arguments["spec"])
-    (found,) = [c for c in built.comparisons if (c.second, c.step, c.metric.key) == ("rope", 200_000, "fid")]
+    (found,) = [
+        c for c in built.comparisons if (c.second, c.step, c.metric.key) == ("rope", 2_500_000, "fid")
+    ]
     psi = {
-        name: np.load(arguments["scores"][0].parent / f"{name}-0-200000.npz")["fid"]
+        name: np.load(arguments["scores"][0].parent / f"{name}-0-2500000.npz")["fid"]
         for name in ("gta", "rope")
     }
     se = np.std(psi["gta"] - psi["rope"], ddof=1) / np.sqrt(48)
-    assert found.value == pytest.approx(FID["gta"] - FID["rope"]) and found.se == pytest.approx(se)
+    assert found.value == pytest.approx(0.24 * (FID["gta"] - FID["rope"])) and found.se == pytest.approx(se)
     assert found.high - found.value == pytest.approx(1.959964 * se)
-    assert found.paired and found.told_apart and found.verdict == "gta better"
+    assert found.paired and found.primary and found.verdict == "one run: no verdict" and not found.winner
     unpaired = np.hypot(*(np.std(p, ddof=1) / np.sqrt(48) for p in psi.values()))
     assert se < 0.6 * unpaired
 
 
-def test_higher_is_better_where_it_is(suite):
-    arguments, _ = suite
-    built = table.build([table.read_score(p) for p in arguments["scores"]], None, [], arguments["spec"])
+def test_strata_narrow_rows_and_differences(tmp_path):
+    scores = []
+    for name, level in (("a", 10.0), ("b", 11.0)):
+        path = write_score(tmp_path / f"{name}.json", name, 0, 10, level, None)
+        arrays, strata = dict(np.load(path.with_suffix(".npz"))), np.arange(48) % 4
+        between = 5 * np.array([1.0, -1.0, 2.0, -2.0])[strata] * (1 if name == "a" else 2)
+        np.savez(
+            path.with_suffix(".npz"),
+            **arrays | {"fid": arrays["fid"] + between, "strata of samples": strata},
+        )
+        scores.append(table.read_score(path))
     (found,) = [
-        c for c in built.comparisons if (c.second, c.step, c.metric.key) == ("abs", 200_000, "precision")
+        c
+        for c in table.build(scores, None, [], {"differences": [["a", "b"]]}).comparisons
+        if c.metric.key == "fid"
     ]
-    assert found.value > 0 and found.verdict == "gta better"
-    best = {row.experiment: row.cells["precision"].best for row in built.rows if row.step == 200_000}
-    assert not best["abs"] and not best["rope"]
+    psi = scores[0].influence["fid"] - scores[1].influence["fid"]
+    within = [np.var(psi[np.arange(48) % 4 == c], ddof=1) for c in range(4)]
+    assert found.se == pytest.approx(np.sqrt(12 * np.sum(within)) / 48)
+    assert found.se < 0.5 * np.std(psi, ddof=1) / np.sqrt(48)
+
+
+def test_recall_has_the_error_of_its_groups_too(tmp_path):
+    scores = []
+    for name in ("a", "b"):
+        path = write_score(tmp_path / f"{name}.json", name, 0, 10, 10.0, None)
+        groups = np.random.default_rng(len(scores)).normal(0, 0.1, 10)
+        np.savez(
+            path.with_suffix(".npz"), **dict(np.load(path.with_suffix(".npz"))) | {"recall.groups": groups}
+        )
+        scores.append(table.read_score(path))
+    (found,) = [
+        c
+        for c in table.build(scores, None, [], {"differences": [["a", "b"]]}).comparisons
+        if c.metric.key == "recall"
+    ]
+    parts = [scores[0].influence[key] - scores[1].influence[key] for key in ("recall", "recall.groups")]
+    assert found.se == pytest.approx(np.hypot(*(np.std(p, ddof=1) / np.sqrt(len(p)) for p in parts)))
+
+
+VERDICTS = re.compile(r"\b(better|worse|undecided|inconclusive|told apart)\b(?! end)")
+
+
+def text_of(folder, name: str) -> str:
+    """What a reader of a written form reads of the table and its differences, without the words that explain them."""
+    text = (folder / name).read_text()
+    if name == "table.html":
+        text = text[text.index("<h2>Table") : text.index("<h2>Scores against steps")]
+        text = re.sub(r"<p class=note>.*?</p>", "", text)
+        return "".join(Page(f"<div><section>{text[: text.rindex('</section>')]}</section></div>").text)
+    return "\n".join(line for line in text.splitlines() if line.startswith("|") or name == "table.csv")
+
+
+@pytest.mark.parametrize("name", ["table.html", "table.md", "table.csv"])
+def test_one_seed_is_never_called_better_or_bold(suite, name):
+    text = (suite[1] / name).read_text()
+    assert not VERDICTS.search(text_of(suite[1], name))
+    assert "**" not in text_of(suite[1], name) and "<strong>" not in text
+    if name != "table.csv":
+        assert text.count("one run: no verdict") >= 4  # two differences, each in the headline and its row
+        assert "Nothing is bold, since one training run earns no verdict." in text
+
+
+@pytest.mark.parametrize("name", ["table.html", "table.md"])
+def test_a_declared_spread_of_training_gives_one_seed_a_z(suite, tmp_path, name):
+    arguments = suite[0]
+    table.run(**arguments | {"spec": arguments["spec"] | {"training_cov": 0.013}}, out=tmp_path)
+    words = text_of(tmp_path, name)
+    assert len(re.findall(r"lower; z = \d+\.\d if retraining moves FID by 1.3 %", words)) == 2
+    assert not VERDICTS.search(words) and "<strong>" not in (tmp_path / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """The arguments and the written folder of a suite of three encodings, two milestones and three seeds."""
+    root = tmp_path_factory.mktemp("seeds")
+    arguments = make_suite(root, seeds=(0, 1, 2))
+    table.run(**arguments, out=root / "table")
+    return arguments, root / "table"
+
+
+def built_of(arguments: dict, **spec):
+    scores = [table.read_score(path) for path in arguments["scores"]]
+    return table.build(scores, None, [], arguments["spec"] | spec)
+
+
+def test_several_seeds_earn_verdicts_in_the_primary_metric_at_the_last_milestone(seeds):
+    built = built_of(seeds[0])
+    judged = [c for c in built.comparisons if c.primary]
+    assert [(c.second, c.step, c.metric.key, c.winner) for c in judged] == [
+        ("rope", 2_500_000, "fid", "gta"),
+        ("abs", 2_500_000, "fid", "gta"),
+    ]
+    logs = [np.log(FID[name] * (1 + 0.004 * np.arange(3))) for name in FID]
+    spread = np.sqrt(np.mean([np.var(x, ddof=1) for x in logs]))
+    (rope,) = [c for c in judged if c.second == "rope"]
+    gap = np.log(FID["gta"] / FID["rope"])
+    p = 2 * t.sf(abs(gap) / (spread * np.sqrt(2 / 3)), 6)
+    assert rope.verdict == "gta better (adjusted p < 0.001)" and 1e-4 < p < 1e-3
+    half = t.ppf(0.975, 6) * spread * np.sqrt(2 / 3)
+    level = 0.24 * np.mean(FID["rope"] * (1 + 0.004 * np.arange(3)))
+    assert (rope.low, rope.high) == pytest.approx(
+        (level * np.expm1(gap - half), level * np.expm1(gap + half)), rel=1e-6
+    )
+    assert rope.seeds == 3 and built.own_noise and built.spread.degrees == 6
+    best = [(row.experiment, row.step, key) for row in built.rows for key, c in row.cells.items() if c.best]
+    assert best == [("gta", 2_500_000, "fid")]
+    assert not [c for c in built.comparisons if c.verdict and not c.primary]
+
+
+@pytest.mark.parametrize("name", ["table.html", "table.md"])
+def test_verdicts_of_several_seeds_are_written(seeds, name):
+    words, text = text_of(seeds[1], name), (seeds[1] / name).read_text()
+    assert len(re.findall(r"gta better \(adjusted p", words)) == 2 and "no verdict" not in words
+    assert len(VERDICTS.findall(words)) == 2  # nothing of other metrics and milestones
+    bold = re.findall(r"<strong>(.*?)</strong>|\*\*([\d.]+)\*\*", text)
+    assert len(bold) == 1 and float("".join(bold[0])) == pytest.approx(0.24 * FID["gta"] * 1.004, abs=1e-3)
+    assert "pooled over 3 rows (6 degrees of freedom" in text and "all 2 declared differences (Holm)" in text
+    assert "noise and labels of its own" in text
+
+
+@pytest.mark.parametrize("name", ["table.html", "table.md"])
+def test_undecided_is_written_with_the_gap_that_would_have_been_found(tmp_path, name):
+    arguments = make_suite(tmp_path, milestones=(600,), seeds=(0, 1, 2))
+    for path in arguments["scores"]:
+        if path.name.startswith(("gta", "rope")):
+            content, other = json.loads(path.read_text()), path.name.replace("gta", "rope")
+            content["metrics"]["fid"] = json.loads((path.parent / other).read_text())["metrics"]["fid"]
+            path.write_text(json.dumps(content))
+    table.run(**arguments, out=tmp_path / "table")
+    words = text_of(tmp_path / "table", name)
+    assert re.search(r"undecided \(adjusted p = 1; a gap of [\d.]+ % would have been found\)", words)
+    assert "gta better" in words  # than abs
+    assert "**" not in words and "<strong>" not in (tmp_path / "table" / name).read_text()
+
+
+def test_fid_that_its_limit_contradicts_has_no_verdict(seeds, tmp_path):
+    scores = []
+    for path in seeds[0]["scores"]:
+        score = table.read_score(path)
+        if score.experiment == "gta":
+            score.content["metrics"]["fid_infinity"]["value"] *= 1.1
+        scores.append(score)
+    built = table.build(scores, None, [], seeds[0]["spec"])
+    verdicts = {c.second: (c.verdict, c.winner) for c in built.comparisons if c.primary}
+    assert verdicts["rope"] == ("no verdict: FID and FID∞ disagree", "")
+    for score in scores:
+        del score.content["metrics"]["fid_infinity"]
+    built = table.build(scores, None, [], seeds[0]["spec"])
+    assert {c.verdict for c in built.comparisons if c.primary} == {
+        "no verdict: without FID∞ the gap may be FID's bias"
+    }
+    assert not any(cell.best for row in built.rows for cell in row.cells.values())
+
+
+def test_the_primary_metric_is_the_declared_one_or_the_best_that_is_known(seeds, tmp_path):
+    assert built_of(seeds[0]).primary.key == "fid"
+    other = built_of(seeds[0], primary="precision")
+    assert {(c.metric.key, c.winner) for c in other.comparisons if c.primary} == {("precision", "gta")}
+    assert all("better" in c.verdict for c in other.comparisons if c.primary)
+    with pytest.raises(InputError, match="primary: nothing is not a metric of these scores; take one of fid"):
+        built_of(seeds[0], primary="nothing")
+    few = {"fid": {"value": 10.0, "se": None, "reason": "too few samples"}}
+    score = table.read_score(write_score(tmp_path / "a.json", "a", 0, 10, 10.0, None, metrics=few))
+    assert table.build([score], None, [], {}).primary.key == "kid"
+    score.content["scorer"] = {"published": True}
+    assert table.build([score], None, [], {}).primary.key == "fid"
+
+
+def test_kid_as_primary_gives_verdicts_where_it_is_negative_too(seeds):
+    scores = [table.read_score(path) for path in seeds[0]["scores"]]
+    built = table.build(scores, None, [], seeds[0]["spec"] | {"primary": "kid"})
+    assert {c.winner for c in built.comparisons if c.primary} == {"gta"}
+    for score in scores:
+        score.content["metrics"]["kid"]["value"] -= 0.0061
+    (found, _) = [
+        c
+        for c in table.build(scores, None, [], seeds[0]["spec"] | {"primary": "kid"}).comparisons
+        if c.primary
+    ]
+    values = [
+        np.array([s.value(found.metric) for s in scores if (s.experiment, s.step) == (name, 2_500_000)])
+        for name in ("gta", "rope")
+    ]
+    assert min(map(np.min, values)) < 0
+    welch = ttest_ind(*values, equal_var=False)
+    assert (found.low, found.high) == pytest.approx(tuple(welch.confidence_interval(0.95)))
+
+
+def test_a_milestone_that_is_not_last_or_not_scored_has_no_verdict(seeds):
+    scores = [table.read_score(path) for path in seeds[0]["scores"] if "200000." in path.name]
+    built = table.build(scores, None, [], seeds[0]["spec"])
+    assert built.comparisons and not any(c.primary or c.verdict for c in built.comparisons)
+    built = table.build(scores, None, [], seeds[0]["spec"] | {"milestones": [200_000]})
+    assert sum(c.primary for c in built.comparisons) == 2
+
+
+def test_seeds_that_share_noise_have_its_error_in_quadrature(tmp_path):
+    shared = make_suite(tmp_path, milestones=(600,), seeds=(0, 1, 2), own_noise=False)
+    table.run(**shared, out=tmp_path / "table")
+    built = built_of(shared)
+    assert built.own_noise is False
+    scores = [table.read_score(path) for path in shared["scores"]]
+    (found,) = [c for c in built.comparisons if c.primary and c.second == "rope"]
+    psi = {
+        name: np.mean([s.influence["fid"] / s.value(found.metric) for s in scores if s.experiment == name], 0)
+        for name in ("gta", "rope")
+    }
+    samples = np.std(psi["gta"] - psi["rope"], ddof=1) / np.sqrt(48)
+    unit = found.value / np.log((found.value + found.levels[1][0]) / found.levels[1][0])
+    runs = built.spread.sd * np.sqrt(2 / 3)
+    assert found.se == pytest.approx(unit * np.hypot(runs, samples), rel=1e-6)
+    text = (tmp_path / "table" / "table.html").read_text()
+    assert "Training seeds share the samples" in text and "noise and labels of its own" not in text
+
+
+def test_a_row_of_one_run_among_rows_of_several_has_no_verdict(seeds):
+    paths = [path for path in seeds[0]["scores"] if not re.match(r"rope-[12]-", path.name)]
+    built = table.build([table.read_score(path) for path in paths], None, [], seeds[0]["spec"])
+    verdicts = {c.second: c.verdict for c in built.comparisons if c.primary}
+    assert verdicts["rope"] == "one run: no verdict" and verdicts["abs"].startswith("gta better")
+    assert not any(cell.best for row in built.rows for cell in row.cells.values())
 
 
 def pair(tmp_path, level, other, **changes):
@@ -108,31 +323,6 @@ def pair(tmp_path, level, other, **changes):
     return table.build([table.read_score(path) for path in scores], None, [], spec)
 
 
-def test_small_gaps_are_inconclusive_on_one_seed_and_so_are_equal_values(tmp_path):
-    built = pair(tmp_path, 10.0, 10.1)
-    fid = built.comparisons[0]
-    assert abs(fid.value) > 2 * fid.se and not fid.told_apart
-    assert fid.verdict == "inconclusive: a gap of 1.0 % on one training seed"
-    assert not any(row.cells["fid"].best for row in built.rows)
-    assert pair(tmp_path, 10.0, 10.001).comparisons[0].verdict == "inconclusive"
-    assert pair(tmp_path, 10.0, 9.0).comparisons[0].verdict == "a worse"
-
-
-def test_best_needs_more_than_two_standard_errors(tmp_path):
-    built = pair(tmp_path, 10.0, 11.0)
-    assert [row.cells["fid"].best for row in built.rows] == [True, False]
-    noisy = write_score(tmp_path / "a.json", "a", 0, 10, 10.0, None)
-    values = dict(np.load(noisy.with_suffix(".npz")))
-    np.savez(noisy.with_suffix(".npz"), **values | {"fid": values["fid"] * 60})
-    built = table.build(
-        [table.read_score(tmp_path / "a.json"), table.read_score(tmp_path / "b.json")],
-        None,
-        [],
-        {"differences": [["a", "b"]]},
-    )
-    assert [row.cells["fid"].best for row in built.rows] == [False, False]
-
-
 def test_other_sampling_breaks_pairs_and_is_said(tmp_path):
     spec = json.loads(write_score(tmp_path / "x.json", "a", 0, 10, 10.0, None).read_text())["spec"]
     spec["sampling"]["seed"] = 1
@@ -142,24 +332,36 @@ def test_other_sampling_breaks_pairs_and_is_said(tmp_path):
     assert any("sampled in different ways" in warning for warning in built.warnings)
 
 
-def test_several_seeds_give_mean_deviation_and_students_interval(tmp_path):
-    arguments = make_suite(tmp_path, milestones=(600,), seeds=(0, 1, 2))
-    table.run(**arguments, out=tmp_path / "table")
-    built = table.build([table.read_score(p) for p in arguments["scores"]], None, [], arguments["spec"])
+def test_several_seeds_give_mean_deviation_and_students_interval(seeds):
+    built = built_of(seeds[0])
     row = next(row for row in built.rows if row.experiment == "gta")
     values = [FID["gta"] * (1 + 0.004 * seed) for seed in range(3)]
     assert row.seeds == (0, 1, 2)
     assert row.cells["fid"].value == pytest.approx(np.mean(values))
     assert row.cells["fid"].sd == pytest.approx(np.std(values, ddof=1))
-    single = json.loads(arguments["scores"][0].read_text())["metrics"]["fid"]["se"]
-    assert 0.5 * single < row.cells["fid"].se <= single * 1.05
-    fid = built.comparisons[0]
-    gaps = [(FID["gta"] - FID["rope"]) * (1 + 0.004 * seed) for seed in range(3)]
-    half = t.ppf(0.975, 2) * np.std(gaps, ddof=1) / np.sqrt(3)
-    assert fid.seeds == 3 and fid.value == pytest.approx(np.mean(gaps))
-    assert fid.high - fid.value >= half * 0.999
-    assert "3 seeds" in (tmp_path / "table" / "table.html").read_text()
-    assert "(3 seeds)" in (tmp_path / "table" / "table.md").read_text()
+    errors = [
+        json.loads(path.read_text())["metrics"]["fid"]["se"]
+        for path in seeds[0]["scores"]
+        if re.match(r"gta-\d-200000\.", path.name)
+    ]
+    assert row.cells["fid"].se == pytest.approx(np.sqrt(np.square(errors).sum()) / 3)
+    logs = [np.log(FID[name] * (1 + 0.004 * np.arange(3))) for name in FID]
+    half = t.ppf(0.975, 6) * np.sqrt(np.mean([np.var(x, ddof=1) for x in logs]) / 3)
+    middle = np.exp(np.mean(np.log(values)))
+    assert (row.cells["fid"].low, row.cells["fid"].high) == pytest.approx(
+        (middle * np.exp(-half), middle * np.exp(half)), rel=1e-6
+    )
+    assert "3 seeds" in (seeds[1] / "table.html").read_text()
+    assert "(3 seeds)" in (seeds[1] / "table.md").read_text()
+
+
+def test_one_seeds_interval_of_fid_is_one_of_its_logarithm(suite):
+    cell = built_of(suite[0]).rows[0].cells["fid"]
+    assert (cell.low, cell.high) == pytest.approx(
+        tuple(cell.value * np.exp(sign * 1.959964 * cell.se / cell.value) for sign in (-1, 1))
+    )
+    kid = built_of(suite[0]).rows[0].cells["kid"]
+    assert kid.high - kid.value == pytest.approx(1.959964 * kid.se)
 
 
 def test_html_is_self_contained_and_holds_the_numbers(suite):
@@ -173,7 +375,7 @@ def test_html_is_self_contained_and_holds_the_numbers(suite):
     for wanted in (
         "31.930",
         "25.150",
-        "gta better",
+        "one run: no verdict",
         "real against real",
         "98.2 %",
         "compare only within this table",
@@ -205,7 +407,7 @@ def test_headline_says_rows_difference_and_what_its_error_lacks(suite):
     gta, rope = 0.24 * FID["gta"], 0.24 * FID["rope"]
     found = re.search(
         r"FID after 2.5M steps: gta ([\d.]+) ± ([\d.]+), rope ([\d.]+) ± [\d.]+, difference −([\d.]+) ± ([\d.]+) "
-        r"\(95 % interval −([\d.]+) … −([\d.]+)\), 1 training seed: gta better in this one training run\.",
+        r"\(95 % interval −([\d.]+) … −([\d.]+)\), 1 training seed: one run: no verdict\.",
         words,
     )
     values = [float(group) for group in found.groups()]
@@ -215,24 +417,21 @@ def test_headline_says_rows_difference_and_what_its_error_lacks(suite):
     )
     assert values[5] - values[6] == pytest.approx(2 * 1.96 * values[4], rel=0.02)
     assert (
-        "The luck of training is not in it: with one training seed a verdict is about these checkpoints"
+        "So one run of each row earns no verdict, however far the rows lie apart: train several seeds."
         in words
     )
-    assert "gta against rope in the other metrics: gta better: KID; inconclusive: sFID, " in words
 
 
-def test_several_seeds_have_the_error_of_seeds_and_samples_in_the_headline(tmp_path):
-    arguments = make_suite(tmp_path, milestones=(600,), seeds=(0, 1, 2))
-    built = table.build([table.read_score(p) for p in arguments["scores"]], None, [], arguments["spec"])
-    cell = next(row for row in built.rows if row.experiment == "gta").cells["fid"]
-    (value, error), _ = next(c for c in built.comparisons if c.metric.key == "fid").levels
-    assert value == cell.value and error == pytest.approx(np.hypot(cell.sd / np.sqrt(3), cell.se))
+def test_several_seeds_have_the_error_of_runs_in_the_headline(seeds):
+    built = built_of(seeds[0])
+    cell = next(row for row in built.rows if (row.experiment, row.step) == ("gta", 2_500_000)).cells["fid"]
+    (value, error), _ = next(c for c in built.comparisons if c.primary).levels
+    assert value == cell.value and error == pytest.approx(built.spread.sd / np.sqrt(3) * value, rel=1e-6)
     sentence = headlines(built)[0][1]
     assert sentence.endswith("3 training seeds") and sentence.startswith(
-        "FID after 600 steps: gta 25.251 ± 0.0"
+        "FID after 2.5M steps: gta 6.060 ± 0.0"
     )
-    assert "standard error of a mean over training seeds and samples together" in headline_notes(built)[0]
-    assert not any("one training seed" in note for note in headline_notes(built))
+    assert headline_notes(built) == ["After ± stands the standard error of a mean, from training runs."]
 
 
 def test_weights_of_unknown_origin_are_not_called_trained_for_the_table(tmp_path):
@@ -249,7 +448,7 @@ def test_markdown_has_equal_columns_and_the_numbers(suite):
     assert len(tables) == 2
     for lines in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
-    assert "| 200K | gta | **25.150** ± " in text and "| 2.5M | " in text and "gta − rope" in text
+    assert "| 200K | gta | 25.150 ± " in text and "| 2.5M | " in text and "gta − rope" in text
 
 
 def test_same_input_gives_same_bytes(suite, tmp_path):
