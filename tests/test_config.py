@@ -134,6 +134,8 @@ def test_faults_of_experiments(experiments, line):
         ({**SUITE, "seeds": [0, 0]}, "seeds must differ"),
         ({"experiments": ["a"]}, "suites.s.milestones: missing"),
         ({**SUITE, "differences": [["a", "c"]]}, "c is not an experiment"),
+        ({**SUITE, "primary": "fidd"}, "did you mean fid?"),
+        ({**SUITE, "training_cov": 1.3}, "suites.s.training_cov: input should be less than 1"),
     ],
 )
 def test_faults_of_suites(suite, line):
@@ -195,3 +197,21 @@ def test_free_options_become_flags():
 def test_milestones_of_an_experiment_are_those_of_all_its_suites():
     suites = {"s": SUITE, "t": {**SUITE, "milestones": [5, 20]}}
     assert load({"a": {}}, suites).milestones("a") == [5, 10, 20]
+
+
+def test_metrics_that_can_be_primary_are_columns_of_which_one_end_is_better():
+    from ditgta.report.rows import CLASS_ACCURACY, METRICS
+
+    ranked = {metric.key for metric in (*METRICS, CLASS_ACCURACY) if metric.better}
+    assert set(config.names.PRIMARY) <= ranked
+    assert load({"a": {}}, {"s": {**SUITE, "primary": "kid"}}).suites["s"].primary == "kid"
+
+
+def test_each_training_seed_has_noise_of_its_own():
+    plain = config.Sampling(seed=3)
+    assert plain.noise_seed == 3 and plain.spec()["training_seed"] is None
+    first = plain.of_training(0)
+    assert first.noise_seed == config.Sampling(seed=3, training_seed=0).noise_seed == 2452048284231183779
+    assert first.spec() == {**plain.spec(), "training_seed": 0}
+    seeds = {config.Sampling(seed=s, training_seed=t).noise_seed for s in range(20) for t in range(20)}
+    assert len(seeds) == 400 and not seeds & set(range(20))

@@ -227,7 +227,17 @@ def text(found: dict) -> str:
     table += [_cells(row) for row in found["rows"]]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
+    lines += _verdict(found["rows"])
     return "\n".join([*lines, *(f"warning: {fault}" for fault in found["faults"])])
+
+
+def _verdict(rows: list[dict]) -> list[str]:
+    """Returns what the scores shown may be taken for; nothing where there are none."""
+    if not any(scores for row in rows for scores in row["scores"].values()):
+        return []
+    if len({row["seed"] for row in rows}) == 1:
+        return ["one training seed: scores without a verdict; several earn one, such as seeds: [0, 1, 2]"]
+    return ["the verdicts on these scores are in table.html, once all are there"]
 
 
 def _cells(row: dict) -> list[str]:

@@ -58,6 +58,23 @@ def test_damaged_shard_is_made_again(checkpoint, tiny_autoencoder, sampled, capf
     assert shards(sampled) == expected
 
 
+def test_training_seeds_have_noise_and_labels_of_their_own(checkpoint, tiny_autoencoder, tmp_path):
+    options = Sampling(num_samples=12, steps=2, labels="random")
+    found = []
+    for name, training_seed in (("none", None), ("zero", 0), ("one", 1), ("again", 1)):
+        asked = options if training_seed is None else options.of_training(training_seed)
+        sample.run(checkpoint, tiny_autoencoder, tmp_path / name, asked)
+        with np.load(tmp_path / name / "samples.npz") as file:
+            found.append((file["arr_0"], file["arr_1"]))
+    *others, (images, labels), (same, same_labels) = found
+    assert np.array_equal(images, same) and np.array_equal(labels, same_labels)
+    for other, other_labels in others:
+        assert not np.array_equal(images, other) and not np.array_equal(labels, other_labels)
+    assert not np.array_equal(others[0][0], others[1][0])
+    index = read_json(tmp_path / "one" / "index.json")
+    assert index["spec"]["sampling"]["training_seed"] == 1
+
+
 def test_parts_and_gather_equal_one_run(checkpoint, tiny_autoencoder, sampled, tmp_path):
     options = Sampling(**SAMPLING)
     with pytest.raises(InputError, match="missing"):

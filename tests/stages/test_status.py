@@ -108,6 +108,20 @@ def test_a_row_at_work(layout):
         assert word in shown, (word, shown)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "words"), [([0], "one training seed: scores without a verdict"), ([0, 1], "in table.html")]
+)
+def test_scores_of_one_seed_are_no_verdict(layout, seeds, words):
+    raw = {**RAW, "suites": {"pets": {**RAW["suites"]["pets"], "seeds": seeds}}}
+    reader = status.Reader(Layout(config.load(raw)))
+    assert "verdict" not in status.text(reader.suite("pets", 0))
+    for name, value in (("gta", 2.0), ("rope", 9.0)):
+        scores = {"metrics": {"fid": {"value": value, "se": 0.1}}}
+        write_json(f"results/score/pets/{name}/seed0/0000300.json", scores)
+    text = status.text(reader.suite("pets", 0))
+    assert words in text and "better" not in text and "worse" not in text
+
+
 def printed() -> str:
     return status.text(status.Reader(Layout(config.load(RAW))).suite("pets", 0))
 
