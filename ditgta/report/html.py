@@ -15,8 +15,8 @@ from ditgta.report.rows import (
     Table,
     count_name,
     difference_text,
+    headline_comparisons,
     interval_text,
-    is_headline,
     number,
     spread_of,
     step_name,
@@ -70,7 +70,9 @@ def _lead(table: Table) -> str:
     """Returns the answer in a sentence or two, and how it was obtained."""
     lines = ""
     for c, sentence in headlines(table):
-        lines += f'<p class=answer>{escape(sentence)}: <strong class="{_mood(c)}">{escape(c.verdict)}</strong>.</p>'
+        tag = "strong" if c.winner else "span"
+        verdict = f'<{tag} class="{_mood(c)}">{escape(c.verdict)}</{tag}>'
+        lines += f"<p class=answer>{escape(sentence)}: {verdict}.</p>"
     notes = "".join(paragraph(sentence, "note") for sentence in headline_notes(table))
     protocol = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in table.protocol)
     caution = "".join(paragraph(sentence, "caution") for sentence in caveats(table))
@@ -128,8 +130,8 @@ def _differences(table: Table, notes: dict[str, str]) -> str:
     """Returns the differences in the primary metric, FID and KID, and those in the other metrics folded."""
     if not table.comparisons:
         return "<p>No differences were asked for; name pairs of experiments under <code>differences</code> of the suite.</p>"
-    first = [c for c in table.comparisons if is_headline(table, c)]
-    others = [c for c in table.comparisons if not is_headline(table, c) and c.value is not None]
+    first = headline_comparisons(table)
+    others = [c for c in table.comparisons if c not in first and c.value is not None]
     more = _difference_table(table, others, notes)
     below = folded("Differences of the other metrics", more) if others else ""
     return _difference_table(table, first, notes) + paragraph(difference_sentence(table), "note") + below

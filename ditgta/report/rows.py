@@ -287,10 +287,12 @@ def verdict_text(comparison: Comparison) -> str:
     return f"{comparison.verdict} {'(unpaired)' if unpaired else ''}".strip()
 
 
-def is_headline(table: Table, comparison: Comparison) -> bool:
-    """Says whether a difference is shown at once, not folded away."""
-    primary = table.primary.key if table.primary else ""
-    return comparison.metric.key in (primary, *HEADLINE_METRICS)
+def headline_comparisons(table: Table) -> list[Comparison]:
+    """Returns the differences that are shown at once, not folded away: the primary metric's first."""
+    keys = list(dict.fromkeys([*([table.primary.key] if table.primary else []), *HEADLINE_METRICS]))
+    places = list(dict.fromkeys((c.first, c.second, c.step) for c in table.comparisons))
+    shown = [c for c in table.comparisons if c.metric.key in keys]
+    return sorted(shown, key=lambda c: (places.index((c.first, c.second, c.step)), keys.index(c.metric.key)))
 
 
 def step_name(step: int | None) -> str:

@@ -53,12 +53,12 @@ def best_sentence(table: Table) -> str:
     """Returns what bold means, or why nothing is bold."""
     if any(cell.best for row in table.rows for cell in row.cells.values()):
         return (
-            f"Bold: the row than which the verdicts name every other one worse, in {table.primary.name} at "
+            f"Bold marks the row that beats every other one by the verdicts, in {table.primary.name} at "
             f"{step_name(table.last)} steps."
         )
     if not table.several_seeds:
         return "Nothing is bold, since one training run earns no verdict."
-    return "Nothing is bold: bold marks a row than which the verdicts name every other one worse."
+    return "Nothing is bold: no row beats every other one by the verdicts."
 
 
 def floor_sentence(table: Table) -> str:

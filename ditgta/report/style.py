@@ -40,7 +40,7 @@ td small,th small{display:block;margin-top:.15em;color:var(--quiet);font-weight:
 sup{line-height:0;font-size:.75em;margin-left:.1em}
 .absent{color:var(--quiet)}
 .words,th.words{text-align:left}
-td.words{white-space:normal;min-width:9rem}
+td.words{white-space:normal;min-width:9rem;max-width:15rem}
 .whisker{text-align:center}
 svg{vertical-align:middle;stroke:currentColor;fill:currentColor;stroke-width:2}
 svg .zero{stroke:var(--quiet);stroke-width:1;stroke-dasharray:2 2}

@@ -12,15 +12,22 @@ from ditgta.report.rows import (
     Table,
     count_name,
     difference_text,
+    headline_comparisons,
     interval_text,
-    is_headline,
     number,
     row_name,
     spread_of,
     step_name,
     verdict_text,
 )
-from ditgta.report.sentences import best_sentence, caveats, difference_sentence, headlines, spread_sentence
+from ditgta.report.sentences import (
+    best_sentence,
+    caveats,
+    difference_sentence,
+    floor_sentence,
+    headlines,
+    spread_sentence,
+)
 
 COLUMNS = ("suite", "experiment", "posenc", "seed", "step", "metric", "value", "se", "n", "reason")
 
@@ -58,7 +65,10 @@ def markdown(table: Table) -> str:
     notes = table.footnotes()
     heads = ["Steps", "Row", *(metric.heading for metric in table.metrics), "N"]
     lines = [f"# {_safe(table.suite)}", ""]
-    lines += [f"{_safe(sentence)}: **{_safe(c.verdict)}**.  " for c, sentence in headlines(table)] + [""]
+    for c, sentence in headlines(table):
+        mark = "**" if c.winner else ""
+        lines.append(f"{_safe(sentence)}: {mark}{_safe(c.verdict)}{mark}.  ")
+    lines.append("")
     lines += [*(f"- {term}: {_safe(text)}" for term, text in table.protocol)]
     lines += [f"- {_safe(sentence)}" for sentence in caveats(table)] + [""]
     lines += [_line(heads), _line([":--", ":--", *["--:"] * (len(heads) - 2)])]
@@ -69,9 +79,9 @@ def markdown(table: Table) -> str:
             for metric in table.metrics
         ]
         lines.append(_line([step, _safe(row_name(row)), *cells, count_name(row.num_samples)]))
-    lines += ["", _safe(spread_sentence(table)) + " " + _safe(best_sentence(table))]
-    shown = [c for c in table.comparisons if is_headline(table, c)]
-    if shown:
+    sentences = [spread_sentence(table), best_sentence(table), floor_sentence(table)]
+    lines += ["", " ".join(_safe(sentence) for sentence in sentences if sentence)]
+    if shown := headline_comparisons(table):
         lines += ["", "## Differences", ""]
         lines += [_line(["Difference", "Steps", "Metric", "Value", "95 % interval", "Verdict"])]
         lines += [_line([":--", ":--", ":--", "--:", "--:", ":--"])]

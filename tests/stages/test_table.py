@@ -146,7 +146,7 @@ def text_of(folder, name: str) -> str:
 def test_one_seed_is_never_called_better_or_bold(suite, name):
     text = (suite[1] / name).read_text()
     assert not VERDICTS.search(text_of(suite[1], name))
-    assert "**" not in text_of(suite[1], name) and "<strong>" not in text
+    assert "**" not in text and "<strong" not in text
     if name != "table.csv":
         assert text.count("one run: no verdict") >= 4  # two differences, each in the headline and its row
         assert "Nothing is bold, since one training run earns no verdict." in text
@@ -158,7 +158,7 @@ def test_a_declared_spread_of_training_gives_one_seed_a_z(suite, tmp_path, name)
     table.run(**arguments | {"spec": arguments["spec"] | {"training_cov": 0.013}}, out=tmp_path)
     words = text_of(tmp_path, name)
     assert len(re.findall(r"lower; z = \d+\.\d if retraining moves FID by 1.3 %", words)) == 2
-    assert not VERDICTS.search(words) and "<strong>" not in (tmp_path / name).read_text()
+    assert not VERDICTS.search(words) and "<strong" not in (tmp_path / name).read_text()
 
 
 @pytest.fixture(scope="module")
