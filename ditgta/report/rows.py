@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # these rooms stand on this one
     from ditgta.report.classwise import ClassResult
+    from ditgta.report.comparisons import Scale
     from ditgta.report.cost import Cost
     from ditgta.report.memorisation import Nearness
     from ditgta.report.origin import Option
-    from ditgta.report.statistics import Spread
 
 DASH = "—"
 HEADLINE_METRICS = (
@@ -159,7 +159,7 @@ class Table:
         comparisons: differences asked for, every metric.
         primary: the metric whose differences at the last milestone have verdicts.
         last: that milestone.
-        spread: of the training runs of all rows there, where they agree in it.
+        scale: how its training runs are compared there; None where nothing is scored there.
         own_noise: training seeds were sampled with noise and labels of their own; False where they share them, None for one seed.
         draws: of real images, of which `floor` is the mean; None if unknown.
         protocol: (term, description) pairs: how everything was sampled and scored.
@@ -183,7 +183,7 @@ class Table:
     comparisons: list[Comparison] = field(default_factory=list)
     primary: Metric | None = None
     last: int | None = None
-    spread: "Spread | None" = None
+    scale: "Scale | None" = None
     own_noise: bool | None = None
     draws: int | None = None
     protocol: list[tuple[str, str]] = field(default_factory=list)

@@ -88,7 +88,9 @@ def difference_sentence(table: Table) -> str:
     )
     parts = [begin]
     if any(c.seeds > 1 for c in known):
-        parts += [_runs_sentence(table), _verdict_sentence(table)]
+        parts.append(_runs_sentence(table))
+    if any(c.primary and c.seeds > 1 for c in known):
+        parts.append(_verdict_sentence(table))
     if any(c.seeds == 1 for c in known):
         parts.append(
             "On one training seed the interval is that of these two checkpoints under other noise; it holds nothing of "
@@ -99,25 +101,31 @@ def difference_sentence(table: Table) -> str:
 
 def _runs_sentence(table: Table) -> str:
     """Returns what intervals over several training seeds are made of."""
-    if table.spread is None:
-        spread = "each row's own spread of the runs, since the rows do not agree in it (Welch)"
-    else:
-        spread = (
-            f"the spread of the runs pooled over {table.spread.rows} rows ({table.spread.degrees} degrees of freedom, "
-            f"{100 * table.spread.sd:.2g} % of the level)"
-            if table.primary.scale != "plain"
-            else f"the spread of the runs pooled over {table.spread.rows} rows ({table.spread.degrees} degrees of freedom)"
-        )
     noise = (
-        "Each training seed has noise and labels of its own, so that spread shows what samples do too."
+        "Each training seed has noise and labels of its own, so the spread of the runs shows what samples do too."
         if table.own_noise
         else "Training seeds share the samples' noise, which their spread does not show: its error joins in quadrature."
     )
-    scale = "" if table.primary.scale == "plain" else "the logarithm of "
-    return (
-        f"Over several training seeds intervals are Student's t; for {scale}{table.primary.name} at the last milestone "
-        f"with {spread}. {noise}"
-    )
+    return f"Over several training seeds intervals are Student's t{_spread_words(table)}. {noise}"
+
+
+def _spread_words(table: Table) -> str:
+    """Returns which spread of the training runs stands behind the verdicts; "" where nothing is scored at their milestone."""
+    if table.scale is None:
+        return ""
+    pooled, name = table.scale.pooled, table.primary.name
+    begin = f"; of {'the logarithm of ' if table.scale.relative else ''}{name} at the last milestone"
+    if pooled is not None:
+        share = f", {100 * pooled.sd:.2g} % of the level" if table.scale.relative else ""
+        return (
+            f"{begin} with the spread of the runs pooled over {pooled.rows} rows ({pooled.degrees} degrees of freedom{share}), "
+            "or that of the two rows where it is larger"
+        )
+    if table.primary.scale != "plain" and not table.scale.relative:
+        return (
+            f"{begin} by Welch, each row with its own spread, since values at or below zero have no logarithm"
+        )
+    return f"{begin} by Welch, each row with its own spread, since the rows do not agree in it"
 
 
 def _verdict_sentence(table: Table) -> str:

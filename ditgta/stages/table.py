@@ -180,7 +180,7 @@ def _compared(
         comparisons=comparisons,
         primary=primary,
         last=last,
-        spread=scales[last][primary].pooled if last in scales else None,
+        scale=scales[last][primary] if last in scales else None,
         own_noise=seeds_have_own_noise(scores),
         draws=(floor.content.get("settings") or {}).get("draws") if floor else None,
     )

@@ -13,7 +13,7 @@ from scipy.stats import t, ttest_ind
 
 from ditgta.report.figures import PALETTE
 from ditgta.report.grid import Grid, draw
-from ditgta.report.sentences import headline_notes, headlines
+from ditgta.report.sentences import difference_sentence, headline_notes, headlines
 from ditgta.runtime.errors import InputError
 from ditgta.stages import table
 from tests.report.page import Page
@@ -193,7 +193,7 @@ def test_several_seeds_earn_verdicts_in_the_primary_metric_at_the_last_milestone
     assert (rope.low, rope.high) == pytest.approx(
         (level * np.expm1(gap - half), level * np.expm1(gap + half)), rel=1e-6
     )
-    assert rope.seeds == 3 and built.own_noise and built.spread.degrees == 6
+    assert rope.seeds == 3 and built.own_noise and built.scale.pooled.degrees == 6
     best = [(row.experiment, row.step, key) for row in built.rows for key, c in row.cells.items() if c.best]
     assert best == [("gta", 2_500_000, "fid")]
     assert not [c for c in built.comparisons if c.verdict and not c.primary]
@@ -269,6 +269,9 @@ def test_kid_as_primary_gives_verdicts_where_it_is_negative_too(seeds):
         for c in table.build(scores, None, [], seeds[0]["spec"] | {"primary": "kid"}).comparisons
         if c.primary
     ]
+    assert "have no logarithm" in difference_sentence(
+        table.build(scores, None, [], seeds[0]["spec"] | {"primary": "kid"})
+    )
     values = [
         np.array([s.value(found.metric) for s in scores if (s.experiment, s.step) == (name, 2_500_000)])
         for name in ("gta", "rope")
@@ -282,6 +285,7 @@ def test_a_milestone_that_is_not_last_or_not_scored_has_no_verdict(seeds):
     scores = [table.read_score(path) for path in seeds[0]["scores"] if "200000." in path.name]
     built = table.build(scores, None, [], seeds[0]["spec"])
     assert built.comparisons and not any(c.primary or c.verdict for c in built.comparisons)
+    assert "Verdicts" not in difference_sentence(built) and "Welch" not in difference_sentence(built)
     built = table.build(scores, None, [], seeds[0]["spec"] | {"milestones": [200_000]})
     assert sum(c.primary for c in built.comparisons) == 2
 
@@ -299,7 +303,7 @@ def test_seeds_that_share_noise_have_its_error_in_quadrature(tmp_path):
     }
     samples = np.std(psi["gta"] - psi["rope"], ddof=1) / np.sqrt(48)
     unit = found.value / np.log((found.value + found.levels[1][0]) / found.levels[1][0])
-    runs = built.spread.sd * np.sqrt(2 / 3)
+    runs = built.scale.pooled.sd * np.sqrt(2 / 3)
     assert found.se == pytest.approx(unit * np.hypot(runs, samples), rel=1e-6)
     text = (tmp_path / "table" / "table.html").read_text()
     assert "Training seeds share the samples" in text and "noise and labels of its own" not in text
@@ -426,7 +430,9 @@ def test_several_seeds_have_the_error_of_runs_in_the_headline(seeds):
     built = built_of(seeds[0])
     cell = next(row for row in built.rows if (row.experiment, row.step) == ("gta", 2_500_000)).cells["fid"]
     (value, error), _ = next(c for c in built.comparisons if c.primary).levels
-    assert value == cell.value and error == pytest.approx(built.spread.sd / np.sqrt(3) * value, rel=1e-6)
+    assert value == cell.value and error == pytest.approx(
+        built.scale.pooled.sd / np.sqrt(3) * value, rel=1e-6
+    )
     sentence = headlines(built)[0][1]
     assert sentence.endswith("3 training seeds") and sentence.startswith(
         "FID after 2.5M steps: gta 6.060 ± 0.0"
