@@ -11,7 +11,8 @@ that measures and gives one `benchmarks.rows.Row` per claim: what was measured, 
 ratio, and the demand that the ratio must meet. With `quick` it measures smaller sizes or fewer rounds, in less than a minute where
 that can be done. Each benchmark runs in a process of its own, so it may set the number of threads. Ours and the peer are measured by
 turns (`benchmarks.rows.by_turns`), since machines are noisy. There is no list to enter it in. `storm` and `digit_accuracy`, which
-work on whole suites, and `where_time_goes`, which reads one, stay commands of their own.
+work on whole suites, `where_time_goes`, which reads one, and `gpu`, which asks a GPU all there is to ask of it, stay commands of their
+own; `launches` counts without a GPU what one would be asked to do.
 """
 
 import os
