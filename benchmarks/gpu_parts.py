@@ -30,7 +30,7 @@ from benchmarks.gpu_rows import (
 from benchmarks.gpu_training import ROTATION, against, faster, on_meta
 from benchmarks.guided_sampling import peer_of
 from benchmarks.rows import Row
-from benchmarks.steps import random_batch
+from benchmarks.steps import random_batch, times_of
 from benchmarks.training_step import shape_of
 from ditgta import guided
 from ditgta.data.autoencoder import (
@@ -155,7 +155,7 @@ def _ours(sizes: Sizes, posenc: str, batch: dict[str, torch.Tensor], compile: bo
 
     def step() -> None:
         with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16):
-            guided(network, batch["x0"], batch["t"][:1], batch["y"], 1.5)
+            guided(network, batch["x0"], times_of(batch)[:1], batch["y"], 1.5)
 
     return step
 
@@ -168,7 +168,7 @@ def _diffusers(like, batch: dict[str, torch.Tensor], compile: bool) -> Step:
         compile_blocks(peer)
 
     def step() -> None:
-        x, t, y = batch["x0"], batch["t"][:1].expand(len(batch["x0"])), batch["y"]
+        x, t, y = batch["x0"], times_of(batch)[:1].expand(len(batch["x0"])), batch["y"]
         with torch.inference_mode():
             labels = torch.cat([y, torch.full_like(y, like.num_classes)])
             inputs = torch.cat([x, x]).to(torch.bfloat16)

@@ -160,7 +160,7 @@ def peer(cell: Cell, name: str) -> Step:
     noised, losses = compiled(add_noise, cell.compile), compiled(training_losses, cell.compile)
 
     def step() -> None:
-        x0, t, noise = batch["x0"], batch["t"], batch["noise"]
+        x0, t, noise = batch["x0"], steps.times_of(batch), batch["noise"]
         with torch.autocast(DEVICE.type, torch.bfloat16):
             output = predict(noised(schedule, x0, t, noise), t, batch["y"])
         losses(schedule, output.float(), x0, t, noise)["loss"].mean().backward()

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from benchmarks.rows import Row, by_turns
-from benchmarks.steps import random_batch, trainer_of
+from benchmarks.steps import random_batch, times_of, trainer_of
 from benchmarks.training_step import shape_of
 from ditgta import DiT, guided
 from ditgta.config import Model, Sampling, Scorer, Training
@@ -103,9 +103,9 @@ def networks(quick: bool) -> Iterator[tuple[str, list[int], Callable[[int], obje
         trainers[shape.tokens] = trainer_of(network, Training(batch_size=images))
 
     def guided_pass(tokens: int) -> None:
-        x, t, y = (batches[tokens][name] for name in ("x0", "t", "y"))
+        batch = batches[tokens]
         with torch.inference_mode():
-            guided(trainers[tokens].network, x, t, y, 1.5)
+            guided(trainers[tokens].network, batch["x0"], times_of(batch), batch["y"], 1.5)
 
     yield "training step, tokens", list(batches), lambda n: trainers[n].step(batches[n]), flops
     yield "guided pass, tokens", list(batches), guided_pass, flops

@@ -1,15 +1,16 @@
-"""A training step by itself, for the benchmarks that measure one: on the card, where there is one."""
+"""A training step by itself, for the benchmarks that measure one: on the GPU, where there is one."""
 
 import torch
 
 from ditgta import DiT
 from ditgta.config import Training
+from ditgta.diffusion.objectives import objective_of
 from ditgta.runtime.processes import Processes, processes
 from ditgta.stages.train import Trainer, _accelerator
 
 
 def this_process(tf32: bool = False) -> Processes:
-    """Returns this process as a stage has it; a card computes as it does for one from then on."""
+    """Returns this process as a stage has it; a GPU computes as it does for one from then on."""
     with processes(tf32) as group:
         return group
 
@@ -33,3 +34,8 @@ def random_batch(network: DiT, batch_size: int) -> dict[str, torch.Tensor]:
         "u": torch.rand(**numbers),
         "y": torch.randint(0, network.num_classes, **numbers),
     }
+
+
+def times_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the timesteps at which a training by DDPM shows a batch, (B,)."""
+    return objective_of("ddpm", DEVICE).times(batch["u"])

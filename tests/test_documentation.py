@@ -43,7 +43,7 @@ CHECKPOINT = "gta/0000002.safetensors"
 # What a page calls the reader's own things, and what stands for it in the worked example.
 PLACEHOLDERS = {
     "IMAGES": "index/pictures", "FOLDER": "index/pictures", "INDEX": "index", "VAE": "vae", "LATENTS": "latents", "CKPT": CHECKPOINT,
-    "REFERENCE": "index", "SAMPLES": "samples", "CLASS": "1", "N": "1", "NAME": "digits", "FILE": "scorer.safetensors",
+    "REFERENCE": "index", "SAMPLES": "samples", "CLASS": "1", "N": "2", "NAME": "digits", "FILE": "scorer.safetensors",
     "FILE.pt": "published.pt", "OUT.safetensors": "new.safetensors", "OUT": "new", "OWNER/NAME": "owner/name",
     "stabilityai/sd-vae-ft-ema": "vae", "pt_inception-2015-12-05-6726825d.pth": "scorer.safetensors", "samples.npz": "samples/samples.npz",
 }  # fmt: skip

@@ -33,8 +33,8 @@ class Estimate:
 
     @property
     def se(self) -> float | None:
-        """The standard error."""
-        if self.influence is None:
+        """The standard error; None of one item, which says nothing of others."""
+        if self.influence is None or len(self.influence) < 2:
             return None
         over_items = standard_error(self.influence, self.strata)
         return over_items if self.groups is None else math.hypot(over_items, standard_error(self.groups))

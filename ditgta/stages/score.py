@@ -90,6 +90,8 @@ def run(
         raise InputError("give SAMPLES to score, or --floor to score the reference against itself, not both")
     if num_samples is not None and not floor:
         raise InputError("--num-samples is for --floor; SAMPLES are scored whole: leave it out")
+    if num_samples is not None and num_samples < 2:
+        raise InputError(f"--num-samples {num_samples}: a score needs at least 2 images; give more")
     with processes() as group:
         scorer = read_scorer(find_weights(weights, out))
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)

@@ -154,3 +154,7 @@ def test_paired_difference_has_strata_and_groups():
 def test_mean_and_deviation():
     assert mean_and_deviation([2.0, 4.0]) == (3.0, pytest.approx(np.sqrt(2)))
     assert mean_and_deviation([2.0]) == (2.0, None)
+
+
+def test_one_item_has_no_standard_error():
+    assert Estimate(1.0, np.zeros(1)).se is None

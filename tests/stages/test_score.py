@@ -355,6 +355,8 @@ def test_at_most_half_of_the_real_images_are_drawn(files, tmp_path):
     for number in (None, 150, 5000):
         content = _run(files, tmp_path, samples=None, floor=True, num_samples=number)
         assert (content["num_samples"], content["num_reference"]) == (150, 150)
+    with pytest.raises(InputError, match="--num-samples 1: a score needs at least 2"):
+        _run(files, tmp_path, samples=None, floor=True, num_samples=1)
     with pytest.raises(InputError, match="--num-samples is for --floor"):
         _run(files, tmp_path, num_samples=10)
 
