@@ -134,7 +134,7 @@ def twice(sizes: Sizes, around: Callable, **options) -> Iterator[Line]:
             waits = waiting(trainer, batch)
     alike = sum(map(torch.equal, *weights))
     products = options.get("precision") or ("tf32" if options.get("tf32") else "float32")
-    what = f"train DiT-S/2 gta, {len(batch['t'])} images, {products}, "
+    what = f"train DiT-S/2 gta, {len(batch['y'])} images, {products}, "
     what += "compiled anew each time" if options["compile"] else "eager"
     row = Row(
         f"{what}: tensors with equal bits after two trainings of 6 steps",

@@ -229,7 +229,7 @@ def noise(sizes: Sizes) -> Iterator[Line]:
         f"noise of a sampling step of {count} images, drawn ahead by one thread", text, figures={"ms": ms}
     )
     shards = SimpleNamespace(count=1_281_167, latent_shape=shape)
-    batches = Batches(shards, 0, count, slice(0, count), "random", "resample", 0.1, 1000)
+    batches = Batches(shards, 0, count, slice(0, count), "random", "resample", 0.1)
     training = timed({"": lambda: batches.draw(1, range(count))}, sizes)[""]
     rate = count / training.seconds
     text = f"{training.ms:.2f} ms, {rate:.0f} images/s"
