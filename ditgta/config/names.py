@@ -6,7 +6,10 @@ STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "scor
 
 # The positional encodings of ditgta.model.positional; a test holds both lists to each other.
 WITHOUT_BASE = ("rope-golden", "gta-golden", "liere")  # rotations whose frequencies have no base to choose
-ROTATIONS = ("rope", "vo", "gta", "rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral", *WITHOUT_BASE)
+ROTATIONS = (
+    *("rope", "vo", "gta", "rope-mixed", "gta-mixed", "rope-spiral", "gta-spiral", "rope-harope"),
+    *WITHOUT_BASE,
+)
 POSENCS = ("abs", "abs-learned", "none", "none-conv", "alibi", "bias", *ROTATIONS)
 
 # How a network that is sampled at another size is told of places, and the encodings that cannot be told in every way.

@@ -67,7 +67,7 @@ def for_inference(
     passes.
     """
     network = copy.deepcopy(network, {id(tensor): tensor for tensor in network.parameters()})
-    network.encoding.keep_tables()
+    network.encoding.keep_tables(frozen=True)
     network.encoding.to(network.device)  # tables are made where their frequencies are
     for name, layer in network.named_modules():
         if dtype and isinstance(layer, nn.Linear) and "adaLN_modulation" not in name:

@@ -148,12 +148,12 @@ class DiT(nn.Module):
         outputs = 2 * config.latent_channels if config.objective == "ddpm" else config.latent_channels
         self.final_layer = layers.FinalLayer(config.width, config.patch**2 * outputs)
         # Tables that follow learned parameters are computed at each pass; all others are kept.
-        fixed = not list(self.encoding.parameters())
-        if fixed:
-            self.encoding.keep_tables()
+        self.encoding.keep_tables()
         added = AbsoluteEncoding(*sizes) if config.absolute_table else self.encoding
-        positions = added.position_table() if fixed or config.absolute_table else None
-        self.register_buffer("pos_embed", None if positions is None else positions[None])
+        with torch.enable_grad():
+            positions = added.position_table()
+        fixed = positions is not None and not positions.requires_grad
+        self.register_buffer("pos_embed", positions[None] if fixed else None)
         self.eval()
 
     @classmethod

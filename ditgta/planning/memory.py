@@ -15,15 +15,16 @@ from ditgta.planning.cost import Shape, parameters
 FORMULA = "B T D (40 to 128) a block, 4 B T D where recomputed"
 
 # Bytes that a block keeps per token and channel, by layers and precision: no values rotated; values rotated; rotations of
-# queries and keys learned; rotations of all learned; those of queries and keys learned as matrices. Counted.
+# queries and keys learned; rotations of all learned; those of queries and keys learned as matrices; maps before fixed rotations of
+# queries and keys. Counted.
 KEPT = {
-    ("cpu", "float32"): (92, 96, 112, 128, 104),
-    ("cpu", "bf16"): (54, 54, 88, 104, 80),
-    ("cpu", "bf16 emulated"): (56, 56, 92, 106, 84),  # by a processor without instructions for it
-    ("compiled", "float32"): (76, 84, 84, 100, 84),
-    ("compiled", "bf16"): (40, 44, 44, 52, 48),
-    ("plain", "float32"): (96, 104, 112, 128, 104),
-    ("plain", "bf16"): (76, 74, 92, 106, 84),
+    ("cpu", "float32"): (92, 96, 112, 128, 104, 108),
+    ("cpu", "bf16"): (54, 54, 88, 104, 80, 76),
+    ("cpu", "bf16 emulated"): (56, 56, 92, 106, 84, 82),  # by a processor without instructions for it
+    ("compiled", "float32"): (76, 84, 84, 100, 84, 88),
+    ("compiled", "bf16"): (40, 44, 44, 52, 48, 46),
+    ("plain", "float32"): (96, 104, 112, 128, 104, 108),
+    ("plain", "bf16"): (76, 74, 92, 106, 84, 82),
 }
 # The same where logits have a learned bias, beside all weights in float32: on CPUs no fused attention gives its gradient. Counted
 # there; GPUs have one that does.
@@ -50,6 +51,7 @@ class Pass:
     matrices: channels that one matrix rotates; 0: rotations of pairs.
     by_head: each head has rotations of its own.
     biased, bias_learned: logits have a bias; it is learned.
+    maps: queries and keys have learned maps.
     keeps_gradients: gradients outlive a pass: several processes average them, or several passes add them up.
     """
 
@@ -64,50 +66,63 @@ class Pass:
     by_head: bool = False
     biased: bool = False
     bias_learned: bool = False
+    maps: bool = False
     keeps_gradients: bool = False
 
 
 def traits(encoding: PositionalEncoding) -> dict[str, int]:
     """Return what of an encoding decides the memory of a pass, as arguments of `Pass`; its tables may be without data."""
     (tables,) = itertools.islice(encoding.tables(), 1)
-    learned = bool(list(encoding.parameters()))
-    rotation = tables.rotation
+    rotation, bias, maps = tables
     return {
         "rotates": rotation is not None,
         "rotates_values": "vo" in encoding.rotated,
-        "learned": learned and rotation is not None,
+        "learned": rotation is not None and rotation.requires_grad,
         "matrices": rotation.shape[-1] if rotation is not None and rotation.dim() == 5 else 0,
         "by_head": rotation is not None and rotation.shape[1] > 1,
-        "biased": tables.bias is not None,
-        "bias_learned": learned and tables.bias is not None,
+        "biased": bias is not None,
+        "bias_learned": bias is not None and bias.requires_grad,
+        "maps": maps is not None,
     }
 
 
 def block_bytes(shape: Shape, step: Pass) -> float:
-    """Return what one block keeps for its backward pass: per image, and, once, rotations and weights as they are rounded."""
+    """Return what one block keeps for its backward pass: per image, and, once, tables and weights as they are rounded."""
     t, d, h = shape.tokens, shape.width, shape.heads
     precision = "bf16" if step.bf16 else "float32"
     if step.bf16 and step.layers == "cpu" and not multiplies(torch.bfloat16):
         precision = "bf16 emulated"
-    column = 4 if step.matrices else 2 * step.learned + step.rotates_values
-    kept = KEPT[step.layers, precision][column]
-    per_image = kept * t * d + 16 * t + (28 if step.layers == "compiled" else 36) * d
+    per_image = KEPT[step.layers, precision][_column(step)] * t * d
+    per_image += 16 * t + (28 if step.layers == "compiled" else 36) * d
+    kernels = step.layers == "cpu" and not (
+        step.learned or step.maps
+    )  # of attention: others take the plain layer
     if shape.qk_norm:
-        per_image += t * h * (NORMS["plain"] if step.learned and step.layers == "cpu" else NORMS[step.layers])
+        per_image += t * h * (NORMS["plain"] if step.layers == "cpu" and not kernels else NORMS[step.layers])
     # Fused attention keeps a sum for each head and token, the kernel for bf16 all weights.
-    if step.layers == "cpu" and precision == "bf16" and t <= MOST_TOKENS:
+    all_weights = step.layers == "cpu" and precision == "bf16" and t <= MOST_TOKENS
+    if all_weights:
         per_image += 2 * t * t * h
     elif step.bias_learned:
         per_image += 4 * t * t * h + BIASED[step.layers, precision] * t * d
     else:
         per_image += 4 * t * h
     tables = (8 * step.matrices or 10) * t * d if step.learned else 0
-    if step.layers == "cpu" and not step.learned:
+    if kernels:
         tables = 4 * t * d // (1 if step.by_head else h) * (step.rotates + step.rotates_values)
-    if step.biased and not step.bias_learned and step.bf16:  # its rounded copy, but for the kernel
-        tables += 2 * t * t * h * (step.layers != "cpu" or precision != "bf16" or t > MOST_TOKENS)
+    if step.maps:
+        tables += (68 if step.bf16 else 72) * d**2 // h + 16 * d
+    if step.biased and not step.bias_learned and step.bf16 and not all_weights:
+        tables += 2 * t * t * h  # the bias as it is rounded
     weights = 2 * 12 * d**2 if step.bf16 else 0  # of all products but the modulation's
     return step.images * per_image + tables + weights
+
+
+def _column(step: Pass) -> int:
+    """Return the column of `KEPT` that a pass's encoding stands in."""
+    if step.maps:
+        return 5
+    return 4 if step.matrices else 2 * step.learned + step.rotates_values
 
 
 def pass_bytes(shape: Shape, step: Pass) -> float:

@@ -1,12 +1,15 @@
 """Encodings by learned matrices have the properties that define them."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
-from ditgta import DiT
+from ditgta import DiT, DiTConfig
 from ditgta.model.positional import POSENCS, rotate
 from ditgta.model.positional.matrices import LieRotations
 from ditgta.runtime.streams import generator
+from tests.model.test_every_encoding import answer, built
 
 
 def liere(kind=LieRotations, rows=4, columns=6, depth=2):
@@ -63,3 +66,52 @@ def test_the_matrices_of_dit_b_2():
 def test_head_widths_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="posenc liere needs a head width divisible by 8, got 12"):
         DiT.from_name("DiT-S/2", 64, "liere", depth=1, width=24, heads=2)
+
+
+def relative_error(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("qk_norm", [True, False])
+def test_maps_start_as_the_identity(qk_norm):
+    model, rope = (built(name, qk_norm=qk_norm) for name in ("rope-harope", "rope"))
+    for name, parameter in model.encoding.named_parameters():
+        parameter.copy_(model.encoding.initial(name, None))
+    assert relative_error(answer(model), answer(rope)) < 1e-6
+
+
+@torch.no_grad()
+def test_without_norms_the_projections_absorb_the_maps():
+    """The control: whatever it learns, `rope` can compute."""
+    model = built("rope-harope", qk_norm=False)
+    rope = DiT(DiTConfig(**{**asdict(model.config), "posenc": "rope"}))
+    weights = {name: tensor for name, tensor in model.state_dict().items() if "encoding" not in name}
+    for number, (maps, block) in enumerate(zip(model.encoding.map_table(), model.blocks)):
+        weight, bias = (
+            tensor.unflatten(0, (3, 2, 72)).clone() for tensor in (block.attn.qkv.weight, block.attn.qkv.bias)
+        )
+        weight[:2], bias[:2] = maps @ weight[:2], (maps @ bias[:2, ..., None])[..., 0]
+        weights |= {
+            f"blocks.{number}.attn.qkv.weight": weight.flatten(0, 2),
+            f"blocks.{number}.attn.qkv.bias": bias.flatten(),
+        }
+    plain = DiT(rope.config)
+    plain.load_state_dict(
+        {name: tensor for name, tensor in model.state_dict().items() if "encoding" not in name}
+    )
+    rope.load_state_dict(weights)
+    assert relative_error(answer(plain), answer(model)) > 1e-3
+    assert relative_error(answer(rope), answer(model)) < 2e-6
+
+
+@torch.no_grad()
+def test_the_map_of_keys_is_the_inverse_transposed():
+    maps = built("rope-harope").encoding.map_table()
+    product = maps[:, 0] @ maps[:, 1].mT
+    assert torch.allclose(product, torch.eye(72).expand_as(product), atol=1e-4)
+
+
+def test_the_maps_of_dit_b_2():
+    encoding = POSENCS["rope-harope"](16, 16, 768, 12, 12)
+    assert sum(parameter.numel() for parameter in encoding.parameters()) == 1_188_864

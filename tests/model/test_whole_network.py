@@ -97,6 +97,13 @@ def rotation_matrix(place, options, weights, block, head):
     return matrix
 
 
+def maps(weights, block, head):
+    """Returns M = U S V^T and its transposed inverse."""
+    u, v = (expm(skew - skew.T) for skew in weights["encoding.skew"][:, block, head])
+    matrix = u @ np.diag(np.log1p(np.exp(weights["encoding.scale"][block, head]))) @ v.T
+    return matrix, np.linalg.inv(matrix).T
+
+
 def bias(query, key, options, weights, block, head):
     """Returns what is added to the logit of a query and a key at two places."""
     di, dj = key[0] - query[0], key[1] - query[1]
@@ -118,6 +125,9 @@ def attention(x, weights, number, options, places):
         if options["qk_norm"]:
             q_h = rms_normed(q_h, weights[f"{block}.attn.q_norm.scale"])
             k_h = rms_normed(k_h, weights[f"{block}.attn.k_norm.scale"])
+        if options["posenc"] == "rope-harope":
+            mapped, mapped_keys = maps(weights, number, head)
+            q_h, k_h = q_h @ mapped.T, k_h @ mapped_keys.T
         if rotated:
             turns = [rotation_matrix(place, options, weights, number, head) for place in places]
         if "qk" in rotated:
@@ -195,6 +205,7 @@ MORE = [
     {"posenc": "alibi"},
     {"posenc": "bias"},
     {"posenc": "liere"},
+    {"posenc": "rope-harope", "rotary_base": 100.0},
     {"posenc": "rope-spiral"},
     {"posenc": "gta-spiral", "rotary_base": 100.0},
     {"posenc": "rope-golden"},

@@ -25,7 +25,7 @@ docs/adding-an-encoding.md shows two, and the tests that it gets for free.
 from ditgta.model.positional.biases import LinearBiases, RelativeBiases
 from ditgta.model.positional.directions import GeometricGolden, GeometricSpiral, RotaryGolden, RotarySpiral
 from ditgta.model.positional.encoding import PositionalEncoding, Tables
-from ditgta.model.positional.matrices import LieRotations
+from ditgta.model.positional.matrices import HeadwiseRotary, LieRotations
 from ditgta.model.positional.rotating import per_channel, rotate, rotate_back, swapped
 from ditgta.model.positional.rotations import (
     GeometricMixed,
@@ -73,4 +73,5 @@ POSENCS: dict[str, type[PositionalEncoding]] = {
     "rope-golden": RotaryGolden,
     "gta-golden": GeometricGolden,
     "liere": LieRotations,
+    "rope-harope": HeadwiseRotary,
 }

@@ -31,7 +31,7 @@ class Tables(NamedTuple):
 class PositionalEncoding(nn.Module):
     """The encoding that does nothing, from which the others are made.
 
-    The tables of an encoding without parameters are made once and kept; one that has parameters is asked at each pass.
+    Tables that follow no parameter are made once and kept; the others are asked for at each pass.
 
     Args:
         rows, columns: size of the token grid.
@@ -107,12 +107,13 @@ class PositionalEncoding(nn.Module):
         maps = self.map_table() if self.kept_maps is None else self.kept_maps
         return map(Tables, *(self._by_block(table) for table in (rotation, bias, maps)))
 
-    @torch.no_grad()
-    def keep_tables(self) -> None:
-        """Make the tables once, for all passes: what they follow no longer changes. Those made one by one stay so."""
-        bias = self.bias_table()
-        self.kept_rotation, self.kept_maps = self._rotation(), self.map_table()
-        self.kept_bias = bias if isinstance(bias, Tensor) else None
+    def keep_tables(self, frozen: bool = False) -> None:
+        """Make and keep the tables that follow no parameter; all of them, but for those made one by one, if parameters are frozen."""
+        with torch.set_grad_enabled(not frozen):
+            made = (self._rotation(), self.bias_table(), self.map_table())
+        for name, table in zip(Tables._fields, made):
+            kept = isinstance(table, Tensor) and not table.requires_grad
+            setattr(self, f"kept_{name}", table if kept else None)
 
     def _rotation(self) -> Tensor | None:
         table = self.rotation_table()

@@ -7,9 +7,11 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ditgta.model.positional.encoding import PositionalEncoding
+from ditgta.model.positional.rotations import RotaryEncoding
 
 
 class LieRotations(PositionalEncoding):
@@ -54,3 +56,34 @@ class LieRotations(PositionalEncoding):
     def initial(self, name: str, random: np.random.Generator) -> Tensor:
         """Returns entries of U between 0 and 2 pi."""
         return torch.from_numpy(2 * math.pi * random.random(self.upper.shape))
+
+
+class HeadwiseRotary(RotaryEncoding):
+    """`rope-harope`: `rope`, before which learned matrices map queries and keys, in each block and head.
+
+    Li et al., "HARoPE", CVPR 2026: M = U S V^T, U and V exponentials of skew-symmetric matrices, S > 0 diagonal. q' = R M q and
+    k' = R M^-T k, so that attention stays relative. Without a norm before it M can be absorbed in the projections of queries and
+    keys: then this is `rope` with other parameters, a control that should change nothing.
+    """
+
+    def __init__(self, *sizes, **options):
+        super().__init__(*sizes, **options)
+        head_width = self.width // self.heads
+        self.skew = nn.Parameter(torch.zeros(2, self.depth, self.heads, head_width, head_width))
+        self.scale = nn.Parameter(torch.zeros(self.depth, self.heads, head_width))
+
+    def map_table(self) -> Tensor:
+        """Returns M and M^-T of each block and head, (L, 2, H, E, E)."""
+        skew = self.skew.double()  # autocast rounds no float64
+        scale = F.softplus(self.scale.double())[:, :, None]
+        u, v = torch.matrix_exp(skew - skew.mT)  # (L, H, E, E) each
+        return (torch.stack([u * scale, u / scale], dim=1) @ v.mT[:, None]).float()
+
+    def operations(self) -> float:
+        """Returns those of two products, of queries and of keys: L 2 (2 E T D)."""
+        return 4.0 * self.depth * (self.width // self.heads) * self.rows * self.columns * self.width
+
+    def initial(self, name: str, random: np.random.Generator) -> Tensor:
+        """Returns values that make M the identity."""
+        identity = {"skew": 0.0, "scale": math.log(math.e - 1)}
+        return torch.full_like(self.get_parameter(name), identity[name])
