@@ -37,6 +37,8 @@ def network_of(path: str | Path, options: dict, tensors: dict[str, Tensor]) -> D
     try:
         network = DiT(DiTConfig(**options))
         network.load_state_dict(tensors)
+    except InputError as error:  # an encoding of someone's own that is not here
+        raise InputError(f"{path}: {error}") from None
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(

@@ -70,6 +70,18 @@ SIZES = {
 PATCHES = (1, 2, 4, 8)
 
 
+def rotation_fault(posenc: str, has_base: bool, has_table: bool) -> str:
+    """Return why an encoding takes no base of its own, or no table of `abs` beside it, or ""; of unknown ones, nothing is known."""
+    if posenc in POSENCS and posenc not in ROTATIONS and (has_base or has_table):
+        return (
+            f"posenc {posenc} rotates nothing, so it takes neither rotary_base nor absolute_table; "
+            f"leave them out, or take one of {', '.join(ROTATIONS)}"
+        )
+    if posenc in WITHOUT_BASE and has_base:
+        return f"posenc {posenc} has no base, so it takes no rotary_base; leave it out"
+    return ""
+
+
 def resizing_fault(posenc: str, positions: str) -> str:
     """Return why an encoding cannot be told of places at another size in one way, or ""."""
     own = RESIZINGS.get(posenc, POSITIONS)

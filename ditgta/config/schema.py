@@ -12,10 +12,10 @@ from ditgta.config.names import (
     POSENCS,
     POSITIONS,
     PRIMARY,
-    ROTATIONS,
     SAMPLERS,
-    WITHOUT_BASE,
+    rotation_fault,
 )
+from ditgta.config.posenc import Posenc
 from ditgta.config.section import Free, Section
 
 Compile = Field(
@@ -72,7 +72,10 @@ class Model(Section):
         description="DiT-{Ti,S,B,L,XL}/PATCH: the named size and the patch side in latent pixels: 1, 2, 4 or 8",
         json_schema_extra={"flag": "model"},
     )
-    posenc: Literal[POSENCS] = Field("gta", description="positional encoding")
+    posenc: Posenc = Field(
+        "gta",
+        description=f"positional encoding: MODULE:CLASS of your own (docs/adding-an-encoding.md), or one of {{{', '.join(POSENCS)}}}",
+    )
     rotary_base: float | None = Field(
         None, gt=1, description="base of the frequencies of an encoding that rotates; none: its paper's"
     )
@@ -88,13 +91,8 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _options_of_rotations(self) -> "Model":
-        if self.posenc not in ROTATIONS and (self.rotary_base is not None or self.absolute_table):
-            raise ValueError(
-                f"posenc {self.posenc} rotates nothing, so it takes neither rotary_base nor absolute_table; "
-                f"leave them out, or take one of {', '.join(ROTATIONS)}"
-            )
-        if self.posenc in WITHOUT_BASE and self.rotary_base is not None:
-            raise ValueError(f"posenc {self.posenc} has no base, so it takes no rotary_base; leave it out")
+        if fault := rotation_fault(self.posenc, self.rotary_base is not None, self.absolute_table):
+            raise ValueError(fault)
         return self
 
 

@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from ditgta.config.names import OBJECTIVES, named_sizes
 from ditgta.model import layers
 from ditgta.model.init import initialise
-from ditgta.model.positional import POSENCS, AbsoluteEncoding, Tables
+from ditgta.model.positional import AbsoluteEncoding, Tables, encoding_class
+from ditgta.runtime.modules import identified
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class DiTConfig:
         patch: side of a patch in latent pixels.
         depth, width, heads: number of blocks, token width D and attention heads H (H divides D; D/H a multiple of 4).
         num_classes: number of classes; label `num_classes` is the null label.
-        posenc: positional encoding, one of ditgta.model.positional.POSENCS.
+        posenc: positional encoding, one of ditgta.model.positional.POSENCS, or MODULE:CLASS, to which the file's checksum is added.
         qk_norm: RMSNorm of queries and keys.
         latent_channels: channels C of the latent.
         rotary_base: base of the frequencies of an encoding that rotates; None: its own.
@@ -62,14 +63,15 @@ class DiTConfig:
             raise ValueError(
                 f"width {self.width} over {self.heads} heads: the head width must be a whole multiple of 4"
             )
-        for option, known in (("posenc", POSENCS), ("objective", OBJECTIVES)):
-            if getattr(self, option) not in known:
-                raise ValueError(f"{option} {getattr(self, option)!r} is unknown; known: {', '.join(known)}")
-        if (self.rotary_base is not None or self.absolute_table) and not POSENCS[self.posenc].rotated:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective {self.objective!r} is unknown; known: {', '.join(OBJECTIVES)}")
+        object.__setattr__(self, "posenc", identified(self.posenc))
+        kind = encoding_class(self.posenc)
+        if (self.rotary_base is not None or self.absolute_table) and not kind.rotated:
             raise ValueError(
                 f"posenc {self.posenc} rotates nothing, so it takes neither rotary_base nor absolute_table; leave them out"
             )
-        if self.rotary_base is not None and POSENCS[self.posenc].base is None:
+        if self.rotary_base is not None and kind.base is None:
             raise ValueError(f"posenc {self.posenc} has no base, so it takes no rotary_base; leave it out")
         if self.rotary_base is not None and not self.rotary_base > 1:
             raise ValueError(f"rotary_base must be greater than 1, got {self.rotary_base}")
@@ -137,7 +139,7 @@ class DiT(nn.Module):
         super().__init__()
         self.config, self.checkpoint_gradients = config, False
         sizes = (*config.grid, config.width, config.heads)
-        self.encoding = POSENCS[config.posenc](*sizes, config.depth, config.rotary_base)
+        self.encoding = encoding_class(config.posenc)(*sizes, config.depth, config.rotary_base)
         self.x_embedder = layers.PatchEmbedder(config.latent_channels, config.patch, config.width)
         self.t_embedder = layers.TimeEmbedder(config.width)
         self.y_embedder = layers.LabelEmbedder(config.num_classes, config.width)

@@ -51,8 +51,7 @@ def _place(network: DiT, config: DiTConfig, positions: str) -> None:
         encoding.resize(*config.grid, positions)
     if stored is not None:
         network.pos_embed = added.position_table()[None]
-    if not list(network.encoding.parameters()):
-        network.encoding.keep_tables()
+    network.encoding.keep_tables()
     network.to(network.device)
 
 

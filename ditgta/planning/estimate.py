@@ -14,6 +14,7 @@ from ditgta.model.positional import POSENCS, PositionalEncoding
 from ditgta.planning import cost
 from ditgta.planning.machine import PRODUCTS, Machine
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.modules import is_own
 
 KNOWN_IMAGES = {"digits": (1797, 10)}
 IMAGENET = (1_281_167, 1000)
@@ -121,6 +122,8 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
         notes.append(
             f"taken for ImageNet's {count:,} images of {classes:,} classes; say otherwise with --images and --classes"
         )
+    if own := [name for name in suite.experiments if is_own(config.experiments[name].model.posenc)]:
+        notes.append(f"an encoding of your own is not imported by a plan; counted as gta: {', '.join(own)}")
     return stages, notes
 
 
@@ -228,11 +231,15 @@ def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
 
 
 def encoding_of(experiment: Experiment) -> PositionalEncoding:
-    """Returns an experiment's encoding on its grid, whose parameters and tables have shapes and no data."""
+    """Returns an experiment's encoding on its grid, whose parameters and tables have shapes and no data.
+
+    For a class of one's own, which a plan does not import, that is `gta`.
+    """
     model, sizes = experiment.model, _sizes(experiment.model)
+    name = "gta" if is_own(model.posenc) else model.posenc
     grid = [side // sizes["patch"] for side in latent_sides(experiment)]
     with torch.device("meta"):
-        encoding = POSENCS[model.posenc](*grid, sizes["width"], sizes["heads"], sizes["depth"])
+        encoding = POSENCS[name](*grid, sizes["width"], sizes["heads"], sizes["depth"])
         encoding.keep_tables()
     return encoding
 

@@ -94,9 +94,8 @@ def block_bytes(shape: Shape, step: Pass) -> float:
         precision = "bf16 emulated"
     per_image = KEPT[step.layers, precision][_column(step)] * t * d
     per_image += 16 * t + (28 if step.layers == "compiled" else 36) * d
-    kernels = step.layers == "cpu" and not (
-        step.learned or step.maps
-    )  # of attention: others take the plain layer
+    # The kernel of attention for CPUs leaves learned rotations and maps to the plain layer.
+    kernels = step.layers == "cpu" and not (step.learned or step.maps)
     if shape.qk_norm:
         per_image += t * h * (NORMS["plain"] if step.layers == "cpu" and not kernels else NORMS[step.layers])
     # Fused attention keeps a sum for each head and token, the kernel for bf16 all weights.

@@ -124,7 +124,7 @@ def _table_of(folder: Path) -> str:
 
 def model_card(name: str, config: dict, spec: dict, score: Score | None, table: str) -> str:
     """Returns README.md: front matter, use, scores with error bars, training, switches, citation."""
-    model, posenc = config["model"], config["model"]["posenc"]
+    model, posenc = config["model"], config["model"]["posenc"].partition("@")[0]
     size = (spec.get("model") or {}).get("name") or f"DiT, {model['depth']} blocks of width {model['width']}"
     images = (spec.get("latents") or {}).get("images") or {}
     source = Path(images.get("source") or "images").name

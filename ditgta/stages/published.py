@@ -9,10 +9,11 @@ import torch
 from ditgta.data.published import Published, read_published
 from ditgta.data.sit import from_sit
 from ditgta.model.dit import DiT, DiTConfig
-from ditgta.model.positional import POSENCS
+from ditgta.model.positional import POSENCS, encoding_class
 from ditgta.runtime.checkpoints import read_checkpoint, write_checkpoint, write_tensors
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, sha256_of
+from ditgta.runtime.modules import is_own
 
 
 def run_import(
@@ -83,9 +84,11 @@ def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[
     names = _names_of_encoding(weights)
     if "depth" in options:  # a diffusers folder, which leaves the table of abs out
         names.add("pos_embed")
+    named = given.get("posenc") or options.get("posenc") or ""
+    kinds = POSENCS | ({named: encoding_class(named)} if is_own(named) else {})
     fitting = [
         name
-        for name, kind in POSENCS.items()
+        for name, kind in kinds.items()
         if (kind.rotated or not table)
         and names
         == _names_of_encoding(DiT(DiTConfig((1, 1), 1, 0, 8, 1, 1, name, absolute_table=table)).state_dict())
@@ -96,7 +99,7 @@ def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[
     mend = "--posenc or --absolute-table" if "pos_embed" in names and not table else "--posenc"
     if posenc is None:
         raise InputError(f"{source} does not say its positional encoding, and {fits}; give {mend}")
-    if posenc not in POSENCS:
+    if posenc not in kinds:
         raise InputError(
             f"{source} has the positional encoding {posenc!r}, which is unknown; known: {', '.join(POSENCS)}"
         )

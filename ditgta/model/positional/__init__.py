@@ -41,6 +41,8 @@ from ditgta.model.positional.tokens import (
     LearnedAbsoluteEncoding,
     NoEncoding,
 )
+from ditgta.runtime import modules
+from ditgta.runtime.errors import InputError
 
 __all__ = [
     "POSENCS",
@@ -50,6 +52,7 @@ __all__ = [
     "RotaryEncoding",
     "Rotation",
     "Tables",
+    "encoding_class",
     "per_channel",
     "rotate",
     "rotate_back",
@@ -75,3 +78,23 @@ POSENCS: dict[str, type[PositionalEncoding]] = {
     "liere": LieRotations,
     "rope-harope": HeadwiseRotary,
 }
+
+
+def encoding_class(name: str) -> type[PositionalEncoding]:
+    """Returns the class of a name in POSENCS, or of one's own: MODULE:CLASS@SHA256, which is imported.
+
+    Raises:
+        ValueError: an unknown name; a module that is missing or not the one that the checksum says; a class that is no encoding.
+    """
+    if name in POSENCS:
+        return POSENCS[name]
+    if not modules.is_own(name):
+        raise ValueError(
+            f"posenc {name!r} is unknown; known: {', '.join(POSENCS)}, or a class of your own, MODULE:CLASS"
+        )
+    found = modules.load_class(name)
+    if not issubclass(found, PositionalEncoding):
+        raise InputError(
+            f"{name.partition('@')[0]} is no positional encoding; derive it from PositionalEncoding"
+        )
+    return found

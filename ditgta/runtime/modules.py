@@ -1,0 +1,95 @@
+"""Classes of the user's own: named MODULE:CLASS, and known by the content of the module's file, MODULE:CLASS@SHA256.
+
+A module is looked for in the current folder, which is that of the workflow, and then where Python looks: on PYTHONPATH and among
+installed packages. Naming it imports nothing; only `load_class` does.
+"""
+
+import hashlib
+import importlib
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from ditgta.runtime.errors import InputError, one_line
+
+PATTERN = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)(?:@([0-9a-f]{64}))?")
+_IMPORTED: dict[str, str] = {}  # modules that this process has imported, and the checksums of their files
+
+
+def is_own(name: str) -> bool:
+    """Returns whether a name is of the form MODULE:CLASS, with or without a checksum."""
+    return PATTERN.fullmatch(name) is not None
+
+
+def identified(name: str) -> str:
+    """Returns MODULE:CLASS@SHA256 of a name of that form, with or without a checksum, and others as they are; imports nothing.
+
+    Raises:
+        InputError: there is no such module, or its file has another checksum than the name says.
+    """
+    if not is_own(name):
+        return name
+    module, kind, said = _parts(name)
+    _, file = _find(module)
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if said and said != found:
+        raise InputError(
+            f"{module}:{kind} is not what it was: {file} has the sha256 {found[:12]}..., {said[:12]}... is wanted; "
+            "bring back the file as it was, under this name, into the current folder or onto PYTHONPATH"
+        )
+    return f"{module}:{kind}@{found}"
+
+
+def load_class(name: str) -> type:
+    """Imports the module of MODULE:CLASS@SHA256, whose file must have this checksum, and returns the class.
+
+    Raises:
+        InputError: the file is missing or another, cannot be imported, or has no such class.
+    """
+    module, kind, checksum = _parts(identified(name))
+    folder, file = _find(module)
+    if _IMPORTED.setdefault(module, checksum) != checksum:
+        raise InputError(f"{file} has changed since it was imported; start Python again")
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    importlib.invalidate_caches()  # the file may be newer than what Python knows of its folder
+    try:
+        imported = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # whatever the file does
+        del _IMPORTED[module]
+        raise InputError(f"{file} cannot be imported ({type(error).__name__}: {one_line(error)})") from error
+    if Path(imported.__file__ or "").resolve() != file:
+        raise InputError(
+            f"{module} is {imported.__file__}, not {file}; give the file a name that no other module has"
+        )
+    found = getattr(imported, kind, None)
+    if not isinstance(found, type):
+        raise InputError(f"{file} has no class {kind}{_offered(imported)}")
+    return found
+
+
+def _offered(module: ModuleType) -> str:
+    """Returns the classes that a module's file defines, as the end of a sentence."""
+    own = [
+        name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+    ]
+    classes = [name for name in own if isinstance(getattr(module, name), type)]
+    return f"; it has {', '.join(classes)}" if classes else ""
+
+
+def _parts(name: str) -> tuple[str, str, str | None]:
+    match = PATTERN.fullmatch(name)
+    if match is None:
+        raise InputError(f"{name!r} is not the name of a class; write MODULE:CLASS")
+    return match[1], match[2], match[3]
+
+
+def _find(module: str) -> tuple[Path, Path]:
+    """Returns the folder from which a module is imported, and its file."""
+    relative = Path(*module.split("."))
+    for folder in (Path.cwd(), *(Path(place).absolute() for place in sys.path if place)):
+        for file in (folder / relative / "__init__.py", folder / relative.with_suffix(".py")):
+            if file.is_file():
+                return folder, file.resolve()
+    raise InputError(f"there is no {relative}.py in {Path.cwd()} or on PYTHONPATH; put it into one of them")
