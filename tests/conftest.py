@@ -24,6 +24,13 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 ROOT = Path(__file__).parents[1]
 
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--posenc", help="MODULE:CLASS: an encoding of one's own, tested instead of those that are known"
+    )
+
+
 # The digits suite made small enough for a minute on two cores: two rows, two milestones.
 TINY = {
     "experiments": {

@@ -29,8 +29,9 @@ def test_the_repository_s_own_configuration_holds():
         "rope",
         "gta",
     ]
-    zoo = [content.experiments[name].model.posenc for name in content.suites["digits-zoo"].experiments]
-    assert set(zoo) == set(config.POSENCS)
+    zoo = [suite for name, suite in content.suites.items() if name.startswith("zoo-")]
+    rows = {row for suite in zoo for row in suite.experiments}
+    assert {content.experiments[row].model.posenc for row in rows} == set(config.POSENCS)
     paper = content.experiments["imagenet256-gta"]
     assert (paper.model.name, paper.training.batch_size, paper.training.learning_rate) == (
         "DiT-B/2",
@@ -39,6 +40,18 @@ def test_the_repository_s_own_configuration_holds():
     )
     assert content.suites["paper"].sampling.num_samples == 50000
     assert content.milestones("imagenet256-gta") == [200000, 400000, 1000000, 2500000]
+
+
+def test_zoo_values_turns_values_beside_what_each_encoding_turns():
+    """In each difference the first has the second's options, and an encoding that rotates values as the only other thing."""
+    content = config.load(yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text()))
+    suite = content.suites["zoo-values"]
+    assert {row for pair in suite.differences for row in pair} == set(suite.experiments)
+    for pair in suite.differences:
+        first, second = (content.train_spec(name, 0) for name in pair)
+        names = [spec["model"].pop("posenc") for spec in (first, second)]
+        assert names == ["vo", "none"] or names[0] == names[1].replace("rope", "gta")
+        assert first == second
 
 
 def test_digits_flow_differs_from_digits_in_the_objective_and_its_sampler_alone():

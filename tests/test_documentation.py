@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import itertools
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ import yaml
 from benchmarks.__main__ import NAMES as BENCHMARKS
 from ditgta import config
 from ditgta.__main__ import build_parser, main
+from ditgta.runtime.modules import is_own
 from tests.conftest import ROOT, TINY, run_snakemake
 from tests.workflow.test_conda import conda  # noqa: F401
 
@@ -145,8 +147,10 @@ def snakemake(words: list[str], request, place, page) -> None:
     tmp = place.parent / "snakemake"
     tmp.mkdir()
     for block in blocks(page, "yaml"):
-        # The page's own encoding is not registered: another rotation stands for it.
-        (tmp / re.match(r"# (\S+)", block)[1]).write_text(block.replace("posenc: rope-golden", "posenc: vo"))
+        (tmp / re.match(r"# (\S+)", block)[1]).write_text(block)
+    for block in blocks(page, "python"):  # one that is a file says its name
+        if file := re.match(r"# (\S+\.py)\n", block):
+            (tmp / file[1]).write_text(block)
     words = [
         str(tmp / word) if word.endswith(".yaml") else word.replace("=NAME", "=digits") for word in words[1:]
     ]
@@ -195,8 +199,13 @@ def pip(words: list[str], **_) -> None:
 
 def pytest_(words: list[str], **_) -> None:
     markers = [line.split(":")[0] for line in PROJECT["tool"]["pytest"]["ini_options"]["markers"]]
-    for i, word in enumerate(words[1:], 1):
-        assert word == "-m" or (words[i - 1] == "-m" and word in markers) or (ROOT / word).exists()
+    for before, word in itertools.pairwise(words):
+        assert (
+            word in ("-m", "--posenc")
+            or (before == "-m" and word in markers)
+            or (before == "--posenc" and is_own(word))
+            or (ROOT / word).exists()
+        )
 
 
 def conda_(words: list[str], **_) -> None:

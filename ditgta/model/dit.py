@@ -65,7 +65,6 @@ class DiTConfig:
             )
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective {self.objective!r} is unknown; known: {', '.join(OBJECTIVES)}")
-        object.__setattr__(self, "posenc", identified(self.posenc))
         kind = encoding_class(self.posenc)
         if (self.rotary_base is not None or self.absolute_table) and not kind.rotated:
             raise ValueError(
@@ -77,6 +76,7 @@ class DiTConfig:
             raise ValueError(f"rotary_base must be greater than 1, got {self.rotary_base}")
         if self.num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {self.num_classes}")
+        object.__setattr__(self, "posenc", identified(self.posenc))
 
     @classmethod
     def from_name(

@@ -39,6 +39,7 @@ SCORER = "scorer --images index --out new.safetensors"
 SCORE = "score index samples --weights scorer.safetensors --out new.json"
 OTHER = "score {} --weights scorer.safetensors --out new.json"
 TABLE = "table --scores scores.json --out new"
+OWN = "from ditgta.model.positional import PositionalEncoding\nclass Own(PositionalEncoding): ..."
 CONFIG = f"--configfile {shlex.quote(str(ROOT / 'config.yaml'))}"
 PLAN = f"plan {CONFIG} c.yaml"
 IMPORT = "import-checkpoint published.pt new.safetensors --model DiT-Ti/2"
@@ -76,6 +77,13 @@ MISTAKES = [
     ("misspelt in the spec", None, """images --out new --spec '{"sorce": "x"}'""", "did you mean source?"),
     ("misspelt section", None, f"""{TRAIN} --spec '{{"modle": {{}}}}'""", "did you mean model?"),
     ("seed in words", None, f"""{TRAIN} --spec '{{"seed": "one"}}'""", "--seed: input should be a valid integer"),
+    ("encoding of one's own: no file", None, f"{TRAIN} --posenc nowhere:Own", "--posenc: there is no nowhere.py in "),
+    ("encoding of one's own: no class", put("own1.py", "class Owm: ..."), f"{TRAIN} --posenc own1:Own", "own1.py has no class Own; it has Owm"),
+    ("encoding of one's own: no encoding", put("own2.py", "class Own: ..."), f"{TRAIN} --posenc own2:Own", "own2:Own is no positional encoding; derive it from PositionalEncoding"),
+    ("encoding of one's own: an error in it", put("own3.py", "import nosuch"), f"{TRAIN} --posenc own3:Own", "own3.py cannot be imported (ModuleNotFoundError: No module named 'nosuch')"),
+    ("encoding of one's own: a name that is taken", put("json.py"), f"{TRAIN} --posenc json:Own", "give the file a name that no other module has"),
+    ("encoding of one's own: another file", put("own4.py"), f"{TRAIN} --posenc own4:Own@{'0' * 64}", "own4:Own is not what it was"),
+    ("encoding of one's own: a base", put("own5.py", OWN), f"{TRAIN} --posenc own5:Own --rotary-base 9", "rotates nothing, so it takes neither rotary_base"),
     ("options of another encoding", None, f"{TRAIN} --posenc abs --absolute-table", "posenc abs rotates nothing"),
     ("base of 1", None, f"{TRAIN} --rotary-base 1", "--rotary-base: input should be greater than 1 (got '1')"),
     ("unknown model", None, f"{TRAIN} --model DiT-Q/2", "--model: string should match"),

@@ -29,9 +29,9 @@ def test_default_is_the_table_of_the_digits(plan):
 
 
 def test_the_zoo_shares_the_training_of_the_default(plan):
-    outcome = plan("--config", "suite=digits-zoo")
+    outcome = plan("--config", "suite=zoo-values")
     assert outcome.code == 0, outcome.text
-    expected = {"train": 3 * 2 + 9, "sample": 12, "score": 12, "table": 1, "parts": 13}
+    expected = {"train": 2 * 2 + 12, "sample": 14, "score": 14, "table": 1, "parts": 15}
     assert outcome.jobs == CHAIN | expected
 
 
