@@ -53,9 +53,8 @@ def load_class(name: str) -> type:
         raise InputError(f"{file} has changed since it was imported; start Python again")
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
-    importlib.invalidate_caches()  # the file may be newer than what Python knows of its folder
     try:
-        imported = importlib.import_module(module)
+        imported = _imported(module)
     except (Exception, SystemExit) as error:  # whatever the file does
         del _IMPORTED[module]
         raise InputError(f"{file} cannot be imported ({type(error).__name__}: {one_line(error)})") from error
@@ -67,6 +66,16 @@ def load_class(name: str) -> type:
     if not isinstance(found, type):
         raise InputError(f"{file} has no class {kind}{_offered(imported)}")
     return found
+
+
+def _imported(module: str) -> ModuleType:
+    """Imports a module without leaving its bytecode, which Python would take for that of an edit made in the same second."""
+    importlib.invalidate_caches()  # the file may be newer than what Python knows of its folder
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _offered(module: ModuleType) -> str:
