@@ -160,6 +160,16 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--methods", nargs="+", choices=config.POSITIONS, default=["extrapolate"], help=text)
     sub.add_argument("--label", type=int, default=0, help="class of the image")
 
+    text = "show what encodings make of places, and how far trained networks attend"
+    sub = command("show-encoding", run_show_encoding, text, spec=False)
+    text = "encoding, MODULE:CLASS of your own, or checkpoint (.safetensors)"
+    sub.add_argument("names", nargs="+", metavar="NAME", help=text)
+    sub.add_argument("--out", **new_file, help="picture to write (.png)")
+    sub.add_argument("--model", default="DiT-B/2", help="size of network for those that are no checkpoint")
+    sub.add_argument(
+        "--image-size", type=flags.count, default=256, metavar="PIXELS", help="side of its images"
+    )
+
     sub = command(
         "scorer", run_scorer, "train a small Inception network as the scorer of the images", config.Scorer
     )
@@ -426,6 +436,12 @@ def run_sizes(arguments) -> None:
         arguments.label,
         flags.read_section(arguments, config.Sampling, arguments.spec | {"size": arguments.sizes[0]}),
     )
+
+
+def run_show_encoding(arguments) -> None:
+    from ditgta.stages import show_encoding
+
+    show_encoding.run(arguments.names, arguments.out, arguments.model, arguments.image_size)
 
 
 def run_scorer(arguments) -> None:

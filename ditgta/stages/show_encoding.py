@@ -1,0 +1,98 @@
+"""Show encoding: what encodings make of places, and how far trained networks attend, as one picture."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ditgta.diffusion.samplers import sample
+from ditgta.loading import load
+from ditgta.model.dit import DiT, DiTConfig
+from ditgta.model.positional import PositionalEncoding, encoding_class
+from ditgta.model.similarity import Look, attention_distances, look, uniform_distance
+from ditgta.report.encodings import SLOW, distance_figure, encoding_figure
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import atomic_path
+from ditgta.runtime.streams import generator
+from ditgta.sampling import draw_ahead
+
+IMAGES, STEPS = 8, 10
+
+
+def run(names: list[str], out: Path, model: str, image_size: int) -> None:
+    """Write a picture with a row for each encoding, and below it, where checkpoints are given, how far their blocks attend.
+
+    Args:
+        names: encodings as they start, names of POSENCS or MODULE:CLASS; or checkpoints (.safetensors) with what they learned.
+        model: named size of the network in which the encodings stand, for those that are not of a checkpoint.
+        image_size: side of its images in pixels, of which a latent pixel stands for 8.
+
+    Raises:
+        InputError: an unknown encoding or an unusable checkpoint.
+    """
+    looks, distances, uniform = [], {}, 0.0
+    for name in names:
+        if name.endswith(".safetensors"):
+            network = load(name)
+            encoding, label = network.encoding, "/".join(Path(name).with_suffix("").parts[-3:])
+            distances[label], uniform = distances_of(network), uniform_distance(*network.config.grid)
+        else:
+            encoding, label = _untrained(name, model, image_size), name
+        looks.append((label, look(encoding)))
+        print(f"{label}: {_in_words(looks[-1][1])}")
+    pictures = [encoding_figure(looks)]
+    if distances:
+        pictures.append(distance_figure(distances, uniform))
+    with atomic_path(out) as temporary:
+        _below(pictures).save(temporary, format="PNG")
+
+
+@torch.no_grad()
+def _untrained(name: str, model: str, image_size: int) -> PositionalEncoding:
+    """Return an encoding as it starts in a network of a named size."""
+    try:
+        config = DiTConfig.from_name(model, image_size, name)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    encoding = encoding_class(config.posenc)(*config.grid, config.width, config.heads, config.depth)
+    for own, parameter in encoding.named_parameters():
+        parameter.copy_(encoding.initial(own, generator(0, "weights", f"encoding.{own}")))
+    return encoding
+
+
+@torch.inference_mode()
+def distances_of(network: DiT, images: int = IMAGES, steps: int = STEPS) -> np.ndarray:
+    """Return the mean attention distance in tokens of each block and head, (L, H), over the passes that sample some images.
+
+    The noise is that of the sample stage's first images, their labels take turns; nothing is guided.
+    """
+    y = torch.arange(images) % network.num_classes
+    shape = (network.config.latent_channels, *network.config.latent_size)
+    noise = next(draw_ahead(0, list(range(images)), shape, 1, network.device))
+    sampler = "ddim" if network.config.objective == "ddpm" else "euler"
+    with attention_distances(network) as found:
+        sample(lambda x, t: network(x.float(), torch.full((1,), t), y), noise, sampler, steps, lambda: noise)
+    return np.array([torch.stack(of_block).mean(0).numpy() for of_block in found])
+
+
+def _in_words(seen: Look) -> str:
+    """Return how many pairs say little of places, or that there are none."""
+    if seen.turns is None:
+        told = [name for name in ("queries", "bias", "table", "tokens") if getattr(seen, name) is not None]
+        return f"no pairs that turn; told by way of its {' and '.join(told) or 'nothing'}"
+    turns = seen.turns.norm(dim=-1)[0]
+    slow = float((turns < SLOW).double().mean())
+    return (
+        f"{turns.shape[-1]} pairs a head, {slow:.0%} of which make less than {SLOW:g} turns across the grid"
+    )
+
+
+def _below(pictures: list[Image.Image]) -> Image.Image:
+    """Return pictures one below the other, on white."""
+    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        canvas.paste(picture, (0, top))
+        top += picture.height
+    return canvas
