@@ -44,19 +44,15 @@ def look(encoding: PositionalEncoding) -> Look:
     """Return what an encoding says of places, seen from the centre of its grid."""
     centre = centre_of(encoding.rows, encoding.columns)
     told = list(encoding.tables())
-    rotates = {kind: kind in encoding.rotated for kind in ("qk", "vo")}
-    seen = [
-        _overlaps(encoding, tables if rotates["qk"] else tables._replace(rotation=None), centre)
-        for tables in told
-    ]
-    values = [_overlaps(encoding, tables._replace(maps=None), centre) for tables in told]
+    turned = {kind: kind in encoding.rotated for kind in ("qk", "vo")}
+    asked = [tables if turned["qk"] else tables._replace(rotation=None) for tables in told]
+    valued = [tables._replace(maps=None) for tables in told]
     biases = [tables.bias[:, centre] for tables in told if tables.bias is not None]
     positions = encoding.position_table()
-    asked = rotates["qk"] or told[0].maps is not None
     return Look(
         grid=(encoding.rows, encoding.columns),
-        queries=torch.stack(seen) if asked else None,
-        values=torch.stack(values) if rotates["vo"] else None,
+        queries=_overlaps(encoding, asked) if turned["qk"] or told[0].maps is not None else None,
+        values=_overlaps(encoding, valued) if turned["vo"] else None,
         bias=torch.stack(biases) if biases else None,
         table=None
         if positions is None
@@ -71,8 +67,18 @@ def centre_of(rows: int, columns: int) -> int:
     return rows // 2 * columns + columns // 2
 
 
-def _overlaps(encoding: PositionalEncoding, tables: Tables, centre: int) -> Tensor:
-    """Return tr((R_c M_q)^T R_t M_k) / E of each head and token t: (H, T)."""
+def _overlaps(encoding: PositionalEncoding, told: list[Tables]) -> Tensor:
+    """Return the overlaps of the centre with each token, (L, H, T); of what several blocks share, once."""
+    found: dict[tuple, Tensor] = {}
+    keys = [tuple(table is not None and table.data_ptr() for table in tables) for tables in told]
+    for key, tables in zip(keys, told):
+        if key not in found:
+            found[key] = _overlap(encoding, tables)
+    return torch.stack([found[key] for key in keys])
+
+
+def _overlap(encoding: PositionalEncoding, tables: Tables) -> Tensor:
+    """Return tr((R_c M_q)^T R_t M_k) / E of each head and token t, c being the centre: (H, T)."""
     tokens, head_width = encoding.rows * encoding.columns, encoding.width // encoding.heads
     basis = torch.eye(head_width)[:, None, None].expand(-1, tokens, encoding.heads, -1)
     pair = [basis, basis]
@@ -80,20 +86,19 @@ def _overlaps(encoding: PositionalEncoding, tables: Tables, centre: int) -> Tens
         pair = [torch.einsum("bthe,hfe->bthf", x, m) for x, m in zip(pair, tables.maps)]
     if tables.rotation is not None:
         pair = [rotate(x, tables.rotation) for x in pair]
+    centre = centre_of(encoding.rows, encoding.columns)
     return torch.einsum("bhe,bthe->ht", pair[0][:, centre], pair[1]) / head_width
 
 
 def _response(encoding: PositionalEncoding, centre: int) -> Tensor | None:
     """Return what a token of ones at the centre adds to each token after the first block."""
+    if type(encoding).after_first_block is PositionalEncoding.after_first_block:
+        return None
     impulse = torch.zeros(1, encoding.rows * encoding.columns, encoding.width)
     blank = encoding.after_first_block(impulse)
     impulse[:, centre] = 1
     added = encoding.after_first_block(impulse) - blank - impulse
-    return (
-        added[0].mean(-1)
-        if type(encoding).after_first_block is not PositionalEncoding.after_first_block
-        else None
-    )
+    return added[0].mean(-1)
 
 
 def _turns(encoding: PositionalEncoding) -> Tensor | None:

@@ -77,10 +77,9 @@ def distances_of(network: DiT, images: int = IMAGES, steps: int = STEPS) -> np.n
 
 
 def _in_words(seen: Look) -> str:
-    """Return how many pairs say little of places, or that there are none."""
+    """Return what share of the pairs says little of places."""
     if seen.turns is None:
-        told = [name for name in ("queries", "bias", "table", "tokens") if getattr(seen, name) is not None]
-        return f"no pairs that turn; told by way of its {' and '.join(told) or 'nothing'}"
+        return "no pair of channels turns along a direction"
     turns = seen.turns.norm(dim=-1)[0]
     slow = float((turns < SLOW).double().mean())
     return (
