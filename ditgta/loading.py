@@ -5,8 +5,9 @@ from pathlib import Path
 from torch import Tensor
 
 from ditgta.model.dit import DiT, DiTConfig
-from ditgta.runtime.checkpoints import read_checkpoint
-from ditgta.runtime.errors import InputError
+from ditgta.model.positional import PositionalEncoding, encoding_class
+from ditgta.runtime.checkpoints import read_checkpoint, read_header, read_part
+from ditgta.runtime.errors import InputError, one_line
 from ditgta.runtime.pretrained import read_pretrained
 
 
@@ -26,6 +27,23 @@ def load(path: str | Path, weights: str = "ema", revision: str | None = None) ->
         return network_of(path, header["model"], groups[weights])
     config, tensors = read_pretrained(path, revision)
     return network_of(path, config["model"], tensors)
+
+
+def load_encoding(path: str | Path) -> PositionalEncoding:
+    """Return the positional encoding of a checkpoint with what it learned (EMA), without the rest of the network.
+
+    Raises:
+        InputError: there is no such checkpoint, it is damaged, or its encoding is of someone's own and not here.
+    """
+    try:
+        config = DiTConfig(**read_header(path)["model"])
+        encoding = encoding_class(config.posenc)(
+            *config.grid, config.width, config.heads, config.depth, config.rotary_base
+        )
+        encoding.load_state_dict(read_part(path, "ema.encoding."))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: {one_line(error)}") from None
+    return encoding
 
 
 def network_of(path: str | Path, options: dict, tensors: dict[str, Tensor]) -> DiT:

@@ -47,6 +47,7 @@ class Pictures:
         samples: grids of samples.
         nearest: by experiment, samples beside their nearest reference images.
         classes: "accuracy" and "kid" by class, as far as known.
+        encodings: what each row's encoding makes of places, None where no checkpoint is at hand.
     """
 
     metrics: dict[str, Image.Image]
@@ -54,6 +55,7 @@ class Pictures:
     samples: list[Grid]
     nearest: dict[str, Grid]
     classes: dict[str, Image.Image]
+    encodings: Image.Image | None = None
 
 
 def all_of(table: Table, pictures: Pictures) -> list[str]:
@@ -64,6 +66,7 @@ def all_of(table: Table, pictures: Pictures) -> list[str]:
         "Samples": _samples(pictures),
         f"Memorisation: nearest {_real_images(table)}": _nearest(table, pictures),
         "Class by class": _classes(table, pictures),
+        "What the encodings say of places": _encodings(pictures),
         "Cost": _cost(table),
     }
     return [section(title, body) for title, body in chapters.items() if body]
@@ -261,6 +264,23 @@ def _interval(found: Interval | None, metric: Metric | None) -> str:
     spread = (found.high - found.low) / 4
     ends = " … ".join(number(metric, end, spread) for end in (found.low, found.high))
     return f"{number(metric, found.value, spread)} <small>{ends}</small>"
+
+
+def _encodings(pictures: Pictures) -> str:
+    """Returns the maps of every row's encoding, with how to read them."""
+    if pictures.encodings is None:
+        return ""
+    caption = (
+        "Each map shows the grid of tokens as seen from the framed token in its middle. Query · key: mean product of a unit query "
+        "there and an equal key at each token, as the encoding turns them; 1 where place makes no difference. Values: the same of a "
+        "value that goes to the framed token. Added to logits: a bias of attention; added to tokens: cosine of what is added. Mean "
+        "over blocks and heads of the last checkpoint of the first seed; single heads beside it where they differ. Half circles: a "
+        "point for each pair of channels, its direction, and its turns from border to border; inside of the dashed line it makes "
+        "less than a quarter turn, which tells tokens hardly apart."
+    )
+    return figure(pictures.encodings, "what each encoding says of places", "grid") + paragraph(
+        caption, "note"
+    )
 
 
 def _cost(table: Table) -> str:

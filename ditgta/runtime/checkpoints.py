@@ -95,6 +95,13 @@ def read_checkpoint(
     return header, content
 
 
+def read_part(path: str | Path, prefix: str) -> dict[str, Tensor]:
+    """Returns those tensors of a checkpoint whose names begin with a prefix, without it: a part of a group, e.g. "ema.encoding."."""
+    with safe_open(path, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
+        return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+
+
 def list_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
     """Returns (step, path) of a folder's checkpoints that have a twin, newest first."""
     found = []

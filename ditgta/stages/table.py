@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
+
 from ditgta.data.images import load_index
 from ditgta.report import figures, html, text
 from ditgta.report.chapters import Pictures
 from ditgta.report.classwise import class_results, csv_by_class
 from ditgta.report.comparisons import Scale, comparisons_of, row_of, scale_of
 from ditgta.report.cost import read_costs
+from ditgta.report.encodings import encoding_figure
 from ditgta.report.evidence import (
     FLOOR,
     Score,
@@ -17,6 +20,7 @@ from ditgta.report.evidence import (
     last_scores,
     read_curves,
     read_score,
+    run_of,
     seeds_have_own_noise,
     warnings_of,
 )
@@ -32,7 +36,7 @@ from ditgta.report.rows import (
     Table,
 )
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, write_text
+from ditgta.runtime.files import atomic_path, read_json, write_text
 
 
 def run(
@@ -73,8 +77,9 @@ def run(
     table = replace(table, costs=read_costs(everything, training, shared))
     grids, faults = sample_grid(found, table.experiments, index)
     near, gone = nearest_grids(found, table.experiments, table.classes)
-    table = replace(table, warnings=table.warnings + faults + gone)
-    pictures = draw(table, grids, near)
+    encodings, unseen = encodings_of(training, table.experiments)
+    table = replace(table, warnings=table.warnings + faults + gone + unseen)
+    pictures = replace(draw(table, grids, near), encodings=encodings)
     files = {
         "fid": pictures.metrics["fid"],
         "inception_score": pictures.metrics["inception_score"],
@@ -102,6 +107,35 @@ def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
         nearest=near,
         classes={kind: drawn for kind, drawn in classes.items() if drawn},
     )
+
+
+def encodings_of(
+    training: Sequence[Path], experiments: Sequence[str]
+) -> tuple[Image.Image | None, list[str]]:
+    """Returns a picture of what each row's encoding makes of places, as its last checkpoint has it, and why rows are not in it.
+
+    Args:
+        training: twins of checkpoints; of each experiment the lowest seed and the highest step count, where the checkpoint is there.
+    """
+    last: dict[str, tuple[int, int, Path]] = {}
+    for path in map(Path, training):
+        twin = read_json(path)
+        name, seed = run_of(path, twin)
+        found = (seed, -(twin.get("step") or 0), path.with_suffix(".safetensors"))
+        if found[2].is_file():
+            last[name] = min(found, last.get(name, found))
+    if not last:
+        return None, []
+    from ditgta.loading import load_encoding
+    from ditgta.model.similarity import look
+
+    rows, faults = [], []
+    for name in [name for name in experiments if name in last]:
+        try:
+            rows.append((name, look(load_encoding(last[name][2]))))
+        except InputError as error:
+            faults.append(f"the encoding of {name} cannot be shown: {error}")
+    return encoding_figure(rows) if rows else None, faults
 
 
 def build(

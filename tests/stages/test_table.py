@@ -5,15 +5,19 @@ import csv
 import io
 import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.stats import t, ttest_ind
 
+from ditgta import DiT
+from ditgta.report.evidence import run_of
 from ditgta.report.figures import PALETTE
 from ditgta.report.grid import Grid, draw
 from ditgta.report.sentences import difference_sentence, headline_notes, headlines
+from ditgta.runtime.checkpoints import write_tensors
 from ditgta.runtime.errors import InputError
 from ditgta.stages import table
 from tests.report.page import Page
@@ -607,3 +611,26 @@ def test_gray_samples_and_unequal_labels(tmp_path):
     )
     cell = np.asarray(grid.crop(place))
     assert (cell[..., 0] == gray[0, ..., 0].repeat(12, 0).repeat(12, 1)).all()
+
+
+def test_encodings_are_shown_of_checkpoints_that_are_at_hand(tmp_path):
+    """As the last checkpoint of the first seed has them; one that cannot be read is a warning."""
+    arguments = make_suite(tmp_path)
+    before = table.encodings_of(arguments["training"], ["abs", "rope", "gta"])
+    assert before == (None, [])
+    page = (table.run(**arguments, out=tmp_path / "table"), (tmp_path / "table/table.html").read_text())[1]
+    assert "What the encodings say" not in page
+    last = {run_of(path, json.loads(path.read_text()))[0]: path for path in sorted(arguments["training"])}
+    for name, path in last.items():
+        network = DiT.from_name("DiT-Ti/1", 64, "rope-mixed" if name == "rope" else name, downsampling=8)
+        model = asdict(network.config) | ({"posenc": f"gone:Own@{'0' * 64}"} if name == "gta" else {})
+        ema = {f"ema.{key}": tensor for key, tensor in network.state_dict().items()}
+        write_tensors(path.with_suffix(".safetensors"), ema, {"ditgta": json.dumps({"model": model})})
+    picture, (fault,) = table.encodings_of(arguments["training"], ["abs", "rope", "gta"])
+    assert "the encoding of gta cannot be shown: " in fault and "there is no gone.py" in fault
+    alone, _ = table.encodings_of(arguments["training"], ["abs"])
+    assert picture.height == pytest.approx(2 * alone.height, rel=0.01) and picture.width > alone.width
+    table.run(**arguments, out=tmp_path / "table")
+    page = Page((tmp_path / "table/table.html").read_text())
+    assert "What the encodings say of places" in page.text and not page.faults
+    assert any("there is no gone.py" in piece for piece in page.text)
