@@ -286,3 +286,24 @@ def warnings_of(scores: Sequence[Score], floor: Score | None, spec: dict) -> lis
         if lacking:
             found.append(f"No scores of {name} at {', '.join(map(step_name, lacking))} steps were given.")
     return found
+
+
+def epochs_of(scores: Sequence[Score], images: int | None) -> dict[int, float]:
+    """Returns the passes over the training images at each milestone whose rows were all trained with one batch size.
+
+    Args:
+        images: in the training set; None where they were not counted.
+    """
+    if not images:
+        return {}
+    batches: dict[int, set] = {}
+    for score in scores:
+        spec = ((score.content.get("samples") or {}).get("spec") or {}).get("checkpoint") or {}
+        training = (spec.get("spec") or {}).get("training") or {}
+        if score.step is not None:
+            batches.setdefault(score.step, set()).add(training.get("batch_size"))
+    return {
+        step: step * sizes.pop() / images
+        for step, sizes in batches.items()
+        if len(sizes) == 1 and None not in sizes
+    }

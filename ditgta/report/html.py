@@ -15,6 +15,7 @@ from ditgta.report.rows import (
     Table,
     count_name,
     difference_text,
+    epochs_name,
     headline_comparisons,
     interval_text,
     number,
@@ -84,7 +85,8 @@ def _table(table: Table, notes: dict[str, str]) -> str:
     width = len(table.metrics) + 2
     lines = [f"<thead><tr><th scope=col class=name>Row</th>{heads}<th scope=col>N</th></tr></thead>"]
     for step in table.steps:
-        title = f"{step_name(step)} steps" if step is not None else "Checkpoints as given"
+        title = f"{step_name(step)} steps {epochs_name(table.epochs.get(step))}".strip()
+        title = title if step is not None else "Checkpoints as given"
         body = "".join(_row(table, row, notes) for row in table.rows if row.step == step)
         lines.append(
             f"<tbody><tr class=step><th scope=rowgroup colspan={width}><span>{title}</span></th></tr>{body}</tbody>"

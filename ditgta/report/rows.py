@@ -173,6 +173,7 @@ class Table:
         by_class: results class by class at each experiment's last milestone, and real against real.
         nearness: how near the samples of each experiment's last milestone lie to the reference images.
         costs: what each stage took.
+        epochs: passes over the training images at each milestone; nothing where that is unknown, or rows differ in it.
     """
 
     suite: str
@@ -197,6 +198,7 @@ class Table:
     by_class: "dict[str, list[ClassResult]]" = field(default_factory=dict)
     nearness: "list[Nearness]" = field(default_factory=list)
     costs: "list[Cost]" = field(default_factory=list)
+    epochs: dict[int, float] = field(default_factory=dict)
 
     @property
     def steps(self) -> list[int | None]:
@@ -304,6 +306,11 @@ def step_name(step: int | None) -> str:
     if step >= 1000 and step % 100 == 0:
         return f"{step / 1000:g}K"
     return f"{step:,}"
+
+
+def epochs_name(epochs: float | None) -> str:
+    """Formats passes over the training images to three digits, in brackets: (31.2 epochs); "" where they are unknown."""
+    return "" if epochs is None else f"({float(f'{epochs:.3g}'):,g} epochs)"
 
 
 def class_name(label: int, classes: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from ditgta.report.rows import (
     Table,
     count_name,
     difference_text,
+    epochs_name,
     headline_comparisons,
     interval_text,
     number,
@@ -73,12 +74,14 @@ def markdown(table: Table) -> str:
     lines += [f"- {_safe(sentence)}" for sentence in caveats(table)] + [""]
     lines += [_line(heads), _line([":--", ":--", *["--:"] * (len(heads) - 2)])]
     for row in [*table.rows, *([table.floor] if table.floor else [])]:
-        step = "" if row is table.floor else step_name(row.step)
+        step = (
+            "" if row is table.floor else f"{step_name(row.step)} {epochs_name(table.epochs.get(row.step))}"
+        )
         cells = [
             _markdown_cell(metric, row.cells[metric.key], table.rounding(row, metric), notes)
             for metric in table.metrics
         ]
-        lines.append(_line([step, _safe(row_name(row)), *cells, count_name(row.num_samples)]))
+        lines.append(_line([step.strip(), _safe(row_name(row)), *cells, count_name(row.num_samples)]))
     sentences = [spread_sentence(table), best_sentence(table), floor_sentence(table)]
     lines += ["", " ".join(_safe(sentence) for sentence in sentences if sentence)]
     if shown := headline_comparisons(table):

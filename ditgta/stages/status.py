@@ -110,12 +110,16 @@ class Reader:
             last = losses[-1]
         step = max([int(number(last.get("step")) or 0), *twins])
         rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
-        left = (steps[-1] - step) * self.config.experiments[experiment].training.batch_size
+        batch_size = self.config.experiments[experiment].training.batch_size
+        left = (steps[-1] - step) * batch_size
+        images = self.json(f"{self.layout.root}/images/{self.layout.images_of(experiment)}/index.json")
+        count = number((images or {}).get("count"))
         return {
             "experiment": experiment,
             "seed": seed,
             "milestones": {str(one): one in twins for one in steps},
             "step": step,
+            "epochs": None if imported or not count else round(step * batch_size / count, 2),
             "loss": number(last.get("loss")),
             "images_per_second": None if imported else rate,
             "seconds_left": None if imported or left <= 0 or not rate else round(left / rate),
@@ -223,7 +227,9 @@ def text(found: dict) -> str:
         name = f"{stage['stage']} {stage['name']}" if several else stage["stage"]
         words.append(" ".join([f"{name} {_progress(stage)}", *(f"({_job(job)})" for job in stage["jobs"])]))
     lines = [f"suite {found['suite']} in {found['results']}: {', '.join(words)}", ""]
-    table = [["row", "seed", "reached", "step", "loss", "images/s", "left", "samples", "score", "job"]]
+    table = [
+        ["row", "seed", "reached", "step", "epochs", "loss", "images/s", "left", "samples", "score", "job"]
+    ]
     table += [_cells(row) for row in found["rows"]]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
@@ -251,6 +257,7 @@ def _cells(row: dict) -> list[str]:
         str(row["seed"]),
         reached[-1] if reached else "-",
         f"{row['step']}/{steps[-1]}",
+        "-" if row["epochs"] is None else f"{row['epochs']:.3g}",
         "-" if row["loss"] is None else f"{row['loss']:.4g}",
         "-" if row["images_per_second"] is None else f"{row['images_per_second']:.1f}",
         "-" if row["seconds_left"] is None else duration(row["seconds_left"]),

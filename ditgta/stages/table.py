@@ -17,6 +17,7 @@ from ditgta.report.evidence import (
     FLOOR,
     Score,
     check_comparable,
+    epochs_of,
     last_scores,
     read_curves,
     read_score,
@@ -74,7 +75,8 @@ def run(
     index = load_index(images) if images else None
     table = build(found, real, read_curves(training), spec, classes=index.classes if index else [])
     everything = [*found, *([real] if real else [])]
-    table = replace(table, costs=read_costs(everything, training, shared))
+    epochs = epochs_of(found, index.count if index else None)
+    table = replace(table, costs=read_costs(everything, training, shared), epochs=epochs)
     grids, faults = sample_grid(found, table.experiments, index)
     near, gone = nearest_grids(found, table.experiments, table.classes)
     encodings, unseen = encodings_of(training, table.experiments)

@@ -88,7 +88,10 @@ def test_a_row_at_work(layout):
     write_json(folder / "00000.json", {})
     (folder / "00001.npz").touch()  # without its twin: not whole yet
     write_json("results/score/pets/gta/seed0/0000100.json", {"metrics": {"fid": {"value": 12.5, "se": 0.4}}})
+    assert read()["rows"]["gta"]["epochs"] is None  # the images are not listed yet
+    write_json(f"results/images/{layout.images_of('gta')}/index.json", {"count": 600})
     row = read()["rows"]["gta"]
+    assert row["epochs"] == 150 * 10 / 600
     assert row["milestones"] == {"100": True, "300": False}
     assert (row["step"], row["loss"], row["images_per_second"]) == (150, 0.25, 50.0)
     assert row["seconds_left"] == 150 * 10 / 50

@@ -634,3 +634,21 @@ def test_encodings_are_shown_of_checkpoints_that_are_at_hand(tmp_path):
     page = Page((tmp_path / "table/table.html").read_text())
     assert "What the encodings say of places" in page.text and not page.faults
     assert any("there is no gone.py" in piece for piece in page.text)
+
+
+def test_epochs_stand_beside_steps_where_they_are_known(tmp_path):
+    """20 images at a batch of 8: 2.5 steps are an epoch. Rows that were trained with other batches have no common number."""
+    arguments = make_suite(tmp_path, milestones=(600, 1500))
+
+    def written(batch_sizes):
+        for path, size in zip(arguments["scores"], batch_sizes):
+            content = json.loads(path.read_text())
+            content["samples"]["spec"]["checkpoint"]["spec"]["training"]["batch_size"] = size
+            path.write_text(json.dumps(content))
+        table.run(**arguments, out=tmp_path / "table")
+        markdown, page = ((tmp_path / "table" / name).read_text() for name in ("table.md", "table.html"))
+        assert "1.5K steps" in page
+        return "| 600 (240 epochs) |" in markdown, "1.5K steps (600 epochs)" in page
+
+    assert written([8] * 6) == (True, True)
+    assert written([8, 8, 8, 8, 8, 16]) == (True, False)
