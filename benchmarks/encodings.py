@@ -92,7 +92,7 @@ def rows(
     """Yields for each encoding the training step and the guided pass."""
     names = [name for name in names if name != BASELINE]
     for what in WORK:
-        found = measured_apart(what, names, rounds or (2 if quick else 5), model, precision, batch_size)
+        found = measured_apart(what, names, rounds or (2 if quick else 7), model, precision, batch_size)
         for name, (own, none, ratio) in found.items():
             yield Row(
                 f"{what} {model}, 256 px, batch {batch_size}, {precision}: {name}",
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--model", default="DiT-S/2")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--names", nargs="+", default=POSENCS, choices=POSENCS)
     given = parser.parse_args()
     for line in lines(given.model, given.precision, given.batch_size, given.rounds, given.names):

@@ -1,5 +1,6 @@
 """The configuration: defaults, inheritance, what is part of a spec and what is not, and faults told in one go."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,12 @@ def test_zoo_values_turns_values_beside_what_each_encoding_turns():
         names = [spec["model"].pop("posenc") for spec in (first, second)]
         assert names == ["vo", "none"] or names[0] == names[1].replace("rope", "gta")
         assert first == second
+
+
+def test_editors_know_the_encodings_and_the_form_of_ones_own():
+    names, own = config.Model.model_json_schema()["properties"]["posenc"]["anyOf"]
+    assert names["enum"] == list(config.POSENCS)
+    assert re.search(own["pattern"], "a.b:C") and not re.search(own["pattern"], "rop")
 
 
 def test_digits_flow_differs_from_digits_in_the_objective_and_its_sampler_alone():

@@ -318,3 +318,15 @@ def test_nothing_is_said_twice():
             if words.count(" ") >= 7:
                 assert words not in seen, f"{page} and {seen[words]}: {sentence}"
                 seen[words] = page
+
+
+def test_every_encoding_and_every_suite_of_the_zoo_has_its_line():
+    page = PAGES["encodings.md"]
+    first = [
+        re.findall(r"`([\w-]+)`", line.split("|")[1]) for line in page.splitlines() if line.startswith("| `")
+    ]
+    named = [name for cell in first for name in cell]
+    suites = config.load(yaml.safe_load((ROOT / "config.yaml").read_text())).suites
+    zoo = [name for name in suites if name.startswith("zoo-")]
+    measured = [name for name in config.POSENCS if name != "none"]
+    assert sorted(named) == sorted([*config.POSENCS, *zoo, *measured])

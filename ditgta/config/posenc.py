@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
 from ditgta.config.names import POSENCS
@@ -17,4 +17,6 @@ def _identified(posenc: str) -> str:
     return modules.identified(posenc)
 
 
-Posenc = Annotated[str, AfterValidator(_identified)]
+# For editors: the names, or something of the form MODULE:CLASS.
+_SCHEMA = {"anyOf": [{"enum": list(POSENCS)}, {"type": "string", "pattern": f"^{modules.PATTERN.pattern}$"}]}
+Posenc = Annotated[str, AfterValidator(_identified), WithJsonSchema(_SCHEMA)]
