@@ -325,7 +325,7 @@ def test_every_encoding_and_every_suite_of_the_zoo_has_its_line():
     first = [
         re.findall(r"`([\w-]+)`", line.split("|")[1]) for line in page.splitlines() if line.startswith("| `")
     ]
-    named = [name for cell in first for name in cell]
+    named = [name for cell in first for name in cell if name != "posenc"]  # the heading
     suites = config.load(yaml.safe_load((ROOT / "config.yaml").read_text())).suites
     zoo = [name for name in suites if name.startswith("zoo-")]
     measured = [name for name in config.POSENCS if name != "none"]
