@@ -33,7 +33,7 @@ def loss_after(folder: Path, choice: dict) -> float:
     options = experiment.training.model_copy(update={"log_every": 1, **choice})
     out = Path(tempfile.mkdtemp(dir=folder))
     train.run(folder / "latents", out, [STEPS], experiment.model, options, 0)
-    (metrics,) = out.glob("run-*/metrics.jsonl")
+    (metrics,) = out.glob("run/metrics.jsonl")
     losses = [json.loads(line)["loss"] for line in metrics.read_text().splitlines()]
     assert len(losses) == STEPS
     return mean(losses[-LAST:])

@@ -15,23 +15,49 @@ from ditgta import config
 from ditgta.runtime.errors import InputError
 
 
+class Help(argparse.HelpFormatter):
+    """Help that says the default of every option that has one, as a person would type it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        if "(default" in text or not action.option_strings or isinstance(default, bool | tuple):
+            return text
+        if default in (None, argparse.SUPPRESS, [], {}):
+            return text
+        return f"{text} (default: {str(default).replace('%', '%%')})"
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line with the nearest known option, exit code 2."""
+    """An argument parser whose errors are one line with the nearest known option or command, exit code 2."""
 
     def __init__(self, **options):
-        super().__init__(
-            allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options
-        )
+        super().__init__(allow_abbrev=False, formatter_class=Help, **options)
 
     def error(self, message: str):
         known = [option for action in self._actions for option in action.option_strings]
         for word in (word.split("=")[0] for word in self.words):
-            close = difflib.get_close_matches(word, known, n=1)
-            if word.startswith("--") and word not in known and close:
-                message += f"; did you mean {close[0]}? (got {word})"
+            if word.startswith("--") and word not in known and (meant := self._meant(word, known)):
+                message += f"; {meant} (got {word})"
                 break
         print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
         raise SystemExit(2)
+
+    def _meant(self, word: str, known: list[str]) -> str:
+        """Returns which option was probably meant by a word, "" where none is near."""
+        names = [option.removeprefix("--").replace("-", "_") for option in known]
+        if "training is counted" in (said := config.did_you_mean(word.removeprefix("--"), names)):
+            return said.removeprefix("; ")
+        close = difflib.get_close_matches(word, known, n=1)
+        other = "--" + config.OTHER_NAMES.get(word[2:].replace("-", "_"), "").replace("_", "-")
+        meant = other if other in known else next(iter(close), "")
+        return f"did you mean {meant}?" if meant else ""
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            raise argparse.ArgumentError(
+                None, f"there is no stage {value}{config.did_you_mean(str(value), action.choices)}"
+            )
+        super()._check_value(action, value)
 
     def parse_known_args(self, args=None, namespace=None):
         self.words = sys.argv[1:] if args is None else list(args)
@@ -45,36 +71,46 @@ class Parser(argparse.ArgumentParser):
         return known
 
 
-def _kinds(annotation) -> tuple[type, bool]:
-    """Returns a field's plain type and whether it takes several values."""
+def _kind(annotation) -> tuple[object, bool]:
+    """Returns a field's plain type, or the Literal of its choices, and whether it takes several values."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (types.UnionType, typing.Union):
-        return _kinds(next(argument for argument in arguments if argument is not type(None)))
+        return _kind(next(argument for argument in arguments if argument is not type(None)))
+    if origin is typing.Annotated:
+        return _kind(arguments[0])
     if origin is tuple:
-        return str, True
-    return (bool if annotation is bool else str), False
+        return _kind(arguments[0])[0], True
+    return annotation, False
+
+
+def _metavar(kind) -> str:
+    """Returns what an option takes: its choices, or INT, FLOAT or TEXT."""
+    if typing.get_origin(kind) is typing.Literal:
+        return "{" + ",".join(typing.get_args(kind)) + "}"
+    return {int: "INT", float: "FLOAT"}.get(kind, "TEXT")
+
+
+def _shown(default: object) -> str:
+    """Returns a default as it is typed."""
+    if default is None:
+        return "none"
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def add_section(parser: argparse.ArgumentParser, section: type[config.Section]) -> None:
     """Adds every option of a section: name, help and default come from its fields."""
     group = parser.add_argument_group(f"{section.__name__.lower()} options", section.__doc__)
     for name, field in section.model_fields.items():
-        kind, several = _kinds(field.annotation)
-        flag = config.flag_of(section, name)
-        default = "none" if field.default is None else field.default
-        values = (
-            typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
-        )
-        text = f"{field.description}{' {' + ', '.join(values) + '}' if values else ''} (default: {default})".replace(
-            "%", "%%"
-        )
+        kind, several = _kind(field.annotation)
+        text = f"{field.description} (default: {_shown(field.default)})".replace("%", "%%")
         common = {"dest": f"{section.__name__}.{name}", "default": argparse.SUPPRESS, "help": text}
         if kind is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
-        elif several:
-            group.add_argument(flag, nargs="+", metavar="VALUE", **common)
-        else:
-            group.add_argument(flag, metavar="VALUE", **common)
+            group.add_argument(config.flag_of(section, name), action=argparse.BooleanOptionalAction, **common)
+            continue
+        more = {"nargs": "+"} if several else {}
+        group.add_argument(config.flag_of(section, name), metavar=_metavar(kind), **more, **common)
 
 
 def read_section(arguments: argparse.Namespace, section: type[config.Section], given: dict | None = None):
@@ -105,21 +141,6 @@ def _optional(section: type[config.Section], name: str) -> bool:
     return type(None) in typing.get_args(section.model_fields[name].annotation)
 
 
-def configuration(files: list[Path]) -> dict:
-    """Reads configuration files, later ones merged over earlier ones, as Snakemake does."""
-    import yaml
-
-    raw: dict = {}
-    for path in files:
-        try:
-            config.merge(raw, yaml.safe_load(path.read_text()) or {})
-        except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
-            raise InputError(
-                f"{path} is no readable YAML file ({' '.join(str(error).split())}); check the path"
-            ) from None
-    return raw
-
-
 def spec_of(text: str) -> dict:
     """Reads --spec: JSON, or the path of a JSON file."""
     try:
@@ -131,21 +152,30 @@ def spec_of(text: str) -> dict:
     return content
 
 
+def path(text: str) -> Path:
+    """Reads the path of something that is read."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}; write the path in full") from None
+
+
 def new_folder(text: str) -> Path:
     """Reads the path of a folder that will be written."""
-    path = Path(text)
-    for place in (path, *path.parents):
+    folder = path(text)
+    for place in (folder, *folder.parents):
         if os.path.exists(place) and not os.path.isdir(place):
             raise argparse.ArgumentTypeError(f"{place} is a file where a folder is wanted; name another path")
-    return path
+    return folder
 
 
 def new_file(text: str) -> Path:
     """Reads the path of a file that will be written."""
-    if os.path.isdir(text):
+    file = path(text)
+    if file.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder where a file is wanted; name a file in it")
-    new_folder(os.path.dirname(text))
-    return Path(text)
+    new_folder(os.path.dirname(file))
+    return file
 
 
 def new_output(text: str) -> Path:

@@ -1,86 +1,225 @@
-"""Where results lie: the names of folders and files, which the rules and `status` share. Needs no torch."""
+"""Where results lie: a readable name and a short hash of what decides them. Rules and commands share it. Needs no torch."""
 
+import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from ditgta.config import Config
-from ditgta.runtime.files import spec_hash
+from ditgta.data.contents import Sources
+from ditgta.runtime.addresses import hash_in
+from ditgta.specs import Specs, address_of
+
+# The folders of all results, as Snakemake's pathvars: <images> in a rule stands for the first of them.
+FOLDERS = {
+    "images": "<results>/images/{images}",
+    "autoencoder": "<results>/autoencoder/{autoencoder}",
+    "latents": "<results>/latents/{latents}",
+    "train": "<results>/train/{train}/seed{seed}",
+    "sample": "<results>/sample/{sample}/seed{seed}/{step}",
+    "scorer": "<results>/scorer/{scorer}",
+    "score": "<results>/score/{score}",
+    "table": "<results>/table/{table}",
+    "logs": "<results>/logs",
+}
+SOURCES = "sources.json"
+BASELINE = "baseline"
 
 
-def slug(name: str, spec: dict) -> str:
-    """Returns a folder name: the last part of a source's name and six digits of its spec's hash."""
-    word = re.sub("[^a-z0-9]+", "-", Path(name).name.lower()).strip("-")
-    return f"{word}-{spec_hash(spec)[:6]}"
+class Row(NamedTuple):
+    """One line of a table: an experiment at a milestone, trained with one seed."""
+
+    experiment: str
+    seed: int
+    step: int
+
+    @property
+    def place(self) -> str:
+        """Where the row lies below its experiment's folder, e.g. seed0/0003500."""
+        return f"seed{self.seed}/{self.step:07d}"
 
 
 class Layout:
     """The files of a configuration's experiments and suites.
 
+    A folder is called NAME-HASH. The hash alone decides: where a folder of that hash exists it is taken whatever its name, so
+    that a renamed experiment, or moved images, find what was made before.
+
     Args:
         config: the configuration.
         root: folder of all results; every path that is returned begins with it.
+        sources: what the configuration's paths hold; by default as kept in, or read beside, the results.
 
     Attributes:
+        owners: {stage: {folder: the experiment, the suite, or (suite, experiment) that it belongs to first}}.
         trained, imported: the experiments that are trained here, and those that take a checkpoint as it is.
     """
 
-    def __init__(self, config: Config, root: str = "results"):
+    def __init__(self, config: Config, root: str = "results", sources: Sources | None = None):
         self.config, self.root = config, root
+        self.sources = sources or Sources(Path(root, SOURCES))
+        self.specs = Specs(config, self.sources)
         self.trained = [name for name, options in config.experiments.items() if not options.checkpoint]
         self.imported = [name for name, options in config.experiments.items() if options.checkpoint]
+        self.owners: dict[str, dict[str, object]] = {stage: {} for stage in FOLDERS}
+        self._names: dict[tuple, str] = {}
+        self._there = {stage: _addressed(Path(root, stage)) for stage in FOLDERS}
+        in_suites = [name for suite in config.suites.values() for name in suite.experiments]
+        for name in dict.fromkeys([*in_suites, *config.experiments]):
+            self._place_experiment(name)
+        for suite in config.suites:
+            self._place_suite(suite)
 
-    def images_of(self, experiment: str) -> str:
-        """Returns the folder name of an experiment's images."""
-        options = self.config.experiments[experiment].images
-        return slug(f"{options.source}-{options.size}", self.config.images_spec(experiment))
+    def _place_experiment(self, name: str) -> None:
+        options, specs = self.config.experiments[name], self.specs
+        # The path is in the address of the list of images, which says where they are, and of nothing else.
+        listed = {"source": options.images.source, **specs.images(name)}
+        pictures = f"{slug(options.images.source)}-{options.images.size}"
+        self._place("images", pictures, listed, name)
+        self._place(
+            "autoencoder", slug(options.autoencoder.pretrained or "trained"), specs.latents(name), name
+        )
+        self._place("latents", pictures, specs.latents(name), name)
+        self._place("train", name, specs.checkpoint(name), name)
 
-    def autoencoder_of(self, experiment: str) -> str:
-        """Returns the folder name of an experiment's autoencoder; a pretrained one is checked on each set of images."""
-        options = self.config.experiments[experiment].autoencoder
-        return slug(options.pretrained or "trained", self.config.latents_spec(experiment))
+    def _place_suite(self, suite: str) -> None:
+        options, specs = self.config.suites[suite], self.specs
+        self._place("scorer", slug(options.scorer.weights or "trained"), specs.scorer(suite), suite)
+        self._place("score", BASELINE, specs.baseline(suite), (suite, None))
+        for name in options.experiments:
+            self._place("sample", name, specs.samples(suite, name), (suite, name))
+            self._place("score", name, specs.scores(suite, name), (suite, name))
+        self._place("table", suite, specs.table(suite), suite)
 
-    def latents_of(self, experiment: str) -> str:
-        """Returns the folder name of an experiment's latents."""
-        return slug(self.images_of(experiment), self.config.latents_spec(experiment))
+    def _place(self, stage: str, name: str, spec: dict, owner: object) -> None:
+        """Gives a result its folder: the one of its hash that is there, or that of the first that has this spec."""
+        address = address_of(spec)
+        there = self._there[stage].setdefault(address, [f"{name}-{address}"])
+        folder = f"{name}-{address}" if f"{name}-{address}" in there else there[0]
+        self._names[stage, owner] = folder
+        self.owners[stage].setdefault(folder, owner)
 
-    def training(self, experiment: str, seed: int) -> str:
-        """Returns the folder of a training's checkpoints."""
-        return f"{self.root}/train/{experiment}/seed{seed}"
+    def path(self, stage: str, owner: object, row: Row | None = None) -> str:
+        """Returns a stage's folder of an experiment (images, autoencoder, latents, train), of a suite (scorer, table), or of
+        (suite, experiment) (sample, score); of a row, that in which its files lie."""
+        parts = {"seed": row.seed, "step": f"{row.step:07d}"} if row else {"seed": "", "step": ""}
+        pattern = FOLDERS[stage] if row else FOLDERS[stage].partition("/seed")[0]
+        return pattern.format(**{stage: self._names[stage, owner]}, **parts).replace("<results>", self.root)
+
+    def is_adapted(self, experiment: str) -> bool:
+        """Returns whether an experiment's latents came normalised, and with them an autoencoder that undoes it."""
+        return self.specs.is_adapted(experiment)
+
+    def decoder(self, experiment: str) -> str:
+        """Returns the folder of the autoencoder that an experiment's samples are decoded with."""
+        if self.is_adapted(experiment):
+            return f"{self.path('latents', experiment)}/autoencoder"
+        return self.path("autoencoder", experiment)
 
     def run(self, experiment: str, seed: int) -> str:
         """Returns the folder of a training's snapshots, losses, log and lease."""
-        spec = self.config.train_spec(experiment, seed)
-        return f"{self.training(experiment, seed)}/run-{spec_hash(spec)}"
+        return f"{self.path('train', experiment)}/seed{seed}/run"
 
-    def rows_of(self, suite: str) -> list[tuple[str, int, str]]:
-        """Returns (experiment, seed, step) of every row; an imported checkpoint stands at the last milestone alone."""
+    def checkpoint(self, row: Row) -> str:
+        """Returns a row's checkpoint."""
+        return f"{self.path('train', row.experiment, row)}/{row.step:07d}.safetensors"
+
+    def samples(self, suite: str, row: Row) -> str:
+        """Returns the folder of a row's samples."""
+        return self.path("sample", (suite, row.experiment), row)
+
+    def scores(self, suite: str, row: Row) -> str:
+        """Returns a row's score file."""
+        return f"{self.path('score', (suite, row.experiment))}/{row.place}.json"
+
+    def baseline(self, suite: str) -> str:
+        """Returns the scores of real images against real ones."""
+        return f"{self.path('score', (suite, None))}.json"
+
+    def rows(self, suite: str) -> list[Row]:
+        """Returns the rows of a suite; an imported checkpoint stands at the last milestone alone."""
         options = self.config.suites[suite]
         return [
-            (name, seed, f"{step:07d}")
+            Row(name, seed, step)
             for name in options.experiments
             for seed in (options.seeds[:1] if name in self.imported else options.seeds)
             for step in (options.milestones[-1:] if name in self.imported else options.milestones)
         ]
 
-    def stage_files(self, stage: str, suite: str) -> list[str]:
-        """Returns the files that say a stage of a suite is done."""
-        root, names, rows = self.root, self.config.suites[suite].experiments, self.rows_of(suite)
-        trained = [name for name in names if name in self.trained]
-        files = {
-            "images": [f"{root}/images/{self.images_of(name)}/index.json" for name in names],
-            "autoencoder": [
-                f"{root}/autoencoder/{self.autoencoder_of(name)}/autoencoder.json" for name in names
-            ],
-            "latents": [f"{root}/latents/{self.latents_of(name)}/index.json" for name in trained],
-            "train": [f"{self.training(name, seed)}/{step}.json" for name, seed, step in rows],
-            "sample": [
-                f"{root}/sample/{suite}/{name}/seed{seed}/{step}/index.json" for name, seed, step in rows
-            ],
-            "scorer": [f"{root}/scorer/{suite}/scorer.json"],
-            "score": [
-                *(f"{root}/score/{suite}/{name}/seed{seed}/{step}.json" for name, seed, step in rows),
-                f"{root}/score/{suite}/floor.json",
-            ],
-            "table": [f"{root}/table/{suite}/table.html"],
+    def chain(self, experiment: str) -> list[int]:
+        """Returns the milestones of a training: those of every suite that holds it, under whatever name."""
+        folder = self._names["train", experiment]
+        steps = {
+            step
+            for suite in self.config.suites.values()
+            if any(self._names["train", name] == folder for name in suite.experiments)
+            for step in suite.milestones
         }
-        return list(dict.fromkeys(files[stage]))
+        return sorted(steps)
+
+    def files(self, noun: str, suite: str) -> list[str]:
+        """Returns the files that say that something of a suite is done; `noun` is one of ditgta.config.names.NOUNS."""
+        names, rows = self.config.suites[suite].experiments, self.rows(suite)
+        found = {
+            "images": [f"{self.path('images', name)}/index.json" for name in names],
+            "autoencoder": [f"{self.path('autoencoder', name)}/autoencoder.json" for name in names],
+            "latents": [f"{self.path('latents', name)}/index.json" for name in names if name in self.trained],
+            "checkpoints": [record_of(self.checkpoint(row)) for row in rows],
+            "samples": [f"{self.samples(suite, row)}/index.json" for row in rows],
+            "scorer": [f"{self.path('scorer', suite)}/scorer.json"],
+            "scores": [*(self.scores(suite, row) for row in rows), self.baseline(suite)],
+            "table": [f"{self.path('table', suite)}/table.html"],
+        }
+        return list(dict.fromkeys(found[noun]))
+
+
+def record_of(checkpoint: str) -> str:
+    """Returns the JSON record beside a checkpoint."""
+    return checkpoint.removesuffix(".safetensors") + ".json"
+
+
+def slug(name: str) -> str:
+    """Returns the last part of a path or address as a name for a folder."""
+    word = re.sub("[^a-z0-9]+", "-", Path(name).name.lower()).strip("-")
+    return word or "images"
+
+
+def _addressed(folder: Path) -> dict[str, list[str]]:
+    """Returns the names of what lies in a stage's folder, by their hash."""
+    found: dict[str, list[str]] = {}
+    for name in map(_without_suffix, _names_in(folder)):
+        if address := hash_in(name):
+            found.setdefault(address, []).append(name)
+    return found
+
+
+def unaddressed(root: str | Path) -> list[Path]:
+    """Returns what lies among the results without a hash in its name: version 0.1 wrote it, and nothing uses it."""
+    found = [
+        Path(root, stage, name)
+        for stage in FOLDERS
+        if stage != "logs"
+        for name in _names_in(Path(root, stage))
+    ]
+    return [path for path in found if not hash_in(_without_suffix(path.name))]
+
+
+def old_results(root: str | Path) -> str | None:
+    """Returns one line that names results of version 0.1, None where there are none."""
+    found = unaddressed(root)
+    shown = ", ".join(map(str, found[:3])) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    return (
+        f"{shown}: results of version 0.1, which are not used; `ditgta clean` lists them" if found else None
+    )
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:
+        return []
+
+
+def _without_suffix(name: str) -> str:
+    """Returns a name without what stands behind it of score files and of folders of features."""
+    return re.sub(r"\.(json|npz|features)$", "", name)

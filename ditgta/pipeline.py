@@ -44,11 +44,11 @@ class DiTPipeline(DiffusionPipeline):
 
     def save_pretrained(self, *_, **__):
         """Refuses: only a checkpoint knows how the network was trained."""
-        raise NotImplementedError("write the folder from the checkpoint: python -m ditgta save-pretrained")
+        raise NotImplementedError("write the folder from the checkpoint: ditgta save-pretrained")
 
     def __call__(
         self,
-        class_labels: Sequence[int | str],
+        class_labels: int | str | Sequence[int | str],
         guidance_scale: float = 4.0,
         num_inference_steps: int = 50,
         generator: torch.Generator | None = None,
@@ -60,7 +60,7 @@ class DiTPipeline(DiffusionPipeline):
         """Returns one image for each label.
 
         Args:
-            class_labels: numbers or names of classes; image i of a call has the noise of the sample stage's image i.
+            class_labels: a number or name of a class, or several; image i of a call has the noise of the sample stage's image i.
             guidance_scale: classifier-free guidance; 1 is none.
             num_inference_steps: sampling steps, at most 1000.
             generator: draws the seed where none is given; without either torch's own does, so that calls differ.
@@ -73,7 +73,8 @@ class DiTPipeline(DiffusionPipeline):
         Raises:
             ValueError: an unknown class, or an option out of range.
         """
-        labels = [self._label(label) for label in class_labels]
+        wanted = [class_labels] if isinstance(class_labels, int | str) else class_labels
+        labels = [self._label(label) for label in wanted]
         if seed is None:
             device = generator.device if generator else "cpu"
             seed = int(torch.randint(2**31, (), generator=generator, device=device))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ditgta.config.names import RULES
 from ditgta.launch import visible_cards
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch is imported
@@ -65,7 +66,7 @@ class Outcome:
         tables = re.findall(r"^Job stats:\njob +count\n-[- ]+\n(.*?)^total", self.text, flags=re.S | re.M)
         lines = tables[0].splitlines() if tables else []
         counts = {rule: int(count) for rule, count in (line.split() for line in lines)}
-        return {rule: count for rule, count in counts.items() if rule not in ("all", "paper_table")}
+        return {rule: count for rule, count in counts.items() if rule in RULES}
 
 
 def run_snakemake(

@@ -1,13 +1,18 @@
-"""The configuration: defaults, inheritance, what is part of a spec and what is not, and faults told in one go."""
+"""The configuration: defaults, inheritance, files, the schema for editors, and faults told in one go."""
 
+import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
 from ditgta import config
+from ditgta.data.contents import Sources
 from ditgta.runtime.errors import InputError
+from ditgta.specs import Specs
+from tests.conftest import ROOT
 
 SUITE = {"experiments": ["a"], "milestones": [10]}
 
@@ -40,16 +45,16 @@ def test_the_repository_s_own_configuration_holds():
         1e-4,
     )
     assert content.suites["paper"].sampling.num_samples == 50000
-    assert content.milestones("imagenet256-gta") == [200000, 400000, 1000000, 2500000]
+    assert content.suites["paper"].milestones == (200000, 400000, 1000000, 2500000)
 
 
 def test_zoo_values_turns_values_beside_what_each_encoding_turns():
     """In each difference the first has the second's options, and an encoding that rotates values as the only other thing."""
     content = config.load(yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text()))
-    suite = content.suites["zoo-values"]
+    suite, specs = content.suites["zoo-values"], Specs(content, Sources(Path("none")))
     assert {row for pair in suite.differences for row in pair} == set(suite.experiments)
     for pair in suite.differences:
-        first, second = (content.train_spec(name, 0) for name in pair)
+        first, second = (specs.training(name, 0) for name in pair)
         names = [spec["model"].pop("posenc") for spec in (first, second)]
         assert names == ["vo", "none"] or names[0] == names[1].replace("rope", "gta")
         assert first == second
@@ -64,9 +69,10 @@ def test_editors_know_the_encodings_and_the_form_of_ones_own():
 def test_digits_flow_differs_from_digits_in_the_objective_and_its_sampler_alone():
     content = config.load(yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text()))
     flow, plain = content.suites["digits-flow"], content.suites["digits"]
+    specs = Specs(content, Sources(Path("none")))
     assert [row.removeprefix("flow-") for row in flow.experiments] == list(plain.experiments)
     for row in plain.experiments:
-        spec, other = (content.train_spec(name, 0) for name in (f"flow-{row}", row))
+        spec, other = (specs.training(name, 0) for name in (f"flow-{row}", row))
         assert spec["training"].pop("objective") == "flow" and other["training"].pop("objective") == "ddpm"
         assert spec == other
     assert (flow.milestones, flow.seeds, flow.scorer) == (plain.milestones, plain.seeds, plain.scorer)
@@ -156,10 +162,54 @@ def test_faults_of_experiments(experiments, line):
         ({**SUITE, "differences": [["a", "c"]]}, "c is not an experiment"),
         ({**SUITE, "primary": "fidd"}, "did you mean fid?"),
         ({**SUITE, "training_cov": 1.3}, "suites.s.training_cov: input should be less than 1"),
+        ({**SUITE, "differences": ["a", "b"]}, "write a list of pairs, each first minus second: [[a, b]]"),
+        (
+            {**SUITE, "differences": [["a", "b", "c"]]},
+            "write a list of pairs, each first minus second: [[a, b]]",
+        ),
+        ({**SUITE, "seeds": 3}, "write a list: [0, 1, 2] for three seeds, or [3] for seed 3 alone"),
     ],
 )
 def test_faults_of_suites(suite, line):
     assert line in faults({"a": {}}, {"s": suite})
+
+
+def test_one_mistake_is_one_fault():
+    text = faults({"a": {}}, {"s": {**SUITE, "seeds": [1.5]}})
+    assert len(text.splitlines()) == 2 and "suites.s.seeds.0: input should be a valid integer" in text
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("lr", "did you mean learning_rate?"),
+        ("bs", "did you mean batch_size?"),
+        ("wd", "did you mean weight_decay?"),
+        ("ema", "did you mean ema_decay?"),
+        ("epochs", "training is counted in steps: the suite's milestones"),
+        ("batch", "did you mean batch_size?"),
+    ],
+)
+def test_what_options_are_called_elsewhere(option, hint):
+    assert f"experiments.a.training.{option}: no such option; {hint}" in faults(
+        {"a": {"training": {option: 1}}}
+    )
+
+
+def test_a_suite_is_no_word_of_the_workflow():
+    assert "suites.scores: scores is a word of the workflow" in faults(
+        {"a": {}}, {"scores": SUITE, "s": SUITE}
+    )
+
+
+def test_names_that_yaml_reads_as_something_else():
+    raw = yaml.safe_load(
+        "{suite: s, experiments: {7: {}, on: {}, a: {}}, suites: {s: {experiments: [a], milestones: 1}}}"
+    )
+    with pytest.raises(InputError) as caught:
+        config.load(raw)
+    assert "experiments.7: YAML reads this name as a number; put it in quotes" in str(caught.value)
+    assert "experiments.True: YAML reads this name as a yes or no" in str(caught.value)
 
 
 def test_rows_of_a_suite_share_their_images():
@@ -178,45 +228,11 @@ def test_numbers_may_come_as_text():
     assert (options.learning_rate, options.batch_size, options.tf32) == (1e-4, 32, True)
 
 
-def test_specs_hold_what_changes_results_and_nothing_else():
-    plain = load({"a": {}})
-    free = {
-        "log_every": 7,
-        "snapshot_every": 9,
-        "micro_batch": 2,
-        "checkpoint_gradients": True,
-        "tracker": "wandb",
-    }
-    assert load({"a": {"training": free}}).train_spec("a", 0) == plain.train_spec("a", 0)
-    for section, change in [
-        ("training", {"learning_rate": 1e-3}),
-        ("model", {"posenc": "rope"}),
-        ("model", {"rotary_base": 100}),
-        ("model", {"absolute_table": True}),
-        ("images", {"size": 64}),
-        ("autoencoder", {"steps": 5}),
-        ("autoencoder", {"tf32": True}),
-        ("autoencoder", {"pretrained": "some/vae"}),
-    ]:
-        assert load({"a": {section: change}}).train_spec("a", 0) != plain.train_spec("a", 0), section
-    assert plain.train_spec("a", 1) != plain.train_spec("a", 0)
-    # Options of a trained autoencoder do not matter to one that is fetched, nor those of a trained scorer.
-    fetched = {"autoencoder": {"pretrained": "some/vae"}}
-    both = [load({"a": {"autoencoder": {**fetched["autoencoder"], "steps": n}}}) for n in (5, 6)]
-    assert both[0].autoencoder_spec("a") == both[1].autoencoder_spec("a")
-    suites = [{"s": {**SUITE, "scorer": {"weights": "w.pth", "epochs": n}}} for n in (1, 2)]
-    assert load({"a": {}}, suites[0]).scorer_spec("s") == load({"a": {}}, suites[1]).scorer_spec("s")
-
-
 def test_free_options_become_flags():
     options = config.Training(log_every=7, micro_batch=2, checkpoint_gradients=True, learning_rate=3.0)
     assert options.free_flags() == "--checkpoint-gradients --micro-batch 2 --log-every 7"
     assert config.Training().free_flags() == ""
-
-
-def test_milestones_of_an_experiment_are_those_of_all_its_suites():
-    suites = {"s": SUITE, "t": {**SUITE, "milestones": [5, 20]}}
-    assert load({"a": {}}, suites).milestones("a") == [5, 10, 20]
+    assert config.Training(tracker="$(touch x)").free_flags() == "--tracker '$(touch x)'"
 
 
 def test_metrics_that_can_be_primary_are_columns_of_which_one_end_is_better():
@@ -235,3 +251,64 @@ def test_each_training_seed_has_noise_of_its_own():
     assert first.spec() == {**plain.spec(), "training_seed": 0}
     seeds = {config.Sampling(seed=s, training_seed=t).noise_seed for s in range(20) for t in range(20)}
     assert len(seeds) == 400 and not seeds & set(range(20))
+
+
+def test_a_source_is_one_thing_however_it_is_written():
+    written = [load({"a": {"images": {"source": path}}}) for path in ("pics", "pics/", "./pics", "x/../pics")]
+    assert {content.experiments["a"].images.source for content in written} == {"pics"}
+
+
+def test_files_are_merged_over_config_yaml(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(
+        "{suite: s, experiments: {a: {}}, suites: {s: {experiments: a, milestones: [1]}}}"
+    )
+    Path("more.yaml").write_text("experiments: {b: {like: a}}\nsuites: {s: {experiments: [a, b]}}")
+    assert config.load(config.read()).suites["s"].experiments == ("a",)
+    assert config.load(config.read([Path("more.yaml")])).suites["s"].experiments == ("a", "b")
+    Path("config.yaml").unlink()
+    assert "zoo-values" in config.read()["suites"], "the one beside the Snakefile"
+    monkeypatch.setattr("ditgta.config.files.CHECKOUT", tmp_path)
+    with pytest.raises(InputError, match=f"there is no config.yaml in {tmp_path}; run where it lies"):
+        config.read()
+    assert config.read([Path("more.yaml")])["suites"] == {"s": {"experiments": ["a", "b"]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "does not exist"),
+        ("a: [1", "is no readable YAML file"),
+        ("- 1", "it holds no `name: value` lines"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, text, line):
+    if text is not None:
+        (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(InputError, match=line) as caught:
+        config.read([tmp_path / "c.yaml"])
+    assert "\n" not in str(caught.value)
+
+
+def numbers_of_yaml_1_2(tree):
+    """Returns what an editor reads: 3e-3 is a number to YAML 1.2, text to this library."""
+    if isinstance(tree, dict):
+        return {key: numbers_of_yaml_1_2(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [numbers_of_yaml_1_2(value) for value in tree]
+    return float(tree) if isinstance(tree, str) and re.fullmatch(r"[0-9.]+e-?[0-9]+", tree) else tree
+
+
+def test_the_schema_for_editors_is_up_to_date_and_takes_the_configuration():
+    text = (ROOT / "config.schema.json").read_text()
+    assert text == config.json_schema(), "write it with: ditgta schema --out config.schema.json"
+    head = (ROOT / "config.yaml").read_text().splitlines()[0]
+    assert head == "# yaml-language-server: $schema=config.schema.json"
+    schema = jsonschema.Draft202012Validator(json.loads(text))
+    content = numbers_of_yaml_1_2(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    assert list(schema.iter_errors(content)) == []
+    for wrong in (
+        {"suites": {"s": {"experiments": "a", "milestone": 1}}},
+        {"experiments": {"a": {"model": {"posenc": "gat"}}}},
+    ):
+        assert list(schema.iter_errors(content | wrong))

@@ -32,6 +32,7 @@ PROGRAMS = {
     "snakemake",
     "python",
     "python3",
+    "ditgta",
     "pytest",
     "pip",
     "conda",
@@ -53,7 +54,7 @@ PLACEHOLDERS = {
 SMALL = "--model DiT-Ti/2 --depth 1 --width 32 --heads 2"
 CHEAP = {
     "autoencoder": "--steps 1 --batch-size 4",
-    "train": f"{SMALL} --batch-size 4 --milestones 1",
+    "train": f"{SMALL} --batch-size 4 --milestones 1 --out trained",
     "sample": "--num-samples 6 --steps 1",
     "scorer": "--epochs 1 --batch-size 4",
     "import-checkpoint": f"{SMALL} --image-size 16",
@@ -102,7 +103,7 @@ COMMANDS = {command: page for page in PAGES for command in commands(page)}
 def place(example) -> Path:
     """A copy of the worked example that has what pages speak of where they say it is."""
     shutil.copy(ROOT / "config.yaml", "config.yaml")
-    for target in ("results/train/gta/seed0/0003500", "gta/0003500"):
+    for target in ("results/train/gta-1f2e3d4c/seed0/0003500", "gta/0003500"):
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         for suffix in (".safetensors", ".json"):
             shutil.copy(Path(CHECKPOINT).with_suffix(suffix), f"{target}{suffix}")
@@ -136,7 +137,9 @@ def python(words: list[str], **_) -> None:
     else:
         package, _, name = words[2].partition(".")
         assert package == "benchmarks" and set(BENCHMARKS) | {""} >= {
-            word for word in words[3:] if word[0] not in "-0123456789"
+            word
+            for before, word in zip(words[2:], words[3:])
+            if word[0] not in "-0123456789" and before != "--out"
         }
         source = (ROOT / "benchmarks" / f"{name or '__main__'}.py").read_text()
         assert all(f'"{word}"' in source for word in words if word.startswith("--"))
@@ -151,9 +154,9 @@ def snakemake(words: list[str], request, place, page) -> None:
     for block in blocks(page, "python"):  # one that is a file says its name
         if file := re.match(r"# (\S+\.py)\n", block):
             (tmp / file[1]).write_text(block)
-    words = [
-        str(tmp / word) if word.endswith(".yaml") else word.replace("=NAME", "=digits") for word in words[1:]
-    ]
+    (tmp / "digits.yaml").write_text("suite: digits")
+    words = [word.replace("NAME", "digits") for word in words[1:]]
+    words = [str(tmp / word) if word.endswith(".yaml") else word for word in words]
     if "--report" in words:
         outcome = run_snakemake(
             request.getfixturevalue("tiny_suite"), "--report", str(tmp / "report.html"), configs=(TINY,)
@@ -228,6 +231,7 @@ HANDLERS = {
     **{
         "python": python,
         "python3": python,
+        "ditgta": lambda words, **_: ditgta(words[1:]),
         "snakemake": snakemake,
         "torchrun": launcher,
         "accelerate": launcher,

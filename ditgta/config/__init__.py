@@ -1,8 +1,10 @@
 """The configuration: what every option is, how experiments inherit, what is said of mistakes."""
 
+from ditgta.config.files import read
 from ditgta.config.inheritance import load, merge
 from ditgta.config.inputs import Images, Latents
-from ditgta.config.messages import fault
+from ditgta.config.json_schema import json_schema
+from ditgta.config.messages import OTHER_NAMES, did_you_mean, fault
 from ditgta.config.names import LATENT_FORMATS, OBJECTIVES, POSENCS, POSITIONS, ROTATIONS, STAGES
 from ditgta.config.schema import (
     Autoencoder,
@@ -20,6 +22,7 @@ from ditgta.config.section import Free, Section, flag_of
 __all__ = [
     "LATENT_FORMATS",
     "OBJECTIVES",
+    "OTHER_NAMES",
     "POSENCS",
     "POSITIONS",
     "ROTATIONS",
@@ -37,8 +40,11 @@ __all__ = [
     "Suite",
     "TrainSpec",
     "Training",
+    "did_you_mean",
     "fault",
     "flag_of",
+    "json_schema",
     "load",
     "merge",
+    "read",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ditgta.config.messages import did_you_mean, fault, listing
-from ditgta.config.names import resizing_fault, sampler_fault
+from ditgta.config.names import RULES, TARGETS, resizing_fault, sampler_fault
 from ditgta.config.schema import Config, Suite
 from ditgta.runtime.errors import InputError
 
@@ -18,15 +18,19 @@ def load(raw: dict) -> Config:
         InputError: with ALL faults, one line each: "path: what is wrong (got ...); did you mean ...?".
     """
     raw = copy.deepcopy(dict(raw))
-    faults: list[str] = []
+    if faults := _unquoted(raw):
+        raise InputError(listing(faults))
     own = raw.get("experiments")
     if isinstance(own, dict):
         raw["experiments"] = {name: _inherited(name, own, faults) for name in own}
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
+        places = [item["loc"] for item in error.errors()]
         for item in error.errors():
             location = item["loc"]
+            if any(len(place) > len(location) and place[: len(location)] == location for place in places):
+                continue  # what is wrong inside is said; without it nothing is left here
             inherited = (
                 location[:1] == ("experiments",) and isinstance(own, dict) and not _holds(own, location[1:])
             )
@@ -58,6 +62,11 @@ def load(raw: dict) -> Config:
         for name in getattr(config, kind):
             if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
                 faults.append(f"{kind}.{name}: names become folders; use letters, digits, '-', '_' and '.'")
+    faults += [
+        f"suites.{name}: {name} is a word of the workflow; choose another name"
+        for name in config.suites
+        if name in (*RULES, *TARGETS)
+    ]
     if faults:
         raise InputError(listing(faults))
     return config
@@ -76,6 +85,20 @@ def _sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:
         for misfit in filter(None, misfits):
             reasons.setdefault(misfit, []).append(row)
     return [f"suites.{name}.sampling: {reason} (rows: {', '.join(rows)})" for reason, rows in reasons.items()]
+
+
+_KINDS = {int: "number", float: "number", bool: "yes or no", type(None): "nothing"}
+
+
+def _unquoted(raw: dict) -> list[str]:
+    """Returns a fault for each name that YAML has read as a number, a date or a truth value."""
+    return [
+        f"{kind}.{name}: YAML reads this name as a {_KINDS.get(type(name), 'date')}; put it in quotes"
+        for kind in ("experiments", "suites")
+        if isinstance(raw.get(kind), dict)
+        for name in raw[kind]
+        if not isinstance(name, str)
+    ]
 
 
 def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:

@@ -1,18 +1,19 @@
 """Options of what comes from outside: images, and latents that others have made."""
 
-from typing import Literal
+import os
+from typing import Annotated, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
-from ditgta.config.names import LATENT_FORMATS
+from ditgta.config.names import DIGITS, LATENT_FORMATS
 from ditgta.config.section import Free, Section
 
 
 class Images(Section):
     """Which images."""
 
-    source: str = Field(
-        "digits",
+    source: Annotated[str, AfterValidator(lambda path: os.path.normpath(path) if path else path)] = Field(
+        DIGITS,
         description='"digits" (1,797 handwritten digits, no download), a folder that holds one folder of images per class, or '
         "a tar, folder of tars, zip, Parquet, or CSV of files and labels",
     )

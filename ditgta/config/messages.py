@@ -9,6 +9,7 @@ from ditgta.config.section import Section
 
 
 def listing(faults: list[str]) -> str:
+    """Returns all faults as one message."""
     faults = list(dict.fromkeys(faults))
     head = (
         "the configuration has a fault" if len(faults) == 1 else f"the configuration has {len(faults)} faults"
@@ -16,8 +17,29 @@ def listing(faults: list[str]) -> str:
     return "\n".join([f"{head}:", *(f"  {fault}" for fault in faults)])
 
 
+# What options are called elsewhere.
+OTHER_NAMES = {
+    "bs": "batch_size",
+    "cfg": "cfg_scale",
+    "clip": "gradient_clip",
+    "ema": "ema_decay",
+    "encoding": "posenc",
+    "fid_samples": "num_samples",
+    "guidance": "cfg_scale",
+    "lr": "learning_rate",
+    "num_fid_samples": "num_samples",
+    "wd": "weight_decay",
+}
+COUNTED_IN_STEPS = ("epoch", "epochs", "iterations", "max_steps", "num_epochs", "steps", "train_steps")
+
+
 def did_you_mean(word: str, known: typing.Iterable[str]) -> str:
-    known = [str(name) for name in known]
+    """Returns what was probably meant, or everything that is known, as the end of a sentence."""
+    known, plain = [str(name) for name in known], str(word).lower().replace("-", "_")
+    if OTHER_NAMES.get(plain) in known:
+        return f"; did you mean {OTHER_NAMES[plain]}?"
+    if plain in COUNTED_IN_STEPS and "ema_decay" in known:
+        return "; training is counted in steps: the suite's milestones (epochs x images / batch_size)"
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}" if known else ""
 

@@ -2,7 +2,34 @@
 
 from typing import NamedTuple
 
+# What the same options give has changed with this number: results of another are other results, and lie elsewhere.
+RESULTS_VERSION = 2
+
+DIGITS = "digits"  # the images that need no folder: scikit-learn's handwritten digits
+
+PUBLISHED_SCORER = {  # the FID network of 2015, which everybody's FID is measured with
+    "url": "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    "sha256": "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+}
+
 STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "score", "table")
+
+# What `snakemake` is asked for: nouns collect what a stage has made, for the suite; the words of rules stand behind -R.
+NOUNS = ("images", "autoencoder", "latents", "checkpoints", "samples", "scorer", "scores", "table")
+RULES = (
+    "list_images",
+    "fit_autoencoder",
+    "encode",
+    "encode_part",
+    "train",
+    "import_checkpoint",
+    "sample",
+    "sample_part",
+    "fit_scorer",
+    "score",
+    "tabulate",
+)
+TARGETS = ("all", "paper_table", "plan", *NOUNS)
 
 # The positional encodings of ditgta.model.positional; a test holds both lists to each other.
 WITHOUT_BASE = ("rope-golden", "gta-golden", "liere")  # rotations whose frequencies have no base to choose
@@ -31,17 +58,18 @@ SAMPLERS = tuple(sampler for samplers in OBJECTIVES.values() for sampler in samp
 
 
 class LatentFormat(NamedTuple):
-    """What a format of latents holds: moments of each posterior (or one draw of it), mirrored images too."""
+    """What a format of latents holds: moments of each posterior (or one draw of it), mirrored images, normalised channels."""
 
     moments: bool
     flips: bool
+    normalised: bool = False
 
 
 # The formats of ditgta.data.ready; a test holds both lists to each other.
 LATENT_FORMATS = {
     "fast-dit": LatentFormat(moments=False, flips=False),
-    "lightningdit": LatentFormat(moments=False, flips=True),
-    "edm2": LatentFormat(moments=True, flips=False),
+    "lightningdit": LatentFormat(moments=False, flips=True, normalised=True),
+    "edm2": LatentFormat(moments=True, flips=False, normalised=True),
     "repa": LatentFormat(moments=True, flips=False),
 }
 

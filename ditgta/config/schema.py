@@ -1,6 +1,5 @@
 """Every option of every stage, once: typed, documented beside the field, unknown keys refused."""
 
-import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -10,33 +9,13 @@ from ditgta.config.names import (
     LATENT_FORMATS,
     OBJECTIVES,
     POSENCS,
-    POSITIONS,
     PRIMARY,
-    SAMPLERS,
+    RESULTS_VERSION,
     rotation_fault,
 )
 from ditgta.config.posenc import Posenc
-from ditgta.config.section import Free, Section
-
-Compile = Field(
-    None,
-    description="compile the network with torch.compile, which changes rounding: yes, no, or none: where a GPU and Triton are",
-)
-Kernels = Field(
-    "auto",
-    description="layers written for CPUs, which change rounding: auto takes them on CPUs, off the plain formulas everywhere",
-)
-
-
-Side = Annotated[int, Field(ge=1)]
-
-
-def _both_sides(value: Any) -> Any:
-    """Takes one side, as people type it, for height and width."""
-    if value is None:
-        return None
-    sides = value if isinstance(value, list | tuple) else [value]
-    return sides * 2 if len(sides) == 1 else sides
+from ditgta.config.sampling import Sampling
+from ditgta.config.section import Compile, Free, Kernels, Section
 
 
 class Autoencoder(Section):
@@ -141,95 +120,6 @@ class Training(Section):
     )
 
 
-class Sampling(Section):
-    """How images are sampled from a checkpoint."""
-
-    num_samples: int = Field(50000, ge=1, description="number of images")
-    sampler: Literal[SAMPLERS] = Field(
-        "ancestral",
-        description="sampler; the papers' protocol is ancestral; euler and heun belong to objective flow",
-    )
-    steps: int = Field(
-        250, ge=1, le=1000, description="sampling steps, each one pass of the network; two with heun"
-    )
-    cfg_scale: float = Field(1.5, ge=0, description="classifier-free guidance scale; 1 is no guidance")
-    cfg_channels: Literal["3", "all"] = Field(
-        "all", description="noise channels that are guided; the DiT reference guides the first 3 of 4"
-    )
-    cfg_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] | None = (
-        Field(
-            None,
-            description="least and largest time in 0..1 (timestep / 1000; 1 is noise) at which images are guided; none: at all times",
-        )
-    )
-    size: Annotated[tuple[Side, Side] | None, BeforeValidator(_both_sides)] = Field(
-        None, description="side, or height and width, of the images in pixels; none: as in training"
-    )
-    positions: Literal[POSITIONS] = Field(
-        "extrapolate",
-        description="how the encoding is told of places at another size; see ditgta/model/positional/places.py",
-    )
-    temperature: Annotated[Literal["1", "log"], BeforeValidator(str)] = Field(
-        "1",
-        description="of attention at another size: log multiplies its logits by sqrt(ln tokens / ln tokens in training)",
-    )
-    labels: Literal["random", "balanced"] = Field(
-        "balanced", description="labels: i.i.d. uniform, or interleaved equal counts"
-    )
-    precision: Literal["float32", "bf16"] = Field(
-        "float32", description="precision of the network's matrix products"
-    )
-    tf32: bool = Field(
-        False, description="allow TF32 for float32 products, of the network and of the decoder, on GPUs"
-    )
-    compile: bool | None = Compile
-    kernels: Literal["auto", "off"] = Kernels
-    guidance_precision: Literal["float32", "float64"] = Field(
-        "float32", description="precision of guidance and of the sampling update"
-    )
-    uint8: Literal["round", "floor"] = Field(
-        "round",
-        description="how pixels become uint8: rounded as in the DiT reference, or rounded down as in ADM",
-    )
-    seed: int = Field(
-        0, description="seed of noise and labels, common to all rows so that their differences are paired"
-    )
-    training_seed: int | None = Field(
-        None,
-        ge=0,
-        description="training seed of the checkpoint, which gives it noise and labels of its own, common to all rows; "
-        "none: those of `seed` alone",
-    )
-    batch_size: int = Free(64, "images per forward pass", ge=1)
-
-    @model_validator(mode="after")
-    def _interval(self) -> "Sampling":
-        if self.cfg_interval and self.cfg_interval[0] > self.cfg_interval[1]:
-            raise ValueError(
-                f"cfg_interval must rise, from the least to the largest time (got {self.cfg_interval})"
-            )
-        if self.size is None and (self.positions, self.temperature) != ("extrapolate", "1"):
-            raise ValueError(
-                "positions and temperature are for another size than that of training; give size too"
-            )
-        return self
-
-    @property
-    def noise_seed(self) -> int:
-        """The seed from which noise and labels are drawn: of `seed` and `training_seed` together, by a stable hash."""
-        if self.training_seed is None:
-            return self.seed
-        key = f"{self.seed}\x1f{self.training_seed}".encode()
-        return int.from_bytes(hashlib.sha256(key).digest()[:8], "little")
-
-    def of_training(self, training_seed: int) -> "Sampling":
-        """Returns the options for the checkpoints of a training seed.
-
-        With noise of its own each run shows, beside the luck of training, that of sampling, and a mean over runs averages both.
-        """
-        return self.model_copy(update={"training_seed": training_seed})
-
-
 class Scorer(Section):
     """Which network and which real images the scores come from."""
 
@@ -280,8 +170,9 @@ class Experiment(Section):
 
 
 class TrainSpec(Section):
-    """What decides the weights of a training, as `Config.train_spec` says it."""
+    """What decides the weights of a training, as `ditgta.specs` says it."""
 
+    version: int = RESULTS_VERSION
     latents: dict = Field(default_factory=dict)
     model: dict = Field(default_factory=dict)
     training: dict = Field(default_factory=dict)
@@ -293,6 +184,25 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple | dict) or value is None else [value]
 
 
+def _seeds(value: Any) -> Any:
+    """Refuses a number in place of a list: whoever writes 3 wants three seeds, not seed 3."""
+    if isinstance(value, int | float | str):
+        raise ValueError(
+            f"write a list: {list(range(3))} for three seeds, or [{value}] for seed {value} alone"
+        )
+    return value
+
+
+def _pairs(value: Any) -> Any:
+    """Refuses one pair in place of a list of pairs, and what are no pairs."""
+    pairs = value if isinstance(value, list | tuple) else []
+    if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs):
+        words = pairs if all(isinstance(word, str) for word in pairs) else pairs[0]
+        shown = ", ".join(map(str, words[:2])) if isinstance(words, list | tuple) else "first, second"
+        raise ValueError(f"write a list of pairs, each first minus second: [[{shown}]]")
+    return value
+
+
 class Suite(Section):
     """One table: experiments at the same milestones, sampled and scored alike."""
 
@@ -302,10 +212,10 @@ class Suite(Section):
     milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = Field(
         description="training steps at which rows are sampled and scored", min_length=1
     )
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_listed)] = Field(
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)] = Field(
         (0,), description="training seeds", min_length=1
     )
-    differences: tuple[tuple[str, str], ...] = Field(
+    differences: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_pairs)] = Field(
         (), description="pairs of experiments whose paired difference, first minus second, is shown"
     )
     primary: Literal[PRIMARY] | None = Field(
@@ -336,53 +246,8 @@ class Suite(Section):
 class Config(Section):
     """The whole of config.yaml."""
 
-    suite: str = Field("digits", description="suite that `snakemake` makes when no other is named")
+    suite: Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)] = Field(
+        "digits", description="suite that `snakemake` makes when no other is named"
+    )
     experiments: dict[str, Experiment]
     suites: dict[str, Suite]
-
-    def images_spec(self, experiment: str) -> dict:
-        """Returns what decides an experiment's images."""
-        return self.experiments[experiment].images.spec()
-
-    def autoencoder_spec(self, experiment: str) -> dict:
-        """Returns what decides an experiment's autoencoder: its options and, where it is trained, the images."""
-        options = self.experiments[experiment].autoencoder
-        if options.pretrained:
-            return {name: getattr(options, name) for name in ("pretrained", "revision", "tf32")}
-        return {**options.spec(), "images": self.images_spec(experiment)}
-
-    def latents_spec(self, experiment: str) -> dict:
-        """Returns what decides an experiment's latents."""
-        made = {"images": self.images_spec(experiment), "autoencoder": self.autoencoder_spec(experiment)}
-        imported = self.experiments[experiment].latents
-        return {**made, "latents": imported.spec()} if imported.format else made
-
-    def train_spec(self, experiment: str, seed: int) -> dict:
-        """Returns what decides an experiment's weights at every step."""
-        options = self.experiments[experiment]
-        return {
-            "latents": self.latents_spec(experiment),
-            "model": options.model.spec(),
-            "training": options.training.spec(),
-            "seed": seed,
-        }
-
-    def scorer_spec(self, suite: str) -> dict:
-        """Returns what decides a suite's scorer: the weights file, or the small network's training and its images."""
-        options = self.suites[suite].scorer
-        if options.weights:
-            return {"weights": options.weights}
-        content = options.spec()
-        del content["weights"], content["reference"]
-        return {**content, "images": self.images_spec(self.suites[suite].experiments[0])}
-
-    def milestones(self, experiment: str) -> list[int]:
-        """Returns the chain of milestones of an experiment: those of every suite that holds it."""
-        return sorted(
-            {
-                step
-                for suite in self.suites.values()
-                if experiment in suite.experiments
-                for step in suite.milestones
-            }
-        )

@@ -1,5 +1,6 @@
 """What a group of options is: typed, strict, and able to say which of its options change results."""
 
+import shlex
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 def Free(default: Any, description: str, **constraints):
     """A field that changes speed or storage but never a result: it stays out of the spec."""
     return Field(default, description=description, json_schema_extra={"free": True}, **constraints)
+
+
+Compile = Field(
+    None,
+    description="compile the network with torch.compile, which changes rounding: yes, no, or none: where a GPU and Triton are",
+)
+Kernels = Field(
+    "auto",
+    description="layers written for CPUs, which change rounding: auto takes them on CPUs, off the plain formulas everywhere",
+)
 
 
 class Section(BaseModel):
@@ -34,7 +45,9 @@ class Section(BaseModel):
             if (field.json_schema_extra or {}).get("free") and getattr(self, name) != field.default
         }
         flags = [(flag_of(type(self), name), getattr(self, name)) for name in fields]
-        return " ".join(flag if value is True else f"{flag} {value}" for flag, value in flags)
+        return " ".join(
+            flag if value is True else f"{flag} {shlex.quote(str(value))}" for flag, value in flags
+        )
 
 
 def flag_of(section: type[Section], name: str) -> str:

@@ -37,6 +37,7 @@ class ImageIndex:
         reader: gives the bytes of image i; by default of the file of that name in `root`.
         digests: uint8 [count, 16], the beginning of the SHA-256 of each image's bytes; None where they were not read.
         notes: one line each for what a user should know of the source.
+        name: what the set is called: the last part of its source.
     """
 
     root: Path
@@ -50,6 +51,7 @@ class ImageIndex:
     reader: Reader | None = None
     digests: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    name: str = "images"
 
     def __post_init__(self):
         if self.reader is None:

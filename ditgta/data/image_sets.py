@@ -196,7 +196,7 @@ class IndexedImages(ImageSet):
         self.labels, self.origin = self.index.labels, {"spec": self.index.spec}
 
     def sha256(self) -> str:
-        """Returns a checksum of the list of files and the size of the crop."""
+        """Returns a checksum of the images and of the size of the crop."""
         return hashlib.sha256(f"{self.index.files_sha256} {self.index.size}".encode()).hexdigest()
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:

@@ -1,6 +1,7 @@
 """The files of an image index: written by the images stage, read by all stages that follow."""
 
 import mmap
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from ditgta.data.ahead import map_ahead
 from ditgta.data.image_index import DIGEST_BYTES, REMAKE, ImageIndex, contents_sha256, digest_of
-from ditgta.data.sources.names import Names
+from ditgta.data.sources.buffer import Names
 from ditgta.data.sources.parquet import RowReader
 from ditgta.data.sources.readers import FileReader, MemberReader, Reader
 from ditgta.runtime.errors import InputError
@@ -20,13 +21,15 @@ _SKIPPED_KEPT = 100
 _READERS = {kind.kind: kind for kind in (FileReader, MemberReader, RowReader)}
 
 
-def write_index(folder: str | Path, index: ImageIndex, spec: dict) -> None:
+def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str = "") -> None:
     """Write an image index: whoever sees index.json, which comes last, sees a complete one.
 
     - index.json: what decides later results, under 1 MB: the same for the same images wherever and in whatever they lie
     - files.tsv: a line per image: label, the first 32 hexadecimal digits of its SHA-256, name
     - places.safetensors: where in archives or tables the images lie; not written for files of those names
     - source.json: where the images lie, what was asked for, what was said, and who made the index
+
+    Where the source is a relative path, so is the images' folder: a copy of all of them knows its own images.
     """
     folder = Path(folder).absolute()
     if index.digests is None:
@@ -46,19 +49,20 @@ def write_index(folder: str | Path, index: ImageIndex, spec: dict) -> None:
     if not plain:
         with atomic_path(folder / "places.safetensors") as temporary:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
-    root = index.reader.root
-    inside = root.absolute().is_relative_to(folder)
-    source = {
+    root = index.reader.root.absolute()
+    inside = root.is_relative_to(folder) or (source and not Path(source).expanduser().is_absolute())
+    origin = {
         "spec": spec,
+        "source": source,
         "reader": index.reader.kind,
-        "root": str(root.absolute().relative_to(folder) if inside else root.absolute()),
+        "root": os.path.relpath(root, folder) if inside else str(root),
         "reader_state": {} if plain else said,
         "files_tsv_sha256": sha256_of(folder / "files.tsv"),
         "places_sha256": None if plain else sha256_of(folder / "places.safetensors"),
         "notes": index.notes,
         "skipped": index.skipped,
     }
-    write_json(folder / "source.json", source | provenance())
+    write_json(folder / "source.json", origin | provenance())
     content = {
         "count": index.count,
         "classes": list(index.classes),
@@ -106,7 +110,7 @@ def _loaded(folder: Path, content: dict, source: dict) -> ImageIndex:
     labels, digests, names = _read_table(folder, source)
     if len(labels) != content["count"]:
         raise ValueError(f"{len(labels)} lines in files.tsv")
-    root = folder / source["root"]
+    root = Path(os.path.normpath(folder.absolute() / source["root"]))
     if not root.is_dir():
         raise InputError(
             f"the images' folder {root} of {folder / 'index.json'} does not exist; bring it back or {REMAKE}"
@@ -129,6 +133,7 @@ def _loaded(folder: Path, content: dict, source: dict) -> ImageIndex:
         reader=reader,
         digests=digests,
         notes=source["notes"],
+        name=Path(source.get("source") or root).name,
     )
     if contents_sha256(index) != index.files_sha256:
         raise InputError(f"{folder / 'index.json'} is not the one of {folder / 'files.tsv'}; {REMAKE}")

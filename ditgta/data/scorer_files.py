@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ditgta.config.names import PUBLISHED_SCORER
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, read_verified_twin, sha256_of, twin_path
 
-PUBLISHED_NAME = "pt_inception-2015-12-05-6726825d.pth"
-PUBLISHED_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-PUBLISHED_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{PUBLISHED_NAME}"
+PUBLISHED_URL, PUBLISHED_SHA256 = PUBLISHED_SCORER["url"], PUBLISHED_SCORER["sha256"]
+PUBLISHED_NAME = PUBLISHED_URL.rpartition("/")[2]
 PUBLISHED_INPUT_SIZE = 299
 
 

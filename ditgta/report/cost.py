@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ditgta.report.evidence import Score, run_of, samples_folder
+from ditgta.runtime.addresses import readable
 from ditgta.runtime.files import read_json, twin_path
 
 
@@ -36,21 +37,28 @@ class Cost:
     revisions: tuple[str, ...]
 
 
-def read_costs(scores: Sequence[Score], training: Sequence[Path], shared: Sequence[Path]) -> list[Cost]:
+def read_costs(
+    scores: Sequence[Score],
+    training: Sequence[Path],
+    shared: Sequence[Path],
+    names: Sequence[tuple[str, int]] | None = None,
+) -> list[Cost]:
     """Returns the cost of every stage and row, in the order in which the stages run.
 
     Args:
         scores: score files, which name the folders of their samples.
         training: twins of checkpoints.
         shared: twins of what rows share: images, autoencoder, latents, scorer.
+        names: experiment and seed of each of the checkpoints, where it is not for their twins to say.
     """
     records: dict[tuple[str, str], list[dict]] = {}
     for path in map(Path, shared):
         found = records_of(path)
         stage = next((_stage(record) for record in found if record.get("command")), path.parent.parent.name)
-        records.setdefault((stage, path.parent.name), []).extend(found)
-    for path in map(Path, training):
-        records.setdefault(("train", run_of(path, read_json(path))[0]), []).extend(records_of(path))
+        records.setdefault((stage, readable(path.parent.name)), []).extend(found)
+    for path, name in zip(map(Path, training), names or [None] * len(training)):
+        experiment = (name or run_of(path, read_json(path)))[0]
+        records.setdefault(("train", experiment), []).extend(records_of(path))
     for stage in ("sample", "score"):
         for score in scores:
             folder = samples_folder(score) if stage == "sample" else None

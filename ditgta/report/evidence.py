@@ -185,12 +185,16 @@ def check_comparable(scores: Sequence[Score], floor: Score | None) -> None:
                 )
 
 
-def read_curves(paths: Sequence[Path]) -> list[Curve]:
-    """Returns one loss curve per experiment and seed; where twins overlap, that of the higher step counts."""
+def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = None) -> list[Curve]:
+    """Returns one loss curve per experiment and seed; where twins overlap, that of the higher step counts.
+
+    Args:
+        names: experiment and seed of each twin, where it is not for the twin to say.
+    """
     runs: dict[tuple[str, int], list[dict]] = {}
-    for path in map(Path, paths):
+    for path, name in zip(map(Path, paths), names or [None] * len(paths)):
         twin = read_json(path)
-        runs.setdefault(run_of(path, twin), []).append(twin)
+        runs.setdefault(name or run_of(path, twin), []).append(twin)
     curves = []
     for (experiment, seed), twins in runs.items():
         twins.sort(key=lambda twin: twin.get("step") or 0)

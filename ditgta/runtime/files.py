@@ -227,7 +227,8 @@ def git_revision(folder: Path) -> str | None:
 
 def _command() -> str | None:
     """Returns the command that runs this stage, None where another program uses the package."""
-    stage = Path(sys.argv[0]).parts[-2:] == ("ditgta", "__main__.py")
+    started = Path(sys.argv[0])
+    stage = started.parts[-2:] == ("ditgta", "__main__.py") or started.name == "ditgta"
     return shlex.join(["python", "-m", "ditgta", *sys.argv[1:]]) if stage else None
 
 

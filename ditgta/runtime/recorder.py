@@ -12,19 +12,62 @@ from torch import Tensor
 
 from ditgta.runtime.checkpoints import checkpoint_name, list_checkpoints, read_header, write_checkpoint
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import provenance, read_json, read_verified_twin, twin_path, write_text
+from ditgta.runtime.files import (
+    provenance,
+    read_json,
+    read_verified_twin,
+    twin_path,
+    write_json,
+    write_text,
+)
 from ditgta.runtime.progress import Progress
 
+RUN, SPEC = "run", "spec.json"
 SNAPSHOTS_KEPT = 2
 CURVE_POINTS = 1000  # points of the loss curve in a milestone's twin
+
+
+def refuse_other(out: Path, spec: dict) -> None:
+    """Makes sure that a folder holds no training of other options, whose milestones would be replaced.
+
+    Raises:
+        InputError: it does; the line names what differs.
+    """
+    known = []
+    with contextlib.suppress(InputError):  # what is missing or damaged says nothing of its options
+        known.append(read_json(out / RUN / SPEC))
+    for _, path in list_checkpoints(out):
+        with contextlib.suppress(InputError):
+            known.append(read_header(path)["spec"])
+    for other in known:
+        if other != spec:
+            raise InputError(
+                f"{out} holds a training of other options ({_difference(other, spec)}); give another --out"
+            )
+
+
+def _difference(theirs: dict, ours: dict) -> str:
+    """Returns the first option in which two specs differ, in words."""
+    theirs, ours = _flat(theirs), _flat(ours)
+    names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
+    more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]} {theirs.get(names[0])}, not {ours.get(names[0])}{more}"
+
+
+def _flat(spec: dict, prefix: str = "") -> dict[str, object]:
+    """Returns nested options as {"model.posenc": value, ...}."""
+    found: dict[str, object] = {}
+    for key, value in spec.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 class Recorder:
     """What a run leaves behind: snapshots and milestones (written in the background), metrics.jsonl and train.log."""
 
-    def __init__(self, out: Path, folder: Path, header: dict, experiment: str):
-        self.out, self.folder, self.header, self.experiment = out, folder, header, experiment
-        self.metrics = folder / "metrics.jsonl"
+    def __init__(self, out: Path, header: dict, experiment: str):
+        self.out, self.folder, self.header, self.experiment = out, out / RUN, header, experiment
+        self.metrics = self.folder / "metrics.jsonl"
         self.writer = ThreadPoolExecutor(max_workers=1)
         self.writing: Future | None = None
         self.last_good = "none"
@@ -65,17 +108,23 @@ class Recorder:
         """Prints a line and keeps it in train.log."""
         Progress("train", 0, log=self.folder / "train.log").say(text)
 
-    def truncate_metrics(self, step: int, state: Path | None) -> None:
-        """Drops logged losses after a step; takes them from a milestone's twin where the file is gone."""
-        lines = []
-        if self.metrics.is_file():
-            for line in self.metrics.read_text().splitlines():
-                with contextlib.suppress(ValueError):
-                    if json.loads(line)["step"] <= step:
-                        lines.append(line)
-        elif state is not None and state.parent == self.out:
-            lines = [json.dumps(entry) for entry in read_json(twin_path(state)).get("losses", [])]
-        write_text(self.metrics, "".join(f"{line}\n" for line in lines))
+    def begin(self, step: int, state: Path | None) -> None:
+        """Keeps the spec, and of the logged losses those up to a step; a milestone's twin fills in what the file lacks."""
+        write_json(self.folder / SPEC, self.header["spec"])
+        entries = [entry for entry in self._logged() if entry["step"] <= step]
+        last = entries[-1]["step"] if entries else 0
+        if state is not None and state.parent == self.out:
+            known = read_json(twin_path(state)).get("losses", [])
+            entries += [entry for entry in known if entry["step"] > last]
+        write_text(self.metrics, "".join(f"{json.dumps(entry)}\n" for entry in entries))
+
+    def _logged(self) -> list[dict]:
+        """Returns the whole lines of metrics.jsonl."""
+        found = []
+        for line in self.metrics.read_text().splitlines() if self.metrics.is_file() else ():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     def log(self, entry: dict) -> None:
         """Appends one line to metrics.jsonl."""
@@ -125,7 +174,9 @@ class Recorder:
         write_checkpoint(path, header, groups, **twin, earlier=self.earlier)
         self.last_good = str(path)
         if not milestone:
-            for _, old in list_checkpoints(self.folder)[SNAPSHOTS_KEPT:]:
+            # Snapshots of later steps belong to milestones that were made before this one was put in front of them.
+            earlier = [old for step, old in list_checkpoints(self.folder) if step <= header["step"]]
+            for old in earlier[SNAPSHOTS_KEPT:]:
                 twin_path(old).unlink(missing_ok=True)
                 old.unlink(missing_ok=True)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ditgta.config.names import DIGITS
 from ditgta.data.ahead import map_ahead
+from ditgta.data.contents import changed, read_contents, spec_of_images
 from ditgta.data.image_check import check_images
 from ditgta.data.image_index import ImageIndex, index_of
 from ditgta.data.images import write_index
@@ -16,36 +18,45 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path
 from ditgta.runtime.progress import Progress
 
+OPTIONS = ("label_column", "class_names", "class_order")
 
-def run(out: Path, spec: dict, repack: bool = False) -> None:
+
+def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None) -> None:
     """List and check the images of one data set and write the index's files, index.json last (see `write_index`).
 
     Args:
         out: folder of the index.
         spec: {source: "digits" or what `list_source` takes (relative to the working directory), size: side of the crops in
-            pixels, on_error: "stop" or "skip", label_column, class_names, class_order: see `Options`}.
+            pixels, on_error: "stop" or "skip", label_column, class_names, class_order: see `Options`}. In the index checksums
+            of what paths hold stand for the paths.
         repack: copy the images' bytes into one file in `out`, which is then read instead of the source.
+        contents: what the checksum of the source must be.
 
     Raises:
-        InputError: the source is missing or not to be understood, or holds files that cannot be read.
+        InputError: the source is missing or not to be understood, holds files that cannot be read, or other contents.
     """
     out = Path(out).absolute()
     source, size = spec["source"], int(spec["size"])
     if size < 1:
         raise InputError(f"size {size} is not a number of pixels; give 32 or 256, for example")
-    if source == "digits":
+    if source == DIGITS:
         (out / "index.json").unlink(missing_ok=True)  # it would describe a mixture if this run were killed
         index = _write_digits(out / "files", size)
     else:
-        names = ("label_column", "class_names", "class_order")
-        options = Options(**{name: spec[name] for name in names if name in spec})
+        options = Options(**{name: spec[name] for name in OPTIONS if name in spec})
         index = index_of(list_source(Path(source).expanduser().absolute(), options), size)
+        if contents not in (None, _held(source)):
+            raise changed(source)
         for note in index.notes:
             print(f"images: {note}", flush=True)
         index = _checked(index, spec.get("on_error", "stop"), out if repack else None)
     (out / "index.json").unlink(missing_ok=True)
-    write_index(out, index, spec)
+    write_index(out, index, spec_of_images(spec, _held), source)
     print(f"images: {index.count} images of {len(index.classes)} classes, {out}", flush=True)
+
+
+def _held(path: str | None) -> str | None:
+    return None if path in (None, DIGITS) else read_contents(Path(path).expanduser()).sha256
 
 
 def _checked(index: ImageIndex, on_error: str, pack_into: Path | None) -> ImageIndex:

@@ -17,6 +17,7 @@ from ditgta.data.autoencoder import (
     save_autoencoder,
     threads_for,
 )
+from ditgta.data.contents import read_contents, spec_of_latents
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
 from ditgta.data.import_latents import check_statistics, gathered, open_import, told
@@ -35,6 +36,7 @@ def run(
     part: tuple[int, int] | None = (0, 1),
     batch_size: int = 32,
     spec: dict | None = None,
+    imported: dict | None = None,
 ) -> None:
     """Make latent shards: encode every image, or import latents made elsewhere. Finished shards are kept, damaged ones made again.
 
@@ -48,8 +50,8 @@ def run(
         part: (0, 1) makes all shards and index.json; (k, n) makes shards k, k + n, ... and no index.json; None makes
             nothing: it checks that every shard is whole and writes index.json.
         batch_size: images per forward pass (each with its mirror image).
-        spec: recorded in index.json; by default the specs of the images and of the autoencoder. With a key "latents" ({from,
-            format, std, image_size}) those latents are imported.
+        spec: recorded in index.json; by default the specs of the images and of the autoencoder, and what was imported.
+        imported: {from, format, std, image_size} of latents made elsewhere, which are taken instead of encoding images.
 
     Raises:
         InputError: images and autoencoder do not fit, an image cannot be decoded, latents overflow float16, imported latents
@@ -64,8 +66,8 @@ def run(
     size = index.size if index is not None else 0
     with processes(tf32) as group, threads_for(size):
         vae = None if autoencoder is None else load_autoencoder(autoencoder, group.device)
-        if spec.get("latents"):
-            maker = Importer(spec["latents"], index, vae, autoencoder)
+        if imported:
+            maker = Importer(imported, index, vae, autoencoder)
         elif index is None or vae is None:
             raise InputError(
                 "give --images and --autoencoder to encode images, or --from and --format to import latents"
@@ -76,7 +78,9 @@ def run(
         _make(maker, plan, out, part, group)
         if group.is_first and part in (None, (0, 1)):
             default = {"images": index.spec if index else None, "autoencoder": twin.get("spec", {})}
-            content = maker.index_content(out, plan)
+            if imported:
+                default["latents"] = spec_of_latents(imported, read_contents(Path(imported["from"])).sha256)
+            content = maker.index_content(out, plan) | {"images": index.name if index else None}
             write_latent_index(out, plan, spec=spec or default, **content, **maker.made_from)
             print(f"latents: {maker.count} images in {len(plan)} shards, {out}", flush=True)
 

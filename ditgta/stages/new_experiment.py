@@ -2,14 +2,16 @@
 
 import math
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ditgta.config import Config, load, merge
+from ditgta.config import Config, load, merge, read
+from ditgta.config.files import DEFAULT
 from ditgta.config.names import named_sizes
 from ditgta.data.scorer_files import PUBLISHED_URL
 from ditgta.data.survey import Survey, survey
@@ -60,15 +62,15 @@ SIZES = (256, 128, 64, 32)
 LARGEST_WITHOUT_CARD = 64
 
 
-def run(images: Path, name: str | None, hours: float, raw: dict, file: Path, write: bool) -> None:
-    """Prints what is in a folder of images, a proposal as YAML and its plan; appends the proposal to a file only if told to.
+def run(images: Path, name: str | None, hours: float, files: Sequence[Path], write: bool) -> None:
+    """Prints what is in a folder of images, a proposal as YAML and its plan; writes the proposal to a file only if told to.
 
     Args:
         images: folder of class folders.
         name: of the suite and, with an encoding behind it, of its experiments; None takes the folder's.
         hours: time that the whole suite may take on this machine.
-        raw: the configuration as read, with which the proposal must go together.
-        file: where `write` appends it.
+        files: of the configuration, with which the proposal must go together; `write` adds it to the last of them, which
+            need not exist yet. Without any it goes into a file of its own, NAME.yaml.
 
     Raises:
         InputError: an unusable folder, a name that is taken, or a file to which nothing can be added safely.
@@ -76,6 +78,8 @@ def run(images: Path, name: str | None, hours: float, raw: dict, file: Path, wri
     if not hours > 0:
         raise InputError(f"--hours must be more than 0, got {hours}")
     name = name or re.sub("[^A-Za-z0-9]+", "-", images.absolute().name).strip("-") or "images"
+    file = files[-1] if files else Path(f"{name}.yaml")
+    raw = read([*files[:-1], *([file] if file.exists() else [])])
     _check_names(name, raw)
     found = survey(images)
     machine, cards = machine_of(HERE), torch.cuda.device_count()
@@ -99,14 +103,15 @@ def run(images: Path, name: str | None, hours: float, raw: dict, file: Path, wri
     print(estimate.table(name, machine, stages, explanations))
     print(f"with what jobs take to start and cards to be kept busy: {spent:.2f} h")
     print("\n".join(f"note: {note}" for note in notes))
-    command = f"snakemake --cores all --config suite={name}"
-    command += "" if file == Path("config.yaml") else f" --configfile {file}"
+    given = shlex.join(["--configfile", *map(str, [*files[:-1], file])])
+    command = f"snakemake --cores all {shlex.quote(name)}" + ("" if file == Path(DEFAULT) else f" {given}")
     if write:
         path = file.resolve()
-        write_text(path, with_entries(path.read_bytes().decode(), proposal))
-        print(f"appended to {file}; start it with: {command}")
+        before = path.read_bytes().decode() if path.exists() else ""
+        write_text(path, with_entries(before, proposal) if before.strip() else as_text(proposal))
+        print(f"written to {file}; start it with: {command}")
     else:
-        print(f"nothing was written; --write appends this to {file}, and then: {command}")
+        print(f"nothing was written; --write adds this to {file}, and then: {command}")
 
 
 def hours_of_stages(

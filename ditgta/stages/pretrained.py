@@ -77,6 +77,7 @@ def run_save(
         "versions": provenance()["versions"],
         "model": header["model"],
         "classes": sampler.classes,
+        "images": header.get("images"),
         "image_size": header.get("image_size", 8 * header["model"]["latent_size"][0]),
         "step": header["step"],
         "seed": spec.get("seed"),
@@ -126,8 +127,7 @@ def model_card(name: str, config: dict, spec: dict, score: Score | None, table: 
     """Returns README.md: front matter, use, scores with error bars, training, switches, citation."""
     model, posenc = config["model"], config["model"]["posenc"].partition("@")[0]
     size = (spec.get("model") or {}).get("name") or f"DiT, {model['depth']} blocks of width {model['width']}"
-    images = (spec.get("latents") or {}).get("images") or {}
-    source = Path(images.get("source") or "images").name
+    source = config.get("images") or "images"
     pixels = f"{config['image_size']} x {config['image_size']} pixels"
     sampling = score.sampling if score else {}
     scale, steps = sampling.get("cfg_scale", 4.0), sampling.get("steps", 250)

@@ -203,8 +203,8 @@ def run_grid(
             images = []
             for begin in range(0, len(labels), sampling.batch_size):
                 batch = list(range(begin, min(begin + sampling.batch_size, len(labels))))
-                images.append(sampler(batch, [labels[i] for i in batch]))
-                progress.advance(len(batch))
+                count = len(batch)
+                images.append(sampler(batch, [labels[i] for i in batch], lambda n=count: progress.advance(n)))
         if group.is_first:
             picture = draw_grid(
                 np.concatenate(images), rows, [f"{label} {sampler.classes[label]}" for label in classes]

@@ -1,7 +1,7 @@
 """Status: how far a suite is, read from the results folder while jobs write to it.
 
 Guarantees: it writes nothing and needs no torch; files that appear, vanish or are cut off meanwhile are left out, and what cannot be
-read is named in one line. Only files of the configuration's own options count: a training of other options has not begun.
+read is named in one line. Results of other options lie elsewhere: a training of other options has not begun.
 """
 
 import json
@@ -12,13 +12,18 @@ from pathlib import Path
 
 from ditgta.config import Config
 from ditgta.data.shard_plan import plan_shards
-from ditgta.layout import Layout
+from ditgta.layout import Layout, Row, old_results, record_of
+from ditgta.runtime.addresses import readable
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 from ditgta.runtime.lease import DEAD_AFTER_SECONDS, LEASE_NAME, is_running
 from ditgta.runtime.progress import duration
 
 _TAIL_BYTES = 4096
+HEAVY = {  # files without which a stage is not done, though its record is there
+    "autoencoder": ("diffusion_pytorch_model.safetensors",),
+    "scorer": ("scorer.safetensors",),
+}
 _SHOWN_SCORES = {"fid": "FID", "kid": "KID"}  # the second where there is no first
 
 
@@ -52,16 +57,15 @@ class Reader:
 
     def suite(self, name: str, wait: float) -> dict:
         """Returns {suite, results, stages, rows, faults} in plain values."""
-        suite = self.config.suites[name]
-        rows = [
-            self.row(name, experiment, seed)
-            for experiment in suite.experiments
-            for seed in (suite.seeds[:1] if experiment in self.layout.imported else suite.seeds)
-        ]
+        groups: dict[tuple[str, int], list[Row]] = {}
+        for row in self.layout.rows(name):
+            groups.setdefault((row.experiment, row.seed), []).append(row)
+        rows = [self.row(name, group) for group in groups.values()]
+        self.faults += [line for line in [old_results(self.layout.root)] if line]
         stages = [
             self.stage(stage, Path(file))
             for stage in ("images", "autoencoder", "latents", "scorer", "table")
-            for file in self.layout.stage_files(stage, name)
+            for file in self.layout.files(stage, name)
         ]
         self._judge(wait)
         return {
@@ -76,28 +80,36 @@ class Reader:
         """Returns {stage, name, done, shards, jobs}: shards [done, of how many] of latents, while they are made."""
         folder = file.parent
         jobs = self.leases(stage, [*folder.parent.glob(f".{folder.name}*.lease"), *folder.glob(".*.lease")])
-        found = {"stage": stage, "name": folder.name, "done": file.is_file(), "shards": None, "jobs": jobs}
+        found = {
+            "stage": stage,
+            "name": readable(folder.name),
+            "path": str(file),
+            "done": file.is_file() and all((folder / name).is_file() for name in HEAVY.get(stage, ())),
+            "shards": None,
+            "jobs": jobs,
+        }
         if stage == "latents" and not found["done"]:
-            experiment = next(e for e in self.layout.trained if self.layout.latents_of(e) == folder.name)
-            images = self.json(f"{self.layout.root}/images/{self.layout.images_of(experiment)}/index.json")
+            experiment = self.layout.owners["latents"][folder.name]
+            images = self.json(f"{self.layout.path('images', experiment)}/index.json")
             if count := number((images or {}).get("count")):
                 found["shards"] = [shards_in(folder), len(plan_shards(int(count)))]
         return found
 
-    def row(self, suite: str, experiment: str, seed: int) -> dict:
-        """Returns where a row stands; "training" is "done", "begun" or "not begun"."""
+    def row(self, suite: str, rows: list[Row]) -> dict:
+        """Returns where a training is, of its rows at all milestones; "training" is "done", "begun" or "not begun"."""
+        experiment, seed, _ = rows[0]
         imported = experiment in self.layout.imported
-        steps = [int(step) for name, s, step in self.layout.rows_of(suite) if (name, s) == (experiment, seed)]
+        steps = [row.step for row in rows]
+        files = {row.step: Path(self.layout.checkpoint(row)) for row in rows}
         twins = {
             step: twin
-            for step in steps
-            if (twin := self.json(f"{self.layout.training(experiment, seed)}/{step:07d}.json"))
-            and (imported or twin.get("spec") == self.config.train_spec(experiment, seed))
+            for step, file in files.items()
+            if file.is_file() and (twin := self.json(record_of(str(file))))
         }
         run = Path(self.layout.run(experiment, seed))
         jobs = self.leases("train", [run / LEASE_NAME])
         for stage in ("sample", "score"):
-            folder = Path(self.layout.root, stage, suite, experiment, f"seed{seed}")
+            folder = Path(self.layout.path(stage, (suite, experiment)), f"seed{seed}")
             jobs += self.leases(stage, folder.glob(".*.lease"))
         begun = bool(twins) or run.is_dir()
         last = self.last_entry(run / "metrics.jsonl")
@@ -112,7 +124,7 @@ class Reader:
         rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
         batch_size = self.config.experiments[experiment].training.batch_size
         left = (steps[-1] - step) * batch_size
-        images = self.json(f"{self.layout.root}/images/{self.layout.images_of(experiment)}/index.json")
+        images = self.json(f"{self.layout.path('images', experiment)}/index.json")
         count = number((images or {}).get("count"))
         return {
             "experiment": experiment,
@@ -125,20 +137,19 @@ class Reader:
             "seconds_left": None if imported or left <= 0 or not rate else round(left / rate),
             "training": "done" if len(twins) == len(steps) else "begun" if begun else "not begun",
             "jobs": jobs,
-            "samples": {str(one): self.samples(suite, experiment, seed, one) for one in steps},
-            "scores": {str(one): self.scores(suite, experiment, seed, one) for one in steps},
+            "samples": {str(row.step): self.samples(suite, row) for row in rows},
+            "scores": {str(row.step): self.scores(suite, row) for row in rows},
         }
 
-    def samples(self, suite: str, experiment: str, seed: int, step: int) -> dict:
-        """Returns {done, shards: [done, of how many]} of a row's samples at a milestone."""
-        folder = Path(self.layout.root, "sample", suite, experiment, f"seed{seed}", f"{step:07d}")
+    def samples(self, suite: str, row: Row) -> dict:
+        """Returns {done, shards: [done, of how many]} of a row's samples."""
+        folder = Path(self.layout.samples(suite, row))
         planned = len(plan_shards(self.config.suites[suite].sampling.num_samples, most=None))
         return {"done": (folder / "index.json").is_file(), "shards": [shards_in(folder), planned]}
 
-    def scores(self, suite: str, experiment: str, seed: int, step: int) -> dict:
-        """Returns {metric: {value, se}} of a row at a milestone, {} where it is not scored."""
-        file = f"{self.layout.root}/score/{suite}/{experiment}/seed{seed}/{step:07d}.json"
-        metrics = (self.json(file) or {}).get("metrics")
+    def scores(self, suite: str, row: Row) -> dict:
+        """Returns {metric: {value, se}} of a row, {} where it is not scored."""
+        metrics = (self.json(self.layout.scores(suite, row)) or {}).get("metrics")
         entries = metrics.items() if isinstance(metrics, dict) else ()
         return {
             name: {"value": number(entry.get("value")), "se": number(entry.get("se"))}
@@ -234,6 +245,9 @@ def text(found: dict) -> str:
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
     lines += _verdict(found["rows"])
+    lines += [
+        f"table: {stage['path']}" for stage in found["stages"] if stage["stage"] == "table" and stage["done"]
+    ]
     return "\n".join([*lines, *(f"warning: {fault}" for fault in found["faults"])])
 
 

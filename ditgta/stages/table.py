@@ -57,8 +57,9 @@ def run(
         out: folder of the table.
         floor: scores of one half of the real images against the other.
         images: the images' index, for real images beside the samples.
-        spec: {suite, experiments (order of rows), milestones, seeds, differences: [[first, second], ...], primary,
-            training_cov}; what is missing is taken from the score files.
+        spec: {suite, experiments (order of rows), milestones, seeds, differences: [[first, second], ...], primary, training_cov,
+            rows: [[experiment, seed, step], ...] of the score files and, in the same order, of the twins}; what is missing is
+            taken from the files.
         shared: twins of what rows share (images, autoencoder, latents, scorer), for the cost.
 
     Raises:
@@ -67,19 +68,19 @@ def run(
     out, spec = Path(out), spec or {}
     if any(len(pair) != 2 for pair in spec.get("differences") or []):
         raise InputError("differences are pairs of experiments, [first, second]; mend the spec")
-    found = [read_score(path) for path in scores]
+    found, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
     if not found:
         raise InputError("no score files were given; run the score stage and pass what it writes")
     real = replace(read_score(floor), experiment=FLOOR, step=None) if floor else None
     check_comparable(found, real)
     index = load_index(images) if images else None
-    table = build(found, real, read_curves(training), spec, classes=index.classes if index else [])
+    table = build(found, real, read_curves(training, names), spec, classes=index.classes if index else [])
     everything = [*found, *([real] if real else [])]
     epochs = epochs_of(found, index.count if index else None)
-    table = replace(table, costs=read_costs(everything, training, shared), epochs=epochs)
+    table = replace(table, costs=read_costs(everything, training, shared, names), epochs=epochs)
     grids, faults = sample_grid(found, table.experiments, index)
     near, gone = nearest_grids(found, table.experiments, table.classes)
-    encodings, unseen = encodings_of(training, table.experiments)
+    encodings, unseen = encodings_of(training, table.experiments, names)
     table = replace(table, warnings=table.warnings + faults + gone + unseen)
     pictures = replace(draw(table, grids, near), encodings=encodings)
     files = {
@@ -98,6 +99,29 @@ def run(
     write_text(out / "table.html", html.page(table, pictures))
 
 
+def _named(
+    scores: list[Score], training: Sequence[Path], rows: list | None
+) -> tuple[list[Score], list[tuple[str, int]] | None]:
+    """Returns scores under the names that their rows have here, and (experiment, seed) of each twin.
+
+    Results do not know the names of experiments: what is equal is shared by several.
+
+    Raises:
+        InputError: there is another number of rows than of files.
+    """
+    if rows is None:
+        return scores, None
+    if not len(rows) == len(scores) == len(training or rows):
+        raise InputError(
+            f"{len(rows)} rows, {len(scores)} score files and {len(training)} twins do not match; mend the spec"
+        )
+    named = [
+        replace(score, experiment=experiment, seed=seed, step=step)
+        for score, (experiment, seed, step) in zip(scores, rows)
+    ]
+    return named, [(experiment, seed) for experiment, seed, _ in rows] if training else None
+
+
 def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
     """Returns the page's pictures."""
     losses = [figures.loss_figure(table), figures.gap_figure(table)]
@@ -112,17 +136,18 @@ def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
 
 
 def encodings_of(
-    training: Sequence[Path], experiments: Sequence[str]
+    training: Sequence[Path], experiments: Sequence[str], names: Sequence[tuple[str, int]] | None = None
 ) -> tuple[Image.Image | None, list[str]]:
     """Returns a picture of what each row's encoding makes of places, as its last checkpoint has it, and why rows are not in it.
 
     Args:
         training: twins of checkpoints; of each experiment the lowest seed and the highest step count, where the checkpoint is there.
+        names: experiment and seed of each twin, where it is not for the twin to say.
     """
     last: dict[str, tuple[int, int, Path]] = {}
-    for path in map(Path, training):
+    for path, known in zip(map(Path, training), names or [None] * len(training)):
         twin = read_json(path)
-        name, seed = run_of(path, twin)
+        name, seed = known or run_of(path, twin)
         found = (seed, -(twin.get("step") or 0), path.with_suffix(".safetensors"))
         if found[2].is_file():
             last[name] = min(found, last.get(name, found))

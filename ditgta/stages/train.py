@@ -17,20 +17,21 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from ditgta.config import Model, Sampling, Training
+from ditgta.config.names import RESULTS_VERSION
 from ditgta.data.autoencoder import load_autoencoder
 from ditgta.data.batches import Batches
 from ditgta.data.shards import LatentShards
 from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import choose, compiled
 from ditgta.model.dit import DiT
+from ditgta.runtime.addresses import readable
 from ditgta.runtime.checkpoints import checkpoint_name, read_checkpoint, read_header
 from ditgta.runtime.errors import InputError, Stopped
-from ditgta.runtime.files import spec_hash
 from ditgta.runtime.lease import lease
 from ditgta.runtime.memory import keep_freed_memory, use_large_pages
 from ditgta.runtime.processes import Processes, SideStream, StopSignal, processes
 from ditgta.runtime.progress import Progress
-from ditgta.runtime.recorder import Recorder
+from ditgta.runtime.recorder import RUN, Recorder, refuse_other
 from ditgta.sampling import Sampler, image_label
 
 QUICK = {"ddpm": "dpm-solver++", "flow": "heun"}  # samplers of what trackers show
@@ -194,12 +195,14 @@ def run(
     with processes(training.tf32) as group, contextlib.ExitStack() as stack:
         shards = LatentShards(latents)
         spec = {
+            "version": RESULTS_VERSION,
             "latents": shards.content["spec"],
             "model": model.spec(),
             "training": training.spec(),
             "seed": seed,
         }
-        folder = out / f"run-{spec_hash(spec)}"
+        folder = out / RUN
+        refuse_other(out, spec)
         if not group.count <= training.batch_size <= shards.count:
             raise InputError(
                 f"batch_size {training.batch_size} does not fit {group.count} processes and {shards.count} images; "
@@ -210,10 +213,13 @@ def run(
             "spec": spec,
             "model": asdict(network.config),
             "classes": shards.classes,
+            "images": shards.content.get("images"),
             "image_size": shards.image_size,
             "autoencoder_sha256": shards.content["autoencoder_sha256"],
         }
-        recorder = Recorder(out, folder, header, out.parent.name if out.name.startswith("seed") else out.name)
+        recorder = Recorder(
+            out, header, readable(out.parent.name if out.name.startswith("seed") else out.name)
+        )
         held = None
         if group.is_first:
             held = stack.enter_context(lease(folder, "another trainer"))
@@ -227,7 +233,7 @@ def run(
         start, state = found if found else (0, None)
         accelerator = _accelerator(training, folder, group)
         if group.is_first:
-            recorder.truncate_metrics(start, state)
+            recorder.begin(start, state)
         trainer = Trainer(network, training, accelerator, group)
         recorder.header["numerics"] = trainer.numerics
         if state is not None:

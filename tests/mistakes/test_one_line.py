@@ -55,7 +55,9 @@ def configuration(text):
 MISTAKES = [
     # The command line.
     ("no stage", None, "", "required: STAGE"),
-    ("misspelt stage", None, "trian --out new", "invalid choice: 'trian'"),
+    ("misspelt stage", None, "trian --out new", "there is no stage trian; did you mean train?"),
+    ("another library's word", None, f"{TRAIN} --lr 1", "did you mean --learning-rate? (got --lr)"),
+    ("epochs", None, f"{TRAIN} --epochs 3", "training is counted in steps: the suite's milestones"),
     ("misspelt option", None, "images --sorce digits --out new", "did you mean --source?"),
     ("shortened option", None, "images --sour digits --out new", "did you mean --source?"),
     ("option forgotten", None, "images --source digits", "required: --out"),
@@ -121,11 +123,12 @@ MISTAKES = [
     ("wrong folder", None, f"{TRAIN} --latents index", "index holds no latents"),
     ("a shard is gone", drop("latents/00000.safetensors"), TRAIN, "latents/00000.safetensors does not exist"),
     ("one bit of a shard", flip("latents/00000.safetensors"), TRAIN, "it makes that shard anew"),
+    ("another training's folder", None, f"{TRAIN} --out gta --posenc rope", "gta holds a training of other options (model.posenc gta, not rope); give another --out"),
     ("batch above the data", None, f"{TRAIN} --batch-size 400", "batch_size 400 does not fit 1 processes and 12 images"),
     ("unknown tracker", None, f"{TRAIN} --tracker nosuch", "tracker nosuch: "),
     ("tracker not installed", None, f"{TRAIN} --tracker comet_ml", "tracker comet_ml is not installed; pip install it"),
     ("too large a model", None, f"{TRAIN} --width 400000 --heads 1", "not enough memory"),
-    ("another trainer is at work", at_work("gta/run-*/lease.json"), f"{TRAIN} --out gta", "another trainer is already at work"),
+    ("another trainer is at work", at_work("gta/run/lease.json"), f"{TRAIN} --out gta", "another trainer is already at work"),
     # Checkpoints.
     ("no such checkpoint", None, "sample --checkpoint x.safetensors --autoencoder vae --out new", "x.safetensors does not exist"),
     ("folder for a checkpoint", None, "sample --checkpoint gta --autoencoder vae --out new", "gta is a folder"),
@@ -190,7 +193,9 @@ MISTAKES = [
     ("folder for a file", folder("new.json"), SCORE, "new.json is a folder where a file is wanted"),
     ("folder for an npz", folder("new.npz"), f"{SAMPLE} --out new.npz", "new.npz is a folder where a file is wanted"),
     # The configuration; rules read it by the same function.
-    ("no such file", None, PLAN, "c.yaml is no readable YAML file"),
+    ("no such file", None, PLAN, "c.yaml does not exist"),
+    ("a number of seeds", configuration("suites: {digits: {seeds: 3}}"), PLAN, "write a list: [0, 1, 2] for three seeds, or [3]"),
+    ("one pair of differences", configuration("suites: {digits: {differences: [gta, rope]}}"), PLAN, "write a list of pairs, each first minus second: [[gta, rope]]"),
     ("no YAML", configuration("suites: [1"), PLAN, "c.yaml is no readable YAML file"),
     ("misspelt key", configuration("experiments: {gta: {modle: {}}}"), PLAN, "experiments.gta.modle: no such option; did you mean model?"),
     ("text for a number", configuration("experiments: {gta: {training: {batch_size: many}}}"), PLAN, "(got 'many')"),
@@ -204,6 +209,8 @@ MISTAKES = [
     ("unknown suite", None, f"plan {CONFIG} --suite papr", "suite papr is not in the configuration"),
     ("unknown device", None, f"plan {CONFIG} --device tpu", "device tpu is unknown"),
     ("no results yet", None, f"status {CONFIG} --results nowhere", "the results folder nowhere does not exist"),
+    ("nothing to clean", None, f"clean {CONFIG} --results nowhere", "the results folder nowhere does not exist"),
+    ("scorer of nothing", None, "scorer --out new.safetensors", "give --images DIR, or --weights FILE"),
     ("no time at all", None, f"new-experiment --images index/pictures --hours 0 {CONFIG}", "--hours must be more than 0"),
     ("name is taken", None, f"new-experiment --images index/pictures --name digits {CONFIG}", "experiment digits is already in the configuration"),
 ]
@@ -258,8 +265,8 @@ def test_a_loss_that_is_not_finite_leaves_the_log_alone(example, capfd):
     code, (line,) = call(f"{TRAIN} --learning-rate 1e30 --gradient-clip 1e30", capfd)
     assert code == 2 and "the loss of new is not finite at step 2; the last good state is none" in line
     new = {path for path, content in files().items() if path not in before and content != "folder"}
-    assert len(new) == 2 and all(fnmatch(path, "new/run-*/*") for path in new), new
-    assert {Path(path).name for path in new} == {"train.log", "metrics.jsonl"}
+    assert all(fnmatch(path, "new/run/*") for path in new), new
+    assert {Path(path).name for path in new} == {"train.log", "metrics.jsonl", "spec.json"}
 
 
 def test_mistakes_are_many_and_have_names_of_their_own():

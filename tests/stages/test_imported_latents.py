@@ -13,10 +13,12 @@ from ditgta.__main__ import main
 from ditgta.config import LATENT_FORMATS, Model, Sampling, Training
 from ditgta.config import load as load_configuration
 from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, load_autoencoder, save_autoencoder
+from ditgta.data.contents import Sources
 from ditgta.data.import_latents import FORMATS, open_ready
 from ditgta.data.shards import LatentShards, draw_latents
 from ditgta.runtime.errors import InputError
 from ditgta.sampling import Sampler
+from ditgta.specs import Specs
 from ditgta.stages import images, latents, train
 from tests.stages import published_latents as published
 
@@ -41,9 +43,9 @@ def source_of(inputs, name: str) -> str:
 
 
 def run(inputs, name: str, out, part=(0, 1), at_hand: bool = True, **options) -> LatentShards:
-    spec = {"latents": {"from": source_of(inputs, name), "format": name, **options}}
+    imported = {"from": source_of(inputs, name), "format": name, **options}
     found = (inputs.place / "index", inputs.place / "vae") if at_hand else (None, None)
-    latents.run(*found, out, part, spec=spec)
+    latents.run(*found, out, part, imported=imported)
     return LatentShards(out)
 
 
@@ -105,6 +107,7 @@ def test_labels_are_put_into_the_order_of_the_index(inputs, made, name):
 @pytest.mark.parametrize("name", FORMATS)
 def test_index_says_what_there_is(made, name):
     content, holds = made[name].content, LATENT_FORMATS[name]
+    assert content["normalised"] == holds.normalised
     assert (content["moments"] == 2) == holds.moments and (content["sides"] == 2) == holds.flips
     assert content["flips"] == {"fast-dit": "baked", "lightningdit": "both"}.get(name, "none")
     assert content["image_size"] == 32 and content["pixel_range"] == ([0, 1] if name == "edm2" else [-1, 1])
@@ -126,7 +129,7 @@ def test_three_steps_of_training(made, name, tmp_path):
     model = Model(name="DiT-Ti/2", depth=1, width=32, heads=2)
     train.run(made[name].folder, tmp_path, [3], model, Training(batch_size=8, log_every=1, **options), 0)
     assert (tmp_path / "0000003.safetensors").is_file()
-    (metrics,) = tmp_path.glob("run-*/metrics.jsonl")
+    (metrics,) = tmp_path.glob("run/metrics.jsonl")
     losses = [json.loads(line)["loss"] for line in metrics.read_text().splitlines()]
     assert len(losses) == 3 and all(0.2 < loss < 3 for loss in losses)
 
@@ -184,8 +187,8 @@ def test_parts_give_the_same_bytes_and_a_restart_makes_only_what_is_missing(
     plan = [range(0, 20), range(20, COUNT)]
     monkeypatch.setattr(latents, "plan_shards", lambda count: plan)
     for part in ((1, 2), (0, 2)):
-        spec = {"latents": {"from": source_of(inputs, "repa"), "format": "repa"}}
-        latents.run(inputs.place / "index", inputs.place / "vae", tmp_path, part, spec=spec)
+        imported = {"from": source_of(inputs, "repa"), "format": "repa"}
+        latents.run(inputs.place / "index", inputs.place / "vae", tmp_path, part, imported=imported)
     assert not (tmp_path / "index.json").exists()
     shards = run(inputs, "repa", tmp_path, part=None)
     assert np.array_equal(x0_of(shards), x0_of(made["repa"]))
@@ -340,9 +343,9 @@ def test_mistakes_are_one_line(inputs, tmp_path, name):
     format, damage, line = MISTAKES[name]
     shutil.copytree(inputs.place / format, tmp_path / "from")
     damage(tmp_path / "from")
-    spec = {"latents": {"from": str(tmp_path / "from"), "format": format}}
+    imported = {"from": str(tmp_path / "from"), "format": format}
     with pytest.raises(InputError, match=line) as raised:
-        latents.run(inputs.place / "index", inputs.place / "vae", tmp_path / "out", spec=spec)
+        latents.run(inputs.place / "index", inputs.place / "vae", tmp_path / "out", imported=imported)
     assert "\n" not in str(raised.value) and not (tmp_path / "out/index.json").exists()
 
 
@@ -354,13 +357,13 @@ def test_options_that_do_not_go_together(inputs, tmp_path):
         ({"from": source_of(inputs, "fast-dit"), "format": "lightningdit"}, "holds no .safetensors files"),
     ):
         with pytest.raises(InputError, match=line):
-            latents.run(inputs.place / "index", inputs.place / "vae", tmp_path, spec={"latents": options})
+            latents.run(inputs.place / "index", inputs.place / "vae", tmp_path, imported=options)
     vae = load_autoencoder(inputs.place / "vae")
     vae.register_to_config(scaling_factor=1.0)
     save_autoencoder(vae, tmp_path / "other", {})
     with pytest.raises(InputError, match=r"scaled by 0\.18215, the autoencoder scales by 1"):
-        spec = {"latents": {"from": source_of(inputs, "repa"), "format": "repa"}}
-        latents.run(inputs.place / "index", tmp_path / "other", tmp_path / "out", spec=spec)
+        imported = {"from": source_of(inputs, "repa"), "format": "repa"}
+        latents.run(inputs.place / "index", tmp_path / "other", tmp_path / "out", imported=imported)
 
 
 def configured(latents: dict, **training):
@@ -369,7 +372,7 @@ def configured(latents: dict, **training):
     return load_configuration({"suite": "x", "experiments": {"x": experiment}, "suites": suites})
 
 
-def test_configuration_says_at_once_what_a_format_does_not_hold():
+def test_configuration_says_at_once_what_a_format_does_not_hold(tmp_path):
     options = {"from": "features", "format": "fast-dit"}
     for training, line in (
         ({}, "hold one side of each image; set training: {flip: none}"),
@@ -382,6 +385,12 @@ def test_configuration_says_at_once_what_a_format_does_not_hold():
         configured({"from": "features"})
     with pytest.raises(InputError, match=r"latents\.format"):
         configured(options | {"format": "fastdit"})
-    spec = configured(options, flip="none", posterior="mean").latents_spec("x")
-    assert spec["latents"] == {"from": "features", "format": "fast-dit", "std": None, "image_size": None}
-    assert "latents" not in configured({}).latents_spec("x")
+    spec = Specs(configured(options, flip="none", posterior="mean"), Sources(tmp_path / "none")).latents("x")
+    held = "not seen: features"
+    assert spec["latents"] == {
+        "format": "fast-dit",
+        "std": None,
+        "image_size": None,
+        "contents": held,
+    }
+    assert "latents" not in Specs(configured({}), Sources(tmp_path / "none")).latents("x")

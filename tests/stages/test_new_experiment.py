@@ -1,6 +1,7 @@
 """New experiment: what is seen in a folder, what is proposed for it, and that it is written only when told so."""
 
 import difflib
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -64,20 +65,45 @@ def test_a_proposal_is_printed_with_its_plan_and_nothing_is_written(shapes, caps
     assert Path("config.yaml").read_bytes() == before
 
 
-def test_write_appends_it_once_and_keeps_comments(shapes, capsys):
-    before = Path("config.yaml").read_text()
+def test_write_makes_a_file_of_its_own(shapes, capsys):
+    before = Path("config.yaml").read_bytes()
     words = ["new-experiment", "--images", "shapes", "--hours", "0.1", "--write"]
     assert main(words) == 0
-    assert "start it with: snakemake --cores all --config suite=shapes\n" in capsys.readouterr().out
-    after = Path("config.yaml").read_text()
-    matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
-    assert {tag for tag, *_ in matcher.get_opcodes()} == {"equal", "insert"}
-    assert {"digits", "paper", "shapes"} <= set(config.load(yaml.safe_load(after)).suites)
+    said = "written to shapes.yaml; start it with: snakemake --cores all shapes --configfile shapes.yaml\n"
+    assert said in capsys.readouterr().out
+    assert Path("config.yaml").read_bytes() == before
+    loaded = config.load(config.read([Path("shapes.yaml")]))
+    assert {"digits", "paper", "shapes"} <= set(loaded.suites)
+    written = Path("shapes.yaml").read_bytes()
     assert main(words) == 2
     assert (
         "experiment shapes is already in the configuration; choose another --name" in capsys.readouterr().err
     )
-    assert Path("config.yaml").read_text() == after
+    assert Path("shapes.yaml").read_bytes() == written
+
+
+def test_write_adds_to_a_file_that_is_named_and_keeps_comments(shapes, capsys):
+    Path("mine.yaml").write_text("# mine\nsuites:\n  digits:\n    seeds: [0, 1]  # two\n")
+    before = Path("mine.yaml").read_text()
+    words = ["new-experiment", "--images", "shapes", "--hours", "0.1", "--configfile", "mine.yaml", "--write"]
+    assert main(words) == 0
+    assert "snakemake --cores all shapes --configfile mine.yaml\n" in capsys.readouterr().out
+    after = Path("mine.yaml").read_text()
+    matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
+    assert {tag for tag, *_ in matcher.get_opcodes()} == {"equal", "insert"}
+    loaded = config.load(config.read([Path("mine.yaml")]))
+    assert loaded.suites["digits"].seeds == (0, 1) and "shapes" in loaded.suites
+
+
+def test_a_folder_named_like_a_number_is_a_suite_like_any_other(shapes, capsys):
+    for name in ("2024", "1e3"):
+        shapes = shapes.rename(name)
+        file = Path(f"new-{name}.yaml").absolute()
+        words = ["--images", name, "--hours", "0.02", "--configfile", str(file), "--write"]
+        assert main(["new-experiment", *words]) == 0
+        command = capsys.readouterr().out.splitlines()[-1].partition("snakemake ")[2]
+        outcome = run_snakemake(Path.cwd(), *shlex.split(command), "--dry-run", place=())
+        assert outcome.code == 0 and outcome.jobs["tabulate"] == 1, outcome.text
 
 
 def test_all_faults_are_listed_and_left_out(shapes, capsys):
@@ -100,7 +126,7 @@ def test_all_faults_are_listed_and_left_out(shapes, capsys):
         (["--images", "shapes", "--hours", "-1"], "--hours must be more than 0"),
         (["--images", "shapes", "--name", "digits"], "experiment digits is already in the configuration"),
         (["--images", "shapes", "--name", "a/b"], "names become folders"),
-        (["--images", "shapes", "--configfile", "none.yaml"], "none.yaml is no readable YAML file"),
+        (["--images", "shapes", "--configfile", "none.yaml", "new.yaml"], "none.yaml does not exist"),
     ],
 )
 def test_a_mistake_is_named(shapes, capsys, words, line):
@@ -176,8 +202,7 @@ def test_this_machine_is_measured():
 @pytest.mark.slow
 def test_the_proposal_runs_from_pictures_to_table(shapes, tmp_path):
     assert main(["new-experiment", "--images", "shapes", "--hours", "0.02", "--write"]) == 0
-    content = yaml.safe_load(Path("config.yaml").read_text())
-    outcome = run_snakemake(tmp_path, configs=({**content, "suite": "shapes"},))
+    outcome = run_snakemake(tmp_path, "shapes", "--configfile", str(Path("shapes.yaml").absolute()))
     assert outcome.code == 0, outcome.text[-5000:]
-    page = Path("results/table/shapes/table.html").read_text()
+    (page,) = (path.read_text() for path in Path().glob("results/table/shapes-*/table.html"))
     assert all(f"shapes-{posenc}" in page for posenc in new_experiment.POSENCS)

@@ -11,7 +11,7 @@ import pytest
 
 from ditgta import config
 from ditgta.__main__ import main
-from ditgta.layout import Layout
+from ditgta.layout import Layout, Row, record_of
 from ditgta.runtime.files import write_json
 from ditgta.runtime.lease import LEASE_NAME, Lease
 from ditgta.stages import status
@@ -52,9 +52,11 @@ def states(part: dict) -> list[str]:
     return [f"{job['stage']} {job['state']}" for job in part["jobs"]]
 
 
-def write_milestone(layout: Layout, experiment: str, step: int, **content) -> None:
-    twin = {"spec": layout.config.train_spec(experiment, 0), "step": step, **content}
-    write_json(f"{layout.training(experiment, 0)}/{step:07d}.json", twin)
+def write_milestone(layout: Layout, experiment: str, step: int, **content) -> Path:
+    file = Path(layout.checkpoint(Row(experiment, 0, step)))
+    write_json(record_of(str(file)), {"step": step, **content})
+    file.touch()
+    return file
 
 
 def write_losses(layout: Layout, experiment: str, text: str) -> Path:
@@ -84,12 +86,12 @@ def test_a_row_at_work(layout):
     line = '{"step": 150, "loss": 0.25, "images_per_second": 50.0}\n'
     run = write_losses(layout, "gta", line + '{"step": 160, "lo')  # the last line is being written
     write_json(run / LEASE_NAME, Lease(run / LEASE_NAME).content())
-    folder = Path("results/sample/pets/gta/seed0/0000100")
+    folder = Path(layout.samples("pets", Row("gta", 0, 100)))
     write_json(folder / "00000.json", {})
     (folder / "00001.npz").touch()  # without its twin: not whole yet
-    write_json("results/score/pets/gta/seed0/0000100.json", {"metrics": {"fid": {"value": 12.5, "se": 0.4}}})
+    write_json(layout.scores("pets", Row("gta", 0, 100)), {"metrics": {"fid": {"value": 12.5, "se": 0.4}}})
     assert read()["rows"]["gta"]["epochs"] is None  # the images are not listed yet
-    write_json(f"results/images/{layout.images_of('gta')}/index.json", {"count": 600})
+    write_json(f"{layout.path('images', 'gta')}/index.json", {"count": 600})
     row = read()["rows"]["gta"]
     assert row["epochs"] == 150 * 10 / 600
     assert row["milestones"] == {"100": True, "300": False}
@@ -116,11 +118,12 @@ def test_a_row_at_work(layout):
 )
 def test_scores_of_one_seed_are_no_verdict(layout, seeds, words):
     raw = {**RAW, "suites": {"pets": {**RAW["suites"]["pets"], "seeds": seeds}}}
-    reader = status.Reader(Layout(config.load(raw)))
+    layout = Layout(config.load(raw))
+    reader = status.Reader(layout)
     assert "verdict" not in status.text(reader.suite("pets", 0))
     for name, value in (("gta", 2.0), ("rope", 9.0)):
         scores = {"metrics": {"fid": {"value": value, "se": 0.1}}}
-        write_json(f"results/score/pets/{name}/seed0/0000300.json", scores)
+        write_json(layout.scores("pets", Row(name, 0, 300)), scores)
     text = status.text(reader.suite("pets", 0))
     assert words in text and "better" not in text and "worse" not in text
 
@@ -154,11 +157,14 @@ def test_holders_elsewhere_are_told_by_their_heartbeat(layout, monkeypatch):
 
 
 def test_leases_beside_outputs_say_who_samples_and_encodes(layout):
-    latents = Path(layout.stage_files("latents", "pets")[0]).parent
+    latents = Path(layout.files("latents", "pets")[0]).parent
     mine = Lease(Path("x")).content()
     write_json(latents.parent / f".{latents.name}.1-of-2.lease", mine)
-    write_json("results/sample/pets/gta/seed0/.0000100.lease", mine)
-    write_json("results/score/pets/gta/seed0/.0000100.json.lease", {**mine, "started": "long ago"})
+    row = Row("gta", 0, 100)
+    write_json(Path(layout.samples("pets", row)).with_name(".0000100.lease"), mine)
+    write_json(
+        Path(layout.scores("pets", row)).with_name(".0000100.json.lease"), {**mine, "started": "long ago"}
+    )
     found = read()
     assert states(found["rows"]["gta"]) == ["sample alive", "score dead"]
     assert [states(stage) for stage in found["stages"] if stage["stage"] == "latents"] == [["latents alive"]]
@@ -166,25 +172,62 @@ def test_leases_beside_outputs_say_who_samples_and_encodes(layout):
 
 
 def test_a_training_of_other_options_has_not_begun(layout):
-    write_json(f"{layout.training('abs', 0)}/0000100.json", {"spec": {"other": 1}, "step": 100})
-    assert read()["rows"]["abs"]["milestones"] == {"100": False, "300": False}
+    write_milestone(layout, "abs", 100)
+    other = {
+        **RAW,
+        "experiments": {**RAW["experiments"], "abs": {"like": "rope", "training": {"flip": "none"}}},
+    }
+    rows = status.Reader(Layout(config.load(other))).suite("pets", 0)["rows"]
+    assert [row["milestones"] for row in rows if row["experiment"] == "abs"] == [{"100": False, "300": False}]
 
 
 def test_done_rows_take_their_numbers_from_twins(layout):
     losses = [{"step": 299, "loss": 0.5}]
     for step in (100, 300):
         write_milestone(layout, "abs", step, losses=losses, images_per_second=7.5)
-    write_json(f"{layout.training('given', 0)}/0000300.json", {"spec": {"imported": {}}, "step": 300})
+    write_milestone(layout, "given", 300)
     rows = read()["rows"]
     assert rows["abs"]["training"] == rows["given"]["training"] == "done"
     assert (rows["abs"]["step"], rows["abs"]["loss"], rows["abs"]["seconds_left"]) == (300, 0.5, None)
 
 
+def test_what_was_deleted_is_not_done(layout):
+    for step in (100, 300):
+        file = write_milestone(layout, "abs", step)
+    file.unlink()
+    row = read()["rows"]["abs"]
+    assert (row["training"], row["milestones"]) == ("begun", {"100": True, "300": False})
+    record = Path(layout.files("scorer", "pets")[0])
+    write_json(record, {})
+    scorer = {stage["stage"]: stage["done"] for stage in read()["stages"]}
+    assert scorer["scorer"] is False
+    record.with_name("scorer.safetensors").touch()
+    assert {stage["stage"]: stage["done"] for stage in read()["stages"]}["scorer"] is True
+
+
+def test_names_are_readable_and_the_table_is_said(layout):
+    table = Path(layout.files("table", "pets")[0])
+    table.parent.mkdir(parents=True)
+    table.touch()
+    names = {stage["stage"]: stage["name"] for stage in read()["stages"]}
+    assert (names["images"], names["latents"], names["table"]) == ("pets-32", "pets-32", "pets")
+    assert f"\ntable: {table}" in printed()
+
+
+def test_results_of_version_0_1_are_one_line(layout):
+    for name in ("gta", "rope"):
+        Path("results/train", name, "seed0").mkdir(parents=True)
+    warnings = [line for line in printed().splitlines() if line.startswith("warning: ")]
+    assert (
+        len(warnings) == 1 and "results/train/rope: results of version 0.1, which are not used" in warnings[0]
+    )
+
+
 @pytest.mark.parametrize("garbage", ["", "{", "[]", '{"step": "x"}', "\0\xff", '{"metrics": [1]}', "null"])
 def test_garbage_is_survived_and_named_in_one_line(layout, garbage):
     run = write_losses(layout, "gta", garbage)
-    files = [run / LEASE_NAME, Path(layout.training("gta", 0), "0000100.json")]
-    files += [Path(file) for stage in ("images", "score") for file in layout.stage_files(stage, "pets")]
+    files = [run / LEASE_NAME, Path(record_of(layout.checkpoint(Row("gta", 0, 100))))]
+    files += [Path(file) for noun in ("images", "scores") for file in layout.files(noun, "pets")]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(garbage)
@@ -196,7 +239,7 @@ def test_garbage_is_survived_and_named_in_one_line(layout, garbage):
 
 
 def test_latents_are_counted_in_shards(layout):
-    images, latents = (Path(layout.stage_files(stage, "pets")[0]) for stage in ("images", "latents"))
+    images, latents = (Path(layout.files(noun, "pets")[0]) for noun in ("images", "latents"))
     write_json(images, {"count": 1000})
     write_json(latents.parent / "00002.json", {})
     stage = next(stage for stage in read()["stages"] if stage["stage"] == "latents")
@@ -216,7 +259,7 @@ def test_the_command_says_it_as_json_and_is_quick(layout, tmp_path):
     ("words", "line"),
     [
         (["--results", "elsewhere"], "results folder elsewhere does not exist"),
-        (["--configfile", "none.yaml"], "none.yaml is no readable YAML file"),
+        (["--configfile", "none.yaml"], "none.yaml does not exist"),
         (["--suite", "cats"], "suite cats is not in the configuration; known: pets"),
     ],
 )

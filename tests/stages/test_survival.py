@@ -52,7 +52,7 @@ def test_training_stops_at_a_full_or_read_only_disk_and_goes_on(
     folder = tmp_path / "disk"
     train = " ".join(f"'{word}'" for word in command(tiny_latents, folder / "gta", [20]))
     script = (
-        f"mount -o remount,{fault} {folder}; {train}; echo code $?; ls -A {folder}/gta 2>/dev/null | grep -v run-;"
+        f"mount -o remount,{fault} {folder}; {train}; echo code $?; ls -A {folder}/gta 2>/dev/null | grep -vx run;"
         f"mount -o remount,{mend} {folder}; {train}; echo code $?; cp -r {folder}/gta {tmp_path}/gta"
     )
     printed, complaints = on_small_disk(folder, script)
@@ -131,7 +131,7 @@ def test_a_job_of_slurm_waits_for_the_trainer_that_is_at_work(
     """A head was killed, its job lives on, and the next head has sent the same job again."""
     out = tmp_path / "gta"
     first = subprocess.Popen(command(tiny_latents, out, [20]), stderr=subprocess.DEVNULL)
-    while first.poll() is None and not list(out.glob("run-*/lease.json")):
+    while first.poll() is None and not list(out.glob("run/lease.json")):
         time.sleep(0.01)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     second = subprocess.Popen(
@@ -150,7 +150,7 @@ def test_a_killed_rank_goes_on_exactly(tiny_latents, undisturbed, tmp_path, proc
     calm, out = tmp_path / "calm" / "gta", tmp_path / "killed" / "gta"
     assert subprocess.run(command(tiny_latents, calm, [20], processes=processes)).returncode == 0
     group = subprocess.Popen(command(tiny_latents, out, [20], processes=processes), stderr=subprocess.DEVNULL)
-    while group.poll() is None and not list(out.glob("run-*/000000[5-9].json")):
+    while group.poll() is None and not list(out.glob("run/000000[5-9].json")):
         time.sleep(0.005)
     ranks = subprocess.run(["pgrep", "-P", str(group.pid)], capture_output=True, text=True).stdout.split()
     subprocess.run(["kill", "-KILL", *ranks[-1:]])

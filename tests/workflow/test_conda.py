@@ -53,7 +53,9 @@ def test_jobs_run_in_the_environment_with_the_package_of_the_checkout(conda, tmp
     assert Path(file).read_text() == (ROOT / "envs/environment.yaml").read_text()
     assert f"PYTHONPATH={ROOT} python -m ditgta images" in outcome.text and sys.executable not in outcome.text
     assert set((conda / "used").read_text().split()) == {prefix}
-    alone = subprocess.run([f"{prefix}/bin/python", "-c", "import ditgta"], cwd=tmp_path, capture_output=True)
+    call = [f"{prefix}/bin/python", "-c", "import ditgta"]
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    alone = subprocess.run(call, cwd=tmp_path, env=bare, capture_output=True)
     assert b"No module named 'ditgta'" in alone.stderr
     assert run_snakemake(tmp_path, "images", "--dry-run").jobs == {}, (
         "how jobs are deployed makes nothing anew"
@@ -61,7 +63,7 @@ def test_jobs_run_in_the_environment_with_the_package_of_the_checkout(conda, tmp
 
 
 def test_every_rule_runs_in_the_environment(conda, tmp_path):
-    outcome = run_snakemake(tmp_path, "--dry-run", "--sdm", "conda", "--set-scatter", "latents=2", "sample=2")
+    outcome = run_snakemake(tmp_path, "--dry-run", "--sdm", "conda", "--set-scatter", "encode=2", "sample=2")
     assert outcome.code == 0 and "environment.yaml will be created" in outcome.text
     commands = [line for line in outcome.text.splitlines() if line.startswith("Shell command: OMP")]
     assert len(commands) > 20 and all(f"PYTHONPATH={ROOT} python -m ditgta " in line for line in commands)

@@ -38,25 +38,26 @@ def test_a_row_of_ones_own_from_plan_to_samples(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     file, imported = tmp_path / "mine/encodings.py", tmp_path / "imported"
     file.write_text(OWN)
-    planned = run_snakemake(tmp_path, "--dry-run", "sample", configs=(configuration(),))
+    planned = run_snakemake(tmp_path, "--dry-run", "samples", configs=(configuration(),))
     assert planned.code == 0, planned.text
     (tmp_path / "own.yaml").write_text(json.dumps(configuration()))
-    call = [sys.executable, "-m", "ditgta", "plan", "--configfile", str(ROOT / "config.yaml"), "own.yaml"]
+    call = [sys.executable, "-m", "ditgta", "plan", "--configfile", "own.yaml"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     estimated = subprocess.run(call, capture_output=True, text=True, env=environment)
     assert "an encoding of your own is not imported by a plan; counted as gta: own" in estimated.stdout
     assert not imported.exists()
 
-    done = run_snakemake(tmp_path, "sample", configs=(configuration(),))
+    done = run_snakemake(tmp_path, "samples", configs=(configuration(),))
     assert done.code == 0, done.text[-3000:]
     assert {line.split()[-1] for line in imported.read_text().splitlines()} == {"train", "sample"}
-    network = load("results/train/own/seed0/0000002.safetensors")
+    (checkpoint,) = tmp_path.glob("results/train/own-*/seed0/0000002.safetensors")
+    network = load(checkpoint)
     assert network.config.posenc.startswith(f"{NAME}@") and network.encoding.base == 7.0
 
-    again = run_snakemake(tmp_path, "--dry-run", "sample", configs=(configuration(),))
+    again = run_snakemake(tmp_path, "--dry-run", "samples", configs=(configuration(),))
     assert again.jobs == {}, again.text
     file.write_text(OWN.replace("7.0", "8.0"))
-    edited = run_snakemake(tmp_path, "--dry-run", "sample", configs=(configuration(),))
+    edited = run_snakemake(tmp_path, "--dry-run", "samples", configs=(configuration(),))
     assert (edited.jobs["train"], edited.jobs["sample"]) == (1, 1), edited.text
 
 

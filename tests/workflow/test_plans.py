@@ -1,64 +1,90 @@
 """What Snakemake plans in an empty folder: job counts, targets, the paper's numbers, faults of the configuration."""
 
+import re
 import subprocess
 import sys
 import time
 
 import pytest
+import yaml
 
-from tests.conftest import ROOT
+from ditgta.config.names import NOUNS, RULES
+from tests.conftest import ROOT, run_snakemake
 
 CHAIN = {
-    "images": 1,
-    "autoencoder": 1,
-    "latents": 1,
+    "list_images": 1,
+    "fit_autoencoder": 1,
+    "encode": 1,
     "train": 6,
     "sample": 6,
-    "scorer": 1,
-    "score": 6,
-    "floor": 1,
+    "fit_scorer": 1,
+    "score": 7,  # six rows, and real images against real ones
 }
-PARTS = {"parts": 7}  # of the latents and of each row's samples; no work where one job does it all
-PAPER = CHAIN | {"train": 12, "sample": 12, "score": 12, "table": 1, "parts": 13}
+SUITES = yaml.safe_load((ROOT / "config.yaml").read_text())["suites"]
+ZOO = SUITES["zoo-values"]["experiments"]
+OTHERS = len(set(ZOO) - set(SUITES["digits"]["experiments"]))  # rows of the zoo beside those of the default
+PAPER = CHAIN | {"train": 12, "sample": 12, "score": 13, "tabulate": 1}
 
 
 def test_default_is_the_table_of_the_digits(plan):
     outcome = plan()
     assert outcome.code == 0, outcome.text
-    assert outcome.jobs == CHAIN | PARTS | {"table": 1}
+    assert outcome.jobs == CHAIN | {"tabulate": 1}
 
 
 def test_the_zoo_shares_the_training_of_the_default(plan):
-    outcome = plan("--config", "suite=zoo-values")
+    outcome = plan("zoo-values")
     assert outcome.code == 0, outcome.text
-    expected = {"train": 2 * 2 + 12, "sample": 14, "score": 14, "table": 1, "parts": 15}
+    shared = len(ZOO) - OTHERS
+    assert shared > 1
+    rows = {"sample": len(ZOO), "score": len(ZOO) + 1, "tabulate": 1}
+    expected = {"train": 2 * shared + OTHERS, **rows}
     assert outcome.jobs == CHAIN | expected
+    assert plan("--config", "suite=zoo-values").jobs == outcome.jobs
+
+
+def test_two_suites_at_once_share_what_is_equal(plan):
+    rows = 6 + OTHERS
+    both = {"train": rows, "sample": rows, "score": rows + 1, "tabulate": 2}
+    assert plan("digits", "zoo-values").jobs == CHAIN | both
 
 
 @pytest.mark.parametrize(
     ("words", "left_out"),
     [
-        (["images"], "autoencoder latents train sample scorer score floor"),
-        (["latents"], "train sample scorer score floor"),
-        (["train", "scorer"], "sample score floor"),
-        (["score"], ""),
+        (["images"], "fit_autoencoder encode train sample fit_scorer score"),
+        (["latents"], "train sample fit_scorer score"),
+        (["checkpoints", "scorer"], "sample score"),
+        (["scores"], ""),
     ],
 )
-def test_a_stage_word_is_a_target(plan, words, left_out):
+def test_a_noun_is_a_target(plan, words, left_out):
     outcome = plan(*words)
     assert outcome.code == 0, outcome.text
-    jobs = {rule: count for rule, count in outcome.jobs.items() if rule != "parts"}
-    assert jobs == {rule: count for rule, count in CHAIN.items() if rule not in left_out.split()}
+    assert outcome.jobs == {rule: count for rule, count in CHAIN.items() if rule not in left_out.split()}
 
 
-def test_every_stage_word_is_a_target_of_the_chosen_suite(plan):
-    outcome = plan(
-        *["images", "autoencoder", "latents", "train", "sample", "scorer", "score", "table"],
-        "--config",
-        "suite=paper",
-    )
+def test_every_noun_is_a_target_of_the_chosen_suite(plan):
+    outcome = plan(*NOUNS, "--config", "suite=paper")
     assert outcome.code == 0, outcome.text
     assert outcome.jobs == PAPER
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("checkpoint", "did you mean checkpoints?"),
+        ("zoo-value", "did you mean zoo-values?"),
+        ("papertable", "did you mean paper_table?"),
+        ("xyz", f"known: {', '.join(SUITES)}, all, paper_table, plan, "),
+    ],
+)
+@pytest.mark.parametrize("option", [(), ("-R",)])
+def test_an_unknown_target_is_one_line(plan, tmp_path, word, meant, option):
+    outcome = plan(*option, word)
+    (line,) = (line for line in outcome.text.splitlines() if line.startswith("Error: "))
+    assert outcome.code == 1 and line.startswith(f"Error: there is no target {word}; {meant}")
+    assert "Traceback" not in outcome.text and not (tmp_path / "results").exists()
 
 
 def test_the_paper_is_planned_with_its_numbers_and_without_its_data(plan):
@@ -114,14 +140,14 @@ def test_a_row_may_be_a_checkpoint_that_was_trained_elsewhere(plan, tmp_path):
     }
     outcome = plan(configs=(change,))
     assert outcome.code == 0, outcome.text
-    expected = {"train": 2, "import_checkpoint": 1, "sample": 3, "score": 3, "table": 1, "parts": 4}
+    expected = {"train": 2, "import_checkpoint": 1, "sample": 3, "score": 4, "tabulate": 1}
     assert outcome.jobs == CHAIN | expected
 
 
 def test_rows_train_side_by_side_and_alone_with_all_cores(plan):
-    assert "OMP_NUM_THREADS=1 MKL_NUM_THREADS=1" in _train_line(plan("train").text)
+    assert "OMP_NUM_THREADS=1 MKL_NUM_THREADS=1" in _train_line(plan("checkpoints").text)
     alone = {"suites": {"digits": {"experiments": ["gta"], "differences": []}}}
-    assert "OMP_NUM_THREADS=2 MKL_NUM_THREADS=2" in _train_line(plan("train", configs=(alone,)).text)
+    assert "OMP_NUM_THREADS=2 MKL_NUM_THREADS=2" in _train_line(plan("checkpoints", configs=(alone,)).text)
 
 
 def test_stages_run_with_the_interpreter_that_runs_snakemake(plan):
@@ -129,9 +155,9 @@ def test_stages_run_with_the_interpreter_that_runs_snakemake(plan):
 
 
 def test_shares_of_several_jobs_are_planned_before_the_gathering(plan):
-    outcome = plan("sample", "--set-scatter", "latents=2", "sample=3")
+    outcome = plan("samples", "--set-scatter", "encode=2", "sample=3")
     assert outcome.code == 0, outcome.text
-    assert (outcome.jobs["latents_part"], outcome.jobs["latents"]) == (2, 1)
+    assert (outcome.jobs["encode_part"], outcome.jobs["encode"]) == (2, 1)
     assert (outcome.jobs["sample_part"], outcome.jobs["sample"]) == (18, 6)
     assert "--part 3/3 " in outcome.text
 
@@ -143,6 +169,64 @@ def test_the_slurm_profile_starts_training_on_several_nodes(plan):
     line = _train_line(outcome.text)
     assert "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=2 --kill-on-bad-exit=1" in line
     assert "-m torch.distributed.run --nnodes=2 --nproc-per-node=2 " in line
+
+
+def test_rules_are_verbs_and_targets_are_nouns():
+    listed = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--list-rules"]
+    done = subprocess.run(listed, capture_output=True, text=True, cwd=ROOT)
+    words = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+    assert words == {*RULES, *NOUNS, *SUITES, "all", "paper_table", "plan", "unknown_target"}, done.stdout
+
+
+def test_paths_of_results_are_written_in_one_place():
+    for path in (ROOT / "workflow").rglob("*.smk"):
+        assert "results/" not in path.read_text(), path
+    assert "results/" not in (ROOT / "Snakefile").read_text()
+
+
+MODULE = """
+module ditgta:
+    snakefile: "{snakefile}"
+    config: {config}
+    pathvars: results="made/by/ditgta"
+
+
+use rule * from ditgta as ditgta_*
+
+
+rule everything:
+    default_target: True
+    input:
+        rules.ditgta_all.input,
+    output:
+        "summary.txt",
+    shell:
+        "touch {{output}}"
+"""
+
+
+@pytest.mark.parametrize("config", [{}, {"suite": "zoo-values"}])
+def test_another_workflow_may_take_it_as_a_module(tmp_path, config):
+    """What its `config` does not say is said by config.yaml; its files lie where the other workflow wants them."""
+    (tmp_path / "Snakefile").write_text(MODULE.format(snakefile=ROOT / "Snakefile", config=config))
+    call = [sys.executable, "-m", "snakemake", "--nocolor", "--cores", "1", "--dry-run"]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path)
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    assert re.search(r"^ditgta_tabulate +1$", text, flags=re.M), text
+    assert f"made/by/ditgta/table/{config.get('suite', 'digits')}-" in text and " results/" not in text
+    misspelt = subprocess.run([*call, "everithing"], capture_output=True, text=True, cwd=tmp_path)
+    assert "No rule to produce everithing" in misspelt.stdout + misspelt.stderr, "its words are its own"
+
+
+def test_it_runs_elsewhere_with_a_configuration_of_that_place(tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "{suite: own, experiments: {own: {images: {source: pics}}}, suites: {own: {experiments: own, milestones: 5}}}"
+    )
+    outcome = run_snakemake(tmp_path, "--dry-run")
+    assert outcome.code == 0 and outcome.jobs["train"] == 1, outcome.text
+    assert "results/table/own-" in outcome.text
+    assert not (tmp_path / "results").exists()
 
 
 def test_the_rules_are_formatted_and_lint_finds_nothing():

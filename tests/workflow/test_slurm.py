@@ -44,15 +44,21 @@ def on_slurm(slurm, tmp_path_factory):
     return folder
 
 
+def record(folder, experiment, step):
+    (path,) = folder.glob(f"results/train/{experiment}-*/seed0/{step:07d}.json")
+    return read_json(path)
+
+
 def samples(folder):
     return {
         str(path.relative_to(folder)): np.load(path)["arr_0"].astype(int)
-        for path in sorted(folder.glob("results/sample/digits/*/*/*/samples.npz"))
+        for path in sorted(folder.glob("results/sample/*/*/*/samples.npz"))
     }
 
 
 def scores(folder):
-    with open(folder / "results/table/digits/table.csv") as file:
+    (table,) = folder.glob("results/table/digits-*/table.csv")
+    with open(table) as file:
         return {
             (row["experiment"], row["step"], row["metric"]): float(row["value"])
             for row in csv.DictReader(file)
@@ -62,11 +68,11 @@ def scores(folder):
 
 def test_every_stage_is_a_job_and_training_spans_two_nodes(on_slurm):
     sent = {path.parts[-3] for path in on_slurm.glob("results/logs/slurm/rule_*/*/*.log")}
-    stages = ("images", "autoencoder", "latents_part", "train", "sample_part", "scorer", "score", "floor")
+    stages = ("list_images", "fit_autoencoder", "encode_part", "train", "sample_part", "fit_scorer", "score")
     assert {f"rule_{stage}" for stage in stages} <= sent
-    assert "rule_table" not in sent and "rule_parts" not in sent
+    assert "rule_tabulate" not in sent
     for row in ("rope", "gta"):
-        assert read_json(on_slurm / f"results/train/{row}/seed0/0000004.json")["processes"] == 4
+        assert record(on_slurm, row, 4)["processes"] == 4
 
 
 def test_images_equal_those_of_one_process_to_one_grey_level(on_slurm, tiny_suite):
@@ -78,7 +84,7 @@ def test_images_equal_those_of_one_process_to_one_grey_level(on_slurm, tiny_suit
 def test_the_table_equals_that_of_four_processes_on_this_machine(on_slurm, tmp_path):
     outcome = run_snakemake(tmp_path, "--set-resources", "train:gpu=4", configs=(TINY,))
     assert outcome.code == 0, outcome.text[-6000:]
-    assert read_json(tmp_path / "results/train/gta/seed0/0000004.json")["processes"] == 4
+    assert record(tmp_path, "gta", 4)["processes"] == 4
     ours, theirs = samples(on_slurm), samples(tmp_path)
     assert all(np.abs(ours[name] - theirs[name]).max() <= 1 for name in ours)
     assert scores(on_slurm) == pytest.approx(scores(tmp_path), rel=1e-6)
@@ -99,7 +105,7 @@ def test_a_training_passes_its_time_limits_by_itself(slurm, tmp_path):
     begin = time.monotonic()
     outcome = run_snakemake(
         tmp_path / "legs",
-        "train",
+        "checkpoints",
         "--retries",
         "0",
         configs=(TINY, change),
@@ -107,12 +113,12 @@ def test_a_training_passes_its_time_limits_by_itself(slurm, tmp_path):
         through=slurm,
     )
     assert outcome.code == 0, outcome.text[-6000:]
-    log = next(tmp_path.glob("legs/results/train/gta/seed0/run-*/train.log")).read_text()
+    log = next(tmp_path.glob("legs/results/train/gta-*/seed0/run/train.log")).read_text()
     legs = log.count("steps, starting")
     assert legs >= 2 and time.monotonic() - begin > 60 * (legs - 1), log
     outcome = run_snakemake(
-        tmp_path / "one", "train", "--set-resources", "train:gpu=4", configs=(TINY, change)
+        tmp_path / "one", "checkpoints", "--set-resources", "train:gpu=4", configs=(TINY, change)
     )
     assert outcome.code == 0, outcome.text[-6000:]
-    twins = [read_json(tmp_path / name / "results/train/gta/seed0/0004000.json") for name in ("legs", "one")]
+    twins = [record(tmp_path / name, "gta", 4000) for name in ("legs", "one")]
     assert twins[0]["sha256"] == twins[1]["sha256"] and twins[0]["losses"] == twins[1]["losses"]

@@ -1,29 +1,28 @@
 """Stage autoencoder: fetch a pretrained autoencoder, or train a small one on the images."""
 
 
-rule autoencoder:
+rule fit_autoencoder:
     """Write an autoencoder in diffusers' format, with its reconstruction error on the images."""
     input:
-        lambda wildcards: f"results/images/{images_of(AUTOENCODERS[wildcards.autoencoder])}/index.json",
+        unpack(autoencoder_inputs),
     output:
-        weights="results/autoencoder/{autoencoder}/diffusion_pytorch_model.safetensors",
-        options="results/autoencoder/{autoencoder}/config.json",
-        twin="results/autoencoder/{autoencoder}/autoencoder.json",
+        record="<autoencoder>/autoencoder.json",
+        weights="<autoencoder>/diffusion_pytorch_model.safetensors",
+        options="<autoencoder>/config.json",
     log:
-        "results/logs/autoencoder/{autoencoder}.log",
-    wildcard_constraints:
-        autoencoder=one_of(AUTOENCODERS),
+        "<logs>/autoencoder/{autoencoder}.log",
     conda:
         "../../envs/environment.yaml"
     threads: autoencoder_threads
     resources:
-        gpu=min(1, len(CARDS)),
+        gpu=min(1, len(GPUS)),
     params:
-        command=command,
-        images=lambda wildcards: f"results/images/{images_of(AUTOENCODERS[wildcards.autoencoder])}",
-        spec=lambda wildcards: spec_text(CONFIG.autoencoder_spec(AUTOENCODERS[wildcards.autoencoder])),
+        run=command,
+        name=named("autoencoder"),
+        held=lambda wildcards, output: held(autoencoder(wildcards).pretrained, hub=True),
+        spec=lambda wildcards, output: spec_text(autoencoder(wildcards).spec()),
     message:
-        "Autoencoder {wildcards.autoencoder}: fetch or train; log: {log}"
+        "Autoencoder {params.name}: fetch or train; log: {log}"
     shell:
-        "{params.command} autoencoder --images {params.images}"
-        " --out results/autoencoder/{wildcards.autoencoder} --spec {params.spec:q} > {log} 2>&1"
+        "{params.run} autoencoder --images $(dirname {input.images}) --out $(dirname {output.record})"
+        " {params.held} --spec {params.spec:q} > {log} 2>&1"

@@ -1,37 +1,51 @@
-"""What the rules share: the validated configuration, the names of files, the inputs and specs that rows decide."""
+"""What the rules share: the configuration, where results lie, and which file is made of which."""
 
 import re
+import shlex
 from pathlib import Path
 
-import ditgta.config
+from snakemake.logging import logger
+from snakemake.settings.enums import RerunTrigger
+
 from ditgta.config import load
-from ditgta.layout import Layout
+from ditgta.config.files import default_file, read_yaml
+from ditgta.config.inheritance import merge
+from ditgta.config.messages import did_you_mean
+from ditgta.config.names import NOUNS, TARGETS
+from ditgta.data.contents import Sources
+from ditgta.layout import FOLDERS, SOURCES, Layout, Row, old_results, record_of
+from ditgta.runtime.addresses import readable
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import spec_text
 
+SNAKEFILE = Path(workflow.current_basedir, "../../Snakefile").resolve()
+IS_MODULE = Path(workflow.main_snakefile).resolve() != SNAKEFILE
+ROOT = workflow.pathvars.apply("<results>")
+
+
+def load_layout():
+    """Returns the files of the validated configuration; one that a module is given goes over config.yaml too."""
+    raw = read_yaml(default_file(SNAKEFILE.parent)) if IS_MODULE else {}
+    merge(raw, config)
+    # A job takes what the workflow has found in the configuration's paths: it does not look again.
+    sources = Sources(Path(ROOT, SOURCES), look=workflow.is_main_process, report=logger.warning)
+    return Layout(load(raw), ROOT, sources)
+
+
 try:
-    CONFIG = load(config)
+    LAYOUT = load_layout()
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-STAGES = set(ditgta.config.STAGES)
-LAYOUT = Layout(CONFIG)
-TRAINED, IMPORTED = LAYOUT.trained, LAYOUT.imported
-images_of, autoencoder_of, latents_of = LAYOUT.images_of, LAYOUT.autoencoder_of, LAYOUT.latents_of
-rows_of, stage_files = LAYOUT.rows_of, LAYOUT.stage_files
+CONFIG, SPECS = LAYOUT.config, LAYOUT.specs
+EXPERIMENTS, SUITES = CONFIG.experiments, CONFIG.suites
+
+if workflow.is_main_process and (line := old_results(ROOT)):
+    logger.warning(line)
 
 
-def autoencoder_inputs(experiment):
-    """Returns an autoencoder's twin, which is watched, and its weights, which are heavy and not."""
-    folder = f"results/autoencoder/{autoencoder_of(experiment)}"
-    weights = ancient(f"{folder}/diffusion_pytorch_model.safetensors")
-    return {"weights": weights, "twin": f"{folder}/autoencoder.json"}
-
-
-# Experiments with equal options share a folder; any one of them stands for it.
-IMAGES = {images_of(name): name for name in CONFIG.experiments}
-AUTOENCODERS = {autoencoder_of(name): name for name in CONFIG.experiments}
-LATENTS = {latents_of(name): name for name in CONFIG.experiments}
+pathvars:
+    **FOLDERS,
 
 
 def one_of(names):
@@ -39,69 +53,63 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-wildcard_constraints:
-    suite=one_of(CONFIG.suites),
-    experiment=one_of(CONFIG.experiments),
-    seed="[0-9]+",
-    step="[0-9]{7,12}",
+# What each rule works on; `-R sample` repeats samples and, by this, scores and table.
+AFTER = {
+    "list_images": (),
+    "fit_autoencoder": ("list_images",),
+    "encode": ("fit_autoencoder",),
+    "train": ("encode",),
+    "import_checkpoint": (),
+    "sample": ("train", "import_checkpoint", "fit_autoencoder"),
+    "fit_scorer": ("list_images",),
+    "score": ("sample", "fit_scorer"),
+    "tabulate": ("score",),
+}
 
 
-def latents_inputs(wildcards):
-    """Returns the index of the images and the autoencoder with its twin."""
-    experiment = LATENTS[wildcards.latents]
-    return {"images": f"results/images/{images_of(experiment)}/index.json"} | autoencoder_inputs(experiment)
+def is_repeated(name):
+    """Returns whether -R names a rule or one before it; in a workflow that has taken this one as a module, by its names there."""
+    words = workflow.dag_settings.forcerun
+    named = any(word == name or (IS_MODULE and word.endswith(f"_{name}")) for word in words)
+    return named or any(is_repeated(before) for before in AFTER[name])
 
 
-def train_inputs(wildcards):
-    """Returns the latents' index and, after the first milestone, the one before: heavy file unwatched, twin watched."""
-    steps = [f"{step:07d}" for step in CONFIG.milestones(wildcards.experiment)]
-    files = {"latents": f"results/latents/{latents_of(wildcards.experiment)}/index.json"}
-    if (place := steps.index(wildcards.step) if wildcards.step in steps else 0) > 0:
-        previous = f"results/train/{wildcards.experiment}/seed{wildcards.seed}/{steps[place - 1]}"
-        files |= {"previous": ancient(f"{previous}.safetensors"), "previous_twin": f"{previous}.json"}
-    return files
+def made_by(name, *files):
+    """Returns files as inputs. Their path says of what they are, so their times say nothing: they are ancient.
+
+    Only behind a rule that -R repeats they are not, so that Snakemake repeats what follows.
+    """
+    return list(files) if is_repeated(name) else [ancient(file) for file in files]
 
 
-def train_flags(experiment):
-    """Returns the flags of a training that change no result; a tracker is given the autoencoder to show samples with."""
-    options = CONFIG.experiments[experiment].training
-    shown = f" --autoencoder results/autoencoder/{autoencoder_of(experiment)}" if options.tracker else ""
-    return options.free_flags() + shown
+def given(name, outputs, files):
+    """Returns a rule's inputs. A result that is there is given those that are there too: it is not made again because they are.
+
+    Where Snakemake compares lists of inputs, which profiles/default turns off, the list must stay the same.
+    """
+    is_there = all(Path(file).exists() for file in outputs)
+    if not is_there or is_repeated(name) or RerunTrigger.INPUT in workflow.rerun_triggers:
+        return files
+    return {key: [file for file in group if Path(file).exists()] for key, group in files.items()}
 
 
-def sample_inputs(wildcards):
-    """Returns the checkpoint and the autoencoder, each heavy file unwatched and its twin watched."""
-    row = f"results/train/{wildcards.experiment}/seed{wildcards.seed}/{wildcards.step}"
-    files = {"checkpoint": ancient(f"{row}.safetensors"), "checkpoint_twin": f"{row}.json"}
-    return files | autoencoder_inputs(wildcards.experiment)
+def owner(stage, wildcards):
+    """Returns the experiment, or suite, or both, that a folder of results belongs to."""
+    return LAYOUT.owners[stage][wildcards[stage]]
 
 
-def score_inputs(wildcards):
-    """Returns the scorer and the real images: the suite's reference file, or the images' index if it names none."""
-    reference = CONFIG.suites[wildcards.suite].scorer.reference
-    real = reference or f"{reference_of(wildcards)}/index.json"
-    scorer = f"results/scorer/{wildcards.suite}/scorer"
-    files = {"scorer": ancient(f"{scorer}.safetensors"), "scorer_twin": f"{scorer}.json"}
-    # A plan must not need the reference on the disk; the stage says in one line when it is missing.
-    return files | ({} if reference and not Path(reference).exists() else {"real": real})
+def named(stage):
+    """Returns a function that gives a folder of results its readable name, in messages."""
+    return lambda wildcards, output: readable(wildcards[stage].partition("/")[0])
 
 
-def reference_of(wildcards):
-    """Returns the reference file of a suite, or the folder of its images' index."""
-    options = CONFIG.suites[wildcards.suite]
-    return options.scorer.reference or f"results/images/{images_of(options.experiments[0])}"
+def held(path, hub=False):
+    """Returns the option by which a job makes sure that a path still holds what the plan was made for."""
+    found = SPECS.held(path, hub)
+    return f"--contents {shlex.quote(found)}" if found else ""
 
 
-def score_spec(wildcards):
-    """Returns what a row's score file says of the row."""
-    posenc = CONFIG.experiments[wildcards.experiment].model.posenc
-    sampling = CONFIG.suites[wildcards.suite].sampling.spec()
-    row = {"suite": wildcards.suite, "experiment": wildcards.experiment, "posenc": posenc}
-    return spec_text({**row, "seed": int(wildcards.seed), "step": int(wildcards.step), "sampling": sampling})
-
-
-def table_spec(wildcards):
-    """Returns the table's rows, their order and the differences to show."""
-    shown = {"experiments", "milestones", "seeds", "differences"}
-    spec = CONFIG.suites[wildcards.suite].model_dump(mode="json", include=shown)
-    return spec_text({"suite": wildcards.suite, **spec})
+def refuse(wildcards):
+    """Ends with one line that says what may have been meant."""
+    meant = did_you_mean(wildcards.word, [*SUITES, *TARGETS])
+    sys.exit(f"Error: there is no target {wildcards.word}{meant}")

@@ -1,22 +1,24 @@
 """Stage images: list, or make, and check the images of one data set."""
 
 
-rule images:
-    """Write the index of the images; which files lie in a source folder is looked at only when this runs."""
+rule list_images:
+    """Write the index of the images, after decoding each of them."""
     output:
-        index="results/images/{images}/index.json",
-        files="results/images/{images}/files.tsv",
+        index="<images>/index.json",
+        files="<images>/files.tsv",
     log:
-        "results/logs/images/{images}.log",
-    wildcard_constraints:
-        images=one_of(IMAGES),
+        "<logs>/images/{images}.log",
     conda:
         "../../envs/environment.yaml"
     threads: CORES
     params:
-        command=command,
-        spec=lambda wildcards: spec_text(CONFIG.images_spec(IMAGES[wildcards.images])),
+        run=command,
+        name=named("images"),
+        held=lambda wildcards, output: held(EXPERIMENTS[owner("images", wildcards)].images.source),
+        flags=lambda wildcards, output: EXPERIMENTS[owner("images", wildcards)].images.free_flags(),
+        spec=lambda wildcards, output: spec_text(EXPERIMENTS[owner("images", wildcards)].images.spec()),
     message:
-        "Images {wildcards.images}: list and check; log: {log}"
+        "Images {params.name}: list and check; log: {log}"
     shell:
-        "{params.command} images --out results/images/{wildcards.images} --spec {params.spec:q} > {log} 2>&1"
+        "{params.run} images --out $(dirname {output.index}) {params.held} {params.flags}"
+        " --spec {params.spec:q} > {log} 2>&1"

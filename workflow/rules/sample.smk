@@ -5,52 +5,39 @@ rule sample:
     """Sample all images and write the index and samples.npz; shards that other jobs have made are kept."""
     input:
         unpack(sample_inputs),
-        parts="results/sample/{suite}/{experiment}/seed{seed}/{step}/parts/all",
+        parts=lambda wildcards: parts_of("sample", f"{samples_folder(wildcards)}/index.json"),
     output:
-        index="results/sample/{suite}/{experiment}/seed{seed}/{step}/index.json",
-        samples="results/sample/{suite}/{experiment}/seed{seed}/{step}/samples.npz",
+        index="<sample>/index.json",
+        samples="<sample>/samples.npz",
     log:
-        "results/logs/sample/{suite}/{experiment}-seed{seed}-{step}.log",
+        "<logs>/sample/{sample}-seed{seed}-{step}.log",
     conda:
         "../../envs/environment.yaml"
     threads: side_by_side(CORES)
     resources:
-        gpu=min(1, len(CARDS)),
+        gpu=min(1, len(GPUS)),
     params:
-        command=command,
-        flags=lambda wildcards, threads: CONFIG.suites[wildcards.suite].sampling.free_flags(),
-        number=lambda wildcards, threads: CONFIG.suites[wildcards.suite].sampling.num_samples,
-        spec=lambda wildcards: spec_text(CONFIG.suites[wildcards.suite].sampling.spec()),
+        run=command,
+        name=named("sample"),
+        out=samples_folder,
+        part="",
+        decoder=lambda wildcards, output: LAYOUT.decoder(sampled_row(wildcards)[1].experiment),
+        flags=lambda wildcards, output: sampling(wildcards).free_flags(),
+        number=lambda wildcards, output: sampling(wildcards).num_samples,
+        spec=lambda wildcards, output: spec_text(sampling(wildcards).spec()),
     message:
-        "Sample {params.number} images of {wildcards.experiment} (seed {wildcards.seed}) at step {wildcards.step}; log: {log}"
+        "Sample {params.number} images of {params.name} (seed {wildcards.seed}) at step {wildcards.step}{params.part}; log: {log}"
     shell:
-        "{params.command} sample --checkpoint {input.checkpoint} --autoencoder $(dirname {input.twin})"
-        " --out results/sample/{wildcards.suite}/{wildcards.experiment}/seed{wildcards.seed}/{wildcards.step}"
-        " {params.flags} --spec {params.spec:q} > {log} 2>&1"
+        "{params.run} sample --checkpoint {input.checkpoint[0]} --autoencoder {params.decoder}"
+        " --out {params.out}{params.part} {params.flags} --spec {params.spec:q} > {log} 2>&1"
 
 
-rule sample_part:
-    """Sample one job's share of the images."""
+use rule sample as sample_part with:
     input:
         unpack(sample_inputs),
     output:
-        temp(touch("results/sample/{suite}/{experiment}/seed{seed}/{step}/parts/{scatteritem}")),
+        temp(touch("<sample>/parts/{scatteritem}")),
     log:
-        "results/logs/sample/{suite}/{experiment}-seed{seed}-{step}.{scatteritem}.log",
-    conda:
-        "../../envs/environment.yaml"
-    threads: side_by_side(CORES)
-    resources:
-        gpu=min(1, len(CARDS)),
+        "<logs>/sample/{sample}-seed{seed}-{step}.{scatteritem}.log",
     params:
-        command=command,
-        flags=lambda wildcards, threads: CONFIG.suites[wildcards.suite].sampling.free_flags(),
-        part=lambda wildcards, threads: wildcards.scatteritem.replace("-of-", "/"),
-        number=lambda wildcards, threads: CONFIG.suites[wildcards.suite].sampling.num_samples,
-        spec=lambda wildcards: spec_text(CONFIG.suites[wildcards.suite].sampling.spec()),
-    message:
-        "Sample {params.number} images of {wildcards.experiment} (seed {wildcards.seed}) at step {wildcards.step}, part {params.part}; log: {log}"
-    shell:
-        "{params.command} sample --checkpoint {input.checkpoint} --autoencoder $(dirname {input.twin})"
-        " --out results/sample/{wildcards.suite}/{wildcards.experiment}/seed{wildcards.seed}/{wildcards.step}"
-        " {params.flags} --part {params.part} --spec {params.spec:q} > {log} 2>&1"
+        part=part_of,

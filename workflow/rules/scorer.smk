@@ -1,25 +1,27 @@
 """Stage scorer: fetch the Inception weights, or train a small Inception network on the images."""
 
 
-rule scorer:
+rule fit_scorer:
     """Write the network whose features the scores are made of."""
     input:
-        lambda wildcards: f"results/images/{images_of(CONFIG.suites[wildcards.suite].experiments[0])}/index.json",
+        unpack(scorer_inputs),
     output:
-        weights="results/scorer/{suite}/scorer.safetensors",
-        twin="results/scorer/{suite}/scorer.json",
+        weights="<scorer>/scorer.safetensors",
+        record="<scorer>/scorer.json",
     log:
-        "results/logs/scorer/{suite}.log",
+        "<logs>/scorer/{scorer}.log",
     conda:
         "../../envs/environment.yaml"
     threads: side_by_side(CORES)
     resources:
-        gpu=min(1, len(CARDS)),
+        gpu=min(1, len(GPUS)),
     params:
-        command=command,
-        images=lambda wildcards: f"results/images/{images_of(CONFIG.suites[wildcards.suite].experiments[0])}",
-        spec=lambda wildcards: spec_text(CONFIG.scorer_spec(wildcards.suite)),
+        run=command,
+        name=named("scorer"),
+        images=lambda wildcards, input: f"--images {Path(input[0]).parent}" if input else "",
+        held=lambda wildcards, output: held(SUITES[owner("scorer", wildcards)].scorer.weights),
+        spec=lambda wildcards, output: spec_text(SUITES[owner("scorer", wildcards)].scorer.spec()),
     message:
-        "Scorer of suite {wildcards.suite}: fetch or train; log: {log}"
+        "Scorer {params.name}: fetch or train; log: {log}"
     shell:
-        "{params.command} scorer --images {params.images} --out {output.weights} --spec {params.spec:q} > {log} 2>&1"
+        "{params.run} scorer {params.images} {params.held} --out {output.weights} --spec {params.spec:q} > {log} 2>&1"

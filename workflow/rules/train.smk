@@ -1,4 +1,4 @@
-"""Stage train: a chain of milestones; each goes on from the newest state of the same spec that the run folder holds."""
+"""Stage train: a chain of milestones; each resumes from the newest state that the run folder holds."""
 
 
 rule train:
@@ -6,52 +6,58 @@ rule train:
     input:
         unpack(train_inputs),
     output:
-        checkpoint="results/train/{experiment}/seed{seed}/{step}.safetensors",
-        twin="results/train/{experiment}/seed{seed}/{step}.json",
+        checkpoint="<train>/{step}.safetensors",
+        record="<train>/{step}.json",
     log:
-        "results/logs/train/{experiment}-seed{seed}-{step}.log",
+        "<logs>/train/{train}-seed{seed}-{step}.log",
     wildcard_constraints:
-        experiment=one_of(TRAINED),
+        train=one_of(LAYOUT.path("train", name).rpartition("/")[2] for name in LAYOUT.trained),
     conda:
         "../../envs/environment.yaml"
     threads: side_by_side(CORES)
     resources:
-        gpu=side_by_side(len(CARDS)) if CARDS else 0,
+        gpu=side_by_side(len(GPUS)) if GPUS else 0,
     params:
-        command=command,
-        step=lambda wildcards: int(wildcards.step),
-        flags=lambda wildcards, threads: train_flags(wildcards.experiment),
-        spec=lambda wildcards: spec_text(CONFIG.train_spec(wildcards.experiment, int(wildcards.seed))),
-        run=lambda wildcards, threads: LAYOUT.run(wildcards.experiment, int(wildcards.seed)),
+        run=command,
+        name=named("train"),
+        step=lambda wildcards, output: int(wildcards.step),
+        progress=lambda wildcards, output: f"{LAYOUT.run(*trained_row(wildcards)[:2])}/train.log",
+        flags=train_flags,
+        spec=lambda wildcards, output: spec_text(
+            SPECS.training(owner("train", wildcards), int(wildcards.seed))
+        ),
     message:
-        "Train {wildcards.experiment} (seed {wildcards.seed}) to step {params.step};"
-        " progress: {params.run}/train.log"
+        "Train {params.name} (seed {wildcards.seed}) to step {params.step};" " progress: {params.progress}"
     shell:
-        "{params.command} train --latents $(dirname {input.latents})"
-        " --out results/train/{wildcards.experiment}/seed{wildcards.seed} --milestones {params.step}"
-        " {params.flags} --spec {params.spec:q} > {log} 2>&1"
-        # Its twin is written last: a milestone that has one is whole, however its processes ended afterwards.
-        " || test -f {output.twin}"
+        "{params.run} train --latents $(dirname {input.latents}) --out $(dirname {output.record})"
+        " --milestones {params.step} {params.flags} --spec {params.spec:q} > {log} 2>&1"
+        # Its record is written last: a milestone that has one is whole, however its processes ended afterwards.
+        " || test -f {output.record}"
 
 
 rule import_checkpoint:
     """Take a trained checkpoint as it is, for rows that are not trained here."""
-    input:
-        lambda wildcards: CONFIG.experiments[wildcards.experiment].checkpoint,
     output:
-        checkpoint="results/train/{experiment}/seed{seed}/{step}.safetensors",
-        twin="results/train/{experiment}/seed{seed}/{step}.json",
+        checkpoint="<train>/{step}.safetensors",
+        record="<train>/{step}.json",
     log:
-        "results/logs/train/{experiment}-seed{seed}-{step}.log",
+        "<logs>/train/{train}-seed{seed}-{step}.log",
     wildcard_constraints:
-        experiment=one_of(IMPORTED),
+        train=one_of(LAYOUT.path("train", name).rpartition("/")[2] for name in LAYOUT.imported),
     conda:
         "../../envs/environment.yaml"
     params:
-        command=command,
-        size=lambda wildcards: f"--image-size {CONFIG.experiments[wildcards.experiment].images.size}",
-        spec=lambda wildcards: spec_text({"model": CONFIG.experiments[wildcards.experiment].model.spec()}),
+        run=command,
+        file=lambda wildcards, output: EXPERIMENTS[owner("train", wildcards)].checkpoint,
+        held=lambda wildcards, output: held(EXPERIMENTS[owner("train", wildcards)].checkpoint),
+        size=lambda wildcards, output: EXPERIMENTS[owner("train", wildcards)].images.size,
+        objective=lambda wildcards, output: objective_flag(owner("train", wildcards)),
+        spec=lambda wildcards, output: spec_text(
+            {"model": EXPERIMENTS[owner("train", wildcards)].model.spec()}
+        ),
     message:
-        "Checkpoint {input}: take over as {output.checkpoint}; log: {log}"
+        "Checkpoint {params.file}: take over as {output.checkpoint}; log: {log}"
     shell:
-        "{params.command} import-checkpoint {input:q} {output.checkpoint} {params.size} --spec {params.spec:q} > {log} 2>&1"
+        "{params.run} import-checkpoint {params.file:q} {output.checkpoint} {params.held} --image-size {params.size}"
+        " {params.objective}"
+        " --spec {params.spec:q} > {log} 2>&1"

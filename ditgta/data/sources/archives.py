@@ -22,14 +22,13 @@ from ditgta.data.sources.listing import (
     rest_of,
     spoken_names,
 )
-from ditgta.data.sources.names import is_image, is_junk_path, natural_key
+from ditgta.data.sources.names import NAME_FILES, is_image, is_junk_path, natural_key
 from ditgta.data.sources.readers import MemberReader
 from ditgta.runtime.errors import InputError
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}
 _MOST_LABEL_BYTES = 64
 _LABELS_FILE = "dataset.json"
-NAME_FILES = ("classes.txt", "class_names.txt", "classnames.txt")
 
 
 @dataclass

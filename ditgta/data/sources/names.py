@@ -1,11 +1,10 @@
-"""Names of files and classes: their order, which of them are images, and millions of them in little memory."""
+"""Names of files and classes: their order, and which of them are images. Needs no numpy."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-
-import numpy as np
+from collections.abc import Iterable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+NAME_FILES = ("classes.txt", "class_names.txt", "classnames.txt")  # beside a source that numbers its classes
 # What file managers, cloud drives, network disks and archivers leave beside people's files.
 _JUNK_FOLDERS = {"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found", "#recycle"}
 _JUNK_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
@@ -52,46 +51,3 @@ def alike_but_for_case(names: Iterable[str]) -> list[list[str]]:
     for name in names:
         groups.setdefault(name.casefold(), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
-
-
-class Names(Sequence):
-    """A fixed sequence of texts in one buffer of UTF-8: some 16 bytes each beside the text itself.
-
-    Args:
-        buffer: bytes, or anything that gives bytes when sliced, such as a mapped file.
-        starts, stops: int64 [count], where each text lies in the buffer.
-    """
-
-    def __init__(self, buffer, starts: np.ndarray, stops: np.ndarray):
-        self.buffer, self.starts, self.stops = buffer, starts, stops
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> "Names":
-        """Return the same texts in one buffer; what is not UTF-8 in a file's name is kept."""
-        parts = [text.encode("utf-8", "surrogateescape") for text in texts]
-        stops = np.cumsum([len(part) for part in parts], dtype=np.int64)
-        return cls(b"".join(parts), np.concatenate([[0], stops])[:-1].astype(np.int64), stops)
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, i):
-        if isinstance(i, slice):
-            return [self[j] for j in range(*i.indices(len(self)))]
-        return self.buffer[self.starts[i] : self.stops[i]].decode("utf-8", "surrogateescape")
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[i] for i in range(len(self)))
-
-    def __eq__(self, other) -> bool:
-        return (
-            isinstance(other, Sequence)
-            and len(self) == len(other)
-            and all(a == b for a, b in zip(self, other))
-        )
-
-    __hash__ = None
-
-    def take(self, chosen: np.ndarray) -> "Names":
-        """Return some of the texts, in the same buffer."""
-        return Names(self.buffer, self.starts[chosen], self.stops[chosen])

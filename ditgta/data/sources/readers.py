@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from ditgta.data.handles import Handles
-from ditgta.data.sources.names import Names
+from ditgta.data.sources.buffer import Names
 
 
 class Unreadable(Exception):

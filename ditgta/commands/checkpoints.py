@@ -1,0 +1,83 @@
+"""Commands on checkpoints: those of others in, ours out, and to the Hugging Face hub."""
+
+from ditgta import config, flags
+from ditgta.commands.shared import add_command, add_contents, add_output, add_path
+from ditgta.data.contents import check_contents
+
+
+def add_import(commands) -> None:
+    text = "take over a published checkpoint"
+    parser = add_command(commands, "import-checkpoint", run_import, text, config.Model)
+    text = "the references' .pt, a .safetensors of the same keys, or a diffusers folder"
+    add_path(parser, "source", "FILE", text)
+    add_output(parser, flags.new_file, "checkpoint to write (.safetensors)", "out", metavar="OUT")
+    text = "side of the images, where the file does not say it"
+    parser.add_argument("--image-size", type=flags.count, default=None, metavar="INT", help=text)
+    text = "what it was trained for, where the file does not say it; sit: flow with SiT's time and sign (none: ddpm)"
+    parser.add_argument("--objective", choices=[*config.OBJECTIVES, "sit"], default=None, help=text)
+    add_contents(parser)
+
+
+def run_import(arguments) -> None:
+    from ditgta.stages import published
+
+    model = flags.read_section(arguments, config.Model, arguments.spec.get("model"))
+    said = {key.removeprefix("Model.") for key in vars(arguments) if key.startswith("Model.")}
+    said |= set(arguments.spec.get("model", {}))
+    given = {key: value for key, value in model.spec().items() if key in said}
+    if arguments.contents:
+        check_contents(arguments.source, arguments.contents)
+    published.run_import(
+        arguments.source, arguments.out, given, arguments.image_size, objective=arguments.objective
+    )
+
+
+def add_export(commands) -> None:
+    text = "write a checkpoint in the references' key layout"
+    parser = add_command(commands, "export-checkpoint", run_export, text, spec=False)
+    add_path(parser, "checkpoint", "CHECKPOINT", "checkpoint of this project")
+    text = ".pt (model, ema, args) or .safetensors (EMA weights alone)"
+    add_output(parser, flags.new_file, text, "out", metavar="OUT")
+
+
+def run_export(arguments) -> None:
+    from ditgta.stages import published
+
+    published.run_export(arguments.checkpoint, arguments.out)
+
+
+def add_save_pretrained(commands) -> None:
+    text = "write a checkpoint as a folder that from_pretrained and the Hugging Face hub know"
+    parser = add_command(commands, "save-pretrained", run_save_pretrained, text, spec=False)
+    add_path(parser, "checkpoint", "CHECKPOINT", "its EMA weights are taken")
+    add_output(parser, flags.new_folder, "folder to write", "out", metavar="FOLDER")
+    add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder that it was trained with")
+    text = "score file of the checkpoint, for the model card"
+    add_path(parser, "--scores", "FILE", text, default=None)
+    text = "folder of the table in which it stands, for the model card"
+    add_path(parser, "--table", "DIR", text, default=None)
+
+
+def run_save_pretrained(arguments) -> None:
+    from ditgta.stages import pretrained
+
+    pretrained.run_save(
+        arguments.checkpoint, arguments.out, arguments.autoencoder, arguments.scores, arguments.table
+    )
+
+
+def add_push(commands) -> None:
+    text = "upload a folder of save-pretrained to the Hugging Face hub"
+    parser = add_command(commands, "push", run_push, text, spec=False)
+    add_path(parser, "folder", "FOLDER", "folder that save-pretrained wrote")
+    parser.add_argument("repository", metavar="OWNER/NAME", help="repository; made where there is none")
+    parser.add_argument("--private", action="store_true", help="make it private")
+
+
+def run_push(arguments) -> None:
+    from ditgta.stages import pretrained
+
+    pretrained.run_push(arguments.folder, arguments.repository, arguments.private)
+
+
+COMMANDS = (add_import, add_export, add_save_pretrained, add_push)

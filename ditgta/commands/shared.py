@@ -1,0 +1,86 @@
+"""What commands have in common: how one is added, and options that several have."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from ditgta import config, flags
+
+
+def add_command(
+    commands,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    text: str,
+    *sections: type[config.Section],
+    aliases: tuple[str, ...] = (),
+    spec: bool = True,
+) -> flags.Parser:
+    """Adds a command and returns its parser.
+
+    Args:
+        sections: groups of the configuration whose options it has.
+        spec: whether these can be given as JSON too.
+    """
+    parser = commands.add_parser(name, help=text, description=text, aliases=aliases)
+    parser.set_defaults(run=run, parser=parser)
+    for section in sections:
+        flags.add_section(parser, section)
+    if spec:
+        parser.add_argument(
+            "--spec",
+            type=flags.spec_of,
+            default={},
+            metavar="JSON",
+            help="options as JSON or a JSON file; flags go before it",
+        )
+    return parser
+
+
+def add_path(parser, name: str, metavar: str, text: str, **options) -> None:
+    """Adds the path of something that is read; `~` is the home folder."""
+    required = {"required": True} if name.startswith("--") and "default" not in options else {}
+    parser.add_argument(name, type=flags.path, metavar=metavar, help=text, **required, **options)
+
+
+def add_output(parser, kind: Callable[[str], Path], text: str, name: str = "--out", **options) -> None:
+    """Adds the path of something that is written; `kind` is flags.new_folder, flags.new_file or flags.new_output."""
+    metavar = {flags.new_folder: "DIR", flags.new_file: "FILE"}.get(kind, "PATH")
+    required = {"required": True} if name.startswith("--") and "default" not in options else {}
+    parser.add_argument(name, type=kind, help=text, **{"metavar": metavar, **required, **options})
+
+
+def add_contents(parser) -> None:
+    """Adds the checksum by which a workflow makes sure that it reads what it has planned for."""
+    text = "checksum that what is read must have, as the workflow knows it"
+    parser.add_argument("--contents", default=None, metavar="SHA256", help=text)
+
+
+def add_parts(parser) -> None:
+    """Adds the options by which several jobs share a stage's shards."""
+    parser.add_argument(
+        "--part",
+        type=flags.part_of,
+        default=(0, 1),
+        metavar="K/N",
+        help="make only shards K, K+N, ... (K from 1); run --gather at the end",
+    )
+    parser.add_argument(
+        "--gather",
+        action="store_true",
+        help="check all shards and write index.json, when parts made them",
+    )
+
+
+def add_configuration(parser, suite: bool = True) -> None:
+    """Adds the files of the configuration and, where one is worked on, the name of a suite."""
+    add_path(
+        parser,
+        "--configfile",
+        "FILE",
+        "files that are merged over config.yaml, later ones over earlier ones; as Snakemake's option",
+        nargs="+",
+        default=[],
+    )
+    if suite:
+        parser.add_argument("--suite", default=None, metavar="NAME", help="suite (none: the configuration's)")

@@ -1,0 +1,300 @@
+"""The stages from images to table as commands."""
+
+import argparse
+
+from ditgta import config, flags
+from ditgta.commands.shared import add_command, add_contents, add_output, add_parts, add_path
+from ditgta.data.contents import check_contents
+from ditgta.runtime.errors import InputError
+
+BATCH_SIZE = {"type": flags.count, "default": 32, "metavar": "INT", "help": "images per forward pass"}
+
+
+def add_images(commands) -> None:
+    text = "list (or make) the images, each checked by decoding it"
+    parser = add_command(commands, "images", run_images, text, config.Images)
+    add_output(parser, flags.new_folder, "folder for the index")
+    add_contents(parser)
+
+
+def run_images(arguments) -> None:
+    from ditgta.stages import images
+
+    options = flags.read_section(arguments, config.Images, arguments.spec)
+    images.run(out=arguments.out, spec=options.spec(), repack=options.repack, contents=arguments.contents)
+
+
+def add_autoencoder(commands) -> None:
+    text = "fetch, or train, the autoencoder"
+    parser = add_command(commands, "autoencoder", run_autoencoder, text, config.Autoencoder)
+    add_path(parser, "--images", "DIR", "folder of the images' index")
+    add_output(parser, flags.new_folder, "folder for the autoencoder, in diffusers' format")
+    add_contents(parser)
+
+
+def run_autoencoder(arguments) -> None:
+    from ditgta.stages import autoencoder
+
+    spec = flags.read_section(arguments, config.Autoencoder, arguments.spec).spec()
+    if arguments.contents:
+        check_contents(spec["pretrained"], arguments.contents)
+    autoencoder.run(images=arguments.images, out=arguments.out, spec=spec)
+
+
+def add_latents(commands) -> None:
+    text = "encode the images to latent shards, or import latents made elsewhere"
+    parser = add_command(commands, "latents", run_latents, text, config.Latents, aliases=("extract-latents",))
+    add_path(parser, "--images", "DIR", "folder of the images' index", default=None)
+    add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder", default=None)
+    add_output(parser, flags.new_folder, "folder for the shards")
+    parser.add_argument("--batch-size", **BATCH_SIZE)
+    add_contents(parser)
+    add_parts(parser)
+
+
+def run_latents(arguments) -> None:
+    from ditgta.stages import latents
+
+    given = {key: value for key, value in arguments.spec.get("latents", {}).items() if key != "contents"}
+    options = flags.read_section(arguments, config.Latents, given)
+    if arguments.contents:
+        check_contents(getattr(options, "from"), arguments.contents)
+    latents.run(
+        images=arguments.images,
+        autoencoder=arguments.autoencoder,
+        out=arguments.out,
+        part=None if arguments.gather else arguments.part,
+        batch_size=arguments.batch_size,
+        spec=arguments.spec,
+        imported=options.spec() if options.format else None,
+    )
+
+
+def add_train(commands) -> None:
+    text = "train a diffusion transformer on latents"
+    parser = add_command(commands, "train", run_train, text, config.Model, config.Training)
+    add_path(parser, "--latents", "DIR", "folder of the latent shards")
+    add_output(
+        parser, flags.new_folder, "folder for the checkpoints, one file per milestone: STEP.safetensors"
+    )
+    parser.add_argument(
+        "--milestones",
+        type=flags.numbers,
+        required=True,
+        metavar="STEPS",
+        help="steps at which a checkpoint is kept, e.g. 200000,2500000; the last ends the training",
+    )
+    text = "folder of the autoencoder: a tracker then gets samples at each snapshot"
+    add_path(parser, "--autoencoder", "DIR", text, default=None)
+    text = "seed of weights, order, noise and drops (default: 0)"
+    parser.add_argument("--seed", type=int, default=argparse.SUPPRESS, metavar="INT", help=text)
+
+
+def run_train(arguments) -> None:
+    from ditgta.stages import train
+
+    given = flags.read_section(argparse.Namespace(), config.TrainSpec, arguments.spec)
+    train.run(
+        latents=arguments.latents,
+        out=arguments.out,
+        milestones=arguments.milestones,
+        model=flags.read_section(arguments, config.Model, given.model),
+        training=flags.read_section(arguments, config.Training, given.training),
+        seed=getattr(arguments, "seed", given.seed),
+        autoencoder=arguments.autoencoder,
+    )
+
+
+def add_sample(commands) -> None:
+    parser = add_command(commands, "sample", run_sample, "sample images from a checkpoint", config.Sampling)
+    add_path(parser, "--checkpoint", "FILE", "checkpoint; its EMA weights are used")
+    add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder")
+    text = "folder for shards and samples.npz, or one .npz file"
+    add_output(parser, flags.new_output, text, default=None)
+    add_output(parser, flags.new_file, "write a labelled picture instead", "--grid", default=None)
+    parser.add_argument(
+        "--classes",
+        type=flags.numbers,
+        default=None,
+        metavar="LABELS",
+        help="labels of the picture's columns, e.g. 207,360,387",
+    )
+    parser.add_argument("--rows", type=flags.count, default=4, metavar="INT", help="rows of the picture")
+    add_parts(parser)
+
+
+def run_sample(arguments) -> None:
+    from ditgta.stages import sample
+
+    options = flags.read_section(arguments, config.Sampling, arguments.spec)
+    if (arguments.out is None) == (arguments.grid is None):
+        raise InputError("say where to write: one of --out FOLDER, --out FILE.npz and --grid FILE.png")
+    if arguments.grid is not None:
+        sample.run_grid(
+            checkpoint=arguments.checkpoint,
+            autoencoder=arguments.autoencoder,
+            out=arguments.grid,
+            classes=arguments.classes,
+            rows=arguments.rows,
+            sampling=options,
+        )
+        return
+    sample.run(
+        checkpoint=arguments.checkpoint,
+        autoencoder=arguments.autoencoder,
+        out=arguments.out,
+        sampling=options,
+        part=None if arguments.gather else arguments.part,
+    )
+
+
+def add_sizes(commands) -> None:
+    text = "draw one image under several checkpoints at several sizes, side by side"
+    parser = add_command(commands, "sizes", run_sizes, text, config.Sampling)
+    add_path(parser, "checkpoints", "CHECKPOINT", "rows of the picture", nargs="+")
+    add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder")
+    add_output(parser, flags.new_file, "picture to write (.png)")
+    text = "sizes in pixels beside that of training, separated by commas, e.g. 64,64x96"
+    parser.add_argument("--sizes", type=flags.sizes, required=True, metavar="SIZES", help=text)
+    text = "how places are told at each of them, a column for each"
+    parser.add_argument("--methods", nargs="+", choices=config.POSITIONS, default=["extrapolate"], help=text)
+    parser.add_argument("--label", type=int, default=0, metavar="INT", help="class of the image")
+
+
+def run_sizes(arguments) -> None:
+    from ditgta.stages import sizes
+
+    sizes.run(
+        arguments.checkpoints,
+        arguments.autoencoder,
+        arguments.out,
+        arguments.sizes,
+        arguments.methods,
+        arguments.label,
+        flags.read_section(arguments, config.Sampling, arguments.spec | {"size": arguments.sizes[0]}),
+    )
+
+
+def add_show_encoding(commands) -> None:
+    text = "show what encodings make of places, and how far trained networks attend"
+    parser = add_command(commands, "show-encoding", run_show_encoding, text, spec=False)
+    text = "encoding, MODULE:CLASS of your own, or checkpoint (.safetensors)"
+    parser.add_argument("names", nargs="+", metavar="NAME", help=text)
+    add_output(parser, flags.new_file, "picture to write (.png)")
+    text = "size of network for those that are no checkpoint"
+    parser.add_argument("--model", default="DiT-B/2", metavar="NAME", help=text)
+    text = "side of its images"
+    parser.add_argument("--image-size", type=flags.count, default=256, metavar="INT", help=text)
+
+
+def run_show_encoding(arguments) -> None:
+    from ditgta.stages import show_encoding
+
+    show_encoding.run(arguments.names, arguments.out, arguments.model, arguments.image_size)
+
+
+def add_scorer(commands) -> None:
+    text = "train a small Inception network as the scorer of the images"
+    parser = add_command(commands, "scorer", run_scorer, text, config.Scorer)
+    add_path(
+        parser, "--images", "DIR", "folder of the images' index; not needed with --weights", default=None
+    )
+    add_output(parser, flags.new_file, "weights (.safetensors)")
+    add_contents(parser)
+
+
+def run_scorer(arguments) -> None:
+    from ditgta.stages import scorer
+
+    spec = flags.read_section(arguments, config.Scorer, arguments.spec).spec()
+    if not spec["weights"] and arguments.images is None:
+        raise InputError(
+            "a scorer is trained on images: give --images DIR, or --weights FILE to take one as it is"
+        )
+    if arguments.contents:
+        check_contents(spec["weights"], arguments.contents)
+    scorer.run(images=arguments.images, out=arguments.out, spec=spec)
+
+
+def add_score(commands) -> None:
+    text = "score samples against a reference: FID, sFID, Inception Score, KID, precision, recall, ..."
+    parser = add_command(commands, "score", run_score, text)
+    text = "npz (statistics or images), folder of images or of the images' index"
+    add_path(parser, "reference", "REFERENCE", text)
+    text = "npz, folder of sample shards, or folder of images"
+    add_path(parser, "samples", "SAMPLES", text, nargs="?", default=None)
+    text = "Inception weights; none: pt_inception-2015-12-05-6726825d.pth where the documentation says"
+    add_path(parser, "--weights", "FILE", text, default=None)
+    add_output(parser, flags.new_file, "scores (.json)")
+    text = "score images of REFERENCE, drawn at random, against its others"
+    parser.add_argument("--floor", action="store_true", help=text)
+    text = "images that --floor draws: as many as the rows have samples, at most half (none: half)"
+    parser.add_argument("--num-samples", type=flags.count, default=None, metavar="INT", help=text)
+    parser.add_argument("--batch-size", **BATCH_SIZE)
+    add_output(
+        parser, flags.new_folder, "folder for features (none: beside the samples)", "--cache", default=None
+    )
+    add_contents(parser)
+
+
+def run_score(arguments) -> None:
+    from ditgta.stages import score
+
+    if arguments.contents:
+        check_contents(arguments.reference, arguments.contents)
+    score.run(
+        reference=arguments.reference,
+        samples=arguments.samples,
+        weights=arguments.weights,
+        out=arguments.out,
+        floor=arguments.floor,
+        num_samples=arguments.num_samples,
+        batch_size=arguments.batch_size,
+        cache=arguments.cache,
+        spec=arguments.spec or None,
+    )
+
+
+def add_table(commands) -> None:
+    text = "put scores into a table: CSV, Markdown and HTML with pictures"
+    parser = add_command(commands, "table", run_table, text)
+    parser.add_argument(
+        "--scores", type=flags.path, nargs="+", required=True, metavar="FILE", help="score files"
+    )
+    for name, text in (
+        ("--training", "records of checkpoints, for the loss curves"),
+        ("--shared", "records of what rows share (images, autoencoder, latents, scorer), for the cost"),
+    ):
+        parser.add_argument(name, type=flags.path, nargs="*", default=[], metavar="FILE", help=text)
+    add_path(parser, "--floor", "FILE", "scores of real against real images", default=None)
+    text = "folder of the images' index, for real images beside samples and names of classes"
+    add_path(parser, "--images", "DIR", text, default=None)
+    add_output(parser, flags.new_folder, "folder for the table")
+
+
+def run_table(arguments) -> None:
+    from ditgta.stages import table
+
+    table.run(
+        scores=arguments.scores,
+        training=arguments.training,
+        out=arguments.out,
+        floor=arguments.floor,
+        images=arguments.images,
+        spec=arguments.spec,
+        shared=arguments.shared,
+    )
+
+
+COMMANDS = (
+    add_images,
+    add_autoencoder,
+    add_latents,
+    add_train,
+    add_sample,
+    add_sizes,
+    add_show_encoding,
+    add_scorer,
+    add_score,
+    add_table,
+)

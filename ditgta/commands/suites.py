@@ -1,0 +1,118 @@
+"""Commands on a configuration and its suites: what they cost, how far they are, what of their results is left over."""
+
+from pathlib import Path
+
+from ditgta import config, flags
+from ditgta.commands.shared import add_command, add_configuration, add_output, add_path
+
+
+def add_plan(commands) -> None:
+    text = "say what a suite will cost: jobs, operations, storage, hours"
+    parser = add_command(commands, "plan", run_plan, text, spec=False)
+    add_configuration(parser)
+    text = "device: here (this machine), v100, a100, h100, h200, rtx4090 or laptop"
+    parser.add_argument("--device", default="here", metavar="NAME", help=text)
+    for name, default, text in (
+        ("--devices", None, "number of devices (default: one; of this machine all)"),
+        ("--nodes", 1, "number of nodes that they are spread over"),
+        ("--images", None, "number of images, where it is not known"),
+        ("--classes", 1000, "number of classes, with --images"),
+    ):
+        parser.add_argument(name, type=flags.count, default=default, metavar="INT", help=text)
+    text = (
+        "GB/s of the slowest link between devices (default: NVLink or PCIe of the device; 25 between nodes)"
+    )
+    parser.add_argument("--bandwidth", type=float, default=None, metavar="FLOAT", help=text)
+    text = "share of the peak rate that is reached (default: what is known of the device, often a range)"
+    parser.add_argument("--efficiency", type=float, default=None, metavar="FLOAT", help=text)
+    add_output(parser, flags.new_file, "write the plan as JSON too", default=None)
+
+
+def run_plan(arguments) -> None:
+    from ditgta.stages import plan
+
+    loaded = config.load(config.read(arguments.configfile))
+    plan.run(
+        loaded,
+        arguments.suite or loaded.suite,
+        arguments.device,
+        arguments.devices,
+        arguments.nodes,
+        arguments.bandwidth,
+        arguments.efficiency,
+        (arguments.images, arguments.classes) if arguments.images else None,
+        arguments.out,
+    )
+
+
+def add_new_experiment(commands) -> None:
+    text = "look at a folder of images and propose experiments and a suite for it"
+    parser = add_command(commands, "new-experiment", run_new_experiment, text, spec=False)
+    add_path(parser, "--images", "DIR", "folder that holds one folder of images per class")
+    parser.add_argument("--name", default=None, metavar="NAME", help="name of the suite (none: the folder's)")
+    text = "time that it may take on this machine"
+    parser.add_argument("--hours", type=float, default=1.0, metavar="FLOAT", help=text)
+    add_configuration(parser, suite=False)
+    text = "write the proposal: to the last --configfile, which need not exist yet, or to NAME.yaml"
+    parser.add_argument("--write", action="store_true", help=text)
+
+
+def run_new_experiment(arguments) -> None:
+    from ditgta.stages import new_experiment
+
+    new_experiment.run(
+        images=arguments.images,
+        name=arguments.name,
+        hours=arguments.hours,
+        files=arguments.configfile,
+        write=arguments.write,
+    )
+
+
+def add_status(commands) -> None:
+    parser = add_command(commands, "status", run_status, "say how far each row of a suite is", spec=False)
+    add_configuration(parser)
+    add_path(parser, "--results", "DIR", "results folder", default=Path("results"))
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    text = "seconds for which heartbeats of jobs on other machines are watched; they beat every 5"
+    parser.add_argument("--wait", type=float, default=12.0, metavar="SECONDS", help=text)
+
+
+def run_status(arguments) -> None:
+    from ditgta.stages import status
+
+    loaded = config.load(config.read(arguments.configfile))
+    suite = arguments.suite or loaded.suite
+    status.run(loaded, suite, arguments.results, arguments.wait, arguments.json)
+
+
+def add_clean(commands) -> None:
+    text = "list results that no suite of the configuration uses, and delete them if told so"
+    parser = add_command(commands, "clean", run_clean, text, spec=False)
+    add_configuration(parser, suite=False)
+    add_path(parser, "--results", "DIR", "results folder", default=Path("results"))
+    parser.add_argument("--delete", action="store_true", help="delete them")
+
+
+def run_clean(arguments) -> None:
+    from ditgta.stages import clean
+
+    clean.run(config.load(config.read(arguments.configfile)), arguments.results, arguments.delete)
+
+
+def add_schema(commands) -> None:
+    text = "write the JSON schema of config.yaml, by which editors complete and check it"
+    parser = add_command(commands, "schema", run_schema, text, spec=False)
+    add_output(parser, flags.new_file, "file to write (none: print it)", default=None)
+
+
+def run_schema(arguments) -> None:
+    from ditgta.runtime.files import write_text
+
+    if arguments.out is None:
+        print(config.json_schema(), end="")
+    else:
+        write_text(arguments.out, config.json_schema())
+
+
+COMMANDS = (add_plan, add_new_experiment, add_status, add_clean, add_schema)

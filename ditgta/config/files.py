@@ -1,0 +1,51 @@
+"""The configuration's files, read and merged by commands as Snakemake does it: what is given goes over config.yaml."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ditgta.config.inheritance import merge
+from ditgta.runtime.errors import InputError
+
+DEFAULT = "config.yaml"
+CHECKOUT = Path(__file__).parents[2]
+
+
+def default_file(beside: str | Path | None = None) -> Path:
+    """Returns config.yaml of the working directory or, where there is none, the one beside the Snakefile."""
+    return Path(DEFAULT) if Path(DEFAULT).is_file() else Path(beside or CHECKOUT, DEFAULT)
+
+
+def read(files: Sequence[Path] = ()) -> dict:
+    """Returns config.yaml with further files merged over it, later ones over earlier ones.
+
+    Raises:
+        InputError: a file is missing or no YAML; or there is no file at all.
+    """
+    default, raw = default_file(), {}
+    if not default.is_file() and not files:
+        raise InputError(
+            f"there is no {DEFAULT} in {Path.cwd()}; run where it lies, or name a file with --configfile"
+        )
+    for path in ([default] if default.is_file() else []) + [Path(file) for file in files]:
+        merge(raw, read_yaml(path))
+    return raw
+
+
+def read_yaml(path: Path) -> dict:
+    """Returns the content of a YAML file, {} of an empty one.
+
+    Raises:
+        InputError: it is missing, no YAML, or no mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist (seen from {Path.cwd()}); check the path") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        fault = " ".join(str(error).split())
+        raise InputError(f"{path} is no readable YAML file ({fault}); correct it") from None
+    if not isinstance(content or {}, dict):
+        raise InputError(f"{path} is no readable YAML file (it holds no `name: value` lines); correct it")
+    return content or {}

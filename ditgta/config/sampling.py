@@ -1,0 +1,108 @@
+"""Options of sampling."""
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ditgta.config.names import POSITIONS, SAMPLERS
+from ditgta.config.section import Compile, Free, Kernels, Section
+
+Side = Annotated[int, Field(ge=1)]
+
+
+def _both_sides(value: Any) -> Any:
+    """Takes one side, as people type it, for height and width."""
+    if value is None:
+        return None
+    sides = value if isinstance(value, list | tuple) else [value]
+    return sides * 2 if len(sides) == 1 else sides
+
+
+class Sampling(Section):
+    """How images are sampled from a checkpoint."""
+
+    num_samples: int = Field(50000, ge=1, description="number of images")
+    sampler: Literal[SAMPLERS] = Field(
+        "ancestral",
+        description="sampler; the papers' protocol is ancestral; euler and heun belong to objective flow",
+    )
+    steps: int = Field(
+        250, ge=1, le=1000, description="sampling steps, each one pass of the network; two with heun"
+    )
+    cfg_scale: float = Field(1.5, ge=0, description="classifier-free guidance scale; 1 is no guidance")
+    cfg_channels: Annotated[Literal["3", "all"], BeforeValidator(lambda n: "3" if n == 3 else n)] = Field(
+        "all", description="noise channels that are guided; the DiT reference guides the first 3 of 4"
+    )
+    cfg_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] | None = (
+        Field(
+            None,
+            description="least and largest time in 0..1 (timestep / 1000; 1 is noise) at which images are guided; none: at all times",
+        )
+    )
+    size: Annotated[tuple[Side, Side] | None, BeforeValidator(_both_sides)] = Field(
+        None, description="side, or height and width, of the images in pixels; none: as in training"
+    )
+    positions: Literal[POSITIONS] = Field(
+        "extrapolate",
+        description="how the encoding is told of places at another size; see ditgta/model/positional/places.py",
+    )
+    temperature: Annotated[Literal["1", "log"], BeforeValidator(str)] = Field(
+        "1",
+        description="of attention at another size: log multiplies its logits by sqrt(ln tokens / ln tokens in training)",
+    )
+    labels: Literal["random", "balanced"] = Field(
+        "balanced", description="labels: i.i.d. uniform, or interleaved equal counts"
+    )
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="precision of the network's matrix products"
+    )
+    tf32: bool = Field(
+        False, description="allow TF32 for float32 products, of the network and of the decoder, on GPUs"
+    )
+    compile: bool | None = Compile
+    kernels: Literal["auto", "off"] = Kernels
+    guidance_precision: Literal["float32", "float64"] = Field(
+        "float32", description="precision of guidance and of the sampling update"
+    )
+    uint8: Literal["round", "floor"] = Field(
+        "round",
+        description="how pixels become uint8: rounded as in the DiT reference, or rounded down as in ADM",
+    )
+    seed: int = Field(
+        0, description="seed of noise and labels, common to all rows so that their differences are paired"
+    )
+    training_seed: int | None = Field(
+        None,
+        ge=0,
+        description="training seed of the checkpoint, which gives it noise and labels of its own, common to all rows; "
+        "none: those of `seed` alone",
+    )
+    batch_size: int = Free(64, "images per forward pass", ge=1)
+
+    @model_validator(mode="after")
+    def _interval(self) -> "Sampling":
+        if self.cfg_interval and self.cfg_interval[0] > self.cfg_interval[1]:
+            raise ValueError(
+                f"cfg_interval must rise, from the least to the largest time (got {self.cfg_interval})"
+            )
+        if self.size is None and (self.positions, self.temperature) != ("extrapolate", "1"):
+            raise ValueError(
+                "positions and temperature are for another size than that of training; give size too"
+            )
+        return self
+
+    @property
+    def noise_seed(self) -> int:
+        """The seed from which noise and labels are drawn: of `seed` and `training_seed` together, by a stable hash."""
+        if self.training_seed is None:
+            return self.seed
+        key = f"{self.seed}\x1f{self.training_seed}".encode()
+        return int.from_bytes(hashlib.sha256(key).digest()[:8], "little")
+
+    def of_training(self, training_seed: int) -> "Sampling":
+        """Returns the options for the checkpoints of a training seed.
+
+        With noise of its own each run shows, beside the luck of training, that of sampling, and a mean over runs averages both.
+        """
+        return self.model_copy(update={"training_seed": training_seed})

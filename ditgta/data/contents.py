@@ -1,0 +1,277 @@
+"""What a path holds, as one checksum: not where it lies, nor when it was written."""
+
+import glob
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ditgta.data.sources.names import NAME_FILES, is_image, is_junk
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json, sha256_of, write_json
+
+# A checksum is wanted whenever a workflow is planned, so it must be had in seconds, of a million images too.
+WHOLE_BYTES = 2**30  # what is up to this size is read in whole
+SIZED_FILES = 50_000  # of more files than these no sizes are asked for
+SAMPLED_FILES = 1000  # of larger folders so many files are read, evenly spread
+_BLOCK, _BLOCKS = (
+    2**16,
+    1024,
+)  # of a larger file, and of a larger folder's files together, so much is read, evenly spread
+TABLES = (".csv", ".tsv")  # whose files lie beside them
+CONTAINERS = (*TABLES, ".tar", ".zip", ".parquet")
+LABELS = ("dataset.json", *NAME_FILES)
+LONG_SECONDS = 3
+NOT_SEEN = "not seen: "
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a path held when it was read.
+
+    Attributes:
+        sha256: of a file, its bytes; of several, their names and bytes: of a folder's images and tables of labels, or of all its
+            files where none is an image (an autoencoder); of a table and the images beside it; of the files of a pattern.
+            Above WHOLE_BYTES names, sizes and samples of the bytes; above SIZED_FILES without the sizes.
+        files: number of files that count.
+        stamp: sizes and times of all files, which tell without reading that nothing has changed; "" with `folders`.
+        folders: {relative path: time} of all folders and tables, in place of a stamp where there are more than SIZED_FILES.
+    """
+
+    sha256: str
+    files: int
+    stamp: str = ""
+    folders: dict[str, int | None] = field(default_factory=dict)
+
+    def is_still_in(self, path: Path) -> bool:
+        """Returns whether sizes and times say that a path has not changed; False where only reading can tell."""
+        if self.folders:
+            base = path if path.is_dir() else path.parent
+            return all(_time_of(base / name) == known for name, known in self.folders.items())
+        base, names = _counted(path)
+        return len(names) == self.files and self.stamp == _stamp(names, _stats(base, names))
+
+
+def exists(path: Path) -> bool:
+    """Returns whether there is a file or folder, or any file of a pattern."""
+    return path.exists() or bool(_matching(path))
+
+
+def read_contents(path: Path) -> Contents:
+    """Reads what a file, folder or pattern of files holds; of several files one that cannot be read counts as such.
+
+    Raises:
+        InputError: it is a file that cannot be read.
+    """
+    base, names = _counted(path)
+    if path.is_file():
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}; check its rights") from None
+    sized = len(names) <= SIZED_FILES
+    stats = _stats(base, names) if sized else [None] * len(names)
+    sizes = [stat.st_size if stat else 0 for stat in stats]
+    whole = sized and sum(sizes) <= WHOLE_BYTES
+    read = range(0, len(names), 1 if whole else max(1, math.ceil(len(names) / SAMPLED_FILES)))
+    blocks = None if whole else max(1, _BLOCKS // len(read))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        sums = dict(zip(read, pool.map(lambda i: _sha256(base / names[i], blocks), read)))
+    if names == [path.name] and base == path.parent:
+        return Contents(sums[0], 1, _stamp(names, stats))
+    lines = (f"{name}\t{sizes[i] or ''}\t{sums.get(i, '')}\n" for i, name in enumerate(names))
+    if sized:
+        return Contents(_digest(lines), len(names), _stamp(names, stats))
+    watched = [*_folders(names), *(name for name in names if not is_image(name))]
+    return Contents(_digest(lines), len(names), folders={name: _time_of(base / name) for name in watched})
+
+
+def check_contents(path: str | Path, expected: str | None) -> str:
+    """Returns the checksum of what a path holds.
+
+    Raises:
+        InputError: it is not the expected one.
+    """
+    found = read_contents(Path(path).expanduser()).sha256
+    if expected not in (None, found):
+        raise changed(path)
+    return found
+
+
+def changed(path: str | Path) -> InputError:
+    """Returns what to raise where a job finds other contents than the workflow that has planned it."""
+    return InputError(f"{path} has changed since the workflow looked at it; start the workflow again")
+
+
+def spec_of_images(asked: dict, held: Callable[[str | None], str | None]) -> dict:
+    """Returns what decides a list of images: what was asked of the images stage, with checksums in place of paths.
+
+    Args:
+        asked: {source, size, on_error, class_names, ...}.
+        held: returns the checksum of what a path holds, None of what is no path.
+    """
+    options = {name: value for name, value in asked.items() if name not in ("source", "class_names")}
+    contents = held(asked["source"]) or asked["source"]
+    return {**options, "contents": contents, "class_names": held(asked.get("class_names"))}
+
+
+def spec_of_latents(imported: dict, contents: str) -> dict:
+    """Returns what decides latents made elsewhere: {from, format, std, image_size} with the checksum of what is there."""
+    return {name: value for name, value in imported.items() if name != "from"} | {"contents": contents}
+
+
+def _counted(path: Path) -> tuple[Path, list[str]]:
+    """Returns a folder and the names in it that count: those of images, and what says of which classes they are."""
+    if path.is_dir():
+        names = list(_walk(path))
+        images = [name for name in names if is_image(name)]
+        return path, sorted([*images, *filter(_is_label, names)] if images else names)
+    if not path.is_file():
+        return path.parent, _matching(path)
+    names = {path.name}
+    if path.suffix.lower() in CONTAINERS:
+        names |= {name for name in NAME_FILES if (path.parent / name).is_file()}
+    if path.suffix.lower() in TABLES or path.name == "dataset.json":
+        names |= {name for name in _walk(path.parent) if is_image(name)}
+    return path.parent, sorted(names)
+
+
+def _is_label(name: str) -> bool:
+    return name.lower().endswith(CONTAINERS) or name.rpartition("/")[2] in LABELS
+
+
+def _matching(path: Path) -> list[str]:
+    """Returns the names of the files of a pattern."""
+    is_pattern = any(sign in path.name for sign in "*?[")
+    return sorted(os.path.basename(name) for name in glob.glob(str(path))) if is_pattern else []
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Yields the relative paths of all files under a folder, but hidden ones and systems' own, in no particular order."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:  # a link back to a folder above would never end
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not is_junk(name)]
+        relative = os.path.relpath(parent, folder)
+        prefix = "" if relative == "." else f"{relative}/"
+        yield from (f"{prefix}{name}" for name in names if not is_junk(name))
+
+
+def _folders(names: Sequence[str]) -> list[str]:
+    """Returns the folders in which files lie, and those above them; "" is the outermost."""
+    found = {""}
+    for parent in {os.path.dirname(name) for name in names}:
+        while parent not in found:
+            found.add(parent)
+            parent = os.path.dirname(parent)
+    return sorted(found)
+
+
+def _stats(folder: Path, names: Sequence[str]) -> list[os.stat_result | None]:
+    return [_stat(os.path.join(folder, name)) for name in names]
+
+
+def _stat(path: str | Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _time_of(path: Path) -> int | None:
+    found = _stat(path)
+    return found.st_mtime_ns if found else None
+
+
+def _sha256(path: Path, blocks: int | None) -> str:
+    """Returns the checksum of a file or, of a file of more than `blocks` blocks, of so many that are evenly spread."""
+    try:
+        size = os.stat(path).st_size
+        if blocks is None or size <= blocks * _BLOCK:
+            return sha256_of(path)
+        found = hashlib.sha256(f"{size}\n".encode())
+        with open(path, "rb") as file:
+            for block in range(blocks):
+                file.seek(block * (size - _BLOCK) // max(1, blocks - 1))
+                found.update(file.read(_BLOCK))
+        return found.hexdigest()
+    except OSError:
+        return "unreadable"
+
+
+def _stamp(names: Sequence[str], stats: Sequence[os.stat_result | None]) -> str:
+    """Returns a checksum of sizes and times."""
+    known = ((stat.st_size, stat.st_mtime_ns) if stat else "gone" for stat in stats)
+    return _digest(f"{name}\t{seen}\n" for name, seen in zip(names, known))
+
+
+def _digest(lines: Iterable[str]) -> str:
+    found = hashlib.sha256()
+    for line in lines:
+        found.update(line.encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
+
+
+class Sources:
+    """What the paths of a configuration hold, by the paths as they are written there.
+
+    A path is read once, and again only when sizes or times have changed. What was found is kept in a file beside the results,
+    so that results can be used where the sources are not: a path that does not exist counts as what it held last.
+
+    Args:
+        file: where that is kept.
+        look: whether sizes and times are compared; a job of a workflow takes what the workflow has found.
+        report: is told, in one line, what took long.
+    """
+
+    def __init__(self, file: Path, look: bool = True, report: Callable[[str], object] = lambda line: None):
+        self.file, self.look, self.report = file, look, report
+        self.kept = _kept(file)
+        self.found: dict[str, Contents] = {}
+
+    def sha256(self, path: str) -> str:
+        """Returns the checksum of what a path holds; of one that was never seen, words that say so."""
+        name = os.path.normpath(path)
+        if name not in self.found:
+            place, kept = Path(name).expanduser(), self.kept.get(name)
+            is_there = exists(place)
+            if not is_there and not kept:
+                return f"{NOT_SEEN}{name}"
+            known = kept and (not self.look or not is_there or kept.is_still_in(place))
+            self.found[name] = kept if known else self._read(name, place)
+        return self.found[name].sha256
+
+    def has(self, path: str) -> bool:
+        """Returns whether a path exists, or did when it was last looked at."""
+        return exists(Path(path).expanduser()) or os.path.normpath(path) in self.kept
+
+    def _read(self, name: str, place: Path) -> Contents:
+        begin = time.monotonic()
+        found = read_contents(place)
+        if (seconds := time.monotonic() - begin) > LONG_SECONDS:
+            self.report(f"read {name} in {seconds:.0f} s, to know what it holds; {self.file} keeps that")
+        return found
+
+    def save(self) -> None:
+        """Keeps what was found."""
+        kept = self.kept | self.found
+        if kept != self.kept:
+            write_json(self.file, {name: asdict(contents) for name, contents in kept.items()})
+            self.kept = kept
+
+
+def _kept(file: Path) -> dict[str, Contents]:
+    """Returns what a file of Sources keeps; nothing where it is missing or damaged, for all of it can be found again."""
+    try:
+        return {name: Contents(**content) for name, content in read_json(file).items()}
+    except (InputError, TypeError, OSError):
+        return {}

@@ -1,0 +1,137 @@
+"""What decides each result: options and the checksums of what paths hold, and nothing of machines, places or names. Needs no torch."""
+
+import hashlib
+
+from ditgta.config import Config
+from ditgta.config.names import DIGITS, LATENT_FORMATS, PUBLISHED_SCORER, RESULTS_VERSION
+from ditgta.data.contents import Sources, spec_of_images, spec_of_latents
+from ditgta.runtime.addresses import DIGITS as ADDRESS_DIGITS
+from ditgta.runtime.files import spec_text
+
+
+def address_of(spec: dict) -> str:
+    """Returns the short hash by which a result is found."""
+    text = spec_text({"results": RESULTS_VERSION, "spec": spec})
+    return hashlib.sha256(text.encode()).hexdigest()[:ADDRESS_DIGITS]
+
+
+class Specs:
+    """The specs of a configuration's experiments and suites, each of which holds the specs of what it is made of.
+
+    Args:
+        config: the configuration.
+        sources: what its paths hold.
+    """
+
+    def __init__(self, config: Config, sources: Sources):
+        self.config, self.sources = config, sources
+
+    def held(self, path: str | None, hub: bool = False) -> str | None:
+        """Returns the checksum of what a path holds; None of what is no path: nothing, the digits, an address of the network.
+
+        Args:
+            hub: OWNER/NAME means the Hugging Face hub where there is no such folder.
+        """
+        if path in (None, DIGITS) or path.startswith(("http://", "https://")):
+            return None
+        is_name = path.count("/") == 1 and not path.startswith((".", "~", "/"))
+        return None if hub and is_name and not self.sources.has(path) else self.sources.sha256(path)
+
+    def images(self, experiment: str) -> dict:
+        """Returns what decides which images there are, in which order, and their size."""
+        return spec_of_images(self.config.experiments[experiment].images.spec(), self.held)
+
+    def autoencoder(self, experiment: str) -> dict:
+        """Returns what decides the weights of an autoencoder: its training and the images, or whence it is fetched."""
+        options = self.config.experiments[experiment].autoencoder
+        if not options.pretrained:
+            return {**options.spec(), "images": self.images(experiment)}
+        if held := self.held(options.pretrained, hub=True):
+            return {"pretrained": held, "tf32": options.tf32}
+        return {"pretrained": options.pretrained, "revision": options.revision, "tf32": options.tf32}
+
+    def measured(self, experiment: str) -> dict:
+        """Returns what decides the folder of an autoencoder, whose error is measured on each set of images."""
+        return {"images": self.images(experiment), "autoencoder": self.autoencoder(experiment)}
+
+    def latents(self, experiment: str) -> dict:
+        """Returns what decides latents, encoded here or made elsewhere."""
+        made = self.measured(experiment)
+        imported = self.config.experiments[experiment].latents
+        if not imported.format:
+            return made
+        return {**made, "latents": spec_of_latents(imported.spec(), self.held(getattr(imported, "from")))}
+
+    def is_adapted(self, experiment: str) -> bool:
+        """Returns whether an experiment's latents came normalised, and with them an autoencoder that undoes it."""
+        found = LATENT_FORMATS.get(self.config.experiments[experiment].latents.format)
+        return bool(found and found.normalised)
+
+    def training(self, experiment: str, seed: int | None = None) -> dict:
+        """Returns what decides the weights of a training at every step; without a seed, of all seeds."""
+        options = self.config.experiments[experiment]
+        spec = {
+            "version": RESULTS_VERSION,
+            "latents": self.latents(experiment),
+            "model": options.model.spec(),
+            "training": options.training.spec(),
+        }
+        return spec if seed is None else {**spec, "seed": seed}
+
+    def checkpoint(self, experiment: str) -> dict:
+        """Returns what decides an experiment's checkpoints: a training, or a file that is taken as it is."""
+        options = self.config.experiments[experiment]
+        if not options.checkpoint:
+            return self.training(experiment)
+        return {
+            "imported": self.held(options.checkpoint),
+            "model": options.model.spec(),
+            "objective": options.training.objective,
+            "image_size": options.images.size,
+        }
+
+    def samples(self, suite: str, experiment: str) -> dict:
+        """Returns what decides the samples of an experiment's checkpoints."""
+        decoder = self.latents if self.is_adapted(experiment) else self.autoencoder
+        return {
+            "checkpoint": self.checkpoint(experiment),
+            "autoencoder": decoder(experiment),
+            "sampling": self.config.suites[suite].sampling.spec(),
+        }
+
+    def scorer(self, suite: str) -> dict:
+        """Returns what decides a suite's scorer: given weights, or the small network's training and its images."""
+        options = self.config.suites[suite].scorer
+        if not options.weights:
+            content = {
+                key: value for key, value in options.spec().items() if key not in ("weights", "reference")
+            }
+            return {**content, "images": self.images(self.first(suite))}
+        if options.weights == PUBLISHED_SCORER["url"]:
+            return {"weights": PUBLISHED_SCORER["sha256"]}
+        return {"weights": self.held(options.weights) or options.weights}
+
+    def reference(self, suite: str) -> dict:
+        """Returns what decides the real images that a suite is scored against."""
+        held = self.held(self.config.suites[suite].scorer.reference)
+        return {"file": held} if held else {"images": self.images(self.first(suite))}
+
+    def baseline(self, suite: str) -> dict:
+        """Returns what decides the scores of real images against real ones."""
+        drawn = self.config.suites[suite].sampling.num_samples
+        return {"scorer": self.scorer(suite), "reference": self.reference(suite), "num_samples": drawn}
+
+    def scores(self, suite: str, experiment: str) -> dict:
+        """Returns what decides the scores of an experiment's samples."""
+        compared = {"scorer": self.scorer(suite), "reference": self.reference(suite)}
+        return {"samples": self.samples(suite, experiment), **compared}
+
+    def table(self, suite: str) -> dict:
+        """Returns what decides a suite's table: its rows' scores, and how they are shown."""
+        shown = self.config.suites[suite].model_dump(mode="json", exclude={"sampling", "scorer"})
+        rows = {name: address_of(self.scores(suite, name)) for name in shown["experiments"]}
+        return {"suite": suite, **shown, "scores": rows}
+
+    def first(self, suite: str) -> str:
+        """Returns the experiment whose images are those of all rows of a suite."""
+        return self.config.suites[suite].experiments[0]

@@ -1,0 +1,145 @@
+"""Clean: results that no suite of the configuration uses are listed, and deleted if told so.
+
+Guarantees: without `delete` it writes nothing; what a process is at work on is never deleted, nor what may belong to sources that
+this machine does not see.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ditgta.config import Config
+from ditgta.data.contents import NOT_SEEN
+from ditgta.layout import FOLDERS, Layout, unaddressed
+from ditgta.runtime.addresses import readable
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json
+from ditgta.runtime.lease import LEASE_NAME, is_running
+
+FEATURES = ".features"  # what scoring keeps beside samples and images
+
+
+def run(config: Config, results: Path, delete: bool) -> None:
+    """Prints what is left over, a line each with its size.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not results.is_dir():
+        raise InputError(
+            f"the results folder {results} does not exist (seen from {Path.cwd()}); give --results DIR"
+        )
+    layout = Layout(config, str(results))
+    found, unseen = leftovers(layout), unseen_names(layout)
+    total, count = 0, 0
+    for path in found:
+        if (path.parent.name, readable(path.name)) in unseen:
+            print(f"{path} is kept: it may belong to images that are not here")
+        elif holder := _at_work(path):
+            print(f"{path} is kept: process {holder.get('pid')} on {holder.get('host')} is at work on it")
+        else:
+            size, count = _size(path), count + 1
+            total += size
+            if delete:
+                _delete(path)
+            print(f"{path}  {_bytes(size)}")
+    if not count:
+        print("nothing is left over: suites of the configuration use every other result")
+    elif delete:
+        print(f"deleted: {count} results, {_bytes(total)}")
+    else:
+        print(f"{count} results, {_bytes(total)}, that no suite uses; --delete deletes them")
+
+
+def leftovers(layout: Layout) -> list[Path]:
+    """Returns files and folders that no suite uses, those of version 0.1 among them."""
+    used, root = used_by_suites(layout), Path(layout.root)
+    old = unaddressed(root)
+    found = [path for path in _results(root) if path not in old and not _is_used(path, used)]
+    return sorted([*old, *found])
+
+
+def used_by_suites(layout: Layout) -> set[Path]:
+    """Returns the files and folders that the configuration's suites use, and those in which they lie."""
+    found: set[Path] = set()
+    for suite in layout.config.suites:
+        names = layout.config.suites[suite].experiments
+        for stage in ("images", "autoencoder", "latents"):
+            found |= {Path(layout.path(stage, name)) for name in names}
+        found |= {Path(layout.path(stage, suite)) for stage in ("scorer", "table")}
+        found.add(Path(layout.baseline(suite)).with_suffix(""))
+        for row in layout.rows(suite):
+            found.add(Path(layout.checkpoint(row)).with_suffix(""))
+            found.add(Path(layout.run(row.experiment, row.seed)))
+            found.add(Path(layout.samples(suite, row)))
+            found.add(Path(layout.scores(suite, row)).with_suffix(""))
+    return found | {folder for path in found for folder in path.parents}
+
+
+def _results(root: Path) -> Iterator[Path]:
+    """Yields results: folders with a hash and, below those of rows, what belongs to a seed or a milestone."""
+    for stage in FOLDERS.keys() - {"logs"}:
+        for path in _visible(root / stage):
+            yield path
+            if stage in ("train", "sample", "score") and path.is_dir():
+                for seed in _visible(path):
+                    yield seed
+                    yield from _visible(seed) if seed.is_dir() else ()
+
+
+def _is_used(path: Path, used: set[Path]) -> bool:
+    """Returns whether a path is used, or lies in a folder that is itself left over and goes with it."""
+    plain = path.with_name(path.name.removesuffix(FEATURES))
+    plain = plain.with_suffix("") if plain.suffix in (".json", ".npz", ".safetensors") else plain
+    return plain in used or (path.parent not in used)
+
+
+def unseen_names(layout: Layout) -> set[tuple[str, str]]:
+    """Returns (stage, readable name) of what belongs to sources that are not here and were never seen here."""
+    found: set[tuple[str, object]] = set()
+    for suite, options in layout.config.suites.items():
+        for name in options.experiments:
+            if NOT_SEEN in str(layout.specs.scores(suite, name)):
+                found |= {(stage, name) for stage in ("images", "autoencoder", "latents", "train")}
+                found |= {(stage, (suite, name)) for stage in ("sample", "score")}
+                found |= {("scorer", suite), ("score", (suite, None)), ("table", suite)}
+    return {(stage, readable(Path(layout.path(stage, owner)).name)) for stage, owner in found}
+
+
+def _visible(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _at_work(path: Path) -> dict | None:
+    """Returns who is at work on a result, None if nobody is or whoever was has died."""
+    leases = [path.parent / f".{path.name}.lease", *path.rglob(LEASE_NAME), *path.rglob(".*.lease")]
+    for lease in leases:
+        try:
+            holder = read_json(lease)
+        except (InputError, OSError):
+            continue
+        if is_running(holder) is not False:
+            return holder
+    return None
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if file.is_symlink() or file.is_file())
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

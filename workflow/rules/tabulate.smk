@@ -1,0 +1,41 @@
+"""Stage table: the scores of a suite side by side, with differences, error bars and pictures."""
+
+
+report: "../report/workflow.rst"
+
+
+rule tabulate:
+    """Write the table as HTML that stands alone, Markdown and CSV."""
+    input:
+        unpack(table_inputs),
+    output:
+        html=report(
+            "<table>/table.html",
+            caption="../report/table.rst",
+            category="Table",
+            labels={"suite": "{table}"},
+        ),
+        csv=report(
+            "<table>/table.csv",
+            caption="../report/table.rst",
+            category="Table",
+            labels={"suite": "{table}", "form": "CSV"},
+        ),
+        classes="<table>/classes.csv",
+        markdown="<table>/table.md",
+        pictures=expand("<table>/{name}.png", name=["fid", "inception_score", "losses", "samples", "nearest"]),
+    log:
+        "<logs>/table/{table}.log",
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        run=command,
+        name=named("table"),
+        spec=table_spec,
+    message:
+        "Table of suite {params.name}: {output.html}; log: {log}"
+    shell:
+        "{params.run} table --scores {input.scores} --training {input.training} --shared {input.shared}"
+        " --floor {input.baseline} --images $(dirname {input.images}) --out $(dirname {output.html})"
+        " --spec {params.spec:q} > {log} 2>&1"
