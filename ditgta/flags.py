@@ -133,6 +133,7 @@ def read_section(arguments: argparse.Namespace, section: type[config.Section], g
         lines = []
         for item in error.errors():  # one without a location is about options that do not go together
             path = config.flag_of(section, str(item["loc"][0])) if item["loc"] else section.__name__.lower()
+            path = ".".join([path, *(key for key in item["loc"][1:] if isinstance(key, str))])
             lines.append(config.fault(path, item, section))
         raise InputError("; ".join(lines)) from None
 

@@ -73,7 +73,7 @@ class Layout:
     def _place_experiment(self, name: str) -> None:
         options, specs = self.config.experiments[name], self.specs
         # The path is in the address of the list of images, which says where they are, and of nothing else.
-        listed = {"source": options.images.source, **specs.images(name)}
+        listed = {"source": options.images.source, **(specs.held_out(name) or specs.images(name))}
         pictures = f"{slug(options.images.source)}-{options.images.size}"
         self._place("images", pictures, listed, name)
         self._place(

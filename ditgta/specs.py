@@ -38,8 +38,16 @@ class Specs:
         return None if hub and is_name and not self.sources.has(path) else self.sources.sha256(path)
 
     def images(self, experiment: str) -> dict:
-        """Returns what decides which images there are, in which order, and their size."""
-        return spec_of_images(self.config.experiments[experiment].images.spec(), self.held)
+        """Returns what decides which images there are for training, in which order, and their size."""
+        asked = self.config.experiments[experiment].images.spec()
+        return spec_of_images({**asked, "held_out": None}, self.held)
+
+    def held_out(self, experiment: str) -> dict | None:
+        """Returns what decides which images training never sees, None where there are none."""
+        options = self.config.experiments[experiment].images
+        if not options.hold_out and not options.held_out:
+            return None
+        return spec_of_images(options.spec(), self.held)
 
     def autoencoder(self, experiment: str) -> dict:
         """Returns what decides the weights of an autoencoder: its training and the images, or whence it is fetched."""

@@ -1,12 +1,29 @@
 """Options of what comes from outside: images, and latents that others have made."""
 
+import json
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, create_model, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
 from ditgta.config.names import DIGITS, LATENT_FORMATS
-from ditgta.config.section import Free, Section
+from ditgta.config.section import Added, Free, Section
+
+
+class Placement(Section):
+    """Where digits stand on a canvas that is larger than they are: place and scale are random, and independent of the class."""
+
+    scales: tuple[Annotated[int, Field(ge=4)], ...] = Field(
+        (8,), min_length=1, description="sides of a digit in pixels, one of which is drawn; at 8 it is as scikit-learn has it"
+    )
+    grid: int = Field(1, ge=1, description="a digit's corner lies at multiples of so many pixels")
+    copies: int = Field(4, ge=1, description="images of each digit, each at a place of its own")
+    held_out_copies: int = Field(1, ge=1, description="images of each digit that is held out")
+
+
+def _object(value: Any) -> Any:
+    """Reads a section that is typed on the command line as JSON."""
+    return json.loads(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
 
 
 class Images(Section):
@@ -34,10 +51,45 @@ class Images(Section):
         "natural",
         description="order of classes that are named by folders: 2 before 10, or behind it as in torchvision's ImageFolder",
     )
+    hold_out: float = Added(
+        0.0,
+        "share of the images of each class that training never sees, for the held-out loss; of small sets they are also the "
+        "reference of FID and KID",
+        ge=0,
+        lt=1,
+    )
+    held_out: str | None = Added(
+        None, "images that training never sees, in a source of their own with the same classes, instead of a share"
+    )
+    placement: Annotated[Placement | None, BeforeValidator(_object)] = Added(
+        None, "digits at random places of a canvas of `size` pixels (as JSON: scales, grid, copies, held_out_copies)"
+    )
     repack: bool = Free(
         False,
         "copy the images once into one file of the results, where reading them singly is slow (Parquet)",
     )
+
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> "Images":
+        if self.hold_out and self.held_out:
+            raise ValueError("hold_out takes a share of the images, held_out takes others; give one of them")
+        if self.held_out and self.source == DIGITS:
+            raise ValueError("the digits have no others to be held out; give hold_out, a share of them")
+        return self
+
+    @model_validator(mode="after")
+    def _canvas(self) -> "Images":
+        if self.placement is None:
+            return self
+        if self.source != DIGITS:
+            raise ValueError(f"placement is for source {DIGITS}; leave it out")
+        if max(self.placement.scales) > self.size:
+            raise ValueError(
+                f"a digit of {max(self.placement.scales)} pixels does not fit a canvas of size {self.size}; "
+                "raise size or lower placement.scales"
+            )
+        return self
 
 
 _From = create_model(  # "from" is a word of Python's, so no class can spell it

@@ -47,8 +47,8 @@ class Model(Section):
 
     name: str = Field(
         "DiT-B/2",
-        pattern=r"^DiT-(Ti|S|B|L|XL)/[1248]$",
-        description="DiT-{Ti,S,B,L,XL}/PATCH: the named size and the patch side in latent pixels: 1, 2, 4 or 8",
+        pattern=r"^DiT-(Pi|Ti|S|B|L|XL)/[1248]$",
+        description="DiT-{Pi,Ti,S,B,L,XL}/PATCH: the named size and the patch side in latent pixels: 1, 2, 4 or 8",
         json_schema_extra={"flag": "model"},
     )
     posenc: Posenc = Field(
@@ -165,6 +165,11 @@ class Experiment(Section):
         if holds and not holds.moments and self.training.posterior != "mean":
             raise ValueError(
                 f"latents of {self.latents.format} hold one draw of each posterior; set training: {{posterior: mean}}"
+            )
+        if self.latents.format and self.images.hold_out:
+            raise ValueError(
+                "latents made elsewhere are of all images, so none can be held out; set images: {hold_out: 0}, "
+                "and name others in images.held_out"
             )
         return self
 

@@ -21,6 +21,11 @@ Kernels = Field(
 )
 
 
+def Added(default: Any, description: str, **constraints):
+    """A field that changes results, and came after there were some: at its default it stays out of the spec, so they are found."""
+    return Field(default, description=description, json_schema_extra={"added": True}, **constraints)
+
+
 class Section(BaseModel):
     """A group of options. Unknown keys are errors; strings such as "1e-4" are converted."""
 
@@ -30,8 +35,8 @@ class Section(BaseModel):
         """Returns the options that change results, as plain JSON values."""
         content = self.model_dump(mode="json")
         for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if (field.json_schema_extra or {}).get("free"):
+            value, kind = getattr(self, name), field.json_schema_extra or {}
+            if kind.get("free") or (kind.get("added") and value == field.default):
                 del content[name]
             elif isinstance(value, Section):
                 content[name] = value.spec()

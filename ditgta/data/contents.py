@@ -113,11 +113,14 @@ def spec_of_images(asked: dict, held: Callable[[str | None], str | None]) -> dic
     """Returns what decides a list of images: what was asked of the images stage, with checksums in place of paths.
 
     Args:
-        asked: {source, size, on_error, class_names, ...}.
+        asked: {source, size, on_error, class_names, held_out, ...}.
         held: returns the checksum of what a path holds, None of what is no path.
     """
-    options = {name: value for name, value in asked.items() if name not in ("source", "class_names")}
+    paths = ("source", "class_names", "held_out")
+    options = {name: value for name, value in asked.items() if name not in paths}
     contents = held(asked["source"]) or asked["source"]
+    if asked.get("held_out"):
+        options["held_out"] = held(asked["held_out"])
     return {**options, "contents": contents, "class_names": held(asked.get("class_names"))}
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,24 @@ class ImageIndex:
     def per_class(self) -> np.ndarray:
         """The number of images of each class, int64 [classes]."""
         return np.bincount(self.labels, minlength=len(self.classes))
+
+    def take(self, chosen: np.ndarray) -> "ImageIndex":
+        """Return the index of some images, in the order given, of the same classes; what was left out is not said again."""
+        taken = replace(
+            self,
+            files=[self.files[i] for i in chosen],
+            labels=self.labels[chosen],
+            skipped=[],
+            reader=self.reader.take(chosen),
+            digests=None if self.digests is None else self.digests[chosen],
+            files_sha256="",
+        )
+        return taken if taken.digests is None else replace(taken, files_sha256=contents_sha256(taken))
+
+    def relabelled(self, labels: np.ndarray, classes: list[str]) -> "ImageIndex":
+        """Return the index with other labels and classes."""
+        changed = replace(self, labels=labels, classes=list(classes))
+        return changed if changed.digests is None else replace(changed, files_sha256=contents_sha256(changed))
 
     def where(self, i: int) -> str:
         """Return where image i lies and, in a container, its name."""

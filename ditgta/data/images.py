@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ditgta.data.ahead import map_ahead
+from ditgta.data.held_out import FOLDER as HELD_OUT
 from ditgta.data.image_index import DIGEST_BYTES, REMAKE, ImageIndex, contents_sha256, digest_of
 from ditgta.data.sources.buffer import Names
 from ditgta.data.sources.parquet import RowReader
@@ -50,7 +51,8 @@ def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str =
         with atomic_path(folder / "places.safetensors") as temporary:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
     root = index.reader.root.absolute()
-    inside = root.is_relative_to(folder) or (source and not Path(source).expanduser().is_absolute())
+    results = folder.parent if folder.name == HELD_OUT else folder
+    inside = root.is_relative_to(results) or (source and not Path(source).expanduser().is_absolute())
     origin = {
         "spec": spec,
         "source": source,

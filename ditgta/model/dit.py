@@ -90,7 +90,7 @@ class DiTConfig:
         downsampling: int = 8,
         **options,
     ) -> "DiTConfig":
-        """Return the configuration of a named model, "DiT-{Ti,S,B,L,XL}/PATCH".
+        """Return the configuration of a named model, "DiT-{Pi,Ti,S,B,L,XL}/PATCH".
 
         Args:
             image_size: side, or (height, width), of the image in pixels.

@@ -1,13 +1,14 @@
-"""Stage images: a source of images, or the embedded digits, becomes an image index."""
+"""Stage images: a source of images, or the embedded digits, becomes an image index, and what is held out another."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ditgta.config.names import DIGITS
-from ditgta.data.ahead import map_ahead
 from ditgta.data.contents import changed, read_contents, spec_of_images
+from ditgta.data.digits import Digits, digits_index
+from ditgta.data.held_out import FOLDER, held_out, with_classes_of
 from ditgta.data.image_check import check_images
 from ditgta.data.image_index import ImageIndex, index_of
 from ditgta.data.images import write_index
@@ -15,8 +16,6 @@ from ditgta.data.repack import Repack
 from ditgta.data.sources.find import list_source
 from ditgta.data.sources.listing import Options
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path
-from ditgta.runtime.progress import Progress
 
 OPTIONS = ("label_column", "class_names", "class_order")
 
@@ -24,11 +23,14 @@ OPTIONS = ("label_column", "class_names", "class_order")
 def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None) -> None:
     """List and check the images of one data set and write the index's files, index.json last (see `write_index`).
 
+    Images that are held out have an index of their own in `out`/held-out, of the same classes.
+
     Args:
         out: folder of the index.
         spec: {source: "digits" or what `list_source` takes (relative to the working directory), size: side of the crops in
-            pixels, on_error: "stop" or "skip", label_column, class_names, class_order: see `Options`}. In the index checksums
-            of what paths hold stand for the paths.
+            pixels, on_error: "stop" or "skip", label_column, class_names, class_order: see `Options`, hold_out: share that is
+            held out, or held_out: a source of images that are, placement: {scales, grid, copies, held_out_copies} of digits}.
+            In the index checksums of what paths hold stand for the paths.
         repack: copy the images' bytes into one file in `out`, which is then read instead of the source.
         contents: what the checksum of the source must be.
 
@@ -40,23 +42,37 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
     if size < 1:
         raise InputError(f"size {size} is not a number of pixels; give 32 or 256, for example")
     if source == DIGITS:
-        (out / "index.json").unlink(missing_ok=True)  # it would describe a mixture if this run were killed
-        index = _write_digits(out / "files", size)
+        # They would describe a mixture if this run were killed.
+        for folder in (out, out / FOLDER):
+            (folder / "index.json").unlink(missing_ok=True)
+        index, kept_back = _digits(out, spec, size)
     else:
-        options = Options(**{name: spec[name] for name in OPTIONS if name in spec})
-        index = index_of(list_source(Path(source).expanduser().absolute(), options), size)
+        index = _listed(source, spec, size)
         if contents not in (None, _held(source)):
             raise changed(source)
-        for note in index.notes:
-            print(f"images: {note}", flush=True)
         index = _checked(index, spec.get("on_error", "stop"), out if repack else None)
-    (out / "index.json").unlink(missing_ok=True)
-    write_index(out, index, spec_of_images(spec, _held), source)
-    print(f"images: {index.count} images of {len(index.classes)} classes, {out}", flush=True)
+        index, kept_back = _divided(index, spec)
+    for folder in (out, out / FOLDER):
+        (folder / "index.json").unlink(missing_ok=True)
+    decided = spec_of_images(spec, _held)
+    if kept_back is not None:
+        write_index(out / FOLDER, kept_back, decided, spec.get("held_out") or source)
+    write_index(out, index, decided, source)
+    beside = "" if kept_back is None else f", {kept_back.count} more held out"
+    print(f"images: {index.count} images of {len(index.classes)} classes{beside}, {out}", flush=True)
 
 
 def _held(path: str | None) -> str | None:
     return None if path in (None, DIGITS) else read_contents(Path(path).expanduser()).sha256
+
+
+def _listed(source: str, spec: dict, size: int) -> ImageIndex:
+    """Returns what a source holds, nothing of it checked yet."""
+    options = Options(**{name: spec[name] for name in OPTIONS if name in spec})
+    index = index_of(list_source(Path(source).expanduser().absolute(), options), size)
+    for note in index.notes:
+        print(f"images: {note}", flush=True)
+    return index
 
 
 def _checked(index: ImageIndex, on_error: str, pack_into: Path | None) -> ImageIndex:
@@ -67,35 +83,28 @@ def _checked(index: ImageIndex, on_error: str, pack_into: Path | None) -> ImageI
         return pack.repacked(checked)
 
 
-def _write_digits(folder: Path, size: int) -> ImageIndex:
-    """Writes scikit-learn's 1,797 handwritten digits as PNG files and returns their index."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    order = np.argsort(digits.target, kind="stable").tolist()
-
-    def write(i: int) -> str:
-        file = f"{digits.target[i]}/{i:04d}.png"
-        with atomic_path(folder / file) as temporary:
-            Image.fromarray(enlarge_digit(digits.images[i], size)).save(temporary)
-        return file
-
-    files = []
-    with Progress("images", len(order)) as progress:
-        for file in map_ahead(write, order, threads=8):  # they wait for the disk, not for a core
-            files.append(file)
-            progress.advance()
-    classes = [str(name) for name in digits.target_names]
-    return ImageIndex(folder, files, digits.target[order].astype(np.int64), classes, size)
+def _divided(index: ImageIndex, spec: dict) -> tuple[ImageIndex, ImageIndex | None]:
+    """Returns the images for training and those that are held out, None where there are none."""
+    if spec.get("held_out"):
+        other = _checked(_listed(spec["held_out"], spec, index.size), spec.get("on_error", "stop"), None)
+        return index, with_classes_of(other, index)
+    if not spec.get("hold_out"):
+        return index, None
+    originals = [digest.tobytes() for digest in index.digests]
+    mask = held_out(index.labels, originals, spec["hold_out"], index.classes)
+    kept_back = index.take(np.flatnonzero(mask))
+    return replace(index.take(np.flatnonzero(~mask)), skipped=index.skipped), kept_back
 
 
-def enlarge_digit(levels: np.ndarray, size: int) -> np.ndarray:
-    """Draws one digit of 8 x 8 levels 0..16 as white strokes on black, uint8 [size, size].
-
-    A margin of one level keeps strokes off the border; the bicubic image is too soft for handwriting, so a smooth
-    step sharpens its edges.
-    """
-    padded = Image.fromarray(np.pad(levels.astype(np.float32) / 16, 1))
-    soft = np.asarray(padded.resize((size, size), Image.Resampling.BICUBIC))
-    edge = np.clip((soft - 0.25) / 0.65, 0, 1)
-    return np.round(255 * edge * edge * (3 - 2 * edge)).astype(np.uint8)
+def _digits(out: Path, spec: dict, size: int) -> tuple[ImageIndex, ImageIndex | None]:
+    """Writes the digits; whole digits are held out, not images of them."""
+    digits, placement, share = Digits(), spec.get("placement"), spec.get("hold_out") or 0
+    mask = np.zeros(len(digits.labels), bool)
+    if share:
+        mask = held_out(digits.labels, digits.originals(), share, digits.classes)
+    copies, held_out_copies = (placement["copies"], placement["held_out_copies"]) if placement else (1, 1)
+    index = digits_index(digits, np.flatnonzero(~mask), size, out / "files", placement, copies)
+    if not share:
+        return index, None
+    folder = out / FOLDER / "files"
+    return index, digits_index(digits, np.flatnonzero(mask), size, folder, placement, held_out_copies)

@@ -53,3 +53,45 @@ def test_skipping_records_what_was_left_out(tmp_path):
     assert index.skipped == [
         {"file": "cat/b.jpg", "reason": "is not a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF image"}
     ]
+
+
+def test_whole_digits_are_held_out(tmp_path):
+    placement = {"scales": [8], "grid": 2, "copies": 2, "held_out_copies": 1}
+    images.run(tmp_path, {"source": "digits", "size": 12, "hold_out": 0.2, "placement": placement})
+    index, kept_back = load_index(tmp_path), load_index(tmp_path / "held-out")
+    assert (index.count, kept_back.count) == (2 * (1797 - 359), 359) and index.classes == kept_back.classes
+    numbers = [{file.split("/")[1][:4] for file in side.files} for side in (index, kept_back)]
+    assert not numbers[0] & numbers[1] and len(numbers[0] | numbers[1]) == 1797
+    assert index.image(0).shape == (12, 12, 3) and kept_back.image(5).max() > 200
+
+
+def folder_of(path, names, colour=0):
+    for number, name in enumerate(names):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 7), (number, colour, 9)).save(path / name)
+
+
+def test_share_of_a_folder_is_held_out(tmp_path):
+    folder_of(tmp_path / "photos", [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(10)])
+    images.run(tmp_path / "out", {"source": str(tmp_path / "photos"), "size": 4, "hold_out": 0.3})
+    index, kept_back = load_index(tmp_path / "out"), load_index(tmp_path / "out/held-out")
+    assert index.per_class.tolist() == [7, 7] and kept_back.per_class.tolist() == [3, 3]
+    assert not set(index.files) & set(kept_back.files)
+    whole = tmp_path / "whole"
+    images.run(whole, {"source": str(tmp_path / "photos"), "size": 4})
+    assert not (whole / "held-out").exists() and load_index(whole).count == 20
+
+
+def test_held_out_images_of_their_own(tmp_path):
+    folder_of(tmp_path / "train", ["cat/0.png", "dog/0.png", "dog/1.png"])
+    folder_of(tmp_path / "val", ["dog/0.png"], colour=1)
+    spec = {"source": str(tmp_path / "train"), "size": 4, "held_out": str(tmp_path / "val")}
+    images.run(tmp_path / "out", spec)
+    kept_back = load_index(tmp_path / "out/held-out")
+    assert kept_back.classes == ["cat", "dog"] and kept_back.labels.tolist() == [1]
+    assert load_index(tmp_path / "out").count == 3
+    folder_of(tmp_path / "val", ["owl/0.png"])
+    with pytest.raises(InputError, match="has class owl, which the training images have not"):
+        images.run(tmp_path / "out2", spec)
+    images.run(tmp_path / "out", {"source": str(tmp_path / "train"), "size": 4})
+    assert not (tmp_path / "out/held-out/index.json").exists(), "it would describe what was asked for before"

@@ -1,0 +1,136 @@
+"""Scikit-learn's 1,797 handwritten digits as PNG files: each filling the frame, or placed on a larger canvas."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ditgta.data.ahead import map_ahead
+from ditgta.data.image_index import ImageIndex
+from ditgta.runtime.files import atomic_path
+from ditgta.runtime.progress import Progress
+from ditgta.runtime.streams import generator
+
+LEVELS = 16  # of grey, beside 0
+SIDE = 8
+
+
+class Digits:
+    """The digits in the order of their classes.
+
+    Attributes:
+        numbers: of each digit in scikit-learn's order, int64 [1797].
+        labels: int64 [1797].
+        classes: names of the classes.
+    """
+
+    def __init__(self):
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        self.numbers = np.argsort(digits.target, kind="stable")
+        self.labels = digits.target[self.numbers].astype(np.int64)
+        self.classes = [str(name) for name in digits.target_names]
+        self._levels = digits.images
+
+    def levels(self, number: int) -> np.ndarray:
+        """Returns a digit as 8 x 8 levels 0..16."""
+        return self._levels[number]
+
+    def originals(self) -> list[bytes]:
+        """Returns what each digit is known by, in the order of `numbers`."""
+        return [f"digit {number}".encode() for number in self.numbers]
+
+
+def write_digits(
+    digits: Digits, chosen: np.ndarray, copies: int, draw: Callable[[int, int], np.ndarray], folder: Path
+) -> list[str]:
+    """Writes some digits as PNG files and returns their names, in the order of the digits and then of their copies.
+
+    Args:
+        chosen: places in `digits.numbers`.
+        copies: images of each digit.
+        draw: returns the pixels of a digit's copy, uint8 [height, width].
+        folder: of the files.
+    """
+
+    def write(item: tuple[int, int]) -> str:
+        place, copy = item
+        number = digits.numbers[place]
+        suffix = f"-{copy}" if copies > 1 else ""
+        file = f"{digits.labels[place]}/{number:04d}{suffix}.png"
+        with atomic_path(folder / file) as temporary:
+            Image.fromarray(draw(number, copy)).save(temporary)
+        return file
+
+    items = [(place, copy) for place in chosen.tolist() for copy in range(copies)]
+    files = []
+    with Progress("images", len(items)) as progress:
+        for file in map_ahead(write, items, threads=8):  # they wait for the disk, not for a core
+            files.append(file)
+            progress.advance()
+    return files
+
+
+def digits_index(
+    digits: Digits,
+    chosen: np.ndarray,
+    size: int,
+    folder: Path,
+    placement: dict | None = None,
+    copies: int = 1,
+) -> ImageIndex:
+    """Writes some digits into a folder and returns their index.
+
+    Args:
+        chosen: places in `digits.numbers`.
+        size: side of the images in pixels.
+        placement: {scales, grid} of placed digits; None enlarges each digit to the whole image.
+        copies: images of each digit.
+    """
+
+    def draw(number: int, copy: int) -> np.ndarray:
+        levels = digits.levels(number)
+        if placement is None:
+            return enlarge_digit(levels, size)
+        return place_digit(levels, size, placement["scales"], placement["grid"], number, copy)
+
+    files = write_digits(digits, chosen, copies, draw, folder)
+    labels = np.repeat(digits.labels[chosen], copies)
+    return ImageIndex(folder, files, labels, digits.classes, size)
+
+
+def enlarge_digit(levels: np.ndarray, size: int) -> np.ndarray:
+    """Draws one digit of 8 x 8 levels 0..16 as white strokes on black, uint8 [size, size].
+
+    A margin of one level keeps strokes off the border; the bicubic image is too soft for handwriting, so a smooth
+    step sharpens its edges.
+    """
+    padded = Image.fromarray(np.pad(levels.astype(np.float32) / LEVELS, 1))
+    soft = np.asarray(padded.resize((size, size), Image.Resampling.BICUBIC))
+    edge = np.clip((soft - 0.25) / 0.65, 0, 1)
+    return np.round(255 * edge * edge * (3 - 2 * edge)).astype(np.uint8)
+
+
+def place_digit(
+    levels: np.ndarray, size: int, scales: Sequence[int], grid: int, number: int, copy: int
+) -> np.ndarray:
+    """Draws one digit of 8 x 8 levels 0..16 somewhere on a black canvas, uint8 [size, size].
+
+    Scale and place are random functions of the digit's number and the copy's, whatever its class.
+
+    Args:
+        size: side of the canvas in pixels.
+        scales: sides of the digit in pixels; at 8 its levels are drawn as they are, else resized by bicubic interpolation.
+        grid: the digit's upper left corner lies at multiples of so many pixels.
+    """
+    random = generator(0, "digit place", number, copy)
+    side = scales[int(random.integers(len(scales)))]
+    top, left = (grid * random.integers((size - side) // grid + 1, size=2)).tolist()
+    digit = levels.astype(np.float32) / LEVELS
+    if side != SIDE:
+        digit = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)
+    canvas = np.zeros((size, size), np.uint8)
+    canvas[top : top + side, left : left + side] = np.round(255 * digit)
+    return canvas

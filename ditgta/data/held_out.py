@@ -1,0 +1,57 @@
+"""Which images training never sees: a share of the originals of each class, by a stable hash of what each original is."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from ditgta.data.image_index import ImageIndex
+from ditgta.runtime.errors import InputError
+
+FOLDER = "held-out"  # in the folder of the images' index: an index of its own
+
+
+def held_out(labels: np.ndarray, originals: Sequence[bytes], share: float, classes: Sequence[str]) -> np.ndarray:
+    """Returns a mask of the images that are held out, bool [N].
+
+    Of each class the originals with the smallest hashes are held out, `share` of them to the nearest whole one. Images of one
+    original, and copies of one file, stand on one side.
+
+    Args:
+        labels: int64 [N].
+        originals: what is equal of images of one original, e.g. their content.
+        share: 0..1.
+        classes: names of the classes.
+
+    Raises:
+        InputError: a class would have no image on one of the sides.
+    """
+    draws = np.array([hashlib.sha256(b"hold out " + one).digest()[:8] for one in originals]).view(">u8")
+    mask = np.zeros(len(labels), bool)
+    for label, name in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        distinct = np.unique(draws[members])
+        count = round(share * len(distinct))
+        if not 0 < count < len(distinct):
+            side = "held-out" if count == 0 else "training"
+            raise InputError(
+                f"hold_out {share:g} leaves class {name}, which has {len(distinct)} different images, no {side} image; "
+                "change hold_out, or leave the class out"
+            )
+        mask[members] = draws[members] <= distinct[count - 1]
+    return mask
+
+
+def with_classes_of(index: ImageIndex, other: ImageIndex) -> ImageIndex:
+    """Returns an index with its classes numbered as those of another.
+
+    Raises:
+        InputError: it has a class that the other has not.
+    """
+    unknown = [name for name in index.classes if name not in other.classes]
+    if unknown:
+        raise InputError(
+            f"held_out {index.root} has class {unknown[0]}, which the training images have not; give images of the same classes"
+        )
+    numbers = np.array([other.classes.index(name) for name in index.classes], np.int64)
+    return index.relabelled(numbers[index.labels], other.classes)
