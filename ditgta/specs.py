@@ -52,6 +52,8 @@ class Specs:
     def autoencoder(self, experiment: str) -> dict:
         """Returns what decides the weights of an autoencoder: its training and the images, or whence it is fetched."""
         options = self.config.experiments[experiment].autoencoder
+        if options.pixels:
+            return {"pixels": options.pixels}
         if not options.pretrained:
             return {**options.spec(), "images": self.images(experiment)}
         if held := self.held(options.pretrained, hub=True):

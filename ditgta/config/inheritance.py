@@ -49,7 +49,7 @@ def load(raw: dict) -> Config:
                 f"suites.{name}: its experiments have different images, so their scores cannot share a table; make one suite for each"
             )
         for row in rows:
-            unit = int(row.model.name[-1]) * 2 ** (len(row.autoencoder.widths) - 1)
+            unit = int(row.model.name[-1]) * row.autoencoder.downsampling
             if not row.autoencoder.pretrained and not row.checkpoint and row.images.size % unit:
                 faults.append(
                     f"suites.{name}: {row.model.name} on latents of such an autoencoder wants images.size to be a multiple of {unit}"

@@ -52,6 +52,9 @@ RESIZINGS = {
     ),
 }
 
+# Channels of latents that are pixels.
+PIXEL_CHANNELS = {"grey": 1, "rgb": 3}
+
 # The training objectives, and the samplers that belong to each.
 OBJECTIVES = {"ddpm": ("ancestral", "ddim", "dpm-solver++"), "flow": ("euler", "heun")}
 SAMPLERS = tuple(sampler for samplers in OBJECTIVES.values() for sampler in samplers)

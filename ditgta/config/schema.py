@@ -8,6 +8,7 @@ from ditgta.config.inputs import Images, Latents
 from ditgta.config.names import (
     LATENT_FORMATS,
     OBJECTIVES,
+    PIXEL_CHANNELS,
     POSENCS,
     PRIMARY,
     RESULTS_VERSION,
@@ -15,16 +16,19 @@ from ditgta.config.names import (
 )
 from ditgta.config.posenc import Posenc
 from ditgta.config.sampling import Sampling
-from ditgta.config.section import Compile, Free, Kernels, Section
+from ditgta.config.section import Added, Compile, Free, Kernels, Section
 
 
 class Autoencoder(Section):
-    """Which autoencoder turns images into latents: a pretrained one, or a small one trained on the images themselves."""
+    """What turns images into latents: a pretrained autoencoder, a small one trained on the images themselves, or none."""
 
     pretrained: str | None = Field(
         None, description="hub id or local folder of a diffusers AutoencoderKL; none: train one on the images"
     )
     revision: str | None = Field(None, description="revision of the hub id")
+    pixels: Literal[tuple(PIXEL_CHANNELS)] | None = Added(
+        None, "no autoencoder: latents are the pixels in -1..1, of one channel (grey, for images without colour) or three"
+    )
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (16, 32, 32),
         min_length=1,
@@ -40,6 +44,26 @@ class Autoencoder(Section):
         False,
         description="allow TF32 for float32 products on GPUs, when it is trained and when it encodes images",
     )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Autoencoder":
+        if self.pretrained and self.pixels:
+            raise ValueError("pretrained names an autoencoder, pixels does without; give one of them")
+        return self
+
+    @property
+    def downsampling(self) -> int:
+        """Image pixels per latent pixel and side; 8 of a pretrained one, as all that are known have it."""
+        if self.pixels:
+            return 1
+        return 8 if self.pretrained else 2 ** (len(self.widths) - 1)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latents; 4 of a pretrained one, as most have."""
+        if self.pixels:
+            return PIXEL_CHANNELS[self.pixels]
+        return 4 if self.pretrained else self.latent_channels
 
 
 class Model(Section):
@@ -165,6 +189,10 @@ class Experiment(Section):
         if holds and not holds.moments and self.training.posterior != "mean":
             raise ValueError(
                 f"latents of {self.latents.format} hold one draw of each posterior; set training: {{posterior: mean}}"
+            )
+        if self.autoencoder.pixels and not self.latents.format and self.training.posterior != "mean":
+            raise ValueError(
+                "pixels have no posterior to draw from; set training: {posterior: mean}"
             )
         if self.latents.format and self.images.hold_out:
             raise ValueError(

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ditgta.data.pixels import NAME as PIXELS
+from ditgta.data.pixels import Pixels
 from ditgta.runtime.checkpoints import write_tensors
 from ditgta.runtime.errors import InputError, one_line
 from ditgta.runtime.files import provenance, read_json, sha256_of, write_json, write_text
@@ -21,15 +23,13 @@ _SMALL_IMAGE = 75
 
 
 def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
-    """Returns the diffusers AutoencoderKL of a folder in evaluation mode, float32 and channels_last, on `device`.
+    """Returns the diffusers AutoencoderKL, or Pixels, of a folder in evaluation mode, float32 and channels_last, on `device`.
 
     Only safetensors weights are read. Where autoencoder.json stands beside them, their SHA-256 must be the one it names.
 
     Raises:
         InputError: the folder is missing, holds no such autoencoder, or its weights are damaged.
     """
-    from diffusers import AutoencoderKL
-
     folder = Path(folder)
     weights = folder / WEIGHTS
     if not weights.is_file() or not (folder / "config.json").is_file():
@@ -41,6 +41,10 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
                 f"{weights} is damaged (sha256 {found[:12]}..., {TWIN} says {str(expected)[:12]}...); "
                 "delete the folder and run the autoencoder stage again"
             )
+    if (content := read_json(folder / "config.json")).get("_class_name") == PIXELS:
+        return Pixels.from_config(content).eval().to(device)
+    from diffusers import AutoencoderKL
+
     try:
         vae = AutoencoderKL.from_pretrained(
             folder,
@@ -196,10 +200,10 @@ def to_model_range(images: np.ndarray | torch.Tensor, device: torch.device | str
 
 
 @torch.no_grad()
-def encode_moments(vae, images: np.ndarray | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_moments(vae, images: np.ndarray | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Returns mean and logvar of the posterior of uint8 images [B, H, W, 3], float32 [B, C, h, w], not scaled.
 
-    The log variance is clamped to [-30, 20] by diffusers.
+    The log variance is clamped to [-30, 20] by diffusers; it is None where latents are pixels.
     """
     posterior = vae.encode(to_model_range(images, vae.device), return_dict=False)[0]
     return posterior.mean, posterior.logvar

@@ -68,7 +68,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     sets = {str(experiment.autoencoder) for experiment in experiments}
     train_encoder = (
         0
-        if first.autoencoder.pretrained
+        if first.autoencoder.pretrained or first.autoencoder.pixels
         else 3 * (encode + decode) * first.autoencoder.steps * first.autoencoder.batch_size
     )
     stages.append(
@@ -77,7 +77,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             len(sets),
             train_encoder,
             encoder_bytes * len(sets),
-            first.autoencoder.pretrained or "trained on the images",
+            _kind_of(first.autoencoder),
             products_of(first.autoencoder),
         )
     )
@@ -200,16 +200,8 @@ def _count(module: torch.nn.Module, *inputs: torch.Tensor, method: str = "forwar
 
 def latent_sides(experiment: Experiment) -> tuple[int, int]:
     """Returns the height and width of an experiment's latents."""
-    side = experiment.images.size // _downsampling(experiment.autoencoder)
+    side = experiment.images.size // experiment.autoencoder.downsampling
     return side, side
-
-
-def _downsampling(options: Autoencoder) -> int:
-    return 8 if options.pretrained else 2 ** (len(options.widths) - 1)
-
-
-def _channels(experiment: Experiment) -> int:
-    return 4 if experiment.autoencoder.pretrained else experiment.autoencoder.latent_channels
 
 
 def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
@@ -220,7 +212,7 @@ def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
         width=encoding.width,
         depth=encoding.depth,
         patch=_sizes(experiment.model)["patch"],
-        channels=_channels(experiment),
+        channels=experiment.autoencoder.channels,
         classes=classes,
         heads=encoding.heads,
         qk_norm=experiment.model.qk_norm,
@@ -252,15 +244,23 @@ def _sizes(model: Model) -> dict[str, int]:
     return {name: getattr(model, name, None) or size for name, size in sizes.items()}
 
 
+def _kind_of(options: Autoencoder) -> str:
+    if options.pixels:
+        return "none: latents are pixels"
+    return options.pretrained or "trained on the images"
+
+
 @functools.cache
 def _autoencoder_cost(options: Autoencoder, size: int) -> tuple[float, float, float]:
     """Returns the operations of encoding and of decoding one image, and the bytes of the weights."""
+    if options.pixels:
+        return 0.0, 0.0, 0.0
     with torch.device("meta"):
         if options.pretrained:
             vae = stable_diffusion_autoencoder()
         else:
             vae = small_autoencoder(options.widths, options.latent_channels, size)
-    side = size // _downsampling(options)
+    side = size // options.downsampling
     encode = _count(vae, torch.zeros(1, 3, size, size, device="meta"), method="encode")
     decode = _count(
         vae, torch.zeros(1, vae.config.latent_channels, side, side, device="meta"), method="decode"

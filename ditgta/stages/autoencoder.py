@@ -1,4 +1,4 @@
-"""Stage autoencoder: a pretrained AutoencoderKL is fetched, or a small one is trained on the images."""
+"""Stage autoencoder: a pretrained AutoencoderKL is fetched, a small one trained on the images, or pixels taken as they are."""
 
 import math
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from ditgta.config.names import PIXEL_CHANNELS
 from ditgta.data.autoencoder import (
     decode_uint8,
     downsampling,
@@ -20,6 +21,7 @@ from ditgta.data.autoencoder import (
 )
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.order import batch_indices
+from ditgta.data.pixels import Pixels
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path
 from ditgta.runtime.processes import processes
@@ -41,8 +43,8 @@ def run(images: Path, out: Path, spec: dict) -> None:
     Args:
         images: folder of the image index.
         out: folder of the autoencoder.
-        spec: {pretrained: hub name or folder, revision}, or without `pretrained` {widths, latent_channels, steps,
-            batch_size, learning_rate, kl_weight, seed}; both with tf32.
+        spec: {pretrained: hub name or folder, revision}, or {pixels: "grey" or "rgb"}, or without either {widths,
+            latent_channels, steps, batch_size, learning_rate, kl_weight, seed}; all with tf32.
 
     Raises:
         InputError: the pretrained one cannot be had, or the options do not fit the images.
@@ -52,7 +54,10 @@ def run(images: Path, out: Path, spec: dict) -> None:
     with processes(spec.get("tf32", False)) as group, threads_for(index.size):
         if not group.is_first:  # minutes on one process; more of them would change the numbers
             return
-        if spec.get("pretrained"):
+        if spec.get("pixels"):
+            vae = Pixels(PIXEL_CHANNELS[spec["pixels"]]).to(group.device)
+            found, measured = {}, _ENCODED_IMAGES
+        elif spec.get("pretrained"):
             vae = fetch_autoencoder(spec["pretrained"], spec.get("revision")).to(group.device)
             _check_size(index, downsampling(vae))
             found, measured = {}, _ENCODED_IMAGES_PRETRAINED
@@ -61,9 +66,8 @@ def run(images: Path, out: Path, spec: dict) -> None:
             found, measured = {"loss": losses}, _ENCODED_IMAGES
         chosen = _spread(index.count, measured)
         mean, logvar = _moments(vae, index, chosen)
-        noise = generator(spec.get("seed", 0), "autoencoder check").standard_normal(mean.shape, np.float32)
-        draws = mean + (0.5 * logvar).exp() * torch.from_numpy(noise)
-        if not spec.get("pretrained"):
+        draws = mean if logvar is None else _draws(mean, logvar, spec.get("seed", 0))
+        if not spec.get("pretrained") and not spec.get("pixels"):
             vae.register_to_config(scaling_factor=1 / float(draws.double().std(correction=0)))
         found["latents"] = _latent_statistics(mean, draws, vae.config.scaling_factor)
         few = _spread(len(chosen), _DECODED_IMAGES)
@@ -162,10 +166,20 @@ def _chunks(index: ImageIndex, chosen: np.ndarray) -> list[np.ndarray]:
     return np.array_split(chosen, math.ceil(len(chosen) * index.size**2 / 2**19))
 
 
-def _moments(vae, index: ImageIndex, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns mean and logvar of the chosen images' posteriors (not scaled) on the CPU."""
+def _moments(
+    vae, index: ImageIndex, chosen: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Returns mean and logvar of the chosen images' posteriors (not scaled) on the CPU; logvar is None where latents are pixels."""
     moments = [encode_moments(vae, batch) for batch in index.batches(_chunks(index, chosen))]
-    return tuple(torch.cat([pair[i].cpu() for pair in moments]) for i in (0, 1))
+    means, logvars = zip(*moments)
+    logvar = None if logvars[0] is None else torch.cat([part.cpu() for part in logvars])
+    return torch.cat([part.cpu() for part in means]), logvar
+
+
+def _draws(mean: torch.Tensor, logvar: torch.Tensor, seed: int) -> torch.Tensor:
+    """Returns a draw from each posterior."""
+    noise = generator(seed, "autoencoder check").standard_normal(mean.shape, np.float32)
+    return mean + (0.5 * logvar).exp() * torch.from_numpy(noise)
 
 
 def _latent_statistics(mean: torch.Tensor, draws: torch.Tensor, scaling_factor: float) -> dict:

@@ -21,6 +21,7 @@ from ditgta.data.contents import read_contents, spec_of_latents
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
 from ditgta.data.import_latents import check_statistics, gathered, open_import, told
+from ditgta.data.pixels import Pixels
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import new_shard, shard_name, shard_state, write_latent_index, write_shard
 from ditgta.runtime.errors import InputError
@@ -115,7 +116,7 @@ class Encoder:
             "scaling_factor": self.vae.config.scaling_factor,
             "sides": 2,
             "flips": "both",
-            "moments": 2,
+            "moments": _moment_count(self.vae),
         }
 
 
@@ -219,7 +220,8 @@ def encode_shards(
     written: Future | None = None
     with Progress("latents", total, silent=not group.is_first) as progress, ThreadPoolExecutor(1) as writer:
         for number, indices in shards:
-            shard = new_shard(indices, index.labels[indices.start : indices.stop], latent_shape)
+            labels = index.labels[indices.start : indices.stop]
+            shard = new_shard(indices, labels, latent_shape, moments=_moment_count(vae))
             for batch in _cut(indices, batch_size):
                 rows = slice(batch[0] - indices.start, batch[-1] + 1 - indices.start)
                 shard["moments"][rows] = moments_of_both_sides(vae, next(batches))
@@ -234,6 +236,9 @@ def encode_shards(
 def moments_of_both_sides(vae, images: np.ndarray) -> np.ndarray:
     """Returns float16 [B, 2, 2, C, h, w] of uint8 images [B, H, W, 3]: of each image and its mirror image, mean and logvar.
 
+    Where latents are pixels there is no logvar: [B, 2, 1, C, h, w].
+
+
     The mean is stored less the autoencoder's shift_factor (most have none), so that scaling alone gives the latents.
 
     Raises:
@@ -243,7 +248,7 @@ def moments_of_both_sides(vae, images: np.ndarray) -> np.ndarray:
     mean, logvar = encode_moments(vae, torch.stack([pixels, pixels.flip(2)], 1).flatten(0, 1))
     if vae.config.shift_factor:
         mean = mean - vae.config.shift_factor
-    moments = torch.stack([mean, logvar], 1)
+    moments = mean[:, None] if logvar is None else torch.stack([mean, logvar], 1)
     half = moments.to(torch.float16)
     if not torch.isfinite(half).all():
         raise InputError(
@@ -281,6 +286,11 @@ def _cut(indices: range, batch_size: int) -> Iterator[range]:
     """Cuts a shard into batches."""
     for start in range(indices.start, indices.stop, batch_size):
         yield range(start, min(start + batch_size, indices.stop))
+
+
+def _moment_count(vae) -> int:
+    """Returns how many moments of each posterior are kept: of pixels there is the mean alone."""
+    return 1 if isinstance(vae, Pixels) else 2
 
 
 def _latent_shape(vae, index: ImageIndex) -> tuple[int, int, int]:
