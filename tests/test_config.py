@@ -312,3 +312,34 @@ def test_the_schema_for_editors_is_up_to_date_and_takes_the_configuration():
         {"experiments": {"a": {"model": {"posenc": "gat"}}}},
     ):
         assert list(schema.iter_errors(content | wrong))
+
+
+def test_options_that_came_later_leave_specs_as_they_were():
+    experiment = load({"a": {}}).experiments["a"]
+    later = {"hold_out", "held_out", "placement", "pixels", "label_std", "warmup", "betas", "timesteps"}
+    assert not later & {key for section in experiment.spec().values() if section for key in section}
+    changed = {
+        "images": {"hold_out": 0.2, "placement": {"grid": 2}, "size": 16},
+        "autoencoder": {"pixels": "grey"},
+        "model": {"label_std": 0.5},
+        "training": {"warmup": 50, "betas": [0.9, 0.99], "timesteps": "stratified", "posterior": "mean"},
+    }
+    spec = load({"a": changed}).experiments["a"].spec()
+    assert spec["images"]["placement"] == {"scales": [8], "grid": 2, "copies": 4, "held_out_copies": 1}
+    assert spec["training"]["betas"] == [0.9, 0.99] and spec["autoencoder"]["pixels"] == "grey"
+    assert spec["model"]["label_std"] == 0.5 and spec["images"]["hold_out"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("experiment", "line"),
+    [
+        ({"images": {"hold_out": 0.2, "held_out": "x", "source": "y"}}, "give one of them"),
+        ({"images": {"held_out": "x"}}, "the digits have no others to be held out; give hold_out"),
+        ({"images": {"source": "y", "placement": {}}}, "placement is for source digits; leave it out"),
+        ({"images": {"size": 12, "placement": {"scales": [16]}}}, "does not fit a canvas of size 12"),
+        ({"autoencoder": {"pixels": "grey"}}, "pixels have no posterior to draw from"),
+        ({"autoencoder": {"pixels": "rgb", "pretrained": "a/b"}}, "give one of them"),
+    ],
+)
+def test_faults_of_held_out_and_placed_images(experiment, line):
+    assert line in faults({"a": experiment})

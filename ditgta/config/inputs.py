@@ -14,7 +14,9 @@ class Placement(Section):
     """Where digits stand on a canvas that is larger than they are: place and scale are random, and independent of the class."""
 
     scales: tuple[Annotated[int, Field(ge=4)], ...] = Field(
-        (8,), min_length=1, description="sides of a digit in pixels, one of which is drawn; at 8 it is as scikit-learn has it"
+        (8,),
+        min_length=1,
+        description="sides of a digit in pixels, one of which is drawn; at 8 it is as scikit-learn has it",
     )
     grid: int = Field(1, ge=1, description="a digit's corner lies at multiples of so many pixels")
     copies: int = Field(4, ge=1, description="images of each digit, each at a place of its own")
@@ -59,16 +61,17 @@ class Images(Section):
         lt=1,
     )
     held_out: str | None = Added(
-        None, "images that training never sees, in a source of their own with the same classes, instead of a share"
+        None,
+        "images that training never sees, in a source of their own with the same classes, instead of a share",
     )
     placement: Annotated[Placement | None, BeforeValidator(_object)] = Added(
-        None, "digits at random places of a canvas of `size` pixels (as JSON: scales, grid, copies, held_out_copies)"
+        None,
+        "digits at random places of a canvas of `size` pixels (as JSON: scales, grid, copies, held_out_copies)",
     )
     repack: bool = Free(
         False,
         "copy the images once into one file of the results, where reading them singly is slow (Parquet)",
     )
-
 
     @model_validator(mode="after")
     def _one_way_to_hold_out(self) -> "Images":

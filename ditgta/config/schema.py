@@ -27,7 +27,8 @@ class Autoencoder(Section):
     )
     revision: str | None = Field(None, description="revision of the hub id")
     pixels: Literal[tuple(PIXEL_CHANNELS)] | None = Added(
-        None, "no autoencoder: latents are the pixels in -1..1, of one channel (grey, for images without colour) or three"
+        None,
+        "no autoencoder: latents are the pixels in -1..1, of one channel (grey, for images without colour) or three",
     )
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (16, 32, 32),
@@ -91,6 +92,12 @@ class Model(Section):
     depth: int | None = Field(None, ge=1, description="number of blocks, instead of the named size's")
     width: int | None = Field(None, ge=4, description="token width, instead of the named size's")
     heads: int | None = Field(None, ge=1, description="attention heads, instead of the named size's")
+    label_std: float | None = Added(
+        None,
+        "standard deviation of the initial label embeddings, with Xavier weights in the time MLP, for short trainings; "
+        "none: both N(0, .02), as in the papers",
+        gt=0,
+    )
 
     @model_validator(mode="after")
     def _options_of_rotations(self) -> "Model":
@@ -128,6 +135,16 @@ class Training(Section):
     )
     tf32: bool = Field(False, description="allow TF32 for float32 products on GPUs")
     gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
+    warmup: int = Added(
+        0, "steps over which the learning rate rises in proportion to the step, before it is constant", ge=0
+    )
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Added(
+        (0.9, 0.999), "decay of AdamW's means of gradients and of their squares, per step"
+    )
+    timesteps: Literal["independent", "stratified"] = Added(
+        "independent",
+        "times of a batch's images: drawn one by one, or evenly spread over noise levels from a random start",
+    )
     compile: bool | None = Compile
     kernels: Literal["auto", "off"] = Kernels
     checkpoint_gradients: bool = Free(
@@ -191,9 +208,7 @@ class Experiment(Section):
                 f"latents of {self.latents.format} hold one draw of each posterior; set training: {{posterior: mean}}"
             )
         if self.autoencoder.pixels and not self.latents.format and self.training.posterior != "mean":
-            raise ValueError(
-                "pixels have no posterior to draw from; set training: {posterior: mean}"
-            )
+            raise ValueError("pixels have no posterior to draw from; set training: {posterior: mean}")
         if self.latents.format and self.images.hold_out:
             raise ValueError(
                 "latents made elsewhere are of all images, so none can be held out; set images: {hold_out: 0}, "

@@ -22,6 +22,7 @@ class Batches:
         flip: "random" (anew at each step), "baked" (once per image) or "none".
         posterior: "resample" (anew at each step), "baked" (once per image) or "mean".
         label_dropout: probability that a label becomes the null label.
+        timesteps: "independent", or "stratified": the times of a global batch are evenly spread from a random start.
 
     What is random about an image at a step is a function of (seed, step, place in the global batch): it depends neither on the
     number of processes nor on earlier steps, and a process draws for its own images alone.
@@ -36,9 +37,11 @@ class Batches:
         flip: str,
         posterior: str,
         label_dropout: float,
+        timesteps: str = "independent",
     ):
         self.shards, self.seed, self.batch_size, self.part = shards, seed, batch_size, part
         self.flip, self.posterior, self.label_dropout = flip, posterior, label_dropout
+        self.timesteps = timesteps
         self.shape = shards.latent_shape
         self.baked_flips = generator(seed, "flip").random(shards.count) < 0.5 if flip == "baked" else None
 
@@ -79,6 +82,11 @@ class Batches:
             random.standard_normal(out=noise[i], dtype=np.float32)
             if posterior is not None:
                 random.standard_normal(out=posterior[i], dtype=np.float32)
+        if (
+            self.timesteps == "stratified"
+        ):  # places are filled in random order, so an image's time is still any
+            start = generator(self.seed, "times", step).random()
+            u = (start + np.array(places) / self.batch_size) % 1
         return {"u": u, "dropped": dropped, "mirrored": mirrored, "noise": noise, "posterior": posterior}
 
     def _mirrored(self, indices: np.ndarray, drawn: np.ndarray) -> np.ndarray:

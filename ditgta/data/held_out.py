@@ -11,7 +11,9 @@ from ditgta.runtime.errors import InputError
 FOLDER = "held-out"  # in the folder of the images' index: an index of its own
 
 
-def held_out(labels: np.ndarray, originals: Sequence[bytes], share: float, classes: Sequence[str]) -> np.ndarray:
+def held_out(
+    labels: np.ndarray, originals: Sequence[bytes], share: float, classes: Sequence[str]
+) -> np.ndarray:
     """Returns a mask of the images that are held out, bool [N].
 
     Of each class the originals with the smallest hashes are held out, `share` of them to the nearest whole one. Images of one

@@ -21,7 +21,10 @@ class Pixels(nn.Module):
     def __init__(self, channels: int, scaling_factor: float = 1.0):
         super().__init__()
         self.config = SimpleNamespace(
-            latent_channels=channels, scaling_factor=scaling_factor, shift_factor=None, block_out_channels=(1,)
+            latent_channels=channels,
+            scaling_factor=scaling_factor,
+            shift_factor=None,
+            block_out_channels=(1,),
         )
         self.register_buffer("gain", torch.ones(channels))  # a file of weights needs some
 

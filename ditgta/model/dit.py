@@ -159,10 +159,10 @@ class DiT(nn.Module):
         self.eval()
 
     @classmethod
-    def from_name(cls, name: str, *options, seed: int = 0, **more) -> "DiT":
-        """Build a named model with the initial weights of a seed; the options are those of `DiTConfig.from_name`."""
+    def from_name(cls, name: str, *options, seed: int = 0, label_std: float | None = None, **more) -> "DiT":
+        """Build a named model with the initial weights of a seed (`initialise`); the options are those of `DiTConfig.from_name`."""
         model = cls(DiTConfig.from_name(name, *options, **more))
-        initialise(model, seed)
+        initialise(model, seed, label_std)
         return model
 
     @property

@@ -166,9 +166,7 @@ def _chunks(index: ImageIndex, chosen: np.ndarray) -> list[np.ndarray]:
     return np.array_split(chosen, math.ceil(len(chosen) * index.size**2 / 2**19))
 
 
-def _moments(
-    vae, index: ImageIndex, chosen: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _moments(vae, index: ImageIndex, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Returns mean and logvar of the chosen images' posteriors (not scaled) on the CPU; logvar is None where latents are pixels."""
     moments = [encode_moments(vae, batch) for batch in index.batches(_chunks(index, chosen))]
     means, logvars = zip(*moments)

@@ -53,7 +53,11 @@ class Trainer:
         self.parameters = dict(self.network.named_parameters())
         self.ema = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
+            self.parameters.values(),
+            lr=options.learning_rate,
+            betas=options.betas,
+            weight_decay=options.weight_decay,
+            fused=True,
         )
         self.objective = objective_of(options.objective, group.device)
         self.numerics = choose(self.network, options.kernels, options.compile)
@@ -62,6 +66,7 @@ class Trainer:
         self.forward = accelerator.prepare(self.network)
         self.side = SideStream(group.device)  # of what reads the weights between two updates
         self.pending: list[torch.Tensor] = []  # the objective's terms at the steps since the last logged one
+        self.made = 0  # steps
         self.copies: dict[str, torch.Tensor] = {}  # where the processor keeps the last copied state
 
     def settle(self, count: int) -> None:
@@ -79,6 +84,10 @@ class Trainer:
         output = self.forward(torch.zeros(shape, device=self.group.device), label, label)
         self.accelerator.backward(output.float().sum())
         self.optimizer.zero_grad(set_to_none=True)
+
+    def learning_rate(self, step: int) -> float:
+        """Returns the learning rate of step 1, 2, ...: it rises during warm-up, and then is constant."""
+        return self.options.learning_rate * min(1.0, step / max(self.options.warmup, 1))
 
     def step(self, batch: dict[str, torch.Tensor], measured: bool = False) -> torch.Tensor | None:
         """Makes one training step on this process's share of the global batch; returns the gradient's norm where it is measured."""
@@ -108,6 +117,8 @@ class Trainer:
         elif measured:
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters.values()])
         self.side.join()
+        self.made += 1
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate(self.made)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -157,6 +168,7 @@ class Trainer:
         """Takes over everything from a snapshot or milestone."""
         header, groups = read_checkpoint(path, ["ema", "model", "optimizer"], verify=False)
         self.network.load_state_dict(groups["model"])
+        self.made = header["step"]
         for name, tensor in groups["ema"].items():
             self.ema[name].copy_(tensor)
         for name, parameter in self.parameters.items():
@@ -288,6 +300,7 @@ def _build(shards: LatentShards, model: Model, objective: str, seed: int) -> DiT
             heads=model.heads,
             objective=objective,
             seed=seed,
+            label_std=model.label_std,
         )
     except ValueError as error:
         raise InputError(f"{error} (set model and posenc in the experiment's `model`)") from None
@@ -338,6 +351,7 @@ def _train(
         options.flip,
         options.posterior,
         options.label_dropout,
+        options.timesteps,
     )
     last = milestones[-1]
     progress = Progress(

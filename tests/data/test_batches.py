@@ -66,3 +66,16 @@ def test_switches_of_flip_and_posterior(shards):
     record = shards.read(np.array([3]), np.array([False]))
     plain = torch.from_numpy(record["mean"][0].astype(np.float32)) * 0.5
     assert torch.equal(latents_of(3, flip="none", posterior="mean")[0], plain)
+
+
+def test_stratified_times_are_evenly_spread_and_start_anywhere(shards):
+    stratified = [whole(shards, step, timesteps="stratified") for step in range(50)]
+    for batch in stratified:
+        assert np.allclose(np.diff(np.sort(batch["u"])), 1 / 20)
+    starts = np.array([batch["u"].min() * 20 for batch in stratified])
+    assert 0.3 < starts.mean() < 0.7 and starts.std() > 0.2
+    plain, one = whole(shards, 3), stratified[3]
+    same = ("x0", "y", "noise")
+    assert all(torch.equal(plain[name], one[name]) for name in same), "nothing else is drawn anew"
+    part = whole(shards, 3, slice(6, 13), timesteps="stratified")
+    assert torch.equal(part["u"], one["u"][6:13])

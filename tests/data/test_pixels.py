@@ -42,7 +42,7 @@ def test_every_level_comes_back(channels):
 def test_coloured_images_are_not_made_grey():
     red = np.zeros((1, 4, 4, 3), np.uint8)
     red[..., 0] = 9
-    with pytest.raises(InputError, match="coloured; set autoencoder: {pixels: rgb}"):
+    with pytest.raises(InputError, match="coloured"):
         encode_moments(Pixels(1), red)
     assert np.array_equal(decode_uint8(Pixels(3), encode_moments(Pixels(3), red)[0]).numpy(), red)
 

@@ -168,3 +168,16 @@ def test_patches_return_to_their_places():
     for row, column, channel in ((0, 0, 0), (3, 6, 5), (7, 7, 7)):
         token, inside = (row // 2) * 4 + column // 2, (row % 2) * 2 + column % 2
         assert latent[0, channel, row, column] == tokens[0, token, inside * 8 + channel]
+
+
+def test_a_label_std_changes_the_conditioning_alone():
+    plain, wide = (DiT.from_name("DiT-Pi/2", 16, downsampling=1, label_std=std) for std in (None, 0.5))
+    changed = {
+        name
+        for (name, one), other in zip(plain.state_dict().items(), wide.state_dict().values())
+        if not torch.equal(one, other)
+    }
+    assert {name.split(".")[0] for name in changed} == {"t_embedder", "y_embedder"}
+    assert 0.45 < float(wide.y_embedder.embedding_table.weight.detach().std()) < 0.55
+    weight = wide.t_embedder.mlp[0].weight.detach()
+    assert float(weight.abs().max()) <= (6 / sum(weight.shape)) ** 0.5 and float(weight.std()) > 0.05

@@ -275,3 +275,18 @@ def test_a_flipped_bit_in_a_latent_shard_is_found_before_use(tiny_latents, tmp_p
     assert done.returncode == (2 if processes == 1 else 1)  # torchrun's own code
     assert len(lines) == 1 and "00001.safetensors is damaged; run the latents stage again" in lines[0]
     assert not list((tmp_path / "gta").glob("*.safetensors"))
+
+
+def test_warm_up_is_a_function_of_the_step(tiny_latents, tmp_path):
+    options = {"warmup": 8, "betas": (0.9, 0.99), "timesteps": "stratified"}
+    run(tiny_latents, tmp_path / "one", [6], **options)
+    run(tiny_latents, tmp_path / "two", [3], **options)
+    shutil.rmtree(tmp_path / "two/run")
+    run(tiny_latents, tmp_path / "two", [6], **options)
+    assert_same(tmp_path / "one/0000006.safetensors", tmp_path / "two/0000006.safetensors")
+    run(tiny_latents, tmp_path / "constant", [6], **{**options, "warmup": 0})
+    one, constant = (tensors(tmp_path / name / "0000006.safetensors")[1] for name in ("one", "constant"))
+    moved = [
+        (tensor - constant[name]).abs().max() for name, tensor in one.items() if name.startswith("model")
+    ]
+    assert max(moved) > 1e-4
