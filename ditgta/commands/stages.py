@@ -148,6 +148,27 @@ def run_sample(arguments) -> None:
     )
 
 
+def add_loss(commands) -> None:
+    text = "measure a checkpoint's denoising loss on images that training has not seen"
+    parser = add_command(commands, "loss", run_loss, text, config.Loss)
+    add_path(parser, "--checkpoint", "FILE", "checkpoint; its EMA weights are used")
+    add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder")
+    add_path(parser, "--images", "DIR", "folder of the held-out images' index: IMAGES/held-out")
+    add_output(parser, flags.new_file, "losses (.json); those of each image are written beside it (.npz)")
+
+
+def run_loss(arguments) -> None:
+    from ditgta.stages import loss
+
+    loss.run(
+        checkpoint=arguments.checkpoint,
+        autoencoder=arguments.autoencoder,
+        images=arguments.images,
+        out=arguments.out,
+        options=flags.read_section(arguments, config.Loss, arguments.spec),
+    )
+
+
 def add_sizes(commands) -> None:
     text = "draw one image under several checkpoints at several sizes, side by side"
     parser = add_command(commands, "sizes", run_sizes, text, config.Sampling)
@@ -294,6 +315,7 @@ COMMANDS = (
     add_sample,
     add_sizes,
     add_show_encoding,
+    add_loss,
     add_scorer,
     add_score,
     add_table,

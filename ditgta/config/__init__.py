@@ -4,6 +4,7 @@ from ditgta.config.files import read
 from ditgta.config.inheritance import load, merge
 from ditgta.config.inputs import Images, Latents
 from ditgta.config.json_schema import json_schema
+from ditgta.config.loss import Loss
 from ditgta.config.messages import OTHER_NAMES, did_you_mean, fault
 from ditgta.config.names import LATENT_FORMATS, OBJECTIVES, POSENCS, POSITIONS, ROTATIONS, STAGES
 from ditgta.config.schema import (
@@ -33,6 +34,7 @@ __all__ = [
     "Free",
     "Images",
     "Latents",
+    "Loss",
     "Model",
     "Sampling",
     "Scorer",

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ditgta.config.inputs import Images, Latents
+from ditgta.config.loss import Loss
 from ditgta.config.names import (
     LATENT_FORMATS,
     OBJECTIVES,
@@ -279,6 +280,7 @@ class Suite(Section):
         "logarithm (FID: 0.01 to 0.02 at scale), for the z that rows with one seed are given; none: they are given nothing",
     )
     sampling: Sampling = Sampling()
+    loss: Loss = Loss()
     scorer: Scorer = Scorer()
 
     @model_validator(mode="after")

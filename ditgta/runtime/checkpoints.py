@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, read_verified_twin, twin_path, write_twin
+from ditgta.runtime.files import atomic_path, read_verified_twin, sha256_of, twin_path, write_twin
 
 HEADER = "ditgta"
 
@@ -41,6 +41,11 @@ def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str,
     twin_path(path).unlink(missing_ok=True)  # a twin never outlives the file that it describes
     write_tensors(path, tensors, {HEADER: json.dumps(header, sort_keys=True)})
     return write_twin(path, header["spec"], step=header["step"], tensors=len(tensors), **twin)
+
+
+def checkpoint_sha256(path: Path) -> str:
+    """Returns a checkpoint's checksum: that of its twin, which must be the file's, or the file's where it has none."""
+    return read_verified_twin(path)["sha256"] if twin_path(path).is_file() else sha256_of(path)
 
 
 def read_header(path: str | Path) -> dict:

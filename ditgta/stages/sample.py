@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ditgta.config import Sampling
 from ditgta.data.autoencoder import autoencoder_sha256
 from ditgta.data.shard_plan import plan_shards
-from ditgta.runtime.checkpoints import read_header
+from ditgta.runtime.checkpoints import checkpoint_sha256, read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     atomic_path,
@@ -52,9 +52,9 @@ def run(
     folder = out.with_suffix(".shards") if single else out
     with processes(sampling.tf32) as group:
         header = read_header(checkpoint)
-        checkpoint_sha256 = _sha256_from_twin(checkpoint)
+        digest = checkpoint_sha256(checkpoint)
         spec = {
-            "checkpoint": {"spec": header["spec"], "step": header["step"], "sha256": checkpoint_sha256},
+            "checkpoint": {"spec": header["spec"], "step": header["step"], "sha256": digest},
             "autoencoder_sha256": autoencoder_sha256(autoencoder),
             "sampling": sampling.spec(),
         }
@@ -67,9 +67,7 @@ def run(
             _make_shards(sampler, folder, ranges, mine, spec, group)
             group.barrier()
         if group.is_first and part in (None, (0, 1)):
-            _gather(
-                folder, single or folder / "samples.npz", ranges, spec, header, checkpoint_sha256, sampling
-            )
+            _gather(folder, single or folder / "samples.npz", ranges, spec, header, digest, sampling)
 
 
 def _make_shards(
@@ -173,12 +171,6 @@ def _write_npz(path: Path, shards: list[Path], count: int) -> None:
                         description["shape"] = (count, *array.shape[1:])
                         np.lib.format.write_array_header_1_0(member, description)
                     member.write(array.data.cast("B"))
-
-
-def _sha256_from_twin(checkpoint: Path) -> str:
-    if twin_path(checkpoint).is_file():
-        return read_verified_twin(checkpoint)["sha256"]
-    return sha256_of(checkpoint)
 
 
 def run_grid(

@@ -1,0 +1,40 @@
+"""Options of the held-out loss."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ditgta.config.section import Compile, Free, Kernels, Section
+
+
+class Loss(Section):
+    """How the denoising loss of held-out images is measured; it is a stage where images are held out."""
+
+    max_images: int = Field(
+        2000, ge=2, description="most held-out images that are taken, drawn within the classes"
+    )
+    timesteps: int = Field(
+        20, ge=1, description="noise levels of each image, evenly spread; a multiple of the number of bands"
+    )
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (1.0,) * 10,
+        min_length=1,
+        description="weight of each band of noise levels, from none to all noise, in the mean of the logarithms of their losses",
+    )
+    seed: int = Field(0, description="seed of noise and noise levels, common to all rows and training seeds")
+    tf32: bool = Field(
+        False, description="allow TF32 for float32 products, of the network and of the encoder, on GPUs"
+    )
+    compile: bool | None = Compile
+    kernels: Literal["auto", "off"] = Kernels
+    batch_size: int = Free(64, "noisy images per forward pass, each with its label and without", ge=1)
+
+    @model_validator(mode="after")
+    def _bands(self) -> "Loss":
+        if self.timesteps % len(self.weights):
+            raise ValueError(
+                f"timesteps must be a multiple of the {len(self.weights)} bands, so that each has as many (got {self.timesteps})"
+            )
+        if not sum(self.weights):
+            raise ValueError("weights are all 0; give a band some weight")
+        return self

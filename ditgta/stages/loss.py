@@ -1,0 +1,212 @@
+"""Loss: the denoising error of a checkpoint on images that training has not seen, with their label and without.
+
+Guarantees: noise, noise levels and posterior draws are functions of the image and the draw, common to all rows and training seeds, so
+that differences are paired exactly; the numbers do not depend on the number of processes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ditgta.config import Loss
+from ditgta.data.autoencoder import encode_moments, threads_for
+from ditgta.data.image_index import ImageIndex
+from ditgta.data.images import load_index
+from ditgta.data.sides import draw_within_classes
+from ditgta.diffusion.objectives import objective_of
+from ditgta.kernels import for_inference
+from ditgta.model.dit import DiT
+from ditgta.runtime.checkpoints import checkpoint_sha256
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import atomic_path, provenance, sha256_of, write_json
+from ditgta.runtime.processes import Processes, processes
+from ditgta.runtime.progress import Progress
+from ditgta.runtime.streams import generator
+from ditgta.sampling import load_both
+from ditgta.scoring.loss import by_band, gain_estimate, loss_estimate
+from ditgta.scoring.statistics import Estimate, strata_of
+
+TERM = {"ddpm": "mse", "flow": "loss"}  # of the noise, and of the velocity
+
+
+def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: Loss) -> dict:
+    """Measures the loss of a checkpoint's EMA weights and writes it to `out` (.json), that of each image in each band beside it (.npz).
+
+    Args:
+        images: folder of the index of the held-out images.
+
+    Returns:
+        The content of `out` (on the first process, else {}).
+
+    Raises:
+        InputError: something given cannot be used, or they do not belong together.
+    """
+    out = Path(out)
+    if out.suffix != ".json":
+        raise InputError(f"--out {out} must end in .json")
+    with processes(options.tf32) as group:
+        network, vae, header = load_both(checkpoint, autoencoder, group.device)
+        index = load_index(images)
+        _check(index, header, images)
+        chosen = choose(index, options.max_images)
+        measure = Measure(network, vae, index, chosen, options)
+        losses = _gathered(measure, group)
+        if not group.is_first:
+            return {}
+        found = {name: by_band(table, len(options.weights)) for name, table in losses.items()}
+        content = {
+            **_summary(found, index.labels[chosen], options),
+            "num_images": len(chosen),
+            "held_out": {"sha256": index.files_sha256, "folder": str(images), "count": index.count},
+            "objective": network.config.objective,
+            "step": header["step"],
+            "spec": {
+                "checkpoint": {
+                    "spec": header["spec"],
+                    "step": header["step"],
+                    "sha256": checkpoint_sha256(checkpoint),
+                },
+                "autoencoder_sha256": header.get("autoencoder_sha256"),
+                "loss": options.spec(),
+            },
+            "numerics": measure.numerics,
+        }
+        content = _write(out, content, {"image": chosen, "label": index.labels[chosen], **found})
+    for name, entry in content["metrics"].items():
+        print(f"{name.replace('_', ' ')}: {entry['value']:.5g} +- {entry['se']:.2g}", flush=True)
+    return content
+
+
+def choose(index: ImageIndex, most: int) -> np.ndarray:
+    """Returns the images that are taken, ascending: all, or a stable draw within the classes."""
+    if index.count <= most:
+        return np.arange(index.count)
+    return np.sort(draw_within_classes(index.labels, index.count, most, "held-out loss"))
+
+
+class Measure:
+    """The loss of batches of noisy images.
+
+    An item is one noise level of one image; items are numbered image by image, from little noise to much, and batches are of equal
+    size, so that no result depends on who computes which batch.
+
+    Attributes:
+        items: how many there are.
+        batches: the items of each batch.
+        numerics: what rounding depends on.
+    """
+
+    def __init__(self, network: DiT, vae, index: ImageIndex, chosen: np.ndarray, options: Loss):
+        self.network, self.numerics = for_inference(network, None, options.kernels, options.compile)
+        self.objective = objective_of(network.config.objective, network.device)
+        self.term = TERM[network.config.objective]
+        self.vae, self.index, self.chosen, self.options = vae, index, chosen, options
+        self.shape = (network.config.latent_channels, *network.config.latent_size)
+        self.items = len(chosen) * options.timesteps
+        size = options.batch_size
+        self.batches = [range(start, min(start + size, self.items)) for start in range(0, self.items, size)]
+
+    def images_of(self, batch: range) -> np.ndarray:
+        """Returns the images of a batch's items."""
+        timesteps = self.options.timesteps
+        return self.chosen[batch.start // timesteps : (batch.stop - 1) // timesteps + 1]
+
+    @torch.inference_mode()
+    def __call__(self, batch: range, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the losses of a batch's items with their label and with the null label, each (b,) float64.
+
+        Args:
+            pixels: the images that `images_of` names, uint8 (n, H, W, 3).
+        """
+        timesteps, device = self.options.timesteps, self.network.device
+        items = np.resize(
+            np.array(batch), self.options.batch_size
+        )  # a compiled network takes one shape alone
+        own = items // timesteps
+        u, noise, posterior = self.draw(self.chosen[own], items % timesteps)
+        x0 = self.encode(pixels)[own - own[0]]
+        if x0.ndim == 5:  # mean and deviation of the posterior
+            x0 = x0[:, 0] + x0[:, 1] * posterior.to(device)
+        x0 = x0 * self.vae.config.scaling_factor
+        t = self.objective.times(u.to(device))
+        noise = noise.to(device)
+        y = torch.from_numpy(self.index.labels[self.chosen[own]]).to(device)
+        x = self.objective.add_noise(x0, t, noise)
+        null = torch.full_like(y, self.network.num_classes)
+        outputs = self.network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null])).chunk(2)
+        losses = [self.objective.losses(output, x0, t, noise)[self.term] for output in outputs]
+        conditional, null = (loss[: len(batch)].double().cpu().numpy() for loss in losses)
+        return conditional, null
+
+    def encode(self, pixels: np.ndarray) -> torch.Tensor:
+        """Returns latents (n, C, h, w), not scaled, or mean and deviation of their posteriors (n, 2, C, h, w)."""
+        mean, logvar = encode_moments(self.vae, pixels)
+        mean = mean - (self.vae.config.shift_factor or 0.0)
+        return mean if logvar is None else torch.stack([mean, (0.5 * logvar).exp()], 1)
+
+    def draw(self, images: np.ndarray, draws: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Returns u (b,), noise and posterior noise (b, C, h, w), functions of image and draw: u of draw i lies in (i, i + 1) / T."""
+        count = len(images)
+        u = np.empty(count)
+        noise, posterior = (np.empty((count, *self.shape), np.float32) for _ in range(2))
+        for place, (image, draw) in enumerate(zip(images.tolist(), draws.tolist())):
+            random = generator(self.options.seed, "held-out loss", image, draw)
+            u[place] = (draw + random.random()) / self.options.timesteps
+            random.standard_normal(out=noise[place], dtype=np.float32)
+            random.standard_normal(out=posterior[place], dtype=np.float32)
+        return tuple(map(torch.from_numpy, (u, noise, posterior)))
+
+
+def _gathered(measure: Measure, group: Processes) -> dict[str, np.ndarray]:
+    """Returns the losses of all images at all noise levels, {"conditional", "null"}: each (N, T) float64; processes share the work."""
+    mine = group.share(measure.batches)
+    pixels = measure.index.batches(map(measure.images_of, mine), keep=False)
+    found = {}
+    total = sum(map(len, mine))
+    with (
+        threads_for(measure.index.size),
+        Progress("loss", total, unit="noisy images", silent=not group.is_first) as progress,
+    ):
+        for batch in mine:
+            found[batch.start] = measure(batch, next(pixels))
+            progress.advance(len(batch))
+    parts = {start: pair for part in group.gather(found) for start, pair in part.items()}
+    conditional, null = (np.concatenate([parts[start][i] for start in sorted(parts)]) for i in (0, 1))
+    shape = (-1, measure.options.timesteps)
+    return {"conditional": conditional.reshape(shape), "null": null.reshape(shape)}
+
+
+def _check(index: ImageIndex, header: dict, images: Path) -> None:
+    """Raises InputError where images are not such as the checkpoint was trained on."""
+    classes, size = header.get("classes"), header.get("image_size")
+    if classes and classes != index.classes:
+        raise InputError(
+            f"{images} has other classes than the checkpoint's training images; give the held-out ones"
+        )
+    if size and size != index.size:
+        raise InputError(f"{images} has images of {index.size} pixels, the checkpoint was trained on {size}")
+
+
+def _summary(losses: dict[str, np.ndarray], labels: np.ndarray, options: Loss) -> dict:
+    """Returns metrics and levels by band."""
+    strata = strata_of(labels)
+    metrics = {
+        "loss": loss_estimate(losses["conditional"], options.weights, strata),
+        "class_gain": gain_estimate(losses["conditional"], losses["null"], options.weights, strata),
+    }
+    bands = {name: table.mean(0).tolist() for name, table in losses.items()}
+    return {"metrics": {name: _entry(found) for name, found in metrics.items()}, "bands": bands}
+
+
+def _entry(found: Estimate) -> dict:
+    return {"value": found.value, "se": found.se, "reason": found.reason, "resampled": found.resampled}
+
+
+def _write(out: Path, content: dict, arrays: dict[str, np.ndarray]) -> dict:
+    """Writes the arrays, then the record that names them; returns the record."""
+    with atomic_path(out.with_suffix(".npz")) as temporary:
+        np.savez(temporary, **arrays)
+    content = {**content, "arrays_sha256": sha256_of(out.with_suffix(".npz"))}
+    write_json(out, {**content, "provenance": provenance()})
+    return content
