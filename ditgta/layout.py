@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ditgta.config import Config
+from ditgta.config.names import HELD_OUT
 from ditgta.data.contents import Sources
 from ditgta.runtime.addresses import hash_in
 from ditgta.specs import Specs, address_of
@@ -17,6 +18,7 @@ FOLDERS = {
     "latents": "<results>/latents/{latents}",
     "train": "<results>/train/{train}/seed{seed}",
     "sample": "<results>/sample/{sample}/seed{seed}/{step}",
+    "loss": "<results>/loss/{loss}/seed{seed}/{step}",
     "scorer": "<results>/scorer/{scorer}",
     "score": "<results>/score/{score}",
     "table": "<results>/table/{table}",
@@ -89,6 +91,8 @@ class Layout:
         for name in options.experiments:
             self._place("sample", name, specs.samples(suite, name), (suite, name))
             self._place("score", name, specs.scores(suite, name), (suite, name))
+            if specs.held_out(name):
+                self._place("loss", name, specs.losses(suite, name), (suite, name))
         self._place("table", suite, specs.table(suite), suite)
 
     def _place(self, stage: str, name: str, spec: dict, owner: object) -> None:
@@ -132,6 +136,25 @@ class Layout:
         """Returns a row's score file."""
         return f"{self.path('score', (suite, row.experiment))}/{row.place}.json"
 
+    def has_losses(self, suite: str) -> bool:
+        """Returns whether a suite's images are held out, so that its rows have losses on them."""
+        return self.specs.held_out(self.specs.first(suite)) is not None
+
+    def losses(self, suite: str, row: Row) -> str:
+        """Returns a row's held-out losses."""
+        return f"{self.path('loss', (suite, row.experiment), row)}.json"
+
+    def held_out(self, experiment: str) -> str:
+        """Returns the folder of the index of an experiment's held-out images."""
+        return f"{self.path('images', experiment)}/{HELD_OUT}"
+
+    def reference(self, suite: str) -> str:
+        """Returns what a suite's samples are compared with: a file, or the folder of an index."""
+        first, given = self.specs.first(suite), self.config.suites[suite].scorer.reference
+        if given:
+            return given
+        return self.held_out(first) if self.specs.is_scored_on_held_out(suite) else self.path("images", first)
+
     def baseline(self, suite: str) -> str:
         """Returns the scores of real images against real ones."""
         return f"{self.path('score', (suite, None))}.json"
@@ -166,6 +189,7 @@ class Layout:
             "latents": [f"{self.path('latents', name)}/index.json" for name in names if name in self.trained],
             "checkpoints": [record_of(self.checkpoint(row)) for row in rows],
             "samples": [f"{self.samples(suite, row)}/index.json" for row in rows],
+            "losses": [self.losses(suite, row) for row in rows] if self.has_losses(suite) else [],
             "scorer": [f"{self.path('scorer', suite)}/scorer.json"],
             "scores": [*(self.scores(suite, row) for row in rows), self.baseline(suite)],
             "table": [f"{self.path('table', suite)}/table.html"],

@@ -116,15 +116,39 @@ class Specs:
             content = {
                 key: value for key, value in options.spec().items() if key not in ("weights", "reference")
             }
-            return {**content, "images": self.images(self.first(suite))}
+            kept_back = self.held_out(self.first(suite))
+            tested = {"held_out": kept_back} if kept_back else {}
+            return {**content, "images": self.images(self.first(suite)), **tested}
         if options.weights == PUBLISHED_SCORER["url"]:
             return {"weights": PUBLISHED_SCORER["sha256"]}
         return {"weights": self.held(options.weights) or options.weights}
 
     def reference(self, suite: str) -> dict:
         """Returns what decides the real images that a suite is scored against."""
-        held = self.held(self.config.suites[suite].scorer.reference)
-        return {"file": held} if held else {"images": self.images(self.first(suite))}
+        if held := self.held(self.config.suites[suite].scorer.reference):
+            return {"file": held}
+        if self.is_scored_on_held_out(suite):
+            return {"held_out": self.held_out(self.first(suite))}
+        return {"images": self.images(self.first(suite))}
+
+    def is_scored_on_held_out(self, suite: str) -> bool:
+        """Returns whether samples are compared with held-out images: with a scorer trained on the others.
+
+        The published network keeps the field's custom, which compares with the images of training.
+        """
+        options = self.config.suites[suite].scorer
+        given = options.weights or options.reference
+        return not given and self.held_out(self.first(suite)) is not None
+
+    def losses(self, suite: str, experiment: str) -> dict:
+        """Returns what decides the held-out losses of an experiment's checkpoints."""
+        decoder = self.latents if self.is_adapted(experiment) else self.autoencoder
+        return {
+            "checkpoint": self.checkpoint(experiment),
+            "autoencoder": decoder(experiment),
+            "held_out": self.held_out(experiment),
+            "loss": self.config.suites[suite].loss.spec(),
+        }
 
     def baseline(self, suite: str) -> dict:
         """Returns what decides the scores of real images against real ones."""
@@ -138,9 +162,12 @@ class Specs:
 
     def table(self, suite: str) -> dict:
         """Returns what decides a suite's table: its rows' scores, and how they are shown."""
-        shown = self.config.suites[suite].model_dump(mode="json", exclude={"sampling", "scorer"})
+        shown = self.config.suites[suite].model_dump(mode="json", exclude={"sampling", "scorer", "loss"})
         rows = {name: address_of(self.scores(suite, name)) for name in shown["experiments"]}
-        return {"suite": suite, **shown, "scores": rows}
+        found = {"suite": suite, **shown, "scores": rows}
+        if self.held_out(self.first(suite)) is None:
+            return found
+        return {**found, "losses": {name: address_of(self.losses(suite, name)) for name in rows}}
 
     def first(self, suite: str) -> str:
         """Returns the experiment whose images are those of all rows of a suite."""

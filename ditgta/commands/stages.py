@@ -247,10 +247,12 @@ def add_score(commands) -> None:
     text = "Inception weights; none: pt_inception-2015-12-05-6726825d.pth where the documentation says"
     add_path(parser, "--weights", "FILE", text, default=None)
     add_output(parser, flags.new_file, "scores (.json)")
-    text = "score images of REFERENCE, drawn at random, against its others"
+    text = "score real images, drawn at random: those of REFERENCE against its others, or those of --training against it"
     parser.add_argument("--floor", action="store_true", help=text)
     text = "images that --floor draws: as many as the rows have samples, at most half (none: half)"
     parser.add_argument("--num-samples", type=flags.count, default=None, metavar="INT", help=text)
+    text = "index of the images of training, where REFERENCE holds others; copies are looked for among them"
+    add_path(parser, "--training", "DIR", text, default=None)
     parser.add_argument("--batch-size", **BATCH_SIZE)
     add_output(
         parser, flags.new_folder, "folder for features (none: beside the samples)", "--cache", default=None
@@ -273,6 +275,7 @@ def run_score(arguments) -> None:
         batch_size=arguments.batch_size,
         cache=arguments.cache,
         spec=arguments.spec or None,
+        training=arguments.training,
     )
 
 
@@ -283,6 +286,7 @@ def add_table(commands) -> None:
         "--scores", type=flags.path, nargs="+", required=True, metavar="FILE", help="score files"
     )
     for name, text in (
+        ("--losses", "records of held-out losses, in the order of the score files"),
         ("--training", "records of checkpoints, for the loss curves"),
         ("--shared", "records of what rows share (images, autoencoder, latents, scorer), for the cost"),
     ):
@@ -304,6 +308,7 @@ def run_table(arguments) -> None:
         images=arguments.images,
         spec=arguments.spec,
         shared=arguments.shared,
+        losses=arguments.losses,
     )
 
 

@@ -55,6 +55,10 @@ def load(raw: dict) -> Config:
                     f"suites.{name}: {row.model.name} on latents of such an autoencoder wants images.size to be a multiple of {unit}"
                     f" (got {row.images.size}); change it, the patch or autoencoder.widths"
                 )
+        if suite.primary == "loss" and rows and not (rows[0].images.hold_out or rows[0].images.held_out):
+            faults.append(
+                f"suites.{name}: primary loss is measured on images that training never sees; set images.hold_out, e.g. 0.2"
+            )
         faults += _sampling_faults(name, suite, config)
     if config.suite not in config.suites:
         faults.append(f"suite: {config.suite} is not a suite{did_you_mean(config.suite, config.suites)}")

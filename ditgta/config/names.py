@@ -5,6 +5,7 @@ from typing import NamedTuple
 # What the same options give has changed with this number: results of another are other results, and lie elsewhere.
 RESULTS_VERSION = 2
 
+HELD_OUT = "held-out"  # folder, in that of the images' index, of the index of those that training never sees
 DIGITS = "digits"  # the images that need no folder: scikit-learn's handwritten digits
 
 PUBLISHED_SCORER = {  # the FID network of 2015, which everybody's FID is measured with
@@ -12,10 +13,10 @@ PUBLISHED_SCORER = {  # the FID network of 2015, which everybody's FID is measur
     "sha256": "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 }
 
-STAGES = ("images", "autoencoder", "latents", "train", "sample", "scorer", "score", "table")
+STAGES = ("images", "autoencoder", "latents", "train", "sample", "loss", "scorer", "score", "table")
 
 # What `snakemake` is asked for: nouns collect what a stage has made, for the suite; the words of rules stand behind -R.
-NOUNS = ("images", "autoencoder", "latents", "checkpoints", "samples", "scorer", "scores", "table")
+NOUNS = ("images", "autoencoder", "latents", "checkpoints", "samples", "losses", "scorer", "scores", "table")
 RULES = (
     "list_images",
     "fit_autoencoder",
@@ -25,6 +26,7 @@ RULES = (
     "import_checkpoint",
     "sample",
     "sample_part",
+    "measure_loss",
     "fit_scorer",
     "score",
     "tabulate",
@@ -78,6 +80,7 @@ LATENT_FORMATS = {
 
 # The metrics of which a suite can declare one as its primary; ditgta.report.rows has their names and columns.
 PRIMARY = (
+    "loss",
     "fid",
     "sfid",
     "kid",

@@ -181,7 +181,10 @@ class Scorer(Section):
     batch_size: int = Field(64, ge=1, description="batch of a trained scorer")
     learning_rate: float = Field(2e-2, gt=0, description="peak learning rate of a trained scorer")
     holdout: float = Field(
-        0.2, gt=0, lt=1, description="fraction of images on which a trained scorer's accuracy is measured"
+        0.2,
+        gt=0,
+        lt=1,
+        description="fraction of images on which a trained scorer's accuracy is measured, where `images` holds none out",
     )
     seed: int = Field(0, description="seed of a trained scorer")
 

@@ -8,8 +8,6 @@ import numpy as np
 from ditgta.data.image_index import ImageIndex
 from ditgta.runtime.errors import InputError
 
-FOLDER = "held-out"  # in the folder of the images' index: an index of its own
-
 
 def held_out(
     labels: np.ndarray, originals: Sequence[bytes], share: float, classes: Sequence[str]

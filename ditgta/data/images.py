@@ -9,8 +9,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from ditgta.config.names import HELD_OUT
 from ditgta.data.ahead import map_ahead
-from ditgta.data.held_out import FOLDER as HELD_OUT
 from ditgta.data.image_index import DIGEST_BYTES, REMAKE, ImageIndex, contents_sha256, digest_of
 from ditgta.data.sources.buffer import Names
 from ditgta.data.sources.parquet import RowReader

@@ -80,17 +80,21 @@ def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *inde
     return random.permutation(order[places])
 
 
-def real_against_real(side: Side, count: int, number: int) -> list[Side]:
-    """Returns reference and samples: all other images of a set, and `count` of them that are drawn within the classes.
+def real_against_real(side: Side, count: int, number: int, others: Side | None = None) -> list[Side]:
+    """Returns reference and samples: `count` real images, drawn within the classes, and what they are compared with.
 
     Args:
-        side: all images.
+        side: the reference.
         count: how many are drawn.
         number: which draw.
+        others: the images that are drawn from; None draws from the reference, which then is what is left of it.
     """
+    if others is not None:
+        drawn = draw_within_classes(others.labels, others.count, count, "real against real", number)
+        return [side, replace(others, statistics={}, chosen=drawn)]
     drawn = draw_within_classes(side.labels, side.count, count, "real against real", number)
-    others = np.setdiff1d(np.arange(side.count), drawn)
-    return [replace(side, statistics={}, chosen=chosen) for chosen in (others, drawn)]
+    left = np.setdiff1d(np.arange(side.count), drawn)
+    return [replace(side, statistics={}, chosen=chosen) for chosen in (left, drawn)]
 
 
 def check_counts(sets: Sequence[ImageSet], floor: bool) -> None:

@@ -21,6 +21,7 @@ from ditgta.report.markup import (
 )
 from ditgta.report.rows import (
     DASH,
+    LOSS,
     METRICS,
     Metric,
     Table,
@@ -46,6 +47,7 @@ class Pictures:
         losses: the losses, and how far they lie apart if there are several rows.
         samples: grids of samples.
         nearest: by experiment, samples beside their nearest reference images.
+        bands: held-out losses against the noise level, None without.
         classes: "accuracy" and "kid" by class, as far as known.
         encodings: what each row's encoding makes of places, None where no checkpoint is at hand.
     """
@@ -56,11 +58,13 @@ class Pictures:
     nearest: dict[str, Grid]
     classes: dict[str, Image.Image]
     encodings: Image.Image | None = None
+    bands: Image.Image | None = None
 
 
 def all_of(table: Table, pictures: Pictures) -> list[str]:
     """Returns the chapters in their order; those without content are left out."""
     chapters = {
+        "Held-out loss": _held_out(table, pictures),
         "Scores against steps": _metrics(table, pictures),
         "Losses": _losses(table, pictures),
         "Samples": _samples(pictures),
@@ -72,11 +76,36 @@ def all_of(table: Table, pictures: Pictures) -> list[str]:
     return [section(title, body) for title, body in chapters.items() if body]
 
 
+def _held_out(table: Table, pictures: Pictures) -> str:
+    """Returns the losses on images that no row was trained on: against noise levels, and against steps."""
+    if LOSS not in table.metrics:
+        return ""
+    words = "; ".join(
+        f"{row.experiment} " + ", ".join(f"{100 * (value - 1):+.1f} %" for value in row.ratio)
+        for row in table.bands
+    )
+    drawn = []
+    if pictures.bands:
+        drawn.append(
+            figure(pictures.bands, f"held-out loss by noise level, against the first row's: {words}")
+        )
+    if LOSS.key in pictures.metrics:
+        drawn.append(figure(pictures.metrics[LOSS.key], _metric_words(table, LOSS)))
+    caption = (
+        "The mean square error of the prediction on images that training has not seen, with the EMA weights, the same noise at "
+        "the same noise levels for every row and training seed. A row's value is exp of the mean over bands of noise levels of "
+        "the logarithm of its loss, so no band rules it by its level. First picture: last milestone, mean over training seeds, "
+        "with the 95 % interval from the number of images alone. Class gain: by how much lower the loss is with the image's "
+        "label than without."
+    )
+    return side_by_side(drawn) + paragraph(caption, "note")
+
+
 def _metrics(table: Table, pictures: Pictures) -> str:
     drawn = {
         metric.key: figure(pictures.metrics[metric.key], _metric_words(table, metric))
         for metric in table.metrics
-        if metric.key in pictures.metrics
+        if metric.key in pictures.metrics and metric != LOSS
     }
     seeds = (
         "training seeds and samples together; dots are single training seeds"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ditgta.report.evidence import Score, seeds_have_own_noise, shares_noise
+from ditgta.report.evidence import Score, measured_alike, seeds_have_own_noise, shares_noise
 from ditgta.report.rows import Cell, Comparison, Metric, Row
 from ditgta.report.statistics import (
     Contest,
@@ -120,15 +120,15 @@ def sampling_error(group: Sequence[Score], metric: Metric, relative: bool = Fals
         errors = [error / score.value(metric) for error, score in zip(errors, group)]
     if len(group) == 1:
         return errors[0]
-    if seeds_have_own_noise(group):
+    if seeds_have_own_noise(group, metric):
         return math.hypot(*errors) / len(errors)
-    mean = mean_estimate(group, metric, relative) if shares_noise(group) else None
+    mean = mean_estimate(group, metric, relative) if shares_noise(group, metric) else None
     return float(np.mean(errors)) if mean is None else mean.se  # the former is the most that it can be
 
 
 def hidden_error(group: Sequence[Score], metric: Metric, relative: bool) -> float | None:
     """Returns the samples' error as far as the spread of the training seeds does not show it: none where noise is their own."""
-    return 0.0 if seeds_have_own_noise(group) else sampling_error(group, metric, relative)
+    return 0.0 if seeds_have_own_noise(group, metric) else sampling_error(group, metric, relative)
 
 
 def compare(
@@ -157,6 +157,9 @@ def compare(
     absent = [score for group in groups for score in group if score.value(metric) is None]
     if absent:
         return replace(empty, reason=absent[0].reason(metric)), Contest(names, None)
+    if metric.on_held_out and not measured_alike([*groups[0], *groups[1]]):
+        reason = "losses of other images, latents or objectives do not compare"
+        return replace(empty, reason=reason), Contest(names, None)
     cells = [cell_of(group, metric, scale) for group in groups]
     found = _inference(groups, cells, metric, scale)
     shown = found if len(shared) > 1 else _inference(groups, cells, metric, Scale(False))
@@ -179,7 +182,7 @@ def compare(
 def _paired(groups: Sequence[Sequence[Score]], metric: Metric) -> bool:
     """Says whether both rows of each training seed share noise and labels, and their errors with them."""
     known = all(score.estimate(metric) for group in groups for score in group)
-    return known and all(shares_noise(pair) for pair in zip(*groups))
+    return known and all(shares_noise(pair, metric) for pair in zip(*groups))
 
 
 def _inference(
@@ -189,9 +192,9 @@ def _inference(
     values = [scale.of(cell.values) for cell in cells]
     both = [*groups[0], *groups[1]]
     samples = None
-    if seeds_have_own_noise(groups[0]) and seeds_have_own_noise(groups[1]):
+    if all(seeds_have_own_noise(group, metric) for group in groups):
         samples = 0.0
-    elif shares_noise(both):
+    elif shares_noise(both, metric):
         means = [mean_estimate(group, metric, scale.relative) for group in groups]
         samples = None if None in means else paired_difference(*means).se
     if samples is None or not math.isfinite(samples):

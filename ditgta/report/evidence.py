@@ -18,6 +18,22 @@ _STRATA = "strata of "
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """The losses of one checkpoint on held-out images.
+
+    Attributes:
+        key: of what it was measured and how; losses of different keys compare with none.
+        count: number of images.
+        losses: (images, bands), with each image's label.
+    """
+
+    path: Path
+    key: tuple
+    count: int
+    losses: np.ndarray
+
+
+@dataclass(frozen=True)
 class Score:
     """One score file: an experiment, trained with one seed, at one step.
 
@@ -25,7 +41,8 @@ class Score:
         content: the JSON.
         influence: influence values by metric, and with the ending ".groups" those of groups of samples.
         findings: what is known image by image (see `stages.score.look_closer`), {} in files without it.
-        strata: of "samples" and "reference images", where the counts of their classes are fixed.
+        strata: of "samples", "reference images" and "held-out images", where the counts of their classes are fixed.
+        held_out: the losses of its checkpoint on held-out images, None without.
     """
 
     path: Path
@@ -36,6 +53,7 @@ class Score:
     influence: dict[str, np.ndarray]
     findings: dict[str, np.ndarray] = field(default_factory=dict)
     strata: dict[str, np.ndarray] = field(default_factory=dict)
+    held_out: HeldOut | None = None
 
     @property
     def spec(self) -> dict:
@@ -93,7 +111,11 @@ class Score:
             return ""
         entry = self.content["metrics"].get(metric.key)
         if entry is None:
-            return "not among the scores"
+            return (
+                "real images have no loss: it is a network's"
+                if metric.on_held_out
+                else "not among the scores"
+            )
         return entry.get("reason") or (
             "no standard error given" if self.value(metric) is not None else "no value given"
         )
@@ -229,12 +251,19 @@ def run_of(path: Path, twin: dict) -> tuple[str, int]:
     return str(name), int(spec.get("seed") or 0)
 
 
-def shares_noise(scores: Sequence[Score]) -> bool:
-    """Returns True if the score files' samples share noise and labels, one by one."""
+def shares_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool:
+    """Returns True if the score files' samples share noise and labels, one by one; or the held-out images, of a metric on these."""
+    if metric is not None and metric.on_held_out:
+        return measured_alike(scores)
     return all(
         score.sampling and score.sampling == scores[0].sampling and score.num_samples == scores[0].num_samples
         for score in scores
     )
+
+
+def measured_alike(scores: Sequence[Score]) -> bool:
+    """Returns True if the held-out losses are of the same images, noise, latents and objective."""
+    return all(score.held_out and score.held_out.key == scores[0].held_out.key for score in scores)
 
 
 def sampled_alike(scores: Sequence[Score]) -> bool:
@@ -248,11 +277,13 @@ def sampled_alike(scores: Sequence[Score]) -> bool:
     return all(way == ways[0] for way in ways) and all(shares_noise(group) for group in own.values())
 
 
-def seeds_have_own_noise(scores: Sequence[Score]) -> bool | None:
+def seeds_have_own_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool | None:
     """Returns whether training seeds were sampled with noise of their own, so that their spread shows what noise does.
 
-    False where two seeds share it, or where that is unknown; None for one seed.
+    False where two seeds share it, as they do held-out images, or where that is unknown; None for one seed.
     """
+    if metric is not None and metric.on_held_out:
+        return False if len({score.seed for score in scores}) > 1 else None
     found = {score.seed: score.sampling for score in scores}
     if len(found) < 2:
         return None

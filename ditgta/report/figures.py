@@ -37,10 +37,10 @@ def colour_of(experiments: Sequence[str], experiment: str) -> str:
 
 def metric_figure(table: Table, metric: Metric) -> Image.Image:
     """Returns a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the floor dashed."""
-    figure, axes = _blank()
+    figure, axes = blank()
     rows = [row for row in table.rows if row.step is not None and row.cells[metric.key].value is not None]
     if not rows:
-        return _drawn(_notice(figure, axes, f"no {metric.name} to draw: the table says why"))
+        return drawn(_notice(figure, axes, f"no {metric.name} to draw: the table says why"))
     unit = 10**metric.shift
     steps = sorted({row.step for row in rows})
     log_steps = steps[0] > 0 and steps[-1] / steps[0] > 8
@@ -61,9 +61,9 @@ def metric_figure(table: Table, metric: Metric) -> Image.Image:
     axes.xaxis.set_major_locator(FixedLocator(_apart(steps, log_steps)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
-    _label(axes, "training steps", metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better])
-    _legend(figure)
-    return _drawn(figure)
+    label(axes, "training steps", metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better])
+    legend(figure)
+    return drawn(figure)
 
 
 def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[Cell], unit: float) -> None:
@@ -100,10 +100,10 @@ def _set_bottom(axes, cells: Sequence[Cell], floor: float | None, unit: float) -
 
 def loss_figure(table: Table) -> Image.Image:
     """Returns a picture of the training losses: as logged, faint, and their moving averages on top."""
-    figure, axes = _blank()
+    figure, axes = blank()
     curves = _drawable(table)
     if not curves:
-        return _drawn(_notice(figure, axes, "no loss curves were given"))
+        return drawn(_notice(figure, axes, "no loss curves were given"))
     everything = np.concatenate([curve.losses["loss"] for curve in curves])
     if everything.min() > 0 and everything.max() / everything.min() > 3:
         axes.set_yscale("log")
@@ -115,10 +115,10 @@ def loss_figure(table: Table) -> Image.Image:
         own = [dict(zip(c.steps, c.losses["loss"])) for c in curves if c.experiment == name]
         if own:
             _line(axes, table, name, *_mean(own))
-    _label(axes, "training steps", "training loss")
+    label(axes, "training steps", "training loss")
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    _legend(figure)
-    return _drawn(figure)
+    legend(figure)
+    return drawn(figure)
 
 
 def gap_figure(table: Table) -> Image.Image | None:
@@ -133,7 +133,7 @@ def gap_figure(table: Table) -> Image.Image | None:
     gaps = {name: gap for name, gap in gaps.items() if gap is not None}
     if not gaps:
         return None
-    figure, axes = _blank()
+    figure, axes = blank()
     axes.axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.6, label=names[0])
     settled = []
     for name, (steps, gap) in gaps.items():
@@ -144,9 +144,9 @@ def gap_figure(table: Table) -> Image.Image | None:
     margin = 0.25 * (high - low) or 1e-3
     axes.set_ylim(low - margin, high + margin)  # the first steps would hide all that follows
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    _label(axes, "training steps", "loss minus the first row's")
-    _legend(figure)
-    return _drawn(figure)
+    label(axes, "training steps", "loss minus the first row's")
+    legend(figure)
+    return drawn(figure)
 
 
 def class_figure(table: Table, kind: str) -> Image.Image | None:
@@ -155,7 +155,7 @@ def class_figure(table: Table, kind: str) -> Image.Image | None:
     if not labels:
         return None
     metric = CLASS_ACCURACY if kind == "accuracy" else next(m for m in METRICS if m.key == "kid")
-    figure, axes = _blank(height=1.2 + 0.3 * len(labels))
+    figure, axes = blank(height=1.2 + 0.3 * len(labels))
     names = [name for name in [*table.experiments, FLOOR] if table.by_class.get(name)]
     for i, name in enumerate(names):
         found = [
@@ -180,9 +180,9 @@ def class_figure(table: Table, kind: str) -> Image.Image | None:
     )
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.grid(True, axis="x", color=FAINT, linewidth=0.6)
-    _label(axes, metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better], "class")
-    _legend(figure, columns=2)
-    return _drawn(figure)
+    label(axes, metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better], "class")
+    legend(figure, columns=2)
+    return drawn(figure)
 
 
 _DIRECTION = {-1: ", lower is better", 0: "", 1: ", higher is better"}
@@ -237,7 +237,7 @@ def _mean(curves: Sequence[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(steps), np.array([np.mean([curve[step] for curve in curves]) for step in steps])
 
 
-def _blank(height: float = 3.2) -> tuple[Figure, Axes]:
+def blank(height: float = 3.2) -> tuple[Figure, Axes]:
     """Returns an empty figure, narrow enough to be legible on a phone."""
     figure = Figure(figsize=(4.6, height), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
@@ -262,7 +262,8 @@ def _notice(figure: Figure, axes, text: str) -> Figure:
     return figure
 
 
-def _label(axes, x: str, y: str) -> None:
+def label(axes, x: str, y: str) -> None:
+    """Names the axes."""
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
 
@@ -274,7 +275,7 @@ def _plain_log_labels(axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{level:g}"))
 
 
-def _legend(figure, columns: int = 3) -> None:
+def legend(figure, columns: int = 3) -> None:
     """Above the axes, where it hides nothing."""
     figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="outside upper center", ncols=columns)
 
@@ -302,6 +303,7 @@ def _apart(steps: Sequence[int], log: bool) -> list[int]:
     return kept
 
 
-def _drawn(figure: Figure) -> Image.Image:
+def drawn(figure: Figure) -> Image.Image:
+    """Returns a figure's pixels."""
     figure.canvas.draw()
     return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])

@@ -52,18 +52,23 @@ def nearness(score: Score) -> Nearness | None:
     typical = float(np.median(real)) or 1.0
     made = (score.content.get("samples") or {}).get("spec") or {}
     images = (((made.get("checkpoint") or {}).get("spec") or {}).get("latents") or {}).get("images")
-    closest = int(distances.argmin())
+    closest, searched = int(distances.argmin()), _searched(score)
     return Nearness(
         experiment=score.experiment,
         checked=len(distances),
-        candidates=score.content.get("num_reference") or 0,
-        trained_on=bool(images) and images == (score.content.get("reference") or {}).get("spec"),
+        candidates=searched.get("count") or score.content.get("num_reference") or 0,
+        trained_on=bool(images) and images == searched.get("spec"),
         typical=typical,
         ratio=float(np.median(distances)) / typical,
         near=share_interval(float(np.mean(distances < np.quantile(real, QUANTILE))), len(distances)),
         copies=int((distances < real.min()).sum()),
         closest=(closest, float(distances[closest]) / typical),
     )
+
+
+def _searched(score: Score) -> dict:
+    """Returns what a score file says of the images among which neighbours were looked for."""
+    return score.content.get("training") or score.content.get("reference") or {}
 
 
 def nearest_grids(
@@ -82,7 +87,7 @@ def nearest_grids(
         found, folder = nearness(score), samples_folder(score)
         if found is None or folder is None:
             continue
-        described = score.content.get("reference") or {}
+        described = _searched(score)
         try:
             reference = _reference(*(described.get(key) for key in ("folder", "sha256")))
         except InputError as error:

@@ -123,6 +123,7 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
     lines.append(("Samples", "; ".join(samples)))
     reference, number = content.get("reference") or {}, content.get("num_reference")
     described = [f"{number:,} real images" if number else "number of real images unknown"]
+    described += ["held out of training"] if "training" in content else []
     described += [f"sha256 {str(reference['sha256'])[:12]}"] if reference.get("sha256") else []
     lines.append(("Reference", "; ".join(described)))
     lines.append(("Training seeds", f"{len(seeds)} ({plain_list(seeds)})"))

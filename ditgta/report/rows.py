@@ -10,11 +10,13 @@ if TYPE_CHECKING:  # these rooms stand on this one
     from ditgta.report.classwise import ClassResult
     from ditgta.report.comparisons import Scale
     from ditgta.report.cost import Cost
+    from ditgta.report.losses import BandRatio
     from ditgta.report.memorisation import Nearness
     from ditgta.report.origin import Option
 
 DASH = "—"
 HEADLINE_METRICS = (
+    "loss",
     "fid",
     "fid_infinity",
     "kid",
@@ -28,7 +30,8 @@ class Metric:
 
     Values are shown times 10**`shift`; files always hold the plain value. Training runs of a metric whose `scale` is "log" are
     compared by their logarithms, and so is what samples do to a row's value; "log if positive" is a metric that may fall
-    below zero: where one does, its runs are compared as they are.
+    below zero: where one does, its runs are compared as they are. A metric `on_held_out` images has no samples: its errors are
+    from the number of images, which all rows and training seeds share.
     """
 
     key: str
@@ -36,6 +39,7 @@ class Metric:
     better: int = 0
     shift: int = 0
     scale: Literal["plain", "log", "log if positive"] = "plain"
+    on_held_out: bool = False
 
     @property
     def heading(self) -> str:
@@ -60,6 +64,8 @@ METRICS = (
     Metric("fid_infinity", "FID∞", -1, scale="log if positive"),
     Metric("inception_score_split_free", "IS, one split", +1, scale="log"),
 )
+LOSS = Metric("loss", "Held-out loss", -1, scale="log", on_held_out=True)
+CLASS_GAIN = Metric("class_gain", "Class gain, %", on_held_out=True)
 CLASS_ACCURACY = Metric(
     "class_accuracy", "Class accuracy", +1
 )  # only where the scorer has learnt the classes
@@ -161,6 +167,8 @@ class Table:
         last: that milestone.
         scale: how its training runs are compared there; None where nothing is scored there.
         own_noise: training seeds were sampled with noise and labels of their own; False where they share them, None for one seed.
+        held_out: the reference holds images that no row was trained on.
+        bands: the rows' held-out losses by noise level.
         draws: of real images, of which `floor` is the mean; None if unknown.
         protocol: (term, description) pairs: how everything was sampled and scored.
         trained_scorer: the scorer was trained for this suite, so its values compare with no other table's.
@@ -186,6 +194,8 @@ class Table:
     last: int | None = None
     scale: "Scale | None" = None
     own_noise: bool | None = None
+    held_out: bool = False
+    bands: "list[BandRatio]" = field(default_factory=list)
     draws: int | None = None
     protocol: list[tuple[str, str]] = field(default_factory=list)
     trained_scorer: bool = False

@@ -1,6 +1,7 @@
 """The sentences that say what a table found, how it was found, and how to read it."""
 
 from ditgta.report.rows import (
+    LOSS,
     Comparison,
     Table,
     count_name,
@@ -67,7 +68,8 @@ def floor_sentence(table: Table) -> str:
         return ""
     drawn = count_name(table.floor.num_samples)
     sentence = (
-        f"Real against real: {drawn} real images, drawn within their classes, against all others"
+        f"Real against real: {drawn} {'images of training' if table.held_out else 'real images'}, drawn within their classes, "
+        f"against {'images that no row was trained on, as the rows' if table.held_out else 'all others'}"
         + (f"; the mean of {table.draws} draws, and after ± the standard error of one" if table.draws else "")
         + "."
     )
@@ -106,7 +108,12 @@ def _runs_sentence(table: Table) -> str:
         if table.own_noise
         else "Training seeds share the samples' noise, which their spread does not show: its error joins in quadrature."
     )
-    return f"Over several training seeds intervals are Student's t{_spread_words(table)}. {noise}"
+    images = (
+        " Held-out images are common to all rows and training seeds: the error from their number joins in quadrature."
+        if LOSS in table.metrics
+        else ""
+    )
+    return f"Over several training seeds intervals are Student's t{_spread_words(table)}. {noise}{images}"
 
 
 def _spread_words(table: Table) -> str:
@@ -171,7 +178,9 @@ def headline_notes(table: Table) -> list[str]:
         ]
     notes = []
     if any(c.seeds > 1 for c in found):
-        errors = "training runs" if table.own_noise else "training runs and samples together"
+        shared = "held-out images" if table.primary.on_held_out else "samples"
+        is_shared = table.primary.on_held_out or not table.own_noise
+        errors = f"training runs and {shared} together" if is_shared else "training runs"
         notes.append(f"After ± stands the standard error of a mean, from {errors}.")
     if any(c.seeds == 1 for c in found):
         notes.append(

@@ -73,6 +73,8 @@ def used_by_suites(layout: Layout) -> set[Path]:
             found.add(Path(layout.run(row.experiment, row.seed)))
             found.add(Path(layout.samples(suite, row)))
             found.add(Path(layout.scores(suite, row)).with_suffix(""))
+            if layout.has_losses(suite):
+                found.add(Path(layout.losses(suite, row)).with_suffix(""))
     return found | {folder for path in found for folder in path.parents}
 
 
@@ -81,7 +83,7 @@ def _results(root: Path) -> Iterator[Path]:
     for stage in FOLDERS.keys() - {"logs"}:
         for path in _visible(root / stage):
             yield path
-            if stage in ("train", "sample", "score") and path.is_dir():
+            if stage in ("train", "sample", "loss", "score") and path.is_dir():
                 for seed in _visible(path):
                     yield seed
                     yield from _visible(seed) if seed.is_dir() else ()
@@ -101,7 +103,8 @@ def unseen_names(layout: Layout) -> set[tuple[str, str]]:
         for name in options.experiments:
             if NOT_SEEN in str(layout.specs.scores(suite, name)):
                 found |= {(stage, name) for stage in ("images", "autoencoder", "latents", "train")}
-                found |= {(stage, (suite, name)) for stage in ("sample", "score")}
+                rows = ("sample", "loss", "score") if layout.has_losses(suite) else ("sample", "score")
+                found |= {(stage, (suite, name)) for stage in rows}
                 found |= {("scorer", suite), ("score", (suite, None)), ("table", suite)}
     return {(stage, readable(Path(layout.path(stage, owner)).name)) for stage, owner in found}
 

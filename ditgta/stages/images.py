@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ditgta.config.names import DIGITS
+from ditgta.config.names import DIGITS, HELD_OUT
 from ditgta.data.contents import changed, read_contents, spec_of_images
 from ditgta.data.digits import Digits, digits_index
-from ditgta.data.held_out import FOLDER, held_out, with_classes_of
+from ditgta.data.held_out import held_out, with_classes_of
 from ditgta.data.image_check import check_images
 from ditgta.data.image_index import ImageIndex, index_of
 from ditgta.data.images import write_index
@@ -43,7 +43,7 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
         raise InputError(f"size {size} is not a number of pixels; give 32 or 256, for example")
     if source == DIGITS:
         # They would describe a mixture if this run were killed.
-        for folder in (out, out / FOLDER):
+        for folder in (out, out / HELD_OUT):
             (folder / "index.json").unlink(missing_ok=True)
         index, kept_back = _digits(out, spec, size)
     else:
@@ -52,11 +52,11 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
             raise changed(source)
         index = _checked(index, spec.get("on_error", "stop"), out if repack else None)
         index, kept_back = _divided(index, spec)
-    for folder in (out, out / FOLDER):
+    for folder in (out, out / HELD_OUT):
         (folder / "index.json").unlink(missing_ok=True)
     decided = spec_of_images(spec, _held)
     if kept_back is not None:
-        write_index(out / FOLDER, kept_back, decided, spec.get("held_out") or source)
+        write_index(out / HELD_OUT, kept_back, {**decided, "side": HELD_OUT}, spec.get("held_out") or source)
     write_index(out, index, decided, source)
     beside = "" if kept_back is None else f", {kept_back.count} more held out"
     print(f"images: {index.count} images of {len(index.classes)} classes{beside}, {out}", flush=True)
@@ -106,5 +106,5 @@ def _digits(out: Path, spec: dict, size: int) -> tuple[ImageIndex, ImageIndex | 
     index = digits_index(digits, np.flatnonzero(~mask), size, out / "files", placement, copies)
     if not share:
         return index, None
-    folder = out / FOLDER / "files"
+    folder = out / HELD_OUT / "files"
     return index, digits_index(digits, np.flatnonzero(mask), size, folder, placement, held_out_copies)

@@ -62,8 +62,9 @@ def run(
     batch_size: int = 32,
     cache: Path | None = None,
     num_samples: int | None = None,
+    training: Path | None = None,
 ) -> dict:
-    """Scores samples against a reference, or real images of the reference against its others.
+    """Scores samples against a reference, or real images: of the reference against its others, or those of training against it.
 
     Args:
         reference: npz with mu, sigma (mu_s, sigma_s) and/or arr_0; image index; folder of images.
@@ -71,11 +72,12 @@ def run(
         weights: scorer; None looks for the published file (see `find_weights`).
         out: scores (.json); influence values are written beside it (.npz), float64.
         spec: what the scores are to be known by; None takes what the samples say of themselves.
-        floor: the samples are images of the reference, drawn within its classes, and its other images are the reference;
-            the scores are the mean of DRAWS draws.
+        floor: the samples are real images, drawn within their classes: those of training, or of the reference, and its other
+            images are the reference then; the scores are the mean of DRAWS draws.
         batch_size: images per forward pass.
         cache: folder of features; None: `<samples>.features` and `<reference>.features` beside them.
         num_samples: with `floor`, how many images are drawn: as many as the rows have samples, at most half; None: half.
+        training: the images of training where the reference holds others: samples that copy are looked for among them.
 
     Returns:
         The content of `out` (on the first process, else {}).
@@ -95,7 +97,7 @@ def run(
     with processes() as group:
         scorer = read_scorer(find_weights(weights, out))
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)
-        sets = [open_image_set(reference)] + ([] if floor else [open_image_set(samples)])
+        sets = [open_image_set(path) for path in (reference, samples, training) if path is not None]
         check_counts(sets, floor)
         checksums = group.gather([images.sha256() for images in sets] if group.is_first else None)[0]
         folders = group.gather([cache_folder(images, cache, out) for images in sets])[0]
@@ -105,12 +107,22 @@ def run(
             if images.count:
                 features = FeatureShards(folder / f"{checksum[:16]}-{scorer.sha256[:16]}", images.count)
                 extract(features, images, network, group, batch_size)
-            sides.append(Side(images, features, dict(images.statistics), real=not sides))
+            is_real = images is sets[0] or images.path == training
+            sides.append(Side(images, features, dict(images.statistics), real=is_real))
         content = {}
         if group.is_first:
-            content, arrays = _scored(sides, scorer, network.pool3_channels, group.device, num_samples)
+            trained_on = sides.pop() if training is not None else None
+            content, arrays = _scored(
+                sides, trained_on, scorer, network.pool3_channels, group.device, num_samples
+            )
             content["reference"] |= {"sha256": checksums[0], "folder": str(reference)}
-            content["samples"] |= {"sha256": checksums[-1], "folder": str(samples) if samples else None}
+            sampled = samples or (training if floor else None)
+            place = 1 if sampled else 0
+            content["samples"] |= {"sha256": checksums[place], "folder": str(sampled) if sampled else None}
+            if trained_on is not None:
+                found = _description(trained_on)
+                found |= {"sha256": checksums[-1], "folder": str(training), "count": trained_on.count}
+                content["training"] = found
             content["spec"] = spec if spec is not None else sides[-1].images.known_by()
             content = _write(out, content, arrays)
             print(score_text(content), flush=True)
@@ -120,16 +132,18 @@ def run(
 
 def _scored(
     sides: list[Side],
+    trained_on: Side | None,
     scorer: ScorerFile,
     channels: int,
     device: torch.device | str,
     num_samples: int | None,
 ) -> tuple[dict, dict[str, np.ndarray]]:
-    """Returns what a score file and the arrays beside it say of (reference, samples), or of (reference,) against itself."""
+    """Returns what a score file and the arrays beside it say of (reference, samples), or of (reference,) and real images."""
     floor, pairs = len(sides) == 1, [sides]
     if floor:
-        half = sides[0].count // 2
-        pairs = [real_against_real(sides[0], min(num_samples or half, half), draw) for draw in range(DRAWS)]
+        half = (trained_on or sides[0]).count // 2
+        drawn = min(num_samples or half, half)
+        pairs = [real_against_real(sides[0], drawn, draw, trained_on) for draw in range(DRAWS)]
     reference, samples = pairs[0]
     warnings = check_statistics(pairs[0], channels)
     warnings += warnings_of(pairs[0], channels, None if floor else SPLIT_SIZE)
@@ -139,7 +153,7 @@ def _scored(
         )
     classes = scorer.details.get("classes") or []
     estimates = [score(*pair, classes, device) for pair in pairs]
-    details, by_class = look_closer(reference, samples, classes, device)
+    details, by_class = look_closer(reference, samples, classes, device, trained_on)
     content = {
         "metrics": {name: _entry([found[name] for found in estimates]) for name in estimates[0]},
         "num_samples": samples.count or None,
@@ -206,13 +220,17 @@ def _neighbours(
 
 
 def look_closer(
-    reference: Side, samples: Side, classes: Sequence[str], device: torch.device | str = "cpu"
+    reference: Side,
+    samples: Side,
+    classes: Sequence[str],
+    device: torch.device | str = "cpu",
+    trained_on: Side | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[int, Estimate]]:
     """Returns what is known image by image, and the kernel distance within each class.
 
     The first are label and predicted (samples,; the latter where the scorer has learnt these classes), nearest_index and
-    nearest_distance (checked samples, 3) of reference images, and reference_distance (checked reference images,) to the
-    nearest other one.
+    nearest_distance (checked samples, 3) of training images, or of reference images where there are no others, and
+    reference_distance (checked ones of those,) to the nearest other one.
     """
     labels, generated = samples.labels, samples.array("pool3")
     real = reference.array("pool3", _drawn(reference))
@@ -221,11 +239,12 @@ def look_closer(
         found["predicted"] = predicted
     if generated is None or real is None:
         return found, {}
-    own = np.sort(generator(_SEED, "score check").permutation(reference.count)[:MAX_CHECKED])
-    checked, others = generated[:MAX_CHECKED], reference.array("pool3", own)
-    near = nearest(checked, reference.blocks("pool3"), NEIGHBOURS, device=device)
+    searched = trained_on or reference
+    own = np.sort(generator(_SEED, "score check").permutation(searched.count)[:MAX_CHECKED])
+    checked, others = generated[:MAX_CHECKED], searched.array("pool3", own)
+    near = nearest(checked, searched.blocks("pool3"), NEIGHBOURS, device=device)
     found["nearest_index"], found["nearest_distance"] = near
-    found["reference_distance"] = nearest(others, reference.blocks("pool3"), 1, own, device)[1][:, 0]
+    found["reference_distance"] = nearest(others, searched.blocks("pool3"), 1, own, device)[1][:, 0]
     if labels is None or reference.labels is None:
         return found, {}
     real_labels = reference.labels[_drawn(reference)]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from ditgta.config.names import HELD_OUT
 from ditgta.data.autoencoder import threads_for
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.order import batch_indices
@@ -39,7 +40,8 @@ def run(images: Path, out: Path, spec: dict) -> None:
         images: folder of the image index.
         out: path of the safetensors file; metadata "ditgta" is JSON {width, input_size, num_classes, classes, accuracy}.
         spec: {width, input_size, epochs, batch_size, learning_rate, holdout, seed}; `holdout` is the fraction of each
-            class kept for measuring accuracy; an epoch is one pass over the rest, and 100 steps are made at least.
+            class kept for measuring accuracy where the index holds none out; an epoch is one pass over the rest, and 100 steps
+            are made at least.
 
     Raises:
         InputError: the index cannot be read, or the options do not make a network.
@@ -62,15 +64,29 @@ def run(images: Path, out: Path, spec: dict) -> None:
         chosen = choose(index, spec["seed"])
         pixels = _load(index, chosen)
         labels = torch.from_numpy(index.labels[chosen])
-        held_out = hold_out(labels.numpy(), spec["holdout"], spec["seed"])
-        losses = train(model.to(group.device), pixels[~held_out], labels[~held_out], spec)
+        others = _held_out(images, spec["seed"])
+        if others is None:
+            mask = hold_out(labels.numpy(), spec["holdout"], spec["seed"])
+            others = pixels[mask], labels[mask]
+            pixels, labels = pixels[~mask], labels[~mask]
+        losses = train(model.to(group.device), pixels, labels, spec)
         found = {
-            **measure(model, pixels[held_out], labels[held_out]),
-            "train_accuracy": measure(model, pixels[~held_out], labels[~held_out])["accuracy"],
+            **measure(model, *others),
+            "train_accuracy": measure(model, pixels, labels)["accuracy"],
         }
-        _write(out, model, index, spec, found, losses, used=len(chosen), held_out=int(held_out.sum()))
+        count = len(others[1])
+        _write(out, model, index, spec, found, losses, used=len(chosen), held_out=count)
     accuracy = "unknown, no class has two images" if found["accuracy"] is None else f"{found['accuracy']:.2%}"
-    print(f"scorer: held-out accuracy {accuracy} on {int(held_out.sum())} images, {out}", flush=True)
+    print(f"scorer: held-out accuracy {accuracy} on {count} images, {out}", flush=True)
+
+
+def _held_out(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Returns pixels and labels of the images that no stage is trained on, None where none are held out."""
+    if not (Path(images) / HELD_OUT / "index.json").is_file():
+        return None
+    index = load_index(Path(images) / HELD_OUT)
+    chosen = choose(index, seed)
+    return _load(index, chosen), torch.from_numpy(index.labels[chosen])
 
 
 def choose(index: ImageIndex, seed: int) -> np.ndarray:

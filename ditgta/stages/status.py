@@ -108,7 +108,8 @@ class Reader:
         }
         run = Path(self.layout.run(experiment, seed))
         jobs = self.leases("train", [run / LEASE_NAME])
-        for stage in ("sample", "score"):
+        stages = ("sample", "loss", "score") if self.layout.has_losses(suite) else ("sample", "score")
+        for stage in stages:
             folder = Path(self.layout.path(stage, (suite, experiment)), f"seed{seed}")
             jobs += self.leases(stage, folder.glob(".*.lease"))
         begun = bool(twins) or run.is_dir()

@@ -26,10 +26,13 @@ from ditgta.report.evidence import (
     warnings_of,
 )
 from ditgta.report.grid import Grid, beside, encode, sample_grid
+from ditgta.report.losses import band_figure, band_ratios, with_losses
 from ditgta.report.memorisation import nearest_grids, nearness
 from ditgta.report.origin import fairness, is_trained, options_of, protocol, provenance_of
 from ditgta.report.rows import (
     CLASS_ACCURACY,
+    CLASS_GAIN,
+    LOSS,
     METRICS,
     Curve,
     Metric,
@@ -48,6 +51,7 @@ def run(
     images: Path | None,
     spec: dict,
     shared: Sequence[Path] = (),
+    losses: Sequence[Path] = (),
 ) -> None:
     """Writes table.csv, classes.csv, table.md, the pictures as PNG and, last, table.html.
 
@@ -60,6 +64,7 @@ def run(
         spec: {suite, experiments (order of rows), milestones, seeds, differences: [[first, second], ...], primary, training_cov,
             rows: [[experiment, seed, step], ...] of the score files and, in the same order, of the twins}; what is missing is
             taken from the files.
+        losses: held-out losses of the rows, in the order of the score files.
         shared: twins of what rows share (images, autoencoder, latents, scorer), for the cost.
 
     Raises:
@@ -69,6 +74,11 @@ def run(
     if any(len(pair) != 2 for pair in spec.get("differences") or []):
         raise InputError("differences are pairs of experiments, [first, second]; mend the spec")
     found, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
+    if losses and len(losses) != len(found):
+        raise InputError(
+            f"{len(found)} score files and {len(losses)} records of losses do not match; give one for each"
+        )
+    found = [with_losses(score, path) for score, path in zip(found, losses)] if losses else found
     if not found:
         raise InputError("no score files were given; run the score stage and pass what it writes")
     real = replace(read_score(floor), experiment=FLOOR, step=None) if floor else None
@@ -125,10 +135,12 @@ def _named(
 def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
     """Returns the page's pictures."""
     losses = [figures.loss_figure(table), figures.gap_figure(table)]
+    bands = band_figure(table)
     classes = {kind: figures.class_figure(table, kind) for kind in ("accuracy", "kid")}
     return Pictures(
         metrics={metric.key: figures.metric_figure(table, metric) for metric in table.metrics},
         losses=[drawn for drawn in losses if drawn],
+        bands=bands,
         samples=grids,
         nearest=near,
         classes={kind: drawn for kind, drawn in classes.items() if drawn},
@@ -209,8 +221,9 @@ def build(
 def _metrics(scores: Sequence[Score]) -> list[Metric]:
     """Returns the columns: all known metrics, and what else score files hold."""
     keys = {key for score in scores for key in score.content["metrics"]} - {m.key for m in METRICS}
-    known = {CLASS_ACCURACY.key: CLASS_ACCURACY}
-    return [*METRICS, *(known.get(key) or Metric(key, key.replace("_", " ")) for key in sorted(keys))]
+    known = {metric.key: metric for metric in (CLASS_ACCURACY, CLASS_GAIN, LOSS)}
+    others = [known.get(key) or Metric(key, key.replace("_", " ")) for key in sorted(keys - {LOSS.key})]
+    return [*([LOSS] if LOSS.key in keys else []), *METRICS, *others]
 
 
 def _compared(
@@ -243,6 +256,8 @@ def _compared(
         last=last,
         scale=scales[last][primary] if last in scales else None,
         own_noise=seeds_have_own_noise(scores),
+        held_out=all("training" in score.content for score in scores),
+        bands=band_ratios(scores, experiments),
         draws=(floor.content.get("settings") or {}).get("draws") if floor else None,
     )
 

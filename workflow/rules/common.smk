@@ -61,9 +61,10 @@ AFTER = {
     "train": ("encode",),
     "import_checkpoint": (),
     "sample": ("train", "import_checkpoint", "fit_autoencoder"),
+    "measure_loss": ("train", "import_checkpoint", "fit_autoencoder"),
     "fit_scorer": ("list_images",),
     "score": ("sample", "fit_scorer"),
-    "tabulate": ("score",),
+    "tabulate": ("score", "measure_loss"),
 }
 
 

@@ -127,6 +127,25 @@ def sampling(wildcards):
     return options if is_named else options.of_training(int(wildcards.seed))
 
 
+def measured_row(wildcards):
+    """Returns the suite and the row of held-out losses."""
+    suite, experiment = owner("loss", wildcards)
+    return suite, Row(experiment, int(wildcards.seed), int(wildcards.step))
+
+
+def loss_inputs(wildcards):
+    """Returns the checkpoint, the autoencoder and the images."""
+    suite, row = measured_row(wildcards)
+    own = Path(LAYOUT.losses(suite, row))
+    files = {"checkpoint": checkpoint_of(row)} | decoder_of(row.experiment) | images_of(row.experiment)
+    return given("measure_loss", [own, own.with_suffix(".npz")], files)
+
+
+def loss_options(wildcards):
+    """Returns the options of held-out losses."""
+    return SUITES[owner("loss", wildcards)[0]].loss
+
+
 def files_of_scorer(suite):
     """Returns the weights and the record of a suite's scorer."""
     folder = LAYOUT.path("scorer", suite)
@@ -161,15 +180,18 @@ def score_inputs(wildcards):
 
 def compared(wildcards, input):
     """Returns the samples or, of real images, how many are scored against others: as many as a row has samples."""
+    suite, _ = scored_row(wildcards)
+    training = ""
+    if SPECS.is_scored_on_held_out(suite):
+        training = f" --training {LAYOUT.path('images', SPECS.first(suite))}"
     if "samples" in input.keys():
-        return str(Path(input.samples[0]).parent)
-    return f"--floor --num-samples {SUITES[scored_row(wildcards)[0]].sampling.num_samples}"
+        return str(Path(input.samples[0]).parent) + training
+    return f"--floor --num-samples {SUITES[suite].sampling.num_samples}{training}"
 
 
 def reference_of(wildcards, output):
-    """Returns the suite's file of real images, or the folder of its images' index."""
-    suite, _ = scored_row(wildcards)
-    return SUITES[suite].scorer.reference or LAYOUT.path("images", SPECS.first(suite))
+    """Returns the suite's file of real images, or the folder of an index: of held-out images or of its images."""
+    return LAYOUT.reference(scored_row(wildcards)[0])
 
 
 def table_inputs(wildcards):
@@ -180,12 +202,18 @@ def table_inputs(wildcards):
     files = {
         "scores": made_by("score", *scores),
         "influence": made_by("score", *(f"{Path(file).with_suffix('.npz')}" for file in scores)),
+        "losses": made_by("measure_loss", *LAYOUT.files("losses", suite)),
         "baseline": made_by("score", LAYOUT.baseline(suite)),
         "training": made_by("train", *(record_of(LAYOUT.checkpoint(row)) for row in rows)),
         "shared": made_by("encode", *(file for noun in shared for file in LAYOUT.files(noun, suite))),
         "images": made_by("list_images", LAYOUT.files("images", suite)[0]),
     }
     return given("tabulate", LAYOUT.files("table", suite), files)
+
+
+def losses_flag(wildcards, input):
+    """Returns the option that names the held-out losses of all rows, nothing where no images are held out."""
+    return f"--losses {' '.join(input.losses)}" if input.losses else ""
 
 
 def table_spec(wildcards, output):

@@ -32,10 +32,11 @@ rule tabulate:
     params:
         run=command,
         name=named("table"),
+        losses=losses_flag,
         spec=table_spec,
     message:
         "Table of suite {params.name}: {output.html}; log: {log}"
     shell:
-        "{params.run} table --scores {input.scores} --training {input.training} --shared {input.shared}"
+        "{params.run} table --scores {input.scores} {params.losses} --training {input.training} --shared {input.shared}"
         " --floor {input.baseline} --images $(dirname {input.images}) --out $(dirname {output.html})"
         " --spec {params.spec:q} > {log} 2>&1"

@@ -40,6 +40,7 @@ wildcard_constraints:
     latents=one_of(LAYOUT.owners["latents"]),
     train=one_of(LAYOUT.owners["train"]),
     sample=one_of(LAYOUT.owners["sample"]),
+    loss=one_of(LAYOUT.owners["loss"]),
     scorer=one_of(LAYOUT.owners["scorer"]),
     score=f"({one_of(LAYOUT.owners['score'])})(/seed[0-9]+/[0-9]{{7,12}})?",
     table=one_of(LAYOUT.owners["table"]),

@@ -1,0 +1,134 @@
+"""Held-out losses in a table: a metric like the others, and how rows differ in it at each noise level."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ditgta.data.npz import load_members
+from ditgta.report import figures
+from ditgta.report.evidence import HeldOut, Score
+from ditgta.report.rows import CONFIDENCE_FACTOR, Table
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json
+from ditgta.scoring.loss import RESAMPLED, gain_estimate, loss_estimate
+from ditgta.scoring.statistics import standard_error, strata_of
+
+
+@dataclass(frozen=True)
+class BandRatio:
+    """How the held-out loss of a row lies to that of the first row, band by band, at the last milestone.
+
+    Attributes:
+        experiment: the row.
+        ratio: (bands,) exp of the mean over training seeds of the logarithm of the ratio.
+        low, high: (bands,) ends of the 95 % interval that the images' number leaves.
+    """
+
+    experiment: str
+    ratio: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def read_losses(path: Path) -> dict:
+    """Returns a record of the loss stage with the arrays beside it under "arrays".
+
+    Raises:
+        InputError: a file is missing or is not what the loss stage writes.
+    """
+    content = read_json(path)
+    spec = content.get("spec")
+    if not isinstance(content.get("metrics"), dict) or not isinstance(spec, dict) or "loss" not in spec:
+        raise InputError(f"{path} is not a record of losses; give the JSON files that the loss stage writes")
+    arrays = load_members(Path(path).with_suffix(".npz"))
+    if not {"image", "label", "conditional", "null"} <= arrays.keys():
+        raise InputError(
+            f"{Path(path).with_suffix('.npz')} lacks the losses of images; run the loss stage again"
+        )
+    return {**content, "arrays": arrays}
+
+
+def with_losses(score: Score, path: Path) -> Score:
+    """Returns a row's scores with its held-out losses among its metrics."""
+    content = read_losses(path)
+    arrays, weights = content["arrays"], content["spec"]["loss"]["weights"]
+    conditional, null = arrays["conditional"], arrays["null"]
+    strata = strata_of(arrays["label"])
+    found = {
+        "loss": loss_estimate(conditional, weights, strata),
+        "class_gain": gain_estimate(conditional, null, weights, strata),
+    }
+    held_out = HeldOut(
+        path=Path(path),
+        key=(
+            content["held_out"]["sha256"],
+            content["objective"],
+            content["spec"].get("autoencoder_sha256"),
+            str(sorted(content["spec"]["loss"].items())),
+        ),
+        count=len(conditional),
+        losses=conditional,
+    )
+    return replace(
+        score,
+        content={**score.content, "metrics": score.content["metrics"] | content["metrics"]},
+        influence={**score.influence, **{name: one.influence for name, one in found.items()}},
+        strata={**score.strata, RESAMPLED: strata},
+        held_out=held_out,
+    )
+
+
+def band_ratios(scores: Sequence[Score], experiments: Sequence[str]) -> list[BandRatio]:
+    """Returns the ratios of all rows to the first at the last milestone; [] where rows have no losses that compare."""
+    measured = [score for score in scores if score.held_out is not None]
+    if not measured or len({score.held_out.key for score in measured}) > 1:
+        return []
+    last = max((-1 if score.step is None else score.step) for score in measured)
+    groups = {
+        name: {s.seed: s for s in measured if s.experiment == name and s.step in (last, None)}
+        for name in experiments
+    }
+    groups = {name: group for name, group in groups.items() if group}
+    first = next(iter(groups), None)
+    found = []
+    for name, group in groups.items():
+        seeds = sorted(group.keys() & groups[first].keys())
+        if seeds:
+            found.append(_ratio(name, [group[s] for s in seeds], [groups[first][s] for s in seeds]))
+    return found
+
+
+def _ratio(name: str, own: Sequence[Score], base: Sequence[Score]) -> BandRatio:
+    logs, influences = [], []
+    for one, other in zip(own, base):
+        levels = [score.held_out.losses.mean(0) for score in (one, other)]
+        logs.append(np.log(levels[0] / levels[1]))
+        influences.append(one.held_out.losses / levels[0] - other.held_out.losses / levels[1])
+    mean, influence = np.mean(logs, axis=0), np.mean(influences, axis=0)
+    strata = own[0].strata[RESAMPLED]
+    reach = CONFIDENCE_FACTOR * np.array([standard_error(column, strata) for column in influence.T])
+    return BandRatio(name, *map(np.exp, (mean, mean - reach, mean + reach)))
+
+
+def band_figure(table: Table) -> Image.Image | None:
+    """Returns a picture of the ratios against the noise level, None where no row but the first has any."""
+    if len(table.bands) < 2:
+        return None
+    figure, axes = figures.blank()
+    for row in table.bands:
+        edges = np.linspace(0, 1, len(row.ratio) + 1)
+        middles = (edges[:-1] + edges[1:]) / 2
+        style = figures.style_of(table, row.experiment)
+        colour = figures.colour_of(table.experiments, row.experiment)
+        axes.fill_between(
+            middles, 100 * (row.low - 1), 100 * (row.high - 1), color=colour, alpha=0.18, linewidth=0
+        )
+        axes.plot(middles, 100 * (row.ratio - 1), label=row.experiment, markersize=4, linewidth=1.6, **style)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(0, 1)
+    figures.label(axes, "noise level t (1 is noise)", f"held-out loss, % off {table.bands[0].experiment}'s")
+    figures.legend(figure)
+    return figures.drawn(figure)
