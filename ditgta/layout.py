@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ditgta.config import Config
+from ditgta.config import Autoencoder, Config
 from ditgta.config.names import HELD_OUT
 from ditgta.data.contents import Sources
 from ditgta.runtime.addresses import hash_in
@@ -78,9 +78,7 @@ class Layout:
         listed = {"source": options.images.source, **(specs.held_out(name) or specs.images(name))}
         pictures = f"{slug(options.images.source)}-{options.images.size}"
         self._place("images", pictures, listed, name)
-        self._place(
-            "autoencoder", slug(options.autoencoder.pretrained or "trained"), specs.latents(name), name
-        )
+        self._place("autoencoder", _word_of(options.autoencoder), specs.latents(name), name)
         self._place("latents", pictures, specs.latents(name), name)
         self._place("train", name, specs.checkpoint(name), name)
 
@@ -200,6 +198,11 @@ class Layout:
 def record_of(checkpoint: str) -> str:
     """Returns the JSON record beside a checkpoint."""
     return checkpoint.removesuffix(".safetensors") + ".json"
+
+
+def _word_of(autoencoder: Autoencoder) -> str:
+    """Returns the word of an autoencoder's folder."""
+    return "pixels" if autoencoder.pixels else slug(autoencoder.pretrained or "trained")
 
 
 def slug(name: str) -> str:

@@ -29,7 +29,7 @@ def caveats(table: Table) -> list[str]:
         found.append(
             "The scorer's weights are not the published ones: its values compare only within this table."
         )
-    if table.nearness and all(near.trained_on for near in table.nearness):
+    if not table.held_out and table.nearness and all(near.trained_on for near in table.nearness):
         found.append(
             "The reference is the training images, as is the custom: samples that copy them score better than new "
             "images do."
@@ -42,12 +42,17 @@ def spread_sentence(table: Table) -> str:
     if table.several_seeds:
         return (
             "After ± stands the standard deviation over training seeds (where a row has one seed: the standard error); "
-            "SE is the standard error of the row's mean from the finite number of samples."
+            f"SE is the standard error of the row's mean from the finite number of {_items(table)}."
         )
     return (
-        "After ± stands the standard error from the finite number of samples. With one training seed it says nothing "
+        f"After ± stands the standard error from the finite number of {_items(table)}. With one training seed it says nothing "
         "about how far another training run would land."
     )
+
+
+def _items(table: Table) -> str:
+    """Returns what standard errors come from the number of."""
+    return "samples or, of the loss, held-out images" if LOSS in table.metrics else "samples"
 
 
 def best_sentence(table: Table) -> str:
