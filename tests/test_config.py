@@ -66,13 +66,13 @@ def test_editors_know_the_encodings_and_the_form_of_ones_own():
     assert re.search(own["pattern"], "a.b:C") and not re.search(own["pattern"], "rop")
 
 
-def test_digits_flow_differs_from_digits_in_the_objective_and_its_sampler_alone():
+def test_digits_flow_differs_from_digits_aligned_in_the_objective_and_its_sampler_alone():
     content = config.load(yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text()))
-    flow, plain = content.suites["digits-flow"], content.suites["digits"]
+    flow, plain = content.suites["digits-flow"], content.suites["digits-aligned"]
     specs = Specs(content, Sources(Path("none")))
-    assert [row.removeprefix("flow-") for row in flow.experiments] == list(plain.experiments)
+    assert [row.replace("flow", "aligned") for row in flow.experiments] == list(plain.experiments)
     for row in plain.experiments:
-        spec, other = (specs.training(name, 0) for name in (f"flow-{row}", row))
+        spec, other = (specs.training(name, 0) for name in (row.replace("aligned", "flow"), row))
         assert spec["training"].pop("objective") == "flow" and other["training"].pop("objective") == "ddpm"
         assert spec == other
     assert (flow.milestones, flow.seeds, flow.scorer) == (plain.milestones, plain.seeds, plain.scorer)

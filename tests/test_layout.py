@@ -45,7 +45,33 @@ def test_the_contract():
     assert {
         len(hash_in(Path(found.path(stage, "a")).name)) for stage in ("images", "autoencoder", "latents")
     } == {8}
-    assert all(found.files(noun, "s") for noun in NOUNS)
+    assert all(found.files(noun, "s") for noun in NOUNS if noun != "losses")
+    assert found.files("losses", "s") == [] and found.reference("s") == found.path("images", "a")
+
+
+def test_held_out_images_bring_losses_and_a_reference():
+    suites = {
+        "s": {**SUITE, "primary": "loss"},
+        "p": {**SUITE, "scorer": {"weights": PUBLISHED_SCORER["url"]}},
+    }
+    found = layout({"a": {"images": {"hold_out": 0.2}}}, suites)
+    (losses,) = found.files("losses", "s")
+    assert losses.startswith("results/loss/a-") and losses.endswith("/seed0/0000010.json")
+    assert found.reference("s") == f"{found.path('images', 'a')}/held-out"
+    assert found.reference("p") == found.path("images", "a"), "the published network keeps the custom"
+    assert found.path("scorer", "s") != layout().path("scorer", "s")
+    assert found.path("train", "a") != layout().path("train", "a"), "it is trained on fewer images"
+    fewer = layout({"a": {"images": {"hold_out": 0.2}}}, {"s": {**SUITE, "loss": {"timesteps": 10}}})
+    assert fewer.files("losses", "s") != [losses] and fewer.path("train", "a") == found.path("train", "a")
+
+
+def test_held_out_images_of_their_own_leave_trainings_as_they_are(folder):
+    for name in ("train", "val"):
+        pictures(folder / name, count=2)
+    plain, named = ({"source": "train"}, {"source": "train", "held_out": "val"})
+    without, found = layout({"a": {"images": plain}}), layout({"a": {"images": named}})
+    assert found.path("train", "a") == without.path("train", "a")
+    assert found.path("images", "a") != without.path("images", "a") and found.files("losses", "s")
 
 
 def test_options_that_change_results_are_in_the_address_and_others_are_not():

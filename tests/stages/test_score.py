@@ -494,3 +494,22 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
         call, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert int(done.stdout) < 100
+
+
+def test_held_out_images_as_the_reference(files, scores, raw, tmp_path):
+    """Real images of training are drawn against the reference, and copies are looked for among them."""
+    training = _pixels(120, 1)[::-1].copy()
+    np.savez(files / "training.npz", arr_0=training, arr_1=np.arange(120) % 10)
+    where = {"training": files / "training.npz"}
+    content = _run(files, tmp_path, floor=True, samples=None, num_samples=40, **where)
+    assert (content["num_samples"], content["num_reference"]) == (40, 300)
+    assert content["settings"]["draws"] == 10 and content["reference"]["name"] == "reference.npz"
+    assert content["metrics"]["fid"]["value"] < 0.5 * scores["metrics"]["fid"]["value"]
+    content = _run(files, tmp_path, **where)
+    assert content["metrics"] == scores["metrics"], "samples are compared with the reference as without"
+    assert content["training"]["count"] == 120 and content["training"]["folder"].endswith("training.npz")
+    with np.load(tmp_path / "scores.npz") as arrays:
+        distances, found = arrays["nearest_distance"], arrays["nearest_index"]
+    samples, others = raw[1].pool3.numpy(), _stub_features(training)
+    exact = np.linalg.norm(samples[:, None] - others[None], axis=2)
+    assert np.allclose(distances[:, 0], exact.min(1), rtol=1e-3) and (found[:, 0] == exact.argmin(1)).all()

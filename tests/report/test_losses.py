@@ -1,0 +1,139 @@
+"""Held-out losses in a table: errors that are paired over images, verdicts over seeds, pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ditgta.report.evidence import read_score
+from ditgta.report.losses import band_ratios, read_losses, with_losses
+from ditgta.runtime.errors import InputError
+from ditgta.scoring.loss import loss_estimate
+from ditgta.scoring.statistics import strata_of
+from ditgta.stages import table
+from tests.report.suite import make_suite
+
+LEVEL = {"abs": 1.05, "rope": 1.0, "gta": 0.94}
+BANDS = np.array([2.0, 0.5, 0.1, 0.05])
+IMAGES = np.random.default_rng(0).gamma(4, 0.25, (80, 1))
+
+
+def write_losses(path: Path, experiment: str, seed: int, step: int, **changes) -> Path:
+    """Writes a record of losses: images differ much, rows by a level and a little noise of their own."""
+    random = np.random.default_rng([seed, step, *experiment.encode()])
+    luck = 1 + 0.004 * random.standard_normal()
+    conditional = LEVEL[experiment] * luck * IMAGES * BANDS * random.gamma(400, 1 / 400, (80, 4))
+    arrays = {"image": np.arange(80), "label": np.arange(80) % 4, "conditional": conditional}
+    arrays["null"] = 1.02 * conditional
+    content = {
+        "metrics": {
+            "loss": {"value": 1.0, "se": 0.1, "reason": None, "resampled": "held-out images"},
+            "class_gain": {"value": 1.0, "se": 0.1, "reason": None, "resampled": "held-out images"},
+        },
+        "held_out": {"sha256": "ab", "folder": "x", "count": 80},
+        "objective": "flow",
+        "spec": {"loss": {"weights": [1, 1, 1, 1], "seed": 0}, "autoencoder_sha256": "cd"},
+    } | changes
+    found = loss_estimate(conditional, [1] * 4, strata_of(arrays["label"]))
+    content["metrics"]["loss"] |= {"value": found.value, "se": found.se}
+    content["metrics"]["class_gain"] |= {"value": 100 * np.log(1.02), "se": 1e-3}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    np.savez(path.with_suffix(".npz"), **arrays)
+    return path
+
+
+def suite_with_losses(root: Path, seeds=(0, 1, 2), **changes) -> dict:
+    found = make_suite(root, seeds=seeds)
+    losses = []
+    for path in found["scores"]:
+        experiment, seed, step = path.stem.split("-")
+        losses.append(write_losses(root / "losses" / path.name, experiment, int(seed), int(step), **changes))
+    found["spec"]["primary"] = "loss"
+    return {**found, "losses": losses}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("losses")
+    arguments = suite_with_losses(root)
+    table.run(**arguments, out=root / "table")
+    return root / "table"
+
+
+def lines_of(folder: Path, difference: str, metric: str) -> list[list[str]]:
+    rows = [line.split(" | ") for line in (folder / "table.md").read_text().splitlines()]
+    return [
+        [cell.strip("| ") for cell in row] for row in rows if row[0] == f"| {difference}" and metric in row[2]
+    ]
+
+
+def test_loss_earns_verdicts(made):
+    text = (made / "table.md").read_text()
+    assert "Held-out loss after 2.5M steps: gta" in text and "gta better (adjusted p" in text
+    first, last = lines_of(made, "gta − rope", "Held-out loss")
+    assert not first[5] and last[5].startswith("gta better")
+    heads = next(line for line in text.splitlines() if line.startswith("| Steps | Row"))
+    assert heads.split(" | ")[2] == "Held-out loss ↓" and "Class gain, %" in heads
+
+
+def test_differences_are_paired_over_images(made):
+    """Images differ by half of their level, which rows share: the interval is far narrower than the rows' errors."""
+    _, last = lines_of(made, "gta − rope", "Held-out loss")
+    low, high = (float(end.replace("−", "-")) for end in last[4].split(" … "))
+    rows = [line.split(",") for line in (made / "table.csv").read_text().splitlines()]
+    errors = [float(row[7]) for row in rows if row[5] == "loss"]
+    assert len(errors) == 18 and min(errors) > 0.01
+    assert -0.02 < low < high < -0.01 and high - low < 0.6 * min(errors)
+    assert "unpaired" not in last[5]
+
+
+def test_the_page_shows_losses_by_noise_level(made):
+    page = (made / "table.html").read_text()
+    assert "<h2>Held-out loss</h2>" in page and "held-out loss by noise level" in page
+    assert "The held-out images" in page or "Held-out images are common" in page
+
+
+def test_one_seed_has_an_exact_interval_and_no_verdict(tmp_path):
+    arguments = suite_with_losses(tmp_path, seeds=(0,))
+    table.run(**arguments, out=tmp_path / "table")
+    _, last = lines_of(tmp_path / "table", "gta − abs", "Held-out loss")
+    assert last[5] == "one run: no verdict"
+
+
+def test_losses_of_other_latents_do_not_compare(tmp_path):
+    arguments = suite_with_losses(tmp_path)
+    for path in arguments["losses"]:
+        if path.name.startswith("gta"):
+            content = json.loads(path.read_text())
+            content["spec"]["autoencoder_sha256"] = "other"
+            path.write_text(json.dumps(content))
+    table.run(**arguments, out=tmp_path / "table")
+    text = (tmp_path / "table/table.md").read_text()
+    assert "losses of other images, latents or objectives do not compare" in text
+    assert "held-out loss by noise level" not in (tmp_path / "table/table.html").read_text()
+
+
+def test_ratios_by_band(tmp_path):
+    arguments = suite_with_losses(tmp_path, seeds=(0, 1))
+    scores = [
+        with_losses(read_score(score), loss) for score, loss in zip(arguments["scores"], arguments["losses"])
+    ]
+    first, rope, gta = band_ratios(scores, list(LEVEL))
+    assert first.ratio == pytest.approx(np.ones(4)) and (first.low == first.high).all()
+    assert gta.ratio == pytest.approx(np.full(4, 0.94 / 1.05), rel=0.03)
+    assert ((gta.low < gta.ratio) & (gta.ratio < gta.high)).all() and (gta.high - gta.low < 0.02).all()
+    assert (gta.high < rope.low).all()
+
+
+def test_what_is_no_record_is_refused(tmp_path):
+    arguments = suite_with_losses(tmp_path, seeds=(0,))
+    with pytest.raises(InputError, match="is not a record of losses"):
+        read_losses(arguments["scores"][0])
+    with pytest.raises(InputError, match="6 score files and 5 records of losses do not match"):
+        table.run(**{**arguments, "losses": arguments["losses"][:-1]}, out=tmp_path / "table")
+    path = arguments["losses"][0].with_suffix(".npz")
+    np.savez(path, image=np.arange(3))
+    with pytest.raises(InputError, match="lacks the losses of images"):
+        read_losses(arguments["losses"][0])
