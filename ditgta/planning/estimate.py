@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ditgta.config import Autoencoder, Config, Experiment, Model, Sampling, Suite, Training
+from ditgta.config import Autoencoder, Config, Experiment, Loss, Model, Sampling, Suite, Training
 from ditgta.config.names import named_sizes
 from ditgta.data.autoencoder import small_autoencoder, stable_diffusion_autoencoder
 from ditgta.data.shard_plan import plan_shards
@@ -109,6 +109,8 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     stages.append(Stage("train", rows * len(suite.milestones), flops, size_on_disk, note, slowest))
 
     stages.append(_sampling(suite.sampling, scored, shape, size, decode))
+    if first.images.hold_out or first.images.held_out:
+        stages.append(_held_out_loss(suite.loss, first, scored, count, shape, encode))
     stages += _scoring(suite, scored, count)
     stages.append(Stage("table", 1, 0, 5e6, "no network"))
     notes = [
@@ -137,8 +139,10 @@ def passes_of(options: Sampling) -> float:
 
 
 def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:
-    """Returns the images and classes of an experiment: what was said, what is known, else ImageNet's."""
-    return said or KNOWN_IMAGES.get(experiment.images.source, IMAGENET)
+    """Returns the training images and classes of an experiment: what was said, what is known, else ImageNet's."""
+    count, classes = said or KNOWN_IMAGES.get(experiment.images.source, IMAGENET)
+    placement = experiment.images.placement
+    return round((1 - experiment.images.hold_out) * count) * (placement.copies if placement else 1), classes
 
 
 def _sampling(options: Sampling, scored: int, shape: cost.Shape, size: int, decode: float) -> Stage:
@@ -155,6 +159,20 @@ def _sampling(options: Sampling, scored: int, shape: cost.Shape, size: int, deco
         f"{scored} x {options.num_samples:,} images x ({passes:g} passes + decoder {larger * decode:.3g})",
         products_of(options),
     )
+
+
+def _held_out_loss(
+    options: Loss, experiment: Experiment, scored: int, count: int, shape: cost.Shape, encode: float
+) -> Stage:
+    """Returns the line of the loss stage; `count`: images of training."""
+    share, placement, images = experiment.images.hold_out, experiment.images.placement, options.max_images
+    if share:
+        copies = placement.held_out_copies / placement.copies if placement else 1
+        images = min(images, round(share / (1 - share) * count * copies))
+    each = 2 * options.timesteps * cost.forward_flops(shape) + encode
+    note = f"{scored} x {images:,} held-out images x {options.timesteps} noise levels, with label and without"
+    products = "tf32" if options.tf32 else "float32"
+    return Stage("loss", scored, scored * images * each, scored * images * 200.0, note, products)
 
 
 def _scoring(suite: Suite, scored: int, count: int) -> list[Stage]:

@@ -25,7 +25,8 @@ from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
 from ditgta.sampling import load_both
 from ditgta.scoring.loss import by_band, gain_estimate, loss_estimate
-from ditgta.scoring.statistics import Estimate, strata_of
+from ditgta.scoring.records import entry_of
+from ditgta.scoring.statistics import strata_of
 
 TERM = {"ddpm": "mse", "flow": "loss"}  # of the noise, and of the velocity
 
@@ -196,11 +197,7 @@ def _summary(losses: dict[str, np.ndarray], labels: np.ndarray, options: Loss) -
         "class_gain": gain_estimate(losses["conditional"], losses["null"], options.weights, strata),
     }
     bands = {name: table.mean(0).tolist() for name, table in losses.items()}
-    return {"metrics": {name: _entry(found) for name, found in metrics.items()}, "bands": bands}
-
-
-def _entry(found: Estimate) -> dict:
-    return {"value": found.value, "se": found.se, "reason": found.reason, "resampled": found.resampled}
+    return {"metrics": {name: entry_of([found]) for name, found in metrics.items()}, "bands": bands}
 
 
 def _write(out: Path, content: dict, arrays: dict[str, np.ndarray]) -> dict:

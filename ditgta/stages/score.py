@@ -4,7 +4,6 @@ Guarantees: features are kept in shards, so a run that was stopped goes on; the 
 because processes share only the network's work and the metrics are computed from all features in their order.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from ditgta.scoring.inception import load_inception
 from ditgta.scoring.inception_score import inception_score
 from ditgta.scoring.kernel import class_kernel_distances, kernel_distance
 from ditgta.scoring.neighbours import nearest, neighbour_estimates
+from ditgta.scoring.records import arrays_of, entry_of
 from ditgta.scoring.statistics import (
     Estimate,
     Moments,
@@ -155,11 +155,11 @@ def _scored(
     estimates = [score(*pair, classes, device) for pair in pairs]
     details, by_class = look_closer(reference, samples, classes, device, trained_on)
     content = {
-        "metrics": {name: _entry([found[name] for found in estimates]) for name in estimates[0]},
+        "metrics": {name: entry_of([found[name] for found in estimates]) for name in estimates[0]},
         "num_samples": samples.count or None,
         "num_reference": reference.count or None,
         "scorer": scorer.description(),
-        "kid_by_class": {str(label): _entry([estimate]) for label, estimate in by_class.items()},
+        "kid_by_class": {str(label): entry_of([estimate]) for label, estimate in by_class.items()},
         "reference": _description(reference),
         "samples": _description(samples),
         "settings": {
@@ -172,7 +172,7 @@ def _scored(
         },
         "warnings": warnings,
     }
-    return content, details if floor else details | _arrays(estimates[0])
+    return content, details if floor else details | arrays_of(estimates[0])
 
 
 def score(
@@ -333,29 +333,6 @@ def _description(side: Side) -> dict:
     size = list(side.images.size) if side.images.size else None
     classes = None if strata is None else int(strata.max()) + 1
     return {**kept, "name": side.images.path.name, "statistics": known, "size": size, "strata": classes}
-
-
-def _entry(estimates: Sequence[Estimate]) -> dict:
-    """Returns what a score file says of a metric: its mean over draws, and the standard error of one draw."""
-    first = next((found for found in estimates if found.value is None or found.se is None), estimates[0])
-    entry = {"value": first.value, "se": first.se, "reason": first.reason}
-    if first.value is not None:
-        entry["value"] = float(np.mean([found.value for found in estimates]))
-    if first.se is None:
-        return entry
-    squares = [found.se**2 for found in estimates]
-    return {**entry, "se": math.sqrt(sum(squares) / len(squares)), "resampled": first.resampled}
-
-
-def _arrays(estimates: dict[str, Estimate]) -> dict[str, np.ndarray]:
-    """Returns the influence values by metric, those of groups of samples, and the strata of samples and reference images."""
-    found: dict[str, np.ndarray] = {}
-    for name, estimate in estimates.items():
-        parts = {name: estimate.influence, f"{name}.groups": estimate.groups}
-        if estimate.influence is not None:
-            parts[f"strata of {estimate.resampled}"] = estimate.strata
-            found |= {key: array for key, array in parts.items() if array is not None}
-    return found
 
 
 def _write(out: Path, content: dict, arrays: dict[str, np.ndarray]) -> dict:
