@@ -36,7 +36,7 @@ def pytest_addoption(parser):
 TINY = {
     "experiments": {
         "digits": {
-            "autoencoder": {"widths": [8, 8, 8], "steps": 10, "batch_size": 16},
+            "images": {"placement": {"copies": 1}},
             "model": {"depth": 1, "width": 32, "heads": 2},
             "training": {"batch_size": 16, "log_every": 1, "snapshot_every": 2},
         }
@@ -46,8 +46,10 @@ TINY = {
             "experiments": ["rope", "gta"],
             "differences": [["gta", "rope"]],
             "milestones": [2, 4],
+            "seeds": [0],
             "sampling": {"num_samples": 40, "steps": 2},
-            "scorer": {"epochs": 1, "batch_size": 8},
+            "loss": {"max_images": 20, "timesteps": 10},
+            "scorer": {"epochs": 1, "batch_size": 16},
         }
     },
 }

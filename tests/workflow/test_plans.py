@@ -11,19 +11,22 @@ import yaml
 from ditgta.config.names import NOUNS, RULES
 from tests.conftest import ROOT, run_snakemake
 
-CHAIN = {
-    "list_images": 1,
-    "fit_autoencoder": 1,
-    "encode": 1,
-    "train": 6,
-    "sample": 6,
-    "fit_scorer": 1,
-    "score": 7,  # six rows, and real images against real ones
-}
 SUITES = yaml.safe_load((ROOT / "config.yaml").read_text())["suites"]
+SEEDS, MILESTONES = (len(SUITES["digits"][name]) for name in ("seeds", "milestones"))
+ROWS = 3 * SEEDS * MILESTONES
 ZOO = SUITES["zoo-values"]["experiments"]
 OTHERS = len(set(ZOO) - set(SUITES["digits"]["experiments"]))  # rows of the zoo beside those of the default
-PAPER = CHAIN | {"train": 12, "sample": 12, "score": 13, "tabulate": 1}
+
+
+def jobs(rows: int, **changes: int) -> dict[str, int]:
+    """Returns the jobs of a suite of so many rows, without its table."""
+    shared = {"list_images": 1, "fit_autoencoder": 1, "encode": 1, "fit_scorer": 1}
+    own = {"train": rows, "sample": rows, "measure_loss": rows}
+    return {**shared, **own, "score": rows + 1, **changes}  # and real images against real ones
+
+
+CHAIN = jobs(ROWS)
+PAPER = {rule: count for rule, count in jobs(12, tabulate=1).items() if rule != "measure_loss"}
 
 
 def test_default_is_the_table_of_the_digits(plan):
@@ -35,27 +38,26 @@ def test_default_is_the_table_of_the_digits(plan):
 def test_the_zoo_shares_the_training_of_the_default(plan):
     outcome = plan("zoo-values")
     assert outcome.code == 0, outcome.text
+    assert SUITES["zoo-values"]["milestones"] == SUITES["digits"]["milestones"][-1:]
     shared = len(ZOO) - OTHERS
     assert shared > 1
-    rows = {"sample": len(ZOO), "score": len(ZOO) + 1, "tabulate": 1}
-    expected = {"train": 2 * shared + OTHERS, **rows}
-    assert outcome.jobs == CHAIN | expected
+    trained = SEEDS * (MILESTONES * shared + OTHERS)
+    assert outcome.jobs == jobs(SEEDS * len(ZOO), train=trained, tabulate=1)
     assert plan("--config", "suite=zoo-values").jobs == outcome.jobs
 
 
 def test_two_suites_at_once_share_what_is_equal(plan):
-    rows = 6 + OTHERS
-    both = {"train": rows, "sample": rows, "score": rows + 1, "tabulate": 2}
-    assert plan("digits", "zoo-values").jobs == CHAIN | both
+    assert plan("digits", "zoo-values").jobs == jobs(ROWS + SEEDS * OTHERS, tabulate=2)
 
 
 @pytest.mark.parametrize(
     ("words", "left_out"),
     [
-        (["images"], "fit_autoencoder encode train sample fit_scorer score"),
-        (["latents"], "train sample fit_scorer score"),
-        (["checkpoints", "scorer"], "sample score"),
-        (["scores"], ""),
+        (["images"], "fit_autoencoder encode train sample measure_loss fit_scorer score"),
+        (["latents"], "train sample measure_loss fit_scorer score"),
+        (["losses"], "sample fit_scorer score"),
+        (["checkpoints", "scorer"], "sample measure_loss score"),
+        (["scores", "losses"], ""),
     ],
 )
 def test_a_noun_is_a_target(plan, words, left_out):
@@ -140,13 +142,13 @@ def test_a_row_may_be_a_checkpoint_that_was_trained_elsewhere(plan, tmp_path):
     }
     outcome = plan(configs=(change,))
     assert outcome.code == 0, outcome.text
-    expected = {"train": 2, "import_checkpoint": 1, "sample": 3, "score": 4, "tabulate": 1}
-    assert outcome.jobs == CHAIN | expected
+    own = SEEDS * MILESTONES
+    assert outcome.jobs == jobs(own + 1, train=own, import_checkpoint=1, tabulate=1)
 
 
 def test_rows_train_side_by_side_and_alone_with_all_cores(plan):
     assert "OMP_NUM_THREADS=1 MKL_NUM_THREADS=1" in _train_line(plan("checkpoints").text)
-    alone = {"suites": {"digits": {"experiments": ["gta"], "differences": []}}}
+    alone = {"suites": {"digits": {"experiments": ["gta"], "differences": [], "seeds": [0]}}}
     assert "OMP_NUM_THREADS=2 MKL_NUM_THREADS=2" in _train_line(plan("checkpoints", configs=(alone,)).text)
 
 
@@ -158,14 +160,14 @@ def test_shares_of_several_jobs_are_planned_before_the_gathering(plan):
     outcome = plan("samples", "--set-scatter", "encode=2", "sample=3")
     assert outcome.code == 0, outcome.text
     assert (outcome.jobs["encode_part"], outcome.jobs["encode"]) == (2, 1)
-    assert (outcome.jobs["sample_part"], outcome.jobs["sample"]) == (18, 6)
+    assert (outcome.jobs["sample_part"], outcome.jobs["sample"]) == (3 * ROWS, ROWS)
     assert "--part 3/3 " in outcome.text
 
 
 def test_the_slurm_profile_starts_training_on_several_nodes(plan):
     outcome = plan("table", "--profile", str(ROOT / "slurm"))
     assert outcome.code == 0, outcome.text
-    assert outcome.jobs["train"] == 6 and outcome.jobs["sample_part"] == 12
+    assert outcome.jobs["train"] == ROWS and outcome.jobs["sample_part"] == 2 * ROWS
     line = _train_line(outcome.text)
     assert "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=2 --kill-on-bad-exit=1" in line
     assert "-m torch.distributed.run --nnodes=2 --nproc-per-node=2 " in line

@@ -10,7 +10,7 @@ from ditgta.__main__ import main
 from tests.conftest import TINY, Outcome, run_snakemake
 from tests.workflow.finished import copy_without_times
 
-ROW = {"train": 2, "sample": 2, "score": 2, "tabulate": 1}
+ROW = {"train": 2, "sample": 2, "measure_loss": 2, "score": 2, "tabulate": 1}
 NO_PROFILE = ("--workflow-profile", "none")
 
 
@@ -107,6 +107,7 @@ def test_what_changes_no_result_replans_nothing(replan):
     threads = (
         "train=2",
         "sample=2",
+        "measure_loss=2",
         "score=2",
         "fit_scorer=2",
         "encode=1",
@@ -121,12 +122,15 @@ def test_what_changes_no_result_replans_nothing(replan):
 def test_repeating_a_stage_plans_it_and_what_follows(replan):
     assert replan("-R", "score").jobs == {"score": 5, "tabulate": 1}
     assert replan("scores", "-R", "score").jobs == {"score": 5}
-    assert replan("-R", "train").jobs == {"train": 4, "sample": 4, "score": 4, "tabulate": 1}
+    assert replan("-R", "train").jobs == {
+        **{"train": 4, "sample": 4, "measure_loss": 4, "score": 4, "tabulate": 1}
+    }
+    assert replan("-R", "measure_loss").jobs == {"measure_loss": 4, "tabulate": 1}
     assert replan("-R", "tabulate").jobs == {"tabulate": 1}
     everything = replan("-R", "list_images").jobs
     assert everything == {
         **{"list_images": 1, "fit_autoencoder": 1, "encode": 1, "train": 4, "sample": 4},
-        **{"fit_scorer": 1, "score": 5, "tabulate": 1},
+        **{"measure_loss": 4, "fit_scorer": 1, "score": 5, "tabulate": 1},
     }
 
 
