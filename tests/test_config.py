@@ -335,7 +335,7 @@ def test_options_that_came_later_leave_specs_as_they_were():
     [
         ({"images": {"hold_out": 0.2, "held_out": "x", "source": "y"}}, "give one of them"),
         ({"images": {"held_out": "x"}}, "the digits have no others to be held out; give hold_out"),
-        ({"images": {"source": "y", "placement": {}}}, "placement is for source digits; leave it out"),
+        ({"images": {"source": "y", "placement": {}}}, "placement is for source digits; set placement: null"),
         ({"images": {"size": 12, "placement": {"scales": [16]}}}, "does not fit a canvas of size 12"),
         ({"autoencoder": {"pixels": "grey"}}, "pixels have no posterior to draw from"),
         ({"autoencoder": {"pixels": "rgb", "pretrained": "a/b"}}, "give one of them"),

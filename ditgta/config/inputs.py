@@ -86,7 +86,7 @@ class Images(Section):
         if self.placement is None:
             return self
         if self.source != DIGITS:
-            raise ValueError(f"placement is for source {DIGITS}; leave it out")
+            raise ValueError(f"placement is for source {DIGITS}; set placement: null")
         if max(self.placement.scales) > self.size:
             raise ValueError(
                 f"a digit of {max(self.placement.scales)} pixels does not fit a canvas of size {self.size}; "

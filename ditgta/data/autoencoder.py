@@ -41,8 +41,8 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
                 f"{weights} is damaged (sha256 {found[:12]}..., {TWIN} says {str(expected)[:12]}...); "
                 "delete the folder and run the autoencoder stage again"
             )
-    if (content := read_json(folder / "config.json")).get("_class_name") == PIXELS:
-        return Pixels.from_config(content).eval().to(device)
+    if f'"{PIXELS}"' in (folder / "config.json").read_text(errors="replace"):
+        return Pixels.from_config(read_json(folder / "config.json")).eval().to(device)
     from diffusers import AutoencoderKL
 
     try:

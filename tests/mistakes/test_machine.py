@@ -114,7 +114,7 @@ def test_snakemake_refuses_a_faulty_configuration(tmp_path, configs, words, said
 
 def test_snakemake_shows_the_line_of_a_job_that_failed(tmp_path):
     outcome = run_snakemake(
-        tmp_path, configs=({"experiments": {"digits": {"images": {"source": "nowhere"}}}},)
+        tmp_path, configs=({"experiments": {"digits": {"images": {"source": "nowhere", "placement": None}}}},)
     )
     assert (
         outcome.code == 1
