@@ -30,8 +30,8 @@ class Metric:
 
     Values are shown times 10**`shift`; files always hold the plain value. Training runs of a metric whose `scale` is "log" are
     compared by their logarithms, and so is what samples do to a row's value; "log if positive" is a metric that may fall
-    below zero: where one does, its runs are compared as they are. A metric `on_held_out` images has no samples: its errors are
-    from the number of images, which all rows and training seeds share.
+    below zero: where one does, its runs are compared as they are. The errors of a metric `on_held_out` images are from their number,
+    which all rows and training seeds share.
     """
 
     key: str
@@ -66,9 +66,8 @@ METRICS = (
 )
 LOSS = Metric("loss", "Held-out loss", -1, scale="log", on_held_out=True)
 CLASS_GAIN = Metric("class_gain", "Class gain, %", on_held_out=True)
-CLASS_ACCURACY = Metric(
-    "class_accuracy", "Class accuracy", +1
-)  # only where the scorer has learnt the classes
+# Only where the scorer has learnt the classes.
+CLASS_ACCURACY = Metric("class_accuracy", "Class accuracy", +1)
 
 
 @dataclass(frozen=True)
