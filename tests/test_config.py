@@ -316,7 +316,17 @@ def test_the_schema_for_editors_is_up_to_date_and_takes_the_configuration():
 
 def test_options_that_came_later_leave_specs_as_they_were():
     experiment = load({"a": {}}).experiments["a"]
-    later = {"hold_out", "held_out", "placement", "pixels", "label_std", "warmup", "betas", "timesteps"}
+    later = {
+        "hold_out",
+        "held_out",
+        "placement",
+        "pixels",
+        "label_std",
+        "warmup",
+        "betas",
+        "timesteps",
+        "time_density",
+    }
     assert not later & {key for section in experiment.spec().values() if section for key in section}
     changed = {
         "images": {"hold_out": 0.2, "placement": {"grid": 2}, "size": 16},

@@ -139,7 +139,7 @@ def python(words: list[str], **_) -> None:
         package, _, name = words[2].partition(".")
         assert package == "benchmarks" and set(BENCHMARKS) | {""} >= {
             word
-            for before, word in zip(words[2:], words[3:])
+            for before, word in itertools.pairwise(words[2:])
             if word[0] not in "-0123456789" and before != "--out"
         }
         source = (ROOT / "benchmarks" / f"{name or '__main__'}.py").read_text()

@@ -95,7 +95,7 @@ PRIMARY = (
 
 # Named sizes: depth, width, heads. Pi and Ti are this project's own, for a laptop; the others are those of the DiT paper (Table 1).
 SIZES = {
-    "Pi": (3, 64, 2),
+    "Pi": (4, 64, 2),
     "Ti": (4, 96, 3),
     "S": (12, 384, 6),
     "B": (12, 768, 12),

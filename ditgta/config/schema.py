@@ -146,6 +146,9 @@ class Training(Section):
         "independent",
         "times of a batch's images: drawn one by one, or evenly spread over noise levels from a random start",
     )
+    time_density: Literal["uniform", "logit-normal"] = Added(
+        "uniform", "how often each time is seen: all alike, or those in the middle more often (logit-normal)"
+    )
     compile: bool | None = Compile
     kernels: Literal["auto", "off"] = Kernels
     checkpoint_gradients: bool = Free(

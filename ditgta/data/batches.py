@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from scipy.special import expit, ndtri
 
 from ditgta.data.ahead import map_ahead
 from ditgta.data.order import batch_indices
@@ -23,6 +24,8 @@ class Batches:
         posterior: "resample" (anew at each step), "baked" (once per image) or "mean".
         label_dropout: probability that a label becomes the null label.
         timesteps: "independent", or "stratified": the times of a global batch are evenly spread from a random start.
+        time_density: "uniform", or "logit-normal": 1 / (1 + exp(-z)) of standard normal z, so that the middle is seen more often
+            (Esser et al., "Scaling Rectified Flow Transformers", 2024, section 3.1).
 
     What is random about an image at a step is a function of (seed, step, place in the global batch): it depends neither on the
     number of processes nor on earlier steps, and a process draws for its own images alone.
@@ -38,17 +41,18 @@ class Batches:
         posterior: str,
         label_dropout: float,
         timesteps: str = "independent",
+        time_density: str = "uniform",
     ):
         self.shards, self.seed, self.batch_size, self.part = shards, seed, batch_size, part
         self.flip, self.posterior, self.label_dropout = flip, posterior, label_dropout
-        self.timesteps = timesteps
+        self.timesteps, self.time_density = timesteps, time_density
         self.shape = shards.latent_shape
         self.baked_flips = generator(seed, "flip").random(shards.count) < 0.5 if flip == "baked" else None
 
     def at(self, step: int) -> dict[str, torch.Tensor]:
         """Return the batch of this process's b images.
 
-        x0 (b, C, h, w) float32, u (b,) float64 uniform in 0..1, from which the objective takes its time, y (b,) with null labels,
+        x0 (b, C, h, w) float32, u (b,) float64 in 0..1, from which the objective takes its time, y (b,) with null labels,
         noise (b, C, h, w) float32.
         """
         indices = batch_indices(self.seed, step, self.shards.count, self.batch_size)[self.part]
@@ -82,11 +86,12 @@ class Batches:
             random.standard_normal(out=noise[i], dtype=np.float32)
             if posterior is not None:
                 random.standard_normal(out=posterior[i], dtype=np.float32)
-        if (
-            self.timesteps == "stratified"
-        ):  # places are filled in random order, so an image's time is still any
+        if self.timesteps == "stratified":
+            # Places are filled in random order, so an image's time is still any.
             start = generator(self.seed, "times", step).random()
             u = (start + np.array(places) / self.batch_size) % 1
+        if self.time_density == "logit-normal":
+            u = expit(ndtri(u))
         return {"u": u, "dropped": dropped, "mirrored": mirrored, "noise": noise, "posterior": posterior}
 
     def _mirrored(self, indices: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -352,6 +352,7 @@ def _train(
         options.posterior,
         options.label_dropout,
         options.timesteps,
+        options.time_density,
     )
     last = milestones[-1]
     progress = Progress(

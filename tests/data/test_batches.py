@@ -79,3 +79,11 @@ def test_stratified_times_are_evenly_spread_and_start_anywhere(shards):
     assert all(torch.equal(plain[name], one[name]) for name in same), "nothing else is drawn anew"
     part = whole(shards, 3, slice(6, 13), timesteps="stratified")
     assert torch.equal(part["u"], one["u"][6:13])
+
+
+def test_logit_normal_times_are_those_of_normal_draws(shards):
+    plain = torch.cat([whole(shards, step)["u"] for step in range(200)])
+    dense = torch.cat([whole(shards, step, time_density="logit-normal")["u"] for step in range(200)])
+    logits = torch.logit(dense)
+    assert torch.equal(plain.argsort(), dense.argsort()), "each of the uniform time's rank"
+    assert abs(logits.mean()) < 0.06 and abs(logits.std() - 1) < 0.04
