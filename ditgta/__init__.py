@@ -2,7 +2,7 @@
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public names and where they are defined: imported when asked for, so that configuration and command line stay free of torch.
 _PUBLIC = {
