@@ -11,6 +11,7 @@ _PUBLIC = {
     "DiTPipeline": "ditgta.pipeline",
     "guided": "ditgta.model.guidance",
     "load": "ditgta.loading",
+    "results": "ditgta.frames",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -23,6 +23,7 @@ ALLOWED = {
     "diffusion": {"runtime"},
     "scoring": {"runtime"},
     "data": {"config", "runtime"},
+    "frames": {"runtime"},
     "loading": {"model", "runtime"},
     "planning": {"model", "kernels", "scoring", "data", *BASE},
     "sampling": {"loading", "model", "kernels", "diffusion", "data", *BASE},

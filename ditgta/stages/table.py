@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from ditgta.data.images import load_index
-from ditgta.report import figures, html, text
+from ditgta.report import exports, figures, html, text
 from ditgta.report.chapters import Pictures
 from ditgta.report.classwise import class_results, csv_by_class
 from ditgta.report.comparisons import Scale, comparisons_of, row_of, scale_of
@@ -53,7 +53,7 @@ def run(
     shared: Sequence[Path] = (),
     losses: Sequence[Path] = (),
 ) -> None:
-    """Writes table.csv, classes.csv, table.md, the pictures as PNG and, last, table.html.
+    """Writes table.csv, differences.csv, losses.csv, classes.csv, table.tex, table.md, the pictures as PNG and, last, table.html.
 
     Args:
         scores: score files; influence values are read from the .npz beside each.
@@ -104,7 +104,10 @@ def run(
         with atomic_path(out / f"{name}.png") as temporary:
             temporary.write_bytes(encode(picture))
     write_text(out / "table.csv", text.csv_lines(table, everything))
+    write_text(out / "differences.csv", exports.differences_csv(table))
+    write_text(out / "losses.csv", exports.losses_csv(table))
     write_text(out / "classes.csv", csv_by_class(everything, table.classes))
+    write_text(out / "table.tex", exports.latex(table))
     write_text(out / "table.md", text.markdown(table))
     write_text(out / "table.html", html.page(table, pictures))
 

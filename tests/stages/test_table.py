@@ -24,7 +24,15 @@ from tests.report.page import Page
 from tests.report.suite import CLASSES, FID, make_suite, noise_pixels, write_samples, write_score
 
 PICTURES = {"fid.png", "inception_score.png", "losses.png", "samples.png", "nearest.png"}
-FILES = {"table.csv", "classes.csv", "table.md", "table.html"} | PICTURES
+FILES = {
+    "table.csv",
+    "differences.csv",
+    "losses.csv",
+    "classes.csv",
+    "table.tex",
+    "table.md",
+    "table.html",
+} | PICTURES
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,9 @@ rule tabulate:
             labels={"suite": "{table}", "form": "CSV"},
         ),
         classes="<table>/classes.csv",
+        differences="<table>/differences.csv",
+        losses="<table>/losses.csv",
+        latex="<table>/table.tex",
         markdown="<table>/table.md",
         pictures=expand("<table>/{name}.png", name=["fid", "inception_score", "losses", "samples", "nearest"]),
     log:
