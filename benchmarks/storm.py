@@ -193,7 +193,7 @@ def send(process: int, number: int) -> None:
 def steps_at_risk(folder: Path) -> int:
     """Returns the most steps that any run has made since its newest state on the disk."""
     worst = 0
-    for run in folder.glob("results/train/*/seed*/run-*"):
+    for run in folder.glob("results/train/*/seed*/run"):
         metrics = run / "metrics.jsonl"
         if metrics.is_file() and (
             lines := [line for line in metrics.read_text().splitlines() if line.endswith("}")]
@@ -213,10 +213,12 @@ def results_of(folder: Path) -> dict[str, object]:
             found[str(path.relative_to(results))] = content(json.loads(path.read_text()))
 
     note("train/*/seed*/[0-9]*.json", lambda twin: (twin["sha256"], json.dumps(twin["losses"])))
-    note("sample/*/*/seed*/*/index.json", lambda index: (index["samples_npz_sha256"], hashes(index)))
+    note("sample/*/seed*/*/index.json", lambda index: (index["samples_npz_sha256"], hashes(index)))
     note("latents/*/index.json", lambda index: hashes(index))
-    note("score/*/*/seed*/*.json", lambda scores: scores["metrics"])
-    found["table"] = (results / "table" / "digits" / "table.csv").read_text()
+    note("score/*/seed*/*.json", lambda scores: scores["metrics"])
+    note("score/baseline-*.json", lambda scores: scores["metrics"])
+    (table,) = results.glob("table/digits-*/table.csv")
+    found["table"] = table.read_text()
     return found
 
 

@@ -16,7 +16,10 @@ from datetime import datetime
 from pathlib import Path
 
 # What the user pays for: training, sampling, encoding and scoring. All other stages are the workflow's own.
-PAID = ("autoencoder", "latents", "train", "sample", "scorer", "score", "floor")
+PAID = (
+    *("fit_autoencoder", "encode", "encode_part", "train", "sample", "sample_part"),
+    *("measure_loss", "fit_scorer", "score"),
+)
 SNAKEMAKE = "(no job runs)"
 ALLOWED = 0.15
 
