@@ -17,6 +17,7 @@ ALLOWED = {
     "specs": {"data", *BASE},
     "layout": {"specs", "data", *BASE},
     "launch": {"runtime"},
+    "terminal": {"stages", "layout", "runtime"},
     "flags": BASE,
     "model": BASE,
     "kernels": {"model", "runtime"},

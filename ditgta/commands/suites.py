@@ -74,16 +74,21 @@ def add_status(commands) -> None:
     add_configuration(parser)
     add_path(parser, "--results", "DIR", "results folder", default=Path("results"))
     parser.add_argument("--json", action="store_true", help="print JSON")
+    text = "show it again and again until the table is there, with bars; once where the output is no terminal"
+    parser.add_argument("--watch", action="store_true", help=text)
     text = "seconds for which heartbeats of jobs on other machines are watched; they beat every 5"
     parser.add_argument("--wait", type=float, default=12.0, metavar="SECONDS", help=text)
 
 
 def run_status(arguments) -> None:
-    from ditgta.stages import status
+    from ditgta.stages import status, watch
 
     loaded = config.load(config.read(arguments.configfile))
     suite = arguments.suite or loaded.suite
-    status.run(loaded, suite, arguments.results, arguments.wait, arguments.json)
+    if arguments.watch and not arguments.json:
+        watch.run(loaded, suite, arguments.results)
+    else:
+        status.run(loaded, suite, arguments.results, arguments.wait, arguments.json)
 
 
 def add_clean(commands) -> None:

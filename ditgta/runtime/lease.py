@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_json
+from ditgta.runtime.progress import reached
 
 LEASE_NAME = "lease.json"
 HEARTBEAT_SECONDS = 5.0
@@ -28,7 +29,7 @@ class Lease:
         self.beat = 0
 
     def content(self) -> dict:
-        """Returns what the lease file says of this holder."""
+        """Returns what the lease file says of this holder, and how far it is."""
         return {
             "token": self.token,
             "beat": self.beat,
@@ -37,6 +38,7 @@ class Lease:
             "pid": os.getpid(),
             "started": _start_of(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID", ""),
+            "reached": reached(),
         }
 
     def check(self) -> None:

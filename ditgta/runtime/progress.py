@@ -1,5 +1,6 @@
 """How far a stage is: a bar on a terminal, a plain line about every 30 seconds in a log."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from ditgta.runtime.files import work_begins
 
 _LINE_EVERY_SECONDS = 30.0
+_current: list["Progress"] = []  # the loops of this process that are under way, innermost last
 
 
 def duration(seconds: float) -> str:
@@ -52,10 +54,12 @@ class Progress:
         self.log = log
         self.begin = self.last_line = time.monotonic()
         self.bar = None
+        self.values: dict = {}
 
     def __enter__(self) -> "Progress":
         work_begins()
         if not self.silent:
+            _current.append(self)
             if sys.stderr.isatty():
                 from tqdm import tqdm
 
@@ -67,6 +71,7 @@ class Progress:
     def __exit__(self, error_type, error, trace) -> None:
         if self.silent:
             return
+        _current.remove(self)
         if self.bar is not None:
             self.bar.close()
         elif error_type is None:
@@ -94,6 +99,8 @@ class Progress:
         self.done += count
         if self.silent:
             return
+        # A new dict each time: other threads read it.
+        self.values = {name: value for name, value in values.items() if isinstance(value, float)}
         now = time.monotonic()
         if self.bar is not None:
             self.bar.update(count)
@@ -109,6 +116,23 @@ class Progress:
         else:
             self.bar.set_postfix_str(", ".join(_formatted(values)))
             self._keep(f"{self.stage}: {text}")
+
+
+def reached() -> dict | None:
+    """Returns how far the loop is that this process is in, as {done, total, unit, images_per_second, seconds_left, and its values};
+    None where it is in none. It may be called from any thread."""
+    with contextlib.suppress(IndexError):
+        loop = _current[-1]
+        rate = (loop.done - loop.start) / max(time.monotonic() - loop.begin, 1e-9)
+        return {
+            "done": loop.done,
+            "total": loop.total,
+            "unit": loop.unit,
+            "images_per_second": round(rate * loop.images_per_unit, 2),
+            "seconds_left": round((loop.total - loop.done) / rate) if rate else None,
+            **loop.values,
+        }
+    return None
 
 
 def _formatted(values: dict) -> list[str]:

@@ -13,18 +13,32 @@ from pathlib import Path
 from ditgta.config import Config
 from ditgta.data.shard_plan import plan_shards
 from ditgta.layout import Layout, Row, old_results, record_of
+from ditgta.planning.work import RATE, SuiteWork
 from ditgta.runtime.addresses import readable
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 from ditgta.runtime.lease import DEAD_AFTER_SECONDS, LEASE_NAME, is_running
-from ditgta.runtime.progress import duration
+from ditgta.stages.status_text import text
 
 _TAIL_BYTES = 4096
 HEAVY = {  # files without which a stage is not done, though its record is there
     "autoencoder": ("diffusion_pytorch_model.safetensors",),
     "scorer": ("scorer.safetensors",),
 }
-_SHOWN_SCORES = {"fid": "FID", "kid": "KID"}  # the second where there is no first
+
+
+def check(config: Config, suite: str, results: Path) -> None:
+    """Makes sure that there is something to look at.
+
+    Raises:
+        InputError: an unknown suite, or no such folder.
+    """
+    if suite not in config.suites:
+        raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
+    if not results.is_dir():
+        raise InputError(
+            f"the results folder {results} does not exist (seen from {Path.cwd()}); start snakemake, or give --results DIR"
+        )
 
 
 def run(config: Config, suite: str, results: Path, wait: float, as_json: bool) -> None:
@@ -37,12 +51,7 @@ def run(config: Config, suite: str, results: Path, wait: float, as_json: bool) -
     Raises:
         InputError: an unknown suite, or no such folder.
     """
-    if suite not in config.suites:
-        raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
-    if not results.is_dir():
-        raise InputError(
-            f"the results folder {results} does not exist (seen from {Path.cwd()}); start snakemake, or give --results DIR"
-        )
+    check(config, suite, results)
     found = Reader(Layout(config, str(results))).suite(suite, wait)
     print(json.dumps(found, indent=1) if as_json else text(found))
 
@@ -56,7 +65,7 @@ class Reader:
         self.jobs: list[dict] = []
 
     def suite(self, name: str, wait: float) -> dict:
-        """Returns {suite, results, stages, rows, faults} in plain values."""
+        """Returns {suite, results, progress, stages, rows, faults} in plain values."""
         groups: dict[tuple[str, int], list[Row]] = {}
         for row in self.layout.rows(name):
             groups.setdefault((row.experiment, row.seed), []).append(row)
@@ -67,13 +76,15 @@ class Reader:
             for stage in ("images", "autoencoder", "latents", "scorer", "table")
             for file in self.layout.files(stage, name)
         ]
+        stages.insert(-1, self.baseline(name))
         self._judge(wait)
         return {
             "suite": name,
             "results": self.layout.root,
+            "progress": self.progress(name, stages, rows),
             "stages": stages,
             "rows": rows,
-            "faults": self.faults,
+            "faults": list(dict.fromkeys(self.faults)),
         }
 
     def stage(self, stage: str, file: Path) -> dict:
@@ -94,6 +105,54 @@ class Reader:
             if count := number((images or {}).get("count")):
                 found["shards"] = [shards_in(folder), len(plan_shards(int(count)))]
         return found
+
+    def baseline(self, suite: str) -> dict:
+        """Returns where the scores of real images are, as `stage` does."""
+        file = Path(self.layout.baseline(suite))
+        jobs = self.leases("baseline", [file.with_name(f".{file.name}.lease")])
+        return {
+            "stage": "baseline",
+            "name": readable(file.stem),
+            "path": str(file),
+            "done": file.is_file(),
+            "shards": None,
+            "jobs": jobs,
+        }
+
+    def progress(self, suite: str, stages: list[dict], rows: list[dict]) -> dict:
+        """Returns {share, work_seconds, seconds_left}: the share of a suite's predicted work that is done, and the time of what is left.
+
+        Work is weighed as ditgta.planning.work predicts it, at the rate that the rows' trainings reach. The time supposes as many
+        jobs at once as are at work; None where none is.
+        """
+        images = self.json(f"{self.layout.path('images', rows[0]['experiment'])}/index.json")
+        count = number((images or {}).get("count"))
+        work = SuiteWork(self.config, suite, int(count) if count else None)
+        rates = [
+            row["images_per_second"] * work.per_image(row["experiment"])
+            for row in rows
+            if row["images_per_second"]
+        ]
+        rate = sum(rates) / len(rates) if rates else RATE
+        parts = [(work.stage(stage["stage"]).at(rate), share_of(stage)) for stage in stages]
+        for row in rows:
+            name, milestones = row["experiment"], row["milestones"]
+            if name not in self.layout.imported:
+                last = max(map(int, milestones))
+                parts.append((work.train(name).at(rate), 1.0 if all(milestones.values()) else row["step"] / last))
+            for step in milestones:
+                parts.append((work.sample(name).at(rate), share_of(row["samples"][step])))
+                parts.append((work.score(name).at(rate), float(bool(row["scores"][step]))))
+                if row["losses"]:
+                    parts.append((work.loss(name).at(rate), float(row["losses"][step])))
+        total = sum(seconds for seconds, _ in parts)
+        done = sum(seconds * share for seconds, share in parts)
+        alive = sum(job["state"] == "alive" for job in self.jobs)
+        return {
+            "share": done / total,
+            "work_seconds": round(total),
+            "seconds_left": round((total - done) / alive) if alive else None,
+        }
 
     def row(self, suite: str, rows: list[Row]) -> dict:
         """Returns where a training is, of its rows at all milestones; "training" is "done", "begun" or "not begun"."""
@@ -121,7 +180,9 @@ class Reader:
             and isinstance((losses or [0])[-1], dict)
         ):
             last = losses[-1]
-        step = max([int(number(last.get("step")) or 0), *twins])
+        reached = [job["holder"].get("reached") for job in jobs if job["stage"] == "train"]
+        at_work = [int(number(at.get("done")) or 0) for at in reached if isinstance(at, dict)]
+        step = max([int(number(last.get("step")) or 0), *twins, *at_work])
         rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
         batch_size = self.config.experiments[experiment].training.batch_size
         left = (steps[-1] - step) * batch_size
@@ -139,6 +200,9 @@ class Reader:
             "training": "done" if len(twins) == len(steps) else "begun" if begun else "not begun",
             "jobs": jobs,
             "samples": {str(row.step): self.samples(suite, row) for row in rows},
+            "losses": {str(row.step): Path(self.layout.losses(suite, row)).is_file() for row in rows}
+            if self.layout.has_losses(suite)
+            else {},
             "scores": {str(row.step): self.scores(suite, row) for row in rows},
         }
 
@@ -217,6 +281,21 @@ class Reader:
             job["state"] = "dead"
 
 
+def share_of(part: dict) -> float:
+    """Returns how much of a stage, or of a row's samples, is done, 0..1."""
+    if part["done"]:
+        return 1.0
+    if part["shards"]:
+        return min(1.0, part["shards"][0] / max(part["shards"][1], 1))
+    reached = [job["holder"].get("reached") for job in part.get("jobs", ()) if job["state"] == "alive"]
+    shares = [
+        (number(at.get("done")) or 0.0) / total
+        for at in reached
+        if isinstance(at, dict) and (total := number(at.get("total")))
+    ]
+    return min(1.0, max(shares, default=0.0))
+
+
 def number(value: object) -> float | None:
     """Returns a finite number as it is, None for anything else."""
     ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
@@ -229,75 +308,3 @@ def shards_in(folder: Path) -> int:
         return sum(1 for path in folder.iterdir() if re.fullmatch(r"\d{5}\.json", path.name))
     except OSError:
         return 0
-
-
-def text(found: dict) -> str:
-    """Returns the status as one screen of text."""
-    words = []
-    for stage in found["stages"]:
-        several = sum(other["stage"] == stage["stage"] for other in found["stages"]) > 1
-        name = f"{stage['stage']} {stage['name']}" if several else stage["stage"]
-        words.append(" ".join([f"{name} {_progress(stage)}", *(f"({_job(job)})" for job in stage["jobs"])]))
-    lines = [f"suite {found['suite']} in {found['results']}: {', '.join(words)}", ""]
-    table = [
-        ["row", "seed", "reached", "step", "epochs", "loss", "images/s", "left", "samples", "score", "job"]
-    ]
-    table += [_cells(row) for row in found["rows"]]
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
-    lines += _verdict(found["rows"])
-    lines += [
-        f"table: {stage['path']}" for stage in found["stages"] if stage["stage"] == "table" and stage["done"]
-    ]
-    return "\n".join([*lines, *(f"warning: {fault}" for fault in found["faults"])])
-
-
-def _verdict(rows: list[dict]) -> list[str]:
-    """Returns what the scores shown may be taken for; nothing where there are none."""
-    if not any(scores for row in rows for scores in row["scores"].values()):
-        return []
-    if len({row["seed"] for row in rows}) == 1:
-        return ["one training seed: scores without a verdict; several earn one, such as seeds: [0, 1, 2]"]
-    return ["the verdicts on these scores are in table.html, once all are there"]
-
-
-def _cells(row: dict) -> list[str]:
-    """Returns a row's cells; samples are those of the newest milestone that has any, the score is the last one."""
-    steps = list(row["milestones"])
-    reached = [step for step in steps if row["milestones"][step]]
-    sampled = [step for step in steps if row["samples"][step]["done"] or row["samples"][step]["shards"][0]]
-    scored = [step for step in steps if row["scores"][step]]
-    return [
-        row["experiment"],
-        str(row["seed"]),
-        reached[-1] if reached else "-",
-        f"{row['step']}/{steps[-1]}",
-        "-" if row["epochs"] is None else f"{row['epochs']:.3g}",
-        "-" if row["loss"] is None else f"{row['loss']:.4g}",
-        "-" if row["images_per_second"] is None else f"{row['images_per_second']:.1f}",
-        "-" if row["seconds_left"] is None else duration(row["seconds_left"]),
-        f"{sampled[-1]} {_progress(row['samples'][sampled[-1]])}" if sampled else "-",
-        f"{scored[-1]} {_score(row['scores'][scored[-1]])}" if scored else "-",
-        "; ".join(f"{job['stage']} {_job(job)}" for job in row["jobs"])
-        or {"begun": "none at work"}.get(row["training"], row["training"]),
-    ]
-
-
-def _progress(part: dict) -> str:
-    if part["done"] or not part["shards"]:
-        return "done" if part["done"] else "not done"
-    return "{}/{} shards".format(*part["shards"])
-
-
-def _score(metrics: dict) -> str:
-    for key, name in _SHOWN_SCORES.items():
-        value, se = (metrics.get(key, {}).get(part) for part in ("value", "se"))
-        if value is not None:
-            return f"{name} {value:.4g}" + ("" if se is None else f" ± {se:.2g}")
-    return "without FID and KID"
-
-
-def _job(job: dict) -> str:
-    holder = job["holder"]
-    name = f", job {holder['job']}" if holder.get("job") else ""
-    return f"{job['state']}: process {holder.get('pid')} on {holder.get('host')}{name}"

@@ -18,13 +18,13 @@ scattergather:
     sample=1,
 
 
-onstart:
+def refuse_without_sbatch():
+    """Ends with one line where jobs are to be sent to Slurm from a machine without it."""
     if workflow.executor_plugin.name == "slurm" and shutil.which("sbatch") is None:
         sys.exit(
             "Error: jobs are to be sent with sbatch, which is not on PATH; start Snakemake on a node of the cluster, "
             "or leave out --profile slurm"
         )
-    LAYOUT.sources.save()
 
 
 def parts_of(scatter, index):

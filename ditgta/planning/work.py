@@ -1,0 +1,143 @@
+"""How much work each part of a suite is, from its options alone: what progress in % is weighed by. Needs no torch.
+
+`ditgta plan` counts operations; here formulas stand for the counts, right within a factor of two, so that `status` answers at once.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ditgta.config import Autoencoder, Config, Experiment
+from ditgta.config.names import named_sizes
+from ditgta.planning import cost
+
+STARTUP_SECONDS = 3.5  # of a job, until it has imported what it needs; measured
+RATE = 2e10  # operations per second of a job, until one has been measured
+SD_ENCODE, SD_DECODE = 4.2e6, 9.5e6  # operations per pixel of Stable Diffusion's autoencoder
+SMALL_ENCODE, SMALL_DECODE = 100.0, 270.0  # of a small one per pixel and squared width of its first layer
+INCEPTION, INCEPTION_SIDE, INCEPTION_EDGE = 11.4e9, 299, 23  # of one image, at the side; pixels that its convolutions lose
+CHECK_SECONDS = 1.5e-3  # of a core to decode and check one image
+METRIC_SECONDS = 14e-3  # of a core for all metrics of one image with 2,048 features
+TABLE_SECONDS = 10.0
+UNKNOWN_IMAGES = 1_000_000
+
+
+class Work(NamedTuple):
+    """What a part takes: operations of networks, and seconds beside them."""
+
+    flops: float
+    seconds: float = 0.0
+    jobs: int = 1
+
+    def at(self, rate: float) -> float:
+        """Returns the seconds of one job at a time, at a rate in operations per second."""
+        return self.jobs * STARTUP_SECONDS + self.seconds + self.flops / rate
+
+
+@dataclass(frozen=True)
+class SuiteWork:
+    """The work of a suite's parts.
+
+    count: training images, None where they have not been counted yet.
+    """
+
+    config: Config
+    suite: str
+    count: int | None = None
+
+    @property
+    def images(self) -> int:
+        """Training images, counted or taken for many."""
+        return self.count or UNKNOWN_IMAGES
+
+    def forward(self, experiment: str) -> float:
+        """Returns the operations of one forward pass of one image."""
+        options = self.config.experiments[experiment]
+        sizes = named_sizes(options.model.name)
+        sizes |= {name: value for name in sizes if (value := getattr(options.model, name, None))}
+        side = options.images.size // options.autoencoder.downsampling // sizes["patch"]
+        shape = cost.Shape(
+            tokens=side**2,
+            width=sizes["width"],
+            depth=sizes["depth"],
+            patch=sizes["patch"],
+            channels=options.autoencoder.channels,
+            classes=1,
+            heads=sizes["heads"],
+            outputs=2 if options.training.objective == "ddpm" else 1,
+        )
+        return cost.forward_flops(shape)
+
+    def per_image(self, experiment: str) -> float:
+        """Returns the operations of one training step for one image."""
+        return 3 * self.forward(experiment)
+
+    def train(self, experiment: str) -> Work:
+        """Returns the training of one row and seed to the last milestone."""
+        milestones = self.config.suites[self.suite].milestones
+        batch = self.config.experiments[experiment].training.batch_size
+        return Work(self.per_image(experiment) * batch * milestones[-1], jobs=len(milestones))
+
+    def sample(self, experiment: str) -> Work:
+        """Returns the sampling of one row at one milestone."""
+        options, images = (
+            self.config.suites[self.suite].sampling,
+            self.config.experiments[experiment].images.size,
+        )
+        height, width = options.size or (images, images)
+        larger = height * width / images**2
+        passes = options.steps * (2 if options.sampler == "heun" else 1) * (1 if options.cfg_scale == 1 else 2)
+        decode = _coder(self.config.experiments[experiment].autoencoder, images)[1]
+        return Work(options.num_samples * larger * (passes * self.forward(experiment) + decode))
+
+    def loss(self, experiment: str) -> Work:
+        """Returns the held-out loss of one row at one milestone."""
+        options = self.config.suites[self.suite].loss
+        images = min(options.max_images, self.images)
+        return Work(2 * images * options.timesteps * self.forward(experiment))
+
+    def score(self, experiment: str) -> Work:
+        """Returns the scoring of one row at one milestone."""
+        return self._scored(self.config.suites[self.suite].sampling.num_samples)
+
+    def _scored(self, images: int) -> Work:
+        options = self.config.suites[self.suite].scorer
+        width = 1.0 if options.weights else options.width
+        side = INCEPTION_SIDE if options.weights else options.input_size
+        return Work(images * _inception(width, side), images * METRIC_SECONDS * width**2)
+
+    def stage(self, name: str) -> Work:
+        """Returns a part that the rows share: images, autoencoder, latents, scorer, baseline or table."""
+        suite = self.config.suites[self.suite]
+        first: Experiment = self.config.experiments[suite.experiments[0]]
+        encode, decode = _coder(first.autoencoder, first.images.size)
+        if name == "images":
+            return Work(0, self.images * CHECK_SECONDS)
+        if name == "autoencoder":
+            own = not (first.autoencoder.pretrained or first.autoencoder.pixels)
+            steps = first.autoencoder.steps * first.autoencoder.batch_size if own else 0
+            return Work(3 * steps * (encode + decode))
+        if name == "latents":
+            return Work(2 * self.images * encode, self.images * CHECK_SECONDS)
+        if name == "scorer":
+            options = suite.scorer
+            each = _inception(options.width, options.input_size)
+            return Work(0 if options.weights else 3 * self.images * options.epochs * each)
+        if name == "baseline":
+            return self._scored(0 if suite.scorer.reference else self.images)
+        return Work(0, TABLE_SECONDS)
+
+
+def _coder(options: Autoencoder, size: int) -> tuple[float, float]:
+    """Returns the operations of encoding and of decoding one image."""
+    if options.pixels:
+        return 0.0, 0.0
+    if options.pretrained:
+        return SD_ENCODE * size**2, SD_DECODE * size**2
+    each = (size * options.widths[0]) ** 2
+    return SMALL_ENCODE * each, SMALL_DECODE * each
+
+
+def _inception(width: float, side: int) -> float:
+    """Returns the operations of one image in an Inception network of a width."""
+    lost = (side - INCEPTION_EDGE) / (INCEPTION_SIDE - INCEPTION_EDGE)
+    return INCEPTION * (width * lost) ** 2

@@ -1,0 +1,97 @@
+"""A status as text: one screen for people, with bars where it is watched."""
+
+from ditgta.runtime.progress import duration
+
+_SHOWN_SCORES = {"fid": "FID", "kid": "KID"}  # the second where there is no first
+
+
+BAR = 20  # characters
+
+
+def text(found: dict, bars: bool = False) -> str:
+    """Returns the status as one screen of text, with a bar for the suite and for each training if so asked."""
+    words = []
+    for stage in found["stages"]:
+        several = sum(other["stage"] == stage["stage"] for other in found["stages"]) > 1
+        name = f"{stage['stage']} {stage['name']}" if several else stage["stage"]
+        words.append(" ".join([f"{name} {_progress(stage)}", *(f"({_job(job)})" for job in stage["jobs"])]))
+    lines = [f"suite {found['suite']} in {found['results']}: {', '.join(words)}", total(found, bars)]
+    table = [["row", "seed", "reached", "step", "loss", "images/s", "left", "samples", "score", "job"]]
+    table += [_cells(row, bars) for row in found["rows"]]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
+    lines += _verdict(found["rows"])
+    lines += [
+        f"table: {stage['path']}" for stage in found["stages"] if stage["stage"] == "table" and stage["done"]
+    ]
+    return "\n".join([*lines, *(f"warning: {fault}" for fault in found["faults"])])
+
+
+def total(found: dict, bars: bool = False) -> str:
+    """Returns how far a suite is, in a line."""
+    at = found["progress"]
+    share = 1.0 if all(stage["done"] for stage in found["stages"] if stage["stage"] == "table") else at["share"]
+    left = "" if at["seconds_left"] is None or share == 1 else f", about {duration(at['seconds_left'])} left"
+    drawn = f"{bar(share)} " if bars else ""
+    return f"{drawn}{percent(share)} of the predicted work is done{left}"
+
+
+def bar(share: float) -> str:
+    """Returns a share of 0..1 as a bar."""
+    full = int(share * BAR)
+    return f"[{'#' * full}{'-' * (BAR - full)}]"
+
+
+def percent(share: float) -> str:
+    """Returns a share of 0..1 in whole percents, 100 only where all is done."""
+    return f"{int(100 * share)} %"
+
+
+def _verdict(rows: list[dict]) -> list[str]:
+    """Returns what the scores shown may be taken for; nothing where there are none."""
+    if not any(scores for row in rows for scores in row["scores"].values()):
+        return []
+    if len({row["seed"] for row in rows}) == 1:
+        return ["one training seed: scores without a verdict; several earn one, such as seeds: [0, 1, 2]"]
+    return ["the verdicts on these scores are in table.html, once all are there"]
+
+
+def _cells(row: dict, bars: bool) -> list[str]:
+    """Returns a row's cells; samples are those of the newest milestone that has any, the score is the last one."""
+    steps = list(row["milestones"])
+    reached = [step for step in steps if row["milestones"][step]]
+    sampled = [step for step in steps if row["samples"][step]["done"] or row["samples"][step]["shards"][0]]
+    scored = [step for step in steps if row["scores"][step]]
+    return [
+        row["experiment"],
+        str(row["seed"]),
+        reached[-1] if reached else "-",
+        (f"{bar(row['step'] / int(steps[-1]))} " if bars else "") + f"{row['step']}/{steps[-1]}",
+        "-" if row["loss"] is None else f"{row['loss']:.4g}",
+        "-" if row["images_per_second"] is None else f"{row['images_per_second']:.1f}",
+        "-" if row["seconds_left"] is None else duration(row["seconds_left"]),
+        f"{sampled[-1]} {_progress(row['samples'][sampled[-1]])}" if sampled else "-",
+        f"{scored[-1]} {_score(row['scores'][scored[-1]])}" if scored else "-",
+        "; ".join(f"{job['stage']} {_job(job)}" for job in row["jobs"])
+        or {"begun": "none at work"}.get(row["training"], row["training"]),
+    ]
+
+
+def _progress(part: dict) -> str:
+    if part["done"] or not part["shards"]:
+        return "done" if part["done"] else "not done"
+    return "{}/{} shards".format(*part["shards"])
+
+
+def _score(metrics: dict) -> str:
+    for key, name in _SHOWN_SCORES.items():
+        value, se = (metrics.get(key, {}).get(part) for part in ("value", "se"))
+        if value is not None:
+            return f"{name} {value:.4g}" + ("" if se is None else f" ± {se:.2g}")
+    return "without FID and KID"
+
+
+def _job(job: dict) -> str:
+    holder = job["holder"]
+    name = f", job {holder['job']}" if holder.get("job") else ""
+    return f"{job['state']}: process {holder.get('pid')} on {holder.get('host')}{name}"

@@ -1,0 +1,127 @@
+"""Watch: the status of suites again and again, as a screen with bars, or as lines that say who is at work on what.
+
+Guarantees: as `status`, it writes no file and needs no torch. The pace of the whole is that of the work seen to be done meanwhile.
+"""
+
+import re
+import sys
+import time
+from pathlib import Path
+
+from ditgta.config import Config
+from ditgta.layout import Layout
+from ditgta.runtime.lease import DEAD_AFTER_SECONDS
+from ditgta.runtime.progress import duration
+from ditgta.stages.status import Reader, check
+from ditgta.stages.status_text import text, total
+
+SCREEN_SECONDS = 3.0
+PACE_SECONDS = 30.0  # after which the pace seen is trusted
+SHOWN_JOBS = 3  # of a stage, each in a line of its own; more are one line together
+CLEAR = "\x1b[H\x1b[J"  # cursor home, and all after it gone
+
+
+class Watch:
+    """Looks at one suite again and again; what one look cannot tell, two can: hearts that beat elsewhere, and the pace."""
+
+    def __init__(self, layout: Layout, suite: str):
+        self.layout, self.suite = layout, suite
+        self.begin, self.first = time.monotonic(), 0.0
+        self.beats: dict[str, tuple[object, float]] = {}  # of each lease, and when it was first seen so
+
+    def look(self) -> dict:
+        """Returns the status, with the states of jobs elsewhere and the time left as seen since the first look."""
+        found = Reader(self.layout).suite(self.suite, wait=0)
+        now = time.monotonic()
+        for job in jobs_of(found):
+            self._judge(job, now)
+        at, elapsed = found["progress"], now - self.begin
+        if not self.first:
+            self.first = at["share"] or 1e-9
+        done = at["share"] - self.first
+        if elapsed > PACE_SECONDS and done > 0:
+            at["seconds_left"] = round((1 - at["share"]) * elapsed / done)
+        return found
+
+    def _judge(self, job: dict, now: float) -> None:
+        """Tells of a job on another machine whether it lives, by its heartbeat since the last look."""
+        beat = (job["holder"].get("token"), job["holder"].get("beat"))
+        before, since = self.beats.get(job["lease"], (None, now))
+        if beat != before:
+            self.beats[job["lease"]] = (beat, now)
+        if job["state"] != "unknown" or before is None:
+            return
+        if beat != before:
+            job["state"] = "alive"
+        elif now - since >= DEAD_AFTER_SECONDS:
+            job["state"] = "dead"
+
+
+def run(config: Config, suite: str, results: Path) -> None:
+    """Shows the status of a suite until its table is there: on a terminal again and again, elsewhere once."""
+    check(config, suite, results)
+    watch = Watch(Layout(config, str(results)), suite)
+    while True:
+        found = watch.look()
+        if not sys.stdout.isatty():
+            print(text(found))
+            return
+        print(CLEAR + text(found, bars=True), flush=True)
+        if all(stage["done"] for stage in found["stages"] if stage["stage"] == "table"):
+            return
+        time.sleep(SCREEN_SECONDS)
+
+
+def jobs_of(found: dict) -> list[dict]:
+    """Returns the jobs of a status, those of stages before those of rows."""
+    return [job for part in (*found["stages"], *found["rows"]) for job in part["jobs"]]
+
+
+def lines(found: dict, whole: bool = True) -> list[str]:
+    """Returns a line for each job that is at work, or for a stage with many, and one for the whole where all of it is made."""
+    at_work: dict[str, list[tuple[str, dict]]] = {}
+    for part in (*found["stages"], *found["rows"]):
+        for job in part["jobs"]:
+            if job["state"] in ("alive", "unknown"):
+                at_work.setdefault(job["stage"], []).append((_name(part, job), job))
+    said = []
+    for stage, jobs in at_work.items():
+        said += [f"{name}: {reached(job)}" for name, job in jobs[:SHOWN_JOBS]]
+        if len(jobs) > SHOWN_JOBS:
+            lefts = [left for _, job in jobs if (left := _number(job, "seconds_left")) is not None]
+            last = f", the last for {duration(max(lefts))}" if lefts else ""
+            said.append(f"{stage}: {len(jobs) - SHOWN_JOBS} more at work{last}")
+    return [*said, f"suite {found['suite']}: {total(found)}"] if whole else said
+
+
+def reached(job: dict) -> str:
+    """Returns how far a job is, as its lease says."""
+    at = job["holder"].get("reached")
+    if not isinstance(at, dict):
+        return "starting"
+    words = [f"{at.get('done')}/{at.get('total')} {at.get('unit')}"]
+    words += [
+        f"{name} {value:.4g}"
+        for name in ("loss", "mse")
+        if (value := _number(job, name)) is not None
+    ]
+    if (rate := _number(job, "images_per_second")) is not None:
+        words.append(f"{rate:.1f} images/s")
+    if (left := _number(job, "seconds_left")) is not None:
+        words.append(f"{duration(left)} left")
+    return ", ".join(words)
+
+
+def _number(job: dict, name: str) -> float | None:
+    at = job["holder"].get("reached")
+    value = at.get(name) if isinstance(at, dict) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _name(part: dict, job: dict) -> str:
+    """Returns what a job is at work on, such as: sample gta (seed 0) at step 300."""
+    if "experiment" not in part:
+        return f"{job['stage']} {part['name']}"
+    step = re.match(r"\.(\d{7})\b", Path(job["lease"]).name)
+    at = f" at step {int(step[1])}" if step else ""
+    return f"{job['stage']} {part['experiment']} (seed {part['seed']}){at}"

@@ -1,0 +1,39 @@
+"""What the terminal shows while jobs run, and at the end."""
+
+from ditgta.terminal import Terminal
+
+TERMINAL = Terminal(LAYOUT, logger) if workflow.is_main_process and not IS_MODULE else None
+
+
+def asked_for():
+    """Returns the suites that are to be made, and whether all of them is."""
+    targets = set(workflow.dag_settings.targets) or {"all"}
+    suites = [name for name in SUITES if name in targets]
+    return suites or [CONFIG.suite], bool(suites) or bool(targets & {"all", "paper_table"})
+
+
+def watched_with(suites):
+    """Returns the options by which `ditgta status` shows what this run makes."""
+    files = [str(file) for file in workflow.configfiles if Path(file).resolve() != Path(default_file(SNAKEFILE.parent)).resolve()]
+    words = ["--configfile", *files] if files else []
+    words += ["--suite", suites[0]] if suites[0] != CONFIG.suite else []
+    words += ["--results", ROOT] if ROOT != "results" else []
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+onstart:
+    refuse_without_sbatch()
+    LAYOUT.sources.save()
+    if TERMINAL:
+        suites, whole = asked_for()
+        TERMINAL.start(suites, whole, watched_with(suites))
+
+
+onsuccess:
+    if TERMINAL:
+        TERMINAL.succeed()
+
+
+onerror:
+    if TERMINAL:
+        TERMINAL.fail()
