@@ -7,6 +7,7 @@ are said last of all. A signal wakes the thread, which passes it on: Snakemake i
 
 import atexit
 import contextlib
+import itertools
 import logging
 import os
 import select
@@ -25,22 +26,31 @@ from ditgta.runtime.errors import one_line
 from ditgta.stages.answer import answer, page_of
 from ditgta.stages.watch import Watch, lines
 
-LINES_EVERY_SECONDS = float(os.environ.get("XLINES", 30))
+LINES_EVERY_SECONDS = 30.0
 # After Ctrl-C a terminal has told the jobs too; those that live on after this time have not heard it.
 PATIENCE_SECONDS = 5.0
-DROPPED = {"job_started", "job_finished", "progress", "resources_info"}  # events that count jobs, as if all were equal
+DROPPED = {
+    "job_started",
+    "job_finished",
+    "progress",
+    "resources_info",
+}  # events that count jobs, as if all were equal
 NOISE = (
     "Assuming unrestricted shared filesystem",
     "Using shell:",
     "Select jobs to execute",
     "Conda environments: ignored",
+    "RuleException:\nCalledProcessError",  # with the whole command; a fault is said in a line of its own
 )
 ERROR = ": error: "
 LAUNCHER = "torch.distributed.run"
 
 
 class Short(logging.Formatter):
-    """Gives a job one line, its message with the time of day; anything else is formatted as before."""
+    """Gives a job one line, its message with the time of day, and another if it ends in a fault that says itself what to do.
+
+    Anything else is formatted as before.
+    """
 
     def __init__(self, inner: logging.Formatter):
         super().__init__()
@@ -49,6 +59,8 @@ class Short(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if _event(record) == "job_info":
             return f"[{time.strftime('%H:%M:%S')}] {record.rule_msg}"
+        if _event(record) == "job_error" and ERROR in (fault := fault_of(record)):
+            return f"[{time.strftime('%H:%M:%S')}] {fault}"
         return self.inner.format(record)
 
 
@@ -62,7 +74,7 @@ class Terminal:
 
     def __init__(self, layout: Layout, logger: logging.Logger):
         self.layout, self.logger = layout, logger
-        self.failed: dict[int, tuple[str, list[str]]] = {}  # message and logs of jobs, by their number
+        self.failed: dict[int, str] = {}  # faults of jobs, by their number
         self.stopped = 0  # the signal that asked to stop
         self.begin = time.time()
         self.watches: list[Watch] = []
@@ -77,7 +89,7 @@ class Terminal:
         """Keeps which jobs have failed; those that then succeed have not."""
         event = _event(record)
         if event == "job_error":
-            self.failed[record.jobid] = (record.rule_msg or record.rule_name, list(map(str, record.log or ())))
+            self.failed[record.jobid] = fault_of(record)
         elif event == "job_finished":
             self.failed.pop(record.job_id, None)
         return True
@@ -125,7 +137,7 @@ class Terminal:
             self.logger.warning(f"cannot say how far jobs are: {one_line(error)}")
             self.watches = []
             return
-        for line in dict.fromkeys(said):
+        for line in dict.fromkeys(said) or ["no job is at work yet"]:
             self.logger.info(f"[{time.strftime('%H:%M:%S')}] {line}")
 
     def _stop(self) -> None:
@@ -140,7 +152,9 @@ class Terminal:
                     told.add(job.pid)
                     with contextlib.suppress(psutil.Error):
                         job.terminate()
-            if for_snakemake:  # at SIGTERM it waits for its jobs, on a cluster for days; as after Ctrl-C it cancels them
+            if (
+                for_snakemake
+            ):  # at SIGTERM it waits for its jobs, on a cluster for days; as after Ctrl-C it cancels them
                 for_snakemake = False
                 os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
@@ -159,19 +173,18 @@ class Terminal:
         if self.stopped:
             _say_last(["Stopped; trainings have written a snapshot. The same command resumes."])
             return
-        faults = [fault_in(message, map(Path, logs)) for message, logs in self.failed.values()]
-        _say_last(["", *dict.fromkeys(faults)])
+        _say_last(["", *dict.fromkeys(self.failed.values())])
 
 
-def fault_in(message: str, logs: Iterator[Path]) -> str:
+def fault_of(record: logging.LogRecord) -> str:
     """Returns why a job failed: the line of its error, or the last one of its log, and where that is."""
-    for log in logs:
+    for log in map(Path, record.log or ()):
         with contextlib.suppress(OSError):
             written = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
             named = [line for line in written if ERROR in line]
             if written:
                 return f"{(named or written)[-1].strip()} (log: {log})"
-    return f"failed without a word: {message}"
+    return f"{record.rule_name} failed without a word: {record.rule_msg or ''}"
 
 
 def jobs_below(process: psutil.Process) -> Iterator[psutil.Process]:
@@ -187,7 +200,7 @@ def jobs_below(process: psutil.Process) -> Iterator[psutil.Process]:
 def _is_stage(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         words = process.cmdline()
-        return LAUNCHER not in words and ("-m", "ditgta") in zip(words, words[1:])
+        return LAUNCHER not in words and ("-m", "ditgta") in itertools.pairwise(words)
     return False
 
 

@@ -14,7 +14,11 @@ STARTUP_SECONDS = 3.5  # of a job, until it has imported what it needs; measured
 RATE = 2e10  # operations per second of a job, until one has been measured
 SD_ENCODE, SD_DECODE = 4.2e6, 9.5e6  # operations per pixel of Stable Diffusion's autoencoder
 SMALL_ENCODE, SMALL_DECODE = 100.0, 270.0  # of a small one per pixel and squared width of its first layer
-INCEPTION, INCEPTION_SIDE, INCEPTION_EDGE = 11.4e9, 299, 23  # of one image, at the side; pixels that its convolutions lose
+INCEPTION, INCEPTION_SIDE, INCEPTION_EDGE = (
+    11.4e9,
+    299,
+    23,
+)  # of one image, at the side; pixels that its convolutions lose
 CHECK_SECONDS = 1.5e-3  # of a core to decode and check one image
 METRIC_SECONDS = 14e-3  # of a core for all metrics of one image with 2,048 features
 TABLE_SECONDS = 10.0
@@ -85,7 +89,9 @@ class SuiteWork:
         )
         height, width = options.size or (images, images)
         larger = height * width / images**2
-        passes = options.steps * (2 if options.sampler == "heun" else 1) * (1 if options.cfg_scale == 1 else 2)
+        passes = (
+            options.steps * (2 if options.sampler == "heun" else 1) * (1 if options.cfg_scale == 1 else 2)
+        )
         decode = _coder(self.config.experiments[experiment].autoencoder, images)[1]
         return Work(options.num_samples * larger * (passes * self.forward(experiment) + decode))
 

@@ -139,7 +139,9 @@ class Reader:
             name, milestones = row["experiment"], row["milestones"]
             if name not in self.layout.imported:
                 last = max(map(int, milestones))
-                parts.append((work.train(name).at(rate), 1.0 if all(milestones.values()) else row["step"] / last))
+                parts.append(
+                    (work.train(name).at(rate), 1.0 if all(milestones.values()) else row["step"] / last)
+                )
             for step in milestones:
                 parts.append((work.sample(name).at(rate), share_of(row["samples"][step])))
                 parts.append((work.score(name).at(rate), float(bool(row["scores"][step]))))

@@ -30,7 +30,9 @@ def text(found: dict, bars: bool = False) -> str:
 def total(found: dict, bars: bool = False) -> str:
     """Returns how far a suite is, in a line."""
     at = found["progress"]
-    share = 1.0 if all(stage["done"] for stage in found["stages"] if stage["stage"] == "table") else at["share"]
+    share = (
+        1.0 if all(stage["done"] for stage in found["stages"] if stage["stage"] == "table") else at["share"]
+    )
     left = "" if at["seconds_left"] is None or share == 1 else f", about {duration(at['seconds_left'])} left"
     drawn = f"{bar(share)} " if bars else ""
     return f"{drawn}{percent(share)} of the predicted work is done{left}"

@@ -100,11 +100,7 @@ def reached(job: dict) -> str:
     if not isinstance(at, dict):
         return "starting"
     words = [f"{at.get('done')}/{at.get('total')} {at.get('unit')}"]
-    words += [
-        f"{name} {value:.4g}"
-        for name in ("loss", "mse")
-        if (value := _number(job, name)) is not None
-    ]
+    words += [f"{name} {value:.4g}" for name in ("loss", "mse") if (value := _number(job, name)) is not None]
     if (rate := _number(job, "images_per_second")) is not None:
         words.append(f"{rate:.1f} images/s")
     if (left := _number(job, "seconds_left")) is not None:
