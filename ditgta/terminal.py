@@ -23,8 +23,8 @@ import psutil
 
 from ditgta.layout import Layout
 from ditgta.runtime.errors import one_line
-from ditgta.stages.answer import answer, page_of
-from ditgta.stages.watch import Watch, lines
+from ditgta.watch.answer import answer, page_of
+from ditgta.watch.lines import Watch, lines
 
 LINES_EVERY_SECONDS = 30.0
 # After Ctrl-C a terminal has told the jobs too; those that live on after this time have not heard it.

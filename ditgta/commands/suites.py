@@ -81,12 +81,12 @@ def add_status(commands) -> None:
 
 
 def run_status(arguments) -> None:
-    from ditgta.stages import status, watch
+    from ditgta.stages import status
 
     loaded = config.load(config.read(arguments.configfile))
     suite = arguments.suite or loaded.suite
     if arguments.watch and not arguments.json:
-        watch.run(loaded, suite, arguments.results)
+        status.watch(loaded, suite, arguments.results)
     else:
         status.run(loaded, suite, arguments.results, arguments.wait, arguments.json)
 

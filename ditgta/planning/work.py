@@ -14,6 +14,7 @@ STARTUP_SECONDS = 3.5  # of a job, until it has imported what it needs; measured
 RATE = 2e10  # operations per second of a job, until one has been measured
 SD_ENCODE, SD_DECODE = 4.2e6, 9.5e6  # operations per pixel of Stable Diffusion's autoencoder
 SMALL_ENCODE, SMALL_DECODE = 100.0, 270.0  # of a small one per pixel and squared width of its first layer
+NARROW = 10  # times as slow, per operation, are the convolutions of small autoencoders and scorers; measured
 INCEPTION, INCEPTION_SIDE, INCEPTION_EDGE = (
     11.4e9,
     299,
@@ -134,16 +135,16 @@ class SuiteWork:
 
 
 def _coder(options: Autoencoder, size: int) -> tuple[float, float]:
-    """Returns the operations of encoding and of decoding one image."""
+    """Returns the operations of encoding and of decoding one image, as many as take a transformer as long."""
     if options.pixels:
         return 0.0, 0.0
     if options.pretrained:
         return SD_ENCODE * size**2, SD_DECODE * size**2
     each = (size * options.widths[0]) ** 2
-    return SMALL_ENCODE * each, SMALL_DECODE * each
+    return NARROW * SMALL_ENCODE * each, NARROW * SMALL_DECODE * each
 
 
 def _inception(width: float, side: int) -> float:
-    """Returns the operations of one image in an Inception network of a width."""
+    """Returns the operations of one image in an Inception network of a width, as many as take a transformer as long."""
     lost = (side - INCEPTION_EDGE) / (INCEPTION_SIDE - INCEPTION_EDGE)
-    return INCEPTION * (width * lost) ** 2
+    return (1 if width == 1 else NARROW) * INCEPTION * (width * lost) ** 2

@@ -15,6 +15,7 @@ from ditgta.layout import Layout, Row, record_of
 from ditgta.runtime.files import write_json
 from ditgta.runtime.lease import LEASE_NAME, Lease
 from ditgta.stages import status
+from ditgta.watch import reader
 
 RAW = {
     "suite": "pets",
@@ -69,7 +70,7 @@ def write_losses(layout: Layout, experiment: str, text: str) -> Path:
 def test_nothing_has_begun(layout):
     found = read()
     assert {stage["stage"]: stage["done"] for stage in found["stages"]} == dict.fromkeys(
-        ["images", "autoencoder", "latents", "scorer", "table"], False
+        ["images", "autoencoder", "latents", "scorer", "baseline", "table"], False
     )
     assert {row["training"] for row in found["rows"].values()} == {"not begun"}
     assert found["rows"]["gta"]["milestones"] == {"100": False, "300": False}
@@ -150,7 +151,7 @@ def test_holders_elsewhere_are_told_by_their_heartbeat(layout, monkeypatch):
         write_json(path, elsewhere)
     assert states(read(wait=0)["rows"]["rope"]) == ["train unknown"]
     threading.Timer(0.7, write_json, [paths[0], {**elsewhere, "beat": 2}]).start()
-    monkeypatch.setattr(status, "DEAD_AFTER_SECONDS", 3)
+    monkeypatch.setattr(reader, "DEAD_AFTER_SECONDS", 3)
     rows = read(wait=3)["rows"]
     assert (states(rows["gta"]), states(rows["rope"])) == (["train alive"], ["train dead"])
     assert "process 12 on node7, job 77" in printed()

@@ -1,24 +1,20 @@
-"""Watch: the status of suites again and again, as a screen with bars, or as lines that say who is at work on what.
+"""The status of a suite looked at again and again, and lines that say who is at work on what.
 
 Guarantees: as `status`, it writes no file and needs no torch. The pace of the whole is that of the work seen to be done meanwhile.
 """
 
 import re
-import sys
 import time
 from pathlib import Path
 
-from ditgta.config import Config
 from ditgta.layout import Layout
 from ditgta.runtime.lease import DEAD_AFTER_SECONDS
 from ditgta.runtime.progress import duration
-from ditgta.stages.status import Reader, check
-from ditgta.stages.status_text import text, total
+from ditgta.watch.reader import Reader
+from ditgta.watch.text import total
 
-SCREEN_SECONDS = 3.0
-PACE_SECONDS = 30.0  # after which the pace seen is trusted
+PACE_SHARE = 0.05  # of the work, after which the pace seen is trusted
 SHOWN_JOBS = 3  # of a stage, each in a line of its own; more are one line together
-CLEAR = "\x1b[H\x1b[J"  # cursor home, and all after it gone
 
 
 class Watch:
@@ -26,21 +22,23 @@ class Watch:
 
     def __init__(self, layout: Layout, suite: str):
         self.layout, self.suite = layout, suite
-        self.begin, self.first = time.monotonic(), 0.0
+        self.begin, self.first, self.work = time.monotonic(), 0.0, 0.0
         self.beats: dict[str, tuple[object, float]] = {}  # of each lease, and when it was first seen so
 
     def look(self) -> dict:
-        """Returns the status, with the states of jobs elsewhere and the time left as seen since the first look."""
+        """Returns the status, with the states of jobs elsewhere and the time left at the pace seen."""
         found = Reader(self.layout).suite(self.suite, wait=0)
         now = time.monotonic()
         for job in jobs_of(found):
             self._judge(job, now)
-        at, elapsed = found["progress"], now - self.begin
-        if not self.first:
-            self.first = at["share"] or 1e-9
+        at = found["progress"]
+        if (
+            not 0.8 < self.work / at["work_seconds"] < 1.25
+        ):  # the images have been counted, or a rate has been measured
+            self.begin, self.first, self.work = now, at["share"], at["work_seconds"]
         done = at["share"] - self.first
-        if elapsed > PACE_SECONDS and done > 0:
-            at["seconds_left"] = round((1 - at["share"]) * elapsed / done)
+        if done > PACE_SHARE:
+            at["seconds_left"] = round((1 - at["share"]) * (now - self.begin) / done)
         return found
 
     def _judge(self, job: dict, now: float) -> None:
@@ -55,21 +53,6 @@ class Watch:
             job["state"] = "alive"
         elif now - since >= DEAD_AFTER_SECONDS:
             job["state"] = "dead"
-
-
-def run(config: Config, suite: str, results: Path) -> None:
-    """Shows the status of a suite until its table is there: on a terminal again and again, elsewhere once."""
-    check(config, suite, results)
-    watch = Watch(Layout(config, str(results)), suite)
-    while True:
-        found = watch.look()
-        if not sys.stdout.isatty():
-            print(text(found))
-            return
-        print(CLEAR + text(found, bars=True), flush=True)
-        if all(stage["done"] for stage in found["stages"] if stage["stage"] == "table"):
-            return
-        time.sleep(SCREEN_SECONDS)
 
 
 def jobs_of(found: dict) -> list[dict]:

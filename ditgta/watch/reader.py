@@ -1,0 +1,277 @@
+"""How far a suite is, read from the results folder while jobs write to it.
+
+Guarantees: it writes nothing and needs no torch; files that appear, vanish or are cut off meanwhile are left out, and what cannot be
+read is named in one line. Results of other options lie elsewhere: a training of other options has not begun.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from ditgta.data.shard_plan import plan_shards
+from ditgta.layout import Layout, Row, old_results, record_of
+from ditgta.planning.work import RATE, SuiteWork
+from ditgta.runtime.addresses import readable
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json
+from ditgta.runtime.lease import DEAD_AFTER_SECONDS, LEASE_NAME, is_running
+
+_TAIL_BYTES = 4096
+HEAVY = {  # files without which a stage is not done, though its record is there
+    "autoencoder": ("diffusion_pytorch_model.safetensors",),
+    "scorer": ("scorer.safetensors",),
+}
+
+
+class Reader:
+    """Reads results that other processes are writing; `faults` names what cannot be read."""
+
+    def __init__(self, layout: Layout):
+        self.layout, self.config = layout, layout.config
+        self.faults: list[str] = []
+        self.jobs: list[dict] = []
+
+    def suite(self, name: str, wait: float) -> dict:
+        """Returns {suite, results, progress, stages, rows, faults} in plain values."""
+        groups: dict[tuple[str, int], list[Row]] = {}
+        for row in self.layout.rows(name):
+            groups.setdefault((row.experiment, row.seed), []).append(row)
+        rows = [self.row(name, group) for group in groups.values()]
+        self.faults += [line for line in [old_results(self.layout.root)] if line]
+        stages = [
+            self.stage(stage, Path(file))
+            for stage in ("images", "autoencoder", "latents", "scorer", "table")
+            for file in self.layout.files(stage, name)
+        ]
+        stages.insert(-1, self.baseline(name))
+        self._judge(wait)
+        return {
+            "suite": name,
+            "results": self.layout.root,
+            "progress": self.progress(name, stages, rows),
+            "stages": stages,
+            "rows": rows,
+            "faults": list(dict.fromkeys(self.faults)),
+        }
+
+    def stage(self, stage: str, file: Path) -> dict:
+        """Returns {stage, name, done, shards, jobs}: shards [done, of how many] of latents, while they are made."""
+        folder = file.parent
+        jobs = self.leases(stage, [*folder.parent.glob(f".{folder.name}*.lease"), *folder.glob(".*.lease")])
+        found = {
+            "stage": stage,
+            "name": readable(folder.name),
+            "path": str(file),
+            "done": file.is_file() and all((folder / name).is_file() for name in HEAVY.get(stage, ())),
+            "shards": None,
+            "jobs": jobs,
+        }
+        if stage == "latents" and not found["done"]:
+            experiment = self.layout.owners["latents"][folder.name]
+            images = self.json(f"{self.layout.path('images', experiment)}/index.json")
+            if count := number((images or {}).get("count")):
+                found["shards"] = [shards_in(folder), len(plan_shards(int(count)))]
+        return found
+
+    def baseline(self, suite: str) -> dict:
+        """Returns where the scores of real images are, as `stage` does."""
+        file = Path(self.layout.baseline(suite))
+        jobs = self.leases("baseline", [file.with_name(f".{file.name}.lease")])
+        return {
+            "stage": "baseline",
+            "name": readable(file.stem),
+            "path": str(file),
+            "done": file.is_file(),
+            "shards": None,
+            "jobs": jobs,
+        }
+
+    def progress(self, suite: str, stages: list[dict], rows: list[dict]) -> dict:
+        """Returns {share, work_seconds, seconds_left}: the share of a suite's predicted work that is done, and the time of what is left.
+
+        Work is weighed as ditgta.planning.work predicts it, at the rate that the rows' trainings reach. The time supposes as many
+        jobs at once as are at work; None where none is, or before any training has shown its rate.
+        """
+        images = self.json(f"{self.layout.path('images', rows[0]['experiment'])}/index.json")
+        count = number((images or {}).get("count"))
+        work = SuiteWork(self.config, suite, int(count) if count else None)
+        rates = [
+            row["images_per_second"] * work.per_image(row["experiment"])
+            for row in rows
+            if row["images_per_second"]
+        ]
+        rate = sum(rates) / len(rates) if rates else RATE
+        parts = [(work.stage(stage["stage"]).at(rate), share_of(stage)) for stage in stages]
+        for row in rows:
+            name, milestones = row["experiment"], row["milestones"]
+            if name not in self.layout.imported:
+                last = max(map(int, milestones))
+                parts.append(
+                    (work.train(name).at(rate), 1.0 if all(milestones.values()) else row["step"] / last)
+                )
+            for step in milestones:
+                parts.append((work.sample(name).at(rate), share_of(row["samples"][step])))
+                parts.append((work.score(name).at(rate), float(bool(row["scores"][step]))))
+                if row["losses"]:
+                    parts.append((work.loss(name).at(rate), float(row["losses"][step])))
+        total = sum(seconds for seconds, _ in parts)
+        done = sum(seconds * share for seconds, share in parts)
+        alive = sum(job["state"] == "alive" for job in self.jobs)
+        return {
+            "share": done / total,
+            "work_seconds": round(total),
+            "seconds_left": round((total - done) / alive) if alive and rates else None,
+        }
+
+    def row(self, suite: str, rows: list[Row]) -> dict:
+        """Returns where a training is, of its rows at all milestones; "training" is "done", "begun" or "not begun"."""
+        experiment, seed, _ = rows[0]
+        imported = experiment in self.layout.imported
+        steps = [row.step for row in rows]
+        files = {row.step: Path(self.layout.checkpoint(row)) for row in rows}
+        twins = {
+            step: twin
+            for step, file in files.items()
+            if file.is_file() and (twin := self.json(record_of(str(file))))
+        }
+        run = Path(self.layout.run(experiment, seed))
+        jobs = self.leases("train", [run / LEASE_NAME])
+        stages = ("sample", "loss", "score") if self.layout.has_losses(suite) else ("sample", "score")
+        for stage in stages:
+            folder = Path(self.layout.path(stage, (suite, experiment)), f"seed{seed}")
+            jobs += self.leases(stage, folder.glob(".*.lease"))
+        begun = bool(twins) or run.is_dir()
+        last = self.last_entry(run / "metrics.jsonl")
+        newest = twins[max(twins)] if twins else {}
+        if (
+            not last
+            and isinstance(losses := newest.get("losses"), list)
+            and isinstance((losses or [0])[-1], dict)
+        ):
+            last = losses[-1]
+        reached = [job["holder"].get("reached") for job in jobs if job["stage"] == "train"]
+        at_work = [int(number(at.get("done")) or 0) for at in reached if isinstance(at, dict)]
+        step = max([int(number(last.get("step")) or 0), *twins, *at_work])
+        rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
+        left = (steps[-1] - step) * self.config.experiments[experiment].training.batch_size
+        return {
+            "experiment": experiment,
+            "seed": seed,
+            "milestones": {str(one): one in twins for one in steps},
+            "step": step,
+            "loss": number(last.get("loss")),
+            "images_per_second": None if imported else rate,
+            "seconds_left": None if imported or left <= 0 or not rate else round(left / rate),
+            "training": "done" if len(twins) == len(steps) else "begun" if begun else "not begun",
+            "jobs": jobs,
+            "samples": {str(row.step): self.samples(suite, row) for row in rows},
+            "losses": {str(row.step): Path(self.layout.losses(suite, row)).is_file() for row in rows}
+            if self.layout.has_losses(suite)
+            else {},
+            "scores": {str(row.step): self.scores(suite, row) for row in rows},
+        }
+
+    def samples(self, suite: str, row: Row) -> dict:
+        """Returns {done, shards: [done, of how many]} of a row's samples."""
+        folder = Path(self.layout.samples(suite, row))
+        planned = len(plan_shards(self.config.suites[suite].sampling.num_samples, most=None))
+        return {"done": (folder / "index.json").is_file(), "shards": [shards_in(folder), planned]}
+
+    def scores(self, suite: str, row: Row) -> dict:
+        """Returns {metric: {value, se}} of a row, {} where it is not scored."""
+        metrics = (self.json(self.layout.scores(suite, row)) or {}).get("metrics")
+        entries = metrics.items() if isinstance(metrics, dict) else ()
+        return {
+            name: {"value": number(entry.get("value")), "se": number(entry.get("se"))}
+            for name, entry in entries
+            if isinstance(entry, dict)
+        }
+
+    def leases(self, stage: str, paths: Iterable[Path]) -> list[dict]:
+        """Returns {stage, state, lease, holder} of every lease that is held; states are judged later, all at once."""
+        found = [
+            {"stage": stage, "state": "unknown", "lease": str(path), "holder": holder}
+            for path in sorted(paths)
+            if (holder := self.json(path))
+        ]
+        self.jobs += found
+        return found
+
+    def json(self, path: str | Path) -> dict | None:
+        """Returns a JSON object, or None where there is no such file or, noted as a fault, it cannot be read."""
+        try:
+            return read_json(path)
+        except (InputError, OSError) as error:
+            if Path(path).exists():
+                self.faults.append(" ".join(str(error).split()))
+        return None
+
+    def last_entry(self, path: Path) -> dict:
+        """Returns the last whole line of a file of JSON lines, {} if there is none."""
+        try:
+            with open(path, "rb") as file:
+                file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return {}
+        for line in reversed(lines):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                return entry
+        if lines:
+            self.faults.append(f"{path} holds no losses that can be read")
+        return {}
+
+    def _judge(self, wait: float) -> None:
+        """Sets the states of jobs: "alive", "dead", "unknown", or "ended" while it was looked at.
+
+        A process of this machine is looked up. Clocks of machines need not agree, so of another machine's only a
+        heartbeat that moves says "alive", and one that stands still for as long as a trainer waits before it takes over "dead".
+        """
+        begin = time.monotonic()
+        for job in self.jobs:
+            job["state"] = {True: "alive", False: "dead", None: "unknown"}[is_running(job["holder"])]
+        watched = [job for job in self.jobs if job["state"] == "unknown"]
+        while watched and time.monotonic() - begin < wait:
+            time.sleep(0.5)
+            for job in list(watched):
+                holder = self.json(job["lease"])
+                if holder != job["holder"]:
+                    job["state"] = "alive" if holder else "ended"
+                    watched.remove(job)
+        for job in watched if wait >= DEAD_AFTER_SECONDS else ():
+            job["state"] = "dead"
+
+
+def share_of(part: dict) -> float:
+    """Returns how much of a stage, or of a row's samples, is done, 0..1."""
+    if part["done"]:
+        return 1.0
+    if part["shards"]:
+        return min(1.0, part["shards"][0] / max(part["shards"][1], 1))
+    reached = [job["holder"].get("reached") for job in part.get("jobs", ()) if job["state"] == "alive"]
+    shares = [
+        (number(at.get("done")) or 0.0) / total
+        for at in reached
+        if isinstance(at, dict) and (total := number(at.get("total")))
+    ]
+    return min(1.0, max(shares, default=0.0))
+
+
+def number(value: object) -> float | None:
+    """Returns a finite number as it is, None for anything else."""
+    ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    return value if ok else None
+
+
+def shards_in(folder: Path) -> int:
+    """Returns how many shards of a folder have a twin, which says that they are whole."""
+    try:
+        return sum(1 for path in folder.iterdir() if re.fullmatch(r"\d{5}\.json", path.name))
+    except OSError:
+        return 0
