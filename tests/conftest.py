@@ -109,6 +109,7 @@ def tiny_suite(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     outcome = run_snakemake(folder, configs=(TINY,))
     assert outcome.code == 0, outcome.text[-6000:]
+    (folder / "said.txt").write_text(outcome.text)
     return folder
 
 

@@ -155,12 +155,16 @@ class Reader:
         at_work = [int(number(at.get("done")) or 0) for at in reached if isinstance(at, dict)]
         step = max([int(number(last.get("step")) or 0), *twins, *at_work])
         rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
-        left = (steps[-1] - step) * self.config.experiments[experiment].training.batch_size
+        batch_size = self.config.experiments[experiment].training.batch_size
+        left = (steps[-1] - step) * batch_size
+        images = self.json(f"{self.layout.path('images', experiment)}/index.json")
+        count = number((images or {}).get("count"))
         return {
             "experiment": experiment,
             "seed": seed,
             "milestones": {str(one): one in twins for one in steps},
             "step": step,
+            "epochs": None if imported or not count else round(step * batch_size / count, 2),
             "loss": number(last.get("loss")),
             "images_per_second": None if imported else rate,
             "seconds_left": None if imported or left <= 0 or not rate else round(left / rate),

@@ -16,7 +16,9 @@ def text(found: dict, bars: bool = False) -> str:
         name = f"{stage['stage']} {stage['name']}" if several else stage["stage"]
         words.append(" ".join([f"{name} {_progress(stage)}", *(f"({_job(job)})" for job in stage["jobs"])]))
     lines = [f"suite {found['suite']} in {found['results']}: {', '.join(words)}", total(found, bars)]
-    table = [["row", "seed", "reached", "step", "loss", "images/s", "left", "samples", "score", "job"]]
+    table = [
+        ["row", "seed", "reached", "step", "epochs", "loss", "images/s", "left", "samples", "score", "job"]
+    ]
     table += [_cells(row, bars) for row in found["rows"]]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
@@ -69,6 +71,7 @@ def _cells(row: dict, bars: bool) -> list[str]:
         str(row["seed"]),
         reached[-1] if reached else "-",
         (f"{bar(row['step'] / int(steps[-1]))} " if bars else "") + f"{row['step']}/{steps[-1]}",
+        "-" if row["epochs"] is None else f"{row['epochs']:.3g}",
         "-" if row["loss"] is None else f"{row['loss']:.4g}",
         "-" if row["images_per_second"] is None else f"{row['images_per_second']:.1f}",
         "-" if row["seconds_left"] is None else duration(row["seconds_left"]),
