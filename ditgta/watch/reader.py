@@ -6,6 +6,7 @@ read is named in one line. Results of other options lie elsewhere: a training of
 
 import json
 import re
+import statistics
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -102,7 +103,7 @@ class Reader:
             for row in rows
             if row["images_per_second"]
         ]
-        rate = sum(rates) / len(rates) if rates else RATE
+        rate = statistics.median(rates) if rates else RATE
         parts = [(work.stage(stage["stage"]).at(rate), share_of(stage)) for stage in stages]
         for row in rows:
             name, milestones = row["experiment"], row["milestones"]
@@ -115,7 +116,7 @@ class Reader:
                 parts.append((work.sample(name).at(rate), share_of(row["samples"][step])))
                 parts.append((work.score(name).at(rate), float(bool(row["scores"][step]))))
                 if row["losses"]:
-                    parts.append((work.loss(name).at(rate), float(row["losses"][step])))
+                    parts.append((work.loss(name).at(rate), float(bool(row["losses"][step]))))
         total = sum(seconds for seconds, _ in parts)
         done = sum(seconds * share for seconds, share in parts)
         alive = sum(job["state"] == "alive" for job in self.jobs)
@@ -171,10 +172,10 @@ class Reader:
             "training": "done" if len(twins) == len(steps) else "begun" if begun else "not begun",
             "jobs": jobs,
             "samples": {str(row.step): self.samples(suite, row) for row in rows},
-            "losses": {str(row.step): Path(self.layout.losses(suite, row)).is_file() for row in rows}
+            "losses": {str(row.step): self.metrics(self.layout.losses(suite, row)) for row in rows}
             if self.layout.has_losses(suite)
             else {},
-            "scores": {str(row.step): self.scores(suite, row) for row in rows},
+            "scores": {str(row.step): self.metrics(self.layout.scores(suite, row)) for row in rows},
         }
 
     def samples(self, suite: str, row: Row) -> dict:
@@ -183,9 +184,9 @@ class Reader:
         planned = len(plan_shards(self.config.suites[suite].sampling.num_samples, most=None))
         return {"done": (folder / "index.json").is_file(), "shards": [shards_in(folder), planned]}
 
-    def scores(self, suite: str, row: Row) -> dict:
-        """Returns {metric: {value, se}} of a row, {} where it is not scored."""
-        metrics = (self.json(self.layout.scores(suite, row)) or {}).get("metrics")
+    def metrics(self, path: str) -> dict:
+        """Returns {metric: {value, se}} of a row's scores or held-out losses, {} where there are none."""
+        metrics = (self.json(path) or {}).get("metrics")
         entries = metrics.items() if isinstance(metrics, dict) else ()
         return {
             name: {"value": number(entry.get("value")), "se": number(entry.get("se"))}

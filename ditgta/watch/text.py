@@ -2,7 +2,7 @@
 
 from ditgta.runtime.progress import duration
 
-_SHOWN_SCORES = {"fid": "FID", "kid": "KID"}  # the second where there is no first
+_SHOWN_SCORES = {"loss": "loss", "fid": "FID", "kid": "KID"}
 
 
 BAR = 20  # characters
@@ -65,7 +65,8 @@ def _cells(row: dict, bars: bool) -> list[str]:
     steps = list(row["milestones"])
     reached = [step for step in steps if row["milestones"][step]]
     sampled = [step for step in steps if row["samples"][step]["done"] or row["samples"][step]["shards"][0]]
-    scored = [step for step in steps if row["scores"][step]]
+    metrics = {step: {**row["losses"].get(step, {}), **row["scores"][step]} for step in steps}
+    scored = [step for step in steps if metrics[step]]
     return [
         row["experiment"],
         str(row["seed"]),
@@ -76,7 +77,7 @@ def _cells(row: dict, bars: bool) -> list[str]:
         "-" if row["images_per_second"] is None else f"{row['images_per_second']:.1f}",
         "-" if row["seconds_left"] is None else duration(row["seconds_left"]),
         f"{sampled[-1]} {_progress(row['samples'][sampled[-1]])}" if sampled else "-",
-        f"{scored[-1]} {_score(row['scores'][scored[-1]])}" if scored else "-",
+        f"{scored[-1]} {_score(metrics[scored[-1]])}" if scored else "-",
         "; ".join(f"{job['stage']} {_job(job)}" for job in row["jobs"])
         or {"begun": "none at work"}.get(row["training"], row["training"]),
     ]
@@ -89,11 +90,19 @@ def _progress(part: dict) -> str:
 
 
 def _score(metrics: dict) -> str:
-    for key, name in _SHOWN_SCORES.items():
-        value, se = (metrics.get(key, {}).get(part) for part in ("value", "se"))
-        if value is not None:
-            return f"{name} {value:.4g}" + ("" if se is None else f" ± {se:.2g}")
-    return "without FID and KID"
+    """Returns the held-out loss, where there is one, and FID, or KID in its place."""
+    shown = {name: text for key, name in _SHOWN_SCORES.items() if (text := _measured(metrics.get(key, {})))}
+    if "FID" in shown:
+        shown.pop("KID", None)
+    return ", ".join(f"{name} {text}" for name, text in shown.items()) or "without FID and KID"
+
+
+def _measured(entry: dict) -> str:
+    """Returns a value with its standard error, "" where there is none."""
+    value, se = entry.get("value"), entry.get("se")
+    if value is None:
+        return ""
+    return f"{value:.4g}" + ("" if se is None else f" ± {se:.2g}")
 
 
 def _job(job: dict) -> str:

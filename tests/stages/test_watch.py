@@ -127,6 +127,20 @@ def test_nothing_done_is_0_percent_and_all_is_100(layout):
     assert lines(found) == ["suite pets: 100 % of the predicted work is done"]
 
 
+def test_the_last_scores_are_the_held_out_loss_and_fid(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pets = {"images": {"source": "pets", "size": 32, "hold_out": 0.2}, "training": {"batch_size": 10}}
+    raw = {**RAW, "experiments": {**RAW["experiments"], "pets": pets}}
+    Path("config.yaml").write_text(json.dumps(raw))
+    layout, row = Layout(config.load(raw)), Row("gta", 0, 100)
+    write_json(layout.losses("pets", row), {"metrics": {"loss": {"value": 1.25, "se": 0.5}}})
+    before = Watch(layout, "pets").look()["progress"]["share"]
+    assert main(["status"]) == 0 and "  100 loss 1.25 ± 0.5  " in capsys.readouterr().out
+    write_json(layout.scores("pets", row), {"metrics": {"kid": {"value": 3.0}, "fid": {"value": 2.0}}})
+    assert Watch(layout, "pets").look()["progress"]["share"] > before > 0
+    assert main(["status"]) == 0 and "  100 loss 1.25 ± 0.5, FID 2  " in capsys.readouterr().out
+
+
 def test_progress_is_weighed_by_work_and_not_by_jobs():
     """The default suite: three jobs of 79 prepare everything, and are a small part of the work."""
     loaded = config.load(config.read())

@@ -6,7 +6,16 @@ from pathlib import Path
 
 from tests.conftest import TINY, run_snakemake
 
-NOISE = ("Shell command", "Reason:", "Select jobs", "Execute ", "Finished job", "steps (", "localrule", "Host:")
+NOISE = (
+    "Shell command",
+    "Reason:",
+    "Select jobs",
+    "Execute ",
+    "Finished job",
+    "steps (",
+    "localrule",
+    "Host:",
+)
 JOBS = 22  # of the tiny suite, without the one that only collects
 
 
@@ -48,10 +57,8 @@ def test_faults_are_said_once_more_and_last(tiny_suite, tmp_path):
     assert outcome.text.count("is not finite") == 2
 
 
-def test_a_dry_run_shows_commands_only_when_asked(tiny_suite, tmp_path):
-    shutil.copytree(tiny_suite, tmp_path / "copy")
-    shutil.rmtree(tmp_path / "copy/results/score")
-    outcome = run_snakemake(tmp_path / "copy", "--dryrun", configs=(TINY,))
-    assert outcome.code == 0 and outcome.jobs == {"score": 5, "tabulate": 1}
+def test_a_plan_is_a_line_for_each_job(tiny_suite):
+    outcome = run_snakemake(tiny_suite, "--dryrun", "-R", "score", configs=(TINY,))
+    assert outcome.code == 0 and outcome.jobs == {"score": 5, "tabulate": 1}, outcome.text
     assert not [word for word in NOISE if word in outcome.text]
     assert outcome.text.count("] Score ") == 5
