@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 
@@ -13,9 +14,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from ditgta import launch
 from ditgta.commands import build_parser
+from ditgta.commands.outputs import check_outputs
 from ditgta.commands.stages import run_train
-from ditgta.runtime.errors import InputError, Stopped
+from ditgta.runtime.errors import InputError, Stopped, one_line
 from ditgta.runtime.lease import lease
+
+_LONGEST = 200  # characters of a name that a lease repeats
 
 
 def hold_output(arguments: argparse.Namespace) -> contextlib.AbstractContextManager:
@@ -26,12 +30,37 @@ def hold_output(arguments: argparse.Namespace) -> contextlib.AbstractContextMana
     share, shares = getattr(arguments, "part", (0, 1))
     part = f".{share + 1}-of-{shares}" if shares > 1 and not arguments.gather else ""
     out = out.absolute()
-    return lease(out.parent, f"another `ditgta {arguments.stage}` for {out.name}", f".{out.name}{part}.lease")
+    name = f".{out.name[:_LONGEST]}{part}.lease"
+    return lease(out.parent, f"another `ditgta {arguments.stage}` for {out.name}", name)
 
 
-# What the machine refuses and its user can mend: a full or read-only disk, missing rights, a broken quota.
-REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch's words on cards and on processors
+# torch's words on GPUs and on processors, and for sizes beyond all memory
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Storage size calculation overflowed", "INT64_MAX")
+# What can be done about what the machine refuses.
+FIXES = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
+    errno.ENFILE: "close other programs, then run again",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "mend the links, which lead in a circle",
+    errno.ENOTDIR: "name a folder that is one",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOENT: "check the path",
+    errno.EIO: "the disk fails; copy what is on it",
+    errno.ESTALE: "mount the disk again",
+}
+
+
+def refusal(error: OSError) -> str:
+    """Returns what the operating system refuses as one line: what, why, and what to do."""
+    verb = "write" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, None) else "open"
+    why = os.strerror(error.errno) if error.errno else one_line(error)
+    fix = FIXES.get(error.errno, "free space or mend the permissions, then run again")
+    return f"cannot {verb} {one_line(ValueError(error.filename or 'results'))}: {why}; {fix}"
+
+
+def shown(message: str) -> str:
+    """Returns an error as one line, but for listings, each line of which but the first is indented."""
+    return re.sub(r"[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]|\n(?!  )", " ", message)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -39,21 +68,19 @@ def main(words: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(words)
     first = os.environ.get("RANK", "0") == "0"
     try:
+        check_outputs(arguments)
         with hold_output(arguments):
             arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the shell has closed it
+            sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except InputError as error:
         if first or "rank" in str(error):
-            print(f"ditgta {arguments.stage}: error: {error}", file=sys.stderr, flush=True)
+            print(f"ditgta {arguments.stage}: error: {shown(str(error))}", file=sys.stderr, flush=True)
         return 2
     except OSError as error:
-        if error.errno not in REFUSED:
-            raise
-        verb = "open" if isinstance(error, PermissionError) else "write"
-        line = f"cannot {verb} {error.filename or 'results'}: {os.strerror(error.errno)}; free space or mend the permissions, then run again"
-        print(f"ditgta {arguments.stage}: error: {line}", file=sys.stderr, flush=True)
+        print(f"ditgta {arguments.stage}: error: {refusal(error)}", file=sys.stderr, flush=True)
         return 2
     except Stopped as stopped:
         if first:
@@ -76,13 +103,15 @@ def main(words: list[str] | None = None) -> int:
 
 
 def interrupt(number, frame):
-    """Treats SIGTERM as Ctrl-C: temporary files and leases are taken away on the way out."""
+    """Treats SIGTERM, and a terminal that is closed, as Ctrl-C: temporary files and leases are taken away on the way out."""
     raise KeyboardInterrupt(number)
 
 
 def console() -> None:
     """Runs the command line of this process and ends it."""
     signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup lets it be ignored
+        signal.signal(signal.SIGHUP, interrupt)
     code = main()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         # A thread of gloo that still holds a tensor while the interpreter is taken down aborts the process, whose work is done.

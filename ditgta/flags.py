@@ -12,7 +12,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ditgta import config
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, one_line
+from ditgta.runtime.files import expanded, read_text
+
+_LARGEST = 10**9  # of what is counted
 
 
 class Help(argparse.HelpFormatter):
@@ -145,9 +148,9 @@ def _optional(section: type[config.Section], name: str) -> bool:
 def spec_of(text: str) -> dict:
     """Reads --spec: JSON, or the path of a JSON file."""
     try:
-        content = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
-    except (json.JSONDecodeError, OSError) as error:
-        raise argparse.ArgumentTypeError(f"is neither JSON nor a JSON file: {error}") from None
+        content = json.loads(text if text.lstrip().startswith("{") else read_text(text, "check the path"))
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"is neither JSON nor a JSON file: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise argparse.ArgumentTypeError("must be a JSON object")
     return content
@@ -155,16 +158,22 @@ def spec_of(text: str) -> dict:
 
 def path(text: str) -> Path:
     """Reads the path of something that is read."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; name a path")
     try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error}; write the path in full") from None
+        return expanded(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def new_folder(text: str) -> Path:
     """Reads the path of a folder that will be written."""
     folder = path(text)
     for place in (folder, *folder.parents):
+        if os.path.lexists(place) and not os.path.exists(place):
+            raise argparse.ArgumentTypeError(
+                f"{place} is a link to what does not exist; make its target, or remove it"
+            )
         if os.path.exists(place) and not os.path.isdir(place):
             raise argparse.ArgumentTypeError(f"{place} is a file where a folder is wanted; name another path")
     return folder
@@ -173,9 +182,13 @@ def new_folder(text: str) -> Path:
 def new_file(text: str) -> Path:
     """Reads the path of a file that will be written."""
     file = path(text)
-    if file.is_dir():
+    if os.path.isdir(file):
         raise argparse.ArgumentTypeError(f"{text} is a folder where a file is wanted; name a file in it")
-    new_folder(os.path.dirname(file))
+    if os.path.lexists(file) and not os.path.isfile(file):
+        raise argparse.ArgumentTypeError(
+            f"{text} is a device, a pipe or a link to nothing; name another file"
+        )
+    new_folder(os.path.dirname(file) or ".")
     return file
 
 
@@ -217,11 +230,13 @@ def sizes(text: str) -> list[tuple[int, int]]:
 
 
 def count(text: str) -> int:
-    """Reads a whole number of at least 1."""
+    """Reads a whole number of at least 1, and below what any count can be."""
     try:
         number = int(text)
     except ValueError:
         number = 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1 (got {text!r})")
+    if number > _LARGEST:
+        raise argparse.ArgumentTypeError(f"must be at most {_LARGEST:,} (got {text!r})")
     return number

@@ -1,7 +1,9 @@
 """From a file, a folder or a name on the Hugging Face hub to a network."""
 
+import math
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ditgta.model.dit import DiT, DiTConfig
@@ -9,6 +11,9 @@ from ditgta.model.positional import PositionalEncoding, encoding_class
 from ditgta.runtime.checkpoints import read_checkpoint, read_header, read_part
 from ditgta.runtime.errors import InputError, one_line
 from ditgta.runtime.pretrained import read_pretrained
+from ditgta.runtime.records import Network, checked
+
+_MOST_TOKENS = 2**20
 
 
 def load(path: str | Path, weights: str = "ema", revision: str | None = None) -> DiT:
@@ -52,8 +57,11 @@ def network_of(path: str | Path, options: dict, tensors: dict[str, Tensor]) -> D
     Raises:
         InputError: unknown options, or weights of another network.
     """
+    known = checked(Network, options, f"{path} does not describe a network of this version", "take another")
     try:
-        network = DiT(DiTConfig(**options))
+        config = DiTConfig(**known)
+        _check_shapes(config, tensors)
+        network = DiT(config)
         network.load_state_dict(tensors)
     except InputError as error:  # an encoding of someone's own that is not here
         raise InputError(f"{path}: {error}") from None
@@ -63,3 +71,17 @@ def network_of(path: str | Path, options: dict, tensors: dict[str, Tensor]) -> D
             f"{path} does not describe a network of this version ({reason}); take another"
         ) from None
     return network
+
+
+def _check_shapes(config: DiTConfig, tensors: dict[str, Tensor]) -> None:
+    """Compare a network's description with its weights before memory is taken for it; raise ValueError where they differ."""
+    if config.depth > len(tensors) or math.prod(config.grid) > _MOST_TOKENS:
+        raise ValueError(f"{config.depth} blocks and {math.prod(config.grid)} tokens")
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in DiT(config).state_dict().items()}
+    for name in [*expected, *tensors]:
+        found, wanted = (table.get(name) for table in (tensors, expected))
+        if found is None or wanted is None:
+            raise ValueError(f"{name} is {'missing' if found is None else 'one tensor too many'}")
+        if found.shape != wanted:
+            raise ValueError(f"{name} is {list(found.shape)}, not {list(wanted)}")

@@ -69,6 +69,11 @@ def load_both(checkpoint: Path, autoencoder: Path, device: torch.device | str) -
         raise InputError(
             f"{autoencoder} has {channels} latent channels, {checkpoint} wants {network.config.latent_channels}; give it the right one"
         )
+    classes = header.get("classes")
+    if classes is not None and len(classes) != network.num_classes:
+        raise InputError(
+            f"{checkpoint} names {len(classes)} classes and has {network.num_classes}; take another"
+        )
     return network, vae, header
 
 

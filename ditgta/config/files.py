@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ditgta.config.inheritance import merge
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_text
 
 DEFAULT = "config.yaml"
 CHECKOUT = Path(__file__).parents[2]
@@ -31,6 +32,24 @@ def read(files: Sequence[Path] = ()) -> dict:
     return raw
 
 
+def _loader(yaml) -> type:
+    """Returns YAML's safe loader, but for keys that are given twice, of which it would drop the first without a word."""
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node, deep=False):
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    if key.value in seen:
+                        raise ValueError(
+                            f"{key.value} is given twice, the second time in line {key.start_mark.line + 1}"
+                        )
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
 def read_yaml(path: Path) -> dict:
     """Returns the content of a YAML file, {} of an empty one.
 
@@ -40,10 +59,10 @@ def read_yaml(path: Path) -> dict:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist (seen from {Path.cwd()}); check the path") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = yaml.load(read_text(path, f"check the path (seen from {Path.cwd()})"), Loader=_loader(yaml))
+    except InputError:
+        raise
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         fault = " ".join(str(error).split())
         raise InputError(f"{path} is no readable YAML file ({fault}); correct it") from None
     if not isinstance(content or {}, dict):

@@ -10,6 +10,8 @@ from ditgta.config.names import RULES, TARGETS, resizing_fault, sampler_fault
 from ditgta.config.schema import Config, Suite
 from ditgta.runtime.errors import InputError
 
+_LONGEST_CHAIN = 32  # of experiments that start from each other
+
 
 def load(raw: dict) -> Config:
     """Validates a configuration as read from YAML.
@@ -122,6 +124,11 @@ def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
             )
             break
         chain.append(parent)
+        if len(chain) > _LONGEST_CHAIN:
+            faults.append(
+                f"experiments.{name}.like: a chain of more than {_LONGEST_CHAIN}; let it start from a nearer one"
+            )
+            break
     if not isinstance(experiments[name], dict):
         return experiments[name] if experiments[name] is not None else {}
     for ancestor in reversed(chain):

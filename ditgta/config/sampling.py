@@ -22,7 +22,7 @@ def _both_sides(value: Any) -> Any:
 class Sampling(Section):
     """How images are sampled from a checkpoint."""
 
-    num_samples: int = Field(50000, ge=1, description="number of images")
+    num_samples: int = Field(50000, ge=1, le=10**8, description="number of images")
     sampler: Literal[SAMPLERS] = Field(
         "ancestral",
         description="sampler; the papers' protocol is ancestral; euler and heun belong to objective flow",

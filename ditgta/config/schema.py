@@ -13,6 +13,7 @@ from ditgta.config.names import (
     POSENCS,
     PRIMARY,
     RESULTS_VERSION,
+    named_sizes,
     rotation_fault,
 )
 from ditgta.config.posenc import Posenc
@@ -31,12 +32,12 @@ class Autoencoder(Section):
         None,
         "no autoencoder: latents are the pixels in -1..1, of one channel (grey, for images without colour) or three",
     )
-    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    widths: tuple[Annotated[int, Field(ge=1, le=2**14)], ...] = Field(
         (16, 32, 32),
         min_length=1,
         description="channels per resolution of a trained autoencoder; every one but the last halves the side",
     )
-    latent_channels: int = Field(4, ge=1, description="latent channels of a trained autoencoder")
+    latent_channels: int = Field(4, ge=1, le=2**12, description="latent channels of a trained autoencoder")
     steps: int = Field(500, ge=1, description="training steps of a trained autoencoder")
     batch_size: int = Field(8, ge=1, description="batch of a trained autoencoder")
     learning_rate: float = Field(3e-3, gt=0, description="learning rate of a trained autoencoder")
@@ -90,9 +91,13 @@ class Model(Section):
     qk_norm: bool = Field(
         True, description="RMSNorm of queries and keys; the GTA reference has it, the original DiT has not"
     )
-    depth: int | None = Field(None, ge=1, description="number of blocks, instead of the named size's")
-    width: int | None = Field(None, ge=4, description="token width, instead of the named size's")
-    heads: int | None = Field(None, ge=1, description="attention heads, instead of the named size's")
+    depth: int | None = Field(
+        None, ge=1, le=10_000, description="number of blocks, instead of the named size's"
+    )
+    width: int | None = Field(None, ge=4, le=2**20, description="token width, instead of the named size's")
+    heads: int | None = Field(
+        None, ge=1, le=2**16, description="attention heads, instead of the named size's"
+    )
     label_std: float | None = Added(
         None,
         "standard deviation of the initial label embeddings, with Xavier weights in the time MLP, for short trainings; "
@@ -104,6 +109,12 @@ class Model(Section):
     def _options_of_rotations(self) -> "Model":
         if fault := rotation_fault(self.posenc, self.rotary_base is not None, self.absolute_table):
             raise ValueError(fault)
+        named = named_sizes(self.name)
+        width, heads = self.width or named["width"], self.heads or named["heads"]
+        if width % heads or (width // heads) % 4:
+            raise ValueError(
+                f"width {width} over {heads} heads: the head width must be a whole multiple of 4; change one of them"
+            )
         return self
 
 
@@ -179,7 +190,9 @@ class Scorer(Section):
     width: float = Field(
         0.0625, gt=0, le=1, description="width of a trained scorer as a fraction of Inception-V3"
     )
-    input_size: int = Field(75, ge=75, description="side in pixels to which a trained scorer resizes images")
+    input_size: int = Field(
+        75, ge=75, le=2048, description="side in pixels to which a trained scorer resizes images"
+    )
     epochs: int = Field(20, ge=1, description="training epochs of a trained scorer")
     batch_size: int = Field(64, ge=1, description="batch of a trained scorer")
     learning_rate: float = Field(2e-2, gt=0, description="peak learning rate of a trained scorer")
@@ -268,7 +281,7 @@ class Suite(Section):
         description="training steps at which rows are sampled and scored", min_length=1
     )
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)] = Field(
-        (0,), description="training seeds", min_length=1
+        (0,), description="training seeds", min_length=1, max_length=1000
     )
     differences: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_pairs)] = Field(
         (), description="pairs of experiments whose paired difference, first minus second, is shown"

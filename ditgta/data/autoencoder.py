@@ -12,14 +12,16 @@ import torch
 
 from ditgta.data.pixels import NAME as PIXELS
 from ditgta.data.pixels import Pixels
-from ditgta.runtime.checkpoints import write_tensors
+from ditgta.runtime.checkpoints import check_numbers, write_tensors
 from ditgta.runtime.errors import InputError, one_line
-from ditgta.runtime.files import provenance, read_json, sha256_of, write_json, write_text
+from ditgta.runtime.files import expanded, is_file, provenance, read_json, sha256_of, write_json, write_text
 from ditgta.runtime.pretrained import huggingface_hub
+from ditgta.runtime.records import Autoencoder, PixelsConfig, checked
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TWIN = "autoencoder.json"
 _SMALL_IMAGE = 75
+_MOST_WEIGHTS = 2**24  # of one layer
 
 
 def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
@@ -32,7 +34,7 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
     """
     folder = Path(folder)
     weights = folder / WEIGHTS
-    if not weights.is_file() or not (folder / "config.json").is_file():
+    if not is_file(weights) or not is_file(folder / "config.json"):
         raise InputError(f"{folder} holds no autoencoder; it must contain config.json and {WEIGHTS}")
     if (folder / TWIN).is_file():
         expected, found = read_json(folder / TWIN).get("sha256"), sha256_of(weights)
@@ -42,21 +44,35 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
                 "delete the folder and run the autoencoder stage again"
             )
     if f'"{PIXELS}"' in (folder / "config.json").read_text(errors="replace"):
-        return Pixels.from_config(read_json(folder / "config.json")).eval().to(device)
+        described = {"block_out_channels": [1], **read_json(folder / "config.json")}
+        where = f"{folder / 'config.json'}"
+        return Pixels.from_config(checked(PixelsConfig, described, where, "make it again")).eval().to(device)
     from diffusers import AutoencoderKL
+    from diffusers.utils import logging
 
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # what is wrong is said below, in one line
     try:
-        vae = AutoencoderKL.from_pretrained(
+        described = checked(Autoencoder, read_json(folder / "config.json"), "config.json", "correct it")
+        if described["block_out_channels"][-1] * described.get("latent_channels", 4) > _MOST_WEIGHTS:
+            raise ValueError("config.json describes a network that is too large")
+        vae, found = AutoencoderKL.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             torch_dtype=torch.float32,
             low_cpu_mem_usage=False,
+            output_loading_info=True,
         )
+        if found["missing_keys"]:
+            raise ValueError(f"{WEIGHTS} lacks {sorted(found['missing_keys'])[0]}")
+        check_numbers(WEIGHTS, vae.state_dict())
     except Exception as error:  # diffusers and safetensors raise many types on damaged files
         raise InputError(
             f"{folder} holds no usable AutoencoderKL ({one_line(error)}); make or download it again"
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
     return vae.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
@@ -103,7 +119,7 @@ def fetch_autoencoder(source: str, revision: str | None = None):
     Raises:
         InputError: it is not on this machine and cannot be downloaded.
     """
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if folder.is_dir():
         return load_autoencoder(folder)
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:

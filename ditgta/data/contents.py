@@ -4,6 +4,7 @@ import glob
 import hashlib
 import math
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from ditgta.data.sources.names import NAME_FILES, is_image, is_junk
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json, sha256_of, write_json
+from ditgta.runtime.files import expanded, read_json, sha256_of, write_json
 
 # A checksum is wanted whenever a workflow is planned, so it must be had in seconds, of a million images too.
 WHOLE_BYTES = 2**30  # what is up to this size is read in whole
@@ -98,7 +99,7 @@ def check_contents(path: str | Path, expected: str | None) -> str:
     Raises:
         InputError: it is not the expected one.
     """
-    found = read_contents(Path(path).expanduser()).sha256
+    found = read_contents(expanded(path)).sha256
     if expected not in (None, found):
         raise changed(path)
     return found
@@ -198,15 +199,18 @@ def _time_of(path: Path) -> int | None:
 def _sha256(path: Path, blocks: int | None) -> str:
     """Returns the checksum of a file or, of a file of more than `blocks` blocks, of so many that are evenly spread."""
     try:
-        size = os.stat(path).st_size
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):  # a pipe would wait for a writer for ever
+            return "unreadable"
+        size = found.st_size
         if blocks is None or size <= blocks * _BLOCK:
             return sha256_of(path)
-        found = hashlib.sha256(f"{size}\n".encode())
+        digest = hashlib.sha256(f"{size}\n".encode())
         with open(path, "rb") as file:
             for block in range(blocks):
                 file.seek(block * (size - _BLOCK) // max(1, blocks - 1))
-                found.update(file.read(_BLOCK))
-        return found.hexdigest()
+                digest.update(file.read(_BLOCK))
+        return digest.hexdigest()
     except OSError:
         return "unreadable"
 
@@ -245,7 +249,7 @@ class Sources:
         """Returns the checksum of what a path holds; of one that was never seen, words that say so."""
         name = os.path.normpath(path)
         if name not in self.found:
-            place, kept = Path(name).expanduser(), self.kept.get(name)
+            place, kept = expanded(name), self.kept.get(name)
             is_there = exists(place)
             if not is_there and not kept:
                 return f"{NOT_SEEN}{name}"
@@ -255,7 +259,7 @@ class Sources:
 
     def has(self, path: str) -> bool:
         """Returns whether a path exists, or did when it was last looked at."""
-        return exists(Path(path).expanduser()) or os.path.normpath(path) in self.kept
+        return exists(expanded(path)) or os.path.normpath(path) in self.kept
 
     def _read(self, name: str, place: Path) -> Contents:
         begin = time.monotonic()

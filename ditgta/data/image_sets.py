@@ -12,7 +12,8 @@ from ditgta.data.images import load_index
 from ditgta.data.npz import NpzArray, load_members
 from ditgta.data.sources.find import list_bare
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json, sha256_of
+from ditgta.runtime.files import expanded, is_file, read_json, sha256_of
+from ditgta.runtime.records import SampleIndex, checked
 
 ARCHIVES = (".tar", ".zip", ".parquet")
 
@@ -74,10 +75,10 @@ def open_image_set(path: str | Path) -> ImageSet:
     Raises:
         InputError: nothing of the kind is there, or it cannot be used as it is; the message says what to mend.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.name == "index.json":
         path = path.parent
-    if not path.exists():
+    if not is_file(path) and not path.is_dir():
         raise InputError(
             f"{path} does not exist (seen from {Path.cwd()}); give an npz file or a folder of images"
         )
@@ -141,6 +142,8 @@ class SampleShards(ImageSet):
     """A folder of numbered npz shards over which the sample stage has written index.json."""
 
     def __init__(self, path: Path, content: dict):
+        where = f"{path / 'index.json'}"
+        checked(SampleIndex, content, where, "run the sample stage again")
         height, width = content["shape"][:2]
         super().__init__(path, content["count"], (height, width))
         self.shards, self.origin = content["shards"], content
@@ -151,9 +154,7 @@ class SampleShards(ImageSet):
                     f"{path / 'index.json'} does not name its shards in order; run the sample stage again"
                 )
             end += shard["count"]
-            if not (path / shard["file"]).is_file():
-                raise InputError(f"{path / shard['file']} does not exist; run the sample stage again")
-            labels.append(load_members(path / shard["file"], ("arr_1",)).get("arr_1"))
+            labels.append(self._labels(path / shard["file"], shard["count"]))
         if labels and all(part is not None for part in labels):
             self.labels = np.concatenate(labels).astype(np.int64)
         if self.count == 0:
@@ -162,6 +163,20 @@ class SampleShards(ImageSet):
             raise InputError(
                 f"{path / 'index.json'} says {self.count} images, its shards hold {end}; run the sample stage again"
             )
+
+    def _labels(self, file: Path, count: int) -> np.ndarray | None:
+        """Returns a shard's labels after comparing what its arrays say of themselves with the index."""
+        if not is_file(file):
+            raise InputError(f"{file} does not exist; run the sample stage again")
+        images, labels = (NpzArray.find(file, name) for name in ("arr_0", "arr_1"))
+        shape = (count, *self.origin["shape"])
+        whole = images is not None and images.shape == shape and (labels is None or labels.shape == (count,))
+        if not whole or (labels is not None and labels.dtype.kind not in "iu"):
+            raise InputError(
+                f"{file} does not hold the images that index.json names; run the sample stage again"
+            )
+        images.close()
+        return None if labels is None else labels.read(0, count)
 
     def sha256(self) -> str:
         """Returns a checksum of the shards' checksums, which `batches` compares with the files."""
@@ -178,10 +193,6 @@ class SampleShards(ImageSet):
             if sha256_of(path) != shard["sha256"]:
                 raise InputError(f"{path} is damaged or changed; delete it and run the sample stage again")
             images = NpzArray.find(path, "arr_0")
-            if images is None or images.shape != (shard["count"], *self.origin["shape"]):
-                raise InputError(
-                    f"{path} does not hold the images that index.json names; run the sample stage again"
-                )
             _check_images(images)
             for begin in range(first, last, batch_size):
                 yield images.read(begin - shard["start"], min(batch_size, last - begin))

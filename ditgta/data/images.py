@@ -16,7 +16,8 @@ from ditgta.data.sources.buffer import Names
 from ditgta.data.sources.parquet import RowReader
 from ditgta.data.sources.readers import FileReader, MemberReader, Reader
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, provenance, read_json, sha256_of, write_json
+from ditgta.runtime.files import atomic_path, expanded, is_file, provenance, read_json, sha256_of, write_json
+from ditgta.runtime.records import ImageIndexRecord, checked
 
 _SKIPPED_KEPT = 100
 _READERS = {kind.kind: kind for kind in (FileReader, MemberReader, RowReader)}
@@ -52,7 +53,7 @@ def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str =
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
     root = index.reader.root.absolute()
     results = folder.parent if folder.name == HELD_OUT else folder
-    inside = root.is_relative_to(results) or (source and not Path(source).expanduser().is_absolute())
+    inside = root.is_relative_to(results) or (source and not expanded(source).is_absolute())
     origin = {
         "spec": spec,
         "source": source,
@@ -97,6 +98,7 @@ def load_index(path: str | Path) -> ImageIndex:
         raise InputError(
             f"{folder / 'index.json'} is not an image index; give the folder that the images stage wrote"
         )
+    checked(ImageIndexRecord, content, f"{folder / 'index.json'}", REMAKE)
     try:
         return _loaded(folder, content, read_json(folder / "source.json"))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, SafetensorError) as error:
@@ -167,5 +169,5 @@ def _read_table(folder: Path, source: dict) -> tuple[np.ndarray, np.ndarray, Nam
 
 
 def _check_file(path: Path, expected: str, folder: Path) -> None:
-    if not path.is_file() or sha256_of(path) != expected:
+    if not is_file(path) or sha256_of(path) != expected:
         raise InputError(f"{path} is missing or is not the one of {folder / 'index.json'}; {REMAKE}")

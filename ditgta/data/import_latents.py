@@ -14,7 +14,7 @@ from ditgta.data.ready import Ready, open_fast_dit, open_moments
 from ditgta.data.ready_safetensors import open_lightningdit
 from ditgta.data.shards import new_shard, shard_name
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json, twin_path
+from ditgta.runtime.files import expanded, read_json, twin_path
 
 FORMATS: dict[str, Callable[[Path], Ready]] = {
     "fast-dit": open_fast_dit,
@@ -41,7 +41,7 @@ def open_ready(path: str | Path, format: str, std: float | None = None) -> Ready
     Raises:
         InputError: they are not there, or not of this format.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.exists():
         raise InputError(f"the latents {path} do not exist (seen from {Path.cwd()}); fix latents.from")
     if std is not None and format in ("fast-dit", "repa"):

@@ -11,6 +11,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import is_file
 
 # What zipfile, zlib and numpy's reader of headers raise on bytes that are no npz.
 _DAMAGE = (
@@ -185,6 +186,8 @@ class NpzArray:
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
+    if not is_file(path):
+        raise InputError(f"{path} does not exist; give an npz file")
     with open(path, "rb") as file:
         if file.read(6) == b"\x93NUMPY":
             raise InputError(f"{path} is a single array (.npy); save it with np.savez(path, arr_0=array)")
@@ -192,8 +195,6 @@ def _archive(path: Path) -> zipfile.ZipFile:
 
 
 def _damaged(path: Path) -> InputError:
-    if not path.is_file():
-        return InputError(f"{path} does not exist; give an npz file")
     return InputError(f"{path} is not a whole npz file (truncated or damaged); copy or make it again")
 
 

@@ -1,20 +1,36 @@
 """Checkpoints that others publish: the DiT and DiT+GTA references' .pt files and diffusers' DiT folders."""
 
 import argparse
+import pathlib
 import re
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ditgta.runtime.checkpoints import read_header
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json
+from ditgta.runtime.files import is_file, read_json
 
 Weights = dict[str, Tensor]
 OPTIONS = ("model", "posenc", "rotary_base", "absolute_table", "objective", "image_size", "latent_size")
+
+
+# What a checkpoint's options hold beside plain values: whoever opens it runs nothing by that.
+_HARMLESS = [
+    argparse.Namespace,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    np.dtype,
+    np._core.multiarray.scalar,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "b1")),
+]
+_HARMLESS_NAMES = {f"{kind.__module__}.{kind.__qualname__}" for kind in _HARMLESS}
 
 
 @dataclass
@@ -39,10 +55,20 @@ def read_published(path: str | Path) -> Published:
     path = Path(path)
     if path.is_dir():
         return _read_diffusers(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"checkpoint {path} does not exist; check the path")
+    if path.suffix == ".safetensors" and _is_own(path):
+        raise InputError(f"{path} is a checkpoint of this project already; use it as it is, by its own path")
     content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
     return _sorted_out(path, content)
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        read_header(path)
+    except InputError:
+        return False
+    return True
 
 
 def _load_safetensors(path: Path) -> dict:
@@ -55,9 +81,13 @@ def _load_safetensors(path: Path) -> dict:
 def _load_pickle(path: Path) -> dict:
     """Opens a .pt file with tensors, plain values and argparse.Namespace allowed, and nothing else."""
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # on what it refuses or cannot read torch raises many types
+        if _protocol(path) > 3:
+            raise InputError(
+                f"{path} is pickled in a way that is not opened here; save it again with torch.save and its default pickle_protocol"
+            ) from None
         wanted = _forbidden(path)
         if wanted:
             raise InputError(
@@ -66,13 +96,25 @@ def _load_pickle(path: Path) -> dict:
         raise InputError(f"{path} is damaged or no PyTorch checkpoint; fetch it again") from None
 
 
+def _protocol(path: Path) -> int:
+    """Returns the version of pickle with which a .pt file is written, 0 where there is none to see."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            with archive.open(name) as member:
+                head = member.read(2)
+    except Exception:  # no zip file, or a damaged one
+        return 0
+    return head[1] if head[:1] == b"\x80" and len(head) == 2 else 0
+
+
 def _forbidden(path: Path) -> list[str]:
     """Returns what a pickle would import beyond tensors, plain values and argparse.Namespace, without running it."""
     try:
         found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # no zip file of PyTorch's, or a damaged one
         return []
-    return [name for name in found if name != "argparse.Namespace"]
+    return [name for name in found if name not in _HARMLESS_NAMES]
 
 
 def _sorted_out(path: Path, content: object) -> Published:
@@ -86,10 +128,12 @@ def _sorted_out(path: Path, content: object) -> Published:
         options = vars(options)
     if isinstance(options, dict):
         known = {key: options[key] for key in OPTIONS if options.get(key) is not None}
-    if any(isinstance(content.get(key), dict) for key in ("ema", "model")):
-        model = _plain(content["model"]) if isinstance(content.get("model"), dict) else None
-        ema = _plain(content["ema"]) if isinstance(content.get("ema"), dict) else model
-        return _checked(path, Published(ema, model, known))
+    ema, model = (
+        next((_plain(content[key]) for key in keys if isinstance(content.get(key), dict)), None)
+        for keys in (("ema", "ema_state_dict"), ("model", "state_dict", "net"))
+    )
+    if ema or model:
+        return _checked(path, Published(ema or model, model, known))
     return _checked(path, Published(_plain(content), None, known))
 
 

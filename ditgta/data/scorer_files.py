@@ -1,11 +1,8 @@
 """The weights of a scorer: where they are looked for, and reading published and trained ones."""
 
-import http.client
 import json
 import os
-import pickle
 import shutil
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +10,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ditgta.config.names import PUBLISHED_SCORER
+from ditgta.runtime.checkpoints import check_numbers
+from ditgta.runtime.download import download, is_address
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, read_verified_twin, sha256_of, twin_path
+from ditgta.runtime.files import atomic_path, expanded, is_file, read_verified_twin, sha256_of, twin_path
+from ditgta.runtime.records import ScorerHeader, checked
 
 PUBLISHED_URL, PUBLISHED_SHA256 = PUBLISHED_SCORER["url"], PUBLISHED_SCORER["sha256"]
 PUBLISHED_NAME = PUBLISHED_URL.rpartition("/")[2]
 PUBLISHED_INPUT_SIZE = 299
+MOST_BYTES, MOST_SECONDS = 2**30, 3600  # of a download: the published file has 96 MB
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def find_weights(weights: Path | None, out: Path) -> Path:
         InputError: there is no such file; the message says what to download and where to put it.
     """
     if weights is not None:
-        if not Path(weights).is_file():
+        if not is_file(weights):
             raise InputError(
                 f"the weights file {weights} does not exist (seen from {Path.cwd()}); {_download()}"
             )
@@ -88,21 +89,15 @@ def fetch_scorer(source: str, out: Path) -> ScorerFile:
         InputError: they cannot be fetched or read, or bear the published name without being the published bytes; `out` is not made.
     """
     with atomic_path(out) as temporary:
-        if source.startswith(("http://", "https://")):
-            try:
-                with urllib.request.urlopen(source, timeout=30) as answer, open(temporary, "wb") as file:
-                    shutil.copyfileobj(answer, file)
-            except (OSError, http.client.HTTPException) as error:
-                raise InputError(
-                    f"cannot download {source} ({' '.join(str(error).split())}); download it on a machine with network, copy it here, "
-                    "and set the suite's scorer `weights` to the file"
-                ) from None
+        if is_address(source):
+            download(source, temporary, MOST_BYTES, MOST_SECONDS)
         else:
-            if not Path(source).is_file():
+            file = expanded(source)
+            if not is_file(file):
                 raise InputError(
                     f"the weights file {source} does not exist (seen from {Path.cwd()}); {_download()}"
                 )
-            shutil.copyfile(source, temporary)
+            shutil.copyfile(file, temporary)
         try:
             found = read_scorer(temporary)
         except InputError as error:
@@ -126,6 +121,7 @@ def read_scorer(path: Path) -> ScorerFile:
     """
     path = Path(path)
     try:
+        is_file(path)  # a pipe would wait for a writer for ever
         with open(path, "rb") as file:
             head = file.read(9)
         tensors, details = _read_safetensors(path) if head[8:9] == b"{" else (_read_pickle(path), {})
@@ -133,15 +129,19 @@ def read_scorer(path: Path) -> ScorerFile:
         raise InputError(
             f"the weights file {path} cannot be read ({error.strerror or error}); {_download()}"
         ) from error
-    if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+    if not tensors or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in tensors.items()
+    ):
         raise InputError(f"{path} holds no table of tensors and so no Inception weights; {_download()}")
+    check_numbers(str(path), tensors)
+    checked(ScorerHeader, details, f"{path} says what no scorer says", "make it again")
     sha256 = read_verified_twin(path)["sha256"] if details and twin_path(path).is_file() else sha256_of(path)
     return ScorerFile(
         path=path,
         sha256=sha256,
         tensors=tensors,
         published=sha256 == PUBLISHED_SHA256,
-        input_size=int(details.get("input_size", PUBLISHED_INPUT_SIZE)),
+        input_size=details.get("input_size", PUBLISHED_INPUT_SIZE),
         details=details,
     )
 
@@ -151,7 +151,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         with safe_open(path, framework="pt") as file:
             details = json.loads((file.metadata() or {}).get("ditgta", "{}"))
             return {key: file.get_tensor(key) for key in file.keys()}, details  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise InputError(f"the weights file {path} is truncated or damaged; make or copy it again") from error
 
 
@@ -162,7 +162,7 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
             path, "rb"
         ) as file:  # by content: torch would take a path ending in .safetensors for that format
             tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # on bytes that it cannot read torch raises many types
         raise InputError(
             f"the weights file {path} is truncated, damaged or no file of tensors; {_download()}"
         ) from error

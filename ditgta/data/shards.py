@@ -15,6 +15,7 @@ from ditgta.data.handles import Handles
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     atomic_path,
+    is_file,
     provenance,
     read_json,
     sha256_of,
@@ -22,6 +23,7 @@ from ditgta.runtime.files import (
     write_json,
     write_twin,
 )
+from ditgta.runtime.records import LatentIndex, checked
 
 _KINDS = {"<f2": "F16", "<i8": "I64"}  # numpy's names and those of safetensors
 _HEADER_BYTES = 4096  # a page, so that the sides of images whose moments fill pages begin at pages
@@ -140,6 +142,7 @@ class LatentShards:
         self.content = read_json(self.folder / "index.json")
         if "latent_shape" not in self.content:
             raise InputError(f"{self.folder} holds no latents; give the folder that the latents stage wrote")
+        checked(LatentIndex, self.content, f"{self.folder / 'index.json'}", "run the latents stage again")
         try:
             self._take_over(self.content)
         except (KeyError, TypeError, ValueError) as error:
@@ -163,6 +166,8 @@ class LatentShards:
         self.labels = np.concatenate([self._labels(shard) for shard in content["shards"]])
         if len(self.labels) != self.count:
             raise ValueError(f"{len(self.labels)} images in its shards")
+        if not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise ValueError(f"label {self.labels.max()} of {len(self.classes)} classes")
         paths = [self.folder / shard["file"] for shard in content["shards"]]
         self._files = Handles(
             lambda number: io.FileIO(paths[number])
@@ -224,13 +229,13 @@ class LatentShards:
     def _labels(self, shard: dict) -> np.ndarray:
         """Returns the labels of a shard, after comparing all but its moments with the index."""
         path, images = self.folder / shard["file"], range(shard["start"], shard["start"] + shard["count"])
+        if not is_file(path):
+            raise InputError(f"{path} does not exist; run the latents stage again")
         try:
             with safe_open(path, framework="np") as file, open(path, "rb") as raw:
                 moments, header = file.get_slice("moments"), 8 + int.from_bytes(raw.read(8), "little")
                 found = (header, moments.get_dtype(), moments.get_shape(), file.get_tensor("index").tolist())
                 labels = file.get_tensor("label")
-        except FileNotFoundError:
-            raise InputError(f"{path} does not exist; run the latents stage again") from None
         except SafetensorError:
             raise InputError(f"{path} is damaged; delete it and run the latents stage again") from None
         shape = [len(images), self.sides, *self._side.shape]

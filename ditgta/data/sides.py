@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ditgta.data.features import FeatureShards
-from ditgta.data.image_sets import ImageSet
+from ditgta.data.image_sets import ImageSet, LooseImages
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.streams import generator
 
@@ -56,12 +56,16 @@ class Side:
 
 
 def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
-    """Returns the folder of a set's features: beside the set, or beside the scores where that cannot be written."""
+    """Returns the folder of a set's features: beside the set, or beside the scores.
+
+    The latter where the former cannot be written, or would be one more folder in someone's data set.
+    """
     if cache is not None:
         return Path(cache)
     path = images.path.resolve()
-    parent = path.parent if os.access(path.parent, os.W_OK) else out.resolve().parent
-    return parent / f"{path.name}.features"
+    own, other = (parent / f"{path.name}.features" for parent in (path.parent, out.resolve().parent))
+    is_writable = os.access(own if own.exists() else path.parent, os.W_OK)
+    return own if is_writable and not isinstance(images, LooseImages) else other
 
 
 def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *index: int | str) -> np.ndarray:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ditgta.report.evidence import Score, run_of, samples_folder
+from ditgta.report.evidence import Score, read_twin, run_of, samples_folder
 from ditgta.runtime.addresses import readable
-from ditgta.runtime.files import read_json, twin_path
+from ditgta.runtime.files import twin_path
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_costs(
         stage = next((_stage(record) for record in found if record.get("command")), path.parent.parent.name)
         records.setdefault((stage, readable(path.parent.name)), []).extend(found)
     for path, name in zip(map(Path, training), names or [None] * len(training)):
-        experiment = (name or run_of(path, read_json(path)))[0]
+        experiment = (name or run_of(path, read_twin(path)))[0]
         records.setdefault(("train", experiment), []).extend(records_of(path))
     for stage in ("sample", "score"):
         for score in scores:
@@ -74,10 +74,10 @@ def records_of(path: Path) -> list[dict]:
 
     An index of images says only what decides later results; who made it stands in source.json beside it.
     """
-    twin = read_json(path)
+    twin = read_twin(path)
     others = [twin_path(path.parent / shard["file"]) for shard in twin.get("shards") or []]
     others += [path.with_name("source.json")] if path.name == "index.json" else []
-    return [twin, *twin.get("earlier", []), *(read_json(other) for other in others if other.is_file())]
+    return [twin, *twin.get("earlier", []), *(read_twin(other) for other in others if other.is_file())]
 
 
 def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:

@@ -3,18 +3,22 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from ditgta.data.image_sets import open_image_set
 from ditgta.data.npz import load_members
 from ditgta.report.rows import Curve, Metric, step_name
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json
+from ditgta.runtime.files import is_file, read_json
+from ditgta.runtime.records import ScoreRecord, Twin, checked
 from ditgta.scoring.statistics import Estimate
 
 FLOOR = "real against real"
 _STRATA = "strata of "
+_LABELS, _MOST_CLASSES = ("label", "predicted"), 10**9
 
 
 @dataclass(frozen=True)
@@ -129,14 +133,13 @@ def read_score(path: Path) -> Score:
     """
     path = Path(path)
     content = read_json(path)
-    metrics = content.get("metrics")
-    entries = metrics.values() if isinstance(metrics, dict) else [None]
-    if not all(isinstance(e, dict) and isinstance(e.get("value"), float | int | None) for e in entries):
-        raise InputError(f"{path} is not a score file; give the JSON files that the score stage writes")
+    fix = "give the JSON files that the score stage writes"
+    metrics = checked(ScoreRecord, content, f"{path} is not a score file", fix)["metrics"]
     spec = content.get("spec") or {}
     arrays = {}
-    if path.with_suffix(".npz").is_file():
+    if is_file(path.with_suffix(".npz")):
         arrays = load_members(path.with_suffix(".npz"))
+    _check_arrays(path.with_suffix(".npz"), arrays, content.get("num_samples"))
     step = spec.get("step")
     return Score(
         path=path,
@@ -150,6 +153,20 @@ def read_score(path: Path) -> Score:
         findings={k: v for k, v in arrays.items() if k.removesuffix(".groups") not in metrics},
         strata={k.removeprefix(_STRATA): v for k, v in arrays.items() if k.startswith(_STRATA)},
     )
+
+
+def _check_arrays(path: Path, arrays: dict[str, np.ndarray], count: int | None) -> None:
+    """Make sure that what stands beside scores are numbers, one for each sample where they are of samples; raise InputError if not."""
+    for name, array in arrays.items():
+        fault = ""
+        if array.dtype.kind not in "fiu" or (name in _LABELS and array.dtype.kind == "f"):
+            fault = f"holds {array.dtype}"
+        elif name in (*_LABELS, _STRATA + "samples") and array.shape != (count,):
+            fault = f"is of shape {array.shape}, not one number for each of {count} samples"
+        elif name in _LABELS and not 0 <= array.min(initial=0) <= array.max(initial=0) < _MOST_CLASSES:
+            fault = "holds what is no label"
+        if fault:
+            raise InputError(f"{name} of {path} {fault}; score again")
 
 
 def score_text(content: dict) -> str:
@@ -175,12 +192,21 @@ def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Sco
 
 
 def samples_folder(score: Score) -> Path | None:
-    """Returns the folder of a score file's samples if it still exists."""
+    """Returns the folder of a score file's samples if it is still there and whole."""
     named = (score.content.get("samples") or {}).get("folder")
     for folder in (Path(named), score.path.parent / named) if named else ():
-        if (folder / "index.json").is_file():
+        if (folder / "index.json").is_file() and _is_whole(str(folder)):
             return folder
     return None
+
+
+@cache
+def _is_whole(folder: str) -> bool:
+    """Tells whether the shards of a folder of samples are there and as its index says; they may have been deleted to free space."""
+    try:
+        return open_image_set(folder).labels is not None
+    except InputError:
+        return False
 
 
 def check_comparable(scores: Sequence[Score], floor: Score | None) -> None:
@@ -215,7 +241,7 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
     """
     runs: dict[tuple[str, int], list[dict]] = {}
     for path, name in zip(map(Path, paths), names or [None] * len(paths)):
-        twin = read_json(path)
+        twin = read_twin(path)
         runs.setdefault(name or run_of(path, twin), []).append(twin)
     curves = []
     for (experiment, seed), twins in runs.items():
@@ -241,6 +267,15 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
             )
         )
     return curves
+
+
+def read_twin(path: Path) -> dict:
+    """Returns the record beside a heavy file, or an index.
+
+    Raises:
+        InputError: it is missing, or none.
+    """
+    return checked(Twin, read_json(path), f"{path} is not the record of a result", "run its stage again")
 
 
 def run_of(path: Path, twin: dict) -> tuple[str, int]:

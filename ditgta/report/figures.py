@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,6 +20,9 @@ from PIL import Image
 from ditgta.report.classwise import shown_labels
 from ditgta.report.evidence import FLOOR
 from ditgta.report.rows import CLASS_ACCURACY, METRICS, Cell, Curve, Metric, Table, class_name, step_name
+
+# Names are drawn as they are, whatever they hold: `$` begins no formula.
+rcParams["text.parse_math"] = False
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness; yellow is left out, too pale for a line on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")

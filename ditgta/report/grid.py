@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
+from ditgta.data.npz import NpzArray, load_members
+from ditgta.report.drawing import drawable
 from ditgta.report.evidence import Score, last_scores, samples_folder
 from ditgta.report.figures import colour_of
 from ditgta.report.rows import class_name, short_names
@@ -58,7 +60,10 @@ class Grid:
     def margin(self) -> int:
         """The width in pixels of the labels, which are cut where they are longer than two cells."""
         words = [line for label, _ in self.rows for line in label.split("\n")]
-        return min(int(max(_font(self.text).getlength(word) for word in words)), 2 * self.cell) + 3 * GAP
+        return (
+            min(int(max(_font(self.text).getlength(drawable(word)) for word in words)), 2 * self.cell)
+            + 3 * GAP
+        )
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """Returns left, top, right and bottom of a cell in pixels."""
@@ -117,8 +122,8 @@ def sample_grid(
 def labels_of(folder: Path) -> Iterator[tuple[int, int]]:
     """Yields (index, label) of every sample of a folder in order; only the labels are read."""
     for shard in _shards(folder):
-        with np.load(folder / shard["file"]) as arrays:
-            yield from enumerate(arrays["arr_1"].tolist(), start=shard["start"])
+        labels = load_members(folder / shard["file"], ("arr_1",))["arr_1"]
+        yield from enumerate(labels.tolist(), start=shard["start"])
 
 
 def choose_samples(labels: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -142,9 +147,9 @@ def pick(folder: Path, indices: Sequence[int]) -> Iterator[np.ndarray | None]:
     for shard in _shards(folder):
         inside = [i for i in indices if shard["start"] <= i < shard["start"] + shard["count"]]
         if inside:
-            with np.load(folder / shard["file"]) as arrays:
-                pixels = arrays["arr_0"]
-            found.update({i: rgb(pixels[i - shard["start"]]) for i in inside})
+            pixels = NpzArray(folder / shard["file"], "arr_0")
+            found.update({i: rgb(pixels.read(i - shard["start"], 1)[0]) for i in sorted(inside)})
+            pixels.close()
     for i in indices:
         yield found.get(i)
 
@@ -234,6 +239,7 @@ def _font(height: int) -> ImageFont.FreeTypeFont:
 
 def _fitted(text: str, height: int, width: float) -> tuple[str, ImageFont.FreeTypeFont]:
     """Returns a text and its font: smaller where it is too wide, down to a legible size, and then cut with an ellipsis."""
+    text = drawable(text)
     while _font(height).getlength(text) > width and height > 14:
         height -= 1
     font = _font(height)

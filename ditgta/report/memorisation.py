@@ -116,7 +116,8 @@ def _grid(
     classes: Sequence[str],
 ) -> Grid:
     neighbours = score.findings["nearest_index"][[index for index, _ in chosen]]
-    pixels = _pixels(reference, np.unique(neighbours[neighbours >= 0]).tolist())
+    there = (neighbours >= 0) & (neighbours < reference.count)
+    pixels = _pixels(reference, np.unique(neighbours[there]).tolist())
     rows = []
     for row, ((index, label), sample) in enumerate(
         zip(chosen, pick(samples_folder(score), [i for i, _ in chosen]))

@@ -5,12 +5,14 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, read_verified_twin, sha256_of, twin_path, write_twin
+from ditgta.runtime.files import atomic_path, is_file, read_verified_twin, sha256_of, twin_path, write_twin
+from ditgta.runtime.records import CheckpointHeader, checked
 
 HEADER = "ditgta"
 
@@ -55,7 +57,7 @@ def read_header(path: str | Path) -> dict:
         InputError: the file is missing, damaged or not a checkpoint of this project.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         fault = "is a folder; name a file in it" if path.is_dir() else "does not exist; check the path"
         raise InputError(f"checkpoint {path} {fault}")
     try:
@@ -65,11 +67,13 @@ def read_header(path: str | Path) -> dict:
         raise InputError(
             f"checkpoint {path} is damaged or no safetensors file ({error}); take another, or import a .pt file first"
         ) from None
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         raise InputError(
             f"{path} is a safetensors file without this project's header; import it first"
         ) from None
-    return header
+    return checked(
+        CheckpointHeader, header, f"checkpoint {path} says what no checkpoint says", "take another"
+    )
 
 
 def read_checkpoint(
@@ -97,6 +101,7 @@ def read_checkpoint(
             raise InputError(
                 f"checkpoint {path} has no {group} tensors; take a checkpoint that training wrote"
             )
+        check_numbers(f"checkpoint {path}", tensors)
     return header, content
 
 
@@ -105,6 +110,20 @@ def read_part(path: str | Path, prefix: str) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
         return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+
+
+def check_numbers(what: str, tensors: dict[str, Tensor], fix: str = "take another file") -> None:
+    """Make sure that tensors hold finite real numbers, as weights do.
+
+    Raises:
+        InputError: one does not; it is named.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            if not name.endswith("num_batches_tracked"):
+                raise InputError(f"{what}: {name} holds {tensor.dtype}, not real numbers; {fix}")
+        elif not torch.isfinite(tensor).all():
+            raise InputError(f"{what}: {name} holds values that are not finite; {fix}")
 
 
 def list_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:

@@ -9,6 +9,7 @@ import platform
 import re
 import resource
 import shlex
+import stat
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from ditgta import __version__
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, one_line
 
 _START, _STARTED = time.monotonic(), round(time.time(), 3)
 _work: list[float] = []  # when this process began what it is for
@@ -90,6 +91,66 @@ def write_json(path: str | Path, content: dict | list) -> None:
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
+def is_file(path: str | Path) -> bool:
+    """Tells whether a path leads to a file that can be read.
+
+    Raises:
+        InputError: it leads to a pipe or device, which would wait for a writer for ever, or it cannot be followed.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot open {path} ({reason_of(error)}); check the path") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"{path} is a pipe or device, not a file; give a file")
+    return stat.S_ISREG(mode)
+
+
+def expanded(path: str | Path) -> Path:
+    """Returns a path with its `~` as the home folder.
+
+    Raises:
+        InputError: the home folder is unknown, or the path is none.
+    """
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} is no path: it holds a zero byte; check it")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"the home folder in {path} is unknown; write the path in full") from None
+
+
+def read_text(path: str | Path, missing: str = "run the stage that writes it") -> str:
+    """Reads a text file.
+
+    Args:
+        missing: what to do where there is none.
+
+    Raises:
+        InputError: it is missing, a folder or pipe, cannot be read, or is no UTF-8.
+    """
+    try:
+        if not is_file(path):
+            fault = (
+                "is a folder, not a file; name a file"
+                if os.path.isdir(path)
+                else f"does not exist; {missing}"
+            )
+            raise InputError(f"{path} {fault}")
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text ({one_line(error)}); give another file") from None
+    except OSError as error:
+        raise InputError(f"cannot open {path}: {reason_of(error)}; check its rights") from None
+
+
+def reason_of(error: Exception) -> str:
+    """Returns why the system refuses something, in its own words."""
+    return getattr(error, "strerror", None) or one_line(error)
+
+
 def read_json(path: str | Path) -> dict:
     """Reads a JSON file.
 
@@ -97,11 +158,13 @@ def read_json(path: str | Path) -> dict:
         InputError: the file is missing or is no JSON object.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; run the stage that writes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from None
+        content = json.loads(read_text(path))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not valid JSON ({one_line(error)}); delete it and run its stage again"
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; delete it and run its stage again")
     return content
@@ -153,7 +216,7 @@ def read_verified_twin(path: str | Path) -> dict:
         InputError: file or twin is missing, or the file's sha256 is not the twin's.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path} does not exist; run the stage that writes it")
     twin = read_json(twin_path(path))
     found = sha256_of(path)

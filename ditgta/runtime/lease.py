@@ -1,6 +1,7 @@
 """A lease on a folder: one writer at a time, on any number of machines, without flock and without equal clocks."""
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -11,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import write_json
+from ditgta.runtime.files import is_file, write_json
 from ditgta.runtime.progress import reached
 
+# What link() says where there are none: exFAT, SMB, object stores.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP)
 LEASE_NAME = "lease.json"
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 30.0
@@ -35,6 +38,7 @@ class Lease:
             "beat": self.beat,
             "host": socket.gethostname(),
             "boot": _boot_id(),
+            "processes": _process_namespace(),
             "pid": os.getpid(),
             "started": _start_of(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID", ""),
@@ -125,23 +129,35 @@ def _create(path: Path, content: dict) -> bool:
         return True
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            raise
+        raise InputError(
+            f"the file system of {path.parent} has no hard links ({error.strerror}), by which writers keep out of each other's "
+            "way; write to another disk"
+        ) from None
     finally:
         draft.unlink(missing_ok=True)
 
 
 def is_running(holder: dict) -> bool | None:
-    """Tells whether a holder's process lives; None on another machine, where only a moving heartbeat can tell."""
+    """Tells whether a holder's process lives; None on another machine or in another container, where only a moving heartbeat can tell."""
     if holder.get("boot") != _boot_id() or holder.get("host") != socket.gethostname():
         return None
+    if holder.get("processes", _process_namespace()) != _process_namespace():
+        return None  # another container, whose processes have numbers of their own
     pid = holder.get("pid")
     return isinstance(pid, int) and _start_of(pid) == holder.get("started") != ""
 
 
 def _read(path: Path) -> dict | None:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        if not is_file(path):
+            return None
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
         return None
+    return content if isinstance(content, dict) else None
 
 
 def _is_dead(path: Path, holder: dict) -> bool:
@@ -177,6 +193,13 @@ def _boot_id() -> str:
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return socket.gethostname()
+
+
+def _process_namespace() -> str:
+    """Returns in which numbering of processes this one has its number, "" where there is one only."""
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
 
 
 def _name(holder: dict | None) -> str:

@@ -8,10 +8,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ditgta.runtime.errors import InputError, one_line
-from ditgta.runtime.files import read_json
+from ditgta.runtime.files import expanded, read_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 AUTOENCODER = "vae"
+UPLOADED = [
+    CONFIG,
+    WEIGHTS,
+    CARD,
+    f"{AUTOENCODER}/config.json",
+    f"{AUTOENCODER}/diffusion_pytorch_model.safetensors",
+]
 
 
 def huggingface_hub():
@@ -57,7 +64,7 @@ def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
     Raises:
         InputError: there is no such folder, and the hub cannot be reached or has no such repository.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         return folder
     if folder.is_absolute() or str(name).count("/") != 1 or str(name).startswith((".", "~")):
@@ -83,7 +90,12 @@ def push_pretrained(folder: Path, repository: str, private: bool) -> str:
     api = hub.HfApi()
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload a model of ditgta")
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=UPLOADED,
+            commit_message="Upload a model of ditgta",
+        )
     except Exception as error:  # as above
         raise InputError(f"{folder} cannot be uploaded to {repository} ({one_line(error)})") from error
     return str(address)

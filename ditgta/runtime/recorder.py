@@ -10,7 +10,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ditgta.runtime.checkpoints import checkpoint_name, list_checkpoints, read_header, write_checkpoint
+from ditgta.runtime.checkpoints import (
+    check_numbers,
+    checkpoint_name,
+    list_checkpoints,
+    read_header,
+    write_checkpoint,
+)
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     provenance,
@@ -168,6 +174,9 @@ class Recorder:
     ) -> None:
         if ready:
             ready()
+        if milestone:
+            fix = f"the last good state is {self.last_good}; lower the learning rate or set gradient_clip"
+            check_numbers(f"{self.experiment} at step {header['step']}", groups["ema"] | groups["model"], fix)
         if self.metrics.is_file():
             with open(self.metrics, "rb") as file:  # the losses up to a snapshot must outlive it
                 os.fsync(file.fileno())

@@ -16,6 +16,7 @@ from ditgta.data.repack import Repack
 from ditgta.data.sources.find import list_source
 from ditgta.data.sources.listing import Options
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import expanded
 
 OPTIONS = ("label_column", "class_names", "class_order")
 
@@ -63,13 +64,13 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
 
 
 def _held(path: str | None) -> str | None:
-    return None if path in (None, DIGITS) else read_contents(Path(path).expanduser()).sha256
+    return None if path in (None, DIGITS) else read_contents(expanded(path)).sha256
 
 
 def _listed(source: str, spec: dict, size: int) -> ImageIndex:
     """Returns what a source holds, nothing of it checked yet."""
     options = Options(**{name: spec[name] for name in OPTIONS if name in spec})
-    index = index_of(list_source(Path(source).expanduser().absolute(), options), size)
+    index = index_of(list_source(expanded(source).absolute(), options), size)
     for note in index.notes:
         print(f"images: {note}", flush=True)
     return index

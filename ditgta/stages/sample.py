@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ditgta.config import Sampling
 from ditgta.data.autoencoder import autoencoder_sha256
 from ditgta.data.shard_plan import plan_shards
+from ditgta.report.drawing import drawable
 from ditgta.runtime.checkpoints import checkpoint_sha256, read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
@@ -29,6 +30,8 @@ from ditgta.runtime.memory import use_large_pages
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
 from ditgta.sampling import Sampler, image_label
+
+_MOST_CELLS = 10_000  # of a picture
 
 
 def shard_ranges(count: int) -> list[tuple[int, int]]:
@@ -181,6 +184,8 @@ def run_grid(
     Raises:
         InputError: a label that the checkpoint does not know, or unusable files.
     """
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--grid {out} must end in .png")
     with processes(sampling.tf32) as group:
         sampler = Sampler.from_files(checkpoint, autoencoder, sampling, group.device)
         known = sampler.network.num_classes
@@ -188,6 +193,8 @@ def run_grid(
         for label in classes:
             if not 0 <= label < known:
                 raise InputError(f"class {label} is not one of 0..{known - 1} that {checkpoint} knows")
+        if rows * len(classes) > _MOST_CELLS:
+            raise InputError(f"{rows} rows of {len(classes)} classes are too many for a picture; take fewer")
         labels = [label for _ in range(rows) for label in classes]
         with Progress(
             "sample", len(labels) * sampling.steps, unit="image steps", silent=not group.is_first
@@ -214,8 +221,8 @@ def draw_grid(images: np.ndarray, rows: int, headers: list[str]) -> Image.Image:
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
     for column, header in enumerate(headers):
         left = gap + column * (cell_w + gap)
-        words = header.split(" ")
-        text = words[0] if len(words) > 1 and words[0] == words[1] else header
+        words = drawable(header).split(" ")
+        text = words[0] if len(words) > 1 and words[0] == words[1] else drawable(header)
         while draw.textlength(text, font=font) > cell_w and len(text) > 1:
             text = text[:-1]
         draw.text((left, 3), text, fill="black", font=font)

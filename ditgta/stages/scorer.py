@@ -14,6 +14,7 @@ from ditgta.data.autoencoder import threads_for
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.order import batch_indices
 from ditgta.data.scorer_files import fetch_scorer
+from ditgta.runtime.checkpoints import check_numbers
 from ditgta.runtime.files import atomic_path, write_twin
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
@@ -75,6 +76,7 @@ def run(images: Path, out: Path, spec: dict) -> None:
             "train_accuracy": measure(model, pixels, labels)["accuracy"],
         }
         count = len(others[1])
+        check_numbers("the scorer", model.state_dict(), "lower its learning_rate")
         _write(out, model, index, spec, found, losses, used=len(chosen), held_out=count)
     accuracy = "unknown, no class has two images" if found["accuracy"] is None else f"{found['accuracy']:.2%}"
     print(f"scorer: held-out accuracy {accuracy} on {count} images, {out}", flush=True)

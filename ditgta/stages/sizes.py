@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ditgta.config import Sampling
+from ditgta.report.drawing import drawable
 from ditgta.report.evidence import run_of
 from ditgta.report.sizes import draw, size_name
 from ditgta.runtime.errors import InputError
@@ -55,7 +56,7 @@ def run(
         trained = rows[0][1][0].shape[:2]
         headings = [f"{size_name(trained)}\ntraining", *(f"{size_name(s)}\n{m}" for s, m in others)]
         with atomic_path(out) as temporary:
-            draw(headings, [name for name, _ in rows], [images for _, images in rows]).save(
+            draw(headings, [drawable(name) for name, _ in rows], [images for _, images in rows]).save(
                 temporary, format="PNG"
             )
 

@@ -171,11 +171,18 @@ class Trainer:
         self.made = header["step"]
         for name, tensor in groups["ema"].items():
             self.ema[name].copy_(tensor)
+        moments = groups["optimizer"]
         for name, parameter in self.parameters.items():
+            for moment in ("exp_avg", "exp_avg_sq"):
+                found = moments.get(f"{moment}.{name}")
+                if found is None or found.shape != parameter.shape:
+                    raise InputError(
+                        f"{path} lacks {moment} of {name}, or it is of another shape; delete it and train again"
+                    )
             self.optimizer.state[parameter] = {
                 "step": torch.tensor(float(header["step"]), device=parameter.device),
-                "exp_avg": groups["optimizer"][f"exp_avg.{name}"].to(parameter.device),
-                "exp_avg_sq": groups["optimizer"][f"exp_avg_sq.{name}"].to(parameter.device),
+                "exp_avg": moments[f"exp_avg.{name}"].to(parameter.device),
+                "exp_avg_sq": moments[f"exp_avg_sq.{name}"].to(parameter.device),
             }
         if header["pending"]:
             _, extra = read_checkpoint(path, ["pending"], verify=False)
@@ -307,11 +314,18 @@ def _build(shards: LatentShards, model: Model, objective: str, seed: int) -> DiT
 
 
 def _accelerator(training: Training, folder: Path, group: Processes) -> Accelerator:
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no") or "no"
+    precision = "bf16" if training.precision == "bf16" else "no"
+    if asked not in ("no", precision):
+        raise InputError(
+            f"accelerate launch asks for mixed precision {asked}, --precision is {training.precision}; "
+            "give --precision bf16, or leave --mixed_precision out"
+        )
     warnings.filterwarnings("ignore", "`log_with=")  # a tracker that is not installed: said below
     try:
         accelerator = Accelerator(
             cpu=group.device.type == "cpu",
-            mixed_precision="bf16" if training.precision == "bf16" else "no",
+            mixed_precision=precision,
             log_with=training.tracker,
             project_dir=folder,
             kwargs_handlers=[

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, run_snakemake
-from tests.mistakes.test_one_line import CHECKPOINT, LATENTS, SAMPLE, SCORE, TABLE, TRAIN, files
+from tests.mistakes.calls import CHECKPOINT, LATENTS, SAMPLE, SCORE, TABLE, TRAIN
+from tests.mistakes.test_one_line import files
 from tests.stages.test_survival import errors, needs_mount, on_small_disk
 
 DITGTA = f"{shlex.quote(sys.executable)} -m ditgta"

@@ -10,7 +10,25 @@ import numpy as np
 import pytest
 
 from ditgta.__main__ import main
-from tests.conftest import ROOT
+from tests.mistakes.attacks import ATTACKS
+from tests.mistakes.calls import (
+    AUTOENCODER,
+    CHECKPOINT,
+    CONFIG,
+    IMAGES,
+    IMPORT,
+    LATENTS,
+    OTHER,
+    PLAN,
+    SAMPLE,
+    SAVE,
+    SCORE,
+    SCORER,
+    TABLE,
+    TRAIN,
+    WEIGHTS,
+    configuration,
+)
 from tests.mistakes.situations import (
     PAGE,
     at_work,
@@ -29,26 +47,7 @@ from tests.mistakes.situations import (
     trap,
 )
 
-CHECKPOINT, WEIGHTS = "gta/0000002.safetensors", "vae/diffusion_pytorch_model.safetensors"
-IMAGES = "images --source index/pictures --size 16 --out new"
-AUTOENCODER = "autoencoder --images index --out new --widths 8 8"
-LATENTS = "latents --images index --autoencoder vae --out new"
-TRAIN = "train --latents latents --model DiT-Ti/2 --depth 1 --width 32 --heads 2 --batch-size 4 --out new --milestones 5"
-SAMPLE = f"sample --checkpoint {CHECKPOINT} --autoencoder vae --steps 1 --num-samples 6"
-SCORER = "scorer --images index --out new.safetensors"
-SCORE = "score index samples --weights scorer.safetensors --out new.json"
-OTHER = "score {} --weights scorer.safetensors --out new.json"
-TABLE = "table --scores scores.json --out new"
 OWN = "from ditgta.model.positional import PositionalEncoding\nclass Own(PositionalEncoding): ..."
-CONFIG = f"--configfile {shlex.quote(str(ROOT / 'config.yaml'))}"
-PLAN = f"plan {CONFIG} c.yaml"
-IMPORT = "import-checkpoint published.pt new.safetensors --model DiT-Ti/2"
-SAVE = f"save-pretrained {CHECKPOINT} new --autoencoder vae"
-
-
-def configuration(text):
-    return put("c.yaml", text)
-
 
 # What is wrong, how that comes about, the command, and what its line must say.
 # fmt: off
@@ -116,7 +115,7 @@ MISTAKES = [
     ("config.json is garbage", put("vae/config.json", "{"), LATENTS, "vae holds no usable AutoencoderKL"),
     ("one bit of an autoencoder", flip(WEIGHTS), LATENTS, "is damaged (sha256"),
     ("half an autoencoder", both(cut(WEIGHTS), drop("vae/autoencoder.json")), LATENTS, "make or download it again"),
-    ("weights that are not numbers", both(not_finite(WEIGHTS, "encoder.conv_in.bias"), drop("vae/autoencoder.json")), LATENTS, "latents as large as nan"),
+    ("weights that are not numbers", both(not_finite(WEIGHTS, "encoder.conv_in.bias"), drop("vae/autoencoder.json")), LATENTS, "holds values that are not finite"),
     ("parts are missing", None, f"{LATENTS} --gather", "run the parts that make them again"),
     # Training.
     ("no latents", None, f"{TRAIN} --latents nowhere", "nowhere/index.json does not exist"),
@@ -249,7 +248,9 @@ def nobody_logged_in(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("make", "words", "said"), [row[1:] for row in MISTAKES], ids=[row[0] for row in MISTAKES]
+    ("make", "words", "said"),
+    [row[1:] for row in (*MISTAKES, *ATTACKS)],
+    ids=[row[0] for row in (*MISTAKES, *ATTACKS)],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(example, capfd, make, words, said):
     if make:
@@ -274,5 +275,5 @@ def test_a_loss_that_is_not_finite_leaves_the_log_alone(example, capfd):
 
 
 def test_mistakes_are_many_and_have_names_of_their_own():
-    names = [row[0] for row in MISTAKES]
-    assert len(names) == len(set(names)) >= 40
+    names = [row[0] for row in (*MISTAKES, *ATTACKS)]
+    assert len(names) == len(set(names)) >= 300

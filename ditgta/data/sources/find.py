@@ -10,6 +10,7 @@ from ditgta.data.sources.names import natural_key
 from ditgta.data.sources.parquet import list_parquet, parquets_in
 from ditgta.data.sources.tables import SUFFIXES, list_table, table_in
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import expanded
 
 KINDS = "a folder of class folders, a tar or a folder of tars, a zip, Parquet, or a CSV or TSV of files and labels"
 
@@ -25,7 +26,7 @@ def list_source(source: str | Path, options: Options | None = None) -> Listing:
     Raises:
         InputError: it is not there, is nothing of the kind, or holds no images.
     """
-    source, options = Path(source).expanduser(), options or Options()
+    source, options = expanded(source), options or Options()
     if any(sign in source.name for sign in "*?[") and not source.exists():
         files = sorted(map(Path, glob.glob(str(source))), key=lambda path: natural_key(path.name))
         return _list_files(source.parent, files, options) if files else _missing(source)
@@ -36,7 +37,7 @@ def list_source(source: str | Path, options: Options | None = None) -> Listing:
 
 def list_bare(source: str | Path) -> Listing:
     """List images to be scored: as `list_source` does, or any folder of images, with or without class folders."""
-    source = Path(source).expanduser()
+    source = expanded(source)
     if source.is_dir() and not (archives_in(source) or parquets_in(source)[0]):
         return list_bare_folder(source)
     return list_source(source)

@@ -10,6 +10,7 @@ import numpy as np
 from ditgta.data.sources.names import alike_but_for_case, natural_key, suffix_of
 from ditgta.data.sources.readers import Reader
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import expanded, read_text
 
 LAYOUT = "the layout must be FOLDER/<class name>/<image>.png (or .jpg, .webp, ...), one folder per class"
 _NAMED = 3
@@ -137,11 +138,10 @@ def notes_on(classes: Sequence[str], loose: Sequence[str] = (), others: Iterable
 def read_class_names(path: Path) -> list[str]:
     """Return the lines of a file of class names."""
     try:
-        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        lines = read_text(expanded(path), "check the path").splitlines()
+    except InputError as error:
         raise InputError(
-            f"the class names {path} cannot be read ({reason}); give a text file, one name a line"
+            f"the class names cannot be read: {error}; give a text file, one name a line"
         ) from None
     names = [line.strip() for line in lines if line.strip()]
     if not names:

@@ -5,6 +5,7 @@ A reader is a few arrays. It opens files when they are first read, so each proce
 
 import io
 import os
+import stat
 import zlib
 from pathlib import Path
 from typing import ClassVar
@@ -51,6 +52,11 @@ class Reader:
         raise NotImplementedError
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for a writer, as a pipe would have it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 class FileReader(Reader):
     """One file per image."""
 
@@ -61,7 +67,9 @@ class FileReader(Reader):
 
     def read(self, i: int) -> bytes:
         """Return the content of a file."""
-        with open(self.root / self.paths[i], "rb") as file:
+        with open(self.root / self.paths[i], "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Unreadable("is no regular file")
             return file.read()
 
     def where(self, i: int) -> str:

@@ -1,0 +1,193 @@
+"""What a command would write is compared with what it reads, and with what is there, before it does anything."""
+
+import argparse
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ditgta import config, flags
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json
+
+# What stands beside the file that a command is told to write, and what of a folder it writes that others might have written.
+BESIDE = {
+    "import-checkpoint": (".json",),
+    "scorer": (".json",),
+    "score": (".npz",),
+    "loss": (".npz",),
+}
+KINDS = {
+    "images": "images",
+    "autoencoder": "an autoencoder",
+    "latents": "latents",
+    "extract-latents": "latents",
+    "train": "a training",
+    "sample": "samples",
+    "table": "a table",
+    "save-pretrained": "a pretrained model",
+    "score": "scores",
+    "loss": "losses",
+    "scorer": "a scorer",
+    "import-checkpoint": "a checkpoint",
+}
+
+
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Make sure that a command replaces nothing but what the same command wrote.
+
+    Raises:
+        InputError: what would be written is read by the command, or belongs to something else.
+    """
+    for name in ("out", "grid", "cache"):
+        out = getattr(arguments, name, None)
+        if out is None:
+            continue
+        written = [out, *(out.with_suffix(suffix) for suffix in BESIDE.get(arguments.stage, ()))]
+        for path in inputs_of(arguments):
+            _check_apart(written, path)
+        if arguments.stage in ("plan", "schema") and out.suffix != ".json":
+            raise InputError(f"--out {out} must end in .json")
+        if name == "out":
+            _check_own(arguments.stage, out, written)
+
+
+def inputs_of(arguments: argparse.Namespace) -> Iterator[Path]:
+    """Yield the paths that a command reads: those it is told, and those that options and the spec name."""
+    for action in arguments.parser._actions:
+        if action.type is flags.path:
+            value = getattr(arguments, action.dest, None)
+            yield from value if isinstance(value, list) else [value] if value else []
+    if hasattr(arguments, "configfile"):
+        yield config.default_file()
+    given = [value for name, value in vars(arguments).items() if "." in name]
+    yield from (Path(text) for text in _texts([given, getattr(arguments, "spec", None)]) if _names_path(text))
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _names_path(text: str) -> bool:
+    return 0 < len(text) < 4096 and "\0" not in text and os.path.exists(text)
+
+
+def _check_apart(written: list[Path], source: Path) -> None:
+    """Raise InputError where a path that is written is one that is read, or the record of one."""
+    record = source.with_suffix(".json")
+    records = [record] if source.suffix in (".safetensors", ".npz") and record.is_file() else []
+    for path in written:
+        for other in (source, *records):
+            if _same(path, other):
+                raise InputError(
+                    f"{other} is read by this command, which would write {path} over it; name another path to write to"
+                )
+
+
+def _same(path: Path, other: Path) -> bool:
+    if os.path.realpath(path) == os.path.realpath(other):
+        return True
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
+
+
+def _check_own(stage: str, out: Path, written: list[Path]) -> None:
+    """Raise InputError where something of another kind than the command's is in the way."""
+    kind = KINDS.get(stage)
+    if out.is_dir() and kind:
+        found = kind_of_folder(out)
+        if found not in (None, kind):
+            raise InputError(
+                f"{out} holds {found}, of which {stage} would replace files; name another folder"
+            )
+        return
+    for path in written:
+        if not os.path.lexists(path):
+            continue
+        found = _kind_of_file(path)
+        if found == "something else" and kind is None:
+            continue  # the user names the file, and nothing of this project stands beside it
+        if found not in (None, kind):
+            raise InputError(f"{path} holds {found}, which {stage} would replace; name another file")
+
+
+def kind_of_folder(folder: Path) -> str | None:
+    """Return what a folder holds, "something else" where that is unknown, None where nothing would be in the way."""
+    if (folder / "run" / "spec.json").is_file():
+        return "a training"
+    if (folder / "autoencoder.json").is_file():
+        return "an autoencoder"
+    for name, known in (("index.json", _of_index), ("config.json", _of_config)):
+        if (folder / name).is_file():
+            try:
+                return known(read_json(folder / name))
+            except InputError:
+                return None  # damaged, so that the command that wrote it may write it again
+    return "a table" if (folder / "table.html").is_file() else None
+
+
+def _of_index(content: dict) -> str:
+    if "latent_shape" in content:
+        return "latents"
+    if "shards" in content:
+        return "samples"
+    return "images" if "files_sha256" in content else "something else"
+
+
+def _of_config(content: dict) -> str:
+    if content.get("_class_name") in ("AutoencoderKL", "Pixels"):
+        return "an autoencoder"
+    return "a pretrained model" if content.get("library") == "ditgta" else "a model of another program"
+
+
+def _kind_of_file(path: Path) -> str | None:
+    """Return what a file holds by its record, "something else" where that is unknown, None where it may be replaced."""
+    if path.suffix == ".npz":
+        return _of_arrays(path)
+    record = path.with_suffix(".json")
+    if not record.is_file():
+        return None
+    try:
+        content = read_json(record)
+    except InputError:
+        return None if path == record and not path.stat().st_size else "something else"
+    return _of_record(path, content)
+
+
+def _of_record(path: Path, content: dict) -> str | None:
+    """Return what a JSON record vouches for, None where that is not the file in question."""
+    if "metrics" in content and "scorer" in content:
+        found, own = "scores", ".json"
+    elif "metrics" in content and "objective" in content:
+        found, own = "losses", ".json"
+    elif "file" in content and "sha256" in content:
+        found, own = _of_twin(content), Path(str(content["file"])).suffix
+    else:
+        found, own = "something else", ".json"
+    return found if path.suffix in (own, ".json") else None
+
+
+def _of_twin(content: dict) -> str:
+    if "step" in content:
+        return "a checkpoint"
+    return "a scorer" if "weights" in (content.get("spec") or {}) else "something else"
+
+
+def _of_arrays(path: Path) -> str:
+    """Return what an npz file holds: images and statistics are a user's, other arrays are what stands beside scores or losses."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return "something else"
+    if names & {"arr_0", "mu", "sigma"}:
+        return "images or statistics"
+    return "losses" if "image" in names else "scores"

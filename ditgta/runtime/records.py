@@ -1,0 +1,264 @@
+"""What files say of themselves, checked where they are read: types, bounds, and nothing that is taken on trust."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from ditgta.runtime.errors import InputError
+
+
+def _names(names: list) -> list:
+    if not all(isinstance(name, str) for name in names):  # which may hold bytes that are no UTF-8
+        raise ValueError("names must be text")
+    return names
+
+
+Count = Annotated[int, Field(ge=0, le=2**40)]
+Side = Annotated[int, Field(ge=1, le=2**14)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Number = float | int
+Label = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
+FileName = Annotated[str, Field(pattern=r"^[^/\\\x00]+$", max_length=255)]
+Names = Annotated[list, AfterValidator(_names)]
+
+
+class Record(BaseModel):
+    """What a file must say, exactly of these types; it may say more."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+
+
+class Network(Record):
+    """The network that a checkpoint describes; its tensors must be of these sizes."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+
+    latent_size: Annotated[list[Side], Field(min_length=2, max_length=2)]
+    patch: Annotated[int, Field(ge=1, le=256)]
+    depth: Annotated[int, Field(ge=1, le=10_000)]
+    width: Annotated[int, Field(ge=4, le=2**20)]
+    heads: Annotated[int, Field(ge=1, le=2**16)]
+    num_classes: Annotated[int, Field(ge=1, le=2**28)]
+    posenc: str
+    qk_norm: bool = True
+    latent_channels: Annotated[int, Field(ge=1, le=2**16)] = 4
+    rotary_base: Positive | None = None
+    absolute_table: bool = False
+    objective: str = "ddpm"
+
+
+class CheckpointHeader(Record):
+    """The header of a checkpoint."""
+
+    spec: dict
+    step: Count
+    model: dict
+    pending: bool = False
+    classes: Names | None = None
+    images: str | None = None
+    image_size: Side | None = None
+    autoencoder_sha256: Sha256 | None = None
+
+
+class ScorerHeader(Record):
+    """The header of a scorer that was trained here."""
+
+    input_size: Annotated[int, Field(ge=75, le=2048)] = 299
+    classes: Names | None = None
+    num_classes: Count | None = None
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class Autoencoder(Record):
+    """config.json of an autoencoder in diffusers' format."""
+
+    block_out_channels: Annotated[
+        list[Annotated[int, Field(ge=1, le=2**14)]], Field(min_length=1, max_length=12)
+    ]
+    layers_per_block: Annotated[int, Field(ge=1, le=64)] = 1
+    latent_channels: Annotated[int, Field(ge=1, le=2**12)] = 4
+    in_channels: Annotated[int, Field(ge=3, le=3)] = 3
+    out_channels: Annotated[int, Field(ge=3, le=3)] = 3
+    norm_num_groups: Annotated[int, Field(ge=1, le=2**14)] = 32
+    scaling_factor: Positive = 0.18215
+    shift_factor: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class PixelsConfig(Autoencoder):
+    """config.json of latents that are the pixels."""
+
+    latent_channels: Annotated[int, Field(ge=1, le=3)]
+    scaling_factor: Positive
+
+
+class Shard(Record):
+    """A shard as an index names it."""
+
+    file: FileName
+    sha256: Sha256
+    start: Count
+    count: Annotated[int, Field(ge=1, le=2**40)]
+
+
+class SampleIndex(Record):
+    """index.json over shards of samples."""
+
+    count: Count
+    shape: Annotated[list[Side], Field(min_length=3, max_length=3)]
+    shards: list[Shard]
+    spec: dict | None = None
+    step: Count | None = None
+    classes: Names | None = None
+    labels: str | None = None
+
+
+class LatentIndex(Record):
+    """index.json over shards of latents."""
+
+    count: Count
+    shards: Annotated[list[Shard], Field(min_length=1)]
+    classes: Annotated[Names, Field(min_length=1)]
+    latent_shape: Annotated[list[Side], Field(min_length=3, max_length=3)]
+    image_size: Side
+    scaling_factor: Positive
+    spec: dict
+    sides: Annotated[int, Field(ge=1, le=2)] = 2
+    moments: Annotated[int, Field(ge=1, le=2)] = 2
+    autoencoder_sha256: Sha256 | None
+    images: str | None = None
+
+
+class ImageIndexRecord(Record):
+    """index.json over images."""
+
+    count: Count
+    classes: Annotated[Names, Field(min_length=1)]
+    images_per_class: list[Count]
+    size: Annotated[int, Field(ge=0, le=2**14)]
+    files_sha256: Sha256
+
+
+class Job(Record):
+    """What a process says of itself in what it wrote."""
+
+    seconds: Number | None = None
+    started: Number | None = None
+    cpu_seconds: Number | None = None
+    peak_memory_mb: Number | None = None
+    peak_gpu_memory_mb: Number | None = None
+    processes: Count | None = None
+    threads: Count | None = None
+    host: str | None = None
+    cpu: str | None = None
+    gpu: str | None = None
+    command: str | None = None
+    revision: str | None = None
+    versions: dict[str, str] | None = None
+
+
+class Point(Record):
+    """The losses of a training step."""
+
+    step: Count
+    loss: Number = 0
+    mse: Number = 0
+    vb: Number = 0
+
+
+class ShardName(Record):
+    """A shard by its file alone."""
+
+    file: FileName
+
+
+class Twin(Job):
+    """The record beside a heavy file, or an index, as tables read it."""
+
+    spec: dict | None = None
+    step: Count | None = None
+    losses: list[Point] | None = None
+    earlier: list[Job] = []
+    shards: list[ShardName] | None = None
+    images_per_second: Number | None = None
+
+
+class Value(Record):
+    """A metric in a score file."""
+
+    value: Number | None = None
+    se: Number | None = None
+    reason: str | None = None
+    resampled: str = "samples"
+
+
+class ScoreSpec(Record):
+    """What scores are to be known by."""
+
+    step: Count | None = None
+    seed: int | None = None
+    sampling: dict | None = None
+
+
+class ScoredNetwork(Record):
+    """The scorer of a score file."""
+
+    sha256: str | None = None
+    name: str | None = None
+    published: bool | None = None
+
+
+class Scored(Record):
+    """One side of a score file."""
+
+    sha256: str | None = None
+    folder: str | None = None
+    name: str | None = None
+    spec: dict | None = None
+    count: Count | None = None
+    size: list[Count] | None = None
+
+
+class ScoreRecord(Record):
+    """What the score stage writes."""
+
+    metrics: dict[str, Value]
+    spec: ScoreSpec | None = None
+    num_samples: Count | None = None
+    num_reference: Count | None = None
+    scorer: ScoredNetwork | None = None
+    reference: Scored | None = None
+    samples: Scored | None = None
+    training: Scored | None = None
+    settings: dict | None = None
+    kid_by_class: dict[Label, Value] | None = None
+    warnings: Names | None = None
+    provenance: Job | None = None
+
+
+def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
+    """Return what a file says, unchanged, after comparing it with what such a file must say.
+
+    Args:
+        kind: the record.
+        content: as it was read from JSON.
+        what: names the file in the error.
+        fix: what to do about it.
+
+    Raises:
+        InputError: something is missing, of another type or out of bounds; the first such is named.
+    """
+    try:
+        kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        message = first["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+        raise InputError(f"{what}: {place}: {message} (got {_short(first['input'])}); {fix}") from None
+    return content
+
+
+def _short(value: object) -> str:
+    text = "no such key" if isinstance(value, dict) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
