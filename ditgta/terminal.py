@@ -47,7 +47,9 @@ LAUNCHER = "torch.distributed.run"
 
 
 class Short(logging.Formatter):
-    """Gives a job one line, its message with the time of day, and another if it ends in a fault that says itself what to do.
+    """Gives a job one line, its message with the time of day, and another if it ends in a fault that says what to do.
+
+    The reason follows unless Snakemake is quiet about reasons.
 
     Anything else is formatted as before.
     """
@@ -58,7 +60,8 @@ class Short(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         if _event(record) == "job_info":
-            return f"[{time.strftime('%H:%M:%S')}] {record.rule_msg}"
+            reasons = [line for line in self.inner.format(record).splitlines() if line.startswith("Reason: ")]
+            return "\n".join([f"[{time.strftime('%H:%M:%S')}] {record.rule_msg}", *reasons])
         if _event(record) == "job_error" and ERROR in (fault := fault_of(record)):
             return f"[{time.strftime('%H:%M:%S')}] {fault}"
         return self.inner.format(record)
@@ -171,7 +174,7 @@ class Terminal:
     def fail(self) -> None:
         """Says in a line each why jobs have failed, or that the run was stopped and how it resumes, last of all."""
         if self.stopped:
-            _say_last(["Stopped; trainings have written a snapshot. The same command resumes."])
+            _say_last(["Stopped; trainings at work have written a snapshot. The same command resumes."])
             return
         _say_last(["", *dict.fromkeys(self.failed.values())])
 

@@ -92,7 +92,8 @@ def run_snakemake(
     call = [*through, sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     call += ["--directory", str(folder), "--nocolor", *place, *words]
     call += ["--configfile", *files] if files else []
-    call += ["--printshellcmds"] if {"-n", "--dry-run"} & set(words) else []  # what is planned, to the word
+    if {"-n", "--dry-run"} & set(words):  # what is planned, to the word, and why
+        call += ["--printshellcmds", "--quiet", "host"]
     done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
     return Outcome(done.returncode, done.stdout + done.stderr)
 

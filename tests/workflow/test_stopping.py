@@ -68,7 +68,10 @@ def test_jobs_stop_with_snakemake_and_the_same_command_resumes(tiny_suite, undis
     assert head.wait(timeout=60) != 0
     assert not [job for job in started if job.is_running() and job.status() != psutil.STATUS_ZOMBIE]
     said = (folder / "said.txt").read_text()
-    assert said.splitlines()[-1] == "Stopped; trainings have written a snapshot. The same command resumes."
+    assert (
+        said.splitlines()[-1]
+        == "Stopped; trainings at work have written a snapshot. The same command resumes."
+    )
     assert "Error in rule" not in said and "Traceback" not in said
     run = metrics[0].parent
     (snapshot,) = run.glob("*.safetensors")
