@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ditgta.report.evidence import Score, measured_alike, seeds_have_own_noise, shares_noise
+from ditgta.report.alike import measured_alike, seeds_have_own_noise, shares_noise
+from ditgta.report.evidence import Score
 from ditgta.report.rows import Cell, Comparison, Metric, Row
 from ditgta.report.statistics import (
     Contest,

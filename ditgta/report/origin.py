@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ditgta.report.evidence import Score, last_scores, sampled_alike, shares_noise
+from ditgta.report.alike import sampled_alike, shares_noise
+from ditgta.report.evidence import Score, last_scores
 from ditgta.report.rows import DASH, plain_list
 
 # Options that move scores between programs which otherwise do the same; shown first.

@@ -8,6 +8,7 @@ from PIL import Image
 
 from ditgta.data.images import load_index
 from ditgta.report import exports, figures, html, text
+from ditgta.report.alike import seeds_have_own_noise, warnings_of
 from ditgta.report.chapters import Pictures
 from ditgta.report.classwise import class_results, csv_by_class
 from ditgta.report.comparisons import Scale, comparisons_of, row_of, scale_of
@@ -22,8 +23,6 @@ from ditgta.report.evidence import (
     read_curves,
     read_score,
     run_of,
-    seeds_have_own_noise,
-    warnings_of,
 )
 from ditgta.report.grid import Grid, beside, encode, sample_grid
 from ditgta.report.losses import band_figure, band_ratios, with_losses

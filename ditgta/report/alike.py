@@ -1,0 +1,78 @@
+"""Whether rows were sampled and measured alike, and what is said where they were not."""
+
+from collections.abc import Sequence
+
+from ditgta.report.evidence import FLOOR, Score
+from ditgta.report.rows import Metric, step_name
+
+
+def shares_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool:
+    """Returns True if the score files' samples share noise and labels, one by one; or the held-out images, of a metric on these."""
+    if metric is not None and metric.on_held_out:
+        return measured_alike(scores)
+    return all(
+        score.sampling and score.sampling == scores[0].sampling and score.num_samples == scores[0].num_samples
+        for score in scores
+    )
+
+
+def measured_alike(scores: Sequence[Score]) -> bool:
+    """Returns True if the held-out losses are of the same images, noise, latents and objective."""
+    return all(score.held_out and score.held_out.key == scores[0].held_out.key for score in scores)
+
+
+def sampled_alike(scores: Sequence[Score]) -> bool:
+    """Returns True if the score files' samples were made in one way, and those of a training seed share noise and labels."""
+    own = {
+        score.seed: [other for other in scores if other.seed == score.seed]
+        for score in scores
+        if score.sampling
+    }
+    ways = [{**score.sampling, "training_seed": None} for score in scores]
+    return all(way == ways[0] for way in ways) and all(shares_noise(group) for group in own.values())
+
+
+def seeds_have_own_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool | None:
+    """Returns whether training seeds were sampled with noise of their own, so that their spread shows what noise does.
+
+    False where two seeds share it, as they do held-out images, or where that is unknown; None for one seed.
+    """
+    if metric is not None and metric.on_held_out:
+        return False if len({score.seed for score in scores}) > 1 else None
+    found = {score.seed: score.sampling for score in scores}
+    if len(found) < 2:
+        return None
+    streams = [(way.get("seed"), way.get("training_seed")) if way else None for way in found.values()]
+    return None not in streams and len(set(streams)) == len(streams)
+
+
+def warnings_of(scores: Sequence[Score], floor: Score | None, spec: dict) -> list[str]:
+    """Returns the warnings of the score files, each once with the rows it concerns, and what makes rows unequal."""
+    origins: dict[str, list[str]] = {}
+    for score in scores:
+        for warning in score.content.get("warnings") or []:
+            origins.setdefault(str(warning), []).append(score.name)
+    for warning in (floor.content.get("warnings") or []) if floor else []:
+        origins.setdefault(str(warning), []).append(FLOOR)
+    found = []
+    for warning, rows in origins.items():
+        if len(scores) > 1 and len(set(rows) - {FLOOR}) == len(scores):
+            rows = ["every row", *(row for row in rows if row == FLOOR)]
+        found.append(f"{warning} ({'; '.join(rows)})")
+    counts = sorted({score.num_samples for score in scores} - {None})
+    if len(counts) > 1:
+        found.append(
+            f"Rows have different numbers of samples ({', '.join(f'{n:,}' for n in counts)}); the bias of FID depends on it, so these rows are not comparable."
+        )
+    if any(score.sampling for score in scores) and not sampled_alike(scores):
+        found.append(
+            "Rows were sampled in different ways; their differences are not paired and mix encodings with sampling."
+        )
+    for name in spec.get("experiments") or []:
+        steps = {score.step for score in scores if score.experiment == name}
+        lacking = (
+            [step for step in spec.get("milestones") or [] if step not in steps] if None not in steps else []
+        )
+        if lacking:
+            found.append(f"No scores of {name} at {', '.join(map(step_name, lacking))} steps were given.")
+    return found
