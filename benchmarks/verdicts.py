@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.rows import Row
-from ditgta.report.comparisons import comparisons_of, scale_of
+from ditgta.report.comparisons import scale_of
+from ditgta.report.declared import Declared, comparisons_of
 from ditgta.report.evidence import Score
 from ditgta.report.rows import METRICS, Comparison
 from ditgta.runtime.streams import generator
@@ -62,7 +63,8 @@ def table(
         groups[row, STEP] = scores
     metrics = [METRIC["fid"], METRIC["fid_infinity"]]
     scales = {STEP: {metric: scale_of(list(groups.values()), metric) for metric in metrics}}
-    found, best = comparisons_of(groups, scales, pairs, METRIC["fid"], STEP, None)
+    declared = [Declared(pair) for pair in pairs]
+    found, best = comparisons_of(groups, scales, declared, METRIC["fid"], STEP, None)
     return [comparison for comparison in found if comparison.primary], best
 
 

@@ -163,6 +163,8 @@ class Specs:
     def table(self, suite: str) -> dict:
         """Returns what decides a suite's table: its rows' scores, and how they are shown."""
         shown = self.config.suites[suite].model_dump(mode="json", exclude={"sampling", "scorer", "loss"})
+        if not shown["published"]:
+            del shown["published"], shown["published_source"]
         rows = {name: address_of(self.scores(suite, name)) for name in shown["experiments"]}
         found = {"suite": suite, **shown, "scores": rows}
         if self.held_out(self.first(suite)) is None:

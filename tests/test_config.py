@@ -167,6 +167,22 @@ def test_faults_of_experiments(experiments, line):
             {**SUITE, "differences": [["a", "b", "c"]]},
             "write a list of pairs, each first minus second: [[a, b]]",
         ),
+        (
+            {**SUITE, "differences": [{"name": "x", "weights": {"a": 1, "c": -1}}]},
+            "suites.s: c is not an experiment",
+        ),
+        (
+            {**SUITE, "differences": [{"name": "x", "weights": {"a": 1}}]},
+            "weights must add up to 0, not 1",
+        ),
+        ({**SUITE, "differences": [{"name": "x", "weights": {"a": 0}}]}, "weights are all 0"),
+        ({**SUITE, "differences": [{"name": "x", "weight": {"a": 0}}]}, "weight: no such option"),
+        ({**SUITE, "published": {"a": {20: 3.5}}}, "name it in published_source"),
+        (
+            {**SUITE, "published": {"b": {20: 3.5}}, "published_source": "x"},
+            "published: b is not an experiment",
+        ),
+        ({**SUITE, "published": {"a": {20: -3.5}}, "published_source": "x"}, "greater than 0"),
         ({**SUITE, "seeds": 3}, "write a list: [0, 1, 2] for three seeds, or [3] for seed 3 alone"),
     ],
 )

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ditgta.config.differences import rows_of
 from ditgta.config.messages import did_you_mean, fault, listing
 from ditgta.config.names import RULES, TARGETS, resizing_fault, sampler_fault
 from ditgta.config.schema import Config, Suite
@@ -40,11 +41,16 @@ def load(raw: dict) -> Config:
                 faults.append(fault(".".join(map(str, location)), item))
         raise InputError(listing(faults)) from None
     for name, suite in config.suites.items():
-        for word in [*suite.experiments, *(row for pair in suite.differences for row in pair)]:
+        for word in [*suite.experiments, *(row for one in suite.differences for row in rows_of(one))]:
             known = suite.experiments if word in config.experiments else config.experiments
             if word not in known:
                 place = "is not a row of this suite" if word in config.experiments else "is not an experiment"
                 faults.append(f"suites.{name}: {word} {place}{did_you_mean(word, known)}")
+        faults += [
+            f"suites.{name}.published: {row} is not an experiment{did_you_mean(row, config.experiments)}"
+            for row in suite.published
+            if row not in config.experiments
+        ]
         rows = [config.experiments[row] for row in suite.experiments if row in config.experiments]
         if any(row.images != rows[0].images for row in rows):
             faults.append(

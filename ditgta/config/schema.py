@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from ditgta.config.differences import Differences
 from ditgta.config.inputs import Images, Latents
 from ditgta.config.loss import Loss
 from ditgta.config.names import (
@@ -261,16 +262,6 @@ def _seeds(value: Any) -> Any:
     return value
 
 
-def _pairs(value: Any) -> Any:
-    """Refuses one pair in place of a list of pairs, and what are no pairs."""
-    pairs = value if isinstance(value, list | tuple) else []
-    if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs):
-        words = pairs if all(isinstance(word, str) for word in pairs) else pairs[0]
-        shown = ", ".join(map(str, words[:2])) if isinstance(words, list | tuple) else "first, second"
-        raise ValueError(f"write a list of pairs, each first minus second: [[{shown}]]")
-    return value
-
-
 class Suite(Section):
     """One table: experiments at the same milestones, sampled and scored alike."""
 
@@ -283,8 +274,10 @@ class Suite(Section):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)] = Field(
         (0,), description="training seeds", min_length=1, max_length=1000
     )
-    differences: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_pairs)] = Field(
-        (), description="pairs of experiments whose paired difference, first minus second, is shown"
+    differences: Differences = Field(
+        (),
+        description="pairs of experiments whose paired difference, first minus second, is shown; and contrasts of several, "
+        "{name: ..., weights: {row: weight, ...}}",
     )
     primary: Literal[PRIMARY] | None = Field(
         None,
@@ -298,6 +291,11 @@ class Suite(Section):
         description="how far one training run lies from another in the primary metric, as the standard deviation of its "
         "logarithm (FID: 0.01 to 0.02 at scale), for the z that rows with one seed are given; none: they are given nothing",
     )
+    published: dict[str, dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]]] = Field(
+        {},
+        description="published FID of rows by milestone, shown beside those of the table: {imagenet256-gta: {200000: 25.15}}",
+    )
+    published_source: str | None = Field(None, description="where the published values stand")
     sampling: Sampling = Sampling()
     loss: Loss = Loss()
     scorer: Scorer = Scorer()
@@ -309,6 +307,8 @@ class Suite(Section):
         for name in ("experiments", "seeds"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name} must differ from each other")
+        if self.published and not self.published_source:
+            raise ValueError("published values need their source; name it in published_source")
         return self
 
 

@@ -13,9 +13,7 @@ from ditgta.report.statistics import (
     Contest,
     Inference,
     Spread,
-    best_of,
     difference_of_runs,
-    judge,
     mean_of_runs,
     spread_of_runs,
     spreads_agree,
@@ -148,19 +146,11 @@ def compare(
     Returns:
         The difference, without a verdict, and what a verdict on it would rest on.
     """
-    shared = sorted({s.seed for s in firsts} & {s.seed for s in seconds})
-    groups = [[s for seed in shared for s in group if s.seed == seed] for group in (firsts, seconds)]
-    empty = Comparison(*names, step, metric, seeds=len(shared))
-    if not shared:
-        lacking = [name for name, group in zip(names, (firsts, seconds)) if not group]
-        reason = f"no scores of {lacking[0]}" if lacking else "no training seed in common"
-        return replace(empty, reason=reason), Contest(names, None)
-    absent = [score for group in groups for score in group if score.value(metric) is None]
-    if absent:
-        return replace(empty, reason=absent[0].reason(metric)), Contest(names, None)
-    if metric.on_held_out and not measured_alike([*groups[0], *groups[1]]):
-        reason = "losses of other images, latents or objectives do not compare"
-        return replace(empty, reason=reason), Contest(names, None)
+    groups, fault = matched(names, (firsts, seconds), metric)
+    empty = Comparison(*names, step, metric, seeds=len(groups[0]))
+    if fault:
+        return replace(empty, reason=fault), Contest(names, None)
+    shared = [score.seed for score in groups[0]]
     cells = [cell_of(group, metric, scale) for group in groups]
     found = _inference(groups, cells, metric, scale)
     shown = found if len(shared) > 1 else _inference(groups, cells, metric, Scale(False))
@@ -174,13 +164,31 @@ def compare(
         low=low,
         high=high,
         levels=tuple((cell.value, cell.error) for cell in cells),
-        paired=_paired(groups, metric),
+        paired=are_paired(groups, metric),
         reason="" if se is not None else next(filter(None, reasons), ""),
     )
     return comparison, Contest(names, found, relative=scale.relative)
 
 
-def _paired(groups: Sequence[Sequence[Score]], metric: Metric) -> bool:
+def matched(
+    names: Sequence[str], groups: Sequence[Sequence[Score]], metric: Metric
+) -> tuple[list[list[Score]], str]:
+    """Returns the scores of the training seeds that all rows have, in their order, and why they do not compare, "" if they do."""
+    shared = sorted(set.intersection(*({score.seed for score in group} for group in groups)))
+    if not shared:
+        lacking = [name for name, group in zip(names, groups) if not group]
+        return [[] for _ in groups], f"no scores of {lacking[0]}" if lacking else "no training seed in common"
+    groups = [[s for seed in shared for s in group if s.seed == seed] for group in groups]
+    every = [score for group in groups for score in group]
+    absent = [score for score in every if score.value(metric) is None]
+    if absent:
+        return groups, absent[0].reason(metric)
+    if metric.on_held_out and not measured_alike(every):
+        return groups, "losses of other images, latents or objectives do not compare"
+    return groups, ""
+
+
+def are_paired(groups: Sequence[Sequence[Score]], metric: Metric) -> bool:
     """Says whether both rows of each training seed share noise and labels, and their errors with them."""
     known = all(score.estimate(metric) for group in groups for score in group)
     return known and all(shares_noise(pair, metric) for pair in zip(*groups))
@@ -218,49 +226,3 @@ def _plain(
     # d(a - b) / d(log a - log b) between both levels: their logarithmic mean.
     unit = second if first == second else (first - second) / math.log(first / second)
     return second * math.expm1(low), second * math.expm1(high), se * unit
-
-
-def comparisons_of(
-    groups: Groups,
-    scales: Mapping[int | None, Mapping[Metric, Scale]],
-    pairs: Sequence[tuple[str, str]],
-    primary: Metric,
-    last: int | None,
-    training_cov: float | None,
-) -> tuple[list[Comparison], str]:
-    """Returns the declared differences in every metric at every milestone, and the best row at the last, "" if there is none.
-
-    Those in the primary metric at the last milestone have verdicts, or the reason why there is none.
-
-    Args:
-        groups: the score files by row and milestone.
-        scales: by milestone and metric.
-        training_cov: see `statistics.judge`.
-    """
-    found: dict[tuple, tuple[Comparison, Contest]] = {}
-    for pair in pairs:
-        for step, metrics in scales.items():
-            for metric, scale in metrics.items():
-                scored = (groups.get((name, step), []) for name in pair)
-                found[pair, step, metric.key] = compare(*scored, metric, pair, step, scale)
-    keys = [(pair, last, primary.key) for pair in pairs if (pair, last, primary.key) in found]
-    contests = [_checked(found, key) for key in keys]
-    verdicts = judge(contests, primary.better, primary.name, training_cov)
-    for key, verdict in zip(keys, verdicts):
-        comparison, contest = found[key]
-        judged = replace(comparison, primary=True, verdict=verdict.words, winner=verdict.winner)
-        found[key] = judged, contest
-    rows = [name for name, step in groups if step == last and groups[name, step]]
-    return [comparison for comparison, _ in found.values()], best_of(verdicts, rows)
-
-
-def _checked(found: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> Contest:
-    """Returns a contest with what it must not contradict: of FID, which is biased, FID at infinitely many samples."""
-    pair, step, metric = key
-    contest = found[key][1]
-    if metric != "fid":
-        return contest
-    check = found.get((pair, step, "fid_infinity"), (None, Contest(pair, None)))[1].found
-    if check is None:
-        return replace(contest, reason="without FID∞ the gap may be FID's bias")
-    return replace(contest, check=check)

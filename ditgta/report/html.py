@@ -6,6 +6,7 @@ from html import escape
 from ditgta.report import chapters
 from ditgta.report.markup import folded, items, paragraph, section, swatch, wide
 from ditgta.report.provenance import provenance
+from ditgta.report.published import published_table
 from ditgta.report.rows import (
     DASH,
     Cell,
@@ -14,23 +15,24 @@ from ditgta.report.rows import (
     Row,
     Table,
     count_name,
-    difference_text,
     epochs_name,
-    headline_comparisons,
-    interval_text,
     number,
     spread_of,
     step_name,
-    verdict_text,
 )
 from ditgta.report.sentences import (
     best_sentence,
     caveats,
     difference_sentence,
+    difference_text,
     floor_sentence,
+    formula,
+    headline_comparisons,
     headline_notes,
     headlines,
+    interval_text,
     spread_sentence,
+    verdict_text,
 )
 from ditgta.report.style import STYLE
 
@@ -54,6 +56,7 @@ def page(table: Table, pictures: chapters.Pictures) -> str:
         f"<header><p class=kind>Positional encodings compared</p><h1>{escape(table.suite)}</h1>{_lead(table)}</header>",
         section("Table", _table(table, notes) + _warnings(table.warnings)),
         section("Differences", _differences(table, notes)),
+        *([section("Published values", published_table(table))] if table.published else []),
         *chapters.all_of(table, pictures),
         section("How to read this", "".join(map(paragraph, _HOW_TO_READ))),
         section("Provenance", provenance(table)),
@@ -146,7 +149,7 @@ def _difference_table(table: Table, comparisons: Sequence[Comparison], notes: di
         reach[key] = max(reach.get(key, 0.0), *(abs(end or 0.0) for end in (c.low, c.high, c.value)))
     lines = []
     for c in comparisons:
-        name = f"{swatch(table, c.first)}{escape(c.first)} − {swatch(table, c.second)}{escape(c.second)}"
+        name = _compared(table, c)
         mark = f"<sup>{notes[c.reason]}</sup>" if c.reason else ""
         lines.append(
             f"<tr><th scope=row class=name>{name}</th><td>{step_name(c.step)}</td><td>{escape(c.metric.heading)}</td>"
@@ -167,6 +170,13 @@ def _difference_table(table: Table, comparisons: Sequence[Comparison], notes: di
     )
     body = f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody>"
     return wide(f"<table class=differences>{body}</table>", "differences of rows")
+
+
+def _compared(table: Table, c: Comparison) -> str:
+    """Returns what is compared: both rows, or a contrast's name over its sum."""
+    if c.weights:
+        return f"{escape(c.title)}<small>{escape(formula(c))}</small>"
+    return f"{swatch(table, c.first)}{escape(c.first)} − {swatch(table, c.second)}{escape(c.second)}"
 
 
 def _whisker(c: Comparison, reach: float) -> str:

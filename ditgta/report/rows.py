@@ -13,14 +13,9 @@ if TYPE_CHECKING:  # these rooms stand on this one
     from ditgta.report.losses import BandRatio
     from ditgta.report.memorisation import Nearness
     from ditgta.report.origin import Option
+    from ditgta.report.published import Published
 
 DASH = "—"
-HEADLINE_METRICS = (
-    "loss",
-    "fid",
-    "fid_infinity",
-    "kid",
-)  # whose differences are shown first, after the primary metric's
 CONFIDENCE_FACTOR = 1.959964
 
 
@@ -109,7 +104,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference `first` minus `second` of a metric at a milestone.
+    """The difference `first` minus `second` of a metric at a milestone, or a contrast of several rows called `first`.
 
     Attributes:
         value, se: the difference and its standard error; None where absent, and then `reason` says why.
@@ -120,6 +115,7 @@ class Comparison:
         primary: it is in the primary metric at the last milestone, so there is a verdict or a reason for none.
         verdict: in words, "" where there is none.
         winner: the row that the verdict names better, "" if it names none.
+        weights: (row, weight) pairs of a contrast, whose `second` is ""; () of a pair.
     """
 
     first: str
@@ -137,6 +133,17 @@ class Comparison:
     verdict: str = ""
     winner: str = ""
     reason: str = ""
+    weights: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What is compared, in words."""
+        return self.first if self.weights else f"{self.first} − {self.second}"
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The rows that are compared."""
+        return tuple(name for name, _ in self.weights) or (self.first, self.second)
 
 
 @dataclass(frozen=True)
@@ -180,6 +187,8 @@ class Table:
         by_class: results class by class at each experiment's last milestone, and real against real.
         nearness: how near the samples of each experiment's last milestone lie to the reference images.
         costs: what each stage took.
+        published: FID that was published of rows, beside the table's.
+        published_source: where those stand.
         epochs: passes over the training images at each milestone; nothing where that is unknown, or rows differ in it.
     """
 
@@ -207,6 +216,8 @@ class Table:
     by_class: "dict[str, list[ClassResult]]" = field(default_factory=dict)
     nearness: "list[Nearness]" = field(default_factory=list)
     costs: "list[Cost]" = field(default_factory=list)
+    published: "list[Published]" = field(default_factory=list)
+    published_source: str = ""
     epochs: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -274,36 +285,6 @@ def plus_minus(metric: Metric, value: float | None, error: float | None, signed:
     """Formats a value with its standard error, to two significant digits of the error."""
     text = number(metric, value, error, signed)
     return text if error is None else f"{text} ± {number(metric, error, error)}"
-
-
-def difference_text(comparison: Comparison) -> str:
-    """Formats a difference with its standard error."""
-    return plus_minus(comparison.metric, comparison.value, comparison.se, signed=True)
-
-
-def interval_text(comparison: Comparison) -> str:
-    """Formats a 95 % interval."""
-    if comparison.low is None:
-        return DASH
-    ends = (
-        number(comparison.metric, end, comparison.se, signed=True)
-        for end in (comparison.low, comparison.high)
-    )
-    return " … ".join(ends)
-
-
-def verdict_text(comparison: Comparison) -> str:
-    """Returns what stands in the column of verdicts: nothing but at the last milestone, in the primary metric."""
-    unpaired = comparison.se is not None and not comparison.paired
-    return f"{comparison.verdict} {'(unpaired)' if unpaired else ''}".strip()
-
-
-def headline_comparisons(table: Table) -> list[Comparison]:
-    """Returns the differences that are shown at once, not folded away: the primary metric's first."""
-    keys = list(dict.fromkeys([*([table.primary.key] if table.primary else []), *HEADLINE_METRICS]))
-    places = list(dict.fromkeys((c.first, c.second, c.step) for c in table.comparisons))
-    shown = [c for c in table.comparisons if c.metric.key in keys]
-    return sorted(shown, key=lambda c: (places.index((c.first, c.second, c.step)), keys.index(c.metric.key)))
 
 
 def step_name(step: int | None) -> str:

@@ -1,16 +1,49 @@
 """The sentences that say what a table found, how it was found, and how to read it."""
 
-from ditgta.report.rows import (
-    LOSS,
-    Comparison,
-    Table,
-    count_name,
-    difference_text,
-    interval_text,
-    plus_minus,
-    step_name,
-)
+from ditgta.report.rows import DASH, LOSS, Comparison, Table, count_name, number, plus_minus, step_name
 from ditgta.report.statistics import POWER
+
+# Whose differences are shown first, after the primary metric's.
+HEADLINE_METRICS = ("loss", "fid", "fid_infinity", "kid")
+
+
+def difference_text(comparison: Comparison) -> str:
+    """Formats a difference with its standard error."""
+    return plus_minus(comparison.metric, comparison.value, comparison.se, signed=True)
+
+
+def interval_text(comparison: Comparison) -> str:
+    """Formats a 95 % interval."""
+    if comparison.low is None:
+        return DASH
+    ends = (
+        number(comparison.metric, end, comparison.se, signed=True)
+        for end in (comparison.low, comparison.high)
+    )
+    return " … ".join(ends)
+
+
+def verdict_text(comparison: Comparison) -> str:
+    """Returns what stands in the column of verdicts: nothing but at the last milestone, in the primary metric."""
+    unpaired = comparison.se is not None and not comparison.paired
+    return f"{comparison.verdict} {'(unpaired)' if unpaired else ''}".strip()
+
+
+def headline_comparisons(table: Table) -> list[Comparison]:
+    """Returns the differences that are shown at once, not folded away: the primary metric's first."""
+    keys = list(dict.fromkeys([*([table.primary.key] if table.primary else []), *HEADLINE_METRICS]))
+    places = list(dict.fromkeys((c.first, c.second, c.step) for c in table.comparisons))
+    shown = [c for c in table.comparisons if c.metric.key in keys]
+    return sorted(shown, key=lambda c: (places.index((c.first, c.second, c.step)), keys.index(c.metric.key)))
+
+
+def formula(comparison: Comparison) -> str:
+    """Formats a contrast as a sum of rows: rope + gta − none − vo; "" for a pair."""
+    terms = []
+    for name, weight in comparison.weights:
+        factor = "" if abs(weight) == 1 else f"{abs(weight):g} "
+        terms.append(f"{'−' if weight < 0 else '+'} {factor}{name}")
+    return " ".join(terms).removeprefix("+ ")
 
 
 def caveats(table: Table) -> list[str]:
@@ -94,6 +127,11 @@ def difference_sentence(table: Table) -> str:
         "separate errors."
     )
     parts = [begin]
+    if any(c.weights for c in table.comparisons):
+        parts.append(
+            "A contrast of several rows is the weighted sum of their values, not of logarithms; the spread of runs is taken as a "
+            "share of each row's level where it is pooled over logarithms."
+        )
     if any(c.seeds > 1 for c in known):
         parts.append(_runs_sentence(table))
     if any(c.primary and c.seeds > 1 for c in known):
@@ -161,13 +199,12 @@ def headlines(table: Table) -> list[tuple[Comparison, str]]:
     for c in table.comparisons:
         if not c.primary or c.value is None:
             continue
-        rows = ", ".join(
-            f"{name} {plus_minus(c.metric, *level)}" for name, level in zip((c.first, c.second), c.levels)
-        )
+        rows = ", ".join(f"{name} {plus_minus(c.metric, *level)}" for name, level in zip(c.rows, c.levels))
         seeds = "1 training seed" if c.seeds == 1 else f"{c.seeds} training seeds"
         at = "" if c.step is None else f" after {step_name(c.step)} steps"
         interval = "" if c.low is None else f" (95 % interval {interval_text(c)})"
-        sentence = f"{c.metric.name}{at}: {rows}, difference {difference_text(c)}{interval}, {seeds}"
+        what = f"{c.title} = {formula(c)}," if c.weights else "difference"
+        sentence = f"{c.metric.name}{at}: {rows}, {what} {difference_text(c)}{interval}, {seeds}"
         sentences.append((c, sentence))
     return sentences
 

@@ -168,6 +168,43 @@ def difference_of_runs(
     return Inference(value, math.sqrt(squared), degrees, samples)
 
 
+def contrast_of_runs(
+    rows: Sequence[Sequence[float]],
+    weights: Sequence[float],
+    pooled: Spread | None,
+    relative: bool,
+    samples: float | None,
+) -> Inference:
+    """Returns the weighted sum of rows' means, of the values themselves: as `difference_of_runs`, for any number of rows.
+
+    Args:
+        rows: values of each row's runs.
+        relative: `pooled` is of logarithms, so a row's runs spread by that share of its mean.
+        pooled, samples: as in `mean_of_runs`.
+    """
+    means = [float(np.mean(values)) for values in rows]
+    value = math.fsum(weight * mean for weight, mean in zip(weights, means))
+    if min(map(len, rows)) < 2:
+        return Inference(value, None, math.inf, samples)
+    counts = [len(values) for values in rows]
+    if pooled:
+        spread = _larger(pooled, spread_of_runs([np.log(v) for v in rows] if relative else rows))
+        levels = means if relative else [1.0] * len(means)
+        parts = (
+            weight * level * spread.sd / math.sqrt(count)
+            for weight, level, count in zip(weights, levels, counts)
+        )
+        return Inference(value, math.hypot(*parts), spread.degrees, samples)
+    shares = [
+        (weight**2 * float(np.var(values, ddof=1)) / len(values), len(values) - 1)
+        for weight, values in zip(weights, rows)
+    ]
+    squared = sum(share for share, _ in shares)
+    if not squared:
+        return Inference(value, 0.0, math.inf, samples)
+    return Inference(value, math.sqrt(squared), squared**2 / sum(s**2 / n for s, n in shares), samples)
+
+
 def _larger(pooled: Spread | None, own: Spread) -> Spread:
     """Returns the pooled spread, but none smaller than the own one."""
     return own if pooled is None else replace(pooled, sd=max(pooled.sd, own.sd))
@@ -188,11 +225,12 @@ class Contest:
     """A declared difference in the primary metric at the last milestone.
 
     Attributes:
-        names: the rows.
+        names: the rows; of a contrast its name and "".
         found: first minus second; None where it could not be computed.
         relative: `found` is a difference of logarithms.
         reason: why no verdict may be given whatever `found` says, "" if one may.
         check: the same of FID at infinitely many samples, which FID must not contradict; None where there is nothing to check.
+        moved: how far retraining moves `found`, where it moves each row's value by all of itself; None where that is unknown.
     """
 
     names: tuple[str, str]
@@ -200,6 +238,12 @@ class Contest:
     relative: bool = True
     reason: str = ""
     check: Inference | None = None
+    moved: float | None = None
+
+    @property
+    def retrained(self) -> float | None:
+        """The standard error of `found` from training per unit of the runs' coefficient of variation."""
+        return math.sqrt(2) if self.relative else self.moved
 
 
 @dataclass(frozen=True)
@@ -236,7 +280,7 @@ def judge(contests: Sequence[Contest], better: int, metric: str, training_cov: f
         elif contest.found.runs is None:
             verdicts.append(Verdict(_one_run(contest, metric, training_cov)))
         else:
-            verdicts.append(_verdict(contest, better, p, check, len(contests)))
+            verdicts.append(_verdict(contest, better, metric, p, check, len(contests)))
     return verdicts
 
 
@@ -244,7 +288,7 @@ def _p(found: Inference | None) -> float:
     return 1.0 if found is None or found.runs is None else found.p
 
 
-def _verdict(contest: Contest, better: int, p: float, check: float, count: int) -> Verdict:
+def _verdict(contest: Contest, better: int, metric: str, p: float, check: float, count: int) -> Verdict:
     """Returns the verdict on a difference with these adjusted p-values of itself and of what it is checked by."""
     found = contest.found
     if p > LEVEL:
@@ -258,6 +302,9 @@ def _verdict(contest: Contest, better: int, p: float, check: float, count: int) 
         return Verdict("no verdict: FID and FID∞ disagree", p=p)
     first_wins = found.value * better > 0
     first, second = contest.names
+    if not second:
+        words = f"{'lowers' if found.value < 0 else 'raises'} {metric} ({p_text(p)})"
+        return Verdict(words, first if first_wins else f"without {first}", p=p)
     words = f"{first} {'better' if first_wins else 'worse'} ({p_text(p)})"
     return Verdict(words, *((first, second) if first_wins else (second, first)), p=p)
 
@@ -265,9 +312,9 @@ def _verdict(contest: Contest, better: int, p: float, check: float, count: int) 
 def _one_run(contest: Contest, metric: str, training_cov: float | None) -> str:
     """Returns what may be said where a row has one run: nothing but how far they lie apart if training moves them so much."""
     found = contest.found
-    if training_cov is None or not contest.relative:
+    if training_cov is None or not contest.retrained:
         return "one run: no verdict"
-    z = abs(found.value) / math.hypot(math.sqrt(2) * training_cov, found.samples or 0.0)
+    z = abs(found.value) / math.hypot(contest.retrained * training_cov, found.samples or 0.0)
     word = "lower" if found.value < 0 else "higher"
     return f"{word}; z = {z:.1f} if retraining moves {metric} by {100 * training_cov:g} %"
 

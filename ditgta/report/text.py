@@ -5,29 +5,31 @@ import io
 from collections.abc import Sequence
 
 from ditgta.report.evidence import Score
+from ditgta.report.published import PUBLISHED_HEADS, published_cells, published_sentence
 from ditgta.report.rows import (
     DASH,
     Cell,
     Metric,
     Table,
     count_name,
-    difference_text,
     epochs_name,
-    headline_comparisons,
-    interval_text,
     number,
     row_name,
     spread_of,
     step_name,
-    verdict_text,
 )
 from ditgta.report.sentences import (
     best_sentence,
     caveats,
     difference_sentence,
+    difference_text,
     floor_sentence,
+    formula,
+    headline_comparisons,
     headlines,
+    interval_text,
     spread_sentence,
+    verdict_text,
 )
 
 COLUMNS = ("suite", "experiment", "posenc", "seed", "step", "metric", "value", "se", "n", "reason")
@@ -90,11 +92,16 @@ def markdown(table: Table) -> str:
         lines += [_line([":--", ":--", ":--", "--:", "--:", ":--"])]
         for c in shown:
             verdict = verdict_text(c) if c.value is not None else f"{DASH} ({c.reason})"
-            name, value = f"{_safe(c.first)} − {_safe(c.second)}", difference_text(c)
+            name = _safe(c.title + (f" = {formula(c)}" if c.weights else ""))
+            value = difference_text(c)
             lines.append(
                 _line([name, step_name(c.step), c.metric.heading, value, interval_text(c), _safe(verdict)])
             )
         lines += ["", _safe(difference_sentence(table))]
+    if table.published:
+        lines += ["", "## Published values", "", _line(PUBLISHED_HEADS), _line([":--", *["--:"] * 4])]
+        lines += [_line([_safe(cell) for cell in published_cells(one)]) for one in table.published]
+        lines += ["", _safe(published_sentence(table))]
     if notes:
         lines += ["", *(f"<sup>{mark}</sup> {_safe(reason)}  " for reason, mark in notes.items())]
     if table.warnings:

@@ -11,8 +11,9 @@ from ditgta.report import exports, figures, html, text
 from ditgta.report.alike import seeds_have_own_noise, warnings_of
 from ditgta.report.chapters import Pictures
 from ditgta.report.classwise import class_results, csv_by_class
-from ditgta.report.comparisons import Scale, comparisons_of, row_of, scale_of
+from ditgta.report.comparisons import Scale, row_of, scale_of
 from ditgta.report.cost import read_costs
+from ditgta.report.declared import comparisons_of, read_declared
 from ditgta.report.encodings import encoding_figure
 from ditgta.report.evidence import (
     FLOOR,
@@ -28,6 +29,7 @@ from ditgta.report.grid import Grid, beside, encode, sample_grid
 from ditgta.report.losses import band_figure, band_ratios, with_losses
 from ditgta.report.memorisation import nearest_grids, nearness
 from ditgta.report.origin import fairness, is_trained, options_of, protocol, provenance_of
+from ditgta.report.published import published_values
 from ditgta.report.rows import (
     CLASS_ACCURACY,
     CLASS_GAIN,
@@ -70,8 +72,7 @@ def run(
         InputError: there are no scores, two of the same row, or scores of different networks or references.
     """
     out, spec = Path(out), spec or {}
-    if any(len(pair) != 2 for pair in spec.get("differences") or []):
-        raise InputError("differences are pairs of experiments, [first, second]; mend the spec")
+    read_declared(spec.get("differences") or [])
     found, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
     if losses and len(losses) != len(found):
         raise InputError(
@@ -245,12 +246,15 @@ def _compared(
     }
     last = steps[-1] if None in steps else (spec.get("milestones") or steps)[-1]
     primary = primary_of(spec, [s for s in scores if s.step == last], table.metrics)
-    pairs = [(first, second) for first, second in spec.get("differences") or []]
-    comparisons, best = comparisons_of(groups, scales, pairs, primary, last, spec.get("training_cov"))
+    declared = read_declared(spec.get("differences") or [])
+    comparisons, best = comparisons_of(groups, scales, declared, primary, last, spec.get("training_cov"))
     rows = [row_of(name, step, group, scales[step]) for (name, step), group in groups.items()]
     plain = dict.fromkeys(table.metrics, Scale(False))
+    published = published_values(rows, spec.get("published") or {}, table, spec.get("training_cov"))
     return replace(
         table,
+        published=published,
+        published_source=str(spec.get("published_source") or ""),
         rows=[_emphasised(r, primary) if (r.experiment, r.step) == (best, last) else r for r in rows],
         floor=row_of(FLOOR, None, [floor], plain) if floor else None,
         comparisons=comparisons,

@@ -57,7 +57,11 @@ def overrides(folder):
         "sampling": {"num_samples": 16},
         "scorer": {"weights": str(folder / "inception.pth"), "reference": str(folder / "reference.npz")},
     }
-    return {"experiments": {"imagenet256": base}, "suites": {"paper": suite}}
+    published = {f"imagenet256-{name}": {8: 31.5} for name in ("abs", "rope", "gta")}
+    return {
+        "experiments": {"imagenet256": base},
+        "suites": {"paper": {**suite, "published": published}, "paper-2x2": {**suite, "milestones": [8]}},
+    }
 
 
 def test_from_pictures_to_table(folder):
@@ -85,9 +89,29 @@ def test_from_pictures_to_table(folder):
         assert twin["spec"]["model"]["qk_norm"] is True
     page = only(results, "table/paper-*/table.html").read_text()
     assert "imagenet256-gta" in page and "<img" in page
+    assert "Published values" in page and "31.5" in page and "not the network of published scores" in page
 
     again = run_snakemake(folder, "paper_table", "--dry-run", configs=(overrides(folder),))
     assert "Nothing to be done" in again.text
+
+
+def test_the_two_by_two(folder):
+    """Seven encodings with three training seeds each: effects of turning q, k and v, o, both, and their interaction."""
+    change = overrides(folder)
+    change["suites"]["paper-2x2"]["sampling"] = {"num_samples": 16, "steps": 4}
+    change["suites"]["paper-2x2"]["published"] = change["suites"]["paper"]["published"]
+    outcome = run_snakemake(folder, "paper-2x2_table", configs=(change,))
+    assert outcome.code == 0, outcome.text[-5000:]
+    text = only(folder / "results", "table/paper-2x2-*/table.md").read_text()
+    for title in (
+        "turning q, k = 0.5 imagenet256-rope",
+        "turning v, o",
+        "imagenet256-gta − imagenet256-none",
+        "interaction",
+    ):
+        assert f"| {title}" in text, title
+    page = only(folder / "results", "table/paper-2x2-*/table.html").read_text()
+    assert "imagenet256-gta-abs" in page and "Published values" in page
 
 
 def test_an_imported_checkpoint_is_a_row(folder):

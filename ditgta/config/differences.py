@@ -1,0 +1,54 @@
+"""The differences that a suite declares: pairs of rows, and contrasts of several."""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from ditgta.config.section import Section
+
+
+class Contrast(Section):
+    """A sum of rows with weights: the effect of one choice where rows differ in several."""
+
+    name: str = Field(min_length=1, description="what the effect is called, e.g. turning values")
+    weights: dict[str, float] = Field(
+        description="weight of each row, which add up to 0, e.g. {gta: 1, rope: -1, vo: -1, none: 1}"
+    )
+
+    @model_validator(mode="after")
+    def _no_level(self) -> "Contrast":
+        if not any(self.weights.values()):
+            raise ValueError("weights are all 0; give rows a positive and others a negative one")
+        total = math.fsum(self.weights.values())
+        if abs(total) > 1e-6 * max(map(abs, self.weights.values())):
+            raise ValueError(f"weights must add up to 0, not {total:g}, for the rows' common level to cancel")
+        return self
+
+
+def _kind(value: Any) -> str:
+    return "contrast" if isinstance(value, dict | Contrast) else "pair"
+
+
+Difference = Annotated[
+    Annotated[tuple[str, str], Tag("pair")] | Annotated[Contrast, Tag("contrast")], Discriminator(_kind)
+]
+
+
+def _pairs(value: Any) -> Any:
+    """Refuses one pair in place of a list of pairs, and what is neither a pair nor a contrast."""
+    entries = value if isinstance(value, list | tuple) else []
+    pairs = [entry for entry in entries if _kind(entry) == "pair"]
+    if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs):
+        words = pairs if all(isinstance(word, str) for word in pairs) else pairs[0]
+        shown = ", ".join(map(str, words[:2])) if isinstance(words, list | tuple) else "first, second"
+        raise ValueError(f"write a list of pairs, each first minus second: [[{shown}]]")
+    return value
+
+
+Differences = Annotated[tuple[Difference, ...], BeforeValidator(_pairs)]
+
+
+def rows_of(difference: Any) -> list[str]:
+    """Returns the rows of a pair or contrast."""
+    return list(difference.weights) if isinstance(difference, Contrast) else list(difference)

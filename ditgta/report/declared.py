@@ -1,0 +1,181 @@
+"""The differences that a suite declares, pairs of rows and contrasts of several, and the verdicts on them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ditgta.report.comparisons import (
+    Groups,
+    Scale,
+    are_paired,
+    cell_of,
+    compare,
+    matched,
+    mean_estimate,
+    sampling_error,
+)
+from ditgta.report.evidence import Score, seeds_have_own_noise, shares_noise
+from ditgta.report.rows import Comparison, Metric
+from ditgta.report.statistics import Contest, best_of, contrast_of_runs, judge
+from ditgta.runtime.errors import InputError
+from ditgta.scoring.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A declared difference.
+
+    Attributes:
+        names: both rows; of a contrast its name and "".
+        weights: (row, weight) of a contrast; () of a pair.
+    """
+
+    names: tuple[str, str]
+    weights: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The rows that are compared."""
+        return tuple(name for name, _ in self.weights) or self.names
+
+    def compared(
+        self, groups: Sequence[Sequence[Score]], metric: Metric, step: int | None, scale: Scale
+    ) -> tuple[Comparison, Contest]:
+        """Returns the difference in a metric without a verdict, and what a verdict on it would rest on.
+
+        Args:
+            groups: the score files of each row, one per training seed.
+        """
+        if not self.weights:
+            return compare(*groups, metric, self.names, step, scale)
+        return contrast(groups, metric, self, step, scale)
+
+
+def read_declared(entries: Sequence) -> list[Declared]:
+    """Returns differences as a table's spec has them: [first, second], or {name, weights: {row: weight}}.
+
+    Raises:
+        InputError: an entry is neither.
+    """
+    found = []
+    for entry in entries:
+        if isinstance(entry, Mapping) and entry.get("name") and isinstance(entry.get("weights"), Mapping):
+            weights = tuple((str(row), float(weight)) for row, weight in entry["weights"].items())
+            found.append(Declared((str(entry["name"]), ""), weights))
+        elif isinstance(entry, list | tuple) and len(entry) == 2:
+            found.append(Declared(tuple(map(str, entry))))
+        else:
+            raise InputError(
+                "differences are pairs of experiments, [first, second], or {name, weights}; fix the spec"
+            )
+    return found
+
+
+def contrast(
+    groups: Sequence[Sequence[Score]], metric: Metric, declared: Declared, step: int | None, scale: Scale
+) -> tuple[Comparison, Contest]:
+    """Compares several rows at one milestone over the training seeds that all of them have: the weighted sum of their values.
+
+    See `comparisons.compare` for pairs.
+    """
+    groups, fault = matched(declared.rows, groups, metric)
+    empty = Comparison(*declared.names, step, metric, seeds=len(groups[0]), weights=declared.weights)
+    if fault:
+        return replace(empty, reason=fault), Contest(declared.names, None)
+    cells = [cell_of(group, metric, scale) for group in groups]
+    weights = [weight for _, weight in declared.weights]
+    samples = _sampling_error(groups, weights, metric)
+    found = contrast_of_runs([cell.values for cell in cells], weights, scale.pooled, scale.relative, samples)
+    half = found.half_width()
+    reasons = (score.reason(metric) for group in groups for score in group)
+    comparison = replace(
+        empty,
+        value=found.value,
+        se=None if half is None else found.se,
+        low=None if half is None else found.value - half,
+        high=None if half is None else found.value + half,
+        levels=tuple((cell.value, cell.error) for cell in cells),
+        paired=are_paired(groups, metric),
+        reason="" if half is not None else next(filter(None, reasons), ""),
+    )
+    moved = math.hypot(*(weight * cell.value for weight, cell in zip(weights, cells)))
+    is_ratio = metric.scale != "plain" and scale.relative
+    return comparison, Contest(declared.names, found, relative=False, moved=moved if is_ratio else None)
+
+
+def _sampling_error(
+    groups: Sequence[Sequence[Score]], weights: Sequence[float], metric: Metric
+) -> float | None:
+    """Returns the standard error of a contrast from the finite number of samples that the spread of the runs does not show."""
+    if all(seeds_have_own_noise(group, metric) for group in groups):
+        return 0.0
+    every = [score for group in groups for score in group]
+    if shares_noise(every, metric):
+        paired = _weighted([mean_estimate(group, metric) for group in groups], weights)
+        if paired is not None and paired.se is not None and math.isfinite(paired.se):
+            return paired.se
+    errors = [sampling_error(group, metric) for group in groups]
+    if None in errors:
+        return None
+    return math.hypot(*(weight * error for weight, error in zip(weights, errors)))
+
+
+def _weighted(means: Sequence[Estimate | None], weights: Sequence[float]) -> Estimate | None:
+    """Returns a weighted sum of estimates whose items are the same one by one; None where these are unknown or not the same."""
+    if any(one is None or len(one.influence) != len(means[0].influence) for one in means):
+        return None
+    groups = [one.groups for one in means]
+    return replace(
+        means[0],
+        value=float(np.dot(weights, [one.value for one in means])),
+        influence=np.tensordot(weights, [one.influence for one in means], 1),
+        groups=None if any(one is None for one in groups) else np.tensordot(weights, groups, 1),
+    )
+
+
+def comparisons_of(
+    groups: Groups,
+    scales: Mapping[int | None, Mapping[Metric, Scale]],
+    declared: Sequence[Declared],
+    primary: Metric,
+    last: int | None,
+    training_cov: float | None,
+) -> tuple[list[Comparison], str]:
+    """Returns the declared differences in every metric at every milestone, and the best row at the last, "" if there is none.
+
+    Those in the primary metric at the last milestone have verdicts, or the reason why there is none.
+
+    Args:
+        groups: the score files by row and milestone.
+        scales: by milestone and metric.
+        training_cov: see `statistics.judge`.
+    """
+    found: dict[tuple, tuple[Comparison, Contest]] = {}
+    for one in declared:
+        for step, metrics in scales.items():
+            for metric, scale in metrics.items():
+                scored = [groups.get((name, step), []) for name in one.rows]
+                found[one, step, metric.key] = one.compared(scored, metric, step, scale)
+    keys = [(one, last, primary.key) for one in declared if (one, last, primary.key) in found]
+    contests = [_checked(found, key) for key in keys]
+    verdicts = judge(contests, primary.better, primary.name, training_cov)
+    for key, verdict in zip(keys, verdicts):
+        comparison, contest = found[key]
+        judged = replace(comparison, primary=True, verdict=verdict.words, winner=verdict.winner)
+        found[key] = judged, contest
+    rows = [name for name, step in groups if step == last and groups[name, step]]
+    return [comparison for comparison, _ in found.values()], best_of(verdicts, rows)
+
+
+def _checked(found: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> Contest:
+    """Returns a contest with what it must not contradict: of FID, which is biased, FID at infinitely many samples."""
+    one, step, metric = key
+    contest = found[key][1]
+    if metric != "fid":
+        return contest
+    check = found.get((one, step, "fid_infinity"), (None, Contest(one.names, None)))[1].found
+    if check is None:
+        return replace(contest, reason="without FID∞ the gap may be FID's bias")
+    return replace(contest, check=check)

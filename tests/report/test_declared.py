@@ -1,0 +1,157 @@
+"""Contrasts of several rows, and published values beside a table's own."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from ditgta.report.html import page
+from ditgta.report.published import distance_error
+from ditgta.report.rows import Cell
+from ditgta.report.statistics import (
+    Contest,
+    Inference,
+    Spread,
+    contrast_of_runs,
+    difference_of_runs,
+    judge,
+)
+from ditgta.report.text import markdown
+from ditgta.runtime.errors import InputError
+from ditgta.stages import table
+from tests.report.suite import SAMPLING, SCORER, write_score
+
+LEVELS = {"none": 40.0, "vo": 36.0, "rope": 26.0, "gta": 25.0}
+EFFECTS = [
+    {"name": "turning q, k", "weights": {"rope": 0.5, "gta": 0.5, "none": -0.5, "vo": -0.5}},
+    {"name": "turning v, o", "weights": {"vo": 0.5, "gta": 0.5, "none": -0.5, "rope": -0.5}},
+    ["gta", "none"],
+    {"name": "interaction", "weights": {"gta": 1, "none": 1, "rope": -1, "vo": -1}},
+]
+SPEC = {"differences": EFFECTS, "experiments": list(LEVELS), "milestones": [10], "primary": "fid"}
+
+
+def scores_of(root, seeds=(0,), spread=0.0, **changes):
+    """Score files of a two-by-two, each training seed with noise of its own."""
+    random, found = np.random.default_rng(1), []
+    for name, level in LEVELS.items():
+        for seed in seeds:
+            fid = level * math.exp(spread * random.standard_normal())
+            sampling = {**SAMPLING, "training_seed": seed if len(seeds) > 1 else None}
+            path = root / f"{name}-{seed}.json"
+            write_score(path, name, seed, 10, fid, None, sampling=sampling, **changes)
+            found.append(table.read_score(path))
+    return found
+
+
+def effects(built):
+    return {c.title: c for c in built.comparisons if c.metric.key == "fid"}
+
+
+def test_effects_of_one_seed_are_paired_sums(tmp_path):
+    scores = scores_of(tmp_path)
+    found = effects(table.build(scores, None, [], SPEC))
+    psi = {score.experiment: score.influence["fid"] for score in scores}
+    assert {title: c.value for title, c in found.items()} == pytest.approx(
+        {"turning q, k": -12.5, "turning v, o": -2.5, "gta − none": -15.0, "interaction": 3.0}
+    )
+    inner = psi["gta"] + psi["none"] - psi["rope"] - psi["vo"]
+    interaction = found["interaction"]
+    assert interaction.se == pytest.approx(np.std(inner, ddof=1) / np.sqrt(48)) and interaction.paired
+    assert interaction.high - interaction.value == pytest.approx(1.959964 * interaction.se)
+    unpaired = np.hypot.reduce([np.std(p, ddof=1) / np.sqrt(48) for p in psi.values()])
+    assert interaction.se < 0.5 * unpaired
+    assert interaction.verdict == "one run: no verdict"
+
+
+def test_effects_of_several_seeds_have_the_spread_of_runs(tmp_path):
+    scores = scores_of(tmp_path, seeds=(0, 1, 2), spread=0.013)
+    built = table.build(scores, None, [], SPEC)
+    values = {
+        name: [s.content["metrics"]["fid"]["value"] for s in scores if s.experiment == name]
+        for name in LEVELS
+    }
+    squares = [np.var(np.log(v), ddof=1) for v in values.values()]
+    means = {name: np.mean(v) for name, v in values.items()}
+    found = effects(built)["turning v, o"]
+    expected = (means["vo"] + means["gta"] - means["none"] - means["rope"]) / 2
+    se = math.sqrt(np.mean(squares)) * math.hypot(*(m / 2 for m in means.values())) / math.sqrt(3)
+    assert found.value == pytest.approx(expected)
+    assert found.se == pytest.approx(se)
+    assert found.high - found.value == pytest.approx(t.ppf(0.975, 8) * se)
+    words = effects(built)["turning q, k"]
+    assert words.verdict.startswith("lowers FID (adjusted p") and words.winner == "turning q, k"
+    text = markdown(built)
+    assert "turning v, o = 0.5 vo + 0.5 gta − 0.5 none − 0.5 rope" in text
+    assert "A contrast of several rows is the weighted sum of their values" in text
+    html = page(built, table.draw(built, [], {}))
+    assert "<small>gta + none − rope − vo</small>" in html and "Published values" not in html
+
+
+def test_a_contrast_of_two_rows_is_their_difference():
+    first, second = [3.0, 3.2, 2.9], [4.0, 4.5, 4.1]
+    for pooled in (Spread(0.3, 12), None):
+        contrast = contrast_of_runs([first, second], [1, -1], pooled, False, 0.1)
+        pair = difference_of_runs(first, second, pooled, 0.1)
+        assert contrast.value == pytest.approx(pair.value) and contrast.runs == pytest.approx(pair.runs)
+        assert contrast.degrees == pytest.approx(pair.degrees)
+
+
+def test_verdicts_on_contrasts_name_the_direction():
+    def words(value, better):
+        contest = Contest(("x", ""), Inference(value, 0.1, 8, 0.0), relative=False, check=None)
+        return judge([contest], better, "FID", None)[0]
+
+    assert words(-2.0, -1).words.startswith("lowers FID") and words(-2.0, -1).winner == "x"
+    assert words(2.0, -1).words.startswith("raises FID") and words(2.0, -1).winner == "without x"
+    one = Contest(("x", ""), Inference(-1.0, None, math.inf, 0.0), relative=False, moved=50.0)
+    assert judge([one], -1, "FID", 0.01)[0].words == "lower; z = 2.0 if retraining moves FID by 1 %"
+    assert judge([replace(one, moved=None)], -1, "FID", 0.01)[0].words == "one run: no verdict"
+
+
+def test_rows_that_a_contrast_lacks_are_named(tmp_path):
+    scores = [score for score in scores_of(tmp_path) if score.experiment != "vo"]
+    found = effects(table.build(scores, None, [], SPEC))
+    assert found["interaction"].value is None and found["interaction"].reason == "no scores of vo"
+    assert found["gta − none"].value is not None
+
+
+@pytest.mark.parametrize("entry", [["a"], {"name": "x"}, {"weights": {"a": 1}}, "ab", 3])
+def test_other_forms_of_differences_are_refused(tmp_path, entry):
+    with pytest.raises(InputError, match="differences are pairs"):
+        table.build(scores_of(tmp_path), None, [], {"differences": [entry]})
+
+
+PUBLISHED = {"published": {"gta": {"10": 24.0}, "vo": {"10": 36.0}}, "published_source": "a paper"}
+
+
+def test_published_values_stand_beside_ours(tmp_path):
+    scores = scores_of(tmp_path, scorer={**SCORER, "published": True})
+    built = table.build(scores, None, [], {**SPEC, **PUBLISHED, "training_cov": 0.02})
+    vo, gta = built.published
+    assert (gta.experiment, gta.step, gta.value) == ("gta", 10, 24.0)
+    se = gta.cell.se
+    assert gta.distance == pytest.approx(1.0 / math.hypot(se, se, 0.02 * 25, 0.02 * 24))
+    assert vo.distance == pytest.approx(0)
+    text = markdown(built)
+    assert "## Published values" in text and "a paper" in text and f"{gta.distance:+.1f}" in text
+    html = page(built, table.draw(built, [], {}))
+    assert "<h2>Published values</h2>" in html and f"<td>{gta.distance:+.1f}</td>" in html
+
+
+def test_another_scorer_has_no_distance_to_published_values(tmp_path):
+    built = table.build(scores_of(tmp_path), None, [], {**SPEC, **PUBLISHED})
+    assert [one.distance for one in built.published] == [None, None]
+    assert "the scorer is not the network of published scores" in markdown(built)
+
+
+def test_errors_of_distances_hold_what_is_known_of_training():
+    one = Cell(25.0, se=0.1, values=(25.0,))
+    assert distance_error(one, 24.0, None) == pytest.approx(math.hypot(0.1, 0.1))
+    several = Cell(25.0, se=0.06, sd=0.3, values=(24.7, 25.0, 25.3), error=0.2)
+    assert distance_error(several, 24.0, None) == pytest.approx(math.hypot(0.2, 0.3))
+    assert distance_error(several, 24.0, 0.01) == pytest.approx(
+        math.hypot(0.06, 0.06 * math.sqrt(3), 0.25 / math.sqrt(3), 0.24)
+    )
