@@ -1,12 +1,12 @@
 """The chapters of the HTML page below its tables: curves, samples, their neighbours, classes, cost and provenance."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 from PIL import Image
 
 from ditgta.report.classwise import MOST_SHOWN, Interval
-from ditgta.report.cost import total_of
+from ditgta.report.cost import cost_chapter
 from ditgta.report.evidence import FLOOR
 from ditgta.report.grid import Grid
 from ditgta.report.markup import (
@@ -27,11 +27,9 @@ from ditgta.report.rows import (
     Table,
     class_name,
     number,
-    plain_list,
     plus_minus,
     step_name,
 )
-from ditgta.runtime.progress import duration
 
 FIRST_METRICS = ("fid", "inception_score")
 _MOST_LISTED = 100
@@ -46,6 +44,7 @@ class Pictures:
         metrics: by metric, against steps.
         losses: the losses, and how far they lie apart if there are several rows.
         samples: grids of samples.
+        strips: samples of the same noise at every milestone.
         nearest: by experiment, samples beside their nearest reference images.
         bands: held-out losses against the noise level, None without.
         classes: "accuracy" and "kid" by class, as far as known.
@@ -59,6 +58,7 @@ class Pictures:
     classes: dict[str, Image.Image]
     encodings: Image.Image | None = None
     bands: Image.Image | None = None
+    strips: list[Grid] = field(default_factory=list)
 
 
 def all_of(table: Table, pictures: Pictures) -> list[str]:
@@ -71,7 +71,7 @@ def all_of(table: Table, pictures: Pictures) -> list[str]:
         f"Memorisation: nearest {_real_images(table)}": _nearest(table, pictures),
         "Class by class": _classes(table, pictures),
         "What the encodings say of places": _encodings(pictures),
-        "Cost": _cost(table),
+        "Cost": cost_chapter(table),
     }
     return [section(title, body) for title, body in chapters.items() if body]
 
@@ -172,7 +172,21 @@ def _samples(pictures: Pictures) -> str:
     )
     grids = [grid_figure(grid, alt) for grid in pictures.samples]
     drawn = side_by_side(grids, "grids") if grids else ""
-    return drawn + paragraph(caption if drawn else "The samples are gone: nothing to show.", "note")
+    shown = paragraph(caption if drawn else "The samples are gone: nothing to show.", "note")
+    return _strips(pictures) + drawn + shown
+
+
+def _strips(pictures: Pictures) -> str:
+    """Returns what training makes of the same noise and label."""
+    if not pictures.strips:
+        return ""
+    alt = "the same noise and label at every milestone, a strip for each row"
+    grids = (grid_figure(grid, alt) for grid in pictures.strips)
+    caption = (
+        "Over training: each strip is one row of the table, from the first milestone to the last; all strips of a picture start "
+        "from the same noise and label, of the first training seed (milestones.png)."
+    )
+    return side_by_side(grids, "grids") + paragraph(caption, "note")
 
 
 def _nearest(table: Table, pictures: Pictures) -> str:
@@ -310,38 +324,3 @@ def _encodings(pictures: Pictures) -> str:
     return figure(pictures.encodings, "what each encoding says of places", "grid") + paragraph(
         caption, "note"
     )
-
-
-def _cost(table: Table) -> str:
-    """Returns hours and memory of every stage."""
-    if not table.costs:
-        return ""
-    lines = [*table.costs, total_of(table.costs)]
-    gpus = any(cost.gpu_hours for cost in table.costs)
-    rows = []
-    for cost in lines:
-        name = f"{escape(cost.stage)} <small>{named(table, cost.row)}</small>"
-        cells = [str(cost.jobs), duration(cost.seconds), _hours(cost.cpu_hours)]
-        cells += [_hours(cost.gpu_hours)] if gpus else []
-        cells += [_memory(cost.memory_mb)] + ([_memory(cost.gpu_memory_mb)] if gpus else [])
-        rows.append((name, cells))
-    heads = ["Stage", "Jobs", "Wall time", "CPU-hours", *(["GPU-hours"] if gpus else [])]
-    heads += ["Peak memory", *(["Peak GPU memory"] if gpus else [])]
-    machines = lines[-1].machines
-    words = (
-        "Wall times of the jobs added up, also of those that ran side by side; CPU-hours are processor time in use, user and "
-        "system; memory is that of the largest process. "
-        + (f"On {plain_list(machines)}. " if machines else "")
-        + "What a job did that was killed before it wrote a file is not counted, nor is the making of this page."
-    )
-    return simple_table("cost of every stage", heads, rows) + paragraph(words, "note")
-
-
-def _hours(hours: float | None) -> str:
-    return DASH if hours is None else f"{hours:.3f}" if hours < 10 else f"{hours:,.0f}"
-
-
-def _memory(megabytes: float | None) -> str:
-    if megabytes is None:
-        return DASH
-    return f"{megabytes:,.0f} MB" if megabytes < 10_000 else f"{megabytes / 1024:,.1f} GB"

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from ditgta.report.evidence import Score, read_twin, run_of, samples_folder
+from ditgta.report.markup import named, paragraph, simple_table
+from ditgta.report.rows import DASH, Table, plain_list
 from ditgta.runtime.addresses import readable
 from ditgta.runtime.files import twin_path
+from ditgta.runtime.progress import duration
 
 
 @dataclass(frozen=True)
@@ -138,3 +142,38 @@ def _distinct(words: Iterable[str | None]) -> tuple[str, ...]:
 def _stage(record: dict) -> str:
     """Returns the stage's word of a command: python -m ditgta STAGE ..."""
     return record["command"].split()[3]
+
+
+def cost_chapter(table: Table) -> str:
+    """Returns hours and memory of every stage as HTML, "" where nothing is known."""
+    if not table.costs:
+        return ""
+    lines = [*table.costs, total_of(table.costs)]
+    gpus = any(cost.gpu_hours for cost in table.costs)
+    rows = []
+    for cost in lines:
+        name = f"{escape(cost.stage)} <small>{named(table, cost.row)}</small>"
+        cells = [str(cost.jobs), duration(cost.seconds), _hours(cost.cpu_hours)]
+        cells += [_hours(cost.gpu_hours)] if gpus else []
+        cells += [_memory(cost.memory_mb)] + ([_memory(cost.gpu_memory_mb)] if gpus else [])
+        rows.append((name, cells))
+    heads = ["Stage", "Jobs", "Wall time", "CPU-hours", *(["GPU-hours"] if gpus else [])]
+    heads += ["Peak memory", *(["Peak GPU memory"] if gpus else [])]
+    machines = lines[-1].machines
+    words = (
+        "Wall times of the jobs added up, also of those that ran side by side; CPU-hours are processor time in use, user and "
+        "system; memory is that of the largest process. "
+        + (f"On {plain_list(machines)}. " if machines else "")
+        + "What a job did that was killed before it wrote a file is not counted, nor is the making of this page."
+    )
+    return simple_table("cost of every stage", heads, rows) + paragraph(words, "note")
+
+
+def _hours(hours: float | None) -> str:
+    return DASH if hours is None else f"{hours:.3f}" if hours < 10 else f"{hours:,.0f}"
+
+
+def _memory(megabytes: float | None) -> str:
+    if megabytes is None:
+        return DASH
+    return f"{megabytes:,.0f} MB" if megabytes < 10_000 else f"{megabytes / 1024:,.1f} GB"

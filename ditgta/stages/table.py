@@ -40,6 +40,7 @@ from ditgta.report.rows import (
     Row,
     Table,
 )
+from ditgta.report.strips import milestone_strips
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, read_json, write_text
 
@@ -92,12 +93,14 @@ def run(
     near, gone = nearest_grids(found, table.experiments, table.classes)
     encodings, unseen = encodings_of(training, table.experiments, names)
     table = replace(table, warnings=table.warnings + faults + gone + unseen)
-    pictures = replace(draw(table, grids, near), encodings=encodings)
+    strips = milestone_strips(found, table.experiments)
+    pictures = replace(draw(table, grids, near), encodings=encodings, strips=strips)
     files = {
         "fid": pictures.metrics["fid"],
         "inception_score": pictures.metrics["inception_score"],
         "losses": pictures.losses[0],
         "samples": beside(grids),
+        "milestones": beside(strips),
         "nearest": beside(list(near.values())),
     }
     for name, picture in files.items():

@@ -1,16 +1,18 @@
 """The rooms below the table stage: choice of samples, drawing of grids, joining of loss curves, and numbers."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
-from ditgta.report.evidence import read_curves
+from ditgta.report.evidence import read_curves, read_score, samples_folder
 from ditgta.report.figures import smoothed
-from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw
+from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw, pick
 from ditgta.report.markup import grid_figure
 from ditgta.report.rows import METRICS, class_name, number, short_names, step_name
-from tests.report.suite import noise_pixels
+from ditgta.report.strips import milestone_strips
+from tests.report.suite import FID, make_suite, noise_pixels
 
 
 def test_numbers_show_two_digits_of_their_spread():
@@ -113,3 +115,32 @@ def test_curves_are_joined_and_named(tmp_path):
     assert (gta.experiment, gta.seed, gta.steps) == ("gta", 3, [5, 10, 11, 15, 20])
     assert gta.losses["loss"][1] == pytest.approx(0.1) and set(gta.losses) == {"loss", "mse", "vb"}
     assert rope.experiment == "rope"
+
+
+def test_strips_follow_one_noise_over_milestones(tmp_path):
+    arguments = make_suite(tmp_path)
+    scores = [read_score(path) for path in arguments["scores"]]
+    strips = milestone_strips(scores, list(FID))
+    assert [heading for heading, _ in strips[0].columns] == ["200K", "2.5M"] and len(strips) == 4
+    for grid in strips:
+        assert [label.split("\n")[0] for label, _ in grid.rows] == list(FID)
+        (number_of,) = {label.split("#")[1] for label, _ in grid.rows}
+        for label, images in grid.rows:
+            name = label.split("\n")[0]
+            for step, image in zip((200_000, 2_500_000), images):
+                (score,) = [s for s in scores if (s.experiment, s.step) == (name, step)]
+                (expected,) = pick(samples_folder(score), [int(number_of)])
+                assert (image == expected).all()
+
+
+def test_strips_leave_out_what_is_gone_or_sampled_otherwise(tmp_path):
+    scores = [read_score(path) for path in make_suite(tmp_path)["scores"]]
+    last = {score.experiment: score for score in scores if score.step == 2_500_000}
+    shutil.rmtree(samples_folder(last["rope"]))
+    last["gta"].content["spec"]["sampling"]["cfg_scale"] = 7.0
+    rows = {label.split("\n")[0]: images for label, images in milestone_strips(scores, list(FID))[0].rows}
+    assert [image is None for image in rows["abs"]] == [False, False]
+    assert [image is None for image in rows["rope"]] == [False, True]
+    assert [image is None for image in rows["gta"]] == [False, True]
+    early = [score for score in scores if score.step != 2_500_000]
+    assert milestone_strips(early, list(FID)) == []

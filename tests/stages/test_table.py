@@ -23,7 +23,7 @@ from ditgta.stages import table
 from tests.report.page import Page
 from tests.report.suite import CLASSES, FID, make_suite, noise_pixels, write_samples, write_score
 
-PICTURES = {"fid.png", "inception_score.png", "losses.png", "samples.png", "nearest.png"}
+PICTURES = {"fid.png", "inception_score.png", "losses.png", "samples.png", "milestones.png", "nearest.png"}
 FILES = {
     "table.csv",
     "differences.csv",
@@ -60,6 +60,12 @@ def count_colour(image: Image.Image, colour: str) -> int:
 
 def test_all_files_are_written_and_nothing_else(suite):
     assert {path.name for path in suite[1].iterdir()} == FILES
+
+
+def test_the_page_shows_training_as_strips(suite):
+    text = (suite[1] / "table.html").read_text()
+    assert text.count("the same noise and label at every milestone") == 4
+    assert Image.open(suite[1] / "milestones.png").width > 4 * 2 * 64
 
 
 def test_csv_returns_every_value_exactly(suite):

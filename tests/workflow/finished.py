@@ -41,7 +41,7 @@ BESIDE = {
     "scorer.json": ("scorer.safetensors",),
     "table.html": (
         *("table.csv", "classes.csv", "table.md"),
-        *("fid.png", "inception_score.png", "losses.png", "samples.png", "nearest.png"),
+        *("fid.png", "inception_score.png", "losses.png", "samples.png", "milestones.png", "nearest.png"),
     ),
 }
 

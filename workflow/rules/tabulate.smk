@@ -26,7 +26,9 @@ rule tabulate:
         losses="<table>/losses.csv",
         latex="<table>/table.tex",
         markdown="<table>/table.md",
-        pictures=expand("<table>/{name}.png", name=["fid", "inception_score", "losses", "samples", "nearest"]),
+        pictures=expand(
+            "<table>/{name}.png", name=["fid", "inception_score", "losses", "samples", "milestones", "nearest"]
+        ),
     log:
         "<logs>/table/{table}.log",
     localrule: True
