@@ -46,6 +46,10 @@ def formula(comparison: Comparison) -> str:
     return " ".join(terms).removeprefix("+ ")
 
 
+# From so many times the baseline's FID on, rows are failures: those of the papers lie within 20 times.
+FAR = 30
+
+
 def caveats(table: Table) -> list[str]:
     """Returns what must be known before a value is compared with another table's."""
     found = []
@@ -67,7 +71,30 @@ def caveats(table: Table) -> list[str]:
             "The reference is the training images, as is the custom: samples that copy them score better than new "
             "images do."
         )
+    if sentence := far_sentence(table):
+        found.append(sentence)
     return found
+
+
+def far_sentence(table: Table) -> str:
+    """Returns in words that training has not come near the data, by FID at the last milestone; "" where it has, or that is unknown."""
+    rows = [row for row in table.rows if row.step == table.last and "fid" in row.cells]
+    known = [(row.cells["fid"].value, row.experiment) for row in rows if row.cells["fid"].value is not None]
+    baseline = table.floor.cells["fid"].value if table.floor and "fid" in table.floor.cells else None
+    if not known or not baseline or baseline <= 0:
+        return ""
+    value, name = min(known)
+    if value < FAR * baseline:
+        return ""
+    answer = (
+        "the held-out loss is the answer here."
+        if LOSS in table.metrics
+        else "hold images out (images.hold_out) for the held-out loss, which is the answer here."
+    )
+    return (
+        f"Training has not come near the data: the lowest FID, {value:.3g} of {name}, is {value / baseline:,.0f} times that of real "
+        f"images ({baseline:.2g}). FID so far off compares failures; {answer}"
+    )
 
 
 def spread_sentence(table: Table) -> str:

@@ -17,6 +17,7 @@ from ditgta.data.scorer_files import PUBLISHED_URL
 from ditgta.data.survey import Survey, survey
 from ditgta.planning import estimate
 from ditgta.planning.machine import HERE, Machine, machine_of
+from ditgta.report.statistics import LEVEL, POWER, Inference
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_text
 from ditgta.runtime.yaml_text import as_text, with_entries
@@ -58,6 +59,11 @@ RECIPES = (
     Recipe("DiT-Ti", 1, 3_000, False, 16, 3e-3),
 )
 LEAST_RATE = 1e-4
+SEEDS = [0, 1, 2]  # before steps: one run earns no verdict
+HOLD_OUT = 0.2
+RETRAINED = (
+    0.013  # how far retraining moves FID at ImageNet's scale, as a share of its level (arXiv 2606.20536)
+)
 SIZES = (256, 128, 64, 32)
 LARGEST_WITHOUT_CARD = 64
 
@@ -229,6 +235,12 @@ class Draft:
         return self.size >= 128
 
     @property
+    def holds_out(self) -> bool:
+        """Whether each class has images enough to hold some out, with a margin for equal and faulty ones."""
+        per_class = self.found.index.per_class
+        return bool(per_class[per_class > 0].min() * HOLD_OUT >= 2)
+
+    @property
     def batch_size(self) -> int:
         """Images per step."""
         return max(1, min(self.recipe.batch_size * (4 if self.cards else 1), self.found.count // 2))
@@ -239,6 +251,8 @@ class Draft:
         tf32 = {"tf32": True} if self.cards else {}
         if self.found.faults:
             images["on_error"] = "skip"
+        if self.holds_out:
+            images["hold_out"] = HOLD_OUT
         side = self.size // (8 if self.published else 4)
         patch = max(1, side // (16 if self.cards else 8))  # 256 or 64 tokens
         # The longer a training at a constant rate is, the smaller the rate at which it ends well.
@@ -266,6 +280,8 @@ class Draft:
             "experiments": rows_of(self.name),
             "differences": [[f"{self.name}-{posenc}" for posenc in pair] for pair in DIFFERENCES],
             "milestones": sorted({nice(0.4 * steps), steps}),
+            "seeds": SEEDS,
+            **({"primary": "loss"} if self.holds_out else {}),
             "sampling": {
                 "num_samples": samples,
                 "steps": sampling_steps,
@@ -287,7 +303,7 @@ class Draft:
         small = int((found.short_sides < self.size).sum())
         notes = [
             f"each image is seen {steps * self.batch_size / found.count:,.0f} times in {steps:,} steps",
-            "one training seed: its luck moves FID more than sampling does; seeds: [0, 1, 2] before a gap is believed",
+            self._gap_note(),
             "images are mirrored at random; training: {flip: none} where a mirrored one is another thing, as with letters",
         ]
         if few:
@@ -301,3 +317,17 @@ class Draft:
                 "the pretrained autoencoder and the FID network are downloaded once, or given as paths"
             )
         return notes
+
+    def _gap_note(self) -> str:
+        """Returns which gap the proposal's runs can find."""
+        rows, runs = len(POSENCS), len(SEEDS)
+        luck = Inference(0.0, math.sqrt(2 / runs), rows * (runs - 1), 0.0)
+        gap = luck.smallest_gap(LEVEL / len(DIFFERENCES))
+        metric = (
+            "held-out loss" if self.holds_out else "FID (or KID): too few images of a class to hold some out"
+        )
+        return (
+            f"{runs} training seeds before more steps, since one run earns no verdict: at {POWER:.0%} power a gap of {gap:.1f} times "
+            f"the spread of the runs is found, {gap * RETRAINED:.1%} where retraining moves a row by {RETRAINED:.1%}; primary "
+            f"metric: {metric}"
+        )

@@ -9,7 +9,8 @@ from scipy.stats import t
 
 from ditgta.report.html import page
 from ditgta.report.published import distance_error
-from ditgta.report.rows import Cell
+from ditgta.report.rows import LOSS, Cell
+from ditgta.report.sentences import caveats
 from ditgta.report.statistics import (
     Contest,
     Inference,
@@ -155,3 +156,18 @@ def test_errors_of_distances_hold_what_is_known_of_training():
     assert distance_error(several, 24.0, 0.01) == pytest.approx(
         math.hypot(0.06, 0.06 * math.sqrt(3), 0.25 / math.sqrt(3), 0.24)
     )
+
+
+@pytest.mark.parametrize(("baseline", "is_far"), [(0.5, True), (1.0, False), (0.0, False)])
+def test_training_that_is_far_from_the_data_is_said(tmp_path, baseline, is_far):
+    """The lowest FID is 25: 50 times a baseline of 0.5, and within the papers' distance of one of 1."""
+    scores = scores_of(tmp_path)
+    path = write_score(tmp_path / "floor.json", "", 0, None, baseline, None)
+    floor = replace(table.read_score(path), experiment="real against real", step=None)
+    built = table.build(scores, floor, [], SPEC)
+    words = "Training has not come near the data: the lowest FID, 25 of gta, is 50 times that of real images"
+    for text in (markdown(built), page(built, table.draw(built, [], {}))):
+        assert (words in text) == is_far
+    assert ("hold images out (images.hold_out)" in "".join(caveats(built))) == is_far
+    with_loss = replace(built, metrics=[LOSS, *built.metrics])
+    assert ("the held-out loss is the answer here" in "".join(caveats(with_loss))) == is_far

@@ -60,6 +60,9 @@ def test_a_proposal_is_printed_with_its_plan_and_nothing_is_written(shapes, caps
     assert suite.experiments == ("shapes-abs", "shapes-rope", "shapes-gta")
     assert [loaded.experiments[name].model.posenc for name in suite.experiments] == ["abs", "rope", "gta"]
     assert ("shapes-gta", "shapes-rope") in suite.differences and len(suite.differences) == 3
+    assert suite.seeds == (0, 1, 2) and suite.primary == "loss"
+    assert loaded.experiments["shapes-gta"].images.hold_out == 0.2
+    assert "a gap of 3.5 times the spread of the runs is found, 4.6%" in text
     assert loaded.experiments["shapes-gta"].images.size == 32  # the sides of most are below 64
     assert {path.name for path in Path().iterdir()} == {"config.yaml", "shapes"}
     assert Path("config.yaml").read_bytes() == before
@@ -164,7 +167,7 @@ def proposal_for(
     [
         (1_281_167, 1000, 400, 8, 24, "DiT-B/2", 256, 50_000),
         (1_281_167, 1000, 400, 1, 1, "DiT-Ti/1", 64, 50_000),
-        (8000, 100, 400, 1, 5, "DiT-S/2", 256, 7000),
+        (8000, 100, 400, 1, 15, "DiT-S/2", 256, 7000),
         (8000, 1, 80, 0, 1, "DiT-Ti/2", 64, 2000),
         (60_000, 10, 28, 0, 3, "DiT-Ti/1", 32, 2000),
     ],
@@ -187,7 +190,9 @@ def test_little_time_and_few_images_are_said(capsys):
     proposal, notes, _ = proposal_for(90, 3, [100] * 90, 0, 0.01)
     assert "0.01 hours are little" in notes[0] and "read KID" in notes[1]
     assert proposal["suites"]["x"]["milestones"][-1] == new_experiment.LEAST_STEPS
-    few = proposal_for(3, 1, [100] * 3, 0, 1)[0]
+    few, notes, _ = proposal_for(3, 1, [100] * 3, 0, 1)
+    assert "hold_out" not in few["experiments"]["x"]["images"] and "primary" not in few["suites"]["x"]
+    assert any("too few images of a class to hold some out" in note for note in notes)
     assert few["experiments"]["x"]["training"]["batch_size"] == 1
 
 

@@ -96,11 +96,11 @@ def test_from_pictures_to_table(folder):
 
 
 def test_the_two_by_two(folder):
-    """Seven encodings with three training seeds each: effects of turning q, k and v, o, both, and their interaction."""
+    """Seven encodings with two training seeds each: effects of turning q, k and v, o, both, and their interaction."""
     change = overrides(folder)
-    change["suites"]["paper-2x2"]["sampling"] = {"num_samples": 16, "steps": 4}
+    change["suites"]["paper-2x2"] |= {"sampling": {"num_samples": 16, "steps": 4}, "seeds": [0, 1]}
     change["suites"]["paper-2x2"]["published"] = change["suites"]["paper"]["published"]
-    outcome = run_snakemake(folder, "paper-2x2_table", configs=(change,))
+    outcome = run_snakemake(folder, "paper-2x2", configs=(change,))
     assert outcome.code == 0, outcome.text[-5000:]
     text = only(folder / "results", "table/paper-2x2-*/table.md").read_text()
     for title in (
