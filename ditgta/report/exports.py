@@ -4,6 +4,7 @@ import csv
 import io
 
 from ditgta.report.rows import Cell, Metric, Row, Table, number, row_name, spread_of, step_name
+from ditgta.report.sentences import formula
 
 DIFFERENCES = (
     "suite",
@@ -43,6 +44,7 @@ def differences_csv(table: Table) -> str:
 
     Values are in full precision and as in score files; those of a metric that is compared by logarithms are log ratios only where the
     page says so. Absent ones are empty, with the reason; `verdict` stands in the primary metric at the last milestone alone.
+    A contrast of several rows has its name and sum as `first`, and no `second`.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -50,8 +52,9 @@ def differences_csv(table: Table) -> str:
     for c in table.comparisons:
         step = "" if c.step is None else c.step
         values = ["" if value is None else repr(float(value)) for value in (c.value, c.se, c.low, c.high)]
+        first = f"{c.title} = {formula(c)}" if c.weights else c.first
         last = [c.seeds, c.paired, c.primary, c.verdict, c.reason]
-        writer.writerow([table.suite, c.first, c.second, step, c.metric.key, *values, *last])
+        writer.writerow([table.suite, first, c.second, step, c.metric.key, *values, *last])
     return stream.getvalue()
 
 

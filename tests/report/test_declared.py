@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from ditgta.report.exports import differences_csv
 from ditgta.report.html import page
 from ditgta.report.published import distance_error
 from ditgta.report.rows import LOSS, Cell
@@ -84,6 +85,7 @@ def test_effects_of_several_seeds_have_the_spread_of_runs(tmp_path):
     assert found.high - found.value == pytest.approx(t.ppf(0.975, 8) * se)
     words = effects(built)["turning q, k"]
     assert words.verdict.startswith("lowers FID (adjusted p") and words.winner == "turning q, k"
+    assert '"turning v, o = 0.5 vo + 0.5 gta − 0.5 none − 0.5 rope",,10,fid' in differences_csv(built)
     text = markdown(built)
     assert "turning v, o = 0.5 vo + 0.5 gta − 0.5 none − 0.5 rope" in text
     assert "A contrast of several rows is the weighted sum of their values" in text
