@@ -27,7 +27,8 @@ rule tabulate:
         latex="<table>/table.tex",
         markdown="<table>/table.md",
         pictures=expand(
-            "<table>/{name}.png", name=["fid", "inception_score", "losses", "samples", "milestones", "nearest"]
+            "<table>/{name}.png",
+            name=["fid", "inception_score", "losses", "samples", "milestones", "nearest"],
         ),
     log:
         "<logs>/table/{table}.log",
