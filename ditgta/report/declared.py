@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ditgta.report.alike import seeds_have_own_noise, shares_noise
 from ditgta.report.comparisons import (
     Groups,
     Scale,
@@ -16,7 +17,7 @@ from ditgta.report.comparisons import (
     mean_estimate,
     sampling_error,
 )
-from ditgta.report.evidence import Score, seeds_have_own_noise, shares_noise
+from ditgta.report.evidence import Score
 from ditgta.report.rows import Comparison, Metric
 from ditgta.report.statistics import Contest, best_of, contrast_of_runs, judge
 from ditgta.runtime.errors import InputError
