@@ -38,9 +38,9 @@ def headline_comparisons(table: Table) -> list[Comparison]:
 
 
 def formula(comparison: Comparison) -> str:
-    """Formats a contrast as a sum of rows: rope + gta − none − vo; "" for a pair."""
+    """Formats a contrast as a sum of rows, those that add first: rope + gta − none − vo; "" for a pair."""
     terms = []
-    for name, weight in comparison.weights:
+    for name, weight in sorted(comparison.weights, key=lambda term: term[1] < 0):
         factor = "" if abs(weight) == 1 else f"{abs(weight):g} "
         terms.append(f"{'−' if weight < 0 else '+'} {factor}{name}")
     return " ".join(terms).removeprefix("+ ")

@@ -30,7 +30,7 @@ EFFECTS = [
     {"name": "turning q, k", "weights": {"rope": 0.5, "gta": 0.5, "none": -0.5, "vo": -0.5}},
     {"name": "turning v, o", "weights": {"vo": 0.5, "gta": 0.5, "none": -0.5, "rope": -0.5}},
     ["gta", "none"],
-    {"name": "interaction", "weights": {"gta": 1, "none": 1, "rope": -1, "vo": -1}},
+    {"name": "interaction", "weights": {"gta": 1, "rope": -1, "none": 1, "vo": -1}},
 ]
 SPEC = {"differences": EFFECTS, "experiments": list(LEVELS), "milestones": [10], "primary": "fid"}
 

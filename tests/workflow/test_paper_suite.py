@@ -104,7 +104,7 @@ def test_the_two_by_two(folder):
     assert outcome.code == 0, outcome.text[-5000:]
     text = only(folder / "results", "table/paper-2x2-*/table.md").read_text()
     for title in (
-        "turning q, k = 0.5 imagenet256-rope",
+        "turning q, k = 0.5 imagenet256-gta + 0.5 imagenet256-rope − 0.5 imagenet256-none",
         "turning v, o",
         "imagenet256-gta − imagenet256-none",
         "interaction",
