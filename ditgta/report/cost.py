@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from ditgta.report.evidence import Score, read_twin, run_of, samples_folder
+from ditgta.report.checks import read_twin
+from ditgta.report.evidence import Score, run_of, samples_folder
 from ditgta.report.markup import named, paragraph, simple_table
 from ditgta.report.rows import DASH, Table, plain_list
 from ditgta.runtime.addresses import readable

@@ -3,22 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from ditgta.data.image_sets import open_image_set
 from ditgta.data.npz import load_members
+from ditgta.report.checks import STRATA, check_arrays, is_whole, read_twin
 from ditgta.report.rows import Curve, Metric, step_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file, read_json
-from ditgta.runtime.records import ScoreRecord, Twin, checked
+from ditgta.runtime.records import ScoreRecord, checked
 from ditgta.scoring.statistics import Estimate
 
 FLOOR = "real against real"
-_STRATA = "strata of "
-_LABELS, _MOST_CLASSES = ("label", "predicted"), 10**9
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def read_score(path: Path) -> Score:
     arrays = {}
     if is_file(path.with_suffix(".npz")):
         arrays = load_members(path.with_suffix(".npz"))
-    _check_arrays(path.with_suffix(".npz"), arrays, content.get("num_samples"))
+    check_arrays(path.with_suffix(".npz"), arrays, content.get("num_samples"))
     step = spec.get("step")
     return Score(
         path=path,
@@ -151,22 +148,8 @@ def read_score(path: Path) -> Score:
             k: v for k, v in arrays.items() if k.removesuffix(".groups") in metrics and np.isfinite(v).all()
         },
         findings={k: v for k, v in arrays.items() if k.removesuffix(".groups") not in metrics},
-        strata={k.removeprefix(_STRATA): v for k, v in arrays.items() if k.startswith(_STRATA)},
+        strata={k.removeprefix(STRATA): v for k, v in arrays.items() if k.startswith(STRATA)},
     )
-
-
-def _check_arrays(path: Path, arrays: dict[str, np.ndarray], count: int | None) -> None:
-    """Make sure that what stands beside scores are numbers, one for each sample where they are of samples; raise InputError if not."""
-    for name, array in arrays.items():
-        fault = ""
-        if array.dtype.kind not in "fiu" or (name in _LABELS and array.dtype.kind == "f"):
-            fault = f"holds {array.dtype}"
-        elif name in (*_LABELS, _STRATA + "samples") and array.shape != (count,):
-            fault = f"is of shape {array.shape}, not one number for each of {count} samples"
-        elif name in _LABELS and not 0 <= array.min(initial=0) <= array.max(initial=0) < _MOST_CLASSES:
-            fault = "holds what is no label"
-        if fault:
-            raise InputError(f"{name} of {path} {fault}; score again")
 
 
 def score_text(content: dict) -> str:
@@ -195,18 +178,9 @@ def samples_folder(score: Score) -> Path | None:
     """Returns the folder of a score file's samples if it is still there and whole."""
     named = (score.content.get("samples") or {}).get("folder")
     for folder in (Path(named), score.path.parent / named) if named else ():
-        if (folder / "index.json").is_file() and _is_whole(str(folder)):
+        if (folder / "index.json").is_file() and is_whole(str(folder)):
             return folder
     return None
-
-
-@cache
-def _is_whole(folder: str) -> bool:
-    """Tells whether the shards of a folder of samples are there and as its index says; they may have been deleted to free space."""
-    try:
-        return open_image_set(folder).labels is not None
-    except InputError:
-        return False
 
 
 def check_comparable(scores: Sequence[Score], floor: Score | None) -> None:
@@ -267,15 +241,6 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
             )
         )
     return curves
-
-
-def read_twin(path: Path) -> dict:
-    """Returns the record beside a heavy file, or an index.
-
-    Raises:
-        InputError: it is missing, or none.
-    """
-    return checked(Twin, read_json(path), f"{path} is not the record of a result", "run its stage again")
 
 
 def run_of(path: Path, twin: dict) -> tuple[str, int]:

@@ -125,7 +125,7 @@ class LatentIndex(Record):
     spec: dict
     sides: Annotated[int, Field(ge=1, le=2)] = 2
     moments: Annotated[int, Field(ge=1, le=2)] = 2
-    autoencoder_sha256: Sha256 | None
+    autoencoder_sha256: Sha256 | None = None
     images: str | None = None
 
 

@@ -91,7 +91,7 @@ def test_fetching_takes_a_local_file_and_names_what_is_wrong(tmp_path):
             tmp_path / PUBLISHED_NAME
         ): f"wrong or truncated: sha256 {sha256_of(tmp_path / PUBLISHED_NAME)}, published {PUBLISHED_SHA256}",
         str(tmp_path / "none.pth"): "does not exist",
-        "http://127.0.0.1:9/scorer.pth": "cannot download .* copy it here",
+        "https://127.0.0.1:9/scorer.pth": "cannot download .* copy it here",
     }
     (tmp_path / "cut.pth").write_bytes((tmp_path / "mine.pth").read_bytes()[:2000])
     mistakes[str(tmp_path / "cut.pth")] = "cut.pth is truncated"

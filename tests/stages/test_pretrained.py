@@ -158,7 +158,7 @@ def test_push_uploads_the_folder_or_says_why_not(folder, tmp_path, monkeypatch, 
             calls.append(("create", name, private))
             return f"hub/{name}"
 
-        def upload_folder(self, repo_id, folder_path, commit_message):
+        def upload_folder(self, repo_id, folder_path, commit_message, allow_patterns=None):
             calls.append(("upload", repo_id, folder_path))
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)

@@ -1,0 +1,46 @@
+"""What tables rest on, checked as it is read: arrays beside scores, folders of samples, records of results."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from ditgta.data.image_sets import open_image_set
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json
+from ditgta.runtime.records import Twin, checked
+
+STRATA = "strata of "
+_LABELS, _MOST_CLASSES = ("label", "predicted"), 10**9
+
+
+def check_arrays(path: Path, arrays: dict[str, np.ndarray], count: int | None) -> None:
+    """Make sure that what stands beside scores are numbers, one for each sample where they are of samples; raise InputError if not."""
+    for name, array in arrays.items():
+        fault = ""
+        if array.dtype.kind not in "fiu" or (name in _LABELS and array.dtype.kind == "f"):
+            fault = f"holds {array.dtype}"
+        elif name in (*_LABELS, STRATA + "samples") and array.shape != (count,):
+            fault = f"is of shape {array.shape}, not one number for each of {count} samples"
+        elif name in _LABELS and not 0 <= array.min(initial=0) <= array.max(initial=0) < _MOST_CLASSES:
+            fault = "holds what is no label"
+        if fault:
+            raise InputError(f"{name} of {path} {fault}; score again")
+
+
+@cache
+def is_whole(folder: str) -> bool:
+    """Tells whether the shards of a folder of samples are there and as its index says; they may have been deleted to free space."""
+    try:
+        return open_image_set(folder).labels is not None
+    except InputError:
+        return False
+
+
+def read_twin(path: Path) -> dict:
+    """Returns the record beside a heavy file, or an index.
+
+    Raises:
+        InputError: it is missing, or none.
+    """
+    return checked(Twin, read_json(path), f"{path} is not the record of a result", "run its stage again")
