@@ -166,8 +166,6 @@ class LatentShards:
         self.labels = np.concatenate([self._labels(shard) for shard in content["shards"]])
         if len(self.labels) != self.count:
             raise ValueError(f"{len(self.labels)} images in its shards")
-        if not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
-            raise ValueError(f"label {self.labels.max()} of {len(self.classes)} classes")
         paths = [self.folder / shard["file"] for shard in content["shards"]]
         self._files = Handles(
             lambda number: io.FileIO(paths[number])
@@ -241,6 +239,10 @@ class LatentShards:
         shape = [len(images), self.sides, *self._side.shape]
         if found != (_HEADER_BYTES, "F16", shape, list(images)) or labels.shape != (len(images),):
             raise InputError(f"{path} is not the shard that index.json names; run the latents stage again")
+        if not 0 <= labels.min() <= labels.max() < len(self.classes):
+            raise InputError(
+                f"{path} is damaged: it has labels beyond the {len(self.classes)} classes; run the latents stage again"
+            )
         return labels
 
     def _is_in_memory(self, shard: int, place: int) -> bool:

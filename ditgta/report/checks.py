@@ -14,14 +14,15 @@ STRATA = "strata of "
 _LABELS, _MOST_CLASSES = ("label", "predicted"), 10**9
 
 
-def check_arrays(path: Path, arrays: dict[str, np.ndarray], count: int | None) -> None:
-    """Make sure that what stands beside scores are numbers, one for each sample where they are of samples; raise InputError if not."""
+def check_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Make sure that what stands beside scores are numbers, and labels labels, one for each sample; raise InputError if not."""
+    count = arrays["label"].shape if "label" in arrays else None
     for name, array in arrays.items():
         fault = ""
         if array.dtype.kind not in "fiu" or (name in _LABELS and array.dtype.kind == "f"):
             fault = f"holds {array.dtype}"
-        elif name in (*_LABELS, STRATA + "samples") and array.shape != (count,):
-            fault = f"is of shape {array.shape}, not one number for each of {count} samples"
+        elif name in _LABELS and (array.ndim != 1 or array.shape != count):
+            fault = f"is of shape {array.shape}, not one number for each sample"
         elif name in _LABELS and not 0 <= array.min(initial=0) <= array.max(initial=0) < _MOST_CLASSES:
             fault = "holds what is no label"
         if fault:

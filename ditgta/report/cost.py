@@ -66,7 +66,7 @@ def read_costs(
         records.setdefault(("train", experiment), []).extend(records_of(path))
     for stage in ("sample", "score"):
         for score in scores:
-            folder = samples_folder(score) if stage == "sample" else None
+            folder = samples_folder(score, whole=False) if stage == "sample" else None
             made = records_of(folder / "index.json") if folder else []
             made += [score.content.get("provenance") or score.content] if stage == "score" else []
             records.setdefault((stage, score.experiment), []).extend(made)

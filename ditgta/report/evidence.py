@@ -136,7 +136,7 @@ def read_score(path: Path) -> Score:
     arrays = {}
     if is_file(path.with_suffix(".npz")):
         arrays = load_members(path.with_suffix(".npz"))
-    check_arrays(path.with_suffix(".npz"), arrays, content.get("num_samples"))
+    check_arrays(path.with_suffix(".npz"), arrays)
     step = spec.get("step")
     return Score(
         path=path,
@@ -174,11 +174,11 @@ def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Sco
     return [max(group, key=lambda s: (-1 if s.step is None else s.step, -s.seed)) for group in own if group]
 
 
-def samples_folder(score: Score) -> Path | None:
-    """Returns the folder of a score file's samples if it is still there and whole."""
+def samples_folder(score: Score, whole: bool = True) -> Path | None:
+    """Returns the folder of a score file's samples if it is still there and, if asked for, whole."""
     named = (score.content.get("samples") or {}).get("folder")
     for folder in (Path(named), score.path.parent / named) if named else ():
-        if (folder / "index.json").is_file() and is_whole(str(folder)):
+        if (folder / "index.json").is_file() and (not whole or is_whole(str(folder))):
             return folder
     return None
 
