@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ditgta.data.image_sets import open_image_set
+from ditgta.data.npz import NpzArray
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
-from ditgta.runtime.records import Twin, checked
+from ditgta.runtime.records import Shown, Twin, checked
 
 STRATA = "strata of "
 _LABELS, _MOST_CLASSES = ("label", "predicted"), 10**9
@@ -32,10 +32,25 @@ def check_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 @cache
 def is_whole(folder: str) -> bool:
     """Tells whether the shards of a folder of samples are there and as its index says; they may have been deleted to free space."""
+    place = Path(folder)
     try:
-        return open_image_set(folder).labels is not None
+        shards = checked(Shown, read_json(place / "index.json"), folder, "sample again")["shards"]
+        return all(_holds(place / shard["file"], shard["count"]) for shard in shards)
     except InputError:
         return False
+
+
+def _holds(path: Path, count: int) -> bool:
+    """Tells whether a shard's arrays say that they are so many images with a label each."""
+    images, labels = (NpzArray.find(path, name) for name in ("arr_0", "arr_1"))
+    if images is None or labels is None or labels.dtype.kind not in "iu":
+        return False
+    return (
+        len(images.shape) == 4
+        and images.dtype == np.uint8
+        and images.shape[0] == count
+        and labels.shape == (count,)
+    )
 
 
 def read_twin(path: Path) -> dict:

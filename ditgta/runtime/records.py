@@ -101,6 +101,20 @@ class Shard(Record):
     count: Annotated[int, Field(ge=1, le=2**40)]
 
 
+class ShownShard(Record):
+    """A shard of samples of which some are shown."""
+
+    file: FileName
+    start: Count
+    count: Annotated[int, Field(ge=1, le=2**40)]
+
+
+class Shown(Record):
+    """index.json over shards of samples, as far as tables read it."""
+
+    shards: Annotated[list[ShownShard], Field(min_length=1)]
+
+
 class SampleIndex(Record):
     """index.json over shards of samples."""
 
