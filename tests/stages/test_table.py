@@ -639,7 +639,11 @@ def test_encodings_are_shown_of_checkpoints_that_are_at_hand(tmp_path):
         network = DiT.from_name("DiT-Ti/1", 64, "rope-mixed" if name == "rope" else name, downsampling=8)
         model = asdict(network.config) | ({"posenc": f"gone:Own@{'0' * 64}"} if name == "gta" else {})
         ema = {f"ema.{key}": tensor for key, tensor in network.state_dict().items()}
-        write_tensors(path.with_suffix(".safetensors"), ema, {"ditgta": json.dumps({"model": model})})
+        write_tensors(
+            path.with_suffix(".safetensors"),
+            ema,
+            {"ditgta": json.dumps({"spec": {}, "step": 4, "model": model})},
+        )
     picture, (fault,) = table.encodings_of(arguments["training"], ["abs", "rope", "gta"])
     assert "the encoding of gta cannot be shown: " in fault and "there is no gone.py" in fault
     alone, _ = table.encodings_of(arguments["training"], ["abs"])
