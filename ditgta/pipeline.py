@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
 
-from ditgta.config import OBJECTIVES, Sampling
+from ditgta.config import Sampling
 from ditgta.data.autoencoder import load_autoencoder
 from ditgta.loading import network_of
 from ditgta.model.dit import DiT
@@ -79,9 +79,8 @@ class DiTPipeline(DiffusionPipeline):
             device = generator.device if generator else "cpu"
             seed = int(torch.randint(2**31, (), generator=generator, device=device))
         shown = {"steps": num_inference_steps, "cfg_scale": guidance_scale, "batch_size": len(labels)}
-        first = OBJECTIVES[self.transformer.config.objective][0]
         # A few images are drawn before a compiler is done.
-        sampling = Sampling(**{"compile": False, "sampler": first, "seed": seed, **shown, **options})
+        sampling = Sampling(**{"compile": False, "seed": seed, **shown, **options})
         with self.progress_bar(total=num_inference_steps) as bar:
             pixels = Sampler(self.transformer, self.vae, sampling)(range(len(labels)), labels, bar.update)
         images = pixels if output_type == "np" else [Image.fromarray(image) for image in pixels]

@@ -109,6 +109,7 @@ class Sampler:
         fault = sampler_fault(options.sampler, network.config.objective)
         if fault:
             raise InputError(fault)
+        options = options.for_objective(network.config.objective)
         if options.size:
             network = _of_size(network, downsampling(autoencoder), options)
         dtype = torch.bfloat16 if options.precision == "bf16" else None

@@ -81,7 +81,10 @@ def test_digits_flow_differs_from_digits_aligned_in_the_objective_and_its_sample
 
 def test_a_sampler_must_suit_the_objective_of_every_row():
     flow = {"training": {"objective": "flow"}}
-    text = faults({"a": flow, "b": flow, "c": {}}, {"s": {**SUITE, "experiments": ["a", "b", "c"]}})
+    text = faults(
+        {"a": flow, "b": flow, "c": {}},
+        {"s": {**SUITE, "experiments": ["a", "b", "c"], "sampling": {"sampler": "ancestral"}}},
+    )
     line = "suites.s.sampling: sampler ancestral does not belong to objective flow; take euler or heun (rows: a, b)"
     assert text.endswith(line)
     heun = {**SUITE, "sampling": {"sampler": "heun"}}
@@ -328,6 +331,13 @@ def test_the_schema_for_editors_is_up_to_date_and_takes_the_configuration():
         {"experiments": {"a": {"model": {"posenc": "gat"}}}},
     ):
         assert list(schema.iter_errors(content | wrong))
+
+
+def test_a_sampler_that_is_not_chosen_is_the_first_of_the_objective():
+    rows = {"a": {}, "b": {"training": {"objective": "flow"}}}
+    suites = {"s": {"experiments": ["a"], "milestones": [1]}, "t": {"experiments": ["b"], "milestones": [1]}}
+    content = config.load({"suite": "s", "experiments": rows, "suites": suites})
+    assert [content.suites[name].sampling.sampler for name in "st"] == ["ancestral", "euler"]
 
 
 def test_options_that_came_later_leave_specs_as_they_were():

@@ -81,7 +81,16 @@ def load(raw: dict) -> Config:
     ]
     if faults:
         raise InputError(listing(faults))
-    return config
+    suites = {name: _with_sampler(suite, config) for name, suite in config.suites.items()}
+    return config.model_copy(update={"suites": suites})
+
+
+def _with_sampler(suite: Suite, config: Config) -> Suite:
+    """Return a suite whose sampler is chosen, where its rows are of one objective."""
+    objectives = {config.experiments[row].training.objective for row in suite.experiments}
+    if len(objectives) > 1:
+        return suite
+    return suite.model_copy(update={"sampling": suite.sampling.for_objective(objectives.pop())})
 
 
 def _sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:

@@ -125,10 +125,10 @@ def resizing_fault(posenc: str, positions: str) -> str:
     return f"posenc {posenc} cannot be sampled at another size with positions {positions}; take {' or '.join(own)}"
 
 
-def sampler_fault(sampler: str, objective: str) -> str:
-    """Return why a network of an objective cannot be sampled with a sampler, or ""."""
+def sampler_fault(sampler: str | None, objective: str) -> str:
+    """Return why a network of an objective cannot be sampled with a sampler, or ""; None is the objective's first."""
     own = OBJECTIVES[objective]
-    if sampler in own:
+    if sampler in (None, *own):
         return ""
     return f"sampler {sampler} does not belong to objective {objective}; take {' or '.join(own)}"
 

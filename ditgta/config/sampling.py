@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ditgta.config.names import POSITIONS, SAMPLERS
+from ditgta.config.names import OBJECTIVES, POSITIONS, SAMPLERS
 from ditgta.config.section import Compile, Free, Kernels, Section
 
 Side = Annotated[int, Field(ge=1)]
@@ -23,9 +23,9 @@ class Sampling(Section):
     """How images are sampled from a checkpoint."""
 
     num_samples: int = Field(50000, ge=1, le=10**8, description="number of images")
-    sampler: Literal[SAMPLERS] = Field(
-        "ancestral",
-        description="sampler; the papers' protocol is ancestral; euler and heun belong to objective flow",
+    sampler: Literal[SAMPLERS] | None = Field(
+        None,
+        description="sampler; none: the first of the objective: ancestral, the papers' protocol, of ddpm, and euler of flow",
     )
     steps: int = Field(
         250, ge=1, le=1000, description="sampling steps, each one pass of the network; two with heun"
@@ -99,6 +99,10 @@ class Sampling(Section):
             return self.seed
         key = f"{self.seed}\x1f{self.training_seed}".encode()
         return int.from_bytes(hashlib.sha256(key).digest()[:8], "little")
+
+    def for_objective(self, objective: str) -> "Sampling":
+        """Returns the options for networks of an objective: with its first sampler, where none is chosen."""
+        return self if self.sampler else self.model_copy(update={"sampler": OBJECTIVES[objective][0]})
 
     def of_training(self, training_seed: int) -> "Sampling":
         """Returns the options for the checkpoints of a training seed.

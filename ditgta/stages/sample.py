@@ -55,6 +55,7 @@ def run(
     folder = out.with_suffix(".shards") if single else out
     with processes(sampling.tf32) as group:
         header = read_header(checkpoint)
+        sampling = sampling.for_objective(header["model"].get("objective", "ddpm"))
         digest = checkpoint_sha256(checkpoint)
         spec = {
             "checkpoint": {"spec": header["spec"], "step": header["step"], "sha256": digest},
