@@ -104,7 +104,7 @@ COMMANDS = {command: page for page in PAGES for command in commands(page)}
 def place(example) -> Path:
     """A copy of the worked example that has what pages speak of where they say it is."""
     shutil.copy(ROOT / "config.yaml", "config.yaml")
-    for target in ("results/train/gta-1f2e3d4c/seed0/0003500", "gta/0003500"):
+    for target in ("results/train/gta-1f2e3d4c/seed0/0001500", "gta/0003500"):
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         for suffix in (".safetensors", ".json"):
             shutil.copy(Path(CHECKPOINT).with_suffix(suffix), f"{target}{suffix}")
