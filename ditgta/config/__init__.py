@@ -1,6 +1,6 @@
 """The configuration: what every option is, how experiments inherit, what is said of mistakes."""
 
-from ditgta.config.files import read
+from ditgta.config.files import default_file, read
 from ditgta.config.inheritance import load, merge
 from ditgta.config.inputs import Images, Latents
 from ditgta.config.json_schema import json_schema
@@ -42,6 +42,7 @@ __all__ = [
     "Suite",
     "TrainSpec",
     "Training",
+    "default_file",
     "did_you_mean",
     "fault",
     "flag_of",
