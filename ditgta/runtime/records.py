@@ -58,7 +58,7 @@ class CheckpointHeader(Record):
     classes: Names | None = None
     images: str | None = None
     image_size: Side | None = None
-    autoencoder_sha256: Sha256 | None = None
+    autoencoder_sha256: str | None = None  # latents made elsewhere may be without one, and say why
 
 
 class ScorerHeader(Record):
@@ -139,7 +139,7 @@ class LatentIndex(Record):
     spec: dict
     sides: Annotated[int, Field(ge=1, le=2)] = 2
     moments: Annotated[int, Field(ge=1, le=2)] = 2
-    autoencoder_sha256: Sha256 | None = None
+    autoencoder_sha256: str | None = None  # latents made elsewhere may be without one, and say why
     images: str | None = None
 
 

@@ -7,6 +7,7 @@ import pytest
 import sympy
 import torch
 import torch.nn.functional as F
+from accelerate.state import AcceleratorState
 
 from benchmarks import fake_gpu, launches
 from benchmarks.ledger import HOST, Ledger
@@ -23,6 +24,13 @@ needs_private_parts = pytest.mark.skipif(
 ONE_BLOCK = DiTConfig.from_name("DiT-B/2", posenc="gta", depth=1)
 SMALL = DiTConfig((8, 8), patch=2, depth=1, width=64, heads=2, num_classes=10, posenc="gta")
 IMAGES = 32
+
+
+@pytest.fixture(autouse=True)
+def _no_precision_is_left_behind():
+    """Accelerate keeps one precision per process, which tests of trainings share."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def counted(function, *shapes, dtype=torch.float32):

@@ -46,7 +46,7 @@ def conda(tmp_path, monkeypatch) -> Path:
 
 
 def test_jobs_run_in_the_environment_with_the_package_of_the_checkout(conda, tmp_path):
-    outcome = run_snakemake(tmp_path, "images", "--sdm", "conda")
+    outcome = run_snakemake(tmp_path, "images", "--sdm", "conda", "--printshellcmds")
     assert outcome.code == 0, outcome.text[-4000:]
     (made,) = (line for line in (conda / "calls").read_text().splitlines() if line.startswith("env create"))
     file, prefix = re.search(r"--file (\S+) --prefix (\S+)", made).groups()

@@ -32,7 +32,13 @@ def start(folder: Path) -> subprocess.Popen:
     call += ["--cores", "2", "--nocolor", "checkpoints", "--configfile", *files]
     with open(folder / "said.txt", "w") as said:
         return subprocess.Popen(
-            list(map(str, call)), stdout=said, stderr=said, cwd=ROOT, start_new_session=True
+            list(map(str, call)),
+            stdout=said,
+            stderr=said,
+            cwd=ROOT,
+            start_new_session=True,
+            # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 

@@ -32,7 +32,8 @@ def test_a_run_is_a_line_for_each_job_and_ends_with_the_answer(tiny_suite):
     assert address.startswith("file:///") and Path(address.removeprefix("file://")).is_file()
     answer = lines[next(number for number, line in enumerate(lines) if line.startswith("Elapsed time")) :]
     assert any(line.startswith("Held-out loss after 4 steps: gta ") for line in answer)
-    rows = [line.split()[:2] for line in answer if re.match(r"\d+ +\w", line)]
+    rows = [re.match(r"(\d+)( \(.*? epochs\))? +(\w+)", line) for line in answer]
+    rows = [[row[1], row[3]] for row in rows if row]
     assert rows == [["2", "rope"], ["2", "gta"], ["4", "rope"], ["4", "gta"]]
     assert all(len(line) <= 130 for line in answer if line.startswith(("Steps", "2 ", "4 ")))
     # Each 30 seconds are a line for the whole and one for each job, at most two here; all else is the same in any run.
