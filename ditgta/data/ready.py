@@ -13,6 +13,7 @@ repa: as edm2, in a folder vae-sd beside the images; the autoencoder was given p
 import hashlib
 import io
 import json
+import threading
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ _EDM2_MEAN = (5.81, 3.25, 0.12, -2.15)
 _EDM2_STD = (4.17, 4.62, 3.71, 3.28)
 _LABELS_FILE = "dataset.json"
 _MOST_ITEM_BYTES = 2**26
+_PARSING = (
+    threading.Lock()
+)  # headers are Python literals, and Python 3.11 parses them in one thread at a time only
 
 
 @dataclass
@@ -241,7 +245,8 @@ def _load(reader: Reader, i: int, place: Path) -> np.ndarray:
         content = reader.read(int(i))
         if len(content) > _MOST_ITEM_BYTES:
             raise ValueError("too large for one image")
-        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        with _PARSING:
+            return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # numpy's reader raises nearly every type of error on damaged bytes
         if isinstance(error, MemoryError):
             raise
