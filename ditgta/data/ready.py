@@ -34,9 +34,7 @@ _EDM2_MEAN = (5.81, 3.25, 0.12, -2.15)
 _EDM2_STD = (4.17, 4.62, 3.71, 3.28)
 _LABELS_FILE = "dataset.json"
 _MOST_ITEM_BYTES = 2**26
-_PARSING = (
-    threading.Lock()
-)  # headers are Python literals, and Python 3.11 parses them in one thread at a time only
+_PARSING = threading.Lock()  # headers are Python literals, which Python 3.11 parses in one thread at a time
 
 
 @dataclass
