@@ -108,7 +108,7 @@ def place(example) -> Path:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         for suffix in (".safetensors", ".json"):
             shutil.copy(Path(CHECKPOINT).with_suffix(suffix), f"{target}{suffix}")
-    shutil.copytree("vae", "results/autoencoder/trained-0")
+    shutil.copytree("vae", "results/autoencoder/pixels-0")
     shutil.copytree("pretrained", "digits-gta")
     shutil.copy("scores.json", "gta.json")
     np.savez("VIRTUAL_imagenet256_labeled.npz", arr_0=np.zeros((4, 16, 16, 3), np.uint8))
