@@ -48,7 +48,7 @@ PLACEHOLDERS = {
     "IMAGES": "index/pictures", "FOLDER": "index/pictures", "INDEX": "index", "VAE": "vae", "LATENTS": "latents", "CKPT": CHECKPOINT,
     "REFERENCE": "index", "SAMPLES": "samples", "CLASS": "1", "N": "2", "NAME": "digits", "FILE": "scorer.safetensors",
     "FILE.pt": "published.pt", "OUT.safetensors": "new.safetensors", "OUT": "new", "OWNER/NAME": "owner/name",
-    "stabilityai/sd-vae-ft-ema": "vae", "pt_inception-2015-12-05-6726825d.pth": "scorer.safetensors", "samples.npz": "samples/samples.npz",
+    "stabilityai/sd-vae-ft-ema": "published-vae", "pt_inception-2015-12-05-6726825d.pth": "scorer.safetensors", "samples.npz": "samples/samples.npz",
 }  # fmt: skip
 # What makes a command cheap; of an option that is given twice the last counts.
 SMALL = "--model DiT-Ti/2 --depth 1 --width 32 --heads 2"
@@ -108,7 +108,8 @@ def place(example) -> Path:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         for suffix in (".safetensors", ".json"):
             shutil.copy(Path(CHECKPOINT).with_suffix(suffix), f"{target}{suffix}")
-    shutil.copytree("vae", "results/autoencoder/pixels-0")
+    for copy in ("results/autoencoder/pixels-0", "published-vae"):
+        shutil.copytree("vae", copy)
     shutil.copytree("pretrained", "digits-gta")
     shutil.copy("scores.json", "gta.json")
     np.savez("VIRTUAL_imagenet256_labeled.npz", arr_0=np.zeros((4, 16, 16, 3), np.uint8))

@@ -109,6 +109,8 @@ def _check_own(stage: str, out: Path, written: list[Path]) -> None:
                 f"{out} holds {found}, of which {stage} would replace files; name another folder"
             )
         return
+    if stage == "sample" and out.with_suffix(".shards").is_dir():
+        return  # made by this command, which goes by its shards
     for path in written:
         if not os.path.lexists(path):
             continue
