@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import ROOT, TINY
 from tests.stages.test_train import assert_same
 
+pytestmark = pytest.mark.slow
 STEPS = 1500
 # One training, without a snapshot of its own before its end.
 CHANGE = {
