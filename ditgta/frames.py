@@ -37,17 +37,19 @@ def results(folder: str | Path = "results", suite: str | None = None) -> Results
     """
     import pandas
 
-    tables: dict[str, Path] = {}
-    found = sorted(Path(folder).glob("table/*/table.csv"), key=lambda path: path.stat().st_mtime)
-    for path in found:
-        names = pandas.read_csv(path, usecols=["suite"])["suite"]
-        if len(names) and suite in (None, names[0]):
-            tables[names[0]] = path.parent
+    tables: dict[str, pandas.DataFrame] = {}
+    places: dict[str, Path] = {}
+    for path in sorted(Path(folder).glob("table/*/table.csv"), key=lambda path: path.stat().st_mtime):
+        table = pandas.read_csv(path)
+        name = table["suite"].iloc[0] if len(table) else None
+        if name and suite in (None, name):
+            tables[name], places[name] = table, path.parent
     if not tables:
         wanted = f"table of the suite {suite}" if suite else "table"
         raise InputError(f"{folder} holds no {wanted}; run `snakemake --cores all` first")
 
     def joined(name: str) -> "pandas.DataFrame":
-        return pandas.concat([pandas.read_csv(place / name) for place in tables.values()], ignore_index=True)
+        return pandas.concat([pandas.read_csv(place / name) for place in places.values()], ignore_index=True)
 
-    return Results(*(joined(f"{name}.csv") for name in ("table", "differences", "losses")))
+    scores = pandas.concat(tables.values(), ignore_index=True)
+    return Results(scores, joined("differences.csv"), joined("losses.csv"))

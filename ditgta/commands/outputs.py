@@ -109,8 +109,8 @@ def _check_own(stage: str, out: Path, written: list[Path]) -> None:
                 f"{out} holds {found}, of which {stage} would replace files; name another folder"
             )
         return
-    if stage == "sample" and out.with_suffix(".shards").is_dir():
-        return  # made by this command, which goes by its shards
+    if stage == "sample" and kind_of_folder(out.with_suffix(".shards")) == kind:
+        return  # one archive of the samples in the folder beside it
     for path in written:
         if not os.path.lexists(path):
             continue

@@ -1,7 +1,5 @@
 """Results class by class: how many samples show what they were asked for, and the kernel distance within each class."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ditgta.report.evidence import Score
+from ditgta.report.exports import csv_text
 from ditgta.report.rows import CONFIDENCE_FACTOR
 
 COLUMNS = ("experiment", "seed", "step", "label", "class", "metric", "value", "se", "n")
@@ -102,23 +101,21 @@ def shown_labels(results: dict[str, list[ClassResult]], kind: str) -> list[int]:
 
 
 def csv_by_class(scores: Sequence[Score], classes: Sequence[str]) -> str:
-    """Returns tidy CSV: one line per experiment, seed, milestone, class and metric, values in full precision."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    """Returns CSV: one line per experiment, seed, milestone, class and metric, values in full precision."""
+    lines = []
     for score in scores:
         shares, counts = hits_of(score)
-        row = [score.experiment, score.seed, "" if score.step is None else score.step]
         distances = score.content.get("kid_by_class") or {}
         for label in sorted(counts):
             name = classes[label] if label < len(classes) else ""
+            row = [score.experiment, score.seed, score.step, label, name]
             if label in shares:
                 n, p = counts[label], shares[label]
-                se = math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else ""
-                writer.writerow([*row, label, name, "class_accuracy", p, se, n])
+                se = math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else None
+                lines.append([*row, "class_accuracy", p, se, n])
             if (entry := distances.get(str(label))) and entry["value"] is not None:
-                writer.writerow([*row, label, name, "kid", entry["value"], entry["se"], counts[label]])
-    return stream.getvalue()
+                lines.append([*row, "kid", entry["value"], entry["se"], counts[label]])
+    return csv_text(COLUMNS, lines)
 
 
 def _mean_interval(entries: Sequence[dict]) -> Interval:

@@ -1,11 +1,14 @@
-"""A table for other programs: its differences as CSV, and the table itself for LaTeX papers."""
+"""A table for other programs: scores, differences and losses as CSV, one line per value, and the table itself for LaTeX papers."""
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 
+from ditgta.report.evidence import Score
 from ditgta.report.rows import Cell, Metric, Row, Table, number, row_name, spread_of, step_name
 from ditgta.report.sentences import formula
 
+SCORES = ("suite", "experiment", "posenc", "seed", "step", "metric", "value", "se", "n", "reason")
 DIFFERENCES = (
     "suite",
     "first",
@@ -39,6 +42,29 @@ _TEX = {
 }
 
 
+def csv_text(head: Sequence[str], lines: Iterable[Sequence]) -> str:
+    """Return lines as CSV below a head; numbers are in full precision, None is empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(lines)
+    return stream.getvalue()
+
+
+def scores_csv(table: Table, scores: Sequence[Score]) -> str:
+    """Return one line per experiment, seed, milestone and metric.
+
+    `n` is the number of samples. Real against real images has neither seed nor step. Absent values are empty, with the reason.
+    """
+
+    def line(score: Score, metric: Metric) -> list:
+        seed = None if table.floor and score.experiment == table.floor.experiment else score.seed
+        row = [table.suite, score.experiment, score.spec.get("posenc"), seed, score.step, metric.key]
+        return [*row, score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
+
+    return csv_text(SCORES, (line(score, metric) for score in scores for metric in table.metrics))
+
+
 def differences_csv(table: Table) -> str:
     """Return one line per declared difference, milestone and metric: first minus second with its 95 % interval.
 
@@ -46,29 +72,23 @@ def differences_csv(table: Table) -> str:
     page says so. Absent ones are empty, with the reason; `verdict` stands in the primary metric at the last milestone alone.
     A contrast of several rows has its name and sum as `first`, and no `second`.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(DIFFERENCES)
+    lines = []
     for c in table.comparisons:
-        step = "" if c.step is None else c.step
-        values = ["" if value is None else repr(float(value)) for value in (c.value, c.se, c.low, c.high)]
         first = f"{c.title} = {formula(c)}" if c.weights else c.first
-        last = [c.seeds, c.paired, c.primary, c.verdict, c.reason]
-        writer.writerow([table.suite, first, c.second, step, c.metric.key, *values, *last])
-    return stream.getvalue()
+        row = [table.suite, first, c.second, c.step, c.metric.key, c.value, c.se, c.low, c.high]
+        lines.append([*row, c.seeds, c.paired, c.primary, c.verdict, c.reason])
+    return csv_text(DIFFERENCES, lines)
 
 
 def losses_csv(table: Table) -> str:
     """Return the training losses, one line per run and logged step."""
     kinds = sorted({kind for curve in table.curves for kind in curve.losses})
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["suite", "experiment", "seed", "step", *kinds])
+    lines = []
     for curve in table.curves:
         for i, step in enumerate(curve.steps):
-            values = [repr(float(curve.losses[kind][i])) if kind in curve.losses else "" for kind in kinds]
-            writer.writerow([table.suite, curve.experiment, curve.seed, step, *values])
-    return stream.getvalue()
+            values = [curve.losses[kind][i] if kind in curve.losses else None for kind in kinds]
+            lines.append([table.suite, curve.experiment, curve.seed, step, *values])
+    return csv_text(["suite", "experiment", "seed", "step", *kinds], lines)
 
 
 def latex(table: Table) -> str:

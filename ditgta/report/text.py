@@ -1,10 +1,7 @@
-"""A table as CSV (one line per measured value) and as Markdown."""
+"""A table as Markdown."""
 
-import csv
-import io
 from collections.abc import Sequence
 
-from ditgta.report.evidence import Score
 from ditgta.report.published import PUBLISHED_HEADS, published_cells, published_sentence
 from ditgta.report.rows import (
     DASH,
@@ -31,36 +28,6 @@ from ditgta.report.sentences import (
     spread_sentence,
     verdict_text,
 )
-
-COLUMNS = ("suite", "experiment", "posenc", "seed", "step", "metric", "value", "se", "n", "reason")
-
-
-def csv_lines(table: Table, scores: Sequence[Score]) -> str:
-    """Returns tidy CSV: one line per experiment, seed, milestone and metric, values in full precision.
-
-    `n` is the number of samples. Real against real images has neither seed nor step. Absent values are empty, with the reason.
-    """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for score in scores:
-        floor = table.floor is not None and score.experiment == table.floor.experiment
-        for metric in table.metrics:
-            writer.writerow(
-                [
-                    table.suite,
-                    score.experiment,
-                    score.spec.get("posenc") or "",
-                    "" if floor else score.seed,
-                    "" if score.step is None else score.step,
-                    metric.key,
-                    _exact(score.value(metric)),
-                    _exact(score.se(metric)),
-                    "" if score.num_samples is None else score.num_samples,
-                    score.reason(metric),
-                ]
-            )
-    return stream.getvalue()
 
 
 def markdown(table: Table) -> str:
@@ -121,10 +88,6 @@ def _markdown_cell(metric: Metric, cell: Cell, rounding: float | None, notes: di
     if cell.sd is not None and cell.se is not None:
         text += f" (SE {number(metric, cell.se, rounding)})"
     return text + mark
-
-
-def _exact(value: float | None) -> str:
-    return "" if value is None else repr(float(value))
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -106,7 +106,7 @@ def run(
     for name, picture in files.items():
         with atomic_path(out / f"{name}.png") as temporary:
             temporary.write_bytes(encode(picture))
-    write_text(out / "table.csv", text.csv_lines(table, everything))
+    write_text(out / "table.csv", exports.scores_csv(table, everything))
     write_text(out / "differences.csv", exports.differences_csv(table))
     write_text(out / "losses.csv", exports.losses_csv(table))
     write_text(out / "classes.csv", csv_by_class(everything, table.classes))
