@@ -1,4 +1,4 @@
-"""A step of guided sampling against its matrix products alone, and against diffusers' transformer, which rotates nothing.
+"""A step of guided sampling against its matmuls alone, and against diffusers' transformer, which rotates nothing.
 
     python -m benchmarks.guided_sampling [--model DiT-S/2] [--precisions bf16] [--rounds 5] [--batch-size 8]
 

@@ -1,4 +1,4 @@
-"""The training step against its matrix products alone, and GTA's against that of absolute positions.
+"""The training step against its matmuls alone, and GTA's against that of absolute positions.
 
     python -m benchmarks.training_step [--models DiT-S/2] [--precisions bf16] [--rounds 5] [--batch-size 8]
 

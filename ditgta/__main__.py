@@ -41,7 +41,7 @@ FIXES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
     errno.ENFILE: "close other programs, then run again",
     errno.ENAMETOOLONG: "give a shorter name",
-    errno.ELOOP: "mend the links, which lead in a circle",
+    errno.ELOOP: "fix the links, which lead in a circle",
     errno.ENOTDIR: "name a folder that is one",
     errno.EISDIR: "name a file, not a folder",
     errno.ENOENT: "check the path",
@@ -54,7 +54,7 @@ def refusal(error: OSError) -> str:
     """Returns what the operating system refuses as one line: what, why, and what to do."""
     verb = "write" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, None) else "open"
     why = os.strerror(error.errno) if error.errno else one_line(error)
-    fix = FIXES.get(error.errno, "free space or mend the permissions, then run again")
+    fix = FIXES.get(error.errno, "free space or fix the permissions, then run again")
     return f"cannot {verb} {one_line(ValueError(error.filename or 'results'))}: {why}; {fix}"
 
 
@@ -97,7 +97,7 @@ def main(words: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         if first:
-            print(f"ditgta {arguments.stage}: interrupted; run the same command to go on", file=sys.stderr)
+            print(f"ditgta {arguments.stage}: interrupted; run the same command to resume", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     return 0
 

@@ -54,9 +54,7 @@ class Sampling(Section):
     labels: Literal["random", "balanced"] = Field(
         "balanced", description="labels: i.i.d. uniform, or interleaved equal counts"
     )
-    precision: Literal["float32", "bf16"] = Field(
-        "float32", description="precision of the network's matrix products"
-    )
+    precision: Literal["float32", "bf16"] = Field("float32", description="precision of the network's matmuls")
     tf32: bool = Field(
         False, description="allow TF32 for float32 products, of the network and of the decoder, on GPUs"
     )

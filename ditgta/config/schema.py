@@ -46,7 +46,7 @@ class Autoencoder(Section):
     seed: int = Field(0, description="seed of a trained autoencoder")
     tf32: bool = Field(
         False,
-        description="allow TF32 for float32 products on GPUs, when it is trained and when it encodes images",
+        description="allow TF32 for float32 matmuls on GPUs, when it is trained and when it encodes images",
     )
 
     @model_validator(mode="after")
@@ -138,15 +138,16 @@ class Training(Section):
         0.1, ge=0, lt=1, description="fraction of labels replaced by the null label, for guidance"
     )
     flip: Literal["random", "baked", "none"] = Field(
-        "random", description="mirroring: anew at each step, drawn once per image, or never"
+        "random", description="mirroring: drawn again at each step, drawn once per image, or never"
     )
     posterior: Literal["resample", "baked", "mean"] = Field(
-        "resample", description="latent: posterior drawn anew at each step, drawn once per image, or its mean"
+        "resample",
+        description="latent: posterior drawn again at each step, drawn once per image, or its mean",
     )
     precision: Literal["float32", "bf16"] = Field(
-        "float32", description="precision of the matrix products; weights stay float32"
+        "float32", description="precision of the matmuls; weights stay float32"
     )
-    tf32: bool = Field(False, description="allow TF32 for float32 products on GPUs")
+    tf32: bool = Field(False, description="allow TF32 for float32 matmuls on GPUs")
     gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
     warmup: int = Added(
         0, "steps over which the learning rate rises in proportion to the step, before it is constant", ge=0

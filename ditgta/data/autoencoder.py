@@ -124,7 +124,7 @@ def fetch_autoencoder(source: str, revision: str | None = None):
         return load_autoencoder(folder)
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
         raise InputError(
-            f"the autoencoder folder {source} does not exist (seen from {Path.cwd()}); mend the path"
+            f"the autoencoder folder {source} does not exist (seen from {Path.cwd()}); fix the path"
         )
     hub = huggingface_hub()
     from diffusers import AutoencoderKL

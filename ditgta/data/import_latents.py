@@ -85,7 +85,7 @@ class Import:
         }
 
     def shard(self, images: range) -> tuple[dict[str, np.ndarray], dict]:
-        """Return a shard, and what its twin says of it: sums over x0 by channel, of which statistics are made."""
+        """Return a shard, and what its record says of it: sums over x0 by channel, of which statistics are made."""
         ready, sums = self.ready, np.zeros((2, self.ready.shape[0]))
         labels = self.labels(images)
         shard = new_shard(images, labels, ready.shape, ready.sides, 1 + ready.moments)

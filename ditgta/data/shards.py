@@ -255,7 +255,7 @@ class LatentShards:
 
     def _damaged(self, shard: int) -> InputError:
         return InputError(
-            f"{self.folder / shard_name(shard)} is damaged; run the latents stage again: it makes that shard anew"
+            f"{self.folder / shard_name(shard)} is damaged; run the latents stage again: it writes that shard again"
         )
 
 

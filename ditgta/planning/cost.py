@@ -1,6 +1,6 @@
 """What a diffusion transformer costs: floating-point operations, parameters and bytes, as formulas.
 
-One multiplication with addition counts as two operations. Only matrix products are counted: all else is memory traffic, which the
+One multiplication with addition counts as two operations. Only matmuls are counted: all else is memory traffic, which the
 efficiency of a device covers.
 """
 

@@ -134,7 +134,7 @@ def _memory_lines(held: dict[str, Memory], world: World) -> list[str]:
         total = each.state + each.work if world.cards else each.in_all
         lines.append(f"memory of a process: {as_size(total)} = {parts}: {', '.join(alike)}")
     place = (
-        "both on the card, beside CUDA's own memory; measured on an H100 (DiT-B/2), to 4 %. The host of the first process keeps a copy of the state"
+        "both on the GPU, beside CUDA's own memory; measured on an H100 (DiT-B/2), to 4 %. The host of the first process keeps a copy of the state"
         if world.cards
         else "copy: of the state, for snapshots, in the first process alone; the figure was measured on CPUs, to 10 %"
     )

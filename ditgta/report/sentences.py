@@ -174,12 +174,12 @@ def difference_sentence(table: Table) -> str:
 def _runs_sentence(table: Table) -> str:
     """Returns what intervals over several training seeds are made of."""
     noise = (
-        "Each training seed has noise and labels of its own, so the spread of the runs shows what samples do too."
+        "Each training seed has noise and labels of its own, so the spread of the runs shows what samples do as well."
         if table.own_noise
-        else "Training seeds share the samples' noise, which their spread does not show: its error joins in quadrature."
+        else "Training seeds share the samples' noise, which their spread does not show: its error is added in quadrature."
     )
     images = (
-        " Held-out images are common to all rows and training seeds: the error from their number joins in quadrature."
+        " Held-out images are common to all rows and training seeds: the error from their number is added in quadrature."
         if LOSS in table.metrics
         else ""
     )

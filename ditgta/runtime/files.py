@@ -55,7 +55,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         if number in (None, errno.ENOENT):
             raise
         raise InputError(
-            f"cannot write {path}: {os.strerror(number)}; free space or mend the folder's permissions, then run again"
+            f"cannot write {path}: {os.strerror(number)}; free space or fix the folder's permissions, then run again"
         ) from error
     finally:
         if temporary is not None:
@@ -222,7 +222,7 @@ def read_verified_twin(path: str | Path) -> dict:
     found = sha256_of(path)
     if found != twin.get("sha256"):
         raise InputError(
-            f"{path} is damaged (sha256 {found[:12]}..., its twin says {str(twin.get('sha256'))[:12]}...); delete it and run its stage again"
+            f"{path} is damaged (sha256 {found[:12]}..., its record says {str(twin.get('sha256'))[:12]}...); delete it and run its stage again"
         )
     return twin
 

@@ -107,7 +107,7 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
     print(f"{found.text()}\n\nproposed for {hours:g} h on {machine.devices} x {machine.name}:\n")
     print(as_text(proposal))
     print(estimate.table(name, machine, stages, explanations))
-    print(f"with what jobs take to start and cards to be kept busy: {spent:.2f} h")
+    print(f"with what jobs take to start and GPUs to be kept busy: {spent:.2f} h")
     print("\n".join(f"note: {note}" for note in notes))
     given = shlex.join(["--configfile", *map(str, [*files[:-1], file])])
     command = f"snakemake --cores all {shlex.quote(name)}" + ("" if file == Path(DEFAULT) else f" {given}")

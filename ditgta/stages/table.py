@@ -129,7 +129,7 @@ def _named(
         return scores, None
     if not len(rows) == len(scores) == len(training or rows):
         raise InputError(
-            f"{len(rows)} rows, {len(scores)} score files and {len(training)} twins do not match; mend the spec"
+            f"{len(rows)} rows, {len(scores)} score files and {len(training)} twins do not match; fix the spec"
         )
     named = [
         replace(score, experiment=experiment, seed=seed, step=step)

@@ -411,7 +411,7 @@ def _train(
             if stopping:
                 recorder.wait()
                 raise Stopped(
-                    f"stopped by a signal at step {step}; snapshot written; run the same command to go on",
+                    f"stopped by a signal at step {step}; snapshot written; run the same command to resume",
                     stopping,
                 )
     recorder.wait()

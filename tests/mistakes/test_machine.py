@@ -82,7 +82,7 @@ def test_an_interrupted_command_says_one_line_and_goes_on(example, number, code,
     running.send_signal(number)
     lines = [line for line in running.communicate()[1].splitlines() if line.startswith("ditgta ")]
     assert running.returncode == code
-    assert len(lines) == 1 and "run the same command to go on" in lines[0]
+    assert len(lines) == 1 and "run the same command to resume" in lines[0]
     assert not [path for path in example.rglob("*") if path.name.startswith(".") or path.name == "lease.json"]
     kept = {path: content for path, content in files().items() if path.endswith((".npz", ".safetensors"))}
     assert subprocess.run(call, capture_output=True).returncode == 0

@@ -121,7 +121,7 @@ MISTAKES = [
     ("no latents", None, f"{TRAIN} --latents nowhere", "nowhere/index.json does not exist"),
     ("wrong folder", None, f"{TRAIN} --latents index", "index holds no latents"),
     ("a shard is gone", drop("latents/00000.safetensors"), TRAIN, "latents/00000.safetensors does not exist"),
-    ("one bit of a shard", flip("latents/00000.safetensors"), TRAIN, "it makes that shard anew"),
+    ("one bit of a shard", flip("latents/00000.safetensors"), TRAIN, "it writes that shard again"),
     ("another training's folder", None, f"{TRAIN} --out gta --posenc rope", "gta holds a training of other options (model.posenc gta, not rope); give another --out"),
     ("batch above the data", None, f"{TRAIN} --batch-size 400", "batch_size 400 does not fit 1 processes and 12 images"),
     ("unknown tracker", None, f"{TRAIN} --tracker nosuch", "tracker nosuch: "),
@@ -131,7 +131,7 @@ MISTAKES = [
     # Checkpoints.
     ("no such checkpoint", None, "sample --checkpoint x.safetensors --autoencoder vae --out new", "x.safetensors does not exist"),
     ("folder for a checkpoint", None, "sample --checkpoint gta --autoencoder vae --out new", "gta is a folder"),
-    ("one bit of a checkpoint", flip(CHECKPOINT), f"{SAMPLE} --out new", "its twin says"),
+    ("one bit of a checkpoint", flip(CHECKPOINT), f"{SAMPLE} --out new", "its record says"),
     ("half a checkpoint", cut(CHECKPOINT), f"{SAMPLE} --out new", "is damaged or no safetensors file"),
     ("page for a checkpoint", put(CHECKPOINT, PAGE), f"{SAMPLE} --out new", "is damaged or no safetensors file"),
     ("weights of another project", copy(WEIGHTS, CHECKPOINT), f"{SAMPLE} --out new", "without this project's header"),
