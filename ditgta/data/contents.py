@@ -6,12 +6,13 @@ import math
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ditgta.data.sources.names import NAME_FILES, is_image, is_junk
+from ditgta.data.sources.names import NAME_FILES, is_image
+from ditgta.data.sources.tree import scan
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded, read_json, sha256_of, write_json
 
@@ -133,7 +134,7 @@ def spec_of_latents(imported: dict, contents: str) -> dict:
 def _counted(path: Path) -> tuple[Path, list[str]]:
     """Returns a folder and the names in it that count: those of images, and what says of which classes they are."""
     if path.is_dir():
-        names = list(_walk(path))
+        names = _walk(path)
         images = [name for name in names if is_image(name)]
         return path, sorted([*images, *filter(_is_label, names)] if images else names)
     if not path.is_file():
@@ -156,18 +157,9 @@ def _matching(path: Path) -> list[str]:
     return sorted(os.path.basename(name) for name in glob.glob(str(path))) if is_pattern else []
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Yields the relative paths of all files under a folder, but hidden ones and systems' own, in no particular order."""
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(parent)) in seen:  # a link back to a folder above would never end
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not is_junk(name)]
-        relative = os.path.relpath(parent, folder)
-        prefix = "" if relative == "." else f"{relative}/"
-        yield from (f"{prefix}{name}" for name in names if not is_junk(name))
+def _walk(folder: Path) -> list[str]:
+    """Returns the relative paths of all files under a folder, in no particular order; what cannot be read is not seen."""
+    return [path for path, entry in scan(folder, lambda *_: None) if not entry.is_dir()]
 
 
 def _folders(names: Sequence[str]) -> list[str]:

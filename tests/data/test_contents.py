@@ -1,5 +1,6 @@
 """What a path holds: contents and names alone count, and what has not changed is not read again."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -194,3 +195,33 @@ def test_of_a_large_file_blocks_are_read(tmp_path, monkeypatch):
         bytes_of[place] ^= 1
         assert changes(path, lambda: path.write_bytes(bytes_of)) == counts, place
     assert changes(path, lambda: path.write_bytes(bytes_of + b"x")), "its size counts"
+
+
+class Listed(contextlib.nullcontext):
+    """What os.scandir returns, in an order of one's own."""
+
+    def __init__(self, entries):
+        super().__init__(self)
+        self.entries = iter(entries)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.entries)
+
+
+def test_a_linked_folder_is_known_by_its_own_path_in_any_order(tmp_path, monkeypatch):
+    """A file system may list a link before the folder that it leads to; that of a copy lists them as it likes."""
+    (tmp_path / "pets/cats").mkdir(parents=True)
+    (tmp_path / "pets/cats/1.png").write_bytes(b"one")
+    (tmp_path / "pets/b").symlink_to("cats")
+    scandir, found = os.scandir, []
+    for reverse in (False, True):
+
+        def listed(place=".", reverse=reverse):
+            return Listed(sorted(scandir(place), key=lambda entry: entry.name, reverse=reverse))
+
+        monkeypatch.setattr(os, "scandir", listed)
+        found.append(read_contents(tmp_path / "pets"))
+    assert found[0].sha256 == found[1].sha256

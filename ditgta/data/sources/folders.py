@@ -2,15 +2,15 @@
 
 import os
 import stat
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ditgta.data.sources.listing import LAYOUT, Listing, Options, arrange, notes_on
-from ditgta.data.sources.names import is_image, is_junk, natural_key
+from ditgta.data.sources.names import is_image, natural_key
 from ditgta.data.sources.readers import FileReader
+from ditgta.data.sources.tree import scan
 from ditgta.runtime.errors import InputError
 
 
@@ -32,42 +32,25 @@ class Tree:
 
 
 def walk(root: Path) -> Tree:
-    """Look at all that lies in a folder, hidden things and systems' own left alone.
+    """Look at all that lies in a folder, as `scan` says.
 
-    Each folder is taken once, however many links lead to it: the path without a link, or else the first by name, counts. So
-    links in a circle end, and the result does not depend on the order in which a file system lists its entries.
+    Raises:
+        InputError: the folder itself cannot be read.
     """
-    tree, seen, links = Tree(), set(), []
-    queue: deque[str] = deque([""])
-    while queue or links:
-        if not queue:
-            links.sort(key=natural_key, reverse=True)
-            queue.append(links.pop())
-        relative = queue.popleft()
-        place = root / relative
-        try:
-            found = os.stat(place)
-            if (found.st_dev, found.st_ino) in seen:
-                continue
-            seen.add((found.st_dev, found.st_ino))
-            entries = sorted(os.scandir(place), key=lambda entry: natural_key(entry.name))
-        except OSError as error:
-            if not relative:
-                raise InputError(
-                    f"the image folder {root} cannot be read ({error.strerror}); fix its permissions"
-                ) from None
-            tree.faults.append({"file": f"{relative}/", "reason": f"cannot be read ({error.strerror})"})
-            continue
-        for entry in entries:
-            if is_junk(entry.name):
-                continue
-            path = f"{relative}/{entry.name}" if relative else entry.name
-            if entry.is_dir():
-                if not relative:
-                    tree.folders.append(path)
-                links.append(path) if entry.is_symlink() else queue.append(path)
-            else:
-                _take_file(tree, entry, path)
+    tree = Tree()
+
+    def unreadable(relative: str, error: OSError) -> None:
+        if not relative:
+            raise InputError(
+                f"the image folder {root} cannot be read ({error.strerror}); fix its permissions"
+            ) from None
+        tree.faults.append({"file": f"{relative}/", "reason": f"cannot be read ({error.strerror})"})
+
+    for path, entry in scan(root, unreadable, in_order=True):
+        if not entry.is_dir():
+            _take_file(tree, entry, path)
+        elif "/" not in path:
+            tree.folders.append(path)
     tree.images.sort(key=natural_key)
     return tree
 
