@@ -106,12 +106,16 @@ class Model(Section):
         gt=0,
     )
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Patch, depth, width and heads: those of the named size, or what is given instead."""
+        return {key: getattr(self, key, None) or size for key, size in named_sizes(self.name).items()}
+
     @model_validator(mode="after")
     def _options_of_rotations(self) -> "Model":
         if fault := rotation_fault(self.posenc, self.rotary_base is not None, self.absolute_table):
             raise ValueError(fault)
-        named = named_sizes(self.name)
-        width, heads = self.width or named["width"], self.heads or named["heads"]
+        width, heads = self.sizes["width"], self.sizes["heads"]
         if width % heads or (width // heads) % 4:
             raise ValueError(
                 f"width {width} over {heads} heads: the head width must be a whole multiple of 4; change one of them"

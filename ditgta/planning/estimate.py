@@ -6,20 +6,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ditgta.config import Autoencoder, Config, Experiment, Loss, Model, Sampling, Suite, Training
-from ditgta.config.names import named_sizes
+from ditgta.config import Autoencoder, Config, Experiment, Loss, Sampling, Suite, Training
 from ditgta.data.autoencoder import small_autoencoder, stable_diffusion_autoencoder
 from ditgta.data.shard_plan import plan_shards
 from ditgta.model.positional import POSENCS, PositionalEncoding
 from ditgta.planning import cost
 from ditgta.planning.machine import PRODUCTS, Machine
-from ditgta.runtime.errors import InputError
 from ditgta.runtime.modules import is_own
 
 KNOWN_IMAGES = {"digits": (1797, 10)}
 IMAGENET = (1_281_167, 1000)
 DECODE_SECONDS = 4.7e-3  # of a core to decode, scale and crop one of ImageNet's JPEG files, measured
-METRIC_SECONDS = 14e-3  # of a core for all metrics of one image with 2,048 features, measured
 
 
 @dataclass
@@ -129,15 +126,6 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     return stages, notes
 
 
-def passes_of(options: Sampling) -> float:
-    """Returns how often the network sees an image while it is sampled: with and without its label where it is guided."""
-    passes = 2 * options.steps if options.sampler == "heun" else options.steps
-    if options.cfg_scale == 1:
-        return passes
-    low, high = options.cfg_interval or (0, 1)
-    return passes * (1 + high - low)
-
-
 def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:
     """Returns the training images and classes of an experiment: what was said, what is known, else ImageNet's."""
     count, classes = said or KNOWN_IMAGES.get(experiment.images.source, IMAGENET)
@@ -150,7 +138,7 @@ def _sampling(options: Sampling, scored: int, shape: cost.Shape, size: int, deco
     height, width = options.size or (size, size)
     larger = height * width / size**2
     shape = replace(shape, tokens=round(larger * shape.tokens), encoding_flops=larger * shape.encoding_flops)
-    passes, images = passes_of(options), scored * options.num_samples
+    passes, images = cost.passes_of(options), scored * options.num_samples
     return Stage(
         "sample",
         scored,
@@ -165,10 +153,7 @@ def _held_out_loss(
     options: Loss, experiment: Experiment, scored: int, count: int, shape: cost.Shape, encode: float
 ) -> Stage:
     """Returns the line of the loss stage; `count`: images of training."""
-    share, placement, images = experiment.images.hold_out, experiment.images.placement, options.max_images
-    if share:
-        copies = placement.held_out_copies / placement.copies if placement else 1
-        images = min(images, round(share / (1 - share) * count * copies))
+    images = cost.held_out_images(options, experiment.images, count)
     each = 2 * options.timesteps * cost.forward_flops(shape) + encode
     note = f"{scored} x {images:,} held-out images x {options.timesteps} noise levels, with label and without"
     products = "tf32" if options.tf32 else "float32"
@@ -186,7 +171,7 @@ def _scoring(suite: Suite, scored: int, count: int) -> list[Stage]:
     width = 4 * (2048 + 2023 + 1008) * (1 if options.weights else options.width)
     real = 0 if options.reference else count
     images = scored * suite.sampling.num_samples + real
-    metrics = METRIC_SECONDS * (1 if options.weights else options.width**2)
+    metrics = cost.METRIC_SECONDS * (1 if options.weights else options.width**2)
     stages.append(
         Stage(
             "score",
@@ -229,7 +214,7 @@ def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
         tokens=encoding.rows * encoding.columns,
         width=encoding.width,
         depth=encoding.depth,
-        patch=_sizes(experiment.model)["patch"],
+        patch=experiment.model.sizes["patch"],
         channels=experiment.autoencoder.channels,
         classes=classes,
         heads=encoding.heads,
@@ -245,21 +230,13 @@ def encoding_of(experiment: Experiment) -> PositionalEncoding:
 
     For a class of one's own, which a plan does not import, that is `gta`.
     """
-    model, sizes = experiment.model, _sizes(experiment.model)
+    model, sizes = experiment.model, experiment.model.sizes
     name = "gta" if is_own(model.posenc) else model.posenc
     grid = [side // sizes["patch"] for side in latent_sides(experiment)]
     with torch.device("meta"):
         encoding = POSENCS[name](*grid, sizes["width"], sizes["heads"], sizes["depth"])
         encoding.keep_tables()
     return encoding
-
-
-def _sizes(model: Model) -> dict[str, int]:
-    try:
-        sizes = named_sizes(model.name)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    return {name: getattr(model, name, None) or size for name, size in sizes.items()}
 
 
 def _kind_of(options: Autoencoder) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ditgta.config import Autoencoder, Config, Experiment
-from ditgta.config.names import named_sizes
 from ditgta.planning import cost
 
 STARTUP_SECONDS = 3.5  # of a job, until it has imported what it needs; measured
@@ -21,7 +20,6 @@ INCEPTION, INCEPTION_SIDE, INCEPTION_EDGE = (
     23,
 )  # of one image, at the side; pixels that its convolutions lose
 CHECK_SECONDS = 1.5e-3  # of a core to decode and check one image
-METRIC_SECONDS = 14e-3  # of a core for all metrics of one image with 2,048 features
 TABLE_SECONDS = 10.0
 UNKNOWN_IMAGES = 1_000_000
 
@@ -54,13 +52,12 @@ class SuiteWork:
         """Training images, counted or taken for many."""
         return self.count or UNKNOWN_IMAGES
 
-    def forward(self, experiment: str) -> float:
-        """Returns the operations of one forward pass of one image."""
+    def shape(self, experiment: str) -> cost.Shape:
+        """Returns the sizes of an experiment's network, but those of its encoding."""
         options = self.config.experiments[experiment]
-        sizes = named_sizes(options.model.name)
-        sizes |= {name: value for name in sizes if (value := getattr(options.model, name, None))}
+        sizes = options.model.sizes
         side = options.images.size // options.autoencoder.downsampling // sizes["patch"]
-        shape = cost.Shape(
+        return cost.Shape(
             tokens=side**2,
             width=sizes["width"],
             depth=sizes["depth"],
@@ -70,11 +67,15 @@ class SuiteWork:
             heads=sizes["heads"],
             outputs=2 if options.training.objective == "ddpm" else 1,
         )
-        return cost.forward_flops(shape)
+
+    def forward(self, experiment: str) -> float:
+        """Returns the operations of one forward pass of one image."""
+        return cost.forward_flops(self.shape(experiment))
 
     def per_image(self, experiment: str) -> float:
         """Returns the operations of one training step for one image."""
-        return 3 * self.forward(experiment)
+        recomputed = self.config.experiments[experiment].training.checkpoint_gradients
+        return cost.training_flops(self.shape(experiment), recomputed)
 
     def train(self, experiment: str) -> Work:
         """Returns the training of one row and seed to the last milestone."""
@@ -84,22 +85,18 @@ class SuiteWork:
 
     def sample(self, experiment: str) -> Work:
         """Returns the sampling of one row at one milestone."""
-        options, images = (
-            self.config.suites[self.suite].sampling,
-            self.config.experiments[experiment].images.size,
-        )
+        options = self.config.suites[self.suite].sampling
+        images = self.config.experiments[experiment].images.size
         height, width = options.size or (images, images)
         larger = height * width / images**2
-        passes = (
-            options.steps * (2 if options.sampler == "heun" else 1) * (1 if options.cfg_scale == 1 else 2)
-        )
+        passes = cost.passes_of(options)
         decode = _coder(self.config.experiments[experiment].autoencoder, images)[1]
         return Work(options.num_samples * larger * (passes * self.forward(experiment) + decode))
 
     def loss(self, experiment: str) -> Work:
         """Returns the held-out loss of one row at one milestone."""
         options = self.config.suites[self.suite].loss
-        images = min(options.max_images, self.images)
+        images = cost.held_out_images(options, self.config.experiments[experiment].images, self.images)
         return Work(2 * images * options.timesteps * self.forward(experiment))
 
     def score(self, experiment: str) -> Work:
@@ -110,7 +107,7 @@ class SuiteWork:
         options = self.config.suites[self.suite].scorer
         width = 1.0 if options.weights else options.width
         side = INCEPTION_SIDE if options.weights else options.input_size
-        return Work(images * _inception(width, side), images * METRIC_SECONDS * width**2)
+        return Work(images * _inception(width, side), images * cost.METRIC_SECONDS * width**2)
 
     def stage(self, name: str) -> Work:
         """Returns a part that the rows share: images, autoencoder, latents, scorer, baseline or table."""

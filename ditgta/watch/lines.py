@@ -10,7 +10,7 @@ from pathlib import Path
 from ditgta.layout import Layout
 from ditgta.runtime.lease import DEAD_AFTER_SECONDS
 from ditgta.runtime.progress import duration
-from ditgta.watch.reader import Reader
+from ditgta.watch.reader import Reader, number
 from ditgta.watch.text import total
 
 PACE_SHARE = 0.05  # of the work, after which the pace seen is trusted
@@ -93,8 +93,7 @@ def reached(job: dict) -> str:
 
 def _number(job: dict, name: str) -> float | None:
     at = job["holder"].get("reached")
-    value = at.get(name) if isinstance(at, dict) else None
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return number(at.get(name)) if isinstance(at, dict) else None
 
 
 def _name(part: dict, job: dict) -> str:

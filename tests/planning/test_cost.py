@@ -122,7 +122,7 @@ def test_a_plan_counts_the_channels_of_the_objective():
     ],
 )
 def test_a_plan_counts_how_often_the_network_sees_an_image(options, passes):
-    assert estimate.passes_of(config.Sampling(steps=10, **options)) == pytest.approx(passes)
+    assert cost.passes_of(config.Sampling(steps=10, **options)) == pytest.approx(passes)
 
 
 def test_a_plan_counts_the_tokens_of_the_size_that_is_sampled():

@@ -21,6 +21,7 @@ from ditgta.runtime.lease import LEASE_NAME, Lease
 from ditgta.runtime.progress import Progress
 from ditgta.watch.answer import answer, page_of
 from ditgta.watch.lines import Watch, lines
+from ditgta.watch.lines import reached as how_far
 from tests.stages.test_status import RAW, write_losses, write_milestone
 
 AT = {"done": 150, "total": 300, "unit": "steps", "images_per_second": 50.0, "seconds_left": 30, "loss": 0.25}
@@ -243,3 +244,22 @@ def test_a_table_without_rows_is_its_sentences(tmp_path):
     table = tmp_path / "table.md"
     table.write_text("# pets\n\nNothing to compare.\n")
     assert answer(table, 80) == ["Nothing to compare."]
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), True, "soon", None])
+def test_a_lease_of_nonsense_leaves_its_line_standing(value):
+    holder = {"reached": {"done": 1, "total": 2, "unit": "steps", "seconds_left": value, "loss": value}}
+    assert how_far({"holder": holder}) == "1/2 steps"
+
+
+def test_work_counts_passes_and_held_out_images_as_plans_do():
+    def work(**sampling):
+        raw = config.read() | {"suite": "digits"}
+        raw["suites"]["digits"]["sampling"] |= sampling
+        return SuiteWork(config.load(raw), "digits", 5752)
+
+    whole, half = (work(cfg_interval=interval).sample("gta").flops for interval in (None, [0, 0.5]))
+    assert half == pytest.approx(0.75 * whole, rel=0.01)
+    loaded = work()
+    images = loaded.loss("gta").flops / (2 * 20 * loaded.forward("gta"))
+    assert images == round(0.25 * 5752 / 4), "a fifth of the digits, each at one place"
