@@ -6,6 +6,7 @@ from ditgta.config import Config
 from ditgta.config.names import DIGITS, LATENT_FORMATS, PUBLISHED_SCORER, RESULTS_VERSION
 from ditgta.data.contents import Sources, spec_of_images, spec_of_latents
 from ditgta.runtime.addresses import DIGITS as ADDRESS_DIGITS
+from ditgta.runtime.addresses import is_address, is_hub_name
 from ditgta.runtime.files import spec_text
 
 
@@ -32,10 +33,11 @@ class Specs:
         Args:
             hub: OWNER/NAME means the Hugging Face hub where there is no such folder.
         """
-        if path in (None, DIGITS) or path.startswith(("http://", "https://")):
+        if path in (None, DIGITS) or is_address(path):
             return None
-        is_name = path.count("/") == 1 and not path.startswith((".", "~", "/"))
-        return None if hub and is_name and not self.sources.has(path) else self.sources.sha256(path)
+        if hub and is_hub_name(path) and not self.sources.has(path):
+            return None
+        return self.sources.sha256(path)
 
     def images(self, experiment: str) -> dict:
         """Returns what decides which images there are for training, in which order, and their size."""

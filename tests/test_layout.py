@@ -106,6 +106,12 @@ def test_options_of_what_is_not_trained_do_not_matter():
     assert len({layout(suites=suite).path("scorer", "s") for suite in suites}) == 1
 
 
+def test_an_address_is_one_in_upper_case_too():
+    found = layout(suites={"s": {**SUITE, "scorer": {"weights": "HTTPS://x/w.pth"}}})
+    assert found.specs.scorer("s") == {"weights": "HTTPS://x/w.pth"}
+    assert found.specs.held("HTTPS://x/w.pth") is None
+
+
 def test_results_of_another_version_are_others(monkeypatch):
     before = training()
     monkeypatch.setattr("ditgta.specs.RESULTS_VERSION", 3)

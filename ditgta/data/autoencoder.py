@@ -12,6 +12,7 @@ import torch
 
 from ditgta.data.pixels import NAME as PIXELS
 from ditgta.data.pixels import Pixels
+from ditgta.runtime.addresses import is_hub_name
 from ditgta.runtime.checkpoints import check_numbers, write_tensors
 from ditgta.runtime.errors import InputError, one_line
 from ditgta.runtime.files import expanded, is_file, provenance, read_json, sha256_of, write_json, write_text
@@ -122,7 +123,7 @@ def fetch_autoencoder(source: str, revision: str | None = None):
     folder = expanded(source)
     if folder.is_dir():
         return load_autoencoder(folder)
-    if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
+    if folder.is_absolute() or not is_hub_name(source):
         raise InputError(
             f"the autoencoder folder {source} does not exist (seen from {Path.cwd()}); fix the path"
         )

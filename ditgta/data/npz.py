@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import is_file
+from ditgta.runtime.files import atomic_path, is_file, provenance, sha256_of, write_json
 
 # What zipfile, zlib and numpy's reader of headers raise on bytes that are no npz.
 _DAMAGE = (
@@ -75,6 +75,22 @@ def load_members(
         raise _damaged(path) from error
     except ValueError as error:
         raise _pickled_or_foreign(path, error) from error
+
+
+def write_with_arrays(out: Path, content: dict, arrays: dict[str, np.ndarray], key: str) -> dict:
+    """Write arrays as .npz and then the record that names them under `key` by their checksum, whole or not at all.
+
+    Args:
+        out: the record, .json; the arrays lie beside it.
+
+    Returns:
+        The record but its provenance.
+    """
+    with atomic_path(out.with_suffix(".npz")) as temporary:
+        np.savez(temporary, **arrays)
+    content = {**content, key: sha256_of(out.with_suffix(".npz"))}
+    write_json(out, {**content, "provenance": provenance()})
+    return content
 
 
 def _read_header(member: IO[bytes], entry: zipfile.ZipInfo) -> Header:

@@ -10,8 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ditgta.config.names import PUBLISHED_SCORER
+from ditgta.runtime.addresses import is_address
 from ditgta.runtime.checkpoints import check_numbers
-from ditgta.runtime.download import download, is_address
+from ditgta.runtime.download import download
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, expanded, is_file, read_verified_twin, sha256_of, twin_path
 from ditgta.runtime.records import ScorerHeader, checked

@@ -13,6 +13,7 @@ from ditgta.report.evidence import HeldOut, Score
 from ditgta.report.rows import CONFIDENCE_FACTOR, Table
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
+from ditgta.runtime.records import LossRecord, checked
 from ditgta.scoring.loss import RESAMPLED, gain_estimate, loss_estimate
 from ditgta.scoring.statistics import standard_error, strata_of
 
@@ -39,10 +40,8 @@ def read_losses(path: Path) -> dict:
     Raises:
         InputError: a file is missing or is not what the loss stage writes.
     """
-    content = read_json(path)
-    spec = content.get("spec")
-    if not isinstance(content.get("metrics"), dict) or not isinstance(spec, dict) or "loss" not in spec:
-        raise InputError(f"{path} is not a record of losses; give the JSON files that the loss stage writes")
+    fix = "give the JSON files that the loss stage writes"
+    content = checked(LossRecord, read_json(path), f"{path} is not a record of losses", fix)
     arrays = load_members(Path(path).with_suffix(".npz"))
     if not {"image", "label", "conditional", "null"} <= arrays.keys():
         raise InputError(

@@ -1,4 +1,4 @@
-"""Names of results: a readable word and a short hash of what decides the result, e.g. gta-938c6309."""
+"""Names of results, a readable word and a short hash of what decides the result (gta-938c6309); what is no path but an address."""
 
 import re
 
@@ -16,3 +16,13 @@ def readable(name: str) -> str:
     """Returns a result's name without its hash."""
     found = _ADDRESSED.fullmatch(name)
     return found[1] if found else name
+
+
+def is_address(source: str) -> bool:
+    """Returns whether a source is an address of the network and no path."""
+    return source.lower().startswith(("http://", "https://", "ftp://"))
+
+
+def is_hub_name(source: str) -> bool:
+    """Returns whether a source has the form OWNER/NAME of the Hugging Face hub, as a relative path may too."""
+    return source.count("/") == 1 and not source.startswith((".", "~", "/"))

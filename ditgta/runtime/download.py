@@ -11,11 +11,6 @@ from ditgta.runtime.errors import InputError, one_line
 _TIMEOUT_SECONDS, _BLOCK = 30, 2**20
 
 
-def is_address(source: str) -> bool:
-    """Returns whether a source is an address of the network and no path."""
-    return source.lower().startswith(("http://", "https://", "ftp://"))
-
-
 def without_secrets(address: str) -> str:
     """Returns an address without password, query and fragment."""
     head, _, rest = address.partition("://")

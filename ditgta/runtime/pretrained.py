@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ditgta.runtime.addresses import is_hub_name
 from ditgta.runtime.errors import InputError, one_line
 from ditgta.runtime.files import expanded, read_json
 
@@ -67,7 +68,7 @@ def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
     folder = expanded(name)
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or str(name).count("/") != 1 or str(name).startswith((".", "~")):
+    if folder.is_absolute() or not is_hub_name(str(name)):
         raise InputError(f"the folder {name} does not exist (seen from {Path.cwd()}); check the path")
     try:
         return Path(huggingface_hub().snapshot_download(str(name), revision=revision))

@@ -250,6 +250,34 @@ class ScoreRecord(Record):
     provenance: Job | None = None
 
 
+class HeldOutImages(Record):
+    """What losses were measured on."""
+
+    sha256: str
+
+
+class LossOptions(Record):
+    """How losses were measured."""
+
+    weights: Annotated[list[Positive], Field(min_length=1)]
+
+
+class LossSpec(Record):
+    """What decides losses."""
+
+    loss: LossOptions
+    autoencoder_sha256: str | None = None
+
+
+class LossRecord(Record):
+    """What the loss stage writes."""
+
+    metrics: dict[str, Value]
+    held_out: HeldOutImages
+    objective: str
+    spec: LossSpec
+
+
 def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
     """Return what a file says, unchanged, after comparing it with what such a file must say.
 

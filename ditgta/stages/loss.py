@@ -13,13 +13,13 @@ from ditgta.config import Loss
 from ditgta.data.autoencoder import encode_moments, threads_for
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
+from ditgta.data.npz import write_with_arrays
 from ditgta.data.sides import draw_within_classes
 from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import for_inference
 from ditgta.model.dit import DiT
 from ditgta.runtime.checkpoints import checkpoint_sha256
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, provenance, sha256_of, write_json
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
@@ -73,7 +73,9 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
             },
             "numerics": measure.numerics,
         }
-        content = _write(out, content, {"image": chosen, "label": index.labels[chosen], **found})
+        content = write_with_arrays(
+            out, content, {"image": chosen, "label": index.labels[chosen], **found}, "arrays_sha256"
+        )
     for name, entry in content["metrics"].items():
         print(f"{name.replace('_', ' ')}: {entry['value']:.5g} +- {entry['se']:.2g}", flush=True)
     return content
@@ -198,12 +200,3 @@ def _summary(losses: dict[str, np.ndarray], labels: np.ndarray, options: Loss) -
     }
     bands = {name: table.mean(0).tolist() for name, table in losses.items()}
     return {"metrics": {name: entry_of([found]) for name, found in metrics.items()}, "bands": bands}
-
-
-def _write(out: Path, content: dict, arrays: dict[str, np.ndarray]) -> dict:
-    """Writes the arrays, then the record that names them; returns the record."""
-    with atomic_path(out.with_suffix(".npz")) as temporary:
-        np.savez(temporary, **arrays)
-    content = {**content, "arrays_sha256": sha256_of(out.with_suffix(".npz"))}
-    write_json(out, {**content, "provenance": provenance()})
-    return content

@@ -79,7 +79,7 @@ def _make_shards(
 ) -> None:
     options, digest = sampler.options, spec_hash(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [i for i in mine if not _is_finished(_shard(folder, i), digest)]
+    missing = [i for i in mine if not _finished(_shard(folder, i), digest)]
     total = sum(stop - start for start, stop in (ranges[i] for i in mine))
     done = total - sum(stop - start for start, stop in (ranges[i] for i in missing))
     with Progress("sample", total, done, silent=not group.is_first) as progress:
@@ -109,15 +109,16 @@ def _shard(folder: Path, index: int) -> Path:
     return folder / f"{index:05d}.npz"
 
 
-def _is_finished(path: Path, digest: str) -> bool:
-    """Tells whether a shard is whole and of this very spec; a damaged one is named and made again."""
+def _finished(path: Path, digest: str) -> dict | None:
+    """Returns the record of a shard that is whole and of this very spec, else None; a damaged one is named and made again."""
     if not path.is_file() or not twin_path(path).is_file():
-        return False
+        return None
     try:
-        return read_verified_twin(path)["spec"]["hash"] == digest
+        record = read_verified_twin(path)
     except InputError as error:
         Progress("sample", 0).say(f"{error}; it is made again")
-        return False
+        return None
+    return record if record["spec"]["hash"] == digest else None
 
 
 def _gather(
@@ -132,12 +133,12 @@ def _gather(
     digest, shards, numerics = spec_hash(spec), [], []
     for i, (start, stop) in enumerate(ranges):
         path = _shard(folder, i)
-        if not _is_finished(path, digest):
+        record = _finished(path, digest)
+        if record is None:
             raise InputError(f"{path} is missing or of another spec; run the sample stage for its part first")
-        twin = read_verified_twin(path)
-        if twin.get("numerics") not in numerics:
-            numerics.append(twin.get("numerics"))
-        shards.append({"file": path.name, "sha256": twin["sha256"], "start": start, "count": stop - start})
+        if record.get("numerics") not in numerics:
+            numerics.append(record.get("numerics"))
+        shards.append({"file": path.name, "sha256": record["sha256"], "start": start, "count": stop - start})
     _write_npz(single, [folder / shard["file"] for shard in shards], options.num_samples)
     with np.load(folder / shards[0]["file"]) as first:
         shape = list(first["arr_0"].shape[1:])

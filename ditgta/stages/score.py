@@ -13,6 +13,7 @@ import torch
 
 from ditgta.data.features import FeatureShards, extract
 from ditgta.data.image_sets import open_image_set
+from ditgta.data.npz import write_with_arrays
 from ditgta.data.scorer_files import ScorerFile, find_weights, read_scorer
 from ditgta.data.sides import (
     Side,
@@ -25,7 +26,6 @@ from ditgta.data.sides import (
 )
 from ditgta.report.evidence import score_text
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, provenance, sha256_of, write_json
 from ditgta.runtime.processes import processes
 from ditgta.runtime.streams import generator
 from ditgta.scoring.frechet import frechet_at_infinity, frechet_distance, frechet_estimate
@@ -124,7 +124,7 @@ def run(
                 found |= {"sha256": checksums[-1], "folder": str(training), "count": trained_on.count}
                 content["training"] = found
             content["spec"] = spec if spec is not None else sides[-1].images.known_by()
-            content = _write(out, content, arrays)
+            content = write_with_arrays(out, content, arrays, "influence_sha256")
             print(score_text(content), flush=True)
         group.barrier()
         return content
@@ -333,12 +333,3 @@ def _description(side: Side) -> dict:
     size = list(side.images.size) if side.images.size else None
     classes = None if strata is None else int(strata.max()) + 1
     return {**kept, "name": side.images.path.name, "statistics": known, "size": size, "strata": classes}
-
-
-def _write(out: Path, content: dict, arrays: dict[str, np.ndarray]) -> dict:
-    """Writes the arrays, then the scores that name them; returns the scores."""
-    with atomic_path(out.with_suffix(".npz")) as temporary:
-        np.savez(temporary, **arrays)
-    content = {**content, "influence_sha256": sha256_of(out.with_suffix(".npz"))}
-    write_json(out, {**content, "provenance": provenance()})
-    return content

@@ -10,6 +10,7 @@ from ditgta.data.images import load_index
 from ditgta.report import exports, figures, html, text
 from ditgta.report.alike import seeds_have_own_noise, warnings_of
 from ditgta.report.chapters import Pictures
+from ditgta.report.checks import read_twin
 from ditgta.report.classwise import class_results, csv_by_class
 from ditgta.report.comparisons import Scale, row_of, scale_of
 from ditgta.report.cost import read_costs
@@ -42,7 +43,7 @@ from ditgta.report.rows import (
 )
 from ditgta.report.strips import milestone_strips
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, read_json, write_text
+from ditgta.runtime.files import atomic_path, write_text
 
 
 def run(
@@ -164,7 +165,7 @@ def encodings_of(
     """
     last: dict[str, tuple[int, int, Path]] = {}
     for path, known in zip(map(Path, training), names or [None] * len(training)):
-        twin = read_json(path)
+        twin = read_twin(path)
         name, seed = known or run_of(path, twin)
         found = (seed, -(twin.get("step") or 0), path.with_suffix(".safetensors"))
         if found[2].is_file():

@@ -133,6 +133,14 @@ def test_what_is_no_record_is_refused(tmp_path):
         read_losses(arguments["scores"][0])
     with pytest.raises(InputError, match="6 score files and 5 records of losses do not match"):
         table.run(**{**arguments, "losses": arguments["losses"][:-1]}, out=tmp_path / "table")
+    whole = json.loads(arguments["losses"][0].read_text())
+    for key in ("objective", "held_out"):
+        arguments["losses"][0].write_text(
+            json.dumps({name: value for name, value in whole.items() if name != key})
+        )
+        with pytest.raises(InputError, match=f"is not a record of losses: {key}: "):
+            read_losses(arguments["losses"][0])
+    arguments["losses"][0].write_text(json.dumps(whole))
     path = arguments["losses"][0].with_suffix(".npz")
     np.savez(path, image=np.arange(3))
     with pytest.raises(InputError, match="lacks the losses of images"):
