@@ -110,7 +110,7 @@ def counted(posenc: str, model: str, precision: str) -> tuple[int, float, float]
         training=Training(batch_size=64, precision=precision),
     )
     shape = shape_of(experiment, 1000)
-    memory = memory_of(experiment, 1000, World(1, 1, 1.0, cards=True))
+    memory = memory_of(experiment, 1000, World(1, 1, 1.0, gpus=True))
     return shape.encoding, forward_flops(shape), memory.work
 
 

@@ -1,7 +1,7 @@
 """Memory of training as `ditgta plan` foretells it, against what training took: python -m benchmarks memory [--quick]
 
 Each case is a whole training of four steps on random latents, with a milestone after the second, so that the copy of the state
-stands while the last steps go on. What it took is the largest resident memory of its first process, which the checkpoint's twin
+stands while the last steps go on. What it took is the largest resident memory of its first process, which the checkpoint's record
 tells.
 """
 
@@ -63,7 +63,7 @@ def foretold(case: Case) -> float:
         model=Model(name=case.model, posenc=case.posenc),
         training=_training(case),
     )
-    return memory_of(experiment, CLASSES, World(case.processes, 1, 1.0, cards=False)).in_all
+    return memory_of(experiment, CLASSES, World(case.processes, 1, 1.0, gpus=False)).in_all
 
 
 def _training(case: Case) -> Training:
@@ -83,7 +83,7 @@ def measured(case: Case, latents: Path, out: Path) -> float:
     call = [*launcher, "ditgta", "train", "--latents", str(latents), "--out", str(out)]
     call += ["--milestones", ",".join(map(str, STEPS)), "--spec", json.dumps({**spec, "seed": 0})]
     call += ["--checkpoint-gradients"] if case.checkpoint_gradients else []
-    # Cards have memory of their own, which is not what is measured here.
+    # GPUs have memory of their own, which is not what is measured here.
     subprocess.run(call, check=True, capture_output=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     return 2**20 * read_json(out / f"{STEPS[-1]:07d}.json")["peak_memory_mb"]
 

@@ -60,18 +60,18 @@ def by_turns(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Returns the seconds of each call in each round, what it left to a card included.
+    """Returns the seconds of each call in each round, what it left to a GPU included.
 
     The calls take turns, so that a busy moment hits all of them alike.
     """
     torch = sys.modules.get("torch")
-    on_card = torch is not None and torch.cuda.is_initialized()
+    on_gpu = torch is not None and torch.cuda.is_initialized()
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             begin = clock()
             call()
-            if on_card:
+            if on_gpu:
                 torch.cuda.synchronize()
             seconds[name].append(clock() - begin)
     return seconds

@@ -169,7 +169,7 @@ class Cluster(Machine):
             time.sleep(chance.uniform(0, 40))  # dead for the cluster after some 20 seconds
             for node in nodes:
                 self.call("node-start", node)
-        # After a node's death Slurm 22.05 may hold cards for jobs that are gone, until its controller starts again.
+        # After a node's death Slurm 22.05 may hold GPUs for jobs that are gone, until its controller starts again.
         if kind in ("controller", "node", "everything"):
             self.call("ctl-kill")
             self.call("ctl-start")
@@ -212,7 +212,7 @@ def results_of(folder: Path) -> dict[str, object]:
         for path in sorted(results.glob(pattern)):
             found[str(path.relative_to(results))] = content(json.loads(path.read_text()))
 
-    note("train/*/seed*/[0-9]*.json", lambda twin: (twin["sha256"], json.dumps(twin["losses"])))
+    note("train/*/seed*/[0-9]*.json", lambda record: (record["sha256"], json.dumps(record["losses"])))
     note("sample/*/seed*/*/index.json", lambda index: (index["samples_npz_sha256"], hashes(index)))
     note("latents/*/index.json", lambda index: hashes(index))
     note("score/*/seed*/*.json", lambda scores: scores["metrics"])

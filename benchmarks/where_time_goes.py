@@ -1,8 +1,8 @@
 """Where the wall time of a finished suite went: `python -m benchmarks.where_time_goes [FOLDER]`.
 
-Reads what Snakemake remembers of each job (`FOLDER/.snakemake`) and the twins of the results. At every moment the running jobs share
+Reads what Snakemake remembers of each job (`FOLDER/.snakemake`) and the records of the results. At every moment the running jobs share
 the wall time equally, so that the shares of all stages add up to it; where none runs, it is Snakemake's own. Within a job, work is
-what lies between the end of imports and loading and the writing of its twin; launching, start-up and exit are the rest.
+what lies between the end of imports and loading and the writing of its record; launching, start-up and exit are the rest.
 """
 
 import argparse
@@ -26,7 +26,7 @@ ALLOWED = 0.15
 
 @dataclass(frozen=True)
 class Job:
-    """A finished job: its rule, begin and end, and when its work began (its end, where it has no twin or is not paid for)."""
+    """A finished job: its rule, begin and end, and when its work began (its end, where it has no record or is not paid for)."""
 
     rule: str
     begin: float
@@ -51,8 +51,8 @@ def _job(folder: Path, rule: str, records: list[tuple[str, dict]]) -> Job:
         min(record["starttime"] for _, record in records),
         max(record["endtime"] for _, record in records),
     )
-    twins = [folder / name for name, _ in records if name.endswith(".json") and (folder / name).is_file()]
-    contents = [json.loads(path.read_text()) for path in twins]
+    records = [folder / name for name, _ in records if name.endswith(".json") and (folder / name).is_file()]
+    contents = [json.loads(path.read_text()) for path in records]
     work = max((c["seconds"] - c["startup_seconds"] for c in contents if "startup_seconds" in c), default=0.0)
     return Job(rule, begin, max(begin, end - work) if rule in PAID else end, end)
 

@@ -1,8 +1,8 @@
-"""Puts a stage on 1..N processes, graphics cards and nodes: the words in front of `-m ditgta STAGE`. Needs no torch.
+"""Puts a stage on 1..N processes, GPUs and nodes: the words in front of `-m ditgta STAGE`. Needs no torch.
 
-On one machine Snakemake limits how many cards are in use but names none, so each job there takes free cards by file locks:
-`python -m ditgta.launch --cards N COMMAND...`. Under Slurm the cards are Slurm's to give. Left out on purpose: several
-machines without Slurm, and several processes on one machine without cards (threads do as well).
+On one machine Snakemake limits how many GPUs are in use but names none, so each job there takes free GPUs by file locks:
+`python -m ditgta.launch --gpus N COMMAND...`. Under Slurm the GPUs are Slurm's to give. Left out on purpose: several
+machines without Slurm, and several processes on one machine without GPUs (threads do as well).
 """
 
 import argparse
@@ -21,8 +21,8 @@ SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 SNAPSHOT_SECONDS = 90
 
 
-def visible_cards() -> list[str]:
-    """Returns the names of this machine's NVIDIA cards, as CUDA_VISIBLE_DEVICES takes them; none where there are none."""
+def visible_gpus() -> list[str]:
+    """Returns the names of this machine's NVIDIA GPUs, as CUDA_VISIBLE_DEVICES takes them; none where there are none."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
@@ -35,16 +35,16 @@ def visible_cards() -> list[str]:
 
 
 def command(
-    threads: int, resources: Mapping | None = None, cards: int = 0, checkout: str | None = None
+    threads: int, resources: Mapping | None = None, gpus: int = 0, checkout: str | None = None
 ) -> str:
     """Returns the shell words that start `ditgta` for one job.
 
     Args:
         threads: processor cores of the job, on each node.
-        resources: the job's, as Snakemake and its Slurm executor name them: `gpu` (cards in all) or `gres` ("gpu:4", cards per
+        resources: the job's, as Snakemake and its Slurm executor name them: `gpu` (GPUs in all) or `gres` ("gpu:4", GPUs per
             node), `nodes`, `tasks` (each of which has `threads` cores), and `mpi` (the word that starts a task on each node, srun)
             for a job that Slurm signals before its time limit.
-        cards: cards of this machine, if it is this machine that runs the job.
+        gpus: GPUs of this machine, if it is this machine that runs the job.
         checkout: folder of this package, for a job in an environment that has all but the package and a `python` of its own; by
             default the interpreter that runs this function is taken.
     """
@@ -67,8 +67,8 @@ def command(
         ]
     else:
         words.append(python)
-        if cards > 1 and resources.get("gpu"):
-            words.append(f"-m ditgta.launch --cards {per_node} {python}")
+        if gpus > 1 and resources.get("gpu"):
+            words.append(f"-m ditgta.launch --gpus {per_node} {python}")
         if per_node > 1:
             words.append(f"-m torch.distributed.run --standalone --nproc-per-node={per_node}")
     return " ".join([*words, "-m ditgta"])
@@ -86,17 +86,17 @@ def requeue() -> bool:
 
 
 def processes_per_node(resources: Mapping, nodes: int) -> int:
-    """Returns one process for each card of a node, and one where there are no cards."""
+    """Returns one process for each GPU of a node, and one where there are no GPUs."""
     kind, _, count = str(resources.get("gres") or "").rpartition(":")
     if kind.startswith("gpu") and count.isdigit():
         return max(1, int(count))
     return max(1, int(resources.get("gpu") or 0) // nodes)
 
 
-def take_cards(count: int, names: list[str], folder: Path) -> list[str]:
-    """Waits until `count` of the named cards are free and returns them, locked until this process, and what it becomes, ends.
+def take_gpus(count: int, names: list[str], folder: Path) -> list[str]:
+    """Waits until `count` of the named GPUs are free and returns them, locked until this process, and what it becomes, ends.
 
-    Whoever lacks a card gives back those it holds before it tries again, so that two jobs never wait for each other.
+    Whoever lacks a GPU gives back those it holds before it tries again, so that two jobs never wait for each other.
     """
     folder.mkdir(parents=True, exist_ok=True)
     while True:
@@ -118,19 +118,17 @@ def take_cards(count: int, names: list[str], folder: Path) -> list[str]:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Becomes COMMAND once enough cards are free, with these alone visible."""
-    parser = argparse.ArgumentParser(
-        prog="ditgta.launch", description="Run a command on free graphics cards."
-    )
-    parser.add_argument("--cards", type=int, required=True, help="number of cards")
+    """Becomes COMMAND once enough GPUs are free, with these alone visible."""
+    parser = argparse.ArgumentParser(prog="ditgta.launch", description="Run a command on free GPUs.")
+    parser.add_argument("--gpus", type=int, required=True, help="number of GPUs")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="command to run")
     arguments = parser.parse_args(words)
-    names = visible_cards()
-    if not arguments.command or not 0 < arguments.cards <= len(names):
+    names = visible_gpus()
+    if not arguments.command or not 0 < arguments.gpus <= len(names):
         parser.error(
-            f"{arguments.cards} cards are wanted and {len(names)} are here; give a command and ask for fewer"
+            f"{arguments.gpus} GPUs are wanted and {len(names)} are here; give a command and ask for fewer"
         )
-    taken = take_cards(arguments.cards, names, Path(tempfile.gettempdir()) / f"ditgta-cards-{os.getuid()}")
+    taken = take_gpus(arguments.gpus, names, Path(tempfile.gettempdir()) / f"ditgta-gpus-{os.getuid()}")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
     os.execvp(arguments.command[0], arguments.command)
 

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from ditgta.config.names import RULES
-from ditgta.launch import visible_cards
+from ditgta.launch import visible_gpus
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch is imported
-# What tests expect to the digit is what processors compute; tests/runtime/test_gpus.py alone is about cards.
-CARDS = visible_cards()
+# What tests expect to the digit is what processors compute; tests/runtime/test_gpus.py alone is about GPUs.
+GPUS = visible_gpus()
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 ROOT = Path(__file__).parents[1]
@@ -123,8 +123,8 @@ train --latents latents --model DiT-Ti/2 --depth 1 --width 32 --heads 2 --batch-
 sample --checkpoint gta/0000002.safetensors --autoencoder vae --num-samples 6 --steps 1 --out samples
 scorer --images index --out scorer.safetensors --epochs 1 --batch-size 4
 score index samples --weights scorer.safetensors --out scores.json
-score index --floor --weights scorer.safetensors --out floor.json
-table --scores scores.json --training gta/0000002.json --floor floor.json --images index --out table
+score index --baseline --weights scorer.safetensors --out baseline.json
+table --scores scores.json --training gta/0000002.json --baseline baseline.json --images index --out table
 save-pretrained gta/0000002.safetensors pretrained --autoencoder vae
 export-checkpoint gta/0000002.safetensors published.pt
 """

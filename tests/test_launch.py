@@ -1,4 +1,4 @@
-"""The words that put a stage on processes, cards and nodes, and the locks that keep jobs off each other's cards."""
+"""The words that put a stage on processes, GPUs and nodes, and the locks that keep jobs off each other's GPUs."""
 
 import os
 import subprocess
@@ -13,25 +13,25 @@ PYTHON = sys.executable
 
 def test_one_process_with_its_threads():
     assert launch.command(3) == f"OMP_NUM_THREADS=3 MKL_NUM_THREADS=3 {PYTHON} -m ditgta"
-    assert launch.command(3, {"gpu": 1}, cards=1) == launch.command(3)
+    assert launch.command(3, {"gpu": 1}, gpus=1) == launch.command(3)
 
 
 def test_in_an_environment_without_the_package_it_comes_from_the_checkout():
-    words = launch.command(2, {"gpu": 2}, cards=2, checkout="/a clone")
+    words = launch.command(2, {"gpu": 2}, gpus=2, checkout="/a clone")
     assert words == (
-        "OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH='/a clone' python -m ditgta.launch --cards 2 python"
+        "OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONPATH='/a clone' python -m ditgta.launch --gpus 2 python"
         " -m torch.distributed.run --standalone --nproc-per-node=2 -m ditgta"
     )
 
 
-def test_several_cards_of_one_machine_are_taken_by_locks():
-    words = launch.command(8, {"gpu": 2}, cards=4)
+def test_several_gpus_of_one_machine_are_taken_by_locks():
+    words = launch.command(8, {"gpu": 2}, gpus=4)
     assert words == (
-        f"OMP_NUM_THREADS=4 MKL_NUM_THREADS=4 {PYTHON} -m ditgta.launch --cards 2 {PYTHON}"
+        f"OMP_NUM_THREADS=4 MKL_NUM_THREADS=4 {PYTHON} -m ditgta.launch --gpus 2 {PYTHON}"
         " -m torch.distributed.run --standalone --nproc-per-node=2 -m ditgta"
     )
-    assert "ditgta.launch --cards 4" in launch.command(8, {"gpu": 4}, cards=4)
-    assert launch.command(8, {"gpu": 0}, cards=4) == launch.command(8), "a job without cards waits for none"
+    assert "ditgta.launch --gpus 4" in launch.command(8, {"gpu": 4}, gpus=4)
+    assert launch.command(8, {"gpu": 0}, gpus=4) == launch.command(8), "a job without GPUs waits for none"
 
 
 def test_under_slurm_one_node_needs_no_locks():
@@ -74,14 +74,14 @@ def test_one_process_for_each_card_of_a_node(resources, nodes, processes):
 
 
 @pytest.mark.parametrize(
-    ("value", "cards"), [("", []), ("0,2", ["0", "2"]), ("-1", []), ("GPU-ab, GPU-cd", ["GPU-ab", "GPU-cd"])]
+    ("value", "gpus"), [("", []), ("0,2", ["0", "2"]), ("-1", []), ("GPU-ab, GPU-cd", ["GPU-ab", "GPU-cd"])]
 )
-def test_cards_named_by_the_environment(monkeypatch, value, cards):
+def test_gpus_named_by_the_environment(monkeypatch, value, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-    assert launch.visible_cards() == cards
+    assert launch.visible_gpus() == gpus
 
 
-def test_cards_counted_by_the_driver(monkeypatch, tmp_path):
+def test_gpus_counted_by_the_driver(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     driver = tmp_path / "nvidia-smi"
     driver.write_text(
@@ -89,17 +89,17 @@ def test_cards_counted_by_the_driver(monkeypatch, tmp_path):
     )
     driver.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert launch.visible_cards() == ["0", "1"]
+    assert launch.visible_gpus() == ["0", "1"]
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert launch.visible_cards() == []
+    assert launch.visible_gpus() == []
 
 
-def test_jobs_get_cards_that_no_other_holds(tmp_path):
+def test_jobs_get_gpus_that_no_other_holds(tmp_path):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "4,5,6", "TMPDIR": str(tmp_path)}
     report = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()"
 
-    def start(cards: int) -> subprocess.Popen:
-        call = [PYTHON, "-m", "ditgta.launch", "--cards", str(cards), PYTHON, "-c", report]
+    def start(gpus: int) -> subprocess.Popen:
+        call = [PYTHON, "-m", "ditgta.launch", "--gpus", str(gpus), PYTHON, "-c", report]
         return subprocess.Popen(
             call, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -109,7 +109,7 @@ def test_jobs_get_cards_that_no_other_holds(tmp_path):
     second = start(2)
     others = second.stdout.readline().strip().split(",")
     assert sorted([*taken, *others]) == ["4", "5", "6"]
-    # A third waits until the first one ends, however it ends, and then gets its card.
+    # A third waits until the first one ends, however it ends, and then gets its GPU.
     third = start(1)
     with pytest.raises(subprocess.TimeoutExpired):
         third.wait(timeout=1.5)
@@ -119,8 +119,8 @@ def test_jobs_get_cards_that_no_other_holds(tmp_path):
         process.communicate()
 
 
-def test_more_cards_than_there_are_is_refused():
+def test_more_gpus_than_there_are_is_refused():
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "0"}
-    call = [PYTHON, "-m", "ditgta.launch", "--cards", "2", "true"]
+    call = [PYTHON, "-m", "ditgta.launch", "--gpus", "2", "true"]
     done = subprocess.run(call, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and "2 cards are wanted and 1 are here" in done.stderr
+    assert done.returncode == 2 and "2 GPUs are wanted and 1 are here" in done.stderr

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ditgta"
 PURE = ("model", "kernels", "diffusion", "scoring")
-# What each room may import of the package beside itself. `config` holds types and defaults and is no floor of its own.
+# What each layer may import of the package beside itself. `config` holds types and defaults and is no layer of its own.
 BASE = {"config", "runtime"}
 ALLOWED = {
     "runtime": {""},
@@ -52,7 +52,7 @@ ALLOWED = {
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
+def layer_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -79,20 +79,20 @@ def imported(path: Path) -> set[tuple[str, ...]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_stay_within_the_walls(path):
-    room = room_of(path)
-    assert room in ALLOWED, f"{room} is a new room: say here what it may import"
-    beyond = {parts for parts in imported(path) if parts[0] not in ALLOWED[room] | {room}}
+    layer = layer_of(path)
+    assert layer in ALLOWED, f"{layer} is a new layer: say here what it may import"
+    beyond = {parts for parts in imported(path) if parts[0] not in ALLOWED[layer] | {layer}}
     assert not beyond, f"{path.relative_to(PACKAGE)} imports {sorted('.'.join(parts) for parts in beyond)}"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if room_of(p) == "stages"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [p for p in FILES if layer_of(p) == "stages"], ids=lambda path: path.stem)
 def test_no_stage_imports_another(path):
     assert not [parts for parts in imported(path) if parts[0] == "stages"]
 
 
 def test_no_module_imports_itself_by_way_of_others():
     # The files of `report` import each other in circles; nothing else may.
-    files = [path for path in FILES if room_of(path) != "report"]
+    files = [path for path in FILES if layer_of(path) != "report"]
     modules = {path: set(map(Path, _modules(path))) & set(files) for path in files}
     done: set[Path] = set()
 
@@ -157,7 +157,7 @@ _WORLD = {"os", "shutil", "subprocess", "multiprocessing", "argparse", "tempfile
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in FILES if room_of(p) in PURE], ids=lambda path: str(path.relative_to(PACKAGE))
+    "path", [p for p in FILES if layer_of(p) in PURE], ids=lambda path: str(path.relative_to(PACKAGE))
 )
 def test_model_diffusion_and_scoring_touch_no_files(path):
     assert file_access(path) == []
@@ -178,7 +178,7 @@ def test_configuration_and_launching_need_no_torch(module):
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
-# Files of one topic that need more room: one training loop.
+# Files of one topic that need more space: one training loop.
 LARGER = {"stages/train.py"}
 
 
@@ -186,7 +186,7 @@ def test_the_network_is_read_in_one_go():
     assert len((PACKAGE / "model/dit.py").read_text().splitlines()) < 220
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if room_of(p) == "model"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [p for p in FILES if layer_of(p) == "model"], ids=lambda path: path.stem)
 def test_the_network_knows_no_machine(path):
     """Its formulas hold on every device, in every precision, with and without gradients or a compiler."""
     for word in (

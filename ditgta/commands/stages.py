@@ -248,8 +248,8 @@ def add_score(commands) -> None:
     add_path(parser, "--weights", "FILE", text, default=None)
     add_output(parser, flags.new_file, "scores (.json)")
     text = "score real images, drawn at random: those of REFERENCE against its others, or those of --training against it"
-    parser.add_argument("--floor", action="store_true", help=text)
-    text = "images that --floor draws: as many as the rows have samples, at most half (none: half)"
+    parser.add_argument("--baseline", action="store_true", help=text)
+    text = "images that --baseline draws: as many as the rows have samples, at most half (none: half)"
     parser.add_argument("--num-samples", type=flags.count, default=None, metavar="INT", help=text)
     text = "index of the images of training, where REFERENCE holds others; copies are looked for among them"
     add_path(parser, "--training", "DIR", text, default=None)
@@ -270,7 +270,7 @@ def run_score(arguments) -> None:
         samples=arguments.samples,
         weights=arguments.weights,
         out=arguments.out,
-        floor=arguments.floor,
+        baseline=arguments.baseline,
         num_samples=arguments.num_samples,
         batch_size=arguments.batch_size,
         cache=arguments.cache,
@@ -291,7 +291,7 @@ def add_table(commands) -> None:
         ("--shared", "records of what rows share (images, autoencoder, latents, scorer), for the cost"),
     ):
         parser.add_argument(name, type=flags.path, nargs="*", default=[], metavar="FILE", help=text)
-    add_path(parser, "--floor", "FILE", "scores of real against real images", default=None)
+    add_path(parser, "--baseline", "FILE", "scores of real against real images", default=None)
     text = "folder of the images' index, for real images beside samples and names of classes"
     add_path(parser, "--images", "DIR", text, default=None)
     add_output(parser, flags.new_folder, "folder for the table")
@@ -304,7 +304,7 @@ def run_table(arguments) -> None:
         scores=arguments.scores,
         training=arguments.training,
         out=arguments.out,
-        floor=arguments.floor,
+        baseline=arguments.baseline,
         images=arguments.images,
         spec=arguments.spec,
         shared=arguments.shared,

@@ -20,7 +20,7 @@ from ditgta.runtime.pretrained import huggingface_hub
 from ditgta.runtime.records import Autoencoder, PixelsConfig, checked
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-TWIN = "autoencoder.json"
+RECORD = "autoencoder.json"
 _SMALL_IMAGE = 75
 _MOST_WEIGHTS = 2**24  # of one layer
 
@@ -37,11 +37,11 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
     weights = folder / WEIGHTS
     if not is_file(weights) or not is_file(folder / "config.json"):
         raise InputError(f"{folder} holds no autoencoder; it must contain config.json and {WEIGHTS}")
-    if (folder / TWIN).is_file():
-        expected, found = read_json(folder / TWIN).get("sha256"), sha256_of(weights)
+    if (folder / RECORD).is_file():
+        expected, found = read_json(folder / RECORD).get("sha256"), sha256_of(weights)
         if found != expected:
             raise InputError(
-                f"{weights} is damaged (sha256 {found[:12]}..., {TWIN} says {str(expected)[:12]}...); "
+                f"{weights} is damaged (sha256 {found[:12]}..., {RECORD} says {str(expected)[:12]}...); "
                 "delete the folder and run the autoencoder stage again"
             )
     if f'"{PIXELS}"' in (folder / "config.json").read_text(errors="replace"):
@@ -96,18 +96,18 @@ def write_autoencoder(vae: torch.nn.Module, folder: Path) -> None:
 
 
 def save_autoencoder(vae: torch.nn.Module, folder: str | Path, spec: dict, **content) -> None:
-    """Writes an autoencoder in diffusers' format, its twin autoencoder.json last."""
+    """Writes an autoencoder in diffusers' format, its record autoencoder.json last."""
     folder = Path(folder)
-    (folder / TWIN).unlink(missing_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
     write_autoencoder(vae, folder)
-    twin = {
+    record = {
         "file": WEIGHTS,
         "sha256": autoencoder_sha256(folder),
         "bytes": (folder / WEIGHTS).stat().st_size,
         "spec": spec,
         **content,
     }
-    write_json(folder / TWIN, twin | provenance())
+    write_json(folder / RECORD, record | provenance())
 
 
 def fetch_autoencoder(source: str, revision: str | None = None):

@@ -14,7 +14,7 @@ from ditgta.data.ready import Ready, open_fast_dit, open_moments
 from ditgta.data.ready_safetensors import open_lightningdit
 from ditgta.data.shards import new_shard, shard_name
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import expanded, read_json, twin_path
+from ditgta.runtime.files import expanded, read_json, record_path
 
 FORMATS: dict[str, Callable[[Path], Ready]] = {
     "fast-dit": open_fast_dit,
@@ -201,7 +201,7 @@ def gathered(found: Import, out: Path, plan: list[range]) -> tuple[np.ndarray, n
     for number in range(len(plan)):
         with safe_open(out / shard_name(number), framework="np") as shard:
             labels.append(shard.get_tensor("label"))
-        sums += read_json(twin_path(out / shard_name(number)))["x0_sums"]
+        sums += read_json(record_path(out / shard_name(number)))["x0_sums"]
     mean, squares = sums / (values * found.ready.shape[1] * found.ready.shape[2])
     everything = np.concatenate(labels)
     if found.index is not None:

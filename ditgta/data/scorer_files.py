@@ -14,7 +14,7 @@ from ditgta.runtime.addresses import is_address
 from ditgta.runtime.checkpoints import check_numbers
 from ditgta.runtime.download import download
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, expanded, is_file, read_verified_twin, sha256_of, twin_path
+from ditgta.runtime.files import atomic_path, expanded, is_file, read_verified_record, record_path, sha256_of
 from ditgta.runtime.records import ScorerHeader, checked
 
 PUBLISHED_URL, PUBLISHED_SHA256 = PUBLISHED_SCORER["url"], PUBLISHED_SCORER["sha256"]
@@ -136,7 +136,9 @@ def read_scorer(path: Path) -> ScorerFile:
         raise InputError(f"{path} holds no table of tensors and so no Inception weights; {_download()}")
     check_numbers(str(path), tensors)
     checked(ScorerHeader, details, f"{path} says what no scorer says", "make it again")
-    sha256 = read_verified_twin(path)["sha256"] if details and twin_path(path).is_file() else sha256_of(path)
+    sha256 = (
+        read_verified_record(path)["sha256"] if details and record_path(path).is_file() else sha256_of(path)
+    )
     return ScorerFile(
         path=path,
         sha256=sha256,

@@ -18,10 +18,10 @@ from ditgta.runtime.files import (
     is_file,
     provenance,
     read_json,
+    record_path,
     sha256_of,
-    twin_path,
     write_json,
-    write_twin,
+    write_record,
 )
 from ditgta.runtime.records import LatentIndex, checked
 
@@ -50,10 +50,10 @@ def new_shard(
 
 
 def write_shard(path: Path, shard: dict[str, np.ndarray], spec: dict, **content) -> None:
-    """Writes one shard in safetensors' format and then its twin, whose presence says that the shard is complete.
+    """Writes one shard in safetensors' format and then its record, whose presence says that the shard is complete.
 
     Args:
-        content: what the twin says of the shard beside.
+        content: what the record says of the shard beside.
     """
     header, end = {}, 0
     for name, array in shard.items():
@@ -64,39 +64,39 @@ def write_shard(path: Path, shard: dict[str, np.ndarray], spec: dict, **content)
             "data_offsets": [begin, end],
         }
     text = json.dumps(header).ljust(_HEADER_BYTES - 8).encode()
-    twin_path(path).unlink(missing_ok=True)
+    record_path(path).unlink(missing_ok=True)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for array in shard.values():
             file.write(array.data)
-    write_twin(path, spec, start=int(shard["index"][0]), count=len(shard["index"]), **content)
+    write_record(path, spec, start=int(shard["index"][0]), count=len(shard["index"]), **content)
 
 
 def shard_state(path: Path, spec: dict) -> str:
     """Returns "whole", "missing", "damaged" or "other" (made from other images, options or weights)."""
-    if not path.is_file() or not twin_path(path).is_file():
+    if not path.is_file() or not record_path(path).is_file():
         return "missing"
     try:
-        twin = read_json(twin_path(path))
+        record = read_json(record_path(path))
     except InputError:
         return "damaged"
-    if twin.get("spec") != spec:
+    if record.get("spec") != spec:
         return "other"
-    return "whole" if twin.get("sha256") == sha256_of(path) else "damaged"
+    return "whole" if record.get("sha256") == sha256_of(path) else "damaged"
 
 
 def write_latent_index(folder: Path, plan: list[range], **content) -> None:
-    """Writes index.json over finished shards, with the sha256 that their twins name.
+    """Writes index.json over finished shards, with the sha256 that their records name.
 
     An index that says the same is left as it is, with the provenance of who made the shards: what is made from it stays.
     """
     path, shards = folder / "index.json", []
     for number, images in enumerate(plan):
-        twin = read_json(twin_path(folder / shard_name(number)))
+        record = read_json(record_path(folder / shard_name(number)))
         shards.append(
             {
                 "file": shard_name(number),
-                "sha256": twin["sha256"],
+                "sha256": record["sha256"],
                 "start": images.start,
                 "count": len(images),
             }

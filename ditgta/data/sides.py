@@ -101,16 +101,16 @@ def real_against_real(side: Side, count: int, number: int, others: Side | None =
     return [replace(side, statistics={}, chosen=chosen) for chosen in (left, drawn)]
 
 
-def check_counts(sets: Sequence[ImageSet], floor: bool) -> None:
+def check_counts(sets: Sequence[ImageSet], baseline: bool) -> None:
     """Raises InputError where a set has too few images to be scored."""
     for images in sets:
         if images.count == 1:
             raise InputError(
                 f"{images.path} holds 1 image; a score needs at least 2, and thousands to mean anything"
             )
-    if floor and sets[0].count < 4:
+    if baseline and sets[0].count < 4:
         raise InputError(
-            f"{sets[0].path} holds {sets[0].count} images; --floor needs images, at least 4, to divide"
+            f"{sets[0].path} holds {sets[0].count} images; --baseline needs images, at least 4, to divide"
         )
 
 

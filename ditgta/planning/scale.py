@@ -10,7 +10,7 @@ from ditgta.planning.machine import Machine
 
 # Bytes per second and direction between two devices of a node, as their makers give them: NVLink, or PCIe 4.0 x16.
 LINKS = {"v100": 150e9, "a100": 300e9, "h100": 450e9, "h200": 450e9, "rtx4090": 32e9}
-PCIE, NETWORK = 32e9, 25e9  # a card whose class is not said; 200 Gb/s InfiniBand between nodes
+PCIE, NETWORK = 32e9, 25e9  # a GPU whose class is not said; 200 Gb/s InfiniBand between nodes
 # Measured on a CPU: the interpreter with its libraries; and a pass with the holes of glibc's heap, where freed blocks of all sizes
 # are kept, over the pass alone: float32, bf16 (whose casts make blocks of more sizes).
 BASE, HOLES = 331e6, (1.15, 1.3)
@@ -18,12 +18,12 @@ BASE, HOLES = 331e6, (1.15, 1.3)
 
 @dataclass(frozen=True)
 class World:
-    """How many train together, on how many nodes, with what bytes per second over the slowest link; cards or one CPU."""
+    """How many train together, on how many nodes, with what bytes per second over the slowest link; GPUs or one CPU."""
 
     count: int
     nodes: int
     bandwidth: float
-    cards: bool
+    gpus: bool
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ def memory_of(experiment: Experiment, classes: int, world: World) -> Memory:
         images=images,
         bf16=training.precision == "bf16",
         checkpoint_gradients=training.checkpoint_gradients,
-        layers=_layers(training, world.cards),
+        layers=_layers(training, world.gpus),
         **memory.traits(encoding_of(experiment)),
         keeps_gradients=world.count > 1 or images < share,
     )
-    kept = not (world.cards or training.checkpoint_gradients)
+    kept = not (world.gpus or training.checkpoint_gradients)
     state, work = cost.checkpoint_bytes(shape), memory.pass_bytes(shape, step)
     return Memory(state, work * (HOLES[step.bf16] if kept else 1), state)
 
 
-def _layers(training: Training, cards: bool) -> str:
+def _layers(training: Training, gpus: bool) -> str:
     """Return how a training's layers compute, as in `memory.KEPT`."""
-    if training.compile or (training.compile is None and cards):
+    if training.compile or (training.compile is None and gpus):
         return "compiled"
-    return "cpu" if training.kernels == "auto" and not cards else "plain"
+    return "cpu" if training.kernels == "auto" and not gpus else "plain"
 
 
 def scale(
@@ -129,13 +129,13 @@ def _memory_lines(held: dict[str, Memory], world: World) -> list[str]:
     lines = []
     for each, alike in names.items():
         parts = f"state {as_size(each.state)} + pass {as_size(each.work)}"
-        if not world.cards:
+        if not world.gpus:
             parts += f" + copy {as_size(each.copy)} + base {as_size(BASE)}"
-        total = each.state + each.work if world.cards else each.in_all
+        total = each.state + each.work if world.gpus else each.in_all
         lines.append(f"memory of a process: {as_size(total)} = {parts}: {', '.join(alike)}")
     place = (
         "both on the GPU, beside CUDA's own memory; measured on an H100 (DiT-B/2), to 4 %. The host of the first process keeps a copy of the state"
-        if world.cards
+        if world.gpus
         else "copy: of the state, for snapshots, in the first process alone; the figure was measured on CPUs, to 10 %"
     )
     return [

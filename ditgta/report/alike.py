@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ditgta.report.evidence import FLOOR, Score
+from ditgta.report.evidence import BASELINE, Score
 from ditgta.report.rows import Metric, step_name
 
 
@@ -46,18 +46,18 @@ def seeds_have_own_noise(scores: Sequence[Score], metric: Metric | None = None) 
     return None not in streams and len(set(streams)) == len(streams)
 
 
-def warnings_of(scores: Sequence[Score], floor: Score | None, spec: dict) -> list[str]:
+def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> list[str]:
     """Returns the warnings of the score files, each once with the rows it concerns, and what makes rows unequal."""
     origins: dict[str, list[str]] = {}
     for score in scores:
         for warning in score.content.get("warnings") or []:
             origins.setdefault(str(warning), []).append(score.name)
-    for warning in (floor.content.get("warnings") or []) if floor else []:
-        origins.setdefault(str(warning), []).append(FLOOR)
+    for warning in (baseline.content.get("warnings") or []) if baseline else []:
+        origins.setdefault(str(warning), []).append(BASELINE)
     found = []
     for warning, rows in origins.items():
-        if len(scores) > 1 and len(set(rows) - {FLOOR}) == len(scores):
-            rows = ["every row", *(row for row in rows if row == FLOOR)]
+        if len(scores) > 1 and len(set(rows) - {BASELINE}) == len(scores):
+            rows = ["every row", *(row for row in rows if row == BASELINE)]
         found.append(f"{warning} ({'; '.join(rows)})")
     counts = sorted({score.num_samples for score in scores} - {None})
     if len(counts) > 1:

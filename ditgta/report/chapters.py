@@ -7,7 +7,7 @@ from PIL import Image
 
 from ditgta.report.classwise import MOST_SHOWN, Interval
 from ditgta.report.cost import cost_chapter
-from ditgta.report.evidence import FLOOR
+from ditgta.report.evidence import BASELINE
 from ditgta.report.grid import Grid
 from ditgta.report.markup import (
     figure,
@@ -254,7 +254,7 @@ def _classes(table: Table, pictures: Pictures) -> str:
         )
     alts = {"accuracy": "class accuracy by class with intervals", "kid": "KID by class with intervals"}
     drawn = side_by_side(figure(drawing, alts[kind]) for kind, drawing in pictures.classes.items())
-    counts = sorted({r.count for name, row in table.by_class.items() if name != FLOOR for r in row})
+    counts = sorted({r.count for name, row in table.by_class.items() if name != BASELINE for r in row})
     labels = {result.label for result in results}
     each = f"{counts[0]:,}" if counts[0] == counts[-1] else f"{counts[0]:,} to {counts[-1]:,}"
     told = [

@@ -8,7 +8,7 @@ import numpy as np
 from ditgta.data.npz import NpzArray
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
-from ditgta.runtime.records import Shown, Twin, checked
+from ditgta.runtime.records import ResultRecord, Shown, checked
 
 STRATA = "strata of "
 _LABELS, _MOST_CLASSES = ("label", "predicted"), 10**9
@@ -53,10 +53,12 @@ def _holds(path: Path, count: int) -> bool:
     )
 
 
-def read_twin(path: Path) -> dict:
+def read_record(path: Path) -> dict:
     """Returns the record beside a heavy file, or an index.
 
     Raises:
         InputError: it is missing, or none.
     """
-    return checked(Twin, read_json(path), f"{path} is not the record of a result", "run its stage again")
+    return checked(
+        ResultRecord, read_json(path), f"{path} is not the record of a result", "run its stage again"
+    )

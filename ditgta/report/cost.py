@@ -1,16 +1,16 @@
-"""What a table cost: processor and graphics-card hours and peak memory of every stage, from the twins of its files."""
+"""What a table cost: processor and GPU hours and peak memory of every stage, from the records of its files."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from ditgta.report.checks import read_twin
+from ditgta.report.checks import read_record
 from ditgta.report.evidence import Score, run_of, samples_folder
 from ditgta.report.markup import named, paragraph, simple_table
 from ditgta.report.rows import DASH, Table, plain_list
 from ditgta.runtime.addresses import readable
-from ditgta.runtime.files import twin_path
+from ditgta.runtime.files import record_path
 from ditgta.runtime.progress import duration
 
 
@@ -22,9 +22,9 @@ class Cost:
         stage, row: the stage's word; the experiment, or the folder that several rows share.
         jobs: processes that left a record (the first process of each job).
         seconds: their wall times together.
-        cpu_hours, gpu_hours: over all processes of the jobs; None where a twin does not tell.
+        cpu_hours, gpu_hours: over all processes of the jobs; None where a record does not tell.
         memory_mb, gpu_memory_mb: most that one process had at a time; None likewise.
-        machines: the processors and graphics cards.
+        machines: the processors and GPUs.
         commands: what was run, in order.
         revisions: the commits at which that was.
     """
@@ -52,9 +52,9 @@ def read_costs(
 
     Args:
         scores: score files, which name the folders of their samples.
-        training: twins of checkpoints.
-        shared: twins of what rows share: images, autoencoder, latents, scorer.
-        names: experiment and seed of each of the checkpoints, where it is not for their twins to say.
+        training: records of checkpoints.
+        shared: records of what rows share: images, autoencoder, latents, scorer.
+        names: experiment and seed of each of the checkpoints, where it is not for their records to say.
     """
     records: dict[tuple[str, str], list[dict]] = {}
     for path in map(Path, shared):
@@ -62,7 +62,7 @@ def read_costs(
         stage = next((_stage(record) for record in found if record.get("command")), path.parent.parent.name)
         records.setdefault((stage, readable(path.parent.name)), []).extend(found)
     for path, name in zip(map(Path, training), names or [None] * len(training)):
-        experiment = (name or run_of(path, read_twin(path)))[0]
+        experiment = (name or run_of(path, read_record(path)))[0]
         records.setdefault(("train", experiment), []).extend(records_of(path))
     for stage in ("sample", "score"):
         for score in scores:
@@ -75,14 +75,14 @@ def read_costs(
 
 
 def records_of(path: Path) -> list[dict]:
-    """Returns what a twin says of the process that wrote it, of those that it went on from, and of those of its shards.
+    """Returns what a record says of the process that wrote it, of those that it went on from, and of those of its shards.
 
     An index of images says only what decides later results; who made it stands in source.json beside it.
     """
-    twin = read_twin(path)
-    others = [twin_path(path.parent / shard["file"]) for shard in twin.get("shards") or []]
+    record = read_record(path)
+    others = [record_path(path.parent / shard["file"]) for shard in record.get("shards") or []]
     others += [path.with_name("source.json")] if path.name == "index.json" else []
-    return [twin, *twin.get("earlier", []), *(read_twin(other) for other in others if other.is_file())]
+    return [record, *record.get("earlier", []), *(read_record(other) for other in others if other.is_file())]
 
 
 def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from ditgta.data.npz import load_members
-from ditgta.report.checks import STRATA, check_arrays, is_whole, read_twin
+from ditgta.report.checks import STRATA, check_arrays, is_whole, read_record
 from ditgta.report.rows import Curve, Metric, step_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file, read_json
 from ditgta.runtime.records import ScoreRecord, checked
 from ditgta.scoring.statistics import Estimate
 
-FLOOR = "real against real"
+BASELINE = "real against real"
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def samples_folder(score: Score, whole: bool = True) -> Path | None:
     return None
 
 
-def check_comparable(scores: Sequence[Score], floor: Score | None) -> None:
+def check_comparable(scores: Sequence[Score], baseline: Score | None) -> None:
     """Refuses scores that must not stand in one table.
 
     Raises:
@@ -197,7 +197,7 @@ def check_comparable(scores: Sequence[Score], floor: Score | None) -> None:
                 f"{seen[key].path} and {score.path} are both {key[0]}, seed {key[1]}, step {key[2]}; give only one of them"
             )
         seen[key] = score
-    for kind, others in (("scorer", [*scores, *([floor] if floor else [])]), ("reference", scores)):
+    for kind, others in (("scorer", [*scores, *([baseline] if baseline else [])]), ("reference", scores)):
         for other in others:
             ours, theirs = ((score.content.get(kind) or {}).get("sha256") for score in (scores[0], other))
             if ours and theirs and ours != theirs:
@@ -208,23 +208,23 @@ def check_comparable(scores: Sequence[Score], floor: Score | None) -> None:
 
 
 def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = None) -> list[Curve]:
-    """Returns one loss curve per experiment and seed; where twins overlap, that of the higher step counts.
+    """Returns one loss curve per experiment and seed; where records overlap, that of the higher step counts.
 
     Args:
-        names: experiment and seed of each twin, where it is not for the twin to say.
+        names: experiment and seed of each record, where it is not for the record to say.
     """
     runs: dict[tuple[str, int], list[dict]] = {}
     for path, name in zip(map(Path, paths), names or [None] * len(paths)):
-        twin = read_twin(path)
-        runs.setdefault(name or run_of(path, twin), []).append(twin)
+        record = read_record(path)
+        runs.setdefault(name or run_of(path, record), []).append(record)
     curves = []
-    for (experiment, seed), twins in runs.items():
-        twins.sort(key=lambda twin: twin.get("step") or 0)
+    for (experiment, seed), records in runs.items():
+        records.sort(key=lambda record: record.get("step") or 0)
         points: dict[int, dict] = {}
-        for twin in reversed(twins):
+        for record in reversed(records):
             begin = min(points, default=math.inf)
             points.update(
-                {point["step"]: point for point in twin.get("losses") or [] if point["step"] < begin}
+                {point["step"]: point for point in record.get("losses") or [] if point["step"] < begin}
             )
         steps = sorted(points)
         kinds = [
@@ -236,18 +236,18 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
                 seed=seed,
                 steps=steps,
                 losses={kind: [float(points[step][kind]) for step in steps] for kind in kinds},
-                images_per_second=twins[-1].get("images_per_second"),
-                seconds=twins[-1].get("seconds"),
+                images_per_second=records[-1].get("images_per_second"),
+                seconds=records[-1].get("seconds"),
             )
         )
     return curves
 
 
-def run_of(path: Path, twin: dict) -> tuple[str, int]:
-    """Returns the experiment and training seed that a checkpoint's twin belongs to."""
-    spec = twin.get("spec") or {}
+def run_of(path: Path, record: dict) -> tuple[str, int]:
+    """Returns the experiment and training seed that a checkpoint's record belongs to."""
+    spec = record.get("spec") or {}
     folder = path.parent.parent.name if path.parent.name.startswith("seed") else path.parent.name
-    name = twin.get("experiment") or folder or (spec.get("model") or {}).get("posenc") or path.stem
+    name = record.get("experiment") or folder or (spec.get("model") or {}).get("posenc") or path.stem
     return str(name), int(spec.get("seed") or 0)
 
 

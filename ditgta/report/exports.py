@@ -58,7 +58,7 @@ def scores_csv(table: Table, scores: Sequence[Score]) -> str:
     """
 
     def line(score: Score, metric: Metric) -> list:
-        seed = None if table.floor and score.experiment == table.floor.experiment else score.seed
+        seed = None if table.baseline and score.experiment == table.baseline.experiment else score.seed
         row = [table.suite, score.experiment, score.spec.get("posenc"), seed, score.step, metric.key]
         return [*row, score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
 
@@ -102,8 +102,8 @@ def latex(table: Table) -> str:
             lines.append(r"\midrule")
         lines.append(_row(table, row, step_name(row.step)))
         before = row
-    if table.floor:
-        lines += [r"\midrule", _row(table, table.floor, "")]
+    if table.baseline:
+        lines += [r"\midrule", _row(table, table.baseline, "")]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 

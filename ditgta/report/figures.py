@@ -18,7 +18,7 @@ from matplotlib.ticker import (
 from PIL import Image
 
 from ditgta.report.classwise import shown_labels
-from ditgta.report.evidence import FLOOR
+from ditgta.report.evidence import BASELINE
 from ditgta.report.rows import CLASS_ACCURACY, METRICS, Cell, Curve, Metric, Table, class_name, step_name
 
 # Names are drawn as they are, whatever they hold: `$` begins no formula.
@@ -40,7 +40,7 @@ def colour_of(experiments: Sequence[str], experiment: str) -> str:
 
 
 def metric_figure(table: Table, metric: Metric) -> Image.Image:
-    """Returns a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the floor dashed."""
+    """Returns a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the baseline dashed."""
     figure, axes = blank()
     rows = [row for row in table.rows if row.step is not None and row.cells[metric.key].value is not None]
     if not rows:
@@ -55,12 +55,12 @@ def metric_figure(table: Table, metric: Metric) -> Image.Image:
     for name in [name for name in table.experiments if any(row.experiment == name for row in rows)]:
         own = [row for row in rows if row.experiment == name]
         _band(axes, table, name, [row.step for row in own], [row.cells[metric.key] for row in own], unit)
-    floor = table.floor.cells[metric.key].value if table.floor else None
-    if floor is not None and (floor > 0 or not log_levels):
+    baseline = table.baseline.cells[metric.key].value if table.baseline else None
+    if baseline is not None and (baseline > 0 or not log_levels):
         axes.axhline(
-            floor * unit, color=INK, linestyle=(0, (5, 4)), linewidth=1, label=table.floor.experiment
+            baseline * unit, color=INK, linestyle=(0, (5, 4)), linewidth=1, label=table.baseline.experiment
         )
-    _set_bottom(axes, [row.cells[metric.key] for row in rows], floor, unit)
+    _set_bottom(axes, [row.cells[metric.key] for row in rows], baseline, unit)
     axes.set_xlim(*_margins(steps, log_steps))
     axes.xaxis.set_major_locator(FixedLocator(_apart(steps, log_steps)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -90,15 +90,15 @@ def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[C
         axes.scatter(*zip(*points), color=colour, s=9, alpha=0.6, linewidths=0)
 
 
-def _set_bottom(axes, cells: Sequence[Cell], floor: float | None, unit: float) -> None:
+def _set_bottom(axes, cells: Sequence[Cell], baseline: float | None, unit: float) -> None:
     """Keeps what lies above zero above it: bands on a logarithmic axis, and the axis itself where nothing is negative."""
     if axes.get_yscale() == "log":
         _plain_log_labels(axes)
-        levels = [cell.value for cell in cells] + ([floor] if floor and floor > 0 else [])
+        levels = [cell.value for cell in cells] + ([baseline] if baseline and baseline > 0 else [])
         axes.set_ylim(bottom=0.5 * unit * min(levels))
         return
     ends = [cell.value if cell.low is None else cell.low for cell in cells]
-    if min([*ends, floor or 0.0]) >= 0:
+    if min([*ends, baseline or 0.0]) >= 0:
         axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
 
 
@@ -160,7 +160,7 @@ def class_figure(table: Table, kind: str) -> Image.Image | None:
         return None
     metric = CLASS_ACCURACY if kind == "accuracy" else next(m for m in METRICS if m.key == "kid")
     figure, axes = blank(height=1.2 + 0.3 * len(labels))
-    names = [name for name in [*table.experiments, FLOOR] if table.by_class.get(name)]
+    names = [name for name in [*table.experiments, BASELINE] if table.by_class.get(name)]
     for i, name in enumerate(names):
         found = [
             (r.label, getattr(r, kind))
@@ -174,7 +174,7 @@ def class_figure(table: Table, kind: str) -> Image.Image | None:
             10**metric.shift * np.array([getattr(r, end) for _, r in found])
             for end in ("low", "value", "high")
         )
-        style = {"color": INK, "marker": "|"} if name == FLOOR else style_of(table, name)
+        style = {"color": INK, "marker": "|"} if name == BASELINE else style_of(table, name)
         style |= {"linestyle": "none", "markersize": 4.5, "elinewidth": 1.1}
         axes.errorbar(value, places, xerr=(value - low, high - value), label=name, **style)
     axes.set_ylim(len(labels) - 0.4, -0.6)

@@ -21,11 +21,11 @@ from ditgta.report.rows import (
     step_name,
 )
 from ditgta.report.sentences import (
+    baseline_sentence,
     best_sentence,
     caveats,
     difference_sentence,
     difference_text,
-    floor_sentence,
     formula,
     headline_comparisons,
     headline_notes,
@@ -94,10 +94,10 @@ def _table(table: Table, notes: dict[str, str]) -> str:
         lines.append(
             f"<tbody><tr class=step><th scope=rowgroup colspan={width}><span>{title}</span></th></tr>{body}</tbody>"
         )
-    if table.floor:
-        lines.append(f"<tbody class=floor>{_row(table, table.floor, notes)}</tbody>")
+    if table.baseline:
+        lines.append(f"<tbody class=baseline>{_row(table, table.baseline, notes)}</tbody>")
     foot = paragraph(
-        f"{spread_sentence(table)} {best_sentence(table)} {floor_sentence(table)}".strip(), "note"
+        f"{spread_sentence(table)} {best_sentence(table)} {baseline_sentence(table)}".strip(), "note"
     )
     marks = "".join(f"<li><sup>{mark}</sup> {escape(reason)}</li>" for reason, mark in notes.items())
     return (
@@ -108,9 +108,9 @@ def _table(table: Table, notes: dict[str, str]) -> str:
 
 
 def _row(table: Table, row: Row, notes: dict[str, str]) -> str:
-    floor = row is table.floor
+    baseline = row is table.baseline
     seeds = f"<small>{len(row.seeds)} seeds</small>" if len(row.seeds) > 1 else ""
-    name = f"{'' if floor else swatch(table, row.experiment)}{escape(row.experiment)}{seeds}"
+    name = f"{'' if baseline else swatch(table, row.experiment)}{escape(row.experiment)}{seeds}"
     cells = "".join(
         _cell(metric, row.cells[metric.key], table.rounding(row, metric), notes) for metric in table.metrics
     )

@@ -90,7 +90,9 @@ def _files(table: Table) -> str:
     note = "SHA-256 and Git's commit, first 12 digits; the whole is in the records below."
     settings = next((entry["settings"] for entry in table.provenance if entry["settings"]), {})
     told = "; ".join(
-        f"{key.replace('_', ' ')} {value}" for key, value in sorted(settings.items()) if key != "floor"
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in sorted(settings.items())
+        if key not in ("baseline", "floor")
     )
     return (
         "<h3>Files behind every row</h3>"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:  # these rooms stand on this one
+if TYPE_CHECKING:  # these layers stand on this one
     from ditgta.report.classwise import ClassResult
     from ditgta.report.comparisons import Scale
     from ditgta.report.cost import Cost
@@ -93,7 +93,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """An experiment at a milestone (`step` is None for a checkpoint without a known step, and for the floor)."""
+    """An experiment at a milestone (`step` is None for a checkpoint without a known step, and for the baseline)."""
 
     experiment: str
     step: int | None
@@ -167,7 +167,7 @@ class Table:
         experiments: names in the order of rows, which also fixes their colours.
         metrics: the columns.
         rows: in order of milestone, then experiment.
-        floor: real images against real images, if scored.
+        baseline: real images against real images, if scored.
         comparisons: differences asked for, every metric.
         primary: the metric whose differences at the last milestone have verdicts.
         last: that milestone.
@@ -175,7 +175,7 @@ class Table:
         own_noise: training seeds were sampled with noise and labels of their own; False where they share them, None for one seed.
         held_out: the reference holds images that no row was trained on.
         bands: the rows' held-out losses by noise level.
-        draws: of real images, of which `floor` is the mean; None if unknown.
+        draws: of real images, of which `baseline` is the mean; None if unknown.
         protocol: (term, description) pairs: how everything was sampled and scored.
         trained_scorer: the scorer was trained for this suite, so its values compare with no other table's.
         published_scorer: the scorer is the network of published scores; None if the score files do not say.
@@ -196,7 +196,7 @@ class Table:
     experiments: list[str]
     metrics: list[Metric]
     rows: list[Row]
-    floor: Row | None = None
+    baseline: Row | None = None
     comparisons: list[Comparison] = field(default_factory=list)
     primary: Metric | None = None
     last: int | None = None
@@ -235,14 +235,14 @@ class Table:
 
         Two significant digits of the widest spread, and one at least of the narrowest row's.
         """
-        group = [row] if row is self.floor else [other for other in self.rows if other.step == row.step]
+        group = [row] if row is self.baseline else [other for other in self.rows if other.step == row.step]
         cells = [other.cells[metric.key] for other in group]
         spreads = [max(cell.sd or 0.0, cell.se or 0.0) for cell in cells]
         return min(max(spreads), 10 * min(filter(None, spreads))) if any(spreads) else None
 
     def footnotes(self) -> dict[str, str]:
         """Returns the mark (a, b, ...) of every reason for which a value or a standard error is absent."""
-        rows = [*self.rows, *([self.floor] if self.floor else [])]
+        rows = [*self.rows, *([self.baseline] if self.baseline else [])]
         reasons = [row.cells[metric.key].reason for row in rows for metric in self.metrics]
         reasons += [comparison.reason for comparison in self.comparisons]
         return {reason: _letters(i) for i, reason in enumerate(dict.fromkeys(filter(None, reasons)))}

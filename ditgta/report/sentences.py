@@ -80,11 +80,11 @@ def far_sentence(table: Table) -> str:
     """Returns in words that training has not come near the data, by FID at the last milestone; "" where it has, or that is unknown."""
     rows = [row for row in table.rows if row.step == table.last and "fid" in row.cells]
     known = [(row.cells["fid"].value, row.experiment) for row in rows if row.cells["fid"].value is not None]
-    baseline = table.floor.cells["fid"].value if table.floor and "fid" in table.floor.cells else None
-    if not known or not baseline or baseline <= 0:
+    real = table.baseline.cells["fid"].value if table.baseline and "fid" in table.baseline.cells else None
+    if not known or not real or real <= 0:
         return ""
     value, name = min(known)
-    if value < FAR * baseline:
+    if value < FAR * real:
         return ""
     answer = (
         "the held-out loss is the answer here."
@@ -92,8 +92,8 @@ def far_sentence(table: Table) -> str:
         else "hold images out (images.hold_out) for the held-out loss, which is the answer here."
     )
     return (
-        f"Training has not come near the data: the lowest FID, {value:.3g} of {name}, is {value / baseline:,.0f} times that of real "
-        f"images ({baseline:.2g}). FID so far off compares failures; {answer}"
+        f"Training has not come near the data: the lowest FID, {value:.3g} of {name}, is {value / real:,.0f} times that of real "
+        f"images ({real:.2g}). FID so far off compares failures; {answer}"
     )
 
 
@@ -127,18 +127,18 @@ def best_sentence(table: Table) -> str:
     return "Nothing is bold: no row beats every other one by the verdicts."
 
 
-def floor_sentence(table: Table) -> str:
+def baseline_sentence(table: Table) -> str:
     """Returns what real images were scored against."""
-    if table.floor is None:
+    if table.baseline is None:
         return ""
-    drawn = count_name(table.floor.num_samples)
+    drawn = count_name(table.baseline.num_samples)
     sentence = (
         f"Real against real: {drawn} {'images of training' if table.held_out else 'real images'}, drawn within their classes, "
         f"against {'images that no row was trained on, as the rows' if table.held_out else 'all others'}"
         + (f"; the mean of {table.draws} draws, and after ± the standard error of one" if table.draws else "")
         + "."
     )
-    if {row.num_samples for row in table.rows} == {table.floor.num_samples}:
+    if {row.num_samples for row in table.rows} == {table.baseline.num_samples}:
         return sentence
     return f"{sentence} FID's bias is another there than in the rows, since their N is; KID has none."
 

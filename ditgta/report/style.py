@@ -34,7 +34,7 @@ tbody th{font-weight:500}
 tr.step th{text-align:left;background:var(--wash);color:var(--quiet);font-weight:600}
 tr.step span{position:sticky;left:.6rem}
 tr.step+tr>*{border-top:0}
-.floor tr>*{border-top:2px solid var(--line);color:var(--quiet)}
+.baseline tr>*{border-top:2px solid var(--line);color:var(--quiet)}
 td strong{font-weight:750;text-decoration:underline 2px;text-underline-offset:.18em}
 td small,th small{display:block;margin-top:.15em;color:var(--quiet);font-weight:400;font-size:.86em}
 sup{line-height:0;font-size:.75em;margin-left:.1em}

@@ -16,11 +16,11 @@ from ditgta.report.rows import (
     step_name,
 )
 from ditgta.report.sentences import (
+    baseline_sentence,
     best_sentence,
     caveats,
     difference_sentence,
     difference_text,
-    floor_sentence,
     formula,
     headline_comparisons,
     headlines,
@@ -42,16 +42,18 @@ def markdown(table: Table) -> str:
     lines += [*(f"- {term}: {_safe(text)}" for term, text in table.protocol)]
     lines += [f"- {_safe(sentence)}" for sentence in caveats(table)] + [""]
     lines += [_line(heads), _line([":--", ":--", *["--:"] * (len(heads) - 2)])]
-    for row in [*table.rows, *([table.floor] if table.floor else [])]:
+    for row in [*table.rows, *([table.baseline] if table.baseline else [])]:
         step = (
-            "" if row is table.floor else f"{step_name(row.step)} {epochs_name(table.epochs.get(row.step))}"
+            ""
+            if row is table.baseline
+            else f"{step_name(row.step)} {epochs_name(table.epochs.get(row.step))}"
         )
         cells = [
             _markdown_cell(metric, row.cells[metric.key], table.rounding(row, metric), notes)
             for metric in table.metrics
         ]
         lines.append(_line([step.strip(), _safe(row_name(row)), *cells, count_name(row.num_samples)]))
-    sentences = [spread_sentence(table), best_sentence(table), floor_sentence(table)]
+    sentences = [spread_sentence(table), best_sentence(table), baseline_sentence(table)]
     lines += ["", " ".join(_safe(sentence) for sentence in sentences if sentence)]
     if shown := headline_comparisons(table):
         lines += ["", "## Differences", ""]

@@ -11,7 +11,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, is_file, read_verified_twin, sha256_of, twin_path, write_twin
+from ditgta.runtime.files import (
+    atomic_path,
+    is_file,
+    read_verified_record,
+    record_path,
+    sha256_of,
+    write_record,
+)
 from ditgta.runtime.records import CheckpointHeader, checked
 
 HEADER = "ditgta"
@@ -31,23 +38,23 @@ def write_tensors(
         save_file(tensors, temporary, metadata=metadata or {"format": "pt"})
 
 
-def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str, Tensor]], **twin) -> dict:
-    """Writes a checkpoint and its JSON twin atomically, and returns the twin.
+def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str, Tensor]], **record) -> dict:
+    """Writes a checkpoint and its JSON record atomically, and returns the record.
 
     Args:
         header: plain values; "spec" and "step" among them. Kept inside the file, so that it needs nothing else.
         groups: tensors by group and name, e.g. {"ema": {...}, "model": {...}}; stored as "GROUP.NAME".
-        twin: further content of the twin.
+        record: further content of the record.
     """
     tensors = {f"{group}.{name}": tensor for group, items in groups.items() for name, tensor in items.items()}
-    twin_path(path).unlink(missing_ok=True)  # a twin never outlives the file that it describes
+    record_path(path).unlink(missing_ok=True)  # a record never outlives the file that it describes
     write_tensors(path, tensors, {HEADER: json.dumps(header, sort_keys=True)})
-    return write_twin(path, header["spec"], step=header["step"], tensors=len(tensors), **twin)
+    return write_record(path, header["spec"], step=header["step"], tensors=len(tensors), **record)
 
 
 def checkpoint_sha256(path: Path) -> str:
-    """Returns a checkpoint's checksum: that of its twin, which must be the file's, or the file's where it has none."""
-    return read_verified_twin(path)["sha256"] if twin_path(path).is_file() else sha256_of(path)
+    """Returns a checkpoint's checksum: that of its record, which must be the file's, or the file's where it has none."""
+    return read_verified_record(path)["sha256"] if record_path(path).is_file() else sha256_of(path)
 
 
 def read_header(path: str | Path) -> dict:
@@ -82,14 +89,14 @@ def read_checkpoint(
     """Returns a checkpoint's header and the tensors of some of its groups, by group and name.
 
     Args:
-        verify: compare the file's sha256 with its twin's, where it has a twin.
+        verify: compare the file's sha256 with its record's, where it has a record.
 
     Raises:
         InputError: the file is missing, damaged or not a checkpoint of this project, or lacks a group.
     """
     header = read_header(path)
-    if verify and twin_path(path).is_file():
-        read_verified_twin(path)
+    if verify and record_path(path).is_file():
+        read_verified_record(path)
     content: dict[str, dict[str, Tensor]] = {group: {} for group in groups}
     with safe_open(path, framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 (not a dict)
@@ -127,9 +134,9 @@ def check_numbers(what: str, tensors: dict[str, Tensor], fix: str = "take anothe
 
 
 def list_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
-    """Returns (step, path) of a folder's checkpoints that have a twin, newest first."""
+    """Returns (step, path) of a folder's checkpoints that have a record, newest first."""
     found = []
     for path in Path(folder).glob("*.safetensors"):
-        if re.fullmatch(r"\d+", path.stem) and twin_path(path).is_file():
+        if re.fullmatch(r"\d+", path.stem) and record_path(path).is_file():
             found.append((int(path.stem), path))
     return sorted(found, reverse=True)

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the small JSON twin that stands beside every heavy one."""
+"""Files that are either whole or absent, and the small JSON record that stands beside every heavy one."""
 
 import contextlib
 import errno
@@ -186,18 +186,18 @@ def spec_hash(spec: dict) -> str:
     return hashlib.sha256(spec_text(spec).encode()).hexdigest()[:12]
 
 
-def twin_path(path: str | Path) -> Path:
-    """Returns the path of a heavy file's JSON twin: the same name with the suffix .json."""
+def record_path(path: str | Path) -> Path:
+    """Returns the path of a heavy file's JSON record: the same name with the suffix .json."""
     return Path(path).with_suffix(".json")
 
 
-def write_twin(path: str | Path, spec: dict, **content) -> dict:
-    """Writes the JSON twin of a finished heavy file and returns its content.
+def write_record(path: str | Path, spec: dict, **content) -> dict:
+    """Writes the JSON record of a finished heavy file and returns its content.
 
-    The twin holds the file's sha256 and size in bytes, the spec, and `provenance()`; `content` adds counts and findings.
+    The record holds the file's sha256 and size in bytes, the spec, and `provenance()`; `content` adds counts and findings.
     """
     path = Path(path)
-    twin = {
+    record = {
         "file": path.name,
         "sha256": sha256_of(path),
         "bytes": path.stat().st_size,
@@ -205,26 +205,26 @@ def write_twin(path: str | Path, spec: dict, **content) -> dict:
         **content,
         **provenance(),
     }
-    write_json(twin_path(path), twin)
-    return twin
+    write_json(record_path(path), record)
+    return record
 
 
-def read_verified_twin(path: str | Path) -> dict:
-    """Returns the twin of a heavy file after checking the file against it.
+def read_verified_record(path: str | Path) -> dict:
+    """Returns the record of a heavy file after checking the file against it.
 
     Raises:
-        InputError: file or twin is missing, or the file's sha256 is not the twin's.
+        InputError: file or record is missing, or the file's sha256 is not the record's.
     """
     path = Path(path)
     if not is_file(path):
         raise InputError(f"{path} does not exist; run the stage that writes it")
-    twin = read_json(twin_path(path))
+    record = read_json(record_path(path))
     found = sha256_of(path)
-    if found != twin.get("sha256"):
+    if found != record.get("sha256"):
         raise InputError(
-            f"{path} is damaged (sha256 {found[:12]}..., its record says {str(twin.get('sha256'))[:12]}...); delete it and run its stage again"
+            f"{path} is damaged (sha256 {found[:12]}..., its record says {str(record.get('sha256'))[:12]}...); delete it and run its stage again"
         )
-    return twin
+    return record
 
 
 def work_begins() -> None:

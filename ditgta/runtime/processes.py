@@ -21,7 +21,7 @@ STOP_CHECK_EVERY = 10  # steps between the moments at which several processes ag
 class Processes:
     """The process group of a stage: the one that torchrun or accelerate launched, or this process alone.
 
-    NCCL on GPUs, gloo on CPUs; `device` is this process's own card where there is one.
+    NCCL on GPUs, gloo on CPUs; `device` is this process's own GPU where there is one.
     """
 
     def __init__(self, rank: int, count: int, device: torch.device):
@@ -81,7 +81,7 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
     On a GPU the same work gives the same bits, and float32 products are float32, unless `tf32` allows TF32 for them.
 
     Raises:
-        InputError: more processes than cards on this machine.
+        InputError: more processes than GPUs on this machine.
     """
     keep_freed_memory()
     count = int(os.environ.get("WORLD_SIZE", "1"))

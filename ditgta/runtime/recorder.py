@@ -21,8 +21,8 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     provenance,
     read_json,
-    read_verified_twin,
-    twin_path,
+    read_verified_record,
+    record_path,
     write_json,
     write_text,
 )
@@ -30,7 +30,7 @@ from ditgta.runtime.progress import Progress
 
 RUN, SPEC = "run", "spec.json"
 SNAPSHOTS_KEPT = 2
-CURVE_POINTS = 1000  # points of the loss curve in a milestone's twin
+CURVE_POINTS = 1000  # points of the loss curve in a milestone's record
 
 
 def refuse_other(out: Path, spec: dict) -> None:
@@ -86,9 +86,9 @@ class Recorder:
         missing = [step for step in milestones if not self._is_whole(self.out / checkpoint_name(step))]
         state = self.resumable(missing[0]) if missing else None
         if state:
-            twin = read_json(twin_path(state[1]))
-            own = {key: twin[key] for key in provenance() if key in twin}
-            self.earlier = [own, *twin.get("earlier", [])]
+            record = read_json(record_path(state[1]))
+            own = {key: record[key] for key in provenance() if key in record}
+            self.earlier = [own, *record.get("earlier", [])]
         return missing, state
 
     def resumable(self, last: int) -> tuple[int, Path] | None:
@@ -99,12 +99,12 @@ class Recorder:
 
     def _is_whole(self, path: Path) -> bool:
         """Tells whether a state is there, of this very spec and undamaged; names a damaged one."""
-        if not path.is_file() or not twin_path(path).is_file():
+        if not path.is_file() or not record_path(path).is_file():
             return False
         try:
             if read_header(path)["spec"] != self.header["spec"]:
                 return False
-            read_verified_twin(path)
+            read_verified_record(path)
         except InputError as error:
             self.say(f"{error}; an older state is taken instead")
             return False
@@ -115,12 +115,12 @@ class Recorder:
         Progress("train", 0, log=self.folder / "train.log").say(text)
 
     def begin(self, step: int, state: Path | None) -> None:
-        """Keeps the spec, and of the logged losses those up to a step; a milestone's twin fills in what the file lacks."""
+        """Keeps the spec, and of the logged losses those up to a step; a milestone's record fills in what the file lacks."""
         write_json(self.folder / SPEC, self.header["spec"])
         entries = [entry for entry in self._logged() if entry["step"] <= step]
         last = entries[-1]["step"] if entries else 0
         if state is not None and state.parent == self.out:
-            known = read_json(twin_path(state)).get("losses", [])
+            known = read_json(record_path(state)).get("losses", [])
             entries += [entry for entry in known if entry["step"] > last]
         write_text(self.metrics, "".join(f"{json.dumps(entry)}\n" for entry in entries))
 
@@ -150,7 +150,7 @@ class Recorder:
         step: int,
         milestone: bool,
         ready: Callable[[], None] | None = None,
-        **twin,
+        **record,
     ) -> None:
         """Write a copied state in the background, as a milestone or as a snapshot that replaces older ones.
 
@@ -159,9 +159,9 @@ class Recorder:
         """
         header = {**self.header, "step": step, "pending": "pending" in groups}
         if milestone:
-            twin = {**twin, "experiment": self.experiment, "losses": self.losses()}
+            record = {**record, "experiment": self.experiment, "losses": self.losses()}
         path = (self.out if milestone else self.folder) / checkpoint_name(step)
-        self.writing = self.writer.submit(self._write, path, header, groups, milestone, ready, twin)
+        self.writing = self.writer.submit(self._write, path, header, groups, milestone, ready, record)
 
     def _write(
         self,
@@ -170,7 +170,7 @@ class Recorder:
         groups: dict,
         milestone: bool,
         ready: Callable[[], None] | None,
-        twin: dict,
+        record: dict,
     ) -> None:
         if ready:
             ready()
@@ -180,13 +180,13 @@ class Recorder:
         if self.metrics.is_file():
             with open(self.metrics, "rb") as file:  # the losses up to a snapshot must outlive it
                 os.fsync(file.fileno())
-        write_checkpoint(path, header, groups, **twin, earlier=self.earlier)
+        write_checkpoint(path, header, groups, **record, earlier=self.earlier)
         self.last_good = str(path)
         if not milestone:
             # Snapshots of later steps belong to milestones that were made before this one was put in front of them.
             earlier = [old for step, old in list_checkpoints(self.folder) if step <= header["step"]]
             for old in earlier[SNAPSHOTS_KEPT:]:
-                twin_path(old).unlink(missing_ok=True)
+                record_path(old).unlink(missing_ok=True)
                 old.unlink(missing_ok=True)
 
     def wait(self) -> None:

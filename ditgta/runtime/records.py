@@ -186,7 +186,7 @@ class ShardName(Record):
     file: FileName
 
 
-class Twin(Job):
+class ResultRecord(Job):
     """The record beside a heavy file, or an index, as tables read it."""
 
     spec: dict | None = None

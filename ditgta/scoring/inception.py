@@ -159,7 +159,7 @@ class InceptionV3(nn.Module):
 def full_float32(device: torch.device) -> Iterator[None]:
     """Switches TF32 and autocast off within the block: ten mantissa bits move the features by about 1e-3.
 
-    cuDNN's convolutions use TF32 by default on NVIDIA cards since Ampere, whatever the tensors' type says.
+    cuDNN's convolutions use TF32 by default on NVIDIA GPUs since Ampere, whatever the tensors' type says.
     """
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     torch.backends.cudnn.allow_tf32 = False

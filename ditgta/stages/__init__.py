@@ -1,1 +1,1 @@
-"""The stages of the pipeline: each reads files, calls the rooms below and writes files."""
+"""The stages of the pipeline: each reads files, calls the layers below and writes files."""

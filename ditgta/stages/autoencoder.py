@@ -36,7 +36,7 @@ _LOSS_POINTS = 100
 
 
 def run(images: Path, out: Path, spec: dict) -> None:
-    """Writes an autoencoder in diffusers' format, its twin autoencoder.json and reconstruction.png.
+    """Writes an autoencoder in diffusers' format, its record autoencoder.json and reconstruction.png.
 
     Training takes minutes, so it keeps no snapshots: a run that is cut off leaves no autoencoder.json and starts anew.
 

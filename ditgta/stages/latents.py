@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ditgta.data.autoencoder import (
-    TWIN,
+    RECORD,
     adapted_autoencoder,
     autoencoder_sha256,
     downsampling,
@@ -60,10 +60,10 @@ def run(
     """
     out, spec = Path(out), spec or {}
     index = load_index(images) if images is not None else None
-    twin = {}
-    if autoencoder is not None and (Path(autoencoder) / TWIN).is_file():
-        twin = read_json(Path(autoencoder) / TWIN)
-    tf32 = twin.get("spec", {}).get("tf32", False)
+    record = {}
+    if autoencoder is not None and (Path(autoencoder) / RECORD).is_file():
+        record = read_json(Path(autoencoder) / RECORD)
+    tf32 = record.get("spec", {}).get("tf32", False)
     size = index.size if index is not None else 0
     with processes(tf32) as group, threads_for(size):
         vae = None if autoencoder is None else load_autoencoder(autoencoder, group.device)
@@ -78,7 +78,7 @@ def run(
         plan = plan_shards(maker.count)
         _make(maker, plan, out, part, group)
         if group.is_first and part in (None, (0, 1)):
-            default = {"images": index.spec if index else None, "autoencoder": twin.get("spec", {})}
+            default = {"images": index.spec if index else None, "autoencoder": record.get("spec", {})}
             if imported:
                 default["latents"] = spec_of_latents(imported, read_contents(Path(imported["from"])).sha256)
             content = maker.index_content(out, plan) | {"images": index.name if index else None}

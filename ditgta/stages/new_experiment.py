@@ -24,7 +24,7 @@ from ditgta.runtime.yaml_text import as_text, with_entries
 
 POSENCS = ("abs", "rope", "gta")
 DIFFERENCES = [["gta", "rope"], ["gta", "abs"], ["rope", "abs"]]
-# What the plan, which counts operations, knows nothing of: how long a job takes to start, and how long a card is kept busy at
+# What the plan, which counts operations, knows nothing of: how long a job takes to start, and how long a GPU is kept busy at
 # least by starting the kernels of a block, in a training step and in a sampling step of one batch.
 JOB_SECONDS = 10
 BLOCK_SECONDS = {"train": 2e-3, "sample": 5e-4}
@@ -32,7 +32,7 @@ MOST_EPOCHS = 500  # the papers train for about as many
 MOST_STEPS = 500_000
 LEAST_STEPS = 200
 LEAST_SAMPLES = 300
-MOST_SAMPLES = {False: 2000, True: 50_000}  # without and with cards
+MOST_SAMPLES = {False: 2000, True: 50_000}  # without and with GPUs
 SAMPLING_STEPS = {False: (50, 25), True: (250, 100, 50, 25)}
 FEATURES = {False: 128, True: 2048}  # of the scorer trained on the images, and of the published one
 
@@ -41,13 +41,13 @@ FEATURES = {False: 128, True: 2048}  # of the scorer trained on the images, and 
 class Recipe:
     """A size of model, the images and steps that make it worth its cost, and how it is trained for so many steps.
 
-    The batch is that of a machine without cards; with cards it is four times as large.
+    The batch is that of a machine without GPUs; with GPUs it is four times as large.
     """
 
     model: str
     images: int
     steps: int
-    needs_card: bool
+    needs_gpu: bool
     batch_size: int
     learning_rate: float
 
@@ -65,7 +65,7 @@ RETRAINED = (
     0.013  # how far retraining moves FID at ImageNet's scale, as a share of its level (arXiv 2606.20536)
 )
 SIZES = (256, 128, 64, 32)
-LARGEST_WITHOUT_CARD = 64
+LARGEST_WITHOUT_GPU = 64
 
 
 def run(images: Path, name: str | None, hours: float, files: Sequence[Path], write: bool) -> None:
@@ -88,7 +88,7 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
     raw = read([*files[:-1], *([file] if file.exists() else [])])
     _check_names(name, raw)
     found = survey(images)
-    machine, cards = machine_of(HERE), torch.cuda.device_count()
+    machine, gpus = machine_of(HERE), torch.cuda.device_count()
 
     def planned(proposal: dict) -> tuple[Config, list[estimate.Stage], list[str]]:
         merged: dict = {}
@@ -99,9 +99,9 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
 
     def hours_of(proposal: dict) -> dict[str, float]:
         config, stages, _ = planned(proposal)
-        return hours_of_stages(config, name, stages, machine, cards)
+        return hours_of_stages(config, name, stages, machine, gpus)
 
-    proposal, notes = propose(str(images), name, found, hours, cards, hours_of)
+    proposal, notes = propose(str(images), name, found, hours, gpus, hours_of)
     _, stages, explanations = planned(proposal)
     spent = sum(hours_of(proposal).values())
     print(f"{found.text()}\n\nproposed for {hours:g} h on {machine.devices} x {machine.name}:\n")
@@ -121,20 +121,20 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
 
 
 def hours_of_stages(
-    config: Config, suite: str, stages: list[estimate.Stage], machine: Machine, cards: int
+    config: Config, suite: str, stages: list[estimate.Stage], machine: Machine, gpus: int
 ) -> dict[str, float]:
-    """Returns the hours of each stage, with what operations do not tell: starting jobs and, on cards, kernels."""
+    """Returns the hours of each stage, with what operations do not tell: starting jobs and, on GPUs, kernels."""
     most = [most for _, most in estimate.hours_of(stages, machine)]
     hours = dict(zip((stage.stage for stage in stages), most))
     hours["starts"] = sum(stage.jobs for stage in stages) * JOB_SECONDS / 3600 / machine.devices
-    if cards:
+    if gpus:
         options = config.suites[suite]
         rows, sampling = len(options.experiments), options.sampling
         depth = named_sizes(config.experiments[options.experiments[0]].model.name)["depth"]
         batches = rows * len(options.milestones) * math.ceil(sampling.num_samples / sampling.batch_size)
         busy = {
-            "train": math.ceil(rows / cards) * options.milestones[-1],
-            "sample": math.ceil(batches / cards) * sampling.steps,
+            "train": math.ceil(rows / gpus) * options.milestones[-1],
+            "sample": math.ceil(batches / gpus) * sampling.steps,
         }
         for stage, count in busy.items():
             hours[stage] = max(hours[stage], count * depth * BLOCK_SECONDS[stage] / 3600)
@@ -160,7 +160,7 @@ def propose(
     name: str,
     found: Survey,
     hours: float,
-    cards: int,
+    gpus: int,
     hours_of: Callable[[dict], dict[str, float]],
 ) -> tuple[dict, list[str]]:
     """Returns {experiments, suites} as they stand in a configuration, and notes on what was chosen.
@@ -172,9 +172,9 @@ def propose(
         hours_of: returns the hours of each stage of a proposal on this machine.
     """
     notes: list[str] = []
-    choices = [(size, recipe) for size in _sizes(found, cards) for recipe in _recipes(found, cards)]
+    choices = [(size, recipe) for size in _sizes(found, gpus) for recipe in _recipes(found, gpus)]
     for size, recipe in choices:
-        draft = Draft(source, name, found, size, recipe, cards)
+        draft = Draft(source, name, found, size, recipe, gpus)
         if fits := sum(hours_of(draft.proposal(recipe.steps, LEAST_SAMPLES, 25)).values()) <= hours:
             break
     samples, sampling_steps = _sampling(draft, hours, hours_of)
@@ -189,23 +189,23 @@ def propose(
     return draft.proposal(steps, samples, sampling_steps), notes + draft.notes(steps, samples)
 
 
-def _sizes(found: Survey, cards: int) -> list[int]:
+def _sizes(found: Survey, gpus: int) -> list[int]:
     """Returns the image sizes to choose from: those to which at most a quarter of the images must be enlarged."""
     most = np.percentile(found.short_sides, 25)
-    return [s for s in SIZES if s <= most and (cards or s <= LARGEST_WITHOUT_CARD)] or [SIZES[-1]]
+    return [s for s in SIZES if s <= most and (gpus or s <= LARGEST_WITHOUT_GPU)] or [SIZES[-1]]
 
 
-def _recipes(found: Survey, cards: int) -> list[Recipe]:
-    return [r for r in RECIPES if found.count >= r.images and (cards or not r.needs_card)]
+def _recipes(found: Survey, gpus: int) -> list[Recipe]:
+    return [r for r in RECIPES if found.count >= r.images and (gpus or not r.needs_gpu)]
 
 
 def _sampling(draft: "Draft", hours: float, hours_of: Callable) -> tuple[int, int]:
     """Returns number of samples and sampling steps: as many as there are images where a third of the time allows it."""
-    wanted = nice(min(max(draft.found.count, LEAST_SAMPLES), MOST_SAMPLES[draft.cards > 0]))
+    wanted = nice(min(max(draft.found.count, LEAST_SAMPLES), MOST_SAMPLES[draft.gpus > 0]))
     for samples in sorted(
         {nice(wanted * share) for share in (1, 0.5, 0.2, 0.1)} | {LEAST_SAMPLES}, reverse=True
     ):
-        for steps in SAMPLING_STEPS[draft.cards > 0]:
+        for steps in SAMPLING_STEPS[draft.gpus > 0]:
             spent = hours_of(draft.proposal(LEAST_STEPS, samples, steps))
             if spent["sample"] + spent["score"] <= hours / 3:
                 return samples, steps
@@ -227,7 +227,7 @@ class Draft:
     found: Survey
     size: int
     recipe: Recipe
-    cards: int
+    gpus: int
 
     @property
     def published(self) -> bool:
@@ -243,18 +243,18 @@ class Draft:
     @property
     def batch_size(self) -> int:
         """Images per step."""
-        return max(1, min(self.recipe.batch_size * (4 if self.cards else 1), self.found.count // 2))
+        return max(1, min(self.recipe.batch_size * (4 if self.gpus else 1), self.found.count // 2))
 
     def proposal(self, steps: int, samples: int, sampling_steps: int) -> dict:
         """Returns {experiments, suites}."""
         images = {"source": self.source, "size": self.size}
-        tf32 = {"tf32": True} if self.cards else {}
+        tf32 = {"tf32": True} if self.gpus else {}
         if self.found.faults:
             images["on_error"] = "skip"
         if self.holds_out:
             images["hold_out"] = HOLD_OUT
         side = self.size // (8 if self.published else 4)
-        patch = max(1, side // (16 if self.cards else 8))  # 256 or 64 tokens
+        patch = max(1, side // (16 if self.gpus else 8))  # 256 or 64 tokens
         # The longer a training at a constant rate is, the smaller the rate at which it ends well.
         rate = self.recipe.learning_rate * min(1, math.sqrt(self.recipe.steps / steps))
         rate = max(LEAST_RATE, float(f"{rate:.1e}"))

@@ -43,14 +43,14 @@ def run(
         raise InputError(f"--bandwidth must be above 0 GB/s, got {bandwidth}")
     stages, notes = plan(config, suite, images)
     machine = machine_of(device, devices, efficiency)
-    cards = device in LINKS or (device == HERE and torch.cuda.is_available())
-    count = machine.devices if cards else 1
+    gpus = device in LINKS or (device == HERE and torch.cuda.is_available())
+    count = machine.devices if gpus else 1
     if count % nodes:
         raise InputError(
             f"{count} process{'es' * (count > 1)} cannot be shared alike by {nodes} nodes; change --devices or --nodes"
         )
     link = NETWORK if nodes > 1 else LINKS.get(device, PCIE)
-    group = World(count, nodes, 1e9 * bandwidth if bandwidth else link, cards)
+    group = World(count, nodes, 1e9 * bandwidth if bandwidth else link, gpus)
     rows = config.suites[suite].experiments
     trained = {name: config.experiments[name] for name in rows if not config.experiments[name].checkpoint}
     figures, lines = scale(config.suites[suite], trained, images, machine, group)

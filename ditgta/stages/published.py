@@ -61,10 +61,10 @@ def run_import(
         "model": asdict(config),
         "pending": False,
     }
-    twin = write_checkpoint(out, header, groups, losses=[])
+    record = write_checkpoint(out, header, groups, losses=[])
     print(
         f"{out}: {config.depth} blocks of width {config.width}, posenc {config.posenc}, "
-        f"qk_norm {config.qk_norm}, {config.num_classes} classes, sha256 {twin['sha256'][:12]}"
+        f"qk_norm {config.qk_norm}, {config.num_classes} classes, sha256 {record['sha256'][:12]}"
     )
 
 

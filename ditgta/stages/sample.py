@@ -19,12 +19,12 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     atomic_path,
     provenance,
-    read_verified_twin,
+    read_verified_record,
+    record_path,
     sha256_of,
     spec_hash,
-    twin_path,
     write_json,
-    write_twin,
+    write_record,
 )
 from ditgta.runtime.memory import use_large_pages
 from ditgta.runtime.processes import Processes, processes
@@ -96,7 +96,7 @@ def _make_shards(
                 progress.advance(len(indices))
             with atomic_path(_shard(folder, i)) as temporary:
                 np.savez(temporary, arr_0=np.concatenate(batches), arr_1=np.asarray(labels, dtype=np.int64))
-            write_twin(
+            write_record(
                 _shard(folder, i),
                 {"hash": digest},
                 start=start,
@@ -111,10 +111,10 @@ def _shard(folder: Path, index: int) -> Path:
 
 def _finished(path: Path, digest: str) -> dict | None:
     """Returns the record of a shard that is whole and of this very spec, else None; a damaged one is named and made again."""
-    if not path.is_file() or not twin_path(path).is_file():
+    if not path.is_file() or not record_path(path).is_file():
         return None
     try:
-        record = read_verified_twin(path)
+        record = read_verified_record(path)
     except InputError as error:
         Progress("sample", 0).say(f"{error}; it is made again")
         return None

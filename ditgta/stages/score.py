@@ -58,7 +58,7 @@ def run(
     weights: Path | None = None,
     out: Path = Path("scores.json"),
     spec: dict | None = None,
-    floor: bool = False,
+    baseline: bool = False,
     batch_size: int = 32,
     cache: Path | None = None,
     num_samples: int | None = None,
@@ -68,15 +68,15 @@ def run(
 
     Args:
         reference: npz with mu, sigma (mu_s, sigma_s) and/or arr_0; image index; folder of images.
-        samples: npz, folder of sample shards, image index or folder of images; None with `floor`.
+        samples: npz, folder of sample shards, image index or folder of images; None with `baseline`.
         weights: scorer; None looks for the published file (see `find_weights`).
         out: scores (.json); influence values are written beside it (.npz), float64.
         spec: what the scores are to be known by; None takes what the samples say of themselves.
-        floor: the samples are real images, drawn within their classes: those of training, or of the reference, and its other
+        baseline: the samples are real images, drawn within their classes: those of training, or of the reference, and its other
             images are the reference then; the scores are the mean of DRAWS draws.
         batch_size: images per forward pass.
         cache: folder of features; None: `<samples>.features` and `<reference>.features` beside them.
-        num_samples: with `floor`, how many images are drawn: as many as the rows have samples, at most half; None: half.
+        num_samples: with `baseline`, how many images are drawn: as many as the rows have samples, at most half; None: half.
         training: the images of training where the reference holds others: samples that copy are looked for among them.
 
     Returns:
@@ -88,17 +88,19 @@ def run(
     out = Path(out)
     if out.suffix != ".json":
         raise InputError(f"--out {out} must end in .json")
-    if (samples is None) != bool(floor):
-        raise InputError("give SAMPLES to score, or --floor to score the reference against itself, not both")
-    if num_samples is not None and not floor:
-        raise InputError("--num-samples is for --floor; SAMPLES are scored whole: leave it out")
+    if (samples is None) != bool(baseline):
+        raise InputError(
+            "give SAMPLES to score, or --baseline to score the reference against itself, not both"
+        )
+    if num_samples is not None and not baseline:
+        raise InputError("--num-samples is for --baseline; SAMPLES are scored whole: leave it out")
     if num_samples is not None and num_samples < 2:
         raise InputError(f"--num-samples {num_samples}: a score needs at least 2 images; give more")
     with processes() as group:
         scorer = read_scorer(find_weights(weights, out))
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)
         sets = [open_image_set(path) for path in (reference, samples, training) if path is not None]
-        check_counts(sets, floor)
+        check_counts(sets, baseline)
         checksums = group.gather([images.sha256() for images in sets] if group.is_first else None)[0]
         folders = group.gather([cache_folder(images, cache, out) for images in sets])[0]
         sides = []
@@ -116,7 +118,7 @@ def run(
                 sides, trained_on, scorer, network.pool3_channels, group.device, num_samples
             )
             content["reference"] |= {"sha256": checksums[0], "folder": str(reference)}
-            sampled = samples or (training if floor else None)
+            sampled = samples or (training if baseline else None)
             place = 1 if sampled else 0
             content["samples"] |= {"sha256": checksums[place], "folder": str(sampled) if sampled else None}
             if trained_on is not None:
@@ -139,14 +141,14 @@ def _scored(
     num_samples: int | None,
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Returns what a score file and the arrays beside it say of (reference, samples), or of (reference,) and real images."""
-    floor, pairs = len(sides) == 1, [sides]
-    if floor:
+    baseline, pairs = len(sides) == 1, [sides]
+    if baseline:
         half = (trained_on or sides[0]).count // 2
         drawn = min(num_samples or half, half)
         pairs = [real_against_real(sides[0], drawn, draw, trained_on) for draw in range(DRAWS)]
     reference, samples = pairs[0]
     warnings = check_statistics(pairs[0], channels)
-    warnings += warnings_of(pairs[0], channels, None if floor else SPLIT_SIZE)
+    warnings += warnings_of(pairs[0], channels, None if baseline else SPLIT_SIZE)
     if not scorer.published and not scorer.details:
         warnings.append(
             f"the weights are not the published ones (sha256 {scorer.sha256[:12]}): compare these scores with no others"
@@ -167,12 +169,12 @@ def _scored(
             "inception_score_split_size": SPLIT_SIZE,
             "max_reference_images_of_kid_and_neighbours": MAX_REFERENCE,
             "distances": "float32",
-            "floor": floor,
+            "baseline": baseline,
             "draws": len(pairs),
         },
         "warnings": warnings,
     }
-    return content, details if floor else details | arrays_of(estimates[0])
+    return content, details if baseline else details | arrays_of(estimates[0])
 
 
 def score(

@@ -15,7 +15,7 @@ from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.order import batch_indices
 from ditgta.data.scorer_files import fetch_scorer
 from ditgta.runtime.checkpoints import check_numbers
-from ditgta.runtime.files import atomic_path, write_twin
+from ditgta.runtime.files import atomic_path, write_record
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
@@ -31,9 +31,9 @@ _SHIFT, _SCALE, _NOISE = 0.05, 0.1, 0.12
 
 
 def run(images: Path, out: Path, spec: dict) -> None:
-    """Trains a scorer on an image index and writes it as safetensors with its JSON twin; or fetches `weights`, if the spec names any.
+    """Trains a scorer on an image index and writes it as safetensors with its JSON record; or fetches `weights`, if the spec names any.
 
-    The twin records the accuracy on held-out images and what always naming the commonest class would reach; a scorer
+    The record records the accuracy on held-out images and what always naming the commonest class would reach; a scorer
     near that has learnt nothing of the classes, and its scores compare textures at best. On a CPU two runs give equal bytes
     (with an input above 75 pixels: at the same number of threads). Training takes a minute, so it keeps no snapshots.
 
@@ -54,7 +54,7 @@ def run(images: Path, out: Path, spec: dict) -> None:
         if spec.get("weights"):
             found = fetch_scorer(spec["weights"], out)
             load_inception(found.tensors, found.input_size)
-            write_twin(out, {"weights": spec["weights"]}, published=found.published)
+            write_record(out, {"weights": spec["weights"]}, published=found.published)
             print(
                 f"scorer: {spec['weights']}, {'published' if found.published else 'NOT the published'} weights, {out}",
                 flush=True,
@@ -243,7 +243,7 @@ def measure(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor) -> d
 def _write(
     out: Path, model: InceptionV3, index: ImageIndex, spec: dict, found: dict, losses: list, **counts: int
 ) -> None:
-    """Writes the weights and their twin."""
+    """Writes the weights and their record."""
     header = {
         "width": model.width,
         "input_size": model.input_size,
@@ -254,7 +254,7 @@ def _write(
     tensors = {key: tensor.contiguous().cpu() for key, tensor in model.state_dict().items()}
     with atomic_path(out) as temporary:
         save_file(tensors, temporary, metadata={"ditgta": json.dumps(header, sort_keys=True)})
-    write_twin(
+    write_record(
         out,
         spec,
         **header,

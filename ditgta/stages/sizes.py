@@ -7,7 +7,7 @@ from ditgta.report.drawing import drawable
 from ditgta.report.evidence import run_of
 from ditgta.report.sizes import draw, size_name
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, read_json, twin_path
+from ditgta.runtime.files import atomic_path, read_json, record_path
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
 from ditgta.sampling import Sampler, load_both
@@ -63,5 +63,5 @@ def run(
 
 def _name(checkpoint: Path, header: dict) -> str:
     """Return the row that a checkpoint belongs to."""
-    twin = twin_path(checkpoint)
-    return run_of(checkpoint, read_json(twin) if twin.is_file() else header)[0]
+    record = record_path(checkpoint)
+    return run_of(checkpoint, read_json(record) if record.is_file() else header)[0]

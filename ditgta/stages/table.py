@@ -10,14 +10,14 @@ from ditgta.data.images import load_index
 from ditgta.report import exports, figures, html, text
 from ditgta.report.alike import seeds_have_own_noise, warnings_of
 from ditgta.report.chapters import Pictures
-from ditgta.report.checks import read_twin
+from ditgta.report.checks import read_record
 from ditgta.report.classwise import class_results, csv_by_class
 from ditgta.report.comparisons import Scale, row_of, scale_of
 from ditgta.report.cost import read_costs
 from ditgta.report.declared import comparisons_of, read_declared
 from ditgta.report.encodings import encoding_figure
 from ditgta.report.evidence import (
-    FLOOR,
+    BASELINE,
     Score,
     check_comparable,
     epochs_of,
@@ -50,7 +50,7 @@ def run(
     scores: list[Path],
     training: list[Path],
     out: Path,
-    floor: Path | None,
+    baseline: Path | None,
     images: Path | None,
     spec: dict,
     shared: Sequence[Path] = (),
@@ -60,15 +60,15 @@ def run(
 
     Args:
         scores: score files; influence values are read from the .npz beside each.
-        training: twins of checkpoints; of each experiment and seed all curves are joined.
+        training: records of checkpoints; of each experiment and seed all curves are joined.
         out: folder of the table.
-        floor: scores of one half of the real images against the other.
+        baseline: scores of one half of the real images against the other.
         images: the images' index, for real images beside the samples.
         spec: {suite, experiments (order of rows), milestones, seeds, differences: [[first, second], ...], primary, training_cov,
-            rows: [[experiment, seed, step], ...] of the score files and, in the same order, of the twins}; what is missing is
+            rows: [[experiment, seed, step], ...] of the score files and, in the same order, of the records}; what is missing is
             taken from the files.
         losses: held-out losses of the rows, in the order of the score files.
-        shared: twins of what rows share (images, autoencoder, latents, scorer), for the cost.
+        shared: records of what rows share (images, autoencoder, latents, scorer), for the cost.
 
     Raises:
         InputError: there are no scores, two of the same row, or scores of different networks or references.
@@ -83,7 +83,7 @@ def run(
     found = [with_losses(score, path) for score, path in zip(found, losses)] if losses else found
     if not found:
         raise InputError("no score files were given; run the score stage and pass what it writes")
-    real = replace(read_score(floor), experiment=FLOOR, step=None) if floor else None
+    real = replace(read_score(baseline), experiment=BASELINE, step=None) if baseline else None
     check_comparable(found, real)
     index = load_index(images) if images else None
     table = build(found, real, read_curves(training, names), spec, classes=index.classes if index else [])
@@ -119,7 +119,7 @@ def run(
 def _named(
     scores: list[Score], training: Sequence[Path], rows: list | None
 ) -> tuple[list[Score], list[tuple[str, int]] | None]:
-    """Returns scores under the names that their rows have here, and (experiment, seed) of each twin.
+    """Returns scores under the names that their rows have here, and (experiment, seed) of each record.
 
     Results do not know the names of experiments: what is equal is shared by several.
 
@@ -130,7 +130,7 @@ def _named(
         return scores, None
     if not len(rows) == len(scores) == len(training or rows):
         raise InputError(
-            f"{len(rows)} rows, {len(scores)} score files and {len(training)} twins do not match; fix the spec"
+            f"{len(rows)} rows, {len(scores)} score files and {len(training)} records do not match; fix the spec"
         )
     named = [
         replace(score, experiment=experiment, seed=seed, step=step)
@@ -160,14 +160,14 @@ def encodings_of(
     """Returns a picture of what each row's encoding makes of places, as its last checkpoint has it, and why rows are not in it.
 
     Args:
-        training: twins of checkpoints; of each experiment the lowest seed and the highest step count, where the checkpoint is there.
-        names: experiment and seed of each twin, where it is not for the twin to say.
+        training: records of checkpoints; of each experiment the lowest seed and the highest step count, where the checkpoint is there.
+        names: experiment and seed of each record, where it is not for the record to say.
     """
     last: dict[str, tuple[int, int, Path]] = {}
     for path, known in zip(map(Path, training), names or [None] * len(training)):
-        twin = read_twin(path)
-        name, seed = known or run_of(path, twin)
-        found = (seed, -(twin.get("step") or 0), path.with_suffix(".safetensors"))
+        record = read_record(path)
+        name, seed = known or run_of(path, record)
+        found = (seed, -(record.get("step") or 0), path.with_suffix(".safetensors"))
         if found[2].is_file():
             last[name] = min(found, last.get(name, found))
     if not last:
@@ -185,10 +185,14 @@ def encodings_of(
 
 
 def build(
-    scores: Sequence[Score], floor: Score | None, curves: list[Curve], spec: dict, classes: Sequence[str] = ()
+    scores: Sequence[Score],
+    baseline: Score | None,
+    curves: list[Curve],
+    spec: dict,
+    classes: Sequence[str] = (),
 ) -> Table:
     """Returns the table of score files."""
-    everything = [*scores, *([floor] if floor else [])]
+    everything = [*scores, *([baseline] if baseline else [])]
     asked = [name for name in spec.get("experiments") or [] if any(s.experiment == name for s in scores)]
     experiments = list(dict.fromkeys([*asked, *(score.experiment for score in scores)]))
     curves = sorted(
@@ -211,18 +215,20 @@ def build(
         protocol=protocol(scores),
         trained_scorer=is_trained(scorer),
         published_scorer=scorer.get("published"),
-        warnings=warnings_of(scores, floor, spec) + ([] if equal or not options else [unequal]),
+        warnings=warnings_of(scores, baseline, spec) + ([] if equal or not options else [unequal]),
         curves=curves,
-        provenance=[provenance_of(score, FLOOR if score is floor else score.name) for score in everything],
+        provenance=[
+            provenance_of(score, BASELINE if score is baseline else score.name) for score in everything
+        ],
         options=options,
         classes=list(classes),
         by_class={
             name: class_results(group)
-            for name, group in {**by_class, **({FLOOR: [floor]} if floor else {})}.items()
+            for name, group in {**by_class, **({BASELINE: [baseline]} if baseline else {})}.items()
         },
         nearness=[near for score in newest if (near := nearness(score))],
     )
-    return _compared(table, scores, floor, spec, experiments)
+    return _compared(table, scores, baseline, spec, experiments)
 
 
 def _metrics(scores: Sequence[Score]) -> list[Metric]:
@@ -234,7 +240,7 @@ def _metrics(scores: Sequence[Score]) -> list[Metric]:
 
 
 def _compared(
-    table: Table, scores: Sequence[Score], floor: Score | None, spec: dict, experiments: Sequence[str]
+    table: Table, scores: Sequence[Score], baseline: Score | None, spec: dict, experiments: Sequence[str]
 ) -> Table:
     """Returns a table with its rows, their differences and the verdicts on them."""
     steps = sorted({score.step for score in scores}, key=lambda step: (step is None, step or 0))
@@ -260,7 +266,7 @@ def _compared(
         published=published,
         published_source=str(spec.get("published_source") or ""),
         rows=[_emphasised(r, primary) if (r.experiment, r.step) == (best, last) else r for r in rows],
-        floor=row_of(FLOOR, None, [floor], plain) if floor else None,
+        baseline=row_of(BASELINE, None, [baseline], plain) if baseline else None,
         comparisons=comparisons,
         primary=primary,
         last=last,
@@ -268,7 +274,7 @@ def _compared(
         own_noise=seeds_have_own_noise(scores),
         held_out=all("training" in score.content for score in scores),
         bands=band_ratios(scores, experiments),
-        draws=(floor.content.get("settings") or {}).get("draws") if floor else None,
+        draws=(baseline.content.get("settings") or {}).get("draws") if baseline else None,
     )
 
 

@@ -442,7 +442,7 @@ def _show_samples(trainer: Trainer, autoencoder: Path, step: int) -> None:
             tracker.log_images({"samples": images}, step=step, **order)
 
 
-def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held, **twin) -> float:
+def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held, **record) -> float:
     """Copies the state for the recorder to write meanwhile; returns the seconds that training paused for it."""
     begin = time.monotonic()
     if trainer.group.is_first:
@@ -450,7 +450,7 @@ def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held
         recorder.wait()
         groups = trainer.groups()
         recorder.save(
-            groups, step, milestone, ready=trainer.side.finish, processes=trainer.group.count, **twin
+            groups, step, milestone, ready=trainer.side.finish, processes=trainer.group.count, **record
         )
     return time.monotonic() - begin
 

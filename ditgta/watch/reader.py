@@ -132,10 +132,10 @@ class Reader:
         imported = experiment in self.layout.imported
         steps = [row.step for row in rows]
         files = {row.step: Path(self.layout.checkpoint(row)) for row in rows}
-        twins = {
-            step: twin
+        records = {
+            step: record
             for step, file in files.items()
-            if file.is_file() and (twin := self.json(record_of(str(file))))
+            if file.is_file() and (record := self.json(record_of(str(file))))
         }
         run = Path(self.layout.run(experiment, seed))
         jobs = self.leases("train", [run / LEASE_NAME])
@@ -143,9 +143,9 @@ class Reader:
         for stage in stages:
             folder = Path(self.layout.path(stage, (suite, experiment)), f"seed{seed}")
             jobs += self.leases(stage, folder.glob(".*.lease"))
-        begun = bool(twins) or run.is_dir()
+        begun = bool(records) or run.is_dir()
         last = self.last_entry(run / "metrics.jsonl")
-        newest = twins[max(twins)] if twins else {}
+        newest = records[max(records)] if records else {}
         if (
             not last
             and isinstance(losses := newest.get("losses"), list)
@@ -154,7 +154,7 @@ class Reader:
             last = losses[-1]
         reached = [job["holder"].get("reached") for job in jobs if job["stage"] == "train"]
         at_work = [int(number(at.get("done")) or 0) for at in reached if isinstance(at, dict)]
-        step = max([int(number(last.get("step")) or 0), *twins, *at_work])
+        step = max([int(number(last.get("step")) or 0), *records, *at_work])
         rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
         batch_size = self.config.experiments[experiment].training.batch_size
         left = (steps[-1] - step) * batch_size
@@ -163,13 +163,13 @@ class Reader:
         return {
             "experiment": experiment,
             "seed": seed,
-            "milestones": {str(one): one in twins for one in steps},
+            "milestones": {str(one): one in records for one in steps},
             "step": step,
             "epochs": None if imported or not count else round(step * batch_size / count, 2),
             "loss": number(last.get("loss")),
             "images_per_second": None if imported else rate,
             "seconds_left": None if imported or left <= 0 or not rate else round(left / rate),
-            "training": "done" if len(twins) == len(steps) else "begun" if begun else "not begun",
+            "training": "done" if len(records) == len(steps) else "begun" if begun else "not begun",
             "jobs": jobs,
             "samples": {str(row.step): self.samples(suite, row) for row in rows},
             "losses": {str(row.step): self.metrics(self.layout.losses(suite, row)) for row in rows}
@@ -275,7 +275,7 @@ def number(value: object) -> float | None:
 
 
 def shards_in(folder: Path) -> int:
-    """Returns how many shards of a folder have a twin, which says that they are whole."""
+    """Returns how many shards of a folder have a record, which says that they are whole."""
     try:
         return sum(1 for path in folder.iterdir() if re.fullmatch(r"\d{5}\.json", path.name))
     except OSError:

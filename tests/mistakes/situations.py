@@ -97,7 +97,7 @@ def trap(path: str) -> Make:
 
 
 def not_finite(path: str, name: str) -> Make:
-    """A tensor of a safetensors file, without a twin that could tell, is not a number."""
+    """A tensor of a safetensors file, without a record that could tell, is not a number."""
 
     def make():
         tensors = load_file(path)
@@ -119,7 +119,7 @@ def at_work(path: str) -> Make:
 
 
 def header(path: str, text: str | None = None, **values) -> Make:
-    """A checkpoint or scorer says other things of itself, and has no twin that could tell."""
+    """A checkpoint or scorer says other things of itself, and has no record that could tell."""
 
     def make():
         tensors, said = load_file(path), _header_of(path)
@@ -136,7 +136,7 @@ def model(path: str, **values) -> Make:
 
 
 def tensors(path: str, change: Callable[[dict], object]) -> Make:
-    """The tensors of a file are others, under the same header, and without a twin that could tell."""
+    """The tensors of a file are others, under the same header, and without a record that could tell."""
 
     def make():
         held, said = load_file(path), _header_of(path)

@@ -20,7 +20,7 @@ def groups_of(frequencies):
     return frequencies.norm(dim=-1), angles
 
 
-def test_each_has_its_twin():
+def test_each_has_its_record():
     for name in ("mixed", "spiral", "golden"):
         rope, gta = POSENCS[f"rope-{name}"], POSENCS[f"gta-{name}"]
         assert (rope.rotated, gta.rotated) == (("qk",), ("qk", "vo")) and rope.__bases__ == gta.__bases__

@@ -145,10 +145,10 @@ def test_a_checkpoint_is_as_large_as_foretold(tmp_path):
         return {prefix + name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     groups = {"ema": copy(), "model": copy(), "optimizer": copy("exp_avg.") | copy("exp_avg_sq.")}
-    twin = write_checkpoint(
+    record = write_checkpoint(
         tmp_path / "0.safetensors", {"spec": {}, "step": 0, "model": asdict(model.config)}, groups
     )
-    assert twin["bytes"] == pytest.approx(cost.checkpoint_bytes(shape), rel=0.02)
+    assert record["bytes"] == pytest.approx(cost.checkpoint_bytes(shape), rel=0.02)
 
 
 def test_a_latent_is_as_large_as_foretold():

@@ -76,7 +76,7 @@ def test_memory_falls_with_the_share_of_the_batch(tmp_path, capsys):
     assert few["work"] - gradients == pytest.approx(2 * (many["work"] - gradients), rel=0.01)
 
 
-def test_what_has_no_cards_trains_in_one_process(tmp_path, capsys):
+def test_what_has_no_gpus_trains_in_one_process(tmp_path, capsys):
     found, text = planned(tmp_path, capsys, "--device", "laptop", "--devices", "8")
     assert found["scale"]["processes"] == 1 and found["scale"]["allreduce_bytes"] == 0
     assert "nothing is sent" in text

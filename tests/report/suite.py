@@ -1,4 +1,4 @@
-"""A small made-up suite on disk: score files with influence values, samples, twins of checkpoints and an image index."""
+"""A small made-up suite on disk: score files with influence values, samples, records of checkpoints and an image index."""
 
 import json
 from pathlib import Path
@@ -149,8 +149,8 @@ def write_samples(folder: Path, pixels: np.ndarray, labels: np.ndarray, shard: i
     return folder
 
 
-def write_twin(root: Path, experiment: str, seed: int, step: int, level: float, **changes) -> Path:
-    """Writes the JSON twin of a checkpoint with a loss curve of 100 points; all rows share its noise."""
+def write_record(root: Path, experiment: str, seed: int, step: int, level: float, **changes) -> Path:
+    """Writes the JSON record of a checkpoint with a loss curve of 100 points; all rows share its noise."""
     steps = np.linspace(step / 100, step, 100).round().astype(int)
     noise = generator(0, "loss").normal(0, 0.01, 100) + generator(seed, "loss", experiment).normal(
         0, 0.001, 100
@@ -238,10 +238,10 @@ def make_suite(
                         sampling=sampling,
                     )
                 )
-            training.append(write_twin(root, experiment, seed, milestones[-1], 0.15 + fid / 2000))
+            training.append(write_record(root, experiment, seed, milestones[-1], 0.15 + fid / 2000))
     real = findings(np.repeat(np.arange(4), 2), 10)
-    floor = write_score(
-        root / "scores" / "floor.json",
+    baseline = write_score(
+        root / "scores" / "baseline.json",
         "",
         0,
         None,
@@ -250,7 +250,7 @@ def make_suite(
         spec={},
         num_reference=1749,
         findings=real,
-        settings={"floor": True, "draws": 10},
+        settings={"baseline": True, "draws": 10},
     )
     shared = root / "scorer" / "digits" / "scorer.json"
     shared.parent.mkdir(parents=True)
@@ -258,7 +258,7 @@ def make_suite(
     return {
         "scores": scores,
         "training": training,
-        "floor": floor,
+        "baseline": baseline,
         "images": images,
         "shared": [shared],
         "spec": {

@@ -1,4 +1,4 @@
-"""Cost: each process counts once, with all its processors or graphics cards."""
+"""Cost: each process counts once, with all its processors or GPUs."""
 
 import json
 
@@ -21,7 +21,7 @@ def test_a_process_counts_once_and_by_its_last_record():
     assert cost.machines == ("Some Processor",) and cost.revisions == ("12" * 20,)
 
 
-def test_graphics_cards_count_by_wall_time_and_processes():
+def test_graphics_gpus_count_by_wall_time_and_processes():
     record = process_record(
         "train", 1.0, seconds=1800.0, processes=8, gpu="Some Card", peak_gpu_memory_mb=9000.0
     )
@@ -47,9 +47,9 @@ def test_every_stage_is_found_with_its_shards_and_what_training_went_on_from(tmp
         (folder / f"{number:05d}.json").write_text(
             json.dumps(process_record("sample", started=started, seconds=7.0))
         )
-    (twin,) = [path for path in arguments["training"] if path.parent.parent.name == "gta"]
+    (record,) = [path for path in arguments["training"] if path.parent.parent.name == "gta"]
     earlier = [process_record("train", started=1.0, seconds=80.0)]
-    twin.write_text(json.dumps(json.loads(twin.read_text()) | {"earlier": earlier}))
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"earlier": earlier}))
     scores = [read_score(path) for path in arguments["scores"]]
     costs = read_costs(scores, arguments["training"], arguments["shared"])
     found = {(cost.stage, cost.row): cost for cost in costs}

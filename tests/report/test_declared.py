@@ -164,9 +164,9 @@ def test_errors_of_distances_hold_what_is_known_of_training():
 def test_training_that_is_far_from_the_data_is_said(tmp_path, baseline, is_far):
     """The lowest FID is 25: 50 times a baseline of 0.5, and within the papers' distance of one of 1."""
     scores = scores_of(tmp_path)
-    path = write_score(tmp_path / "floor.json", "", 0, None, baseline, None)
-    floor = replace(table.read_score(path), experiment="real against real", step=None)
-    built = table.build(scores, floor, [], SPEC)
+    path = write_score(tmp_path / "baseline.json", "", 0, None, baseline, None)
+    baseline = replace(table.read_score(path), experiment="real against real", step=None)
+    built = table.build(scores, baseline, [], SPEC)
     words = "Training has not come near the data: the lowest FID, 25 of gta, is 50 times that of real images"
     for text in (markdown(built), page(built, table.draw(built, [], {}))):
         assert (words in text) == is_far

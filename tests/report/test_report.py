@@ -1,4 +1,4 @@
-"""The rooms below the table stage: choice of samples, drawing of grids, joining of loss curves, and numbers."""
+"""The layers below the table stage: choice of samples, drawing of grids, joining of loss curves, and numbers."""
 
 import json
 import shutil
@@ -99,7 +99,7 @@ def test_numbers_are_no_names_of_classes():
 
 
 def test_curves_are_joined_and_named(tmp_path):
-    def twin(name, step, steps, **more):
+    def record(name, step, steps, **more):
         path = tmp_path / "train" / name / "seed3" / f"{step}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         losses = [{"step": s, "loss": 1.0 / s, "mse": 0.9 / s, "vb": 0.1 / s} for s in steps]
@@ -107,9 +107,9 @@ def test_curves_are_joined_and_named(tmp_path):
         return path
 
     paths = [
-        twin("gta", 20, [11, 15, 20]),
-        twin("gta", 10, [5, 10]),
-        twin("x", 20, [10, 20], experiment="rope"),
+        record("gta", 20, [11, 15, 20]),
+        record("gta", 10, [5, 10]),
+        record("x", 20, [10, 20], experiment="rope"),
     ]
     gta, rope = read_curves(paths)
     assert (gta.experiment, gta.seed, gta.steps) == ("gta", 3, [5, 10, 11, 15, 20])

@@ -16,13 +16,13 @@ from ditgta.runtime.files import (
     git_revision,
     provenance,
     read_json,
-    read_verified_twin,
+    read_verified_record,
+    record_path,
     spec_hash,
     spec_text,
-    twin_path,
     write_json,
+    write_record,
     write_text,
-    write_twin,
 )
 
 
@@ -55,23 +55,23 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path):
     assert "\n" not in str(caught.value) and path.read_text() == "old"
 
 
-def test_twin_names_damage(tmp_path):
+def test_record_names_damage(tmp_path):
     path = tmp_path / "heavy.npy"
     path.write_bytes(b"0123456789")
-    twin = write_twin(path, {"a": 1}, count=10)
-    assert read_verified_twin(path) == twin
+    record = write_record(path, {"a": 1}, count=10)
+    assert read_verified_record(path) == record
     assert (
-        twin["bytes"] == 10
-        and twin["count"] == 10
-        and twin["spec"] == {"a": 1}
-        and twin["peak_memory_mb"] > 1
+        record["bytes"] == 10
+        and record["count"] == 10
+        and record["spec"] == {"a": 1}
+        and record["peak_memory_mb"] > 1
     )
     path.write_bytes(b"0123456780")
     with pytest.raises(InputError, match=r"heavy.npy is damaged"):
-        read_verified_twin(path)
-    twin_path(path).unlink()
+        read_verified_record(path)
+    record_path(path).unlink()
     with pytest.raises(InputError, match=r"heavy.json does not exist"):
-        read_verified_twin(path)
+        read_verified_record(path)
 
 
 def test_broken_json_is_named(tmp_path):

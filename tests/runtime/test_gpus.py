@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from tests.conftest import CARDS, ROOT
+from tests.conftest import GPUS, ROOT
 
-pytestmark = pytest.mark.skipif(not CARDS, reason="this machine has no GPU")
+pytestmark = pytest.mark.skipif(not GPUS, reason="this machine has no GPU")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_gpu(row, tmp_path):
     """Each row of `benchmarks.gpu` on correctness meets its demands on the first GPU."""
     out = tmp_path / "gpu.md"
     words = [sys.executable, "-m", "benchmarks.gpu", "--only", row, "--out", str(out)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": CARDS[0]}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": GPUS[0]}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     records = json.loads(out.with_suffix(".json").read_text())["rows"]

@@ -28,7 +28,7 @@ def test_a_sum_in_parts_is_the_sum_at_once(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_more_processes_than_cards_are_refused(monkeypatch):
+def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for name, value in {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():

@@ -59,21 +59,21 @@ def trained(index, tmp_path_factory):
 
 def test_training_is_deterministic_and_learns(index, trained, tmp_path):
     autoencoder.run(index, tmp_path, SPEC)
-    twins = [json.loads((folder / "autoencoder.json").read_text()) for folder in (trained, tmp_path)]
-    assert twins[0]["sha256"] == twins[1]["sha256"]
-    assert twins[0]["loss"] == twins[1]["loss"] and twins[0]["psnr_db"] == twins[1]["psnr_db"]
-    assert twins[0]["loss"][-1]["mse"] < 0.5 * twins[0]["loss"][0]["mse"]
+    records = [json.loads((folder / "autoencoder.json").read_text()) for folder in (trained, tmp_path)]
+    assert records[0]["sha256"] == records[1]["sha256"]
+    assert records[0]["loss"] == records[1]["loss"] and records[0]["psnr_db"] == records[1]["psnr_db"]
+    assert records[0]["loss"][-1]["mse"] < 0.5 * records[0]["loss"][0]["mse"]
     autoencoder.run(index, tmp_path, {**SPEC, "seed": 1})
-    assert json.loads((tmp_path / "autoencoder.json").read_text())["sha256"] != twins[0]["sha256"]
+    assert json.loads((tmp_path / "autoencoder.json").read_text())["sha256"] != records[0]["sha256"]
 
 
 def test_what_is_written(trained):
     assert sorted(path.name for path in trained.iterdir()) == [
         "autoencoder.json", "config.json", "diffusion_pytorch_model.safetensors", "reconstruction.png",
     ]  # fmt: skip
-    twin = json.loads((trained / "autoencoder.json").read_text())
-    assert twin["spec"] == SPEC and twin["downsampling"] == 4
-    assert twin["latents"]["std"] == pytest.approx(1, abs=1e-5)
+    record = json.loads((trained / "autoencoder.json").read_text())
+    assert record["spec"] == SPEC and record["downsampling"] == 4
+    assert record["latents"]["std"] == pytest.approx(1, abs=1e-5)
     assert Image.open(trained / "reconstruction.png").size == (16 * 16, 32)
 
 
@@ -123,8 +123,8 @@ def test_local_folder_as_pretrained(index, trained, tmp_path):
     autoencoder.run(index, tmp_path, {"pretrained": str(trained), "revision": None})
     copied, original = load_autoencoder(tmp_path).state_dict(), load_autoencoder(trained).state_dict()
     assert all(torch.equal(copied[name], original[name]) for name in original)
-    twins = [json.loads((folder / "autoencoder.json").read_text()) for folder in (trained, tmp_path)]
-    assert twins[1]["sha256"] == twins[0]["sha256"] and twins[1]["psnr_db"] > 10
+    records = [json.loads((folder / "autoencoder.json").read_text()) for folder in (trained, tmp_path)]
+    assert records[1]["sha256"] == records[0]["sha256"] and records[1]["psnr_db"] > 10
     assert load_autoencoder(tmp_path).config.scaling_factor == load_autoencoder(trained).config.scaling_factor
 
 
@@ -223,8 +223,8 @@ def test_a_published_autoencoder_is_downloaded_at_its_revision(index, trained, t
         server.shutdown()
     assert fetch(tmp_path / "second", "v1").returncode == 0
     for name in ("first", "second"):
-        twin = json.loads((tmp_path / name / "autoencoder.json").read_text())
-        assert (twin["spec"]["pretrained"], twin["spec"]["revision"]) == ("lab/vae", "v1")
+        record = json.loads((tmp_path / name / "autoencoder.json").read_text())
+        assert (record["spec"]["pretrained"], record["spec"]["revision"]) == ("lab/vae", "v1")
         ours, theirs = load_autoencoder(tmp_path / name), load_autoencoder(trained)
         assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
         assert ours.config.scaling_factor == theirs.config.scaling_factor

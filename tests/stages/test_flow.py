@@ -46,8 +46,8 @@ def test_learns_and_logs_its_loss_alone(flow, flow_checkpoint):
     assert lines[0]["loss"] > 0.9 and np.mean([line["loss"] for line in lines[-3:]]) < 0.7 * lines[0]["loss"]
     model = load(flow_checkpoint)
     assert model.config.objective == "flow" and model.final_layer.linear.out_features == 4
-    twin = read_json(flow / "0000060.json")
-    assert twin["spec"]["training"]["objective"] == "flow"
+    record = read_json(flow / "0000060.json")
+    assert record["spec"]["training"]["objective"] == "flow"
     (curve,) = read_curves([flow / "0000060.json"])
     assert set(curve.losses) == {"loss"} and len(curve.steps) == len(lines)
 

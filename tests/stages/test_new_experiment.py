@@ -146,24 +146,24 @@ def test_a_large_folder_is_looked_at_in_part(shapes, monkeypatch):
 
 
 def proposal_for(
-    count: int, classes: int, sides: list[int], cards: int, hours: float
+    count: int, classes: int, sides: list[int], gpus: int, hours: float
 ) -> tuple[dict, list[str], dict]:
     """Returns the proposal for a folder and machine that are not there, the notes, and the hours of its stages."""
     labels, names = np.arange(count) % classes, [str(i) for i in range(classes)]
     found = Survey(ImageIndex(Path("x"), [""] * count, labels, names, 0), len(sides), np.sort(sides), [])
-    machine = machine_of("a100" if cards else "laptop", cards or 2, efficiency=0.25)
+    machine = machine_of("a100" if gpus else "laptop", gpus or 2, efficiency=0.25)
 
     def hours_of(proposal):
         loaded = config.load({"suite": "x", **proposal})
         stages = estimate.plan(loaded, "x", (count, classes))[0]
-        return new_experiment.hours_of_stages(loaded, "x", stages, machine, cards)
+        return new_experiment.hours_of_stages(loaded, "x", stages, machine, gpus)
 
-    proposal, notes = new_experiment.propose("x", "x", found, hours, cards, hours_of)
+    proposal, notes = new_experiment.propose("x", "x", found, hours, gpus, hours_of)
     return proposal, notes, hours_of(proposal)
 
 
 @pytest.mark.parametrize(
-    ("count", "classes", "side", "cards", "hours", "model", "size", "samples"),
+    ("count", "classes", "side", "gpus", "hours", "model", "size", "samples"),
     [
         (1_281_167, 1000, 400, 8, 24, "DiT-B/2", 256, 50_000),
         (1_281_167, 1000, 400, 1, 1, "DiT-Ti/1", 64, 50_000),
@@ -173,9 +173,9 @@ def proposal_for(
     ],
 )
 def test_size_model_and_samples_suit_images_machine_and_time(
-    count, classes, side, cards, hours, model, size, samples
+    count, classes, side, gpus, hours, model, size, samples
 ):
-    proposal, notes, spent = proposal_for(count, classes, [side] * 100, cards, hours)
+    proposal, notes, spent = proposal_for(count, classes, [side] * 100, gpus, hours)
     base, suite = proposal["experiments"]["x"], proposal["suites"]["x"]
     assert (base["model"]["name"], base["images"]["size"]) == (model, size)
     assert suite["sampling"]["num_samples"] == samples

@@ -60,8 +60,8 @@ def test_reference_file_comes_in_exactly(tmp_path, posenc):
     run_import(tmp_path / "0200000.pt", tmp_path / "out.safetensors", SMALL, None)
     assert torch.equal(answer(load(tmp_path / "out.safetensors")), answer(ema))
     assert torch.equal(answer(load(tmp_path / "out.safetensors", "model")), answer(model))
-    twin = read_json(tmp_path / "out.json")
-    assert twin["step"] == 200000 and twin["spec"]["model"]["posenc"] == posenc
+    record = read_json(tmp_path / "out.json")
+    assert record["step"] == 200000 and record["spec"]["model"]["posenc"] == posenc
 
 
 def test_bare_state_dict_with_wrapped_names_and_half_precision(tmp_path):

@@ -76,9 +76,9 @@ def test_extract_features(work):
 @pytest.mark.parametrize("posenc, launcher", [("gta", ACCELERATE), ("rope", TORCHRUN)])
 def test_train(work, posenc, launcher):
     call(work, *launcher, *TRAIN, "--posenc", posenc, "--milestones", "3,5", "--out", f"outputs/{posenc}")
-    twin = read_json(work / "outputs" / posenc / "0000005.json")
-    assert twin["processes"] == 2 and twin["spec"]["model"]["posenc"] == posenc
-    assert [entry["step"] for entry in twin["losses"]] == [1, 2, 3, 4, 5]
+    record = read_json(work / "outputs" / posenc / "0000005.json")
+    assert record["processes"] == 2 and record["spec"]["model"]["posenc"] == posenc
+    assert [entry["step"] for entry in record["losses"]] == [1, 2, 3, 4, 5]
     assert (work / "outputs" / posenc / "0000003.safetensors").is_file()
 
 

@@ -326,7 +326,7 @@ def test_statistics_of_another_network(files, scores, tmp_path):
 
 
 def test_real_images_against_all_others(files, scores, tmp_path, capsys):
-    content = _run(files, tmp_path, samples=None, floor=True, num_samples=60)
+    content = _run(files, tmp_path, samples=None, baseline=True, num_samples=60)
     assert (content["num_samples"], content["num_reference"]) == (60, 240)
     assert content["settings"]["draws"] == stage.DRAWS == 10
     metrics = content["metrics"]
@@ -353,11 +353,11 @@ def test_real_images_against_all_others(files, scores, tmp_path, capsys):
 
 def test_at_most_half_of_the_real_images_are_drawn(files, tmp_path):
     for number in (None, 150, 5000):
-        content = _run(files, tmp_path, samples=None, floor=True, num_samples=number)
+        content = _run(files, tmp_path, samples=None, baseline=True, num_samples=number)
         assert (content["num_samples"], content["num_reference"]) == (150, 150)
     with pytest.raises(InputError, match="--num-samples 1: a score needs at least 2"):
-        _run(files, tmp_path, samples=None, floor=True, num_samples=1)
-    with pytest.raises(InputError, match="--num-samples is for --floor"):
+        _run(files, tmp_path, samples=None, baseline=True, num_samples=1)
+    with pytest.raises(InputError, match="--num-samples is for --baseline"):
         _run(files, tmp_path, num_samples=10)
 
 
@@ -466,8 +466,8 @@ def test_faults_are_told_in_one_line(files, tmp_path):
     cases = [
         ({"samples": tmp_path / "one.npz"}, "holds 1 image"),
         ({"samples": None}, "not both"),
-        ({"floor": True}, "not both"),
-        ({"samples": None, "floor": True, "reference": tmp_path / "three.npz"}, "at least 4"),
+        ({"baseline": True}, "not both"),
+        ({"samples": None, "baseline": True, "reference": tmp_path / "three.npz"}, "at least 4"),
         ({"samples": tmp_path / "none.npz"}, "does not exist"),
     ]
     for options, words in cases:
@@ -501,7 +501,7 @@ def test_held_out_images_as_the_reference(files, scores, raw, tmp_path):
     training = _pixels(120, 1)[::-1].copy()
     np.savez(files / "training.npz", arr_0=training, arr_1=np.arange(120) % 10)
     where = {"training": files / "training.npz"}
-    content = _run(files, tmp_path, floor=True, samples=None, num_samples=40, **where)
+    content = _run(files, tmp_path, baseline=True, samples=None, num_samples=40, **where)
     assert (content["num_samples"], content["num_reference"]) == (40, 300)
     assert content["settings"]["draws"] == 10 and content["reference"]["name"] == "reference.npz"
     assert content["metrics"]["fid"]["value"] < 0.5 * scores["metrics"]["fid"]["value"]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from ditgta.data.images import load_index
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_verified_twin
+from ditgta.runtime.files import read_verified_record
 from ditgta.scoring.inception import InceptionV3, load_inception
 from ditgta.stages import images, scorer
 
@@ -65,18 +65,18 @@ def striped(tmp_path_factory):
 
 
 def test_separable_classes_are_learnt(striped):
-    twin = read_verified_twin(striped[1])
-    assert twin["images"] | {"files_sha256": ""} == {
+    record = read_verified_record(striped[1])
+    assert record["images"] | {"files_sha256": ""} == {
         "count": 96,
         "size": 16,
         "files_sha256": "",
         "used": 96,
         "held_out": 24,
     }
-    assert twin["chance"] == pytest.approx(1 / 3)
-    assert twin["accuracy"] > 0.6
-    assert twin["loss"][-1]["loss"] < twin["loss"][0]["loss"] and twin["loss"][-1]["step"] == 49
-    assert twin["spec"] == SPEC and twin["pool3"] == 128
+    assert record["chance"] == pytest.approx(1 / 3)
+    assert record["accuracy"] > 0.6
+    assert record["loss"][-1]["loss"] < record["loss"][0]["loss"] and record["loss"][-1]["step"] == 49
+    assert record["spec"] == SPEC and record["pool3"] == 128
 
 
 def test_file_holds_all_that_a_reader_needs(striped):
@@ -119,9 +119,11 @@ def test_tiny_sets_are_scored_without_a_fuss(tmp_path, monkeypatch, counts, held
     monkeypatch.setattr(scorer, "_LEAST_STEPS", 3)
     index = _image_index(tmp_path, counts, size=9)
     scorer.run(index, tmp_path / "scorer.safetensors", SPEC)
-    twin = read_verified_twin(tmp_path / "scorer.safetensors")
-    assert twin["images"]["held_out"] == held_out and twin["num_classes"] == len(load_index(index).classes)
-    assert (twin["accuracy"] is None) == (held_out == 0)
+    record = read_verified_record(tmp_path / "scorer.safetensors")
+    assert record["images"]["held_out"] == held_out and record["num_classes"] == len(
+        load_index(index).classes
+    )
+    assert (record["accuracy"] is None) == (held_out == 0)
     assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "scorer.safetensors").values())
 
 
@@ -177,4 +179,4 @@ def test_digits_are_told_apart(tmp_path):
 
     images.run(tmp_path / "index", {"source": "digits", "size": 32, "on_error": "stop"})
     scorer.run(tmp_path / "index", tmp_path / "scorer.safetensors", Scorer().spec())
-    assert read_verified_twin(tmp_path / "scorer.safetensors")["accuracy"] >= 0.97
+    assert read_verified_record(tmp_path / "scorer.safetensors")["accuracy"] >= 0.97

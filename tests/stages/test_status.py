@@ -89,7 +89,7 @@ def test_a_row_at_work(layout):
     write_json(run / LEASE_NAME, Lease(run / LEASE_NAME).content())
     folder = Path(layout.samples("pets", Row("gta", 0, 100)))
     write_json(folder / "00000.json", {})
-    (folder / "00001.npz").touch()  # without its twin: not whole yet
+    (folder / "00001.npz").touch()  # without its record: not whole yet
     write_json(layout.scores("pets", Row("gta", 0, 100)), {"metrics": {"fid": {"value": 12.5, "se": 0.4}}})
     assert read()["rows"]["gta"]["epochs"] is None  # the images are not listed yet
     write_json(f"{layout.path('images', 'gta')}/index.json", {"count": 600})
@@ -182,7 +182,7 @@ def test_a_training_of_other_options_has_not_begun(layout):
     assert [row["milestones"] for row in rows if row["experiment"] == "abs"] == [{"100": False, "300": False}]
 
 
-def test_done_rows_take_their_numbers_from_twins(layout):
+def test_done_rows_take_their_numbers_from_records(layout):
     losses = [{"step": 299, "loss": 0.5}]
     for step in (100, 300):
         write_milestone(layout, "abs", step, losses=losses, images_per_second=7.5)

@@ -85,8 +85,12 @@ def test_csv_returns_every_value_exactly(suite):
                 "digits",
                 "",
             )
-    floor = [row for row in rows if row["experiment"] == "real against real"]
-    assert len(floor) == 10 and floor[0]["seed"] == floor[0]["step"] == "" and float(floor[0]["value"]) == 1.9
+    baseline = [row for row in rows if row["experiment"] == "real against real"]
+    assert (
+        len(baseline) == 10
+        and baseline[0]["seed"] == baseline[0]["step"] == ""
+        and float(baseline[0]["value"]) == 1.9
+    )
 
 
 def test_paired_difference_of_one_seed(suite):
@@ -515,13 +519,13 @@ def test_colours_are_those_of_the_rows_in_every_picture(suite):
     assert all(f'style="background:{colour}"></i>{name}' in html for name, colour in zip(FID, PALETTE))
 
 
-def test_floor_is_a_dashed_line(suite, tmp_path):
+def test_baseline_is_a_dashed_line(suite, tmp_path):
     arguments, out = suite
-    table.run(**arguments | {"floor": None}, out=tmp_path)
+    table.run(**arguments | {"baseline": None}, out=tmp_path)
     dark = [count_colour(Image.open(folder / "fid.png"), "#1f2328") for folder in (out, tmp_path)]
     assert dark[0] > dark[1] + 500
     assert "real against real" not in (tmp_path / "table.csv").read_text()
-    assert "class=floor" not in (tmp_path / "table.html").read_text()
+    assert "class=baseline" not in (tmp_path / "table.html").read_text()
 
 
 def test_absent_metrics_show_a_dash_and_the_reason(tmp_path):

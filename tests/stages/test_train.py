@@ -83,9 +83,9 @@ def test_learns_and_records(undisturbed):
     curve = losses(undisturbed)
     assert [entry["step"] for entry in curve] == [4, 8, 12, 16, 20]
     assert curve[-1]["mse"] < 0.9 * curve[0]["mse"]
-    twin = read_json(undisturbed / "0000020.json")
-    assert twin["step"] == 20 and twin["spec"]["model"]["posenc"] == "gta"
-    assert [entry["loss"] for entry in twin["losses"]] == [entry["loss"] for entry in curve]
+    record = read_json(undisturbed / "0000020.json")
+    assert record["step"] == 20 and record["spec"]["model"]["posenc"] == "gta"
+    assert [entry["loss"] for entry in record["losses"]] == [entry["loss"] for entry in curve]
     assert (next(undisturbed.glob("run")) / "train.log").read_text().count("train:") >= 2
 
 

@@ -84,9 +84,9 @@ def test_from_pictures_to_table(folder):
             "random",
             "round",
         )
-        twin = read_json(only(results, f"train/imagenet256-{name}-*/seed0/0000008.json"))
-        assert twin["spec"]["training"]["flip"] == twin["spec"]["training"]["posterior"] == "baked"
-        assert twin["spec"]["model"]["qk_norm"] is True
+        record = read_json(only(results, f"train/imagenet256-{name}-*/seed0/0000008.json"))
+        assert record["spec"]["training"]["flip"] == record["spec"]["training"]["posterior"] == "baked"
+        assert record["spec"]["model"]["qk_norm"] is True
     page = only(results, "table/paper-*/table.html").read_text()
     assert "imagenet256-gta" in page and "<img" in page
     assert "Published values" in page and "31.5" in page and "not the network of published scores" in page

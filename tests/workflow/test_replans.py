@@ -45,8 +45,8 @@ def test_the_suite_left_a_table_and_checkpoints(tiny_suite):
     assert {line.split(",")[1] for line in lines[1:]} == {"rope", "gta", "real against real"}
     hashes = [path.parent.name.split("-")[-1] for path in tiny_suite.glob("results/*/*/index.json")]
     assert hashes and not [address for address in hashes if address in page.split("<pre>")[0]]
-    twin = json.loads(only(tiny_suite, "results/train/gta-*/seed0/0000004.json").read_text())
-    assert (twin["spec"]["model"]["posenc"], twin["spec"]["training"]["batch_size"]) == ("gta", 16)
+    record = json.loads(only(tiny_suite, "results/train/gta-*/seed0/0000004.json").read_text())
+    assert (record["spec"]["model"]["posenc"], record["spec"]["training"]["batch_size"]) == ("gta", 16)
     # The message of a training job names this folder.
     assert only(tiny_suite, "results/train/gta-*/seed0/run/train.log").is_file()
     kept = {path.name for path in tiny_suite.glob("results/*") if path.is_file()}

@@ -120,5 +120,5 @@ def test_a_training_passes_its_time_limits_by_itself(slurm, tmp_path):
         tmp_path / "one", "checkpoints", "--set-resources", "train:gpu=4", configs=(TINY, change)
     )
     assert outcome.code == 0, outcome.text[-6000:]
-    twins = [record(tmp_path / name, "gta", 4000) for name in ("legs", "one")]
-    assert twins[0]["sha256"] == twins[1]["sha256"] and twins[0]["losses"] == twins[1]["losses"]
+    records = [record(tmp_path / name, "gta", 4000) for name in ("legs", "one")]
+    assert records[0]["sha256"] == records[1]["sha256"] and records[0]["losses"] == records[1]["losses"]

@@ -186,7 +186,7 @@ def compared(wildcards, input):
         training = f" --training {LAYOUT.path('images', SPECS.first(suite))}"
     if "samples" in input.keys():
         return str(Path(input.samples[0]).parent) + training
-    return f"--floor --num-samples {SUITES[suite].sampling.num_samples}{training}"
+    return f"--baseline --num-samples {SUITES[suite].sampling.num_samples}{training}"
 
 
 def reference_of(wildcards, output):

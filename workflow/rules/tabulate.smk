@@ -44,5 +44,5 @@ rule tabulate:
         "Table of suite {params.name}: {output.html}; log: {log}"
     shell:
         "{params.run} table --scores {input.scores} {params.losses} --training {input.training} --shared {input.shared}"
-        " --floor {input.baseline} --images $(dirname {input.images}) --out $(dirname {output.html})"
+        " --baseline {input.baseline} --images $(dirname {input.images}) --out $(dirname {output.html})"
         " --spec {params.spec:q} > {log} 2>&1"
