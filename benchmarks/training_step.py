@@ -23,7 +23,9 @@ from ditgta.planning import cost
 
 MODELS = ("DiT-S/2", "DiT-B/4")
 PRECISIONS = ("float32", "bf16")
-SHARE_OF_LIMIT = {"float32": ">= 0.92", "bf16": ">= 0.6"}
+# With AVX2 alone oneDNN multiplies hardly faster than MKL, whose rate is the limit.
+AVX2_ONLY = torch.backends.cpu.get_cpu_capability() == "AVX2"
+SHARE_OF_LIMIT = {"float32": ">= 0.85" if AVX2_ONLY else ">= 0.92", "bf16": ">= 0.6"}
 ROTATION = "<= 1.04"
 
 
