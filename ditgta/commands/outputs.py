@@ -171,13 +171,13 @@ def _of_record(path: Path, content: dict) -> str | None:
     elif "metrics" in content and "objective" in content:
         found, own = "losses", ".json"
     elif "file" in content and "sha256" in content:
-        found, own = _of_record(content), Path(str(content["file"])).suffix
+        found, own = _of_result(content), Path(str(content["file"])).suffix
     else:
         found, own = "something else", ".json"
     return found if path.suffix in (own, ".json") else None
 
 
-def _of_record(content: dict) -> str:
+def _of_result(content: dict) -> str:
     if "step" in content:
         return "a checkpoint"
     return "a scorer" if "weights" in (content.get("spec") or {}) else "something else"

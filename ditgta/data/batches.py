@@ -90,7 +90,8 @@ class Batches:
             start = generator(self.seed, "times", step).random()
             u = (start + np.array(places) / self.batch_size) % 1
         if self.time_density == "logit-normal":
-            from scipy.special import expit, ndtri  # a sixth of a second, which a training with uniform times need not wait
+            # Imported here: it takes a sixth of a second, for which a training with uniform times need not wait.
+            from scipy.special import expit, ndtri
 
             u = expit(ndtri(u))
         return {"u": u, "dropped": dropped, "mirrored": mirrored, "noise": noise, "posterior": posterior}
