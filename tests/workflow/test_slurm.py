@@ -1,6 +1,5 @@
 """`snakemake --profile slurm` on a Slurm that answers, or on the throw-away one that `slurm-sandbox` on PATH starts."""
 
-import csv
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from tests.conftest import ROOT, TINY, run_snakemake
 TOOL = shutil.which("slurm-sandbox")
 # As the profile says, but asking for the state of jobs more often than is polite to a shared cluster.
 PLACE = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "2")
+SUITE = (TINY, {"suites": {"digits": {"milestones": [4]}}})
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def slurm(tmp_path_factory):
 def on_slurm(slurm, tmp_path_factory):
     """The folder in which the tiny suite has been run by jobs: two nodes with two processes each for a training."""
     folder = tmp_path_factory.mktemp("slurm")
-    outcome = run_snakemake(folder, configs=(TINY,), place=PLACE, through=slurm)
+    outcome = run_snakemake(folder, configs=SUITE, place=PLACE, through=slurm)
     assert outcome.code == 0, outcome.text[-6000:]
     return folder
 
@@ -56,16 +56,6 @@ def samples(folder):
     }
 
 
-def scores(folder):
-    (table,) = folder.glob("results/table/digits-*/table.csv")
-    with open(table) as file:
-        return {
-            (row["experiment"], row["step"], row["metric"]): float(row["value"])
-            for row in csv.DictReader(file)
-            if row["value"]
-        }
-
-
 def test_every_stage_is_a_job_and_training_spans_two_nodes(on_slurm):
     sent = {path.parts[-3] for path in on_slurm.glob("results/logs/slurm/rule_*/*/*.log")}
     stages = ("list_images", "fit_autoencoder", "encode_part", "train", "sample_part", "fit_scorer", "score")
@@ -77,17 +67,17 @@ def test_every_stage_is_a_job_and_training_spans_two_nodes(on_slurm):
 
 def test_images_equal_those_of_one_process_to_one_grey_level(on_slurm, tiny_suite):
     ours, theirs = samples(on_slurm), samples(tiny_suite)
-    assert len(ours) == 4 and ours.keys() == theirs.keys()
+    assert len(ours) == 2 and ours.keys() < theirs.keys()
     assert all(np.abs(ours[name] - theirs[name]).max() <= 1 for name in ours)
 
 
-def test_the_table_equals_that_of_four_processes_on_this_machine(on_slurm, tmp_path):
-    outcome = run_snakemake(tmp_path, "--set-resources", "train:gpu=4", configs=(TINY,))
+def test_weights_equal_those_of_four_processes_on_this_machine(on_slurm, tmp_path):
+    outcome = run_snakemake(tmp_path, "checkpoints", "--set-resources", "train:gpu=4", configs=SUITE)
     assert outcome.code == 0, outcome.text[-6000:]
-    assert record(tmp_path, "gta", 4)["processes"] == 4
-    ours, theirs = samples(on_slurm), samples(tmp_path)
-    assert all(np.abs(ours[name] - theirs[name]).max() <= 1 for name in ours)
-    assert scores(on_slurm) == pytest.approx(scores(tmp_path), rel=1e-6)
+    for row in ("rope", "gta"):
+        ours, theirs = record(on_slurm, row, 4), record(tmp_path, row, 4)
+        assert theirs["processes"] == 4
+        assert ours["sha256"] == theirs["sha256"] and ours["losses"] == theirs["losses"]
 
 
 @pytest.mark.slow
