@@ -9,6 +9,7 @@ _PUBLIC = {
     "DiT": "ditgta.model.dit",
     "DiTConfig": "ditgta.model.dit",
     "DiTPipeline": "ditgta.pipeline",
+    "difference": "ditgta.report.difference",
     "guided": "ditgta.model.guidance",
     "load": "ditgta.loading",
     "results": "ditgta.frames",

@@ -56,3 +56,34 @@ def test_latex_has_a_line_for_each_row_and_escapes(folder):
     assert len(body) == 1 + rows
     assert len({line.count("&") for line in body}) == 1 and r"$\pm$" in text
     assert not set("%_×±↓∞") & set(text.replace(r"\%", "").replace(r"\_", ""))
+
+
+def files_of(folder, experiment):
+    return sorted((folder.parent / "scores").glob(f"{experiment}-*-2500000.json"))
+
+
+def test_a_difference_of_any_two_rows_is_that_of_the_table(folder):
+    found = ditgta.difference(files_of(folder, "gta"), files_of(folder, "abs"), "fid")
+    declared = ditgta.results(folder).differences
+    declared = declared[(declared.metric == "fid") & (declared.step == 2_500_000)]
+    one = declared[(declared["first"] == "gta") & (declared["second"] == "abs")].iloc[0]
+    assert found.value == pytest.approx(one.value) and found.seeds == one.seeds == 2
+    assert found.low < found.value < found.high and not found.verdict
+    undeclared = ditgta.difference(files_of(folder, "abs"), files_of(folder, "rope"), "kid")
+    assert undeclared.low < undeclared.value < undeclared.high
+
+
+def test_one_file_a_row_is_compared_by_its_samples(folder):
+    first, second = (files_of(folder, name)[0] for name in ("gta", "abs"))
+    found, back = ditgta.difference(first, second), ditgta.difference(second, first)
+    assert found.value == pytest.approx(-back.value) and found.seeds == 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"), [("FID", "choose from fid"), ("loss", "no metric of score files")]
+)
+def test_an_unknown_metric_is_one_line(folder, metric, message):
+    with pytest.raises(InputError, match=message):
+        ditgta.difference(files_of(folder, "gta"), files_of(folder, "abs"), metric)
+    with pytest.raises(InputError, match="at least one file"):
+        ditgta.difference([], files_of(folder, "abs"))

@@ -1,4 +1,4 @@
-"""Commands on checkpoints: those of others in, ours out, and to the Hugging Face hub."""
+"""Commands that exchange with others: checkpoints in and out, statistics of images out, and to the Hugging Face hub."""
 
 from ditgta import config, flags
 from ditgta.commands.shared import add_command, add_contents, add_output, add_path
@@ -66,6 +66,28 @@ def run_save_pretrained(arguments) -> None:
     )
 
 
+def add_export_statistics(commands) -> None:
+    text = "write statistics of images as ADM's evaluation suite stores them, a reference for this scorer and others"
+    parser = add_command(commands, "export-statistics", run_export_statistics, text, spec=False)
+    text = "npz, folder of sample shards, index of images, folder or archive of images"
+    add_path(parser, "images", "IMAGES", text)
+    add_output(parser, flags.new_file, "statistics (.npz)", "out", metavar="OUT")
+    text = "Inception weights; none: pt_inception-2015-12-05-6726825d.pth where the documentation says"
+    add_path(parser, "--weights", "FILE", text, default=None)
+    text = (
+        "images to store too, evenly over the classes: KID and the neighbour metrics need them (ADM: 10000)"
+    )
+    parser.add_argument("--keep", type=flags.count, default=0, metavar="INT", help=text)
+    text = "images per forward pass"
+    parser.add_argument("--batch-size", type=flags.count, default=32, metavar="INT", help=text)
+
+
+def run_export_statistics(arguments) -> None:
+    from ditgta.stages import statistics
+
+    statistics.run(arguments.images, arguments.out, arguments.weights, arguments.keep, arguments.batch_size)
+
+
 def add_push(commands) -> None:
     text = "upload a folder of save-pretrained to the Hugging Face hub"
     parser = add_command(commands, "push", run_push, text, spec=False)
@@ -80,4 +102,4 @@ def run_push(arguments) -> None:
     pretrained.run_push(arguments.folder, arguments.repository, arguments.private)
 
 
-COMMANDS = (add_import, add_export, add_save_pretrained, add_push)
+COMMANDS = (add_import, add_export, add_save_pretrained, add_export_statistics, add_push)

@@ -1,7 +1,7 @@
 """Means and covariances of features, and what an error bar is made of: influence values."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +76,16 @@ class Moments:
         """Returns the moments of an (n, d) array of any float type."""
         moments = cls(features.shape[1])
         moments.update(features)
+        return moments
+
+    @classmethod
+    def of_blocks(cls, blocks: Iterable[np.ndarray]) -> "Moments":
+        """Returns the moments of at least one block of feature vectors, held one at a time."""
+        moments = None
+        for block in blocks:
+            moments = moments or cls(block.shape[1])
+            moments.update(block)
+        assert moments is not None, "no block"
         return moments
 
     def update(self, features: np.ndarray) -> None:

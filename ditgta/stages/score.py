@@ -320,10 +320,7 @@ def _moments(side: Side, kind: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns (mean, covariance): stored statistics of a kind, or else those of the images, or None."""
     if kind in side.statistics or side.features is None:
         return side.statistics.get(kind)
-    moments = None
-    for block in side.blocks(kind):
-        moments = moments or Moments(block.shape[1])
-        moments.update(block)
+    moments = Moments.of_blocks(side.blocks(kind))
     return moments.mean, moments.covariance
 
 
