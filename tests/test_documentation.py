@@ -47,7 +47,7 @@ CHECKPOINT = "gta/0000002.safetensors"
 PLACEHOLDERS = {
     "IMAGES": "index/pictures", "FOLDER": "index/pictures", "INDEX": "index", "VAE": "vae", "LATENTS": "latents", "CKPT": CHECKPOINT,
     "REFERENCE": "index", "SAMPLES": "samples", "CLASS": "1", "N": "2", "NAME": "digits", "FILE": "scorer.safetensors",
-    "FILE.pt": "published.pt", "OUT.safetensors": "new.safetensors", "OUT": "new", "OWNER/NAME": "owner/name",
+    "FILE.pt": "published.pt", "OUT.npz": "new.npz", "OUT.safetensors": "new.safetensors", "OUT": "new", "OWNER/NAME": "owner/name",
     "stabilityai/sd-vae-ft-ema": "published-vae", "pt_inception-2015-12-05-6726825d.pth": "scorer.safetensors", "samples.npz": "samples/samples.npz",
 }  # fmt: skip
 # What makes a command cheap; of an option that is given twice the last counts.
@@ -59,6 +59,7 @@ CHEAP = {
     "loss": "--images index --timesteps 10 --max-images 4",
     "scorer": "--epochs 1 --batch-size 4",
     "import-checkpoint": f"{SMALL} --image-size 16",
+    "export-statistics": "--weights scorer.safetensors --keep 4",
 }
 
 
