@@ -9,7 +9,7 @@ safetensors and pillow, and what a machine that has these may lack, to be brough
 typing-inspection, and diffusers (without which its own rows and the autoencoder's fail, and no others).
 
 Rows stand in the order of their value. Each is printed as soon as it is measured, and the table (FILE.md) and its figures (FILE.json)
-are written anew with it, so that a run that is killed leaves what it has. A row that needs more time than is left is skipped; one that
+are written again with it, so that a run that is killed leaves what it has. A row that needs more time than is left is skipped; one that
 fails, hangs or kills its process says so in its line, and the others go on in a new one. Compiled code is kept for one run alone, so
 that the seconds of first steps are those of compiling; where TORCHINDUCTOR_CACHE_DIR is set it is kept there.
 """

@@ -116,7 +116,7 @@ def bits(sizes: Sizes) -> Iterator[Line]:
 
 
 def bits_compiled(sizes: Sizes) -> Iterator[Line]:
-    """Two trainings in each precision, each compiled anew: what is kept of the first would be the same in any case."""
+    """Two trainings in each precision, each compiled again: what is kept of the first would be the same in any case."""
     from torch._inductor.utils import fresh_cache
 
     for options in ({"precision": "bf16"}, {"tf32": True}):
@@ -135,7 +135,7 @@ def twice(sizes: Sizes, around: Callable, **options) -> Iterator[Line]:
     alike = sum(map(torch.equal, *weights))
     products = options.get("precision") or ("tf32" if options.get("tf32") else "float32")
     what = f"train DiT-S/2 gta, {len(batch['y'])} images, {products}, "
-    what += "compiled anew each time" if options["compile"] else "eager"
+    what += "compiled again each time" if options["compile"] else "eager"
     row = Row(
         f"{what}: tensors with equal bits after two trainings of 6 steps",
         str(alike),

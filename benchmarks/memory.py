@@ -55,7 +55,7 @@ CASES = (
 )
 
 
-def foretold(case: Case) -> float:
+def predicted(case: Case) -> float:
     """Returns the bytes that the plan names for the first process."""
     experiment = Experiment(
         images=Images(size=256),
@@ -94,9 +94,9 @@ def rows(quick: bool) -> Iterable[Row]:
         folder = Path(name)
         write_both_layouts(folder, 64, (4, 32, 32))
         for number, case in enumerate(QUICK if quick else CASES):
-            took, said = measured(case, folder / "shards", folder / str(number)), foretold(case)
+            took, said = measured(case, folder / "shards", folder / str(number)), predicted(case)
             yield Row(
-                f"memory of training {case.name}: foretold against taken",
+                f"memory of training {case.name}: predicted against taken",
                 f"{said / 1e9:.3f} GB",
                 f"{took / 1e9:.3f} GB (peak resident memory)",
                 abs(said / took - 1),

@@ -103,7 +103,7 @@ class Machine:
         """Tells whether the head waits for jobs that nobody knows any more."""
         return False
 
-    def mend(self, folder: Path, kind: str) -> None:
+    def fix(self, folder: Path, kind: str) -> None:
         """Does what the documentation says before the suite is started again."""
         if kind in ("head", "everything"):
             subprocess.run(self.command(folder, "--unlock"), capture_output=True, cwd=ROOT)
@@ -175,11 +175,11 @@ class Cluster(Machine):
             self.call("ctl-start")
         return True
 
-    def mend(self, folder: Path, kind: str) -> None:
+    def fix(self, folder: Path, kind: str) -> None:
         if kind in ("head", "everything"):
             ids = self.call("run", "squeue", "--me", "--noheader", "--format=%i").split()
             self.call("run", "scancel", *ids)
-            super().mend(folder, kind)
+            super().fix(folder, kind)
 
 
 def send(process: int, number: int) -> None:
@@ -262,7 +262,7 @@ class Storm:
                         head.wait()
             if head.returncode == 0:
                 return
-            self.place.mend(folder, killed)
+            self.place.fix(folder, killed)
 
     def strike(self, folder: Path, head: subprocess.Popen) -> str:
         """Kills once, as soon as something of a random kind runs, and returns the kind; "" when there were kills enough."""

@@ -64,7 +64,7 @@ def shown(message: str) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs one stage; returns the exit code: 0, or 2 for a mistake that the user can mend."""
+    """Runs one stage; returns the exit code: 0, or 2 for a mistake that the user can fix."""
     arguments = build_parser().parse_args(words)
     first = os.environ.get("RANK", "0") == "0"
     try:
@@ -89,10 +89,10 @@ def main(words: list[str] | None = None) -> int:
                 launch.requeue()
         return 130 if stopped.signal == signal.SIGINT else 143
     except (MemoryError, RuntimeError) as error:
-        told = " ".join(str(error).split()) or "MemoryError"
-        if not isinstance(error, MemoryError) and not any(words in told for words in OUT_OF_MEMORY):
+        reason = " ".join(str(error).split()) or "MemoryError"
+        if not isinstance(error, MemoryError) and not any(words in reason for words in OUT_OF_MEMORY):
             raise
-        line = f"not enough memory ({told[:120]}); lower the batch size (in training: micro_batch) or the model's size"
+        line = f"not enough memory ({reason[:120]}); lower the batch size (in training: micro_batch) or the model's size"
         print(f"ditgta {arguments.stage}: error: {line}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt as stop:

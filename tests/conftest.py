@@ -157,7 +157,7 @@ def example(worked_example, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def replan(tiny_suite, tmp_path) -> Callable[..., Outcome]:
-    """Plans the workflow anew in the folder of the finished tiny suite, with other options merged in."""
+    """Plans the workflow in the folder of the finished tiny suite, with other options merged in."""
 
     def planned(*words: str, change: dict | None = None) -> Outcome:
         configs = (TINY, change) if change else (TINY,)

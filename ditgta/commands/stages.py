@@ -177,7 +177,7 @@ def add_sizes(commands) -> None:
     add_output(parser, flags.new_file, "picture to write (.png)")
     text = "sizes in pixels beside that of training, separated by commas, e.g. 64,64x96"
     parser.add_argument("--sizes", type=flags.sizes, required=True, metavar="SIZES", help=text)
-    text = "how places are told at each of them, a column for each"
+    text = "how positions are given at each of them, a column for each"
     parser.add_argument("--methods", nargs="+", choices=config.POSITIONS, default=["extrapolate"], help=text)
     parser.add_argument("--label", type=int, default=0, metavar="INT", help="class of the image")
 

@@ -41,7 +41,7 @@ ROTATIONS = (
 )
 POSENCS = ("abs", "abs-learned", "none", "none-conv", "alibi", "bias", *ROTATIONS)
 
-# How a network that is sampled at another size is told of places, and the encodings that cannot be told in every way.
+# How positions are given to a network that is sampled at another size, and the encodings that lack some of these ways.
 POSITIONS = ("extrapolate", "interpolate", "ntk", "parts")
 RESIZINGS = {
     "abs-learned": ("interpolate",),
@@ -118,7 +118,7 @@ def rotation_fault(posenc: str, has_base: bool, has_table: bool) -> str:
 
 
 def resizing_fault(posenc: str, positions: str) -> str:
-    """Return why an encoding cannot be told of places at another size in one way, or ""."""
+    """Return why an encoding has no positions at another size in one way, or ""."""
     own = RESIZINGS.get(posenc, POSITIONS)
     if positions in own:
         return ""

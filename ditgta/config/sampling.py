@@ -45,7 +45,7 @@ class Sampling(Section):
     )
     positions: Literal[POSITIONS] = Field(
         "extrapolate",
-        description="how the encoding is told of places at another size; see ditgta/model/positional/places.py",
+        description="how positions are given at another size; see ditgta/model/positional/places.py",
     )
     temperature: Annotated[Literal["1", "log"], BeforeValidator(str)] = Field(
         "1",

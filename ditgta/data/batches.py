@@ -19,8 +19,8 @@ class Batches:
         seed: the experiment's seed.
         batch_size: images in the global batch.
         part: this process's slice of the global batch.
-        flip: "random" (anew at each step), "baked" (once per image) or "none".
-        posterior: "resample" (anew at each step), "baked" (once per image) or "mean".
+        flip: "random" (drawn at each step), "baked" (once per image) or "none".
+        posterior: "resample" (drawn at each step), "baked" (once per image) or "mean".
         label_dropout: probability that a label becomes the null label.
         timesteps: "independent", or "stratified": the times of a global batch are evenly spread from a random start.
         time_density: "uniform", or "logit-normal": 1 / (1 + exp(-z)) of standard normal z, so that the middle is seen more often

@@ -73,7 +73,7 @@ def open_image_set(path: str | Path) -> ImageSet:
             (labels) if known, and/or mu, sigma (pool3 statistics) and mu_s, sigma_s (spatial ones).
 
     Raises:
-        InputError: nothing of the kind is there, or it cannot be used as it is; the message says what to mend.
+        InputError: nothing of the kind is there, or it cannot be used as it is; the message says what to fix.
     """
     path = expanded(path)
     if path.name == "index.json":

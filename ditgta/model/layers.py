@@ -40,7 +40,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_BTD: Tensor, tables: Tables) -> Tensor:
-        """Args: tables: what this block's attention is told of places."""
+        """Args: tables: what this block's attention knows of positions."""
         table = tables.rotation
         q, k, v = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).unbind(2)  # (B, T, H, E) each
         q, k = self.q_norm(q), self.k_norm(k)

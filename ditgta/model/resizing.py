@@ -18,12 +18,12 @@ def resized(
     Args:
         network: as it was trained, before kernels or a compiler are chosen for it.
         latent_size: (h, w).
-        positions: how its encoding is told of the new grid, one of ditgta.config.names.POSITIONS.
+        positions: how its encoding takes the new grid, one of ditgta.config.names.POSITIONS.
         temperature: "log" multiplies q k^T by sqrt(ln T / ln T_trained), which holds the entropy of attention over T tokens
             about where it was; "1" does not.
 
     Raises:
-        ValueError: a size that the patch does not divide, or an encoding that cannot be told of it so.
+        ValueError: a size that the patch does not divide, or an encoding that does not take it that way.
     """
     config = replace(network.config, latent_size=latent_size)
     if config == network.config:

@@ -43,15 +43,15 @@ class Look:
 def look(encoding: PositionalEncoding) -> Look:
     """Return what an encoding says of places, seen from the centre of its grid."""
     centre = centre_of(encoding.rows, encoding.columns)
-    told = list(encoding.tables())
+    known = list(encoding.tables())
     turned = {kind: kind in encoding.rotated for kind in ("qk", "vo")}
-    asked = [tables if turned["qk"] else tables._replace(rotation=None) for tables in told]
-    valued = [tables._replace(maps=None) for tables in told]
-    biases = [tables.bias[:, centre] for tables in told if tables.bias is not None]
+    asked = [tables if turned["qk"] else tables._replace(rotation=None) for tables in known]
+    valued = [tables._replace(maps=None) for tables in known]
+    biases = [tables.bias[:, centre] for tables in known if tables.bias is not None]
     positions = encoding.position_table()
     return Look(
         grid=(encoding.rows, encoding.columns),
-        queries=_overlaps(encoding, asked) if turned["qk"] or told[0].maps is not None else None,
+        queries=_overlaps(encoding, asked) if turned["qk"] or known[0].maps is not None else None,
         values=_overlaps(encoding, valued) if turned["vo"] else None,
         bias=torch.stack(biases) if biases else None,
         table=None
@@ -67,11 +67,11 @@ def centre_of(rows: int, columns: int) -> int:
     return rows // 2 * columns + columns // 2
 
 
-def _overlaps(encoding: PositionalEncoding, told: list[Tables]) -> Tensor:
+def _overlaps(encoding: PositionalEncoding, known: list[Tables]) -> Tensor:
     """Return the overlaps of the centre with each token, (L, H, T); of what several blocks share, once."""
     found: dict[tuple, Tensor] = {}
-    keys = [tuple(table is not None and table.data_ptr() for table in tables) for tables in told]
-    for key, tables in zip(keys, told):
+    keys = [tuple(table is not None and table.data_ptr() for table in tables) for tables in known]
+    for key, tables in zip(keys, known):
         if key not in found:
             found[key] = _overlap(encoding, tables)
     return torch.stack([found[key] for key in keys])

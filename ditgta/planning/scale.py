@@ -1,4 +1,4 @@
-"""What a training on several processes sends, reads and holds, reckoned without running it."""
+"""What a training on several processes sends, reads and holds, computed without running it."""
 
 from dataclasses import dataclass
 

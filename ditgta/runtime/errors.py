@@ -1,10 +1,10 @@
-"""The one exception that means: the user can mend this."""
+"""The one exception that means: the user can fix this."""
 
 
 class InputError(ValueError):
     """A path, option, image, checkpoint or weights file that cannot be used as given.
 
-    The message is complete in itself: it names the thing and the mend. The command line prints it as one
+    The message is complete in itself: it names the thing and the fix. The command line prints it as one
     line (one line per fault when several are listed) and exits with code 2; the API lets it pass as a ValueError.
     """
 

@@ -38,7 +38,7 @@ _LOSS_POINTS = 100
 def run(images: Path, out: Path, spec: dict) -> None:
     """Writes an autoencoder in diffusers' format, its record autoencoder.json and reconstruction.png.
 
-    Training takes minutes, so it keeps no snapshots: a run that is cut off leaves no autoencoder.json and starts anew.
+    Training takes minutes, so it keeps no snapshots: a run that is cut off leaves no autoencoder.json and starts again.
 
     Args:
         images: folder of the image index.

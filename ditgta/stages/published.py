@@ -96,15 +96,15 @@ def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[
     found = options.get("posenc") or (fitting[0] if len(fitting) == 1 else None)
     posenc = _agree(source, "posenc", given.get("posenc"), found, "--posenc")
     fits = f"its weights fit {', '.join(fitting) or 'no encoding'}"
-    mend = "--posenc or --absolute-table" if "pos_embed" in names and not table else "--posenc"
+    fix = "--posenc or --absolute-table" if "pos_embed" in names and not table else "--posenc"
     if posenc is None:
-        raise InputError(f"{source} does not say its positional encoding, and {fits}; give {mend}")
+        raise InputError(f"{source} does not say its positional encoding, and {fits}; give {fix}")
     if posenc not in kinds:
         raise InputError(
             f"{source} has the positional encoding {posenc!r}, which is unknown; known: {', '.join(POSENCS)}"
         )
     if posenc not in fitting:
-        raise InputError(f"{source} cannot be posenc {posenc}: {fits}; give another {mend}")
+        raise InputError(f"{source} cannot be posenc {posenc}: {fits}; give another {fix}")
     return posenc, table
 
 

@@ -83,7 +83,7 @@ def run(
         The content of `out` (on the first process, else {}).
 
     Raises:
-        InputError: something given cannot be used; the message names it and the mend.
+        InputError: something given cannot be used; the message names it and the fix.
     """
     out = Path(out)
     if out.suffix != ".json":

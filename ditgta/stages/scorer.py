@@ -125,7 +125,7 @@ def train(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor, spec: 
 
     The learning rate rises over the first tenth and falls to zero along a cosine. fc.bias stays zero, so that the
     probabilities of the Inception Score, which leave it out, are those of the classifier. Afterwards the running
-    statistics are averaged anew over images as they are scored, without augmentation and with the final weights.
+    statistics are averaged again over images as they are scored, without augmentation and with the final weights.
 
     Args:
         pixels: uint8 (N, height, width, 3).

@@ -47,7 +47,7 @@ class Trainer:
         if group.device.type == "cpu" and not options.checkpoint_gradients:
             use_large_pages()
         elif group.device.type == "cpu":
-            # Kept blocks of several MB have held up to three times what a pass needs. Measured, clearing pages anew
+            # Kept blocks of several MB have held up to three times what a pass needs. Measured, clearing pages again
             # costs 30 % of such a step's processor time; whoever recomputes activations is short of memory.
             keep_freed_memory(2**20)
         self.parameters = dict(self.network.named_parameters())

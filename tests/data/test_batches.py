@@ -76,7 +76,7 @@ def test_stratified_times_are_evenly_spread_and_start_anywhere(shards):
     assert 0.3 < starts.mean() < 0.7 and starts.std() > 0.2
     plain, one = whole(shards, 3), stratified[3]
     same = ("x0", "y", "noise")
-    assert all(torch.equal(plain[name], one[name]) for name in same), "nothing else is drawn anew"
+    assert all(torch.equal(plain[name], one[name]) for name in same), "nothing else is drawn again"
     part = whole(shards, 3, slice(6, 13), timesteps="stratified")
     assert torch.equal(part["u"], one["u"][6:13])
 

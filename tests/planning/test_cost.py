@@ -138,7 +138,7 @@ def test_a_plan_counts_the_tokens_of_the_size_that_is_sampled():
     assert wide.bytes == 15 * 2 * (64 * 48 * 3 + 8)
 
 
-def test_a_checkpoint_is_as_large_as_foretold(tmp_path):
+def test_a_checkpoint_is_as_large_as_predicted(tmp_path):
     model, shape = built(CASES[0])
 
     def copy(prefix=""):
@@ -151,6 +151,6 @@ def test_a_checkpoint_is_as_large_as_foretold(tmp_path):
     assert record["bytes"] == pytest.approx(cost.checkpoint_bytes(shape), rel=0.02)
 
 
-def test_a_latent_is_as_large_as_foretold():
+def test_a_latent_is_as_large_as_predicted():
     shard = new_shard(range(3), np.zeros(3), (4, 32, 32))
     assert sum(array.nbytes for array in shard.values()) == 3 * cost.latent_bytes(4, 32, 32) == 3 * 32_784

@@ -88,4 +88,4 @@ def test_a_step_holds_what_is_foretold(depth, checkpointing):
 def test_a_training_takes_what_a_plan_says(case, tmp_path):
     write_both_layouts(tmp_path, 64, (4, 32, 32))
     took = benchmark.measured(case, tmp_path / "shards", tmp_path / "out")
-    assert benchmark.foretold(case) == pytest.approx(took, rel=0.1)
+    assert benchmark.predicted(case) == pytest.approx(took, rel=0.1)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not GPUS, reason="this machine has no GPU")
         pytest.param("inception", id="scores are those of the CPU"),
         pytest.param("agreement-compiled", id="compiled layers compute what the CPU does"),
         pytest.param(
-            "bits-compiled", id="a training compiled anew gives the same bits and waits for nothing"
+            "bits-compiled", id="a training compiled again gives the same bits and waits for nothing"
         ),
     ],
 )

@@ -48,7 +48,7 @@ def test_gain_in_percent():
 
 
 def test_error_bars_hold_and_pairs_are_known_better():
-    """Draw images of two classes anew, with equal counts, and compare the spread of values with what is claimed."""
+    """Draw images of two classes with equal counts many times, and compare the spread of values with what is claimed."""
     values, claimed, differences, paired = [], [], [], []
     for seed in range(300):
         random = np.random.default_rng(seed)

@@ -40,20 +40,20 @@ def undisturbed(tiny_latents, tmp_path_factory):
 
 @needs_mount
 @pytest.mark.parametrize(
-    "fault, mend, said",
+    "fault, fix, said",
     [
         ("size=1m", "size=50m", "No space left"),
         ("ro", "rw", "Read-only file system"),
     ],
 )
 def test_training_stops_at_a_full_or_read_only_disk_and_goes_on(
-    tiny_latents, undisturbed, tmp_path, fault, mend, said
+    tiny_latents, undisturbed, tmp_path, fault, fix, said
 ):
     folder = tmp_path / "disk"
     train = " ".join(f"'{word}'" for word in command(tiny_latents, folder / "gta", [20]))
     script = (
         f"mount -o remount,{fault} {folder}; {train}; echo code $?; ls -A {folder}/gta 2>/dev/null | grep -vx run;"
-        f"mount -o remount,{mend} {folder}; {train}; echo code $?; cp -r {folder}/gta {tmp_path}/gta"
+        f"mount -o remount,{fix} {folder}; {train}; echo code $?; cp -r {folder}/gta {tmp_path}/gta"
     )
     printed, complaints = on_small_disk(folder, script)
     assert printed.split("\n")[:2] == [

@@ -1,4 +1,4 @@
-"""What several processes send each other while they train is what is foretold, byte for byte as the kernel counts them."""
+"""What several processes send each other while they train is what is predicted, byte for byte as the kernel counts them."""
 
 import json
 import os
@@ -58,11 +58,11 @@ def sent(namespace, latents, out, processes: int, steps: int) -> tuple[int, int]
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_gradients_are_sent_as_foretold(namespace, tiny_latents, tmp_path, processes):
+def test_gradients_are_sent_as_predicted(namespace, tiny_latents, tmp_path, processes):
     (few, few_again), (many, many_again) = (
         sent(namespace, tiny_latents, tmp_path / str(n), processes, n) for n in (2, 14)
     )
-    foretold = 12 * processes * cost.allreduce_bytes(SHAPE, processes)
-    assert max(few_again, many_again) < 0.05 * foretold, "too busy a network to count on"
+    predicted = 12 * processes * cost.allreduce_bytes(SHAPE, processes)
+    assert max(few_again, many_again) < 0.05 * predicted, "too busy a network to count on"
     # Headers of TCP and IP: 0.2 % where packets are of 64 kB.
-    assert foretold - few_again <= many - few <= 1.01 * foretold + many_again
+    assert predicted - few_again <= many - few <= 1.01 * predicted + many_again

@@ -58,7 +58,7 @@ def test_jobs_run_in_the_environment_with_the_package_of_the_checkout(conda, tmp
     alone = subprocess.run(call, cwd=tmp_path, env=bare, capture_output=True)
     assert b"No module named 'ditgta'" in alone.stderr
     assert run_snakemake(tmp_path, "images", "--dry-run").jobs == {}, (
-        "how jobs are deployed makes nothing anew"
+        "how jobs are deployed repeats no stage"
     )
 
 

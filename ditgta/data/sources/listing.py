@@ -41,7 +41,7 @@ class Listing:
         labels: int64 [count], each an index into `classes`.
         classes: names; some may be without images.
         reader: gives the bytes of image i.
-        faults: [{file, reason}] of what must be mended before the source can be taken as a whole.
+        faults: [{file, reason}] of what must be fixed before the source can be taken as a whole.
         notes: one line each for what a user should know.
     """
 

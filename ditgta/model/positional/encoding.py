@@ -16,7 +16,7 @@ from ditgta.model.positional.rotating import per_channel
 
 
 class Tables(NamedTuple):
-    """What the attention of one block is told of places; None: nothing.
+    """What the attention of one block knows of positions; None: nothing.
 
     rotation: of queries and keys, values and output: per channel, (T, H or 1, 2, E), or matrices, (T, H or 1, N, n, n).
     bias: added to the logits of each query (row) and key (column), (H, T, T).
@@ -44,7 +44,7 @@ class PositionalEncoding(nn.Module):
     base: float | None = None  # of the frequencies; None: there is none to choose
     rotated: tuple[str, ...] = ()  # "qk": queries and keys are rotated; "vo": values, and the output back
     relative = True  # only differences between places matter: a grid moved as a whole is attended alike
-    resizings: tuple[str, ...] = ()  # how it may be told of a grid that it was not trained on: see `places`
+    resizings: tuple[str, ...] = ()  # how it takes a grid that it was not trained on: see `places`
 
     def __init__(
         self, rows: int, columns: int, width: int, heads: int, depth: int = 1, base: float | None = None
@@ -61,7 +61,7 @@ class PositionalEncoding(nn.Module):
         """Move, in place, from the grid of training to another.
 
         Raises:
-            ValueError: it cannot be told of another grid by this method.
+            ValueError: it does not take another grid by this method.
         """
         if method not in self.resizings:
             known = f"take {' or '.join(self.resizings)}" if self.resizings else "it has one size alone"
@@ -101,7 +101,7 @@ class PositionalEncoding(nn.Module):
         return torch.from_numpy(0.02 * random.standard_normal(self.get_parameter(name).shape))
 
     def tables(self) -> Iterator[Tables]:
-        """Returns what each block's attention is told, one after the other; what all are told is one tensor."""
+        """Returns what each block's attention knows, one after the other; what all share is one tensor."""
         rotation = self._rotation() if self.kept_rotation is None else self.kept_rotation
         bias = self.bias_table() if self.kept_bias is None else self.kept_bias
         maps = self.map_table() if self.kept_maps is None else self.kept_maps

@@ -1,12 +1,12 @@
-"""Where tokens lie on a grid, and how an encoding that was trained on one grid is told of another.
+"""Positions of tokens on a grid, and those that an encoding trained on one grid gets on another.
 
 With s = side / side of training, along each axis by itself:
 
-- extrapolate: places are counted on, i.
+- extrapolate: positions are counted beyond the grid of training, i.
 - interpolate: the new grid lies over that of training, (i + 1/2) / s - 1/2 (Chen et al., "Position Interpolation", 2023).
 - ntk: the base of the frequencies times s^(d / (d - 2)), d channels an axis, so that the slowest frequency turns s times slower
   and the fastest as before ("NTK-aware scaling", bloc97, 2023).
-- parts: a pair that makes a full turn within the grid of training is told i, one that makes a quarter of it or less the
+- parts: a pair that makes a full turn within the grid of training gets i, one that makes a quarter of it or less the
   interpolated place, others a mean of both ("NTK-by-parts", Peng et al., "YaRN", ICLR 2024, with thresholds for short axes).
 
 Shapes: T tokens, row by row.
@@ -28,7 +28,7 @@ class Places:
     Args:
         rows, columns: size of the grid.
         trained: rows and columns of the grid of training.
-        method: how the one is told in terms of the other, one of ditgta.config.names.POSITIONS.
+        method: how the one is expressed in terms of the other, one of ditgta.config.names.POSITIONS.
     """
 
     rows: int

@@ -9,7 +9,7 @@ from ditgta.model.positional.encoding import PositionalEncoding
 
 
 class NoEncoding(PositionalEncoding):
-    """`none`: the transformer is told nothing; attention is blind to the order of tokens."""
+    """`none`: the transformer knows no positions; attention is blind to the order of tokens."""
 
     resizings = ("extrapolate", "interpolate")
 
