@@ -15,7 +15,7 @@ from benchmarks.rows import Row
 from ditgta.report.comparisons import scale_of
 from ditgta.report.declared import Declared, comparisons_of
 from ditgta.report.evidence import Score
-from ditgta.report.rows import METRICS, Comparison
+from ditgta.report.model import METRICS, Comparison
 from ditgta.runtime.streams import generator
 
 COV = 0.013  # of one training run, by Dufour, Efros and Perez (2026): 1 to 2 %

@@ -255,7 +255,7 @@ def test_free_options_become_flags():
 
 
 def test_metrics_that_can_be_primary_are_columns_of_which_one_end_is_better():
-    from ditgta.report.rows import CLASS_ACCURACY, LOSS, METRICS
+    from ditgta.report.model import CLASS_ACCURACY, LOSS, METRICS
 
     ranked = {metric.key for metric in (*METRICS, CLASS_ACCURACY, LOSS) if metric.better}
     assert set(config.names.PRIMARY) <= ranked

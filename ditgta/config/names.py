@@ -78,7 +78,7 @@ LATENT_FORMATS = {
     "repa": LatentFormat(moments=True, flips=False),
 }
 
-# The metrics of which a suite can declare one as its primary; ditgta.report.rows has their names and columns.
+# The metrics of which a suite can declare one as its primary; ditgta.report.model has their names and columns.
 PRIMARY = (
     "loss",
     "fid",

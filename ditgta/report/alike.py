@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from ditgta.report.evidence import BASELINE, Score
-from ditgta.report.rows import Metric, step_name
+from ditgta.report.model import Metric
+from ditgta.report.view import step_name
 
 
 def shares_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool:

@@ -2,42 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ditgta.report.evidence import Score
 from ditgta.report.exports import csv_text
-from ditgta.report.rows import CONFIDENCE_FACTOR
+from ditgta.report.findings import ClassResult, Interval
+from ditgta.report.model import CONFIDENCE_FACTOR
 
 COLUMNS = ("experiment", "seed", "step", "label", "class", "metric", "value", "se", "n")
 MOST_SHOWN = 20
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class ClassResult:
-    """One class of one row at a milestone, over its training seeds.
-
-    Attributes:
-        label: the class.
-        count: samples of the class per training seed.
-        accuracy: share of them that the scorer takes for this class, None where it has not learnt the classes.
-        kid: kernel distance to the real images of the class, None where it could not be computed.
-    """
-
-    label: int
-    count: int
-    accuracy: Interval | None
-    kid: Interval | None
 
 
 def share_interval(share: float, count: int) -> Interval:

@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ditgta.report.alike import measured_alike, seeds_have_own_noise, shares_noise
 from ditgta.report.evidence import Score
-from ditgta.report.rows import Cell, Comparison, Metric, Row
+from ditgta.report.model import Cell, Comparison, Metric, Row, Scale
 from ditgta.report.statistics import (
     Contest,
     Inference,
-    Spread,
     difference_of_runs,
     mean_of_runs,
     spread_of_runs,
@@ -23,23 +22,6 @@ from ditgta.scoring.statistics import Estimate, mean_and_deviation, paired_diffe
 Groups = Mapping[
     tuple[str, int | None], Sequence[Score]
 ]  # of a row at a milestone, one score per training seed
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How the training runs of a metric are compared at a milestone.
-
-    Attributes:
-        relative: by their logarithms.
-        pooled: the spread of the runs of all rows, where they agree in it.
-    """
-
-    relative: bool
-    pooled: Spread | None = None
-
-    def of(self, values: Sequence[float]) -> list[float]:
-        """Returns values on this scale."""
-        return [math.log(value) for value in values] if self.relative else list(values)
 
 
 def scale_of(groups: Sequence[Sequence[Score]], metric: Metric) -> Scale:

@@ -1,45 +1,13 @@
 """What a table cost: processor and GPU hours and peak memory of every stage, from the records of its files."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from ditgta.report.checks import read_record
 from ditgta.report.evidence import Score, run_of, samples_folder
-from ditgta.report.markup import named, paragraph, simple_table
-from ditgta.report.rows import DASH, Table, plain_list
+from ditgta.report.findings import Cost
 from ditgta.runtime.addresses import readable
 from ditgta.runtime.files import record_path
-from ditgta.runtime.progress import duration
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What the jobs of one stage took for one row, or for all rows.
-
-    Attributes:
-        stage, row: the stage's word; the experiment, or the folder that several rows share.
-        jobs: processes that left a record (the first process of each job).
-        seconds: their wall times together.
-        cpu_hours, gpu_hours: over all processes of the jobs; None where a record does not tell.
-        memory_mb, gpu_memory_mb: most that one process had at a time; None likewise.
-        machines: the processors and GPUs.
-        commands: what was run, in order.
-        revisions: the commits at which that was.
-    """
-
-    stage: str
-    row: str
-    jobs: int
-    seconds: float
-    cpu_hours: float | None
-    gpu_hours: float | None
-    memory_mb: float | None
-    gpu_memory_mb: float | None
-    machines: tuple[str, ...]
-    commands: tuple[str, ...]
-    revisions: tuple[str, ...]
 
 
 def read_costs(
@@ -143,38 +111,3 @@ def _distinct(words: Iterable[str | None]) -> tuple[str, ...]:
 def _stage(record: dict) -> str:
     """Returns the stage's word of a command: python -m ditgta STAGE ..."""
     return record["command"].split()[3]
-
-
-def cost_chapter(table: Table) -> str:
-    """Returns hours and memory of every stage as HTML, "" where nothing is known."""
-    if not table.costs:
-        return ""
-    lines = [*table.costs, total_of(table.costs)]
-    gpus = any(cost.gpu_hours for cost in table.costs)
-    rows = []
-    for cost in lines:
-        name = f"{escape(cost.stage)} <small>{named(table, cost.row)}</small>"
-        cells = [str(cost.jobs), duration(cost.seconds), _hours(cost.cpu_hours)]
-        cells += [_hours(cost.gpu_hours)] if gpus else []
-        cells += [_memory(cost.memory_mb)] + ([_memory(cost.gpu_memory_mb)] if gpus else [])
-        rows.append((name, cells))
-    heads = ["Stage", "Jobs", "Wall time", "CPU-hours", *(["GPU-hours"] if gpus else [])]
-    heads += ["Peak memory", *(["Peak GPU memory"] if gpus else [])]
-    machines = lines[-1].machines
-    words = (
-        "Wall times of the jobs added up, also of those that ran side by side; CPU-hours are processor time in use, user and "
-        "system; memory is that of the largest process. "
-        + (f"On {plain_list(machines)}. " if machines else "")
-        + "What a job did that was killed before it wrote a file is not counted, nor is the making of this page."
-    )
-    return simple_table("cost of every stage", heads, rows) + paragraph(words, "note")
-
-
-def _hours(hours: float | None) -> str:
-    return DASH if hours is None else f"{hours:.3f}" if hours < 10 else f"{hours:,.0f}"
-
-
-def _memory(megabytes: float | None) -> str:
-    if megabytes is None:
-        return DASH
-    return f"{megabytes:,.0f} MB" if megabytes < 10_000 else f"{megabytes / 1024:,.1f} GB"

@@ -9,7 +9,6 @@ import numpy as np
 from ditgta.report.alike import seeds_have_own_noise, shares_noise
 from ditgta.report.comparisons import (
     Groups,
-    Scale,
     are_paired,
     cell_of,
     compare,
@@ -18,7 +17,7 @@ from ditgta.report.comparisons import (
     sampling_error,
 )
 from ditgta.report.evidence import Score
-from ditgta.report.rows import Comparison, Metric
+from ditgta.report.model import Comparison, Metric, Scale
 from ditgta.report.statistics import Contest, best_of, contrast_of_runs, judge
 from ditgta.runtime.errors import InputError
 from ditgta.scoring.statistics import Estimate

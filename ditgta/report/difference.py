@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ditgta.report.comparisons import compare, scale_of
 from ditgta.report.evidence import Score, read_score
-from ditgta.report.rows import METRICS, Comparison
+from ditgta.report.model import METRICS, Comparison
 from ditgta.runtime.errors import InputError
 
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from ditgta.data.npz import load_members
 from ditgta.report.checks import STRATA, check_arrays, is_whole, read_record
-from ditgta.report.rows import Curve, Metric, step_name
+from ditgta.report.findings import Curve
+from ditgta.report.model import Metric
+from ditgta.report.view import step_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file, read_json
 from ditgta.runtime.records import ScoreRecord, checked

@@ -1,12 +1,12 @@
-"""A table for other programs: scores, differences and losses as CSV, one line per value, and the table itself for LaTeX papers."""
+"""A table for other programs: scores, differences and losses as CSV, one line per value."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 
 from ditgta.report.evidence import Score
-from ditgta.report.rows import Cell, Metric, Row, Table, number, row_name, spread_of, step_name
-from ditgta.report.sentences import formula
+from ditgta.report.model import Metric, Table
+from ditgta.report.view import formula
 
 SCORES = ("suite", "experiment", "posenc", "seed", "step", "metric", "value", "se", "n", "reason")
 DIFFERENCES = (
@@ -25,21 +25,6 @@ DIFFERENCES = (
     "verdict",
     "reason",
 )
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "−": "$-$",
-    "×": r"$\times$",
-    "±": r"$\pm$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "∞": r"$\infty$",
-    "¹": r"\textsuperscript{1}",
-    "²": r"\textsuperscript{2}",
-    "³": r"\textsuperscript{3}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-}
 
 
 def csv_text(head: Sequence[str], lines: Iterable[Sequence]) -> str:
@@ -89,38 +74,3 @@ def losses_csv(table: Table) -> str:
             values = [curve.losses[kind][i] if kind in curve.losses else None for kind in kinds]
             lines.append([table.suite, curve.experiment, curve.seed, step, *values])
     return csv_text(["suite", "experiment", "seed", "step", *kinds], lines)
-
-
-def latex(table: Table) -> str:
-    """Return the table as LaTeX's booktabs set it: `\\usepackage{booktabs}`, then `\\input` this file."""
-    columns = "ll" + "r" * len(table.metrics)
-    heads = " & ".join(["Steps", "Encoding", *(_tex(metric.heading) for metric in table.metrics)])
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", heads + r" \\", r"\midrule"]
-    before = None
-    for row in table.rows:
-        if before is not None and row.step != before.step:
-            lines.append(r"\midrule")
-        lines.append(_row(table, row, step_name(row.step)))
-        before = row
-    if table.baseline:
-        lines += [r"\midrule", _row(table, table.baseline, "")]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _row(table: Table, row: Row, step: str) -> str:
-    cells = [_cell(metric, row.cells[metric.key], table.rounding(row, metric)) for metric in table.metrics]
-    return " & ".join([step, _tex(row_name(row)), *cells]) + r" \\"
-
-
-def _cell(metric: Metric, cell: Cell, rounding: float | None) -> str:
-    if cell.value is None:
-        return "--"
-    value = _tex(number(metric, cell.value, rounding))
-    if cell.best:
-        value = rf"\textbf{{{value}}}"
-    spread = spread_of(cell)
-    return value if spread is None else rf"{value} $\pm$ {_tex(number(metric, spread, rounding))}"
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(sign, sign) for sign in text)

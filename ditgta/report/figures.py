@@ -19,7 +19,9 @@ from PIL import Image
 
 from ditgta.report.classwise import shown_labels
 from ditgta.report.evidence import BASELINE
-from ditgta.report.rows import CLASS_ACCURACY, METRICS, Cell, Curve, Metric, Table, class_name, step_name
+from ditgta.report.findings import Curve
+from ditgta.report.model import CLASS_ACCURACY, METRICS, Cell, Metric, Table
+from ditgta.report.view import class_name, step_name
 
 # Names are drawn as they are, whatever they hold: `$` begins no formula.
 rcParams["text.parse_math"] = False

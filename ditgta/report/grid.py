@@ -14,7 +14,7 @@ from ditgta.data.npz import NpzArray, load_members
 from ditgta.report.drawing import drawable
 from ditgta.report.evidence import Score, last_scores, samples_folder
 from ditgta.report.figures import colour_of
-from ditgta.report.rows import class_name, short_names
+from ditgta.report.view import class_name, short_names
 from ditgta.runtime.files import read_json
 
 MOST_ROWS = 12

@@ -1,7 +1,7 @@
 """Held-out losses in a table: a metric like the others, and how rows differ in it at each noise level."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,28 +10,13 @@ from PIL import Image
 from ditgta.data.npz import load_members
 from ditgta.report import figures
 from ditgta.report.evidence import HeldOut, Score
-from ditgta.report.rows import CONFIDENCE_FACTOR, Table
+from ditgta.report.findings import BandRatio
+from ditgta.report.model import CONFIDENCE_FACTOR, Table
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 from ditgta.runtime.records import LossRecord, checked
 from ditgta.scoring.loss import RESAMPLED, gain_estimate, loss_estimate
 from ditgta.scoring.statistics import standard_error, strata_of
-
-
-@dataclass(frozen=True)
-class BandRatio:
-    """How the held-out loss of a row lies to that of the first row, band by band, at the last milestone.
-
-    Attributes:
-        experiment: the row.
-        ratio: (bands,) exp of the mean over training seeds of the logarithm of the ratio.
-        low, high: (bands,) ends of the 95 % interval that the images' number leaves.
-    """
-
-    experiment: str
-    ratio: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
 
 
 def read_losses(path: Path) -> dict:

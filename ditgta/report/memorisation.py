@@ -1,47 +1,20 @@
 """Do samples copy training images? How near they lie to them, against how near real images lie to each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from ditgta.data.image_sets import ImageSet, open_image_set
-from ditgta.report.classwise import Interval, share_interval
+from ditgta.report.classwise import share_interval
 from ditgta.report.evidence import Score, last_scores, samples_folder
 from ditgta.report.figures import colour_of
+from ditgta.report.findings import Nearness
 from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, fitted, labels_of, pick
-from ditgta.report.rows import class_name, short_names
+from ditgta.report.view import class_name, short_names
 from ditgta.runtime.errors import InputError
 
 QUANTILE = 0.05
-
-
-@dataclass(frozen=True)
-class Nearness:
-    """How near the samples of one row lie to the reference images, in the scorer's features.
-
-    Attributes:
-        experiment: the row.
-        checked: number of samples whose neighbours were looked for: the first ones.
-        candidates: number of reference images that they were looked for among.
-        trained_on: these are the images that the row was trained on; False also where that is unknown.
-        typical: median distance of a real image to the nearest other one.
-        ratio: the samples' median distance to the nearest reference image, in units of `typical`.
-        near: share of samples that are nearer than all but 5 % of real images are.
-        copies: number of samples nearer than the two nearest real images are.
-        closest: (index, distance in units of `typical`) of the sample that lies nearest of all.
-    """
-
-    experiment: str
-    checked: int
-    candidates: int
-    trained_on: bool
-    typical: float
-    ratio: float
-    near: Interval
-    copies: int
-    closest: tuple[int, float]
 
 
 def nearness(score: Score) -> Nearness | None:

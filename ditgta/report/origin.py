@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ditgta.report.alike import sampled_alike, shares_noise
 from ditgta.report.evidence import Score, last_scores
-from ditgta.report.rows import DASH, plain_list
+from ditgta.report.findings import Option
+from ditgta.report.view import DASH, plain_list
 
 # Options that move scores between programs which otherwise do the same; shown first.
 SWITCHES = (
@@ -31,26 +31,6 @@ SWITCHES = (
     "sampling.uint8",
 )
 COMPARED = "model.posenc"
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option that decides results, and its value in each row as text; a row that does not tell has a dash."""
-
-    name: str
-    values: dict[str, str]
-
-    @property
-    def differs(self) -> bool:
-        """True if two rows have different values."""
-        return len(set(self.values.values())) > 1
-
-    @property
-    def text(self) -> str:
-        """The value that all rows have, or each row's."""
-        if not self.differs:
-            return next(iter(self.values.values()))
-        return "; ".join(f"{name}: {value}" for name, value in self.values.items())
 
 
 def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Option]:

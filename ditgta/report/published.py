@@ -2,32 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
 
-from ditgta.report.markup import named, paragraph, simple_table
-from ditgta.report.rows import DASH, METRICS, Cell, Row, Table, number, plus_minus, step_name
-
-PUBLISHED_HEADS = ("Row", "Steps", "FID here", "Published", "Distance in standard errors")
-_FID = METRICS[0]
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published FID.
-
-    Attributes:
-        value: as published.
-        cell: the table's own FID of the row at this milestone.
-        distance: own minus published, in standard errors of that difference; None where it is unknown, and then `reason` says why.
-    """
-
-    experiment: str
-    step: int
-    value: float
-    cell: Cell
-    distance: float | None
-    reason: str = ""
+from ditgta.report.model import Cell, Published, Row, Table
 
 
 def published_values(
@@ -72,31 +48,3 @@ def distance_error(cell: Cell, published: float, training_cov: float | None) -> 
     if cell.sd is not None:
         return math.hypot(cell.error or cell.sd / math.sqrt(count), cell.sd)
     return math.hypot(cell.se, one_run)
-
-
-def published_cells(one: Published) -> list[str]:
-    """Returns a line of the table of published values, as plain text."""
-    own = plus_minus(_FID, one.cell.value, one.cell.error or one.cell.se)
-    distance = f"{DASH} ({one.reason})" if one.distance is None else f"{one.distance:+.1f}".replace("-", "−")
-    return [one.experiment, step_name(one.step), own, number(_FID, one.value), distance]
-
-
-def published_sentence(table: Table) -> str:
-    """Returns where published values stand, and what the distance to them rests on."""
-    return (
-        f"Published values: {table.published_source}. The distance is FID here minus the published one, in standard errors of that "
-        "difference; the published value is taken for one training run of as many samples. The errors hold training where the "
-        "suite declares training_cov or has several seeds, else that of samples alone, which is far too small: another training "
-        "run moves FID about three times as much as other samples do."
-    )
-
-
-def published_table(table: Table) -> str:
-    """Returns the published values as HTML."""
-    lines = [
-        (named(table, one.experiment), [escape(cell) for cell in published_cells(one)[1:]])
-        for one in table.published
-    ]
-    return simple_table("published values beside ours", PUBLISHED_HEADS, lines) + paragraph(
-        published_sentence(table), "note"
-    )

@@ -1,32 +1,18 @@
 """The sentences that say what a table found, how it was found, and how to read it."""
 
-from ditgta.report.rows import DASH, LOSS, Comparison, Table, count_name, number, plus_minus, step_name
+from ditgta.report.model import LOSS, Comparison, Metric, Table
 from ditgta.report.statistics import POWER
+from ditgta.report.view import (
+    count_name,
+    difference_text,
+    formula,
+    interval_text,
+    plus_minus,
+    step_name,
+)
 
 # Whose differences are shown first, after the primary metric's.
 HEADLINE_METRICS = ("loss", "fid", "fid_infinity", "kid")
-
-
-def difference_text(comparison: Comparison) -> str:
-    """Formats a difference with its standard error."""
-    return plus_minus(comparison.metric, comparison.value, comparison.se, signed=True)
-
-
-def interval_text(comparison: Comparison) -> str:
-    """Formats a 95 % interval."""
-    if comparison.low is None:
-        return DASH
-    ends = (
-        number(comparison.metric, end, comparison.se, signed=True)
-        for end in (comparison.low, comparison.high)
-    )
-    return " … ".join(ends)
-
-
-def verdict_text(comparison: Comparison) -> str:
-    """Returns what stands in the column of verdicts: nothing but at the last milestone, in the primary metric."""
-    unpaired = comparison.se is not None and not comparison.paired
-    return f"{comparison.verdict} {'(unpaired)' if unpaired else ''}".strip()
 
 
 def headline_comparisons(table: Table) -> list[Comparison]:
@@ -35,15 +21,6 @@ def headline_comparisons(table: Table) -> list[Comparison]:
     places = list(dict.fromkeys((c.first, c.second, c.step) for c in table.comparisons))
     shown = [c for c in table.comparisons if c.metric.key in keys]
     return sorted(shown, key=lambda c: (places.index((c.first, c.second, c.step)), keys.index(c.metric.key)))
-
-
-def formula(comparison: Comparison) -> str:
-    """Formats a contrast as a sum of rows, those that add first: rope + gta − none − vo; "" for a pair."""
-    terms = []
-    for name, weight in sorted(comparison.weights, key=lambda term: term[1] < 0):
-        factor = "" if abs(weight) == 1 else f"{abs(weight):g} "
-        terms.append(f"{'−' if weight < 0 else '+'} {factor}{name}")
-    return " ".join(terms).removeprefix("+ ")
 
 
 # From so many times the baseline's FID on, rows are failures: those of the papers lie within 20 times.
@@ -94,6 +71,22 @@ def far_sentence(table: Table) -> str:
     return (
         f"Training has not come near the data: the lowest FID, {value:.3g} of {name}, is {value / real:,.0f} times that of real "
         f"images ({real:.2g}). FID so far off compares failures; {answer}"
+    )
+
+
+def table_sentence(table: Table) -> str:
+    """Returns how the table's cells are read."""
+    sentences = (spread_sentence(table), best_sentence(table), baseline_sentence(table))
+    return " ".join(filter(None, sentences))
+
+
+def published_sentence(table: Table) -> str:
+    """Returns where published values stand, and what the distance to them rests on."""
+    return (
+        f"Published values: {table.published_source}. The distance is FID here minus the published one, in standard errors of that "
+        "difference; the published value is taken for one training run of as many samples. The errors hold training where the "
+        "suite declares training_cov or has several seeds, else that of samples alone, which is far too small: another training "
+        "run moves FID about three times as much as other samples do."
     )
 
 
@@ -262,3 +255,26 @@ def headline_notes(table: Table) -> list[str]:
             "Where rows do not share noise and labels, the two standard errors are combined as if independent."
         )
     return notes
+
+
+def metric_words(table: Table, metric: Metric) -> str:
+    """Returns in words what a curve of a metric shows."""
+    lines = []
+    for name in table.experiments:
+        cells = [(row.step, row.cells[metric.key]) for row in table.rows if row.experiment == name]
+        points = [
+            f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}"
+            for step, cell in cells
+            if cell.value is not None
+        ]
+        lines += [f"{name} {', '.join(points)}"] if points else []
+    return f"{metric.name} against training steps: {'; '.join(lines) or 'no values'}"
+
+
+def band_words(table: Table) -> str:
+    """Returns in words what the curve of losses against noise levels shows."""
+    lines = (
+        f"{row.experiment} " + ", ".join(f"{100 * (value - 1):+.1f} %" for value in row.ratio)
+        for row in table.bands
+    )
+    return f"held-out loss by noise level, against the first row's: {'; '.join(lines)}"

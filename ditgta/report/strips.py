@@ -7,7 +7,7 @@ import numpy as np
 
 from ditgta.report.evidence import Score, samples_folder
 from ditgta.report.grid import Grid, choose_samples, labels_of, pick
-from ditgta.report.rows import step_name
+from ditgta.report.view import step_name
 
 MOST_CELLS = 12  # of all strips side by side
 MOST_SAMPLES = 4

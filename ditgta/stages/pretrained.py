@@ -5,8 +5,9 @@ from pathlib import Path
 from ditgta.config import OBJECTIVES, Sampling
 from ditgta.data.autoencoder import write_autoencoder
 from ditgta.report.evidence import Score, read_score
+from ditgta.report.model import METRICS
 from ditgta.report.origin import protocol
-from ditgta.report.rows import METRICS, number, step_name
+from ditgta.report.render import render
 from ditgta.runtime.checkpoints import read_header, write_tensors
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import provenance, sha256_of, spec_hash, write_json, write_text
@@ -36,21 +37,6 @@ _SWITCHES = {
         "uint8",
     ),
 }
-_CITATION = """\
-```bibtex
-@inproceedings{peebles2023dit,
-  author = {William Peebles and Saining Xie},
-  title = {Scalable Diffusion Models with Transformers},
-  booktitle = {ICCV},
-  year = {2023}
-}
-@inproceedings{miyato2024gta,
-  author = {Takeru Miyato and Bernhard Jaeger and Max Welling and Andreas Geiger},
-  title = {GTA: A Geometry-Aware Attention Mechanism for Multi-View Transformers},
-  booktitle = {ICLR},
-  year = {2024}
-}
-```"""
 
 
 def run_save(
@@ -126,41 +112,24 @@ def _table_of(folder: Path) -> str:
 def model_card(name: str, config: dict, spec: dict, score: Score | None, table: str) -> str:
     """Returns README.md: front matter, use, scores with error bars, training, switches, citation."""
     model, posenc = config["model"], config["model"]["posenc"].partition("@")[0]
-    size = (spec.get("model") or {}).get("name") or f"DiT, {model['depth']} blocks of width {model['width']}"
     source = config.get("images") or "images"
-    pixels = f"{config['image_size']} x {config['image_size']} pixels"
-    sampling = score.sampling if score else {}
-    scale, steps = sampling.get("cfg_scale", 4.0), sampling.get("steps", 250)
-    parts = [
-        _front_matter(name, posenc, source, score),
-        f"# {name}",
-        f"A class-conditional diffusion transformer ({size}) with positional encoding `{posenc}`, "
-        f"at {step_name(config['step'])} training steps on {source}: {pixels}, {len(config['classes']):,} classes.",
-        "```python\n"
-        "from ditgta import DiTPipeline\n\n"
-        f'pipe = DiTPipeline.from_pretrained("{name}")  # this folder or repository\n'
-        f"images = pipe(class_labels=[0], guidance_scale={scale:g}, num_inference_steps={steps}, seed=0).images\n"
-        "```",
-    ]
-    if score:
-        parts += ["## Scores", _scores(score), _listing(dict(protocol([score])))]
-    if table:
-        parts += ["## The table in which it stands", table]
-    if training := config["training"]:
-        chosen = {key.replace("_", " "): training[key] for key in _TRAINING if key in training}
-        parts += [
-            "## Training",
-            _listing({**chosen, "seed": config["seed"], "weights": "moving average (EMA)"}),
-        ]
-    found = {"training": training or {}, "sampling": sampling}
-    switches = {
-        f"`{group}.{key}`": f"`{found[group][key]}`"
-        for group, keys in _SWITCHES.items()
-        for key in keys
-        if key in found[group]
-    }
-    parts += ["## Switches", _listing({"`model.qk_norm`": f"`{model['qk_norm']}`", **switches})]
-    return "\n\n".join([*parts, "## Citation", _CITATION]) + "\n"
+    return render(
+        "model_card.md",
+        front_matter=_front_matter(name, posenc, source, score),
+        name=name,
+        posenc=posenc,
+        size=(spec.get("model") or {}).get("name")
+        or f"DiT, {model['depth']} blocks of width {model['width']}",
+        source=source,
+        config=config,
+        sampling=score.sampling if score else {},
+        score=score,
+        metrics=METRICS,
+        protocol=protocol([score]) if score else [],
+        table=table,
+        training_options=_TRAINING,
+        switches=_SWITCHES,
+    )
 
 
 def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> str:
@@ -188,22 +157,3 @@ def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> s
         **({"model_name": name, "eval_results": results} if results else {}),
     )
     return f"---\n{data.to_yaml()}\n---"
-
-
-def _scores(score: Score) -> str:
-    """Returns the scores with their standard errors as a table."""
-    lines = ["| Metric | Value |", "| :-- | --: |"]
-    for metric in METRICS:
-        value, se = score.value(metric), score.se(metric)
-        if value is not None:
-            error = f"± {number(metric, se, se)}" if se is not None else f"({score.reason(metric)})"
-            lines.append(f"| {metric.heading} | {number(metric, value, se)} {error} |")
-    note = (
-        "After ± stands the standard error from the finite number of samples. It holds nothing of another training run: one "
-        "run gives values, and no verdict on its encoding."
-    )
-    return "\n".join([*lines, "", note])
-
-
-def _listing(entries: dict) -> str:
-    return "\n".join(f"- {term}: {text}" for term, text in entries.items())

@@ -7,12 +7,12 @@ from pathlib import Path
 from PIL import Image
 
 from ditgta.data.images import load_index
-from ditgta.report import exports, figures, html, text
+from ditgta.report import exports, figures
 from ditgta.report.alike import seeds_have_own_noise, warnings_of
-from ditgta.report.chapters import Pictures
+from ditgta.report.chapters import Pictures, page
 from ditgta.report.checks import read_record
 from ditgta.report.classwise import class_results, csv_by_class
-from ditgta.report.comparisons import Scale, row_of, scale_of
+from ditgta.report.comparisons import row_of, scale_of
 from ditgta.report.cost import read_costs
 from ditgta.report.declared import comparisons_of, read_declared
 from ditgta.report.encodings import encoding_figure
@@ -26,21 +26,14 @@ from ditgta.report.evidence import (
     read_score,
     run_of,
 )
+from ditgta.report.findings import Curve
 from ditgta.report.grid import Grid, beside, encode, sample_grid
 from ditgta.report.losses import band_figure, band_ratios, with_losses
 from ditgta.report.memorisation import nearest_grids, nearness
+from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, LOSS, METRICS, Metric, Row, Scale, Table
 from ditgta.report.origin import fairness, is_trained, options_of, protocol, provenance_of
 from ditgta.report.published import published_values
-from ditgta.report.rows import (
-    CLASS_ACCURACY,
-    CLASS_GAIN,
-    LOSS,
-    METRICS,
-    Curve,
-    Metric,
-    Row,
-    Table,
-)
+from ditgta.report.render import render
 from ditgta.report.strips import milestone_strips
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, write_text
@@ -111,9 +104,9 @@ def run(
     write_text(out / "differences.csv", exports.differences_csv(table))
     write_text(out / "losses.csv", exports.losses_csv(table))
     write_text(out / "classes.csv", csv_by_class(everything, table.classes))
-    write_text(out / "table.tex", exports.latex(table))
-    write_text(out / "table.md", text.markdown(table))
-    write_text(out / "table.html", html.page(table, pictures))
+    write_text(out / "table.tex", render("table.tex", table=table))
+    write_text(out / "table.md", render("table.md", table=table))
+    write_text(out / "table.html", page(table, pictures))
 
 
 def _named(

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from ditgta.report.chapters import page
 from ditgta.report.exports import differences_csv
-from ditgta.report.html import page
+from ditgta.report.model import LOSS, Cell
 from ditgta.report.published import distance_error
-from ditgta.report.rows import LOSS, Cell
+from ditgta.report.render import render
 from ditgta.report.sentences import caveats
 from ditgta.report.statistics import (
     Contest,
@@ -20,7 +21,6 @@ from ditgta.report.statistics import (
     difference_of_runs,
     judge,
 )
-from ditgta.report.text import markdown
 from ditgta.runtime.errors import InputError
 from ditgta.stages import table
 from tests.report.suite import SAMPLING, SCORER, write_score
@@ -86,7 +86,7 @@ def test_effects_of_several_seeds_have_the_spread_of_runs(tmp_path):
     words = effects(built)["turning q, k"]
     assert words.verdict.startswith("lowers FID (adjusted p") and words.winner == "turning q, k"
     assert '"turning v, o = 0.5 vo + 0.5 gta − 0.5 none − 0.5 rope",,10,fid' in differences_csv(built)
-    text = markdown(built)
+    text = render("table.md", table=built)
     assert "turning v, o = 0.5 vo + 0.5 gta − 0.5 none − 0.5 rope" in text
     assert "A contrast of several rows is the weighted sum of their values" in text
     html = page(built, table.draw(built, [], {}))
@@ -138,7 +138,7 @@ def test_published_values_stand_beside_ours(tmp_path):
     se = gta.cell.se
     assert gta.distance == pytest.approx(1.0 / math.hypot(se, se, 0.02 * 25, 0.02 * 24))
     assert vo.distance == pytest.approx(0)
-    text = markdown(built)
+    text = render("table.md", table=built)
     assert "## Published values" in text and "a paper" in text and f"{gta.distance:+.1f}" in text
     html = page(built, table.draw(built, [], {}))
     assert "<h2>Published values</h2>" in html and f"<td>{gta.distance:+.1f}</td>" in html
@@ -147,7 +147,7 @@ def test_published_values_stand_beside_ours(tmp_path):
 def test_another_scorer_has_no_distance_to_published_values(tmp_path):
     built = table.build(scores_of(tmp_path), None, [], {**SPEC, **PUBLISHED})
     assert [one.distance for one in built.published] == [None, None]
-    assert "the scorer is not the network of published scores" in markdown(built)
+    assert "the scorer is not the network of published scores" in render("table.md", table=built)
 
 
 def test_errors_of_distances_hold_what_is_known_of_training():
@@ -168,7 +168,7 @@ def test_training_that_is_far_from_the_data_is_said(tmp_path, baseline, is_far):
     baseline = replace(table.read_score(path), experiment="real against real", step=None)
     built = table.build(scores, baseline, [], SPEC)
     words = "Training has not come near the data: the lowest FID, 25 of gta, is 50 times that of real images"
-    for text in (markdown(built), page(built, table.draw(built, [], {}))):
+    for text in (render("table.md", table=built), page(built, table.draw(built, [], {}))):
         assert (words in text) == is_far
     assert ("hold images out (images.hold_out)" in "".join(caveats(built))) == is_far
     with_loss = replace(built, metrics=[LOSS, *built.metrics])

@@ -9,9 +9,10 @@ import pytest
 from ditgta.report.evidence import read_curves, read_score, samples_folder
 from ditgta.report.figures import smoothed
 from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw, pick
-from ditgta.report.markup import grid_figure
-from ditgta.report.rows import METRICS, class_name, number, short_names, step_name
+from ditgta.report.model import METRICS
+from ditgta.report.render import grid_address
 from ditgta.report.strips import milestone_strips
+from ditgta.report.view import class_name, number, short_names, step_name
 from tests.report.suite import FID, make_suite, noise_pixels
 
 
@@ -83,7 +84,7 @@ def test_photographs_leave_the_page_small_enough_for_snakemakes_report():
         )
 
     assert grid(6).cell == 256 and all(photo.shape == (256, 256, 3) for photo in photos)
-    page = [grid_figure(grid(6), "x")] * 2 + [grid_figure(grid(13, most=CELL_PIXELS), "x")] * 3
+    page = [grid_address(grid(6))] * 2 + [grid_address(grid(13, most=CELL_PIXELS))] * 3
     assert sum(map(len, page)) < 900_000  # of 1.5 million characters; curves and text take half a million
 
 

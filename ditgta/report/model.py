@@ -1,21 +1,13 @@
-"""What a table consists of: metrics, rows, cells, differences and the formatting of their numbers."""
+"""What a table consists of: metrics, rows, cells, differences, and what else is known of the rows."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:  # these layers stand on this one
-    from ditgta.report.classwise import ClassResult
-    from ditgta.report.comparisons import Scale
-    from ditgta.report.cost import Cost
-    from ditgta.report.losses import BandRatio
-    from ditgta.report.memorisation import Nearness
-    from ditgta.report.origin import Option
-    from ditgta.report.published import Published
+from ditgta.report.findings import BandRatio, ClassResult, Cost, Curve, Nearness, Option
+from ditgta.report.statistics import Spread
 
-DASH = "—"
 CONFIDENCE_FACTOR = 1.959964
 
 
@@ -147,15 +139,38 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """The loss of one training run: steps and, for each kind of loss, one value per step."""
+class Scale:
+    """How the training runs of a metric are compared at a milestone.
+
+    Attributes:
+        relative: by their logarithms.
+        pooled: the spread of the runs of all rows, where they agree in it.
+    """
+
+    relative: bool
+    pooled: Spread | None = None
+
+    def of(self, values: Sequence[float]) -> list[float]:
+        """Returns values on this scale."""
+        return [math.log(value) for value in values] if self.relative else list(values)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published FID.
+
+    Attributes:
+        value: as published.
+        cell: the table's own FID of the row at this milestone.
+        distance: own minus published, in standard errors of that difference; None where it is unknown, and then `reason` says why.
+    """
 
     experiment: str
-    seed: int
-    steps: list[int]
-    losses: dict[str, list[float]]
-    images_per_second: float | None = None
-    seconds: float | None = None
+    step: int
+    value: float
+    cell: Cell
+    distance: float | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,10 +215,10 @@ class Table:
     comparisons: list[Comparison] = field(default_factory=list)
     primary: Metric | None = None
     last: int | None = None
-    scale: "Scale | None" = None
+    scale: Scale | None = None
     own_noise: bool | None = None
     held_out: bool = False
-    bands: "list[BandRatio]" = field(default_factory=list)
+    bands: list[BandRatio] = field(default_factory=list)
     draws: int | None = None
     protocol: list[tuple[str, str]] = field(default_factory=list)
     trained_scorer: bool = False
@@ -211,12 +226,12 @@ class Table:
     warnings: list[str] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     provenance: list[dict] = field(default_factory=list)
-    options: "list[Option]" = field(default_factory=list)
+    options: list[Option] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
-    by_class: "dict[str, list[ClassResult]]" = field(default_factory=dict)
-    nearness: "list[Nearness]" = field(default_factory=list)
-    costs: "list[Cost]" = field(default_factory=list)
-    published: "list[Published]" = field(default_factory=list)
+    by_class: dict[str, list[ClassResult]] = field(default_factory=dict)
+    nearness: list[Nearness] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
+    published: list[Published] = field(default_factory=list)
     published_source: str = ""
     epochs: dict[int, float] = field(default_factory=dict)
 
@@ -230,6 +245,15 @@ class Table:
         """True if a row is a mean over training seeds."""
         return any(len(row.seeds) > 1 for row in self.rows)
 
+    def metric(self, key: str) -> Metric:
+        """Returns a column."""
+        return next(metric for metric in self.metrics if metric.key == key)
+
+    @property
+    def everything(self) -> list[Row]:
+        """The rows, and the baseline below them."""
+        return [*self.rows, *([self.baseline] if self.baseline else [])]
+
     def rounding(self, row: Row, metric: Metric) -> float | None:
         """Returns the spread that rounds a cell, so that a column has equal decimals at each milestone.
 
@@ -242,89 +266,9 @@ class Table:
 
     def footnotes(self) -> dict[str, str]:
         """Returns the mark (a, b, ...) of every reason for which a value or a standard error is absent."""
-        rows = [*self.rows, *([self.baseline] if self.baseline else [])]
-        reasons = [row.cells[metric.key].reason for row in rows for metric in self.metrics]
+        reasons = [row.cells[metric.key].reason for row in self.everything for metric in self.metrics]
         reasons += [comparison.reason for comparison in self.comparisons]
         return {reason: _letters(i) for i, reason in enumerate(dict.fromkeys(filter(None, reasons)))}
-
-
-def _decimals(spread: float | None, value: float) -> int:
-    """Returns how many decimals show two significant digits of the spread, or four of a value without one."""
-    if spread and math.isfinite(spread):
-        return min(max(1 - math.floor(math.log10(spread)), 0), 6)
-    return min(max(3 - math.floor(math.log10(abs(value))), 0), 6) if value else 2
-
-
-def number(metric: Metric, value: float | None, spread: float | None = None, signed: bool = False) -> str:
-    """Formats a value to two significant digits of its spread, in the metric's units, with a true minus sign."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    value, spread = value * 10**metric.shift, None if spread is None else abs(spread) * 10**metric.shift
-    text = f"{value:{'+' if signed else ''}.{_decimals(spread, value)}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return text.replace("-", "−")
-
-
-def spread_of(cell: Cell) -> float | None:
-    """Returns the spread that follows the ± sign: over training seeds where there are several, else the standard error."""
-    return cell.sd if cell.sd is not None else cell.se
-
-
-def row_name(row: Row) -> str:
-    """Returns the row's name, with the number of training seeds where it is a mean."""
-    return row.experiment + (f" ({len(row.seeds)} seeds)" if len(row.seeds) > 1 else "")
-
-
-def count_name(count: int | None) -> str:
-    """Formats a number of samples."""
-    return DASH if count is None else f"{count:,}"
-
-
-def plus_minus(metric: Metric, value: float | None, error: float | None, signed: bool = False) -> str:
-    """Formats a value with its standard error, to two significant digits of the error."""
-    text = number(metric, value, error, signed)
-    return text if error is None else f"{text} ± {number(metric, error, error)}"
-
-
-def step_name(step: int | None) -> str:
-    """Formats a number of training steps: 600, 1.5K, 2.5M."""
-    if step is None:
-        return "as given"
-    if step >= 1_000_000 and step % 10_000 == 0:
-        return f"{step / 1e6:g}M"
-    if step >= 1000 and step % 100 == 0:
-        return f"{step / 1000:g}K"
-    return f"{step:,}"
-
-
-def epochs_name(epochs: float | None) -> str:
-    """Formats passes over the training images to three digits, in brackets: (31.2 epochs); "" where they are unknown."""
-    return "" if epochs is None else f"({float(f'{epochs:.3g}'):,g} epochs)"
-
-
-def class_name(label: int, classes: Sequence[str]) -> str:
-    """Returns the name of a class, or its number in words where it has none or one that is a number."""
-    name = classes[label] if label < len(classes) else str(label)
-    return f"class {name}" if name.isdigit() else name
-
-
-def short_names(names: Sequence[str]) -> list[str]:
-    """Returns names without the words with which all of them begin or end, for places without room."""
-    parts = [re.split("([-_.])", name) for name in names]
-    while len(parts) > 1 and all(len(part) > 1 for part in parts) and len({tuple(p[:2]) for p in parts}) == 1:
-        parts = [part[2:] for part in parts]
-    while (
-        len(parts) > 1 and all(len(part) > 1 for part in parts) and len({tuple(p[-2:]) for p in parts}) == 1
-    ):
-        parts = [part[:-2] for part in parts]
-    return ["".join(part) for part in parts]
-
-
-def plain_list(words: Sequence[object]) -> str:
-    """Joins words as prose: a, b and c."""
-    words = [str(word) for word in words]
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else ""
 
 
 def _letters(i: int) -> str:

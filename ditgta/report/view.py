@@ -1,0 +1,165 @@
+"""Numbers as strings: values to two digits of their spread, steps, counts, intervals, names."""
+
+import math
+import re
+from collections.abc import Sequence
+
+from ditgta.report.findings import Interval
+from ditgta.report.model import METRICS, Cell, Comparison, Metric, Published, Row, Table
+
+DASH = "—"
+
+
+def _decimals(spread: float | None, value: float) -> int:
+    """Returns how many decimals show two significant digits of the spread, or four of a value without one."""
+    if spread and math.isfinite(spread):
+        return min(max(1 - math.floor(math.log10(spread)), 0), 6)
+    return min(max(3 - math.floor(math.log10(abs(value))), 0), 6) if value else 2
+
+
+def number(metric: Metric, value: float | None, spread: float | None = None, signed: bool = False) -> str:
+    """Formats a value to two significant digits of its spread, in the metric's units, with a true minus sign."""
+    if value is None or not math.isfinite(value):
+        return DASH
+    value, spread = value * 10**metric.shift, None if spread is None else abs(spread) * 10**metric.shift
+    text = f"{value:{'+' if signed else ''}.{_decimals(spread, value)}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def spread_of(cell: Cell) -> float | None:
+    """Returns the spread that follows the ± sign: over training seeds where there are several, else the standard error."""
+    return cell.sd if cell.sd is not None else cell.se
+
+
+def row_name(row: Row) -> str:
+    """Returns the row's name, with the number of training seeds where it is a mean."""
+    return row.experiment + (f" ({len(row.seeds)} seeds)" if len(row.seeds) > 1 else "")
+
+
+def count_name(count: int | None) -> str:
+    """Formats a number of samples."""
+    return DASH if count is None else f"{count:,}"
+
+
+def plus_minus(metric: Metric, value: float | None, error: float | None, signed: bool = False) -> str:
+    """Formats a value with its standard error, to two significant digits of the error."""
+    text = number(metric, value, error, signed)
+    return text if error is None else f"{text} ± {number(metric, error, error)}"
+
+
+def step_name(step: int | None) -> str:
+    """Formats a number of training steps: 600, 1.5K, 2.5M."""
+    if step is None:
+        return "as given"
+    if step >= 1_000_000 and step % 10_000 == 0:
+        return f"{step / 1e6:g}M"
+    if step >= 1000 and step % 100 == 0:
+        return f"{step / 1000:g}K"
+    return f"{step:,}"
+
+
+def epochs_name(epochs: float | None) -> str:
+    """Formats passes over the training images to three digits, in brackets: (31.2 epochs); "" where they are unknown."""
+    return "" if epochs is None else f"({float(f'{epochs:.3g}'):,g} epochs)"
+
+
+def class_name(label: int, classes: Sequence[str]) -> str:
+    """Returns the name of a class, or its number in words where it has none or one that is a number."""
+    name = classes[label] if label < len(classes) else str(label)
+    return f"class {name}" if name.isdigit() else name
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Returns names without the words with which all of them begin or end, for places without room."""
+    parts = [re.split("([-_.])", name) for name in names]
+    while len(parts) > 1 and all(len(part) > 1 for part in parts) and len({tuple(p[:2]) for p in parts}) == 1:
+        parts = [part[2:] for part in parts]
+    while (
+        len(parts) > 1 and all(len(part) > 1 for part in parts) and len({tuple(p[-2:]) for p in parts}) == 1
+    ):
+        parts = [part[:-2] for part in parts]
+    return ["".join(part) for part in parts]
+
+
+def plain_list(words: Sequence[object]) -> str:
+    """Joins words as prose: a, b and c."""
+    words = [str(word) for word in words]
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else ""
+
+
+def difference_text(comparison: Comparison) -> str:
+    """Formats a difference with its standard error."""
+    return plus_minus(comparison.metric, comparison.value, comparison.se, signed=True)
+
+
+def interval_text(comparison: Comparison) -> str:
+    """Formats a 95 % interval."""
+    if comparison.low is None:
+        return DASH
+    ends = (
+        number(comparison.metric, end, comparison.se, signed=True)
+        for end in (comparison.low, comparison.high)
+    )
+    return " … ".join(ends)
+
+
+def verdict_text(comparison: Comparison) -> str:
+    """Returns what stands in the column of verdicts: nothing but at the last milestone, in the primary metric."""
+    unpaired = comparison.se is not None and not comparison.paired
+    return f"{comparison.verdict} {'(unpaired)' if unpaired else ''}".strip()
+
+
+def formula(comparison: Comparison) -> str:
+    """Formats a contrast as a sum of rows, those that add first: rope + gta − none − vo; "" for a pair."""
+    terms = []
+    for name, weight in sorted(comparison.weights, key=lambda term: term[1] < 0):
+        factor = "" if abs(weight) == 1 else f"{abs(weight):g} "
+        terms.append(f"{'−' if weight < 0 else '+'} {factor}{name}")
+    return " ".join(terms).removeprefix("+ ")
+
+
+def hours_text(hours: float | None) -> str:
+    return DASH if hours is None else f"{hours:.3f}" if hours < 10 else f"{hours:,.0f}"
+
+
+def memory_text(megabytes: float | None) -> str:
+    if megabytes is None:
+        return DASH
+    return f"{megabytes:,.0f} MB" if megabytes < 10_000 else f"{megabytes / 1024:,.1f} GB"
+
+
+def milestone(table: Table, step: int | None) -> str:
+    """Formats a milestone with its epochs, where these are known."""
+    return f"{step_name(step)} {epochs_name(table.epochs.get(step))}".strip()
+
+
+def published_cells(one: Published) -> list[str]:
+    """Returns a line of the table of published values: row, steps, own FID, published one, distance."""
+    own = plus_minus(METRICS[0], one.cell.value, one.cell.error or one.cell.se)
+    distance = f"{DASH} ({one.reason})" if one.distance is None else f"{one.distance:+.1f}".replace("-", "−")
+    return [one.experiment, step_name(one.step), own, number(METRICS[0], one.value), distance]
+
+
+def share_text(found: Interval | None) -> tuple[str, str]:
+    """Formats a share and its interval; a dash and nothing where there is none."""
+    return (f"{found.value:.2f}", f"{found.low:.2f} … {found.high:.2f}") if found else (DASH, "")
+
+
+def kid_text(found: Interval | None) -> tuple[str, str]:
+    """Formats a KID and its interval; a dash and nothing where there is none."""
+    if found is None:
+        return DASH, ""
+    kid = next(metric for metric in METRICS if metric.key == "kid")
+    value, low, high = (
+        number(kid, end, (found.high - found.low) / 4) for end in (found.value, found.low, found.high)
+    )
+    return value, f"{low} … {high}"
+
+
+def mood(comparison: Comparison) -> str:
+    """Returns the class that colours a difference: only a verdict has a colour."""
+    if not comparison.winner:
+        return "open"
+    return "better" if comparison.winner == comparison.first else "worse"
