@@ -99,9 +99,13 @@ class Machine:
                 send(process, signal.SIGKILL)
         return True
 
-    def forgotten(self) -> bool:
-        """Tells whether the head waits for jobs that nobody knows any more."""
-        return False
+    def forgotten(self, folder: Path, head: subprocess.Popen) -> bool:
+        """Tells whether the head waits for jobs that nobody knows any more: for a minute nothing computes."""
+        for _ in range(60):
+            if head.poll() is not None or self.stages(folder):
+                return False
+            time.sleep(1)
+        return True
 
     def fix(self, folder: Path, kind: str) -> None:
         """Does what the documentation says before the suite is started again."""
@@ -144,7 +148,7 @@ class Cluster(Machine):
         """Returns the running jobs' ids."""
         return self.call("run", "squeue", "--noheader", "--states=running", "--format=%i").split()
 
-    def forgotten(self) -> bool:
+    def forgotten(self, folder: Path, head: subprocess.Popen) -> bool:
         # A controller that dies at once after taking a job has not saved it; Snakemake then asks for that job for ever.
         for _ in range(6):
             if self.call("run", "squeue", "--me", "--noheader"):
@@ -255,7 +259,7 @@ class Storm:
                     head.wait(timeout=self.chance.uniform(1.0, 2 * self.mean))
                 except subprocess.TimeoutExpired:
                     killed = self.strike(folder, head)
-                    if not killed and self.place.forgotten() and head.poll() is None:
+                    if not killed and self.place.forgotten(folder, head) and head.poll() is None:
                         self.forgotten += 1
                         os.killpg(head.pid, signal.SIGKILL)
                         killed = "head"

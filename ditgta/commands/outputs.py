@@ -17,6 +17,7 @@ BESIDE = {
     "score": (".npz",),
     "loss": (".npz",),
 }
+JSON = ("plan", "schema", "score", "loss")  # what is written as JSON
 KINDS = {
     "images": "images",
     "autoencoder": "an autoencoder",
@@ -46,7 +47,7 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         written = [out, *(out.with_suffix(suffix) for suffix in BESIDE.get(arguments.stage, ()))]
         for path in inputs_of(arguments):
             _check_apart(written, path)
-        if arguments.stage in ("plan", "schema") and out.suffix != ".json":
+        if arguments.stage in JSON and out.suffix != ".json":
             raise InputError(f"--out {out} must end in .json")
         if name == "out":
             _check_own(arguments.stage, out, written)

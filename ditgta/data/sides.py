@@ -10,6 +10,8 @@ import numpy as np
 from ditgta.data.features import FeatureShards
 from ditgta.data.image_sets import ImageSet, LooseImages
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.finished import read_finished, refuse_other
+from ditgta.runtime.records import ScoreRecord
 from ditgta.runtime.streams import generator
 
 
@@ -168,3 +170,33 @@ def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) ->
             "the samples are sorted by class: the Inception Score over consecutive splits collapses; see the split-free one"
         )
     return found
+
+
+def refuse_other_scores(out: Path, inputs: dict[str, dict], scorer: str, drawn: int | None) -> None:
+    """Make sure that a file holds no finished scores of others, which would be replaced.
+
+    Args:
+        inputs: {"reference", "samples", "training": {folder, sha256}}, those that are given.
+        scorer: checksum of its weights.
+        drawn: of a baseline, the number of images; else None.
+
+    Raises:
+        InputError: it holds scores of other images or of another scorer.
+    """
+    theirs = read_finished(out, ScoreRecord)
+    if not theirs:
+        return
+    baseline = (theirs.get("settings") or {}).get("baseline", False)
+    names = ("reference", "training") if baseline else ("reference", "samples", "training")
+    before = {
+        name: {key: (theirs.get(name) or {}).get(key) for key in ("folder", "sha256")} for name in names
+    }
+    ours = {name: inputs.get(name, {"folder": None, "sha256": None}) for name in names}
+    for name in names:
+        if before[name]["sha256"] == ours[name]["sha256"]:  # contents count, not where they lie
+            before[name] = ours[name]
+    known = {"baseline": baseline, "drawn": theirs.get("num_samples") if baseline else None}
+    known["scorer"] = (theirs.get("scorer") or {}).get("sha256")
+    asked = {"baseline": drawn is not None, "drawn": drawn, "scorer": scorer}
+    again = {f"{name}.sha256" for name in names}  # made again under its own name
+    refuse_other(out, "scores", before | known, ours | asked, again)

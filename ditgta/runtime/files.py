@@ -21,6 +21,8 @@ from ditgta import __version__
 from ditgta.runtime.errors import InputError, one_line
 
 _START, _STARTED = time.monotonic(), round(time.time(), 3)
+_digests: dict[tuple[int, ...], str] = {}  # of files that this process has read, by what they were then
+_KEPT_BYTES, _SETTLED_SECONDS = 2**20, 5.0
 _work: list[float] = []  # when this process began what it is for
 
 
@@ -171,9 +173,19 @@ def read_json(path: str | Path) -> dict:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits; large files that stay as they are, are read once."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        state = os.fstat(file.fileno())
+        key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        if key in _digests:
+            return _digests[key]
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(file.fileno())
+    # A file that changed moments ago may change once more within one tick of the clock that its times are of.
+    settled = after.st_ctime_ns == state.st_ctime_ns and time.time() - state.st_ctime > _SETTLED_SECONDS
+    if settled and state.st_size >= _KEPT_BYTES:
+        _digests[key] = digest
+    return digest
 
 
 def spec_text(spec: dict) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ditgta.runtime import finished
 from ditgta.runtime.checkpoints import (
     check_numbers,
     checkpoint_name,
@@ -46,26 +47,7 @@ def refuse_other(out: Path, spec: dict) -> None:
         with contextlib.suppress(InputError):
             known.append(read_header(path)["spec"])
     for other in known:
-        if other != spec:
-            raise InputError(
-                f"{out} holds a training of other options ({_difference(other, spec)}); give another --out"
-            )
-
-
-def _difference(theirs: dict, ours: dict) -> str:
-    """Returns the first option in which two specs differ, in words."""
-    theirs, ours = _flat(theirs), _flat(ours)
-    names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
-    more = f", and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{names[0]} {theirs.get(names[0])}, not {ours.get(names[0])}{more}"
-
-
-def _flat(spec: dict, prefix: str = "") -> dict[str, object]:
-    """Returns nested options as {"model.posenc": value, ...}."""
-    found: dict[str, object] = {}
-    for key, value in spec.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        finished.refuse_other(out, "a training", other, spec)
 
 
 class Recorder:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ditgta.config.names import PIXEL_CHANNELS
 from ditgta.data.autoencoder import (
+    RECORD,
     decode_uint8,
     downsampling,
     encode_moments,
@@ -24,6 +25,7 @@ from ditgta.data.order import batch_indices
 from ditgta.data.pixels import Pixels
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path
+from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
@@ -54,6 +56,8 @@ def run(images: Path, out: Path, spec: dict) -> None:
     with processes(spec.get("tf32", False)) as group, threads_for(index.size):
         if not group.is_first:  # minutes on one process; more of them would change the numbers
             return
+        identity = {"name": index.name, "files_sha256": index.files_sha256}
+        _refuse_other(out, spec, identity)
         if spec.get("pixels"):
             vae = Pixels(PIXEL_CHANNELS[spec["pixels"]]).to(group.device)
             found, measured = {}, _ENCODED_IMAGES
@@ -74,8 +78,29 @@ def run(images: Path, out: Path, spec: dict) -> None:
         found["psnr_db"] = _psnr(vae, index, chosen[few], mean[few])
         found["psnr_db_of_draws"] = _psnr(vae, index, chosen[few], draws[few])
         _write_comparison(vae, index, out / "reconstruction.png")
-        save_autoencoder(vae, out, spec, downsampling=downsampling(vae), encoded_images=len(chosen), **found)
+        save_autoencoder(
+            vae,
+            out,
+            spec,
+            downsampling=downsampling(vae),
+            images=identity,
+            encoded_images=len(chosen),
+            **found,
+        )
     print(f"autoencoder: PSNR {found['psnr_db']:.2f} dB on {len(few)} images, {out}", flush=True)
+
+
+def _refuse_other(out: Path, spec: dict, images: dict) -> None:
+    """Raise InputError where a folder holds an autoencoder of other images or of other options."""
+    record = read_finished(out / RECORD)
+    if "spec" in record:
+        theirs = record.get("images") or images
+        if theirs.get("files_sha256") == images["files_sha256"]:  # contents count, not names
+            theirs = images
+        ours = {**spec, "images": images}
+        refuse_other(
+            out, "an autoencoder", {**record["spec"], "images": theirs}, ours, {"images.files_sha256"}
+        )
 
 
 def train(index: ImageIndex, spec: dict, device: torch.device):

@@ -17,6 +17,7 @@ from ditgta.data.sources.find import list_source
 from ditgta.data.sources.listing import Options
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded
+from ditgta.runtime.finished import read_finished, refuse_other
 
 OPTIONS = ("label_column", "class_names", "class_order")
 
@@ -42,6 +43,7 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
     source, size = spec["source"], int(spec["size"])
     if size < 1:
         raise InputError(f"size {size} is not a number of pixels; give 32 or 256, for example")
+    _refuse_other(out, spec)
     if source == DIGITS:
         # They would describe a mixture if this run were killed.
         for folder in (out, out / HELD_OUT):
@@ -61,6 +63,18 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
     write_index(out, index, decided, source)
     beside = "" if kept_back is None else f", {kept_back.count} more held out"
     print(f"images: {index.count} images of {len(index.classes)} classes{beside}, {out}", flush=True)
+
+
+def _refuse_other(out: Path, asked: dict) -> None:
+    """Raise InputError where a folder holds a list of other images; images that were edited where they lie are listed again."""
+    found = read_finished(out / "source.json") if (out / "index.json").is_file() else {}
+    if "spec" not in found:
+        return
+    ours = spec_of_images(asked, _held)
+    if found["spec"] != ours:
+        before = {**found["spec"], "source": found.get("source")}
+        edited = ("contents", "class_names", "held_out")
+        refuse_other(out, "a list of images", before, {**ours, "source": asked["source"]}, edited)
 
 
 def _held(path: str | None) -> str | None:

@@ -26,8 +26,19 @@ from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import new_shard, shard_name, shard_state, write_latent_index, write_shard
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
+from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
+from ditgta.runtime.records import LatentIndex
+
+# Checksums of what users edit under its own name.
+EDITED = (
+    "images.contents",
+    "images.class_names",
+    "images.held_out",
+    "autoencoder.contents",
+    "latents.contents",
+)
 
 
 def run(
@@ -75,15 +86,28 @@ def run(
             )
         else:
             maker = Encoder(index, vae, autoencoder, tf32, batch_size)
+        default = {"images": index.spec if index else None, "autoencoder": record.get("spec", {})}
+        if imported:
+            default["latents"] = spec_of_latents(imported, read_contents(Path(imported["from"])).sha256)
+        spec, name = spec or default, index.name if index else None
+        _refuse_other(out, spec, name, maker.made_from)
         plan = plan_shards(maker.count)
         _make(maker, plan, out, part, group)
         if group.is_first and part in (None, (0, 1)):
-            default = {"images": index.spec if index else None, "autoencoder": record.get("spec", {})}
-            if imported:
-                default["latents"] = spec_of_latents(imported, read_contents(Path(imported["from"])).sha256)
-            content = maker.index_content(out, plan) | {"images": index.name if index else None}
-            write_latent_index(out, plan, spec=spec or default, **content, **maker.made_from)
+            content = maker.index_content(out, plan) | {"images": name}
+            write_latent_index(out, plan, spec=spec, **content, **maker.made_from)
             print(f"latents: {maker.count} images in {len(plan)} shards, {out}", flush=True)
+
+
+def _refuse_other(out: Path, spec: dict, name: str | None, made_from: dict) -> None:
+    """Raise InputError where a folder holds finished latents of other images, of other options or of another autoencoder."""
+    theirs = read_finished(out / "index.json", LatentIndex)
+    if not theirs or all(theirs.get(key) == value for key, value in made_from.items()):
+        return
+    before, ours = (
+        {**said, "images_name": of} for said, of in ((theirs["spec"], theirs.get("images")), (spec, name))
+    )
+    refuse_other(out, "latents", before, ours, EDITED)
 
 
 class Encoder:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ditgta.config import Loss
-from ditgta.data.autoencoder import encode_moments, threads_for
+from ditgta.data.autoencoder import autoencoder_sha256, encode_moments, threads_for
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
 from ditgta.data.npz import write_with_arrays
@@ -20,8 +20,10 @@ from ditgta.kernels import for_inference
 from ditgta.model.dit import DiT
 from ditgta.runtime.checkpoints import checkpoint_sha256
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
+from ditgta.runtime.records import LossRecord
 from ditgta.runtime.streams import generator
 from ditgta.sampling import load_both
 from ditgta.scoring.loss import by_band, gain_estimate, loss_estimate
@@ -44,13 +46,22 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         InputError: something given cannot be used, or they do not belong together.
     """
     out = Path(out)
-    if out.suffix != ".json":
-        raise InputError(f"--out {out} must end in .json")
     with processes(options.tf32) as group:
         network, vae, header = load_both(checkpoint, autoencoder, group.device)
         index = load_index(images)
         _check(index, header, images)
         chosen = choose(index, options.max_images)
+        held_out = {"sha256": index.files_sha256, "folder": str(images), "count": index.count}
+        spec = {
+            "checkpoint": {
+                "spec": header["spec"],
+                "step": header["step"],
+                "sha256": checkpoint_sha256(checkpoint),
+            },
+            "autoencoder_sha256": header.get("autoencoder_sha256") or autoencoder_sha256(autoencoder),
+            "loss": options.spec(),
+        }
+        _refuse_other(out, {"spec": spec, "held_out": held_out})
         measure = Measure(network, vae, index, chosen, options)
         losses = _gathered(measure, group)
         if not group.is_first:
@@ -59,18 +70,10 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         content = {
             **_summary(found, index.labels[chosen], options),
             "num_images": len(chosen),
-            "held_out": {"sha256": index.files_sha256, "folder": str(images), "count": index.count},
+            "held_out": held_out,
             "objective": network.config.objective,
             "step": header["step"],
-            "spec": {
-                "checkpoint": {
-                    "spec": header["spec"],
-                    "step": header["step"],
-                    "sha256": checkpoint_sha256(checkpoint),
-                },
-                "autoencoder_sha256": header.get("autoencoder_sha256"),
-                "loss": options.spec(),
-            },
+            "spec": spec,
             "numerics": measure.numerics,
         }
         content = write_with_arrays(
@@ -79,6 +82,17 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
     for name, entry in content["metrics"].items():
         print(f"{name.replace('_', ' ')}: {entry['value']:.5g} +- {entry['se']:.2g}", flush=True)
     return content
+
+
+def _refuse_other(out: Path, ours: dict) -> None:
+    """Raise InputError where a file holds losses of another checkpoint, of other images or of other options."""
+    theirs = read_finished(out, LossRecord)
+    if theirs:
+        theirs = {name: theirs[name] for name in ours}
+        if theirs["held_out"]["sha256"] == ours["held_out"]["sha256"]:  # contents count, not where they lie
+            theirs["held_out"] = ours["held_out"]
+        again = {"held_out.sha256", "held_out.count", "spec.checkpoint.sha256", "spec.autoencoder_sha256"}
+        refuse_other(out, "losses", theirs, ours, again)
 
 
 def choose(index: ImageIndex, most: int) -> np.ndarray:

@@ -26,9 +26,11 @@ from ditgta.runtime.files import (
     write_json,
     write_record,
 )
+from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.memory import use_large_pages
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
+from ditgta.runtime.records import SampleIndex
 from ditgta.sampling import Sampler, image_label
 
 _MOST_CELLS = 10_000  # of a picture
@@ -62,6 +64,7 @@ def run(
             "autoencoder_sha256": autoencoder_sha256(autoencoder),
             "sampling": sampling.spec(),
         }
+        _refuse_other(folder, spec, header)
         ranges = shard_ranges(sampling.num_samples)
         if part is not None:
             if group.device.type == "cpu":
@@ -72,6 +75,16 @@ def run(
             group.barrier()
         if group.is_first and part in (None, (0, 1)):
             _gather(folder, single or folder / "samples.npz", ranges, spec, header, digest, sampling)
+
+
+def _refuse_other(folder: Path, spec: dict, header: dict) -> None:
+    """Raise InputError where a folder holds finished samples of other options or of another checkpoint."""
+    theirs = read_finished(folder / "index.json", SampleIndex).get("spec")
+    again = {"checkpoint.sha256"}  # the same training, made again
+    if header.get("autoencoder_sha256"):  # the checkpoint then decides the autoencoder
+        again.add("autoencoder_sha256")
+    if theirs:
+        refuse_other(folder, "samples", theirs, spec, again)
 
 
 def _make_shards(

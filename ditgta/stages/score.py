@@ -22,6 +22,7 @@ from ditgta.data.sides import (
     check_statistics,
     draw_within_classes,
     real_against_real,
+    refuse_other_scores,
     warnings_of,
 )
 from ditgta.report.evidence import score_text
@@ -86,8 +87,6 @@ def run(
         InputError: something given cannot be used; the message names it and the fix.
     """
     out = Path(out)
-    if out.suffix != ".json":
-        raise InputError(f"--out {out} must end in .json")
     if (samples is None) != bool(baseline):
         raise InputError(
             "give SAMPLES to score, or --baseline to score the reference against itself, not both"
@@ -99,9 +98,15 @@ def run(
     with processes() as group:
         scorer = read_scorer(find_weights(weights, out))
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)
-        sets = [open_image_set(path) for path in (reference, samples, training) if path is not None]
+        given = {"reference": reference, "samples": samples, "training": training}
+        sets = [open_image_set(path) for path in given.values() if path is not None]
         check_counts(sets, baseline)
         checksums = group.gather([images.sha256() for images in sets] if group.is_first else None)[0]
+        names = [name for name, path in given.items() if path is not None]
+        found = {
+            name: {"folder": str(given[name]), "sha256": checksum} for name, checksum in zip(names, checksums)
+        }
+        refuse_other_scores(out, found, scorer.sha256, _drawn_count(sets, num_samples) if baseline else None)
         folders = group.gather([cache_folder(images, cache, out) for images in sets])[0]
         sides = []
         for images, checksum, folder in zip(sets, checksums, folders):
@@ -132,6 +137,12 @@ def run(
         return content
 
 
+def _drawn_count(sets: list, num_samples: int | None) -> int:
+    """Return how many real images are drawn for a baseline."""
+    half = sets[-1].count // 2
+    return min(num_samples or half, half)
+
+
 def _scored(
     sides: list[Side],
     trained_on: Side | None,
@@ -143,8 +154,7 @@ def _scored(
     """Returns what a score file and the arrays beside it say of (reference, samples), or of (reference,) and real images."""
     baseline, pairs = len(sides) == 1, [sides]
     if baseline:
-        half = (trained_on or sides[0]).count // 2
-        drawn = min(num_samples or half, half)
+        drawn = _drawn_count([(trained_on or sides[0])], num_samples)
         pairs = [real_against_real(sides[0], drawn, draw, trained_on) for draw in range(DRAWS)]
     reference, samples = pairs[0]
     warnings = check_statistics(pairs[0], channels)

@@ -15,7 +15,8 @@ from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.order import batch_indices
 from ditgta.data.scorer_files import fetch_scorer
 from ditgta.runtime.checkpoints import check_numbers
-from ditgta.runtime.files import atomic_path, write_record
+from ditgta.runtime.files import atomic_path, record_path, write_record
+from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
@@ -51,7 +52,9 @@ def run(images: Path, out: Path, spec: dict) -> None:
     with processes() as group, threads_for(spec["input_size"]):
         if not group.is_first:  # a minute on one process; more of them would change the numbers
             return
-        if spec.get("weights"):
+        index = None if spec.get("weights") else load_index(images)
+        _refuse_other(out, {"weights": spec["weights"]} if index is None else spec, index)
+        if index is None:
             found = fetch_scorer(spec["weights"], out)
             load_inception(found.tensors, found.input_size)
             write_record(out, {"weights": spec["weights"]}, published=found.published)
@@ -60,7 +63,6 @@ def run(images: Path, out: Path, spec: dict) -> None:
                 flush=True,
             )
             return
-        index = load_index(images)
         model = InceptionV3(spec["width"], len(index.classes), spec["input_size"])
         chosen = choose(index, spec["seed"])
         pixels = _load(index, chosen)
@@ -80,6 +82,22 @@ def run(images: Path, out: Path, spec: dict) -> None:
         _write(out, model, index, spec, found, losses, used=len(chosen), held_out=count)
     accuracy = "unknown, no class has two images" if found["accuracy"] is None else f"{found['accuracy']:.2%}"
     print(f"scorer: held-out accuracy {accuracy} on {count} images, {out}", flush=True)
+
+
+def _identity(index: ImageIndex | None) -> dict:
+    return {} if index is None else {"name": index.name, "files_sha256": index.files_sha256}
+
+
+def _refuse_other(out: Path, spec: dict, index: ImageIndex | None) -> None:
+    """Raise InputError where a scorer of other images or of other options is there."""
+    record = read_finished(record_path(out))
+    if out.is_file() and "spec" in record:
+        theirs, ours = record.get("images") or {}, _identity(index)
+        theirs = {name: theirs.get(name) for name in ours}
+        if theirs.get("files_sha256") == ours.get("files_sha256"):
+            theirs = ours
+        theirs, ours = {**record["spec"], "images": theirs}, {**spec, "images": ours}
+        refuse_other(out, "a scorer", theirs, ours, {"images.files_sha256"})
 
 
 def _held_out(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -259,7 +277,7 @@ def _write(
         spec,
         **header,
         **{name: value for name, value in found.items() if name != "accuracy"},
-        images={"count": index.count, "size": index.size, "files_sha256": index.files_sha256, **counts},
+        images={**_identity(index), "count": index.count, "size": index.size, **counts},
         pool3=model.pool3_channels,
         loss=losses,
     )

@@ -57,9 +57,7 @@ def test_jobs_run_in_the_environment_with_the_package_of_the_checkout(conda, tmp
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     alone = subprocess.run(call, cwd=tmp_path, env=bare, capture_output=True)
     assert b"No module named 'ditgta'" in alone.stderr
-    assert run_snakemake(tmp_path, "images", "--dry-run").jobs == {}, (
-        "how jobs are deployed repeats no stage"
-    )
+    assert run_snakemake(tmp_path, "images", "--dry-run").jobs == {}, "how jobs are deployed repeats no stage"
 
 
 def test_every_rule_runs_in_the_environment(conda, tmp_path):

@@ -1,0 +1,60 @@
+"""Finished results are kept: what would replace one that was made of something else is refused, in one way for all stages."""
+
+from collections.abc import Container
+from pathlib import Path
+
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json
+from ditgta.runtime.records import Record, checked
+
+_LONGEST = 60  # characters of a value in an error line
+
+
+def refuse_other(
+    out: Path,
+    what: str,
+    theirs: dict,
+    ours: dict,
+    contents: Container[str] = (),
+    fix: str = "give another --out",
+) -> None:
+    """Make sure that a finished result is not replaced by one of other options or inputs.
+
+    Args:
+        out: file or folder of the result.
+        what: it is, e.g. "a training".
+        theirs: what decided the result that is there, nested options.
+        ours: what decides the one to be made.
+        contents: dotted names of checksums that may differ: an input was made again, or edited, under its own name.
+
+    Raises:
+        InputError: the two differ in something else; the first such option is named.
+    """
+    theirs, ours = flat(theirs), flat(ours)
+    names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
+    names = [name for name in names if name not in contents]
+    if names:
+        more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+        pair = f"{names[0]} {_short(theirs.get(names[0]))}, not {_short(ours.get(names[0]))}"
+        raise InputError(f"{out} holds {what} of other options ({pair}{more}); {fix}")
+
+
+def flat(spec: dict, prefix: str = "") -> dict[str, object]:
+    """Return nested options as {"model.posenc": value, ...}."""
+    found: dict[str, object] = {}
+    for key, value in spec.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def read_finished(path: Path, kind: type[Record] = Record) -> dict:
+    """Return what a finished result's JSON says, {} where it is missing or damaged: nothing is lost then."""
+    try:
+        return checked(kind, read_json(path), str(path), "run its stage again")
+    except InputError:
+        return {}
