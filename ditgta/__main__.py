@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import re
+import resource
 import signal
 import sys
 
@@ -19,6 +20,7 @@ from ditgta.commands.stages import run_train
 from ditgta.runtime.errors import InputError, Stopped, one_line
 from ditgta.runtime.lease import lease
 
+OPEN_FILES = 4096
 _LONGEST = 200  # characters of a name that a lease repeats
 
 
@@ -107,8 +109,18 @@ def interrupt(number, frame):
     raise KeyboardInterrupt(number)
 
 
+def allow_open_files() -> None:
+    """Raises this process's own limit of open files as far as the system lets it: shells of some allow 256, and sets have more shards."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def console() -> None:
     """Runs the command line of this process and ends it."""
+    allow_open_files()
     signal.signal(signal.SIGTERM, interrupt)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup lets it be ignored
         signal.signal(signal.SIGHUP, interrupt)

@@ -6,9 +6,14 @@ machines without Slurm, and several processes on one machine without GPUs (threa
 """
 
 import argparse
+import contextlib
 import fcntl
+import math
 import os
+import re
 import shlex
+import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -16,16 +21,31 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from ditgta.runtime.errors import InputError, one_line
+
 # What torchrun passes on to its processes, and how long it lets them write a snapshot then.
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 SNAPSHOT_SECONDS = 90
+SAY_SECONDS = 60  # between lines that say what is waited for
+GPU_NAME = re.compile(r"\d+|(GPU|MIG)-[0-9A-Za-z/-]+")  # a number, or a UUID or its beginning
 
 
 def visible_gpus() -> list[str]:
-    """Returns the names of this machine's NVIDIA GPUs, as CUDA_VISIBLE_DEVICES takes them; none where there are none."""
+    """Returns the names of this machine's NVIDIA GPUs, as CUDA_VISIBLE_DEVICES takes them; none where there are none.
+
+    Raises:
+        InputError: that variable names none.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
+        names = [name.strip() for name in chosen.split(",")]
+        names = [name for name in names if name not in ("", "-1", "NoDevFiles")]
+        wrong = [name for name in names if not GPU_NAME.fullmatch(name)]
+        if wrong or len(set(names)) < len(names):
+            raise InputError(
+                f"CUDA_VISIBLE_DEVICES={chosen!r} names no set of GPUs; write numbers or UUIDs with commas between, each once"
+            )
+        return names
     try:
         found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -93,20 +113,36 @@ def processes_per_node(resources: Mapping, nodes: int) -> int:
     return max(1, int(resources.get("gpu") or 0) // nodes)
 
 
+def lock_folder(parent: Path | None = None) -> Path:
+    """Returns the folder of this user's locks, which nobody else can make or write: in a shared temporary folder names are free to all.
+
+    Raises:
+        InputError: what bears its name is a link, no folder, another user's, or open to others.
+    """
+    folder = (parent or Path(tempfile.gettempdir())) / f"ditgta-gpus-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise InputError(
+            f"{folder} is no folder that this user alone can write; remove it, or set TMPDIR to a folder of your own"
+        )
+    os.chmod(folder, 0o700)
+    return folder
+
+
 def take_gpus(count: int, names: list[str], folder: Path) -> list[str]:
     """Waits until `count` of the named GPUs are free and returns them, locked until this process, and what it becomes, ends.
 
-    Whoever lacks a GPU gives back those it holds before it tries again, so that two jobs never wait for each other.
+    Whoever lacks a GPU gives back those it holds before it tries again, so that two jobs never wait for each other. What is
+    waited for is said at once and then every minute.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    said = -math.inf
     while True:
         held: dict[str, int] = {}
         for name in names:
-            descriptor = os.open(folder / name.replace("/", "-"), os.O_CREAT | os.O_RDWR, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
+            descriptor = _lock(folder, name)
+            if descriptor is None:
                 continue
             os.set_inheritable(descriptor, True)
             held[name] = descriptor
@@ -114,23 +150,51 @@ def take_gpus(count: int, names: list[str], folder: Path) -> list[str]:
                 return list(held)
         for descriptor in held.values():
             os.close(descriptor)
+        if time.monotonic() - said >= SAY_SECONDS:
+            said = time.monotonic()
+            line = (
+                f"waiting for {count} free GPUs: {len(held)} of {','.join(names)} are; locks lie in {folder}"
+            )
+            print(f"ditgta.launch: {line}", file=sys.stderr, flush=True)
         time.sleep(1)
 
 
+def _lock(folder: Path, name: str) -> int | None:
+    """Returns the open lock of a GPU, None where another process holds it."""
+    descriptor = os.open(folder / name.replace("/", "-"), os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+
+
 def main(words: list[str] | None = None) -> None:
-    """Becomes COMMAND once enough GPUs are free, with these alone visible."""
+    """Reads the words of the command line; a mistake is one line and exit code 2."""
     parser = argparse.ArgumentParser(prog="ditgta.launch", description="Run a command on free GPUs.")
     parser.add_argument("--gpus", type=int, required=True, help="number of GPUs")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="command to run")
     arguments = parser.parse_args(words)
+    try:
+        become(arguments.gpus, arguments.command)
+    except (InputError, OSError) as error:
+        parser.exit(2, f"ditgta.launch: error: {one_line(error)}\n")
+
+
+def become(count: int, words: list[str]) -> None:
+    """Becomes a command once enough GPUs are free, with these alone visible.
+
+    Raises:
+        InputError: there is no command, or there are fewer GPUs, or their names or locks cannot be used.
+    """
     names = visible_gpus()
-    if not arguments.command or not 0 < arguments.gpus <= len(names):
-        parser.error(
-            f"{arguments.gpus} GPUs are wanted and {len(names)} are here; give a command and ask for fewer"
-        )
-    taken = take_gpus(arguments.gpus, names, Path(tempfile.gettempdir()) / f"ditgta-gpus-{os.getuid()}")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
-    os.execvp(arguments.command[0], arguments.command)
+    if not words or shutil.which(words[0]) is None:
+        raise InputError(f"{words[0] if words else 'nothing'} is no command to run; give one after --gpus N")
+    if not 0 < count <= len(names):
+        raise InputError(f"{count} GPUs are wanted and {len(names)} are here; ask for 1 to {len(names)}")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take_gpus(count, names, lock_folder()))
+    os.execvp(words[0], words)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from ditgta import launch
+from ditgta.runtime.errors import InputError
 
 PYTHON = sys.executable
 
@@ -119,8 +120,66 @@ def test_jobs_get_gpus_that_no_other_holds(tmp_path):
         process.communicate()
 
 
-def test_more_gpus_than_there_are_is_refused():
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "0"}
-    call = [PYTHON, "-m", "ditgta.launch", "--gpus", "2", "true"]
+@pytest.mark.parametrize(
+    ("visible", "words", "fault"),
+    [
+        ("0", "--gpus 2 true", "2 GPUs are wanted and 1 are here"),
+        ("0", "--gpus 0 true", "0 GPUs are wanted"),
+        ("0", "--gpus 1 no-such-command", "no-such-command is no command"),
+        ("0", "--gpus 1", "nothing is no command"),
+        ("0,0", "--gpus 2 true", "'0,0' names no set of GPUs"),
+        ("0;1", "--gpus 1 true", "'0;1' names no set of GPUs"),
+        ("../../x", "--gpus 1 true", "names no set of GPUs"),
+    ],
+)
+def test_mistakes_are_one_line(visible, words, fault):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
+    call = [PYTHON, "-m", "ditgta.launch", *words.split()]
     done = subprocess.run(call, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and "2 GPUs are wanted and 1 are here" in done.stderr
+    assert done.returncode == 2 and fault in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_locks_of_another_user_are_refused(tmp_path, monkeypatch):
+    """In a shared temporary folder others can make what bears the name, and links in it."""
+    folder = launch.lock_folder(tmp_path)
+    assert folder == launch.lock_folder(tmp_path) and folder.stat().st_mode & 0o777 == 0o700
+    stranger = tmp_path / "stranger"
+    (folder / "0").symlink_to(stranger)
+    with pytest.raises(OSError):
+        launch.take_gpus(1, ["0"], folder)
+    assert not stranger.exists()
+    folder.chmod(0o777)
+    with pytest.raises(InputError, match="no folder that this user alone can write"):
+        launch.lock_folder(tmp_path)
+    folder.rename(tmp_path / "real")
+    folder.symlink_to(tmp_path / "real")
+    with pytest.raises(InputError, match="no folder that this user alone can write"):
+        launch.lock_folder(tmp_path)
+    folder.unlink()
+    folder.write_text("")
+    with pytest.raises(InputError, match="no folder that this user alone can write"):
+        launch.lock_folder(tmp_path)
+    folder.unlink()
+    launch.lock_folder(tmp_path)
+    other = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: other)
+    folder.rename(tmp_path / f"ditgta-gpus-{other}")
+    with pytest.raises(InputError, match="no folder that this user alone can write"):
+        launch.lock_folder(tmp_path)
+
+
+def test_a_job_says_what_it_waits_for(tmp_path, monkeypatch, capfd):
+    folder = launch.lock_folder(tmp_path)
+    descriptor = launch._lock(folder, "0")
+    ticks = iter(range(0, 10_000, 30))
+    monkeypatch.setattr(launch.time, "monotonic", lambda: next(ticks))
+    naps = iter([None] * 5)
+
+    def nap(_):
+        if next(naps, "over") == "over":
+            os.close(descriptor)
+
+    monkeypatch.setattr(launch.time, "sleep", nap)
+    assert launch.take_gpus(1, ["0"], folder) == ["0"]
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 3 and all("waiting for 1 free GPUs: 0 of 0 are" in line for line in lines)

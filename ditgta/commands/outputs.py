@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ditgta import config, flags
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json
+from ditgta.runtime.files import check_ending, read_json
 
 # What stands beside the file that a command is told to write, and what of a folder it writes that others might have written.
 BESIDE = {
@@ -17,7 +17,6 @@ BESIDE = {
     "score": (".npz",),
     "loss": (".npz",),
 }
-JSON = ("plan", "schema", "score", "loss")  # what is written as JSON
 KINDS = {
     "images": "images",
     "autoencoder": "an autoencoder",
@@ -47,8 +46,8 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         written = [out, *(out.with_suffix(suffix) for suffix in BESIDE.get(arguments.stage, ()))]
         for path in inputs_of(arguments):
             _check_apart(written, path)
-        if arguments.stage in JSON and out.suffix != ".json":
-            raise InputError(f"--out {out} must end in .json")
+        if arguments.stage in ("plan", "schema"):
+            check_ending(out, ".json")
         if name == "out":
             _check_own(arguments.stage, out, written)
 

@@ -9,7 +9,7 @@ import torch
 
 from ditgta.data.image_sets import ImageSet
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path
+from ditgta.runtime.files import atomic_path, read_verified_record, record_path, write_record
 from ditgta.runtime.processes import Processes
 from ditgta.runtime.progress import Progress
 
@@ -18,20 +18,31 @@ KINDS = ("pool3", "spatial", "probabilities")
 
 
 class FeatureShards:
-    """A folder with one npz of float32 features per 1,024 images, each whole or absent.
+    """A folder with one npz of float32 features per 1,024 images, each whole or absent, and its record.
 
-    The cut depends on the number of images alone, so any number of processes may fill the folder, now or later.
+    The cut depends on the number of images alone, so any number of processes may fill the folder, now or later. Nothing in it is
+    taken on trust: a shard counts if its bytes are those of its record, and its record is of these images and weights.
 
     Args:
-        folder: named for the checksums of images and weights; nothing else may decide the features.
+        folder: of the shards; `cached` names it for the checksums of images and weights.
         count: number of images.
+        made_from: what decides the features.
     """
 
-    def __init__(self, folder: Path, count: int):
-        self.folder, self.count = folder, count
+    def __init__(self, folder: Path, count: int, made_from: dict | None = None):
+        self.folder, self.count, self.made_from = folder, count, made_from or {}
         self.shards = [
             range(start, min(start + SHARD_IMAGES, count)) for start in range(0, count, SHARD_IMAGES)
         ]
+
+    @classmethod
+    def cached(cls, folder: Path, count: int, images: str, scorer: str) -> "FeatureShards":
+        """Returns those of some images and weights, given by their checksums, in a folder of features."""
+        return cls(
+            folder / f"{images[:16]}-{scorer[:16]}",
+            count,
+            {"images_sha256": images, "scorer_sha256": scorer, "count": count},
+        )
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.npz"
@@ -41,16 +52,24 @@ class FeatureShards:
         return [number for number in range(len(self.shards)) if not self._is_whole(number)]
 
     def _is_whole(self, number: int) -> bool:
-        if not zipfile.is_zipfile(self._path(number)):
+        path = self._path(number)
+        if not path.is_file() or not record_path(path).is_file():
             return False
-        with zipfile.ZipFile(self._path(number)) as archive:
-            return {f"{kind}.npy" for kind in KINDS} <= set(archive.namelist())
+        try:
+            record = read_verified_record(path)
+        except InputError:
+            return False
+        return record.get("spec") == {**self.made_from, "shard": number}
 
     def write(self, number: int, features: dict[str, np.ndarray]) -> None:
         """Writes a shard atomically: one (images, features) array per kind."""
         assert all(len(features[kind]) == len(self.shards[number]) for kind in KINDS)
+        record_path(self._path(number)).unlink(
+            missing_ok=True
+        )  # a record never outlives the file that it describes
         with atomic_path(self._path(number)) as temporary:
             np.savez(temporary, **{kind: features[kind] for kind in KINDS})
+        write_record(self._path(number), {**self.made_from, "shard": number})
 
     def blocks(self, kind: str) -> Iterator[np.ndarray]:
         """Yields the (images, features) array of every shard in order.

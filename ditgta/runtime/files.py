@@ -12,6 +12,7 @@ import shlex
 import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -19,10 +20,12 @@ from pathlib import Path
 
 from ditgta import __version__
 from ditgta.runtime.errors import InputError, one_line
+from ditgta.runtime.orphans import sweep, temporary_prefix
 
 _START, _STARTED = time.monotonic(), round(time.time(), 3)
 _digests: dict[tuple[int, ...], str] = {}  # of files that this process has read, by what they were then
 _KEPT_BYTES, _SETTLED_SECONDS = 2**20, 5.0
+_mask_lock = threading.Lock()
 _work: list[float] = []  # when this process began what it is for
 
 
@@ -31,7 +34,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path in the same folder that becomes `path` when the block ends without an error.
 
     The content is fsynced before the rename and the folder after it: a reader, or a machine that lost power,
-    sees the old file or the new one, never a part. The temporary file keeps the suffix of `path`.
+    sees the old file or the new one, never a part. The temporary file keeps the suffix of `path`. Those that killed processes have
+    left in the folder are removed.
 
     Raises:
         InputError: the folder cannot be written or the disk is full; the old file is untouched.
@@ -40,15 +44,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
+        sweep(path.parent)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=temporary_prefix(path), suffix=f".tmp{path.suffix}"
+        )
         os.close(handle)
         temporary = Path(name)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         temporary = None
         _fsync_folder(path.parent)
@@ -63,6 +68,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def _umask() -> int:
+    """Returns the mask of new files' rights, where the system tells without setting it, which other threads would see."""
+    with contextlib.suppress(OSError, TypeError, ValueError):
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"^Umask:\s*([0-7]+)$", status, re.M)[1], 8)
+    with _mask_lock:
+        umask = os.umask(0o077)
+        os.umask(umask)
+    return umask
 
 
 def _system_error(error: Exception) -> int | None:
@@ -91,6 +107,12 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: dict | list) -> None:
     """Writes JSON atomically, keys sorted, so that equal content gives equal bytes."""
     write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def check_ending(out: Path, *endings: str) -> None:
+    """Raise InputError where an output's name does not end as it must."""
+    if Path(out).suffix not in endings:
+        raise InputError(f"--out {out} must end in {' or '.join(endings)}")
 
 
 def is_file(path: str | Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file, write_json
+from ditgta.runtime.owner import boot_id, is_running, name_of, process_namespace, start_of
 from ditgta.runtime.progress import reached
 
 # What link() says where there are none: exFAT, SMB, object stores.
@@ -37,10 +38,10 @@ class Lease:
             "token": self.token,
             "beat": self.beat,
             "host": socket.gethostname(),
-            "boot": _boot_id(),
-            "processes": _process_namespace(),
+            "boot": boot_id(),
+            "processes": process_namespace(),
             "pid": os.getpid(),
-            "started": _start_of(os.getpid()),
+            "started": start_of(os.getpid()),
             "job": os.environ.get("SLURM_JOB_ID", ""),
             "reached": reached(),
         }
@@ -54,7 +55,7 @@ class Lease:
         holder = _read(self.path)
         if holder is None or holder.get("token") != self.token:
             raise InputError(
-                f"{self.path.parent} was taken over by {_name(holder)} while this process slept; this one stops"
+                f"{self.path.parent} was taken over by {name_of(holder)} while this process slept; this one stops"
             )
 
     def keep(self) -> None:
@@ -89,7 +90,7 @@ def lease(folder: str | Path, purpose: str, name: str = LEASE_NAME) -> Iterator[
     while not _create(path, held.content()):
         holder = _read(path)
         if holder is not None and not _is_dead(path, holder):
-            line = f"{purpose} is already at work in {path.parent}: {_name(holder)}"
+            line = f"{purpose} is already at work in {path.parent}: {name_of(holder)}"
             if time.monotonic() - begin >= patience:
                 raise InputError(f"{line}; wait for it, or stop it and run again")
             if not said:
@@ -140,16 +141,6 @@ def _create(path: Path, content: dict) -> bool:
         draft.unlink(missing_ok=True)
 
 
-def is_running(holder: dict) -> bool | None:
-    """Tells whether a holder's process lives; None on another machine or in another container, where only a moving heartbeat can tell."""
-    if holder.get("boot") != _boot_id() or holder.get("host") != socket.gethostname():
-        return None
-    if holder.get("processes", _process_namespace()) != _process_namespace():
-        return None  # another container, whose processes have numbers of their own
-    pid = holder.get("pid")
-    return isinstance(pid, int) and _start_of(pid) == holder.get("started") != ""
-
-
 def _read(path: Path) -> dict | None:
     try:
         if not is_file(path):
@@ -172,38 +163,3 @@ def _is_dead(path: Path, holder: dict) -> bool:
         if now.get("beat") != holder.get("beat"):
             return False
     return True
-
-
-def _start_of(pid: int) -> str:
-    """Returns when a process began, in the kernel's ticks, or "" if there is none: tells a reused pid from its former owner."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    except OSError:
-        if Path("/proc/self").exists():
-            return ""
-    try:
-        os.kill(pid, 0)
-        return "alive"
-    except OSError:
-        return ""
-
-
-def _boot_id() -> str:
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return socket.gethostname()
-
-
-def _process_namespace() -> str:
-    """Returns in which numbering of processes this one has its number, "" where there is one only."""
-    with contextlib.suppress(OSError):
-        return os.readlink("/proc/self/ns/pid")
-    return ""
-
-
-def _name(holder: dict | None) -> str:
-    if not holder:
-        return "another process"
-    job = f", job {holder['job']}" if holder.get("job") else ""
-    return f"process {holder.get('pid')} on {holder.get('host')}{job}"

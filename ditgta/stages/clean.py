@@ -11,10 +11,13 @@ from pathlib import Path
 from ditgta.config import Config
 from ditgta.data.contents import NOT_SEEN
 from ditgta.layout import FOLDERS, Layout, unaddressed
+from ditgta.planning.estimate import as_size
 from ditgta.runtime.addresses import readable
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
-from ditgta.runtime.lease import LEASE_NAME, is_running
+from ditgta.runtime.lease import LEASE_NAME
+from ditgta.runtime.orphans import orphans
+from ditgta.runtime.owner import is_running, name_of
 
 FEATURES = ".features"  # what scoring keeps beside samples and images
 
@@ -36,27 +39,29 @@ def run(config: Config, results: Path, delete: bool) -> None:
         if (path.parent.name, readable(path.name)) in unseen:
             print(f"{path} is kept: it may belong to images that are not here")
         elif holder := _at_work(path):
-            print(f"{path} is kept: process {holder.get('pid')} on {holder.get('host')} is at work on it")
+            print(f"{path} is kept: {name_of(holder)} is at work on it")
         else:
             size, count = _size(path), count + 1
             total += size
             if delete:
                 _delete(path)
-            print(f"{path}  {_bytes(size)}")
+            print(f"{path}  {as_size(size)}")
     if not count:
         print("nothing is left over: suites of the configuration use every other result")
     elif delete:
-        print(f"deleted: {count} results, {_bytes(total)}")
+        print(f"deleted: {count} results, {as_size(total)}")
     else:
-        print(f"{count} results, {_bytes(total)}, that no suite uses; --delete deletes them")
+        print(f"{count} results, {as_size(total)}, that no suite uses; --delete deletes them")
 
 
 def leftovers(layout: Layout) -> list[Path]:
-    """Returns files and folders that no suite uses, those of version 0.1 among them."""
+    """Returns files and folders that no suite uses, those of version 0.1 and what killed processes left unfinished among them."""
     used, root = used_by_suites(layout), Path(layout.root)
     old = unaddressed(root)
     found = [path for path in _results(root) if path not in old and not _is_used(path, used)]
-    return sorted([*old, *found])
+    whole = [*old, *found]
+    parts = [path for path in orphans(root) if not any(path.is_relative_to(folder) for folder in whole)]
+    return sorted([*whole, *parts])
 
 
 def used_by_suites(layout: Layout) -> set[Path]:
@@ -138,11 +143,3 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

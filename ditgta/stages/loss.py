@@ -20,6 +20,7 @@ from ditgta.kernels import for_inference
 from ditgta.model.dit import DiT
 from ditgta.runtime.checkpoints import checkpoint_sha256
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import check_ending
 from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
@@ -46,6 +47,7 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         InputError: something given cannot be used, or they do not belong together.
     """
     out = Path(out)
+    check_ending(out, ".json")
     with processes(options.tf32) as group:
         network, vae, header = load_both(checkpoint, autoencoder, group.device)
         index = load_index(images)

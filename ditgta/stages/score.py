@@ -27,6 +27,7 @@ from ditgta.data.sides import (
 )
 from ditgta.report.evidence import score_text
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import check_ending
 from ditgta.runtime.processes import processes
 from ditgta.runtime.streams import generator
 from ditgta.scoring.frechet import frechet_at_infinity, frechet_distance, frechet_estimate
@@ -87,6 +88,7 @@ def run(
         InputError: something given cannot be used; the message names it and the fix.
     """
     out = Path(out)
+    check_ending(out, ".json")
     if (samples is None) != bool(baseline):
         raise InputError(
             "give SAMPLES to score, or --baseline to score the reference against itself, not both"
@@ -112,7 +114,7 @@ def run(
         for images, checksum, folder in zip(sets, checksums, folders):
             features = None
             if images.count:
-                features = FeatureShards(folder / f"{checksum[:16]}-{scorer.sha256[:16]}", images.count)
+                features = FeatureShards.cached(folder, images.count, checksum, scorer.sha256)
                 extract(features, images, network, group, batch_size)
             is_real = images is sets[0] or images.path == training
             sides.append(Side(images, features, dict(images.statistics), real=is_real))

@@ -49,8 +49,8 @@ def run(images: Path, out: Path, weights: Path | None = None, keep: int = 0, bat
         scorer = read_scorer(find_weights(weights, out))
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)
         checksum = group.gather(found.sha256() if group.is_first else None)[0]
-        folder = out.with_name(f".{out.stem}.features") / f"{checksum[:16]}-{scorer.sha256[:16]}"
-        features = FeatureShards(folder, found.count)
+        folder = out.with_name(f".{out.stem}.features")
+        features = FeatureShards.cached(folder, found.count, checksum, scorer.sha256)
         extract(features, found, network, group, batch_size)
         arrays: dict[str, np.ndarray] = {}
         if group.is_first:
@@ -61,7 +61,7 @@ def run(images: Path, out: Path, weights: Path | None = None, keep: int = 0, bat
                 arrays |= _kept(found, keep, batch_size)
             with atomic_path(out) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **arrays)
-            shutil.rmtree(folder.parent)
+            shutil.rmtree(folder)
             print(f"wrote {out}: {found.count:,} images, {', '.join(arrays)}")
         group.barrier()
     return {name: array.shape for name, array in arrays.items()}

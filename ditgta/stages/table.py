@@ -1,5 +1,6 @@
 """Stage table: score files become one table with differences and pictures, as CSV, Markdown, HTML and PNG."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,11 @@ from ditgta.report.published import published_values
 from ditgta.report.render import render
 from ditgta.report.strips import milestone_strips
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, write_text
+from ditgta.runtime.files import atomic_path, is_file, sha256_of, write_json, write_text
+from ditgta.runtime.finished import read_finished, refuse_other
+
+RECORD = "table.json"  # what a table is made of
+INPUTS = ("scores", "losses", "training", "baseline", "images")
 
 
 def run(
@@ -68,6 +73,10 @@ def run(
     """
     out, spec = Path(out), spec or {}
     read_declared(spec.get("differences") or [])
+    made_from = _made_from(
+        spec, scores=scores, losses=losses, training=training, baseline=baseline, images=images
+    )
+    _refuse_other(out, made_from)
     found, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
     if losses and len(losses) != len(found):
         raise InputError(
@@ -106,7 +115,31 @@ def run(
     write_text(out / "classes.csv", csv_by_class(everything, table.classes))
     write_text(out / "table.tex", render("table.tex", table=table))
     write_text(out / "table.md", render("table.md", table=table))
+    write_json(out / RECORD, made_from)
     write_text(out / "table.html", page(table, pictures))
+
+
+def _made_from(spec: dict, **inputs: Sequence[Path] | Path | None) -> dict:
+    """Returns what a table is made of: its spec, the paths of its inputs, and one checksum of what the scores and losses say."""
+    paths = {name: [str(path) for path in _listed(given)] for name, given in inputs.items()}
+    read = (path for name in ("scores", "losses", "baseline") for path in _listed(inputs[name]))
+    contents = hashlib.sha256("".join(sha256_of(path) for path in read if is_file(path)).encode())
+    return {**spec, **paths, "contents": contents.hexdigest()}
+
+
+def _listed(given: Sequence[Path] | Path | None) -> list[Path]:
+    if given is None:
+        return []
+    return [given] if isinstance(given, Path) else list(given)
+
+
+def _refuse_other(out: Path, made_from: dict) -> None:
+    """Raise InputError where a folder holds a table of other rows or of other options; scores made again under their names pass."""
+    theirs = read_finished(out / RECORD) if (out / "table.html").is_file() else {}
+    if theirs and theirs["contents"] == made_from["contents"]:  # contents count, not where they lie
+        theirs |= {name: made_from[name] for name in INPUTS}
+    if theirs:
+        refuse_other(out, "a table", theirs, made_from, {"contents"})
 
 
 def _named(

@@ -17,7 +17,8 @@ from ditgta.planning.work import RATE, SuiteWork
 from ditgta.runtime.addresses import readable
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
-from ditgta.runtime.lease import DEAD_AFTER_SECONDS, LEASE_NAME, is_running
+from ditgta.runtime.lease import DEAD_AFTER_SECONDS, LEASE_NAME
+from ditgta.runtime.owner import is_running
 
 _TAIL_BYTES = 4096
 HEAVY = {  # files without which a stage is not done, though its record is there

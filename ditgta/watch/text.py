@@ -1,5 +1,6 @@
 """A status as text: one screen for people, with bars where it is watched."""
 
+from ditgta.runtime.owner import name_of
 from ditgta.runtime.progress import duration
 
 _SHOWN_SCORES = {"loss": "loss", "fid": "FID", "kid": "KID"}
@@ -106,6 +107,4 @@ def _measured(entry: dict) -> str:
 
 
 def _job(job: dict) -> str:
-    holder = job["holder"]
-    name = f", job {holder['job']}" if holder.get("job") else ""
-    return f"{job['state']}: process {holder.get('pid')} on {holder.get('host')}{name}"
+    return f"{job['state']}: {name_of(job['holder'])}"

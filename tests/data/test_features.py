@@ -38,3 +38,20 @@ def test_damaged_shard_is_missing(shards):
     assert shards.missing() == [1]
     with pytest.raises(InputError, match=r"00001\.npz is damaged"):
         shards.array("pool3")
+
+
+def test_what_is_not_of_these_images_and_weights_is_made_again(tmp_path, monkeypatch):
+    """Another's shards, with or without their records, values that were changed, and rows that are missing."""
+    monkeypatch.setattr(features_module, "SHARD_IMAGES", 4)
+    own = FeatureShards.cached(tmp_path, 10, "a" * 64, "b" * 64)
+    other = FeatureShards.cached(tmp_path, 10, "a" * 64, "c" * 64)
+    _fill(own, [0, 1, 2])
+    _fill(other, [0, 1, 2])
+    assert own.missing() == other.missing() == []
+    for name in ("00000.npz", "00000.json"):  # a copied cache
+        (own.folder / name).write_bytes((other.folder / name).read_bytes())
+    with np.load(own.folder / "00001.npz") as file:
+        forged = {kind: file[kind] + 1 for kind in KINDS}
+    np.savez(own.folder / "00001.npz", **forged)
+    (own.folder / "00002.json").unlink()
+    assert own.missing() == [0, 1, 2]

@@ -225,7 +225,7 @@ ATTACKS = [
     ("push file", put("f"), "push f owner/name", 'f holds no model of this project'),
     ("long name source", None, f"images --source {LONG} --size 16 --out new", 'File name too long'),
     ("long name out", None, f"{IMAGES}{LONG}", 'File name too long'),
-    ("long out file 250", None, f"{SCORE[:-8]}{'y'*247}.json", 'File name too long'),
+    ("long out file 250", None, f"{SCORE[:-8]}{'y'*251}.json", 'File name too long'),
     ("long checkpoint", None, f"sample --checkpoint {LONG}.safetensors --autoencoder vae --out new", 'File name too long'),
     ("long scores", None, f"table --scores {LONG} --out new", 'File name too long'),
     ("long weights", None, f"score index samples --weights {LONG} --out new.json", 'File name too long'),

@@ -145,6 +145,10 @@ def test_shards_of_other_weights_are_made_again(inputs, tmp_path, capsys):
     autoencoder.initialize(vae, 1)
     save_autoencoder(vae, tmp_path / "other", {"seed": 1})
     before = shard_bytes(tmp_path / "out")
+    with pytest.raises(InputError, match=r"holds latents of other options \(autoencoder.seed 0, not 1\)"):
+        latents.run(inputs / "images", tmp_path / "other", tmp_path / "out", batch_size=64)
+    assert before == shard_bytes(tmp_path / "out")
+    (tmp_path / "out/index.json").unlink()  # as a run leaves them that was stopped
     capsys.readouterr()
     latents.run(inputs / "images", tmp_path / "other", tmp_path / "out", batch_size=64)
     assert capsys.readouterr().out.count("is of other images, latents or weights") == 3

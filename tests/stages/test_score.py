@@ -298,11 +298,11 @@ def test_stored_statistics_are_used_for_fid(files, scores, raw, tmp_path):
     assert content["reference"]["statistics"] == "stored" and content["num_reference"] is None
 
     np.savez(tmp_path / "both.npz", **{**stored, "mu": moments.mean + 0.5}, arr_0=_pixels(300, 1))
-    both = _run(files, tmp_path, tmp_path / "both.npz")
+    both = _run(files, tmp_path / "both", tmp_path / "both.npz")
     assert both["metrics"]["fid"]["value"] > content["metrics"]["fid"]["value"] + 1
     assert both["metrics"]["precision"]["value"] == pytest.approx(scores["metrics"]["precision"]["value"])
 
-    neither = _run(files, tmp_path, tmp_path / "statistics.npz", tmp_path / "statistics.npz")
+    neither = _run(files, tmp_path / "neither", tmp_path / "statistics.npz", tmp_path / "statistics.npz")
     assert neither["metrics"]["fid"]["value"] == pytest.approx(0, abs=1e-6)
     assert "statistics only" in neither["metrics"]["fid"]["reason"]
     assert neither["metrics"]["inception_score"]["reason"] == "the samples hold no images"
@@ -310,7 +310,7 @@ def test_stored_statistics_are_used_for_fid(files, scores, raw, tmp_path):
     np.savez(tmp_path / "mu.npz", mu=moments.mean, sigma=moments.covariance)
     assert (
         "no images and no statistics of spatial"
-        in _run(files, tmp_path, tmp_path / "mu.npz")["metrics"]["sfid"]["reason"]
+        in _run(files, tmp_path / "mu", tmp_path / "mu.npz")["metrics"]["sfid"]["reason"]
     )
 
 
@@ -381,7 +381,7 @@ def test_folder_of_images(files, tmp_path):
     for number, image in enumerate(_pixels(200, 2)):
         Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
     content = _run(files, tmp_path, samples=tmp_path / "images")
-    direct = _run(files, tmp_path)
+    direct = _run(files, tmp_path / "direct")
     assert content["metrics"]["fid"]["value"] == pytest.approx(direct["metrics"]["fid"]["value"], rel=1e-4)
     assert (tmp_path / "images.features").is_dir()
 
@@ -501,7 +501,7 @@ def test_held_out_images_as_the_reference(files, scores, raw, tmp_path):
     training = _pixels(120, 1)[::-1].copy()
     np.savez(files / "training.npz", arr_0=training, arr_1=np.arange(120) % 10)
     where = {"training": files / "training.npz"}
-    content = _run(files, tmp_path, baseline=True, samples=None, num_samples=40, **where)
+    content = _run(files, tmp_path / "baseline", baseline=True, samples=None, num_samples=40, **where)
     assert (content["num_samples"], content["num_reference"]) == (40, 300)
     assert content["settings"]["draws"] == 10 and content["reference"]["name"] == "reference.npz"
     assert content["metrics"]["fid"]["value"] < 0.5 * scores["metrics"]["fid"]["value"]

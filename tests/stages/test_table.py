@@ -32,6 +32,7 @@ FILES = {
     "table.tex",
     "table.md",
     "table.html",
+    "table.json",
 } | PICTURES
 
 

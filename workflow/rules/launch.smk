@@ -8,7 +8,10 @@ from ditgta import launch
 ON_THIS_MACHINE = workflow.is_main_process and workflow.resource_settings.nodes is None
 CORES = workflow.resource_settings.cores or 4
 IN_CONDA = "conda" in map(str, workflow.deployment_settings.deployment_method)
-GPUS = launch.visible_gpus() if ON_THIS_MACHINE else []
+try:
+    GPUS = launch.visible_gpus() if ON_THIS_MACHINE else []
+except InputError as error:
+    raise WorkflowError(str(error)) from None
 if GPUS and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", len(GPUS))
 
