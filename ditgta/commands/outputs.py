@@ -17,6 +17,8 @@ BESIDE = {
     "score": (".npz",),
     "loss": (".npz",),
 }
+# Options of the configuration that are paths of what is read.
+PATHS = ("source", "class_names", "held_out", "pretrained", "from", "weights", "reference", "checkpoint")
 KINDS = {
     "images": "images",
     "autoencoder": "an autoencoder",
@@ -60,18 +62,23 @@ def inputs_of(arguments: argparse.Namespace) -> Iterator[Path]:
             yield from value if isinstance(value, list) else [value] if value else []
     if hasattr(arguments, "configfile"):
         yield config.default_file()
-    given = [value for name, value in vars(arguments).items() if "." in name]
-    yield from (Path(text) for text in _texts([given, getattr(arguments, "spec", None)]) if _names_path(text))
+    given = {name.rpartition(".")[2]: value for name, value in vars(arguments).items() if "." in name}
+    for text in _paths([given, getattr(arguments, "spec", None)]):
+        if _names_path(text):
+            yield Path(text)
 
 
-def _texts(value: object) -> Iterator[str]:
+def _paths(value: object) -> Iterator[str]:
+    """Yield the texts of options that are paths, however deep in a spec."""
     if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, str):
-        yield value
+        for name, item in value.items():
+            if name in PATHS and isinstance(item, str):
+                yield item
+            else:
+                yield from _paths(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _texts(item)
+            yield from _paths(item)
 
 
 def _names_path(text: str) -> bool:

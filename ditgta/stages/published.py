@@ -10,9 +10,10 @@ from ditgta.data.published import Published, read_published
 from ditgta.data.sit import from_sit
 from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.positional import POSENCS, encoding_class
-from ditgta.runtime.checkpoints import read_checkpoint, write_checkpoint, write_tensors
+from ditgta.runtime.checkpoints import read_checkpoint, read_header, write_checkpoint, write_tensors
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, sha256_of
+from ditgta.runtime.finished import refuse_other
 from ditgta.runtime.modules import is_own
 
 
@@ -61,11 +62,22 @@ def run_import(
         "model": asdict(config),
         "pending": False,
     }
+    _refuse_other(out, header)
     record = write_checkpoint(out, header, groups, losses=[])
     print(
         f"{out}: {config.depth} blocks of width {config.width}, posenc {config.posenc}, "
         f"qk_norm {config.qk_norm}, {config.num_classes} classes, sha256 {record['sha256'][:12]}"
     )
+
+
+def _refuse_other(out: Path, header: dict) -> None:
+    """Raise InputError where a checkpoint of another file, or one that was trained, is there."""
+    try:
+        found = read_header(out)
+    except InputError:  # what is missing or damaged is no finished result
+        return
+    theirs, ours = ({"spec": one["spec"], "step": one["step"]} for one in (found, header))
+    refuse_other(out, "a checkpoint", theirs, ours, {"spec.imported.file"}, "name another file to write to")
 
 
 def _agree(source: Path, what: str, said: object, found: object, flag: str) -> object:

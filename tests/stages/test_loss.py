@@ -116,6 +116,10 @@ def test_processes_change_nothing(checkpoint, tiny_autoencoder, held_out, tmp_pa
 def test_most_images(checkpoint, tiny_autoencoder, held_out, tmp_path):
     _, whole = measured(checkpoint, tiny_autoencoder, held_out, tmp_path)
     content, few = measured(checkpoint, tiny_autoencoder, held_out, tmp_path / "few", max_images=3)
+    with pytest.raises(
+        InputError, match=r"holds losses of other options \(spec.loss.max_images \d+, not 3\)"
+    ):
+        measured(checkpoint, tiny_autoencoder, held_out, tmp_path, max_images=3)
     assert content["num_images"] == 3 and sorted(few["label"]) == [0, 1, 2]
     assert np.allclose(few["conditional"], whole["conditional"][few["image"]], rtol=1e-5)
 
