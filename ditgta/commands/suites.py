@@ -45,6 +45,29 @@ def run_plan(arguments) -> None:
     )
 
 
+def add_check(commands) -> None:
+    text = "say what a suite needs, before it is run: what is there and right, what is not, and the fix"
+    parser = add_command(commands, "check", run_check, text, spec=False)
+    add_suite_and_place(parser)
+
+
+def add_suite_and_place(parser) -> None:
+    """Adds the suite, as a word, and where its jobs and results are."""
+    text = "suite (none: the configuration's); before --configfile"
+    parser.add_argument("suite", nargs="?", default=None, metavar="SUITE", help=text)
+    add_configuration(parser, suite=False)
+    add_path(parser, "--results", "DIR", "results folder, which need not exist", default=Path("results"))
+    text = "profile of Snakemake that will send the jobs, e.g. slurm-paper (none: they run on this machine)"
+    parser.add_argument("--profile", default=None, metavar="NAME", help=text)
+
+
+def run_check(arguments) -> None:
+    from ditgta.stages import check
+
+    loaded = config.load(config.read(arguments.configfile))
+    check.run(loaded, arguments.suite or loaded.suite, arguments.results, arguments.profile)
+
+
 def add_new_experiment(commands) -> None:
     text = "look at a folder of images and propose experiments and a suite for it"
     parser = add_command(commands, "new-experiment", run_new_experiment, text, spec=False)
@@ -120,4 +143,4 @@ def run_schema(arguments) -> None:
         write_text(arguments.out, config.json_schema())
 
 
-COMMANDS = (add_plan, add_new_experiment, add_status, add_clean, add_schema)
+COMMANDS = (add_plan, add_check, add_new_experiment, add_status, add_clean, add_schema)

@@ -1,0 +1,1 @@
+"""What a suite needs before days are spent on it: its inputs, this machine, the cluster. Each check gives lines."""

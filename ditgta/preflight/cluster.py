@@ -1,0 +1,314 @@
+"""Whether a Slurm cluster takes the jobs of a profile: account, partition, time limits, nodes, and known troubles of the plugin."""
+
+import getpass
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from ditgta.config import Config
+from ditgta.launch import processes_per_node
+from ditgta.planning.estimate import as_size
+from ditgta.planning.work import SuiteWork
+from ditgta.preflight.line import MISSING, OK, WARNING, Line
+from ditgta.preflight.needs import scoring_bytes, training_bytes
+from ditgta.runtime.errors import InputError
+
+ASK_SECONDS = 8
+HOMES = ("~/.config/snakemake", "/etc/xdg/snakemake")  # where Snakemake looks after the working directory
+# Rules whose jobs go to the cluster; those that share a stage's shards stand for the stage.
+RULES = (
+    *("list_images", "fit_autoencoder", "encode", "encode_part", "train", "sample", "sample_part"),
+    *("measure_loss", "fit_scorer", "score"),
+)
+PLACEHOLDERS = re.compile(r"(my|your|the)?[-_]?(account|partition)|<.*>|todo|xxx", re.IGNORECASE)
+
+
+def ask(*words: str) -> str | None:
+    """Return what a command of Slurm answers, None where it is missing, refuses or is silent."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=ASK_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def fields(text: str) -> dict[str, str]:
+    """Return KEY=VALUE words, or `KEY = VALUE` lines, as scontrol writes them."""
+    return dict(re.findall(r"([\w:]+) ?= ?(\S*)", text))
+
+
+def minutes_of(text: str) -> float:
+    """Return Slurm's [DAYS-]HOURS:MINUTES:SECONDS, MINUTES or UNLIMITED, in minutes."""
+    if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", text):
+        return float("inf")
+    days, _, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if days:
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+        return 1440 * int(days) + 60 * hours + minutes + seconds / 60
+    if len(parts) == 3:
+        return 60 * parts[0] + parts[1] + parts[2] / 60
+    return parts[0] + (parts[1] / 60 if len(parts) == 2 else 0)
+
+
+class Profile:
+    """A profile of Snakemake: its file, its content, and the resources of each rule.
+
+    Args:
+        name: folder, as behind --profile.
+
+    Raises:
+        InputError: there is none of this name, or it cannot be read.
+    """
+
+    def __init__(self, name: str):
+        places = [Path(name), *(Path(home).expanduser() / name for home in HOMES)]
+        files = [file for place in places for file in (place / "config.yaml", place / "profile.yaml")]
+        found = [file for file in files if file.is_file()]
+        if not found:
+            raise InputError(
+                f"there is no profile {name} in {Path.cwd()} or ~/.config/snakemake; those of this project are slurm and slurm-paper"
+            )
+        self.name, self.file, self.shadowed = name, found[0], found[1:]
+        try:
+            self.content = yaml.safe_load(self.file.read_text()) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{self.file} is no readable profile ({' '.join(str(error).split())})") from None
+        if not isinstance(self.content, dict):
+            raise InputError(f"{self.file} holds no `name: value` lines; correct it")
+
+    def resources(self, rule: str) -> dict:
+        """Return the resources of a rule's jobs, with their `threads`."""
+        own = (self.content.get("set-resources") or {}).get(rule) or {}
+        threads = (self.content.get("set-threads") or {}).get(rule, 1)
+        return {**(self.content.get("default-resources") or {}), "threads": threads, **own}
+
+    def rules(self, config: Config, suite: str) -> list[str]:
+        """Return the rules whose jobs a suite sends."""
+        first = config.experiments[config.suites[suite].experiments[0]].images
+        shared = self.content.get("set-scatter") or {}
+        parts = {"encode_part": shared.get("encode", 1), "sample_part": shared.get("sample", 1)}
+        left_out = {rule for rule, count in parts.items() if count == 1}
+        if not (first.hold_out or first.held_out):
+            left_out.add("measure_loss")
+        return [rule for rule in RULES if rule not in left_out]
+
+
+def sbatch_words(resources: dict) -> list[str]:
+    """Return how a job with these resources is sent, as Snakemake's plugin does it."""
+    flags = {
+        "slurm_account": "-A",
+        "slurm_partition": "-p",
+        "qos": "--qos",
+        "constraint": "-C",
+        "runtime": "-t",
+    }
+    words = [
+        word for key, flag in flags.items() if resources.get(key) for word in (flag, str(resources[key]))
+    ]
+    tasks, gpus = resources.get("tasks"), resources.get("gpu") or "gpu" in str(resources.get("gres", ""))
+    words += [f"--mem={resources['mem_mb']}"] if resources.get("mem_mb") else []
+    words += [f"--nodes={resources['nodes']}"] if resources.get("nodes") else []
+    words += [f"--gpus={resources['gpu']}"] if resources.get("gpu") and not resources.get("gres") else []
+    words += [f"--gres={resources['gres']}"] if resources.get("gres") else []
+    if resources.get("mpi") or not gpus:
+        words.append(f"--ntasks={tasks or 1}")
+    words.append(f"--cpus-per-task={resources.get('cpus_per_task') or resources['threads']}")
+    return words
+
+
+def lines(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
+    """Yield whether the cluster takes the jobs that a suite sends by a profile."""
+    yield from on_profile(profile)
+    yield from enough(profile, config, suite)
+    if shutil.which("sbatch") is None:
+        fix = "run this on a node of the cluster, after what its manual says makes Slurm available (`module load slurm`)"
+        yield Line(MISSING, "Slurm", "sbatch is not on PATH", fix)
+        return
+    settings = fields(ask("scontrol", "show", "config") or "")
+    if not settings:
+        yield Line(
+            MISSING,
+            "Slurm",
+            "the controller does not answer `scontrol show config`",
+            "ask who runs the cluster",
+        )
+        return
+    yield Line(OK, "Slurm", f"cluster {settings.get('ClusterName', '')} answers")
+    yield from accounting(profile, settings)
+    yield from partition(profile, config, suite)
+    yield from takes(profile, config, suite)
+
+
+def on_profile(profile: Profile) -> Iterator[Line]:
+    """Yield what a profile itself says wrong."""
+    yield Line(OK, "profile", f"{profile.file}")
+    for file in profile.shadowed:
+        fix = f"rename one of them; {profile.file} is taken"
+        yield Line(WARNING, "profile", f"{file} has the same name", fix)
+    if profile.content.get("executor") != "slurm":
+        yield Line(
+            MISSING, "profile", "it does not send jobs to Slurm", f"add `executor: slurm` to {profile.file}"
+        )
+    for rule in RULES:
+        resources = profile.resources(rule)
+        if (
+            (resources.get("gpu") or 0) > 1
+            and not resources.get("mpi")
+            and resources.get("tasks_per_gpu") != 0
+        ):
+            said = f"{rule}: gpu {resources['gpu']} starts the program once for each GPU"
+            fix = f"add `tasks_per_gpu: 0` to its resources in {profile.file}"
+            yield Line(MISSING, "profile", said, fix)
+        if resources.get("gpus"):
+            yield Line(
+                MISSING,
+                "profile",
+                f"{rule}: `gpus` is no resource of the plugin",
+                "write `gpu: N`, or `gres: gpu:N`",
+            )
+
+
+def enough(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
+    """Yield whether a profile's jobs have the memory that the suite's need."""
+    for what, needed, given in memory_needs(SuiteWork(config, suite), profile.resources):
+        if given and needed > 1e6 * given:
+            said = f"{what} needs {as_size(needed)} of a node's memory, {profile.name} gives {as_size(1e6 * given)}"
+            yield Line(MISSING, "profile", said, _larger(profile, what))
+        elif given:
+            yield Line(
+                OK,
+                "profile",
+                f"{what}: {as_size(needed)} of the {as_size(1e6 * given)} of memory that it is given",
+            )
+
+
+def memory_needs(work: SuiteWork, resources_of) -> Iterator[tuple[str, float, float]]:
+    """Yield (rule, bytes that its jobs need on a node, megabytes that they are given there)."""
+    names = [
+        name
+        for name in work.config.suites[work.suite].experiments
+        if not work.config.experiments[name].checkpoint
+    ]
+    given = resources_of("train")
+    processes = processes_per_node(given, int(given.get("nodes") or 1))
+    if names:
+        needed = max(training_bytes(work, name, processes) for name in names)
+        yield "train", needed, _megabytes(given)
+    yield "score", scoring_bytes(work), _megabytes(resources_of("score"))
+
+
+def _megabytes(resources: dict) -> float:
+    given = str(resources.get("mem_mb") or "")
+    return float(given) if given.isdigit() else 0.0
+
+
+def _larger(profile: Profile, rule: str) -> str:
+    other = "take --profile slurm-paper, or " if profile.name.rstrip("/") == "slurm" else ""
+    return f"{other}raise mem_mb of {rule} in {profile.file}"
+
+
+def accounting(profile: Profile, settings: dict[str, str]) -> Iterator[Line]:
+    """Yield whether the account is one's own, and whether the state of jobs can be asked for."""
+    has_database = settings.get("AccountingStorageType", "").endswith("slurmdbd")
+    command = profile.content.get("slurm-status-command")
+    if command != "squeue" and not has_database:
+        said = "without accounting Snakemake's status by sacct waits for ever"
+        yield Line(MISSING, "status", said, f"set `slurm-status-command: squeue` in {profile.file}")
+    first = float(profile.content.get("slurm-init-seconds-before-status-checks") or 40)
+    kept = float(re.match(r"\d*", settings.get("MinJobAge", "")).group() or 0)
+    if command == "squeue" and kept < 3 * first:
+        said = f"Slurm forgets ended jobs after {kept:.0f} s (MinJobAge), status is asked every {first:.0f} s and more"
+        yield Line(
+            WARNING, "status", said, f"lower slurm-init-seconds-before-status-checks in {profile.file}"
+        )
+    account = profile.resources("train").get("slurm_account")
+    if account and PLACEHOLDERS.fullmatch(str(account)):
+        yield Line(
+            MISSING, "account", f"{account} is a placeholder", f"name yours, or none, in {profile.file}"
+        )
+        return
+    if not has_database:
+        yield Line(OK, "account", "the cluster keeps no accounts")
+        return
+    query = ("sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}", "format=Account,QOS")
+    answer = ask(*query)
+    if answer is None:
+        said = "the accounting database (slurmdbd) does not answer; jobs are sent and followed by squeue without it"
+        yield Line(WARNING, "account", said, "if jobs are refused, wait until it is back")
+        return
+    known = sorted({line.partition("|")[0] for line in answer.splitlines() if line})
+    shown = ", ".join(known) or "none"
+    if account and str(account) not in known:
+        yield Line(
+            MISSING,
+            "account",
+            f"{account} is none of yours: {shown}",
+            f"correct slurm_account in {profile.file}",
+        )
+        return
+    yield Line(OK, "account", f"{account or 'the default one'}, of {shown}")
+
+
+def partitions() -> dict[str, dict[str, str]]:
+    """Return the partitions as scontrol describes them, by name."""
+    described = [fields(line) for line in (ask("scontrol", "show", "partition", "-o") or "").splitlines()]
+    return {one["PartitionName"]: one for one in described if "PartitionName" in one}
+
+
+def partition(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
+    """Yield whether the partitions of a profile's jobs exist, are up and give the time."""
+    known = partitions()
+    default = next((name for name, one in known.items() if one.get("Default") == "YES"), None)
+    asked: dict[str, list[str]] = {}
+    for rule in profile.rules(config, suite):
+        asked.setdefault(str(profile.resources(rule).get("slurm_partition") or default), []).append(rule)
+    for name, rules in asked.items():
+        if name not in known:
+            said = "there is no default partition" if name == "None" else f"there is no partition {name}"
+            yield Line(
+                MISSING, "partition", said, f"set slurm_partition in {profile.file}: {', '.join(known)}"
+            )
+            continue
+        one, limit = known[name], minutes_of(known[name].get("MaxTime", ""))
+        if one.get("State") != "UP":
+            yield Line(WARNING, "partition", f"{name} is {one.get('State')}", "wait, or name another")
+        runtimes = {rule: minutes_of(str(profile.resources(rule).get("runtime", ""))) for rule in rules}
+        over = [rule for rule in rules if limit < runtimes[rule] < float("inf")]
+        if over:
+            said = f"{name} gives at most {limit:.0f} minutes, and jobs that ask for more wait for ever: {', '.join(over)}"
+            yield Line(MISSING, "partition", said, f"set runtime to at most {limit:.0f} in {profile.file}")
+            continue
+        yield Line(OK, "partition", f"{name}: {one.get('TotalNodes')} nodes, time limit {one.get('MaxTime')}")
+
+
+def takes(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
+    """Yield whether Slurm would run each kind of job, by its own word (`sbatch --test-only`, which sends nothing)."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for rule in profile.rules(config, suite):
+        kinds.setdefault(tuple(sbatch_words(profile.resources(rule))), []).append(rule)
+    for words, rules in kinds.items():
+        said = f"{', '.join(rules)}: {shlex.join(words)}"
+        call = ["sbatch", "--test-only", *words, "--wrap=true"]
+        try:
+            done = subprocess.run(call, capture_output=True, text=True, timeout=ASK_SECONDS)
+        except (OSError, subprocess.TimeoutExpired):
+            yield Line(WARNING, "jobs", f"{said}: sbatch is silent", "try again")
+            continue
+        if done.returncode == 0:
+            yield Line(OK, "jobs", said)
+            continue
+        reasons = [line.rpartition("error: ")[2] for line in done.stderr.splitlines() if line.strip()]
+        fix = f"change {profile.file}; the nodes have: {nodes()}"
+        yield Line(MISSING, "jobs", f"{said}: {(reasons or ['refused'])[-1]}", fix)
+
+
+def nodes() -> str:
+    """Return what kinds of nodes there are: partition, cores, memory in MB, GPUs."""
+    kinds = sorted(set((ask("sinfo", "-h", "-o", "%P %c cores %m MB %G") or "").splitlines()))
+    return "; ".join(kinds[:4]) + (" ..." if len(kinds) > 4 else "")

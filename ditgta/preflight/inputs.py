@@ -1,0 +1,295 @@
+"""What a suite reads from outside: images, latents, autoencoder, scorer, reference, checkpoints."""
+
+import functools
+import os
+import socket
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from ditgta.config import Experiment
+from ditgta.config.names import DIGITS, HELD_OUT, PUBLISHED_SCORER
+from ditgta.data.autoencoder import WEIGHTS
+from ditgta.data.digits import Digits
+from ditgta.data.image_index import index_of
+from ditgta.data.image_sets import open_image_set
+from ditgta.data.sources.find import list_source
+from ditgta.data.sources.listing import Options
+from ditgta.layout import Layout
+from ditgta.planning.estimate import IMAGENET
+from ditgta.preflight.line import MISSING, OK, WARNING, Line, setting
+from ditgta.runtime.addresses import is_address, is_hub_name
+from ditgta.runtime.errors import InputError, one_line
+from ditgta.runtime.files import expanded, read_json, sha256_of
+from ditgta.runtime.pretrained import huggingface_hub
+
+TRIED = 8  # images that are decoded, evenly spread
+REACH_SECONDS = 4
+HUB = "huggingface.co"
+REFERENCES = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256"
+
+
+@functools.cache
+def is_reachable(host: str) -> bool:
+    """Return whether a host answers on the port of https, or a proxy is named that may; False where the hub is to be left alone."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    if urllib.request.getproxies().get("https"):
+        return True
+    try:
+        with socket.create_connection((host, 443), timeout=REACH_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+class Inputs:
+    """The checks of one suite's inputs.
+
+    Args:
+        layout: files of the configuration.
+        suite: its name.
+        jobs_elsewhere: jobs run on other machines, whose network is not known here.
+
+    Attributes:
+        counted: (images for training and held out together, classes), once they have been counted.
+    """
+
+    def __init__(self, layout: Layout, suite: str, jobs_elsewhere: bool = False):
+        self.layout, self.config, self.suite = layout, layout.config, suite
+        self.options = self.config.suites[suite]
+        self.rows = [name for name in self.options.experiments if name in layout.trained]
+        self.first = self.options.experiments[0]
+        self.jobs_elsewhere = jobs_elsewhere
+        self.counted: tuple[int, int] | None = None
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the lines of all inputs."""
+        yield from self.images()
+        for name in self._distinct("latents"):
+            yield from self.latents(name)
+        for name in self._distinct("autoencoder"):
+            yield self.autoencoder(name)
+        yield self.scorer()
+        yield from self.reference()
+        yield from self.checkpoints()
+        answers = "answers" if is_reachable(HUB) else "does not answer: what is not here must be copied here"
+        yield Line(OK, "network", f"{HUB} {answers}")
+
+    def _distinct(self, stage: str) -> list[str]:
+        """Return one row for each folder of a stage."""
+        folders = {self.layout.path(stage, name): name for name in reversed(self.options.experiments)}
+        return list(folders.values())[::-1]
+
+    def images(self) -> Iterator[Line]:
+        """Yield whether the images are there, of how many classes, and can be decoded."""
+        images = self.config.experiments[self.first].images
+        yield self._source("images", images.source)
+        if images.held_out:
+            yield self._source("held_out", images.held_out)
+        elif self.counted:
+            yield from self._judge_counts()
+
+    def _source(self, key: str, source: str) -> Line:
+        images, what = self.config.experiments[self.first].images, key.replace("_", "-")
+        if source == DIGITS:
+            self.counted = (len(Digits().labels), 10)
+            return Line(OK, what, f"{self.counted[0]:,} digits of 10 classes, which come with scikit-learn")
+        listed = self._listed(HELD_OUT if key == "held_out" else "")
+        if listed and not expanded(source).exists():
+            self.counted = self.counted or listed
+            fix = f"bring {source} back, unless all that reads images is done"
+            return Line(WARNING, what, f"{source} is listed in the results, but is no longer there", fix)
+        try:
+            options = Options(images.label_column, images.class_names, images.class_order)
+            index = index_of(list_source(expanded(source), options), images.size)
+            for i in sorted({round(i * (index.count - 1) / (TRIED - 1)) for i in range(TRIED)}):
+                index.image(i)
+        except InputError as error:
+            named = setting(self.config, self.first, "images", "source" if key == "images" else key, "PATH")
+            return Line(
+                MISSING, what, str(error).splitlines()[0], f"{self._put_there(source)}, or set {named}"
+            )
+        if key == "images":
+            self.counted = (index.count, len(index.classes))
+        said = f"{index.count:,} images of {len(index.classes):,} classes in {source}; {min(TRIED, index.count)} decoded"
+        return Line(OK, what, said)
+
+    def _put_there(self, source: str) -> str:
+        if expanded(source).exists():
+            return "correct what is there"
+        known = " (ImageNet's 1,281,167 training images in 1,000 folders)" if "imagenet" in source else ""
+        return f"put the images there, one folder per class{known}"
+
+    def _listed(self, part: str) -> tuple[int, int] | None:
+        """Return images and classes of the index in the results, None where there is none."""
+        try:
+            content = read_json(Path(self.layout.path("images", self.first), part, "index.json"))
+            return int(content["count"]), len(content["classes"])
+        except (InputError, KeyError, TypeError, ValueError):
+            return None
+
+    def _judge_counts(self) -> Iterator[Line]:
+        count, classes = self.counted
+        largest = max((self.config.experiments[name].training.batch_size for name in self.rows), default=0)
+        if largest > count:
+            fix = f"set {setting(self.config, self.rows[0], 'training', 'batch_size', str(count // 2))}"
+            yield Line(MISSING, "batch", f"batch_size {largest} is more than the {count:,} images", fix)
+        if self.options.published and self.counted != IMAGENET:
+            said = f"the published values beside the table are of ImageNet's {IMAGENET[0]:,} images of 1,000 classes"
+            yield Line(
+                WARNING, "published", f"{said}, not of these {count:,} of {classes:,}", "compare rows alone"
+            )
+
+    def latents(self, name: str) -> Iterator[Line]:
+        """Yield whether latents made elsewhere are there."""
+        source = getattr(self.config.experiments[name].latents, "from")
+        if source and not expanded(source).exists() and not self._done("latents", name):
+            fix = f"put them there, or set {setting(self.config, name, 'latents', 'from', 'PATH')}"
+            yield Line(MISSING, "latents", f"{source} does not exist", fix)
+        elif source:
+            yield Line(OK, "latents", f"taken from {source}")
+
+    def _done(self, noun: str, owner: str) -> bool:
+        return Path(self.layout.path(noun, owner), "index.json").is_file()
+
+    def autoencoder(self, name: str) -> Line:
+        """Return whether an autoencoder is there whole, will be trained, or can be fetched."""
+        options, folder = (
+            self.config.experiments[name].autoencoder,
+            Path(self.layout.path("autoencoder", name)),
+        )
+        if options.pixels:
+            return Line(OK, "autoencoder", "none: latents are pixels")
+        if (folder / "autoencoder.json").is_file():
+            return self._checksum("autoencoder", folder / WEIGHTS, folder / "autoencoder.json")
+        if not options.pretrained:
+            return Line(OK, "autoencoder", "will be trained on the images")
+        local = expanded(options.pretrained)
+        if local.is_dir():
+            lacking = [file for file in ("config.json", WEIGHTS) if not (local / file).is_file()]
+            if lacking:
+                return Line(
+                    MISSING, "autoencoder", f"{local} lacks {' and '.join(lacking)}", self._fetch(name, local)
+                )
+            return Line(OK, "autoencoder", f"{local}, sha256 {sha256_of(local / WEIGHTS)[:12]}...")
+        return self._hub(name, options.pretrained, options.revision)
+
+    def _hub(self, name: str, repository: str, revision: str | None) -> Line:
+        if not is_hub_name(repository):
+            fix = self._fetch(name, Path("vae"))
+            return Line(MISSING, "autoencoder", f"the folder {repository} does not exist", fix)
+        find = huggingface_hub().try_to_load_from_cache
+        cached = [find(repository, file, revision=revision) for file in ("config.json", WEIGHTS)]
+        if all(isinstance(file, str) for file in cached):
+            return Line(OK, "autoencoder", f"{repository} is in the Hugging Face cache")
+        if not is_reachable(HUB):
+            said = f"{repository} is not in the Hugging Face cache, and {HUB} does not answer"
+            return Line(MISSING, "autoencoder", said, self._fetch(name, Path("vae")))
+        if self.jobs_elsewhere:
+            said = (
+                f"{repository} is to be downloaded by a job; whether its node has a network is not known here"
+            )
+            return Line(WARNING, "autoencoder", said, self._fetch(name, Path("vae")))
+        return Line(OK, "autoencoder", f"{repository} will be downloaded from {HUB}, which answers")
+
+    def _fetch(self, name: str, folder: Path) -> str:
+        pretrained = self.config.experiments[name].autoencoder.pretrained
+        if not is_hub_name(str(pretrained)) or Path(str(pretrained)).exists():
+            pretrained = "OWNER/NAME"
+        named = setting(self.config, name, "autoencoder", "pretrained", str(folder))
+        return (
+            f"on a machine with network `hf download {pretrained} config.json {WEIGHTS} --local-dir {folder}`, "
+            f"copy {folder} here and set {named}"
+        )
+
+    def scorer(self) -> Line:
+        """Return whether the scorer's weights are there whole, will be trained, or can be fetched."""
+        options, file = (
+            self.options.scorer,
+            Path(self.layout.path("scorer", self.suite), "scorer.safetensors"),
+        )
+        if file.with_suffix(".json").is_file():
+            return self._checksum("scorer", file, file.with_suffix(".json"))
+        if not options.weights:
+            return Line(OK, "scorer", "will be trained on the images")
+        name = options.weights.rpartition("/")[2]
+        fix = (
+            f"on a machine with network `curl -L --create-dirs -o weights/{name} {PUBLISHED_SCORER['url']}`, copy it here "
+            f"and set `suites: {{{self.suite}: {{scorer: {{weights: weights/{name}}}}}}}` in a --configfile"
+        )
+        if not is_address(options.weights):
+            return self._weights(expanded(options.weights), fix)
+        host = options.weights.split("/")[2]
+        if not is_reachable(host):
+            return Line(MISSING, "scorer", f"{name} is to be downloaded, and {host} does not answer", fix)
+        if self.jobs_elsewhere:
+            said = f"{name} is to be downloaded by a job; whether its node has a network is not known here"
+            return Line(WARNING, "scorer", said, fix)
+        return Line(OK, "scorer", f"{name} will be downloaded from {host}, which answers")
+
+    def _weights(self, path: Path, fix: str) -> Line:
+        if not path.is_file():
+            return Line(MISSING, "scorer", f"{path} does not exist", fix)
+        found = sha256_of(path)
+        is_named_published = path.name == PUBLISHED_SCORER["url"].rpartition("/")[2]
+        if is_named_published and found != PUBLISHED_SCORER["sha256"]:
+            published = PUBLISHED_SCORER["sha256"][:12]
+            return Line(
+                MISSING,
+                "scorer",
+                f"{path} has sha256 {found[:12]}..., the published file {published}...",
+                fix,
+            )
+        kind = (
+            "the published FID weights"
+            if found == PUBLISHED_SCORER["sha256"]
+            else "not the published FID weights"
+        )
+        return Line(OK, "scorer", f"{path}: {kind}, sha256 {found[:12]}...")
+
+    def _checksum(self, what: str, file: Path, record: Path) -> Line:
+        """Return whether a file among the results is the one that its record vouches for."""
+        try:
+            expected = read_json(record).get("sha256")
+            if file.is_file() and sha256_of(file) == expected:
+                return Line(OK, what, f"{file}, sha256 {expected[:12]}... as its record says")
+            said = f"{file} is missing or damaged: its record says sha256 {str(expected)[:12]}..."
+        except InputError as error:
+            said = one_line(error)
+        return Line(MISSING, what, said, f"delete {file.parent}; the next run makes it again")
+
+    def reference(self) -> Iterator[Line]:
+        """Yield whether the real images or statistics that samples are compared with can be read."""
+        given = self.options.scorer.reference
+        if not given:
+            return
+        path = expanded(given)
+        known = "VIRTUAL_imagenet256" in path.name
+        download = (
+            f"on a machine with network `curl -L -o {given} {REFERENCES}/{path.name}`, or " if known else ""
+        )
+        fix = f"{download}set `suites: {{{self.suite}: {{scorer: {{reference: PATH}}}}}}` in a --configfile"
+        if not path.exists():
+            yield Line(MISSING, "reference", f"{given} does not exist", fix)
+            return
+        try:
+            images = open_image_set(path)
+        except InputError as error:
+            yield Line(MISSING, "reference", one_line(error), fix)
+            return
+        held = f"{images.count:,} images" if images.count else "statistics"
+        checksum = f", sha256 {sha256_of(path)[:12]}..." if path.is_file() else ""
+        yield Line(OK, "reference", f"{given}: {held}{checksum}")
+
+    def checkpoints(self) -> Iterator[Line]:
+        """Yield whether the checkpoints of rows that are not trained here are there."""
+        for name in self.options.experiments:
+            options: Experiment = self.config.experiments[name]
+            if not options.checkpoint:
+                continue
+            if expanded(options.checkpoint).exists():
+                yield Line(OK, "checkpoint", f"{name}: {options.checkpoint}")
+                continue
+            fix = f"put it there, or set `experiments: {{{name}: {{checkpoint: PATH}}}}` in a --configfile"
+            yield Line(MISSING, "checkpoint", f"{name}: {options.checkpoint} does not exist", fix)

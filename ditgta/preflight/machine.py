@@ -1,0 +1,224 @@
+"""What this machine has: disk, memory, GPUs with their driver, a compiler, and GPUs that can average among themselves."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import torch
+
+from ditgta import launch
+from ditgta.config import Config, Experiment
+from ditgta.data.ahead import usable_cores
+from ditgta.layout import Layout
+from ditgta.planning.estimate import Stage, as_size, hours_of
+from ditgta.planning.machine import Machine
+from ditgta.planning.scale import World, memory_of
+from ditgta.preflight.line import MISSING, OK, WARNING, Line, setting
+
+CONTEXT = 1e9  # bytes of GPU memory that CUDA and its libraries take
+TIGHT = 0.8  # share of free space above which a plan is tight
+LONG_HOURS = 24 * 14
+ALL_REDUCE_SECONDS = 14
+# The files that say that a stage of the plan is done, by its name there.
+NOUNS = {"train": "checkpoints", "sample": "samples", "loss": "losses", "score": "scores"}
+
+
+def place_of(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
+
+
+def disk(stages: list[Stage], layout: Layout, suite: str) -> Line:
+    """Return whether what is still to be written finds space."""
+    place, needed = place_of(Path(layout.root)), 0.0
+    for stage in stages:
+        files = layout.files(NOUNS.get(stage.stage, stage.stage), suite)
+        missing = sum(not Path(file).is_file() for file in files)
+        needed += stage.bytes * missing / max(1, len(files))
+    if not os.access(place, os.W_OK):
+        return Line(
+            MISSING,
+            "disk",
+            f"{place} cannot be written",
+            "correct its rights, or start with --directory ELSEWHERE",
+        )
+    free = shutil.disk_usage(place).free
+    said = f"{as_size(needed)} still to be written, {as_size(free)} free at {place}"
+    fix = "free space, or start Snakemake with --directory ON_A_LARGER_DISK"
+    if needed > free:
+        return Line(MISSING, "disk", said, fix)
+    if needed > TIGHT * free:
+        return Line(WARNING, "disk", said, fix)
+    return Line(OK, "disk", f"{said} (quotas are not seen here)")
+
+
+def versions() -> Line:
+    """Return what computes."""
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    return Line(OK, "torch", f"torch {torch.__version__} ({build}), Python {platform.python_version()}")
+
+
+def driver() -> Line | None:
+    """Return whether torch can use the GPUs that the driver knows; None where there are none."""
+    found = launch.visible_gpus()
+    if not found:
+        return None
+    version = _driver_version()
+    said = f"{len(found)} GPU{'s' * (len(found) > 1)}, driver {version}"
+    if torch.cuda.is_available() and torch.cuda.device_count() >= len(found):
+        names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+        return Line(OK, "GPUs", f"{said}: {', '.join(sorted(names))}")
+    if torch.version.cuda is None:
+        fix = "install a build of torch for CUDA (pytorch.org/get-started/locally)"
+        return Line(MISSING, "GPUs", f"{said}, but torch {torch.__version__} is built without CUDA", fix)
+    fix = "update the driver, or install a build of torch for an older CUDA (pytorch.org/get-started/locally)"
+    return Line(MISSING, "GPUs", f"{said}, which torch for CUDA {torch.version.cuda} cannot use", fix)
+
+
+def _driver_version() -> str:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10).stdout.split()
+    except (OSError, subprocess.TimeoutExpired):
+        answer = []
+    return answer[0] if answer else "unknown"
+
+
+def processes_here(rows: int, gpus: int) -> int:
+    """Return the processes of one training where all rows run at once: as many as it gets GPUs."""
+    return max(1, gpus // max(1, rows))
+
+
+def memory(config: Config, suite: str, counted: tuple[int, int]) -> Iterator[Line]:
+    """Yield whether a training process finds memory: on a GPU, or on this machine beside the other rows."""
+    rows = {name: config.experiments[name] for name in config.suites[suite].experiments}
+    trained = {name: options for name, options in rows.items() if not options.checkpoint}
+    if not trained:
+        return
+    jobs, gpus = len(trained) * len(config.suites[suite].seeds), torch.cuda.device_count()
+    world = World(processes_here(jobs, gpus), 1, 1.0, gpus > 0)
+    largest = max(trained, key=lambda name: needed_bytes(trained[name], counted[1], world))
+    needed = needed_bytes(trained[largest], counted[1], world)
+    if gpus:
+        yield gpu_memory(config, largest, counted[1], world, needed)
+        return
+    at_once, free = min(jobs, usable_cores()), psutil.virtual_memory().available
+    said = f"{at_once} training{'s' * (at_once > 1)} at once, {as_size(needed)} each ({largest}); {as_size(free)} free"
+    fix = f"set {setting(config, largest, 'training', 'micro_batch', '8')}, or give Snakemake fewer --cores"
+    if needed > free:
+        yield Line(MISSING, "memory", said, fix)
+    elif at_once * needed > free:
+        yield Line(WARNING, "memory", said, fix)
+    else:
+        yield Line(OK, "memory", said)
+
+
+def needed_bytes(experiment: Experiment, classes: int, world: World) -> float:
+    """Return the memory of one training process: of its GPU, or of the machine."""
+    held = memory_of(experiment, classes, world)
+    return held.state + held.work + CONTEXT if world.gpus else held.in_all
+
+
+def gpu_memory(config: Config, name: str, classes: int, world: World, needed: float) -> Line:
+    """Return whether a training fits the smallest GPU, and what makes it fit."""
+    totals = [torch.cuda.mem_get_info(i) for i in range(torch.cuda.device_count())]
+    total, free = min(total for _, total in totals), min(free for free, _ in totals)
+    said = f"a training process ({name}) takes {as_size(needed)} of a GPU's {as_size(total)}"
+    if needed <= free:
+        return Line(OK, "GPU memory", said)
+    if needed <= total:
+        fix = "end what else runs on the GPUs (nvidia-smi lists it)"
+        return Line(WARNING, "GPU memory", f"{said}, of which {as_size(free)} are free", fix)
+    return Line(MISSING, "GPU memory", said, smaller(config, name, classes, world, total))
+
+
+def smaller(config: Config, name: str, classes: int, world: World, total: float) -> str:
+    """Return the setting by which a training fits a GPU, without a change of results."""
+    experiment = config.experiments[name]
+    images = -(-experiment.training.batch_size // world.count)
+    while images > 1:
+        images //= 2
+        training = experiment.training.model_copy(update={"micro_batch": images})
+        if (
+            needed_bytes(experiment.model_copy(update={"training": training}), classes, world)
+            <= TIGHT * total
+        ):
+            return f"set {setting(config, name, 'training', 'micro_batch', str(images))}"
+    return f"set {setting(config, name, 'training', 'checkpoint_gradients', 'true')}, or take GPUs with more memory"
+
+
+def compiler(config: Config, suite: str) -> Line | None:
+    """Return whether networks that are to be compiled can be; None where none is."""
+    options = [config.experiments[name].training.compile for name in config.suites[suite].experiments]
+    options.append(config.suites[suite].sampling.compile)
+    gpus = torch.cuda.is_available()
+    wanted = any(option or (option is None and gpus) for option in options)
+    if not wanted:
+        return None
+    found = next(
+        (name for name in (os.environ.get("CC"), "gcc", "cc", "clang") if name and shutil.which(name)), None
+    )
+    if found is None:
+        fix = "load one (`module load gcc`), or set `compile: false` under training and sampling"
+        return Line(MISSING, "compiler", "torch.compile finds no C compiler on PATH", fix)
+    if gpus and importlib.util.find_spec("triton") is None:
+        fix = "`pip install triton`; results are right without it"
+        return Line(
+            WARNING, "compiler", "Triton is not installed: networks are not compiled, and slower", fix
+        )
+    return Line(OK, "compiler", f"{found}{', Triton' if gpus else ''}")
+
+
+def all_reduce(count: int) -> Line:
+    """Return whether processes on `count` GPUs of this machine average a tensor among themselves, as a training does."""
+    words = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={count}",
+        "-m",
+        "ditgta.preflight.all_reduce",
+    ]
+    try:
+        done = subprocess.run(
+            [sys.executable, *words], capture_output=True, text=True, timeout=ALL_REDUCE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        done = None
+    what = (
+        f"NCCL on {count} GPU{'s' * (count > 1)}" if torch.cuda.is_available() else f"gloo, {count} processes"
+    )
+    if done is not None and done.returncode == 0:
+        return Line(OK, "all-reduce", f"{what}: {done.stdout.strip()}")
+    said = f"not done within {ALL_REDUCE_SECONDS} s" if done is None else _last_line(done.stderr)
+    fix = "run `NCCL_DEBUG=INFO python -m torch.distributed.run --nproc-per-node N -m ditgta.preflight.all_reduce` to see why"
+    return Line(MISSING, "all-reduce", f"{what}: {said}", fix)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if "Error" in line]
+    return (lines or ["it ended without a word"])[0][:200]
+
+
+def hours(stages: list[Stage], machine: Machine) -> Line:
+    """Return how long a suite takes on this machine."""
+    least, most = (sum(times) for times in zip(*hours_of(stages, machine)))
+    said = f"{_span(least)} to {_span(most)} from the beginning on {machine.devices} x {machine.name}"
+    if least < LONG_HOURS:
+        return Line(OK, "time", said)
+    fix = "run it where there are more GPUs: `snakemake --profile slurm-paper` on a cluster (docs/cluster.md)"
+    return Line(WARNING, "time", said, fix)
+
+
+def _span(hours: float) -> str:
+    for unit, size in (("years", 24 * 365), ("days", 24), ("hours", 1)):
+        if hours >= 2 * size:
+            return f"{hours / size:,.0f} {unit}"
+    return f"{60 * hours:.0f} minutes"

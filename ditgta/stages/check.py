@@ -1,0 +1,117 @@
+"""Check: what a suite needs, before days are spent on it - what is there and right, what is not, and the fix."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import torch
+
+from ditgta.config import Config
+from ditgta.layout import Layout
+from ditgta.planning.estimate import IMAGENET, KNOWN_IMAGES, plan
+from ditgta.planning.machine import HERE, machine_of
+from ditgta.preflight import cluster, machine
+from ditgta.preflight.inputs import Inputs
+from ditgta.preflight.line import MISSING, WARNING, Line
+from ditgta.runtime.errors import InputError, one_line
+
+SECONDS = 17.0  # from the start of the process until what has not answered is given up
+
+
+def run(config: Config, suite: str, results: Path, profile: str | None) -> None:
+    """Print what a suite needs, a line each: ok, warning or missing, and the fix.
+
+    Raises:
+        InputError: the suite cannot finish as it is; or it is unknown.
+    """
+    found = list(findings(config, suite, results, profile))
+    for line in found:
+        print(line, flush=True)
+    missing, warnings = (sum(line.state == state for line in found) for state in (MISSING, WARNING))
+    beside = f"{len(found)} lines, {warnings} warning{'s' * (warnings != 1)}"
+    if missing:
+        raise InputError(
+            f"suite {suite} cannot finish: {missing} missing ({beside}); each line above says its fix"
+        )
+    print(f"suite {suite} can finish ({beside})")
+
+
+def findings(config: Config, suite: str, results: Path, profile: str | None) -> Iterator[Line]:
+    """Yield the lines of a check.
+
+    Args:
+        results: folder of the results, which need not exist.
+        profile: profile of Snakemake that sends the jobs to Slurm; None: they run on this machine.
+
+    Raises:
+        InputError: the suite or the profile is unknown.
+    """
+    if suite not in config.suites:
+        raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
+    deadline = time.monotonic() + SECONDS
+    sent_by = cluster.Profile(profile) if profile else None
+    inputs = Answer("inputs", lambda: _inputs(config, suite, results, profile is not None))
+    if sent_by:
+        place = Answer("cluster", lambda: (cluster.lines(sent_by, config, suite), None))
+    else:
+        gpus = torch.cuda.device_count()
+        place = Answer("GPUs", lambda: ([machine.all_reduce(gpus)] if gpus else [], None))
+    yield machine.versions()
+    # Counts are known at once but for images in files, which are waited for: space and memory depend on them.
+    yield from inputs.wait(deadline)
+    checked = inputs.rest
+    counted = (checked and checked.counted) or KNOWN_IMAGES.get(_source(config, suite)) or IMAGENET
+    stages, _ = plan(config, suite, counted)
+    if checked:
+        yield machine.disk(stages, checked.layout, suite)
+    if not sent_by:
+        yield from _of_this_machine(config, suite, counted, stages)
+    yield from place.wait(deadline)
+
+
+def _inputs(config: Config, suite: str, results: Path, elsewhere: bool) -> tuple[list[Line], Inputs]:
+    inputs = Inputs(Layout(config, str(results)), suite, elsewhere)
+    return list(inputs.lines()), inputs
+
+
+def _source(config: Config, suite: str) -> str:
+    return config.experiments[config.suites[suite].experiments[0]].images.source
+
+
+def _of_this_machine(config: Config, suite: str, counted: tuple[int, int], stages: list) -> Iterator[Line]:
+    yield from filter(None, [machine.driver()])
+    yield from machine.memory(config, suite, counted)
+    yield from filter(None, [machine.compiler(config, suite)])
+    yield machine.hours(stages, machine_of(HERE))
+
+
+class Answer:
+    """Lines that a thread works out; whoever waits for too long gets a line that says so. `rest` is what came with them."""
+
+    def __init__(self, what: str, work: Callable[[], tuple[Iterable[Line], object]]):
+        self.what, self.work = what, work
+        self.lines: list[Line] | None = None
+        self.rest = None
+        self.error: Exception | None = None
+        self.thread = Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            lines, rest = self.work()
+            self.lines, self.rest = list(lines), rest
+        except Exception as error:  # is said by whoever waits
+            self.error = error
+
+    def wait(self, deadline: float) -> list[Line]:
+        """Return the lines, or one that says what kept them from being known."""
+        self.thread.join(max(0.0, deadline - time.monotonic()))
+        if isinstance(self.error, InputError):
+            return [Line(MISSING, self.what, one_line(self.error), "correct that, and check again")]
+        if self.error:
+            raise self.error
+        if self.lines is None:
+            said = f"not known after {SECONDS:.0f} s: a slow disk or network"
+            return [Line(WARNING, self.what, said, "check again: what was read once is read faster")]
+        return self.lines
