@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ditgta import config, flags
 from ditgta.commands.shared import add_command, add_configuration, add_output, add_path
+from ditgta.runtime.errors import InputError
 
 
 def add_plan(commands) -> None:
@@ -66,6 +67,29 @@ def run_check(arguments) -> None:
 
     loaded = config.load(config.read(arguments.configfile))
     check.run(loaded, arguments.suite or loaded.suite, arguments.results, arguments.profile)
+
+
+def add_bug_report(commands) -> None:
+    text = "write versions, configuration, logs, the failing command and this machine into one file without names of people or places"
+    parser = add_command(commands, "bug-report", run_bug_report, text, spec=False)
+    add_suite_and_place(parser)
+    text = "the command that failed (none: what Snakemake's log says)"
+    parser.add_argument("--failed", default=None, metavar="COMMAND", help=text)
+    add_output(parser, flags.new_file, "file to write", default=Path("bug-report.md"))
+
+
+def run_bug_report(arguments) -> None:
+    from ditgta.stages import bug_report, check
+
+    findings, account = [], None
+    try:
+        loaded = config.load(config.read(arguments.configfile))
+        suite = arguments.suite or loaded.suite
+        findings = check.findings(loaded, suite, arguments.results, arguments.profile)
+        account = check.account_of(arguments.profile)
+    except InputError as error:  # a configuration that is refused is a thing to report, too
+        loaded, suite = error, arguments.suite
+    bug_report.run(loaded, suite, arguments.results, findings, arguments.failed, arguments.out, account)
 
 
 def add_new_experiment(commands) -> None:
@@ -143,4 +167,4 @@ def run_schema(arguments) -> None:
         write_text(arguments.out, config.json_schema())
 
 
-COMMANDS = (add_plan, add_check, add_new_experiment, add_status, add_clean, add_schema)
+COMMANDS = (add_plan, add_check, add_bug_report, add_new_experiment, add_status, add_clean, add_schema)

@@ -39,7 +39,7 @@ def ask(*words: str) -> str | None:
 
 def fields(text: str) -> dict[str, str]:
     """Return KEY=VALUE words, or `KEY = VALUE` lines, as scontrol writes them."""
-    return dict(re.findall(r"([\w:]+) ?= ?(\S*)", text))
+    return dict(re.findall(r"([\w:]+) *= *(\S*)", text))
 
 
 def minutes_of(text: str) -> float:
@@ -67,7 +67,7 @@ class Profile:
     """
 
     def __init__(self, name: str):
-        places = [Path(name), *(Path(home).expanduser() / name for home in HOMES)]
+        places = dict.fromkeys([Path(name), *(Path(home).expanduser() / name for home in HOMES)])
         files = [file for place in places for file in (place / "config.yaml", place / "profile.yaml")]
         found = [file for file in files if file.is_file()]
         if not found:
@@ -305,7 +305,7 @@ def takes(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
             continue
         reasons = [line.rpartition("error: ")[2] for line in done.stderr.splitlines() if line.strip()]
         fix = f"change {profile.file}; the nodes have: {nodes()}"
-        yield Line(MISSING, "jobs", f"{said}: {(reasons or ['refused'])[-1]}", fix)
+        yield Line(MISSING, "jobs", f"{said}: {(reasons or ['refused'])[0]}", fix)
 
 
 def nodes() -> str:

@@ -70,6 +70,11 @@ def findings(config: Config, suite: str, results: Path, profile: str | None) -> 
     yield from place.wait(deadline)
 
 
+def account_of(profile: str | None) -> str | None:
+    """Return the account that a profile names, which is nobody else's business."""
+    return cluster.Profile(profile).resources("train").get("slurm_account") if profile else None
+
+
 def _inputs(config: Config, suite: str, results: Path, elsewhere: bool) -> tuple[list[Line], Inputs]:
     inputs = Inputs(Layout(config, str(results)), suite, elsewhere)
     return list(inputs.lines()), inputs
