@@ -11,11 +11,10 @@ from pathlib import Path
 import yaml
 
 from ditgta.config import Config
-from ditgta.launch import processes_per_node
 from ditgta.planning.estimate import as_size
 from ditgta.planning.work import SuiteWork
 from ditgta.preflight.line import MISSING, OK, WARNING, Line
-from ditgta.preflight.needs import scoring_bytes, training_bytes
+from ditgta.preflight.needs import memory_needs
 from ditgta.runtime.errors import InputError
 
 ASK_SECONDS = 8
@@ -176,36 +175,15 @@ def on_profile(profile: Profile) -> Iterator[Line]:
 
 def enough(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
     """Yield whether a profile's jobs have the memory that the suite's need."""
-    for what, needed, given in memory_needs(SuiteWork(config, suite), profile.resources):
-        if given and needed > 1e6 * given:
-            said = f"{what} needs {as_size(needed)} of a node's memory, {profile.name} gives {as_size(1e6 * given)}"
-            yield Line(MISSING, "profile", said, _larger(profile, what))
-        elif given:
+    for need in memory_needs(SuiteWork(config, suite), profile.resources):
+        if need.is_met:
             yield Line(
                 OK,
                 "profile",
-                f"{what}: {as_size(needed)} of the {as_size(1e6 * given)} of memory that it is given",
+                f"{need.rule}: {as_size(need.bytes)} of a node's memory, of {as_size(need.given)} given",
             )
-
-
-def memory_needs(work: SuiteWork, resources_of) -> Iterator[tuple[str, float, float]]:
-    """Yield (rule, bytes that its jobs need on a node, megabytes that they are given there)."""
-    names = [
-        name
-        for name in work.config.suites[work.suite].experiments
-        if not work.config.experiments[name].checkpoint
-    ]
-    given = resources_of("train")
-    processes = processes_per_node(given, int(given.get("nodes") or 1))
-    if names:
-        needed = max(training_bytes(work, name, processes) for name in names)
-        yield "train", needed, _megabytes(given)
-    yield "score", scoring_bytes(work), _megabytes(resources_of("score"))
-
-
-def _megabytes(resources: dict) -> float:
-    given = str(resources.get("mem_mb") or "")
-    return float(given) if given.isdigit() else 0.0
+        else:
+            yield Line(MISSING, "profile", need.said(profile.name), _larger(profile, need.rule))
 
 
 def _larger(profile: Profile, rule: str) -> str:

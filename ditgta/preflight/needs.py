@@ -1,5 +1,9 @@
 """What the jobs of a suite need of a node's memory, as formulas. Needs no torch: the workflow asks before it sends jobs."""
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ditgta.launch import processes_per_node
 from ditgta.planning import cost
 from ditgta.planning.work import SuiteWork
 
@@ -8,6 +12,24 @@ PROCESS = (
 )
 FEATURES = 4 * (2048 + 2023 + 1008)  # of one image, by the published scorer: pool3, spatial, probabilities
 AT_ONCE = 2  # copies of them, while metrics are computed
+
+
+@dataclass(frozen=True)
+class Need:
+    """bytes: what jobs of a rule need on a node. given: what they are given there."""
+
+    rule: str
+    bytes: float
+    given: float
+
+    @property
+    def is_met(self) -> bool:
+        """Whether a job can run."""
+        return self.bytes <= self.given
+
+    def said(self, profile: str) -> str:
+        """Return the need as words."""
+        return f"{self.rule} needs {self.bytes / 1e9:.3g} GB of a node's memory, {profile} gives {self.given / 1e9:.3g} GB"
 
 
 def training_bytes(work: SuiteWork, experiment: str, processes: int) -> float:
@@ -20,3 +42,22 @@ def scoring_bytes(work: SuiteWork) -> float:
     suite = work.config.suites[work.suite]
     width = 1.0 if suite.scorer.weights else suite.scorer.width
     return PROCESS + AT_ONCE * FEATURES * width * suite.sampling.num_samples
+
+
+def memory_needs(work: SuiteWork, resources_of: Callable[[str], Mapping]) -> Iterator[Need]:
+    """Yield the needs of the jobs that take most, where a profile says what they are given.
+
+    Args:
+        resources_of: the resources of a rule's jobs.
+    """
+    experiments = work.config.experiments
+    names = [name for name in work.config.suites[work.suite].experiments if not experiments[name].checkpoint]
+    train, score = resources_of("train"), resources_of("score")
+    processes = processes_per_node(train, int(train.get("nodes") or 1))
+    needed = {"score": scoring_bytes(work)}
+    if names:
+        needed["train"] = max(training_bytes(work, name, processes) for name in names)
+    for rule, resources in (("train", train), ("score", score)):
+        megabytes = str(resources.get("mem_mb") or "")
+        if rule in needed and megabytes.isdigit():
+            yield Need(rule, needed[rule], 1e6 * int(megabytes))

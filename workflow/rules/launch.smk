@@ -3,6 +3,8 @@
 import shutil
 
 from ditgta import launch
+from ditgta.planning.work import SuiteWork
+from ditgta.preflight.needs import memory_needs
 
 # What is at hand where the jobs run. On a cluster the profile says it, and a job that has arrived has its threads.
 ON_THIS_MACHINE = workflow.is_main_process and workflow.resource_settings.nodes is None
@@ -28,6 +30,30 @@ def refuse_without_sbatch():
             "Error: jobs are to be sent with sbatch, which is not on PATH; start Snakemake on a node of the cluster, "
             "or leave out --profile slurm"
         )
+
+
+def resources_given(rule):
+    """Returns the resources that the profile gives a rule's jobs, those that it computes for each job left out."""
+    given = {}
+    for source in (
+        workflow.resource_settings.default_resources,
+        workflow.resource_settings.overwrite_resources.get(rule),
+    ):
+        given |= {name: getattr(resource, "raw", resource) for name, resource in (source or {}).items()}
+    return {name: value for name, value in given.items() if not callable(value)}
+
+
+def refuse_small_profile(suites):
+    """Ends with one line where a suite's jobs need more than the profile gives them: they would die after days, or hours."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    for suite in suites:
+        for need in memory_needs(SuiteWork(CONFIG, suite), resources_given):
+            if not need.is_met:
+                sys.exit(
+                    f"Error: suite {suite}: {need.said('the profile')}; take --profile slurm-paper, or raise mem_mb of {need.rule} "
+                    "in the profile (`ditgta check` says what else is missing)"
+                )
 
 
 def parts_of(scatter, index):

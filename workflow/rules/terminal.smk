@@ -9,7 +9,9 @@ def asked_for():
     """Returns the suites that are to be made, and whether all of them is."""
     targets = set(workflow.dag_settings.targets) or {"all"}
     suites = [name for name in SUITES if name in targets]
-    return suites or [CONFIG.suite], bool(suites) or bool(targets & {"all", "paper_table"})
+    if "paper_table" in targets and "paper" in SUITES and "paper" not in suites:
+        suites.append("paper")
+    return suites or [CONFIG.suite], bool(suites) or "all" in targets
 
 
 def watched_with(suites):
@@ -27,9 +29,10 @@ def watched_with(suites):
 
 onstart:
     refuse_without_sbatch()
+    suites, whole = asked_for()
+    refuse_small_profile(suites if whole else [])
     LAYOUT.sources.save()
     if TERMINAL:
-        suites, whole = asked_for()
         TERMINAL.start(suites, whole, watched_with(suites))
 
 
