@@ -9,7 +9,8 @@ from ditgta.preflight.needs import memory_needs
 # What is at hand where the jobs run. On a cluster the profile says it, and a job that has arrived has its threads.
 ON_THIS_MACHINE = workflow.is_main_process and workflow.resource_settings.nodes is None
 CORES = workflow.resource_settings.cores or 4
-IN_CONDA = "conda" in map(str, workflow.deployment_settings.deployment_method)
+DEPLOYED = set(map(str, workflow.deployment_settings.deployment_method))
+IN_CONTAINER = "apptainer" in DEPLOYED
 try:
     GPUS = launch.visible_gpus() if ON_THIS_MACHINE else []
 except InputError as error:
@@ -77,7 +78,9 @@ def side_by_side(whole):
 # Snakemake does not track functions that take output or threads: only what decides a result may make it again, and the path says that.
 def command(wildcards, threads, resources):
     """Returns the words that start the program with the job's threads, GPUs and nodes."""
-    return launch.command(threads, resources, len(GPUS), checkout=str(SNAKEFILE.parent) if IN_CONDA else None)
+    checkout = str(SNAKEFILE.parent) if DEPLOYED & {"conda", "apptainer"} else None
+    words = launch.command(threads, resources, len(GPUS), checkout=checkout)
+    return f"PATH={shlex.quote(checkout)}/envs/container:$PATH {words}" if IN_CONTAINER else words
 
 
 def autoencoder_threads(wildcards):
