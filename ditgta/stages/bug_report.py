@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -12,13 +11,12 @@ from pathlib import Path
 import psutil
 import torch
 
-from ditgta import __version__
 from ditgta.config import Config
 from ditgta.data.ahead import usable_cores
 from ditgta.preflight.anonymous import anonymous
 from ditgta.preflight.line import Line
 from ditgta.runtime.errors import InputError, one_line
-from ditgta.runtime.files import write_text
+from ditgta.runtime.files import provenance, write_text
 
 LOGS, LINES = 5, 40  # newest logs, and the last lines of each
 TAIL_BYTES = 2**16
@@ -54,7 +52,7 @@ def run(
     text = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections.items())
     write_text(
         out,
-        anonymous(f"# Report on ditgta {__version__}\n\n{text}\n", {account: "ACCOUNT"} if account else None),
+        anonymous(f"# Report on ditgta\n\n{text}\n", {account: "ACCOUNT"} if account else None),
     )
     print(
         f"bug-report: {out}; read it before you send it: it holds your configuration and the ends of your logs"
@@ -75,7 +73,11 @@ def _fenced(text: str) -> str:
 
 def versions() -> str:
     """Return the versions of everything that is declared, and of the checkout."""
-    found = [f"ditgta {__version__} {_commit()}".strip(), f"Python {platform.python_version()}"]
+    made = provenance()
+    found = [
+        f"ditgta {made['versions']['ditgta']} {made['revision'] or ''}".strip(),
+        f"Python {platform.python_version()}",
+    ]
     try:
         declared = requires("ditgta") or []
     except PackageNotFoundError:  # run from a checkout that is not installed
@@ -88,34 +90,18 @@ def versions() -> str:
     return _fenced("\n".join(found))
 
 
-def _commit() -> str:
-    call = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(call, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-
-
 def machine() -> str:
     """Return what the machine is: system, processor, memory, GPUs, the job around this process."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     job = sorted(name for name in os.environ if name.startswith("SLURM_JOB"))
     lines = [
         f"system: {platform.system()} {platform.release()}, {' '.join(platform.libc_ver())}",
-        f"processor: {_processor()}, {usable_cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        f"processor: {provenance()['cpu']}, {usable_cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
         f"memory: {psutil.virtual_memory().total / 2**30:.0f} GiB, {psutil.virtual_memory().available / 2**30:.0f} GiB free",
         f"GPUs: {', '.join(gpus) or 'none'}; torch for CUDA: {torch.version.cuda or 'none'}",
         f"in a Slurm job: {'yes' if job else 'no'}",
     ]
     return _fenced("\n".join(lines))
-
-
-def _processor() -> str:
-    try:
-        named = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        named = None
-    return named[1] if named else platform.machine()
 
 
 def failing_command() -> str | None:

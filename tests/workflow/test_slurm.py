@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -33,6 +34,21 @@ def slurm(tmp_path_factory):
         pytest.skip(f"slurm-sandbox does not start: {started.stderr[-500:]}")
     yield (TOOL, "run")
     subprocess.run([TOOL, "stop"], capture_output=True)
+
+
+def test_the_cluster_takes_the_jobs_of_the_digits(slurm):
+    call = [*slurm, sys.executable, "-m", "ditgta", "check", "digits", "--profile", "slurm"]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("ok       jobs")]
+    assert len(lines) == 3 and any("train: " in line for line in lines), done.stdout
+
+
+def test_the_small_profile_refuses_the_paper_in_one_line(slurm, tmp_path):
+    outcome = run_snakemake(tmp_path, "paper_table", place=PLACE, through=slurm)
+    (line,) = (line for line in outcome.text.splitlines() if line.startswith("Error: "))
+    assert outcome.code == 1 and "suite paper: train needs" in line and "take --profile slurm-paper" in line
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.fixture(scope="module")
