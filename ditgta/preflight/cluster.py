@@ -1,6 +1,7 @@
 """Whether a Slurm cluster takes the jobs of a profile: account, partition, time limits, nodes, and known troubles of the plugin."""
 
 import getpass
+import os
 import re
 import shlex
 import shutil
@@ -98,6 +99,12 @@ class Profile:
         return [rule for rule in RULES if rule not in left_out]
 
 
+def tasks_per_gpu(resources: dict) -> int:
+    """Return how many tasks the plugin asks for with each GPU, 0 where it leaves that to Slurm."""
+    said = resources.get("tasks_per_gpu")
+    return int((resources.get("tasks") if said is None else said) or 0)
+
+
 def sbatch_words(resources: dict) -> list[str]:
     """Return how a job with these resources is sent, as Snakemake's plugin does it."""
     flags = {
@@ -115,6 +122,8 @@ def sbatch_words(resources: dict) -> list[str]:
     words += [f"--nodes={resources['nodes']}"] if resources.get("nodes") else []
     words += [f"--gpus={resources['gpu']}"] if resources.get("gpu") and not resources.get("gres") else []
     words += [f"--gres={resources['gres']}"] if resources.get("gres") else []
+    if gpus and tasks_per_gpu(resources):
+        words.append(f"--ntasks-per-gpu={tasks_per_gpu(resources)}")
     if resources.get("mpi") or not gpus:
         words.append(f"--ntasks={tasks or 1}")
     words.append(f"--cpus-per-task={resources.get('cpus_per_task') or resources['threads']}")
@@ -150,17 +159,18 @@ def on_profile(profile: Profile) -> Iterator[Line]:
     for file in profile.shadowed:
         fix = f"rename one of them; {profile.file} is taken"
         yield Line(WARNING, "profile", f"{file} has the same name", fix)
+    if "SLURM_TRES_PER_TASK" in os.environ:
+        said = "SLURM_TRES_PER_TASK, of the job around this shell, contradicts the tasks per GPU that are asked for"
+        yield Line(
+            WARNING, "profile", said, "start Snakemake on a login node, or `unset SLURM_TRES_PER_TASK`"
+        )
     if profile.content.get("executor") != "slurm":
         yield Line(
             MISSING, "profile", "it does not send jobs to Slurm", f"add `executor: slurm` to {profile.file}"
         )
     for rule in RULES:
         resources = profile.resources(rule)
-        if (
-            (resources.get("gpu") or 0) > 1
-            and not resources.get("mpi")
-            and resources.get("tasks_per_gpu") != 0
-        ):
+        if (resources.get("gpu") or 0) > 1 and not resources.get("mpi") and tasks_per_gpu(resources):
             said = f"{rule}: gpu {resources['gpu']} starts the program once for each GPU"
             fix = f"add `tasks_per_gpu: 0` to its resources in {profile.file}"
             yield Line(MISSING, "profile", said, fix)

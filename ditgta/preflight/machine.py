@@ -120,6 +120,26 @@ def memory(config: Config, suite: str, counted: tuple[int, int]) -> Iterator[Lin
         yield Line(OK, "memory", said)
 
 
+def gpu_memory_elsewhere(
+    config: Config, suite: str, counted: tuple[int, int], resources: dict
+) -> Line | None:
+    """Return what a training takes of each GPU of a cluster, whose size Slurm does not say; None without GPUs or trainings."""
+    if not (resources.get("gpu") or resources.get("gres")):
+        return None
+    nodes = int(resources.get("nodes") or 1)
+    world = World(nodes * launch.processes_per_node(resources, nodes), nodes, 1.0, True)
+    rows = {name: config.experiments[name] for name in config.suites[suite].experiments}
+    needed = {
+        needed_bytes(options, counted[1], world): name
+        for name, options in rows.items()
+        if not options.checkpoint
+    }
+    if not needed:
+        return None
+    said = f"{as_size(max(needed))} of each of {world.count} GPUs ({needed[max(needed)]}); Slurm does not say what they have"
+    return Line(OK, "GPU memory", said)
+
+
 def needed_bytes(experiment: Experiment, classes: int, world: World) -> float:
     """Return the memory of one training process: of its GPU, or of the machine."""
     held = memory_of(experiment, classes, world)

@@ -65,7 +65,10 @@ def findings(config: Config, suite: str, results: Path, profile: str | None) -> 
     stages, _ = plan(config, suite, counted)
     if checked:
         yield machine.disk(stages, checked.layout, suite)
-    if not sent_by:
+    if sent_by:
+        resources = sent_by.resources("train")
+        yield from filter(None, [machine.gpu_memory_elsewhere(config, suite, counted, resources)])
+    else:
         yield from _of_this_machine(config, suite, counted, stages)
     yield from place.wait(deadline)
 

@@ -195,8 +195,7 @@ def test_a_compiler_is_asked_for_where_networks_are_compiled(monkeypatch):
 def test_processes_average_among_themselves(monkeypatch):
     line = machine.all_reduce(2)
     assert line.state == OK and "gloo, 2 processes: 4 MB in" in line.said, line
-    monkeypatch.setenv("MASTER_ADDR", "localhost")
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nosuch0")
+    monkeypatch.setattr(machine, "ALL_REDUCE_SECONDS", 0.2)
     assert machine.all_reduce(2).state == MISSING
 
 
@@ -242,7 +241,7 @@ def test_a_profile_that_suits_the_cluster_is_ok(slurm):
         ({"default-resources": {"slurm_partition": "gpu"}}, "partition", "there is no partition gpu", "short, long"),
         ({"default-resources": {"runtime": 600}}, "partition", "short gives at most 120 minutes", "at most 120"),
         ({"set-resources": {"train": {"gres": "gpu:h100:4"}}}, "jobs", "Invalid generic resource", "gpu:a100:4"),
-        ({"set-resources": {"score": {"gpu": 2}}}, "profile", "starts the program once for each GPU", "tasks_per_gpu: 0"),
+        ({"set-resources": {"score": {"gpu": 2, "tasks": 1}}}, "profile", "starts the program once for each GPU", "tasks_per_gpu: 0"),
         ({"set-resources": {"score": {"gpus": 2}}}, "profile", "`gpus` is no resource", "gpu: N"),
         ({"executor": "local"}, "profile", "does not send jobs to Slurm", "executor: slurm"),
         ({"set-resources": {"train": {"mem_mb": 2000}}}, "profile", "train needs 6.01 GB of a node's memory", "raise mem_mb"),
@@ -252,6 +251,20 @@ def test_a_profile_that_suits_the_cluster_is_ok(slurm):
 def test_what_a_cluster_would_refuse_is_said_before_it_is_sent(slurm, change, what, said, fix):
     wrong = [line for line in on_cluster(slurm(change)).get(what, []) if line.state != OK]
     assert any(said in line.said and fix in line.fix for line in wrong), wrong
+
+
+def test_variables_of_a_job_around_it_are_a_warning(slurm, monkeypatch):
+    monkeypatch.setenv("SLURM_TRES_PER_TASK", "gres/gpu:1")
+    (line,) = (line for line in on_cluster(slurm({}))["profile"] if line.state == WARNING)
+    assert "unset SLURM_TRES_PER_TASK" in line.fix
+
+
+def test_a_training_on_a_cluster_says_what_it_takes_of_each_gpu():
+    few, many = ({"gres": f"gpu:{count}", "nodes": 1} for count in (1, 8))
+    lines = [machine.gpu_memory_elsewhere(loaded(), "paper", (100, 1000), one) for one in (few, many)]
+    sizes = [float(line.said.split()[0]) for line in lines]
+    assert sizes[0] > 2 * sizes[1] > 10 and "of each of 8 GPUs" in lines[1].said
+    assert machine.gpu_memory_elsewhere(loaded(), "paper", (100, 1000), {"nodes": 1}) is None
 
 
 def test_a_longer_partition_gives_the_time(slurm):
