@@ -16,6 +16,7 @@ import yaml
 
 from ditgta import config
 from ditgta.__main__ import main
+from ditgta.config.names import RULES
 from ditgta.planning.scale import World
 from ditgta.preflight import cluster, inputs, machine
 from ditgta.preflight.line import MISSING, OK, WARNING, Line
@@ -284,6 +285,15 @@ def test_the_small_profile_sends_the_paper_to_its_own():
     assert [line.state for line in lines] == [MISSING, MISSING]
     lines = cluster.enough(cluster.Profile(str(ROOT / "slurm")), loaded(), "digits")
     assert [line.state for line in lines] == [OK, OK]
+
+
+@pytest.mark.parametrize("name", ["slurm", "slurm-paper"])
+def test_profiles_know_every_rule_whose_jobs_are_sent(name):
+    content = cluster.Profile(str(ROOT / name)).content
+    local = {"import_checkpoint", "tabulate"}  # seconds: one thread, or on the head node
+    assert set(content["set-threads"]) == set(cluster.RULES) == set(RULES) - local
+    assert set(content["set-resources"]) <= set(RULES)
+    assert not {"nodes", "tasks"} & set(content["default-resources"])  # groups of jobs would add them up
 
 
 @pytest.mark.parametrize(
