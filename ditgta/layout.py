@@ -8,8 +8,8 @@ from typing import NamedTuple
 from ditgta.config import Autoencoder, Config
 from ditgta.config.names import HELD_OUT
 from ditgta.data.contents import Sources
-from ditgta.runtime.addresses import hash_in
-from ditgta.specs import Specs, address_of
+from ditgta.runtime.addresses import hash_in, size_name
+from ditgta.specs import Size, Specs, address_of
 
 # The folders of all results, as Snakemake's pathvars: <images> in a rule stands for the first of them.
 FOLDERS = {
@@ -41,6 +41,13 @@ class Row(NamedTuple):
         return f"seed{self.seed}/{self.step:07d}"
 
 
+class Sized(NamedTuple):
+    """An experiment's images at another size than that of its training."""
+
+    experiment: str
+    size: Size
+
+
 class Layout:
     """The files of a configuration's experiments and suites.
 
@@ -53,7 +60,8 @@ class Layout:
         sources: what the configuration's paths hold; by default as kept in, or read beside, the results.
 
     Attributes:
-        owners: {stage: {folder: the experiment, the suite, or (suite, experiment) that it belongs to first}}.
+        owners: {stage: {folder: the experiment, the suite, or (suite, experiment) that it belongs to first}}; images of another
+            size belong to a Sized, real scored against real images to (suite, their size or None).
         trained, imported: the experiments that are trained here, and those that take a checkpoint as it is.
     """
 
@@ -66,7 +74,7 @@ class Layout:
         self.owners: dict[str, dict[str, object]] = {stage: {} for stage in FOLDERS}
         self._names: dict[tuple, str] = {}
         self._there = {stage: _addressed(Path(root, stage)) for stage in FOLDERS}
-        in_suites = [name for suite in config.suites.values() for name in suite.experiments]
+        in_suites = [name for suite in config.suites for name in self._row_names(suite)]
         for name in dict.fromkeys([*in_suites, *config.experiments]):
             self._place_experiment(name)
         for suite in config.suites:
@@ -74,22 +82,31 @@ class Layout:
 
     def _place_experiment(self, name: str) -> None:
         options, specs = self.config.experiments[name], self.specs
-        # The path is in the address of the list of images, which says where they are, and of nothing else.
-        listed = {"source": options.images.source, **(specs.held_out(name) or specs.images(name))}
-        pictures = f"{slug(options.images.source)}-{options.images.size}"
-        self._place("images", pictures, listed, name)
+        pictures = self._place_images(name, None)
         self._place("autoencoder", _word_of(options.autoencoder), specs.latents(name), name)
         self._place("latents", pictures, specs.latents(name), name)
         self._place("train", name, specs.checkpoint(name), name)
 
+    def _place_images(self, name: str, size: Size | None) -> str:
+        """Gives an experiment's list of images its folder, and returns the folder's name."""
+        source, specs = self.config.experiments[name].images.source, self.specs
+        # The path is in the address of the list of images, which says where they are, and of nothing else.
+        listed = {"source": source, **(specs.held_out(name, size) or specs.images(name, size))}
+        pictures = f"{slug(source)}-{size_name(size) if size else self.config.experiments[name].images.size}"
+        self._place("images", pictures, listed, Sized(name, size) if size else name)
+        return pictures
+
     def _place_suite(self, suite: str) -> None:
         options, specs = self.config.suites[suite], self.specs
         self._place("scorer", slug(options.scorer.weights or "trained"), specs.scorer(suite), suite)
-        self._place("score", BASELINE, specs.baseline(suite), (suite, None))
-        for name in options.experiments:
+        for size in self.sizes(suite):
+            if size:
+                self._place_images(specs.first(suite), size)
+            self._place("score", BASELINE, specs.baseline(suite, size), (suite, size))
+        for name in self._row_names(suite):
             self._place("sample", name, specs.samples(suite, name), (suite, name))
             self._place("score", name, specs.scores(suite, name), (suite, name))
-            if specs.held_out(name):
+            if specs.held_out(name) and name in options.experiments:
                 self._place("loss", name, specs.losses(suite, name), (suite, name))
         self._place("table", suite, specs.table(suite), suite)
 
@@ -146,16 +163,29 @@ class Layout:
         """Returns the folder of the index of an experiment's held-out images."""
         return f"{self.path('images', experiment)}/{HELD_OUT}"
 
-    def reference(self, suite: str) -> str:
-        """Returns what a suite's samples are compared with: a file, or the folder of an index."""
+    def reference(self, suite: str, size: Size | None = None) -> str:
+        """Returns what a suite's samples are compared with: a file, or the folder of an index; at another size, of that size."""
         first, given = self.specs.first(suite), self.config.suites[suite].scorer.reference
-        if given:
+        if given and size is None:
             return given
-        return self.held_out(first) if self.specs.is_scored_on_held_out(suite) else self.path("images", first)
+        folder = self.images(first, size)
+        return f"{folder}/{HELD_OUT}" if self.specs.is_scored_on_held_out(suite) else folder
 
-    def baseline(self, suite: str) -> str:
-        """Returns the scores of real images against real ones."""
-        return f"{self.path('score', (suite, None))}.json"
+    def images(self, experiment: str, size: Size | None = None) -> str:
+        """Returns the folder of the index of an experiment's images, at the size of training or at another one."""
+        return self.path("images", Sized(experiment, size) if size else experiment)
+
+    def baseline(self, suite: str, size: Size | None = None) -> str:
+        """Returns the scores of real images against real ones, of the table's size or of another one."""
+        return f"{self.path('score', (suite, size or self.sizes(suite)[0]))}.json"
+
+    def sizes(self, suite: str) -> list[Size | None]:
+        """Returns the sizes of a suite's samples, that of its table first; None is that of training."""
+        rows = [self.specs.first(suite), *self.config.sized(suite)]
+        return list(dict.fromkeys(self.specs.size(suite, name) for name in rows))
+
+    def _row_names(self, suite: str) -> list[str]:
+        return [*self.config.suites[suite].experiments, *self.config.sized(suite)]
 
     def rows(self, suite: str) -> list[Row]:
         """Returns the rows of a suite; an imported checkpoint stands at the last milestone alone."""
@@ -165,6 +195,15 @@ class Layout:
             for name in options.experiments
             for seed in (options.seeds[:1] if name in self.imported else options.seeds)
             for step in (options.milestones[-1:] if name in self.imported else options.milestones)
+        ]
+
+    def sized_rows(self, suite: str) -> list[Row]:
+        """Returns the rows of a suite at its other sizes, which stand at the last milestone alone."""
+        options = self.config.suites[suite]
+        return [
+            Row(name, seed, options.milestones[-1])
+            for name in self.config.sized(suite)
+            for seed in (options.seeds[:1] if name in self.imported else options.seeds)
         ]
 
     def chain(self, experiment: str) -> list[int]:
@@ -181,15 +220,20 @@ class Layout:
     def files(self, noun: str, suite: str) -> list[str]:
         """Returns the files that say that something of a suite is done; `noun` is one of ditgta.config.names.NOUNS."""
         names, rows = self.config.suites[suite].experiments, self.rows(suite)
+        sampled, sizes = [*rows, *self.sized_rows(suite)], self.sizes(suite)
+        pictures = dict.fromkeys([*map(self.images, names), *(self.images(names[0], size) for size in sizes)])
         found = {
-            "images": [f"{self.path('images', name)}/index.json" for name in names],
+            "images": [f"{folder}/index.json" for folder in pictures],
             "autoencoder": [f"{self.path('autoencoder', name)}/autoencoder.json" for name in names],
             "latents": [f"{self.path('latents', name)}/index.json" for name in names if name in self.trained],
             "checkpoints": [record_of(self.checkpoint(row)) for row in rows],
-            "samples": [f"{self.samples(suite, row)}/index.json" for row in rows],
+            "samples": [f"{self.samples(suite, row)}/index.json" for row in sampled],
             "losses": [self.losses(suite, row) for row in rows] if self.has_losses(suite) else [],
             "scorer": [f"{self.path('scorer', suite)}/scorer.json"],
-            "scores": [*(self.scores(suite, row) for row in rows), self.baseline(suite)],
+            "scores": [
+                *(self.scores(suite, row) for row in sampled),
+                *(self.baseline(suite, size) for size in sizes),
+            ],
             "table": [f"{self.path('table', suite)}/table.html"],
         }
         return list(dict.fromkeys(found[noun]))

@@ -9,6 +9,8 @@ from ditgta.runtime.addresses import DIGITS as ADDRESS_DIGITS
 from ditgta.runtime.addresses import is_address, is_hub_name
 from ditgta.runtime.files import spec_text
 
+Size = tuple[int, int]  # height and width in pixels
+
 
 def address_of(spec: dict) -> str:
     """Returns the short hash by which a result is found."""
@@ -39,17 +41,30 @@ class Specs:
             return None
         return self.sources.sha256(path)
 
-    def images(self, experiment: str) -> dict:
-        """Returns what decides which images there are for training, in which order, and their size."""
-        asked = self.config.experiments[experiment].images.spec()
+    def images(self, experiment: str, size: Size | None = None) -> dict:
+        """Returns what decides which images there are for training, in which order, and their size; `size` is another one."""
+        asked = self.listed(experiment, size)
         return spec_of_images({**asked, "held_out": None}, self.held)
 
-    def held_out(self, experiment: str) -> dict | None:
-        """Returns what decides which images training never sees, None where there are none."""
+    def held_out(self, experiment: str, size: Size | None = None) -> dict | None:
+        """Returns what decides which images training never sees, None where there are none; `size` is another one."""
         options = self.config.experiments[experiment].images
         if not options.hold_out and not options.held_out:
             return None
-        return spec_of_images(options.spec(), self.held)
+        return spec_of_images(self.listed(experiment, size), self.held)
+
+    def listed(self, experiment: str, size: Size | None = None) -> dict:
+        """Returns what is asked of the images stage, at the size of training or at another one: [height, width]."""
+        asked = self.config.experiments[experiment].images.spec()
+        return asked if size is None else {**asked, "size": list(size)}
+
+    def size(self, suite: str, experiment: str) -> Size | None:
+        """Returns (height, width) of a row's samples where that is not the size of training."""
+        size, trained = (
+            self.config.sampling(suite, experiment).size,
+            self.config.experiments[experiment].images.size,
+        )
+        return None if size in (None, (trained, trained)) else size
 
     def autoencoder(self, experiment: str) -> dict:
         """Returns what decides the weights of an autoencoder: its training and the images, or whence it is fetched."""
@@ -108,7 +123,7 @@ class Specs:
         return {
             "checkpoint": self.checkpoint(experiment),
             "autoencoder": decoder(experiment),
-            "sampling": self.config.suites[suite].sampling.spec(),
+            "sampling": self.config.sampling(suite, experiment).spec(),
         }
 
     def scorer(self, suite: str) -> dict:
@@ -116,7 +131,9 @@ class Specs:
         options = self.config.suites[suite].scorer
         if not options.weights:
             content = {
-                key: value for key, value in options.spec().items() if key not in ("weights", "reference")
+                key: value
+                for key, value in options.spec().items()
+                if key not in ("weights", "reference", "judge")
             }
             kept_back = self.held_out(self.first(suite))
             tested = {"held_out": kept_back} if kept_back else {}
@@ -125,13 +142,14 @@ class Specs:
             return {"weights": PUBLISHED_SCORER["sha256"]}
         return {"weights": self.held(options.weights) or options.weights}
 
-    def reference(self, suite: str) -> dict:
-        """Returns what decides the real images that a suite is scored against."""
-        if held := self.held(self.config.suites[suite].scorer.reference):
+    def reference(self, suite: str, size: Size | None = None) -> dict:
+        """Returns what decides the real images that a suite is scored against; samples of another size have them at that size."""
+        held = self.held(self.config.suites[suite].scorer.reference)
+        if held and size is None:
             return {"file": held}
         if self.is_scored_on_held_out(suite):
-            return {"held_out": self.held_out(self.first(suite))}
-        return {"images": self.images(self.first(suite))}
+            return {"held_out": self.held_out(self.first(suite), size)}
+        return {"images": self.images(self.first(suite), size)}
 
     def is_scored_on_held_out(self, suite: str) -> bool:
         """Returns whether samples are compared with held-out images: with a scorer trained on the others.
@@ -152,14 +170,22 @@ class Specs:
             "loss": self.config.suites[suite].loss.spec(),
         }
 
-    def baseline(self, suite: str) -> dict:
+    def compared(self, suite: str, size: Size | None = None) -> dict:
+        """Returns what samples are compared with and by; at another size their crops of the size of training are compared too."""
+        found = {"scorer": self.scorer(suite), "reference": self.reference(suite, size)}
+        if judge := self.config.suites[suite].scorer.judge:
+            found["judge"] = self.held(judge)
+        if size is not None:
+            found["crops"] = self.config.experiments[self.first(suite)].images.size
+        return found
+
+    def baseline(self, suite: str, size: Size | None = None) -> dict:
         """Returns what decides the scores of real images against real ones."""
-        drawn = self.config.suites[suite].sampling.num_samples
-        return {"scorer": self.scorer(suite), "reference": self.reference(suite), "num_samples": drawn}
+        return {**self.compared(suite, size), "num_samples": self.config.suites[suite].sampling.num_samples}
 
     def scores(self, suite: str, experiment: str) -> dict:
         """Returns what decides the scores of an experiment's samples."""
-        compared = {"scorer": self.scorer(suite), "reference": self.reference(suite)}
+        compared = self.compared(suite, self.size(suite, experiment))
         return {"samples": self.samples(suite, experiment), **compared}
 
     def table(self, suite: str) -> dict:
@@ -167,6 +193,8 @@ class Specs:
         shown = self.config.suites[suite].model_dump(mode="json", exclude={"sampling", "scorer", "loss"})
         if not shown["published"]:
             del shown["published"], shown["published_source"]
+        if shown.pop("sizes"):
+            shown["sized"] = {name: address_of(self.scores(suite, name)) for name in self.config.sized(suite)}
         rows = {name: address_of(self.scores(suite, name)) for name in shown["experiments"]}
         found = {"suite": suite, **shown, "scores": rows}
         if self.held_out(self.first(suite)) is None:

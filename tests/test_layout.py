@@ -9,6 +9,7 @@ from ditgta import config
 from ditgta.config.names import NOUNS, PUBLISHED_SCORER
 from ditgta.layout import Layout, Row, old_results
 from ditgta.runtime.addresses import hash_in, readable
+from ditgta.runtime.errors import InputError
 from tests.pictures import pictures
 
 SUITE = {"experiments": ["a"], "milestones": [10]}
@@ -239,3 +240,18 @@ def test_results_of_version_0_1_are_named_in_one_line():
     line = old_results("results")
     assert "and 2 more: results of version 0.1, which are not used; `ditgta clean` lists them" in line
     assert "\n" not in line and "a-" not in line
+
+
+def test_a_second_judge_decides_scores_and_nothing_else(folder):
+    (folder / "dinov2.pth").write_bytes(b"weights")
+    suites = {"s": SUITE, "t": {**SUITE, "scorer": {"judge": "dinov2.pth"}}}
+    found = layout(suites=suites)
+    assert found.path("scorer", "s") == found.path("scorer", "t")
+    assert found.path("sample", ("s", "a")) == found.path("sample", ("t", "a"))
+    before = found.path("score", ("t", "a"))
+    assert before != found.path("score", ("s", "a")) and found.baseline("s") != found.baseline("t")
+    (folder / "dinov2.pth").rename(folder / "moved.pth")
+    moved = {"s": SUITE, "t": {**SUITE, "scorer": {"judge": "moved.pth"}}}
+    assert layout(suites=moved).path("score", ("t", "a")) == before, "its content counts, not its name"
+    with pytest.raises(InputError, match="download it first"):
+        layout(suites={"s": {**SUITE, "scorer": {"judge": "https://example.org/dinov2.pth"}}})

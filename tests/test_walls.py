@@ -31,8 +31,10 @@ ALLOWED = {
     "preflight": {"planning", "layout", "launch", "data", *BASE},
     "sampling": {"loading", "model", "kernels", "diffusion", "data", *BASE},
     "pipeline": {"sampling", "loading", "model", "data", *BASE},
+    "metrics": {"data", "scoring", "runtime"},
     "report": {"data", "scoring", "runtime"},
     "stages": {
+        "metrics",
         "sampling",
         "loading",
         "model",

@@ -14,14 +14,23 @@ def add_images(commands) -> None:
     text = "list (or make) the images, each checked by decoding it"
     parser = add_command(commands, "images", run_images, text, config.Images)
     add_output(parser, flags.new_folder, "folder for the index")
+    text = "HEIGHTxWIDTH in pixels, instead of a square of --size: real images for samples of that size"
+    parser.add_argument("--crop", type=flags.sizes, default=None, metavar="SIZE", help=text)
     add_contents(parser)
 
 
 def run_images(arguments) -> None:
     from ditgta.stages import images
 
-    options = flags.read_section(arguments, config.Images, arguments.spec)
-    images.run(out=arguments.out, spec=options.spec(), repack=options.repack, contents=arguments.contents)
+    given = dict(arguments.spec)
+    crop = given.pop("size") if isinstance(given.get("size"), list) else None
+    if arguments.crop:
+        (crop,) = arguments.crop if len(arguments.crop) == 1 else [None]
+        if crop is None:
+            raise InputError("--crop is one size; make an index for each")
+    options = flags.read_section(arguments, config.Images, given)
+    spec = options.spec() | ({"size": list(crop)} if crop else {})
+    images.run(out=arguments.out, spec=spec, repack=options.repack, contents=arguments.contents)
 
 
 def add_autoencoder(commands) -> None:
@@ -253,6 +262,14 @@ def add_score(commands) -> None:
     parser.add_argument("--num-samples", type=flags.count, default=None, metavar="INT", help=text)
     text = "index of the images of training, where REFERENCE holds others; copies are looked for among them"
     add_path(parser, "--training", "DIR", text, default=None)
+    text = "side in pixels of random crops, one of each image, whose FID and KID are given too"
+    parser.add_argument("--crops", type=flags.count, default=None, metavar="INT", help=text)
+    text = (
+        "DINOv2's weights (.pth of its authors, .safetensors of transformers), for fd_dinov2 and kid_dinov2"
+    )
+    add_path(parser, "--judge", "FILE", text, default=None)
+    text = "checksum that the file of --judge must have"
+    parser.add_argument("--judge-contents", default=None, metavar="SHA256", help=text)
     parser.add_argument("--batch-size", **BATCH_SIZE)
     add_output(
         parser, flags.new_folder, "folder for features (none: beside the samples)", "--cache", default=None
@@ -265,6 +282,8 @@ def run_score(arguments) -> None:
 
     if arguments.contents:
         check_contents(arguments.reference, arguments.contents)
+    if arguments.judge_contents:
+        check_contents(arguments.judge, arguments.judge_contents)
     score.run(
         reference=arguments.reference,
         samples=arguments.samples,
@@ -276,6 +295,8 @@ def run_score(arguments) -> None:
         cache=arguments.cache,
         spec=arguments.spec or None,
         training=arguments.training,
+        crops=arguments.crops,
+        judge=arguments.judge,
     )
 
 
@@ -287,6 +308,7 @@ def add_table(commands) -> None:
     )
     for name, text in (
         ("--losses", "records of held-out losses, in the order of the score files"),
+        ("--sized", "scores of rows at other sizes, and of real images at each of them"),
         ("--training", "records of checkpoints, for the loss curves"),
         ("--shared", "records of what rows share (images, autoencoder, latents, scorer), for the cost"),
     ):
@@ -309,6 +331,7 @@ def run_table(arguments) -> None:
         spec=arguments.spec,
         shared=arguments.shared,
         losses=arguments.losses,
+        sized=arguments.sized,
     )
 
 

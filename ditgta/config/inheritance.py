@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from ditgta.config.differences import rows_of
 from ditgta.config.messages import did_you_mean, fault, listing
-from ditgta.config.names import RULES, TARGETS, resizing_fault, sampler_fault
+from ditgta.config.names import RULES, TARGETS
+from ditgta.config.sampling_faults import sampling_faults, size_faults
 from ditgta.config.schema import Config, Suite
 from ditgta.runtime.errors import InputError
 
@@ -67,7 +68,7 @@ def load(raw: dict) -> Config:
             faults.append(
                 f"suites.{name}: primary loss is measured on images that training never sees; set images.hold_out, e.g. 0.2"
             )
-        faults += _sampling_faults(name, suite, config)
+        faults += sampling_faults(name, suite, config) + size_faults(name, suite, config)
     if config.suite not in config.suites:
         faults.append(f"suite: {config.suite} is not a suite{did_you_mean(config.suite, config.suites)}")
     for kind in ("experiments", "suites"):
@@ -82,7 +83,8 @@ def load(raw: dict) -> Config:
     if faults:
         raise InputError(listing(faults))
     suites = {name: _with_sampler(suite, config) for name, suite in config.suites.items()}
-    return config.model_copy(update={"suites": suites})
+    rows = {name: row for suite in suites for name, row in config.sized(suite).items()}
+    return config.model_copy(update={"suites": suites, "experiments": {**config.experiments, **rows}})
 
 
 def _with_sampler(suite: Suite, config: Config) -> Suite:
@@ -91,21 +93,6 @@ def _with_sampler(suite: Suite, config: Config) -> Suite:
     if len(objectives) > 1:
         return suite
     return suite.model_copy(update={"sampling": suite.sampling.for_objective(objectives.pop())})
-
-
-def _sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:
-    """Return why rows of a suite cannot be sampled as it says, a line for each reason."""
-    options, reasons = suite.sampling, {}
-    for row in suite.experiments:
-        if row not in config.experiments:
-            continue
-        experiment = config.experiments[row]
-        misfits = [sampler_fault(options.sampler, experiment.training.objective)]
-        if options.size and set(options.size) != {experiment.images.size}:
-            misfits.append(resizing_fault(experiment.model.posenc, options.positions))
-        for misfit in filter(None, misfits):
-            reasons.setdefault(misfit, []).append(row)
-    return [f"suites.{name}.sampling: {reason} (rows: {', '.join(rows)})" for reason, rows in reasons.items()]
 
 
 _KINDS = {int: "number", float: "number", bool: "yes or no", type(None): "nothing"}

@@ -91,6 +91,8 @@ PRIMARY = (
     "coverage",
     "fid_infinity",
     "class_accuracy",
+    "fd_dinov2",
+    "kid_dinov2",
 )
 
 # Named sizes: depth, width, heads. Pi and Ti are this project's own, for a laptop; the others are those of the DiT paper (Table 1).

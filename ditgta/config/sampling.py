@@ -3,7 +3,7 @@
 import hashlib
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from ditgta.config.names import OBJECTIVES, POSITIONS, SAMPLERS
 from ditgta.config.section import Compile, Free, Kernels, Section
@@ -17,6 +17,12 @@ def _both_sides(value: Any) -> Any:
         return None
     sides = value if isinstance(value, list | tuple) else [value]
     return sides * 2 if len(sides) == 1 else sides
+
+
+_SIDE = {"type": "integer", "minimum": 1}
+# For editors: one side, or height and width.
+_SIDES = {"anyOf": [_SIDE, {"type": "array", "items": _SIDE, "minItems": 1, "maxItems": 2}]}
+BothSides = Annotated[tuple[Side, Side], BeforeValidator(_both_sides), WithJsonSchema(_SIDES)]
 
 
 class Sampling(Section):
@@ -40,7 +46,7 @@ class Sampling(Section):
             description="least and largest time in 0..1 (timestep / 1000; 1 is noise) at which images are guided; none: at all times",
         )
     )
-    size: Annotated[tuple[Side, Side] | None, BeforeValidator(_both_sides)] = Field(
+    size: BothSides | None = Field(
         None, description="side, or height and width, of the images in pixels; none: as in training"
     )
     positions: Literal[POSITIONS] = Field(

@@ -19,7 +19,9 @@ from ditgta.config.names import (
 )
 from ditgta.config.posenc import Posenc
 from ditgta.config.sampling import Sampling
+from ditgta.config.scorer import Scorer
 from ditgta.config.section import Added, Compile, Free, Kernels, Section
+from ditgta.config.sizes import SamplingChange, Size, listed
 
 
 class Autoencoder(Section):
@@ -182,35 +184,6 @@ class Training(Section):
     )
 
 
-class Scorer(Section):
-    """Which network and which real images the scores come from."""
-
-    weights: str | None = Field(
-        None,
-        description="FID Inception weights: a file, or an https address fetched once; none: train a small one on the images",
-    )
-    reference: str | None = Field(
-        None,
-        description="reference npz (statistics or images) as ADM's suite takes; none: the experiment's images",
-    )
-    width: float = Field(
-        0.0625, gt=0, le=1, description="width of a trained scorer as a fraction of Inception-V3"
-    )
-    input_size: int = Field(
-        75, ge=75, le=2048, description="side in pixels to which a trained scorer resizes images"
-    )
-    epochs: int = Field(20, ge=1, description="training epochs of a trained scorer")
-    batch_size: int = Field(64, ge=1, description="batch of a trained scorer")
-    learning_rate: float = Field(2e-2, gt=0, description="peak learning rate of a trained scorer")
-    holdout: float = Field(
-        0.2,
-        gt=0,
-        lt=1,
-        description="fraction of images on which a trained scorer's accuracy is measured, where `images` holds none out",
-    )
-    seed: int = Field(0, description="seed of a trained scorer")
-
-
 class Experiment(Section):
     """One row of a table: images, autoencoder, model and training. `like` names an experiment to start from."""
 
@@ -221,6 +194,9 @@ class Experiment(Section):
     model: Model = Model()
     training: Training = Training()
     checkpoint: str | None = Field(None, description="trained checkpoint to score as it is, without training")
+    sampling: SamplingChange | None = Field(
+        None, description="sampling options in which this row differs from its suite's: {cfg_scale: 2}"
+    )
 
     @model_validator(mode="after")
     def _what_latents_allow(self) -> "Experiment":
@@ -253,11 +229,6 @@ class TrainSpec(Section):
     seed: int = 0
 
 
-def _listed(value: Any) -> Any:
-    """Takes one value for a list of one, as people type it."""
-    return value if isinstance(value, list | tuple | dict) or value is None else [value]
-
-
 def _seeds(value: Any) -> Any:
     """Refuses a number in place of a list: whoever writes 3 wants three seeds, not seed 3."""
     if isinstance(value, int | float | str):
@@ -270,10 +241,10 @@ def _seeds(value: Any) -> Any:
 class Suite(Section):
     """One table: experiments at the same milestones, sampled and scored alike."""
 
-    experiments: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    experiments: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         description="rows of the table", min_length=1
     )
-    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = Field(
+    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(listed)] = Field(
         description="training steps at which rows are sampled and scored", min_length=1
     )
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)] = Field(
@@ -302,6 +273,11 @@ class Suite(Section):
     )
     published_source: str | None = Field(None, description="where the published values stand")
     sampling: Sampling = Sampling()
+    sizes: tuple[Size, ...] = Field(
+        (),
+        description="other sizes at which the last milestone is sampled and scored too, in a chapter of its own: "
+        "[{size: 512, positions: [extrapolate, ntk], cfg_scale: [1.5, 2]}]",
+    )
     loss: Loss = Loss()
     scorer: Scorer = Scorer()
 
@@ -325,3 +301,18 @@ class Config(Section):
     )
     experiments: dict[str, Experiment]
     suites: dict[str, Suite]
+
+    def sampling(self, suite: str, row: str) -> Sampling:
+        """Returns how a row of a suite is sampled: as the suite says, but for what its experiment says."""
+        options, change = self.suites[suite].sampling, self.experiments[row].sampling
+        return change.over(options) if change else options
+
+    def sized(self, suite: str) -> dict[str, Experiment]:
+        """Returns the rows of a suite at its other sizes by name: like its experiments, but for how they are sampled."""
+        return {
+            name: self.experiments[row].model_copy(update={"sampling": change, "like": row})
+            for size in self.suites[suite].sizes
+            for row in self.suites[suite].experiments
+            if row in self.experiments
+            for name, change in size.rows(row, self.experiments[row].model.posenc)
+        }

@@ -72,24 +72,25 @@ def stored_size(source: str | Path | bytes, name: str = "") -> tuple[int, int]:
         ) from error
 
 
-def adm_crop(image: Image.Image, size: int) -> np.ndarray:
-    """Returns the centre square of an RGB image, resized to `size`, as uint8 [size, size, 3].
+def adm_crop(image: Image.Image, size: int | tuple[int, int]) -> np.ndarray:
+    """Returns the centre of an RGB image, resized to `size` (its side, or height and width), as uint8 [height, width, 3].
 
     The rule of ADM (Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", 2021): halve with a box
-    filter while the short side is at least 2 x size, resize bicubically until it is `size`, crop the centre. Smaller
-    images are enlarged by the same rule.
+    filter while the image is at least twice as large as `size`, resize bicubically until it just covers it, crop the
+    centre. Smaller images are enlarged by the same rule.
     """
-    while min(image.size) >= 2 * size:
+    height, width = (size, size) if isinstance(size, int) else size
+    while image.height >= 2 * height and image.width >= 2 * width:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
-    width, height = round(image.width * scale), round(image.height * scale)
-    left, top = (width - size) // 2, (height - size) // 2
-    if width * height > _LARGEST_PIXELS:  # a strip: resize its centre alone, the same to rounding
-        across, down = image.width / width, image.height / height
-        box = (left * across, top * down, (left + size) * across, (top + size) * down)
-        return np.array(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return np.array(image.crop((left, top, left + size, top + size)))
+    scale = max(height / image.height, width / image.width)
+    across, down = round(image.width * scale), round(image.height * scale)
+    left, top = (across - width) // 2, (down - height) // 2
+    if across * down > _LARGEST_PIXELS:  # a strip: resize its centre alone, the same to rounding
+        x, y = image.width / across, image.height / down
+        box = (left * x, top * y, (left + width) * x, (top + height) * y)
+        return np.array(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
+    image = image.resize((across, down), Image.Resampling.BICUBIC)
+    return np.array(image.crop((left, top, left + width, top + height)))
 
 
 def reason_of(error: BaseException | None) -> str:

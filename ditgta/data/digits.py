@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ditgta.data.ahead import map_ahead
-from ditgta.data.image_index import ImageIndex
+from ditgta.data.image_index import ImageIndex, sides_of
 from ditgta.runtime.files import atomic_path
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
@@ -76,7 +76,7 @@ def write_digits(
 def digits_index(
     digits: Digits,
     chosen: np.ndarray,
-    size: int,
+    size: int | tuple[int, int],
     folder: Path,
     placement: dict | None = None,
     copies: int = 1,
@@ -85,8 +85,8 @@ def digits_index(
 
     Args:
         chosen: places in `digits.numbers`.
-        size: side of the images in pixels.
-        placement: {scales, grid} of placed digits; None enlarges each digit to the whole image.
+        size: side of the images in pixels, or (height, width).
+        placement: {scales, grid} of placed digits, which are as large on every canvas; None enlarges each digit to the image.
         copies: images of each digit.
     """
 
@@ -101,36 +101,47 @@ def digits_index(
     return ImageIndex(folder, files, labels, digits.classes, size)
 
 
-def enlarge_digit(levels: np.ndarray, size: int) -> np.ndarray:
-    """Draws one digit of 8 x 8 levels 0..16 as white strokes on black, uint8 [size, size].
+def enlarge_digit(levels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Draws one digit of 8 x 8 levels 0..16 as white strokes on black, uint8 [size, size]; in the middle of oblong images.
 
     A margin of one level keeps strokes off the border; the bicubic image is too soft for handwriting, so a smooth
     step sharpens its edges.
     """
+    height, width = sides_of(size)
+    side = min(height, width)
     padded = Image.fromarray(np.pad(levels.astype(np.float32) / LEVELS, 1))
-    soft = np.asarray(padded.resize((size, size), Image.Resampling.BICUBIC))
+    soft = np.asarray(padded.resize((side, side), Image.Resampling.BICUBIC))
     edge = np.clip((soft - 0.25) / 0.65, 0, 1)
-    return np.round(255 * edge * edge * (3 - 2 * edge)).astype(np.uint8)
+    canvas = np.zeros((height, width), np.uint8)
+    top, left = (height - side) // 2, (width - side) // 2
+    canvas[top : top + side, left : left + side] = np.round(255 * edge * edge * (3 - 2 * edge))
+    return canvas
 
 
 def place_digit(
-    levels: np.ndarray, size: int, scales: Sequence[int], grid: int, number: int, copy: int
+    levels: np.ndarray,
+    size: int | tuple[int, int],
+    scales: Sequence[int],
+    grid: int,
+    number: int,
+    copy: int,
 ) -> np.ndarray:
-    """Draws one digit of 8 x 8 levels 0..16 somewhere on a black canvas, uint8 [size, size].
+    """Draws one digit of 8 x 8 levels 0..16 somewhere on a black canvas, uint8 [height, width].
 
     Scale and place are random functions of the digit's number and the copy's, whatever its class.
 
     Args:
-        size: side of the canvas in pixels.
+        size: side of the canvas in pixels, or (height, width).
         scales: sides of the digit in pixels; at 8 its levels are drawn as they are, else resized by bicubic interpolation.
         grid: the digit's upper left corner lies at multiples of so many pixels.
     """
     random = generator(0, "digit place", number, copy)
     side = scales[int(random.integers(len(scales)))]
-    top, left = (grid * random.integers((size - side) // grid + 1, size=2)).tolist()
+    height, width = sides_of(size)
+    top, left = (grid * int(random.integers((length - side) // grid + 1)) for length in (height, width))
     digit = levels.astype(np.float32) / LEVELS
     if side != SIDE:
         digit = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)).clip(0, 1)
-    canvas = np.zeros((size, size), np.uint8)
+    canvas = np.zeros((height, width), np.uint8)
     canvas[top : top + side, left : left + side] = np.round(255 * digit)
     return canvas

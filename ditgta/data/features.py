@@ -27,21 +27,27 @@ class FeatureShards:
         folder: of the shards; `cached` names it for the checksums of images and weights.
         count: number of images.
         made_from: what decides the features.
+        kinds: of features, attributes of what the network returns.
     """
 
-    def __init__(self, folder: Path, count: int, made_from: dict | None = None):
-        self.folder, self.count, self.made_from = folder, count, made_from or {}
+    def __init__(
+        self, folder: Path, count: int, made_from: dict | None = None, kinds: tuple[str, ...] = KINDS
+    ):
+        self.folder, self.count, self.made_from, self.kinds = folder, count, made_from or {}, kinds
         self.shards = [
             range(start, min(start + SHARD_IMAGES, count)) for start in range(0, count, SHARD_IMAGES)
         ]
 
     @classmethod
-    def cached(cls, folder: Path, count: int, images: str, scorer: str) -> "FeatureShards":
+    def cached(
+        cls, folder: Path, count: int, images: str, scorer: str, kinds: tuple[str, ...] = KINDS
+    ) -> "FeatureShards":
         """Returns those of some images and weights, given by their checksums, in a folder of features."""
         return cls(
             folder / f"{images[:16]}-{scorer[:16]}",
             count,
             {"images_sha256": images, "scorer_sha256": scorer, "count": count},
+            kinds,
         )
 
     def _path(self, number: int) -> Path:
@@ -63,12 +69,12 @@ class FeatureShards:
 
     def write(self, number: int, features: dict[str, np.ndarray]) -> None:
         """Writes a shard atomically: one (images, features) array per kind."""
-        assert all(len(features[kind]) == len(self.shards[number]) for kind in KINDS)
+        assert all(len(features[kind]) == len(self.shards[number]) for kind in self.kinds)
         record_path(self._path(number)).unlink(
             missing_ok=True
         )  # a record never outlives the file that it describes
         with atomic_path(self._path(number)) as temporary:
-            np.savez(temporary, **{kind: features[kind] for kind in KINDS})
+            np.savez(temporary, **{kind: features[kind] for kind in self.kinds})
         write_record(self._path(number), {**self.made_from, "shard": number})
 
     def blocks(self, kind: str) -> Iterator[np.ndarray]:
@@ -112,14 +118,14 @@ def extract(
     if missing:
         with Progress("score", max(total, left), max(total - left, 0), silent=not group.is_first) as progress:
             for number in mine:
-                parts: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
+                parts: dict[str, list[np.ndarray]] = {kind: [] for kind in features.kinds}
                 shard = features.shards[number]
                 for batch in images.batches(shard.start, shard.stop, batch_size):
                     found = network(torch.from_numpy(batch))
-                    for kind in KINDS:
+                    for kind in features.kinds:
                         parts[kind].append(getattr(found, kind).float().cpu().numpy())
                     progress.advance(len(batch))
-                arrays = {kind: np.concatenate(parts[kind]) for kind in KINDS}
+                arrays = {kind: np.concatenate(parts[kind]) for kind in features.kinds}
                 if not all(np.isfinite(array).all() for array in arrays.values()):
                     raise InputError(
                         "the scorer's features hold NaN or infinity; its weights are damaged: replace them"

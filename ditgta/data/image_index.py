@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ class ImageIndex:
         files: names "class/file" in index order.
         labels: int64 [count], each an index into `classes`.
         classes: class names in the order of their labels.
-        size: side in pixels of the square crops that `image` returns.
+        size: side in pixels of the square crops that `image` returns, or (height, width) of oblong ones.
         spec: what was asked of the stage that made the index, {} for a bare source.
         files_sha256: SHA-256 of the classes and of each image's label and content, in order; "" where they were not read.
         skipped: [{file, reason}] of what was left out.
@@ -44,7 +45,7 @@ class ImageIndex:
     files: Sequence[str]
     labels: np.ndarray
     classes: list[str]
-    size: int
+    size: int | tuple[int, int]
     spec: dict = field(default_factory=dict)
     files_sha256: str = ""
     skipped: list[dict] = field(default_factory=list)
@@ -102,7 +103,7 @@ class ImageIndex:
         return content
 
     def image(self, i: int) -> np.ndarray:
-        """Return image i as uint8 [size, size, 3] after ADM's crop; raises InputError if it cannot be decoded."""
+        """Return image i as uint8 [height, width, 3] after ADM's crop; raises InputError if it cannot be decoded."""
         return adm_crop(self.whole(i), self.size)
 
     def whole(self, i: int) -> Image.Image:
@@ -133,11 +134,11 @@ class ImageIndex:
         return [{"file": f"{name}/", "reason": "is a class without images"} for name in names]
 
     def batches(self, batches: Iterable[Sequence[int]], keep: bool = True) -> Iterator[np.ndarray]:
-        """Yield the images of each list of indices as uint8 [B, size, size, 3], decoded ahead by threads.
+        """Yield the images of each list of indices as uint8 [B, height, width, 3], decoded ahead by threads.
 
         With `keep`, a set of at most 1 GB of pixels stays in memory once decoded, for loops that come by again.
         """
-        bytes_each = self.size * self.size * 3
+        bytes_each = 3 * math.prod(sides_of(self.size))
         cache: dict[int, np.ndarray] | None = {} if keep and self.count * bytes_each <= _CACHE_BYTES else None
 
         def one(i: int) -> np.ndarray:
@@ -153,12 +154,23 @@ class ImageIndex:
         )
 
 
+def sides_of(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width of images that are known by their side, or by both."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def side_or_sides(size: int | Sequence[int]) -> int | tuple[int, int]:
+    """Return the side of square images, (height, width) of oblong ones."""
+    height, width = sides_of(size)
+    return height if height == width else (height, width)
+
+
 def digest_of(content: bytes) -> bytes:
     """Return the 16 bytes by which an image's content is known."""
     return hashlib.sha256(content).digest()[:DIGEST_BYTES]
 
 
-def index_of(listing: Listing, size: int) -> ImageIndex:
+def index_of(listing: Listing, size: int | tuple[int, int]) -> ImageIndex:
     """Return the index of a listing, nothing of it checked yet; what is known to be faulty stands in `skipped`."""
     return ImageIndex(
         listing.source,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ditgta.data.ahead import map_ahead
-from ditgta.data.image_index import index_of
+from ditgta.data.image_index import index_of, sides_of
 from ditgta.data.images import load_index
 from ditgta.data.npz import NpzArray, load_members
 from ditgta.data.sources.find import list_bare
@@ -203,7 +203,7 @@ class IndexedImages(ImageSet):
 
     def __init__(self, path: Path):
         self.index = load_index(path)
-        super().__init__(path, self.index.count, (self.index.size, self.index.size))
+        super().__init__(path, self.index.count, sides_of(self.index.size))
         self.labels, self.origin = self.index.labels, {"spec": self.index.spec}
 
     def sha256(self) -> str:

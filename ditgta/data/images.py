@@ -11,7 +11,14 @@ from safetensors.numpy import load_file, save_file
 
 from ditgta.config.names import HELD_OUT
 from ditgta.data.ahead import map_ahead
-from ditgta.data.image_index import DIGEST_BYTES, REMAKE, ImageIndex, contents_sha256, digest_of
+from ditgta.data.image_index import (
+    DIGEST_BYTES,
+    REMAKE,
+    ImageIndex,
+    contents_sha256,
+    digest_of,
+    side_or_sides,
+)
 from ditgta.data.sources.buffer import Names
 from ditgta.data.sources.parquet import RowReader
 from ditgta.data.sources.readers import FileReader, MemberReader, Reader
@@ -130,7 +137,7 @@ def _loaded(folder: Path, content: dict, source: dict) -> ImageIndex:
         files=names,
         labels=labels,
         classes=content["classes"],
-        size=int(content["size"]),
+        size=side_or_sides(content["size"]),
         spec=source["spec"],
         files_sha256=content["files_sha256"],
         skipped=source["skipped"],

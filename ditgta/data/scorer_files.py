@@ -121,18 +121,8 @@ def read_scorer(path: Path) -> ScorerFile:
         InputError: the file is truncated or holds something else.
     """
     path = Path(path)
-    try:
-        is_file(path)  # a pipe would wait for a writer for ever
-        with open(path, "rb") as file:
-            head = file.read(9)
-        tensors, details = _read_safetensors(path) if head[8:9] == b"{" else (_read_pickle(path), {})
-    except OSError as error:
-        raise InputError(
-            f"the weights file {path} cannot be read ({error.strerror or error}); {_download()}"
-        ) from error
-    if not tensors or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in tensors.items()
-    ):
+    tensors, details = read_tensors(path, _download())
+    if not tensors:
         raise InputError(f"{path} holds no table of tensors and so no Inception weights; {_download()}")
     check_numbers(str(path), tensors)
     checked(ScorerHeader, details, f"{path} says what no scorer says", "make it again")
@@ -149,6 +139,30 @@ def read_scorer(path: Path) -> ScorerFile:
     )
 
 
+def read_tensors(path: Path, fix: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """Reads a .pth or .safetensors file, judged by content: its tensors, {} where it holds something else, and what it says of them.
+
+    Args:
+        fix: what a user can do where the file cannot be read.
+
+    Raises:
+        InputError: it is truncated or damaged.
+    """
+    try:
+        is_file(path)  # a pipe would wait for a writer for ever
+        with open(path, "rb") as file:
+            head = file.read(9)
+        tensors, details = _read_safetensors(path) if head[8:9] == b"{" else (_read_pickle(path, fix), {})
+    except OSError as error:
+        raise InputError(
+            f"the weights file {path} cannot be read ({error.strerror or error}); {fix}"
+        ) from error
+    known = all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in tensors.items()
+    )
+    return tensors if known else {}, details
+
+
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -158,7 +172,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         raise InputError(f"the weights file {path} is truncated or damaged; make or copy it again") from error
 
 
-def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
+def _read_pickle(path: Path, fix: str) -> dict[str, torch.Tensor]:
     """Reads a .pth file without running anything that it may hold."""
     try:
         with open(
@@ -167,6 +181,6 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
             tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # on bytes that it cannot read torch raises many types
         raise InputError(
-            f"the weights file {path} is truncated, damaged or no file of tensors; {_download()}"
+            f"the weights file {path} is truncated, damaged or no file of tensors; {fix}"
         ) from error
     return dict(tensors) if isinstance(tensors, dict) else {}

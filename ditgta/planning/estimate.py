@@ -31,6 +31,14 @@ class Stage:
     products: str = "float32"  # of PRODUCTS
     core_seconds: float = 0.0  # of CPU cores, beside the operations
 
+    def __add__(self, other: "Stage") -> "Stage":
+        """Returns one line for both, of one stage, with the first one's note."""
+        sums = {
+            key: getattr(self, key) + getattr(other, key)
+            for key in ("jobs", "flops", "bytes", "core_seconds")
+        }
+        return replace(self, **sums)
+
 
 def products_of(options: Training | Sampling | Autoencoder) -> str:
     """Returns in which of PRODUCTS a section's products are computed."""
@@ -106,9 +114,14 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     stages.append(Stage("train", rows * len(suite.milestones), flops, size_on_disk, note, slowest))
 
     stages.append(_sampling(suite.sampling, scored, shape, size, decode))
+    sized = [(config.sampling(suite_name, name), row) for name, row in config.sized(suite_name).items()]
+    seeds = [1 if row.checkpoint else len(suite.seeds) for _, row in sized]
+    for (options, row), runs in zip(sized, seeds):
+        stages[-1] += _sampling(options, runs, shape_of(row, classes), size, decode)
+    stages[-1].note += f" + {sum(seeds)} at other sizes" if sized else ""
     if first.images.hold_out or first.images.held_out:
         stages.append(_held_out_loss(suite.loss, first, scored, count, shape, encode))
-    stages += _scoring(suite, scored, count)
+    stages += _scoring(suite, scored, count, sum(seeds))
     stages.append(Stage("table", 1, 0, 5e6, "no network"))
     notes = [
         f"forward pass of {first.model.name}: {cost.FORWARD_FORMULA} = {cost.forward_flops(shape):.4g}"
@@ -160,8 +173,9 @@ def _held_out_loss(
     return Stage("loss", scored, scored * images * each, scored * images * 200.0, note, products)
 
 
-def _scoring(suite: Suite, scored: int, count: int) -> list[Stage]:
-    options = suite.scorer
+def _scoring(suite: Suite, scored: int, count: int, sized: int) -> list[Stage]:
+    """Returns the lines of scorer and scores; `sized` rows at other sizes are scored as whole images and as crops."""
+    options, sizes = suite.scorer, len(suite.sizes)
     if options.weights:
         each = _inception_flops(1.0, 299)
         stages = [Stage("scorer", 1, 0, 95_628_359, "fetched once")]
@@ -170,16 +184,17 @@ def _scoring(suite: Suite, scored: int, count: int) -> list[Stage]:
         stages = [Stage("scorer", 1, 3 * each * count * options.epochs, 4e6, f"{options.epochs} epochs")]
     width = 4 * (2048 + 2023 + 1008) * (1 if options.weights else options.width)
     real = 0 if options.reference else count
-    images = scored * suite.sampling.num_samples + real
+    images = (scored + 2 * sized) * suite.sampling.num_samples + real + 2 * sizes * count
+    each += cost.JUDGE_FLOPS if options.judge else 0
     metrics = cost.METRIC_SECONDS * (1 if options.weights else options.width**2)
     stages.append(
         Stage(
             "score",
-            scored + 1,
+            scored + 1 + sized + sizes,
             images * each,
             images * width,
             f"{images:,} images x {each:.3g}",
-            core_seconds=scored * suite.sampling.num_samples * metrics,
+            core_seconds=(scored + 2 * sized) * suite.sampling.num_samples * metrics,
         )
     )
     return stages

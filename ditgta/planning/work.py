@@ -85,7 +85,7 @@ class SuiteWork:
 
     def sample(self, experiment: str) -> Work:
         """Returns the sampling of one row at one milestone."""
-        options = self.config.suites[self.suite].sampling
+        options = self.config.sampling(self.suite, experiment)
         images = self.config.experiments[experiment].images.size
         height, width = options.size or (images, images)
         larger = height * width / images**2
@@ -101,13 +101,17 @@ class SuiteWork:
 
     def score(self, experiment: str) -> Work:
         """Returns the scoring of one row at one milestone."""
-        return self._scored(self.config.suites[self.suite].sampling.num_samples)
+        options = self.config.sampling(self.suite, experiment)
+        side = self.config.experiments[experiment].images.size
+        crops = options.size not in (None, (side, side))  # which are scored beside whole images
+        return self._scored((1 + crops) * options.num_samples)
 
     def _scored(self, images: int) -> Work:
         options = self.config.suites[self.suite].scorer
         width = 1.0 if options.weights else options.width
         side = INCEPTION_SIDE if options.weights else options.input_size
-        return Work(images * _inception(width, side), images * cost.METRIC_SECONDS * width**2)
+        each = _inception(width, side) + (cost.JUDGE_FLOPS if options.judge else 0)
+        return Work(images * each, images * cost.METRIC_SECONDS * width**2)
 
     def stage(self, name: str) -> Work:
         """Returns a part that the rows share: images, autoencoder, latents, scorer, baseline or table."""

@@ -19,6 +19,7 @@ from ditgta.report.grid import Grid
 from ditgta.report.model import LOSS, Comparison, Table
 from ditgta.report.origin import SWITCHES, fairness
 from ditgta.report.render import render
+from ditgta.report.resized import CROPS, Sizes
 from ditgta.report.sentences import headline_comparisons
 
 FIRST_METRICS = ("fid", "inception_score")
@@ -37,6 +38,7 @@ class Pictures:
         bands: held-out losses against the noise level, None without.
         classes: "accuracy" and "kid" by class, as far as known.
         encodings: what each row's encoding makes of places, None where no checkpoint is at hand.
+        sizes: the rows at other sizes than that of training, None without.
     """
 
     metrics: dict[str, Image.Image]
@@ -47,6 +49,7 @@ class Pictures:
     encodings: Image.Image | None = None
     bands: Image.Image | None = None
     strips: list[Grid] = field(default_factory=list)
+    sizes: Sizes | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,13 @@ def _losses(table: Table, pictures: Pictures) -> Chapter:
 
 def _samples(table: Table, pictures: Pictures) -> Chapter:
     return Chapter("samples", "Samples", _body("samples", table, pictures=pictures))
+
+
+def _sizes(table: Table, pictures: Pictures) -> Chapter | None:
+    """Return the rows at other sizes than that of training: a table for each size, the differences within it, and the picture."""
+    if pictures.sizes is None:
+        return None
+    return Chapter("sizes", "At other sizes", _body("sizes", table, sizes=pictures.sizes, crops=CROPS))
 
 
 def _memorisation(table: Table, pictures: Pictures) -> Chapter | None:
@@ -200,6 +210,7 @@ CHAPTERS: tuple[Callable[[Table, Pictures], Chapter | None], ...] = (
     _scores,
     _losses,
     _samples,
+    _sizes,
     _memorisation,
     _classes,
     _encodings,

@@ -43,7 +43,7 @@ class Score:
     Attributes:
         content: the JSON.
         influence: influence values by metric, and with the ending ".groups" those of groups of samples.
-        findings: what is known image by image (see `stages.score.look_closer`), {} in files without it.
+        findings: what is known image by image (see `metrics.look_closer`), {} in files without it.
         strata: of "samples", "reference images" and "held-out images", where the counts of their classes are fixed.
         held_out: the losses of its checkpoint on held-out images, None without.
     """
@@ -167,7 +167,15 @@ def score_text(content: dict) -> str:
     lines.append(
         f"scorer: {content['scorer']['name']}, published: {str(content['scorer']['published']).lower()}"
     )
+    lines.append(f"second judge: {judge_text(content.get('judge'))}")
     return "\n".join(lines + [f"warning: {warning}" for warning in content["warnings"]])
+
+
+def judge_text(judge: dict | None) -> str:
+    """Returns name and checksum of the second network that gives features, or why there is none."""
+    if not judge:
+        return "none, as no weights of DINOv2 were given (scorer.judge of the suite, or --judge)"
+    return f"{judge['name']}, class token, input 224 x 224 pixels; sha256 {judge['sha256'][:12]}"
 
 
 def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Score]:
@@ -199,7 +207,8 @@ def check_comparable(scores: Sequence[Score], baseline: Score | None) -> None:
                 f"{seen[key].path} and {score.path} are both {key[0]}, seed {key[1]}, step {key[2]}; give only one of them"
             )
         seen[key] = score
-    for kind, others in (("scorer", [*scores, *([baseline] if baseline else [])]), ("reference", scores)):
+    everything = [*scores, *([baseline] if baseline else [])]
+    for kind, others in (("scorer", everything), ("judge", everything), ("reference", scores)):
         for other in others:
             ours, theirs = ((score.content.get(kind) or {}).get("sha256") for score in (scores[0], other))
             if ours and theirs and ours != theirs:

@@ -53,6 +53,16 @@ METRICS = (
 )
 LOSS = Metric("loss", "Held-out loss", -1, scale="log", on_held_out=True)
 CLASS_GAIN = Metric("class_gain", "Class gain, %", on_held_out=True)
+# Only where a second judge's weights were given; its kernel distance is of the order of 1.
+DINOV2 = (
+    Metric("fd_dinov2", "FD-DINOv2", -1, scale="log"),
+    Metric("kid_dinov2", "KID-DINOv2", -1, scale="log if positive"),
+)
+# Only where a second judge's weights were given; its kernel distance is of the order of 1.
+DINOV2 = (
+    Metric("fd_dinov2", "FD-DINOv2", -1, scale="log"),
+    Metric("kid_dinov2", "KID-DINOv2", -1, scale="log if positive"),
+)
 # Only where the scorer has learnt the classes.
 CLASS_ACCURACY = Metric("class_accuracy", "Class accuracy", +1)
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from ditgta.report.alike import sampled_alike, shares_noise
-from ditgta.report.evidence import Score, last_scores
+from ditgta.report.evidence import Score, judge_text, last_scores
 from ditgta.report.findings import Option
 from ditgta.report.view import DASH, plain_list
 
@@ -89,6 +89,8 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
     seeds = sorted({score.seed for score in scores})
     counts = sorted({score.num_samples for score in scores} - {None})
     lines = [("Scorer", _scorer(content.get("scorer") or {}))]
+    if "judge" in content:
+        lines.append(("Second judge", judge_text(content["judge"])))
     samples = [f"{plain_list([f'{count:,}' for count in counts])} per row" if counts else "number unknown"]
     if sampling:
         samples.append(f"{sampling.get('sampler', 'unknown')} sampler, {sampling.get('steps', '?')} steps")

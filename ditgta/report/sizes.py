@@ -9,12 +9,6 @@ CELL_PIXELS = 96  # about the height of the first column's images
 GAP, BAND, TEXT = 6, 34, 13
 
 
-def size_name(size: tuple[int, int]) -> str:
-    """Return a size in pixels as people write it: 64, or 64x96 for a height of 64."""
-    height, width = size
-    return str(height) if height == width else f"{height}x{width}"
-
-
 def draw(
     columns: Sequence[str], rows: Sequence[str], images: Sequence[Sequence[np.ndarray | None]]
 ) -> Image.Image:

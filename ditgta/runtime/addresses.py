@@ -18,6 +18,12 @@ def readable(name: str) -> str:
     return found[1] if found else name
 
 
+def size_name(size: tuple[int, int]) -> str:
+    """Returns a size in pixels as people write it: 64, or 64x96 for a height of 64."""
+    height, width = size
+    return str(height) if height == width else f"{height}x{width}"
+
+
 def is_address(source: str) -> bool:
     """Returns whether a source is an address of the network and no path."""
     return source.lower().startswith(("http://", "https://", "ftp://"))

@@ -143,13 +143,18 @@ class LatentIndex(Record):
     images: str | None = None
 
 
+_Side = Annotated[int, Field(ge=0, le=2**14)]
+
+
 class ImageIndexRecord(Record):
     """index.json over images."""
 
     count: Count
     classes: Annotated[Names, Field(min_length=1)]
     images_per_class: list[Count]
-    size: Annotated[int, Field(ge=0, le=2**14)]
+    size: (
+        _Side | Annotated[list[_Side], Field(min_length=2, max_length=2)]
+    )  # the side of squares, or height and width
     files_sha256: Sha256
 
 
@@ -241,6 +246,7 @@ class ScoreRecord(Record):
     num_samples: Count | None = None
     num_reference: Count | None = None
     scorer: ScoredNetwork | None = None
+    judge: ScoredNetwork | None = None
     reference: Scored | None = None
     samples: Scored | None = None
     training: Scored | None = None

@@ -72,7 +72,11 @@ def used_by_suites(layout: Layout) -> set[Path]:
         for stage in ("images", "autoencoder", "latents"):
             found |= {Path(layout.path(stage, name)) for name in names}
         found |= {Path(layout.path(stage, suite)) for stage in ("scorer", "table")}
-        found.add(Path(layout.baseline(suite)).with_suffix(""))
+        found |= {Path(layout.images(names[0], size)) for size in layout.sizes(suite)}
+        found |= {Path(layout.baseline(suite, size)).with_suffix("") for size in layout.sizes(suite)}
+        for row in layout.sized_rows(suite):
+            found.add(Path(layout.samples(suite, row)))
+            found.add(Path(layout.scores(suite, row)).with_suffix(""))
         for row in layout.rows(suite):
             found.add(Path(layout.checkpoint(row)).with_suffix(""))
             found.add(Path(layout.run(row.experiment, row.seed)))
@@ -107,10 +111,16 @@ def unseen_names(layout: Layout) -> set[tuple[str, str]]:
     for suite, options in layout.config.suites.items():
         for name in options.experiments:
             if NOT_SEEN in str(layout.specs.scores(suite, name)):
+                found |= {("score", (suite, size)) for size in layout.sizes(suite)}
+                found |= {
+                    (stage, (suite, row))
+                    for stage in ("sample", "score")
+                    for row in layout.config.sized(suite)
+                }
                 found |= {(stage, name) for stage in ("images", "autoencoder", "latents", "train")}
                 rows = ("sample", "loss", "score") if layout.has_losses(suite) else ("sample", "score")
                 found |= {(stage, (suite, name)) for stage in rows}
-                found |= {("scorer", suite), ("score", (suite, None)), ("table", suite)}
+                found |= {("scorer", suite), ("table", suite)}
     return {(stage, readable(Path(layout.path(stage, owner)).name)) for stage, owner in found}
 
 

@@ -10,7 +10,7 @@ from ditgta.data.contents import changed, read_contents, spec_of_images
 from ditgta.data.digits import Digits, digits_index
 from ditgta.data.held_out import held_out, with_classes_of
 from ditgta.data.image_check import check_images
-from ditgta.data.image_index import ImageIndex, index_of
+from ditgta.data.image_index import ImageIndex, index_of, side_or_sides, sides_of
 from ditgta.data.images import write_index
 from ditgta.data.repack import Repack
 from ditgta.data.sources.find import list_source
@@ -30,7 +30,7 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
     Args:
         out: folder of the index.
         spec: {source: "digits" or what `list_source` takes (relative to the working directory), size: side of the crops in
-            pixels, on_error: "stop" or "skip", label_column, class_names, class_order: see `Options`, hold_out: share that is
+            pixels, or [height, width] of them, on_error: "stop" or "skip", label_column, class_names, class_order: see `Options`, hold_out: share that is
             held out, or held_out: a source of images that are, placement: {scales, grid, copies, held_out_copies} of digits}.
             In the index checksums of what paths hold stand for the paths.
         repack: copy the images' bytes into one file in `out`, which is then read instead of the source.
@@ -40,8 +40,8 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
         InputError: the source is missing or not to be understood, holds files that cannot be read, or other contents.
     """
     out = Path(out).absolute()
-    source, size = spec["source"], int(spec["size"])
-    if size < 1:
+    source, size = spec["source"], side_or_sides(spec["size"])
+    if min(sides_of(size)) < 1:
         raise InputError(f"size {size} is not a number of pixels; give 32 or 256, for example")
     _refuse_other(out, spec)
     if source == DIGITS:
@@ -81,7 +81,7 @@ def _held(path: str | None) -> str | None:
     return None if path in (None, DIGITS) else read_contents(expanded(path)).sha256
 
 
-def _listed(source: str, spec: dict, size: int) -> ImageIndex:
+def _listed(source: str, spec: dict, size: int | tuple[int, int]) -> ImageIndex:
     """Returns what a source holds, nothing of it checked yet."""
     options = Options(**{name: spec[name] for name in OPTIONS if name in spec})
     index = index_of(list_source(expanded(source).absolute(), options), size)
@@ -111,9 +111,13 @@ def _divided(index: ImageIndex, spec: dict) -> tuple[ImageIndex, ImageIndex | No
     return replace(index.take(np.flatnonzero(~mask)), skipped=index.skipped), kept_back
 
 
-def _digits(out: Path, spec: dict, size: int) -> tuple[ImageIndex, ImageIndex | None]:
+def _digits(out: Path, spec: dict, size: int | tuple[int, int]) -> tuple[ImageIndex, ImageIndex | None]:
     """Writes the digits; whole digits are held out, not images of them."""
     digits, placement, share = Digits(), spec.get("placement"), spec.get("hold_out") or 0
+    if placement and max(placement["scales"]) > min(sides_of(size)):
+        raise InputError(
+            f"a digit of {max(placement['scales'])} pixels does not fit images of size {size}; take a larger size"
+        )
     mask = np.zeros(len(digits.labels), bool)
     if share:
         mask = held_out(digits.labels, digits.originals(), share, digits.classes)

@@ -5,7 +5,8 @@ from pathlib import Path
 from ditgta.config import Sampling
 from ditgta.report.drawing import drawable
 from ditgta.report.evidence import run_of
-from ditgta.report.sizes import draw, size_name
+from ditgta.report.sizes import draw
+from ditgta.runtime.addresses import size_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, read_json, record_path
 from ditgta.runtime.processes import processes

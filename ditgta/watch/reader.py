@@ -118,6 +118,10 @@ class Reader:
                 parts.append((work.score(name).at(rate), float(bool(row["scores"][step]))))
                 if row["losses"]:
                     parts.append((work.loss(name).at(rate), float(bool(row["losses"][step]))))
+        for row in self.layout.sized_rows(suite):
+            scored = Path(self.layout.scores(suite, row)).is_file()
+            parts.append((work.sample(row.experiment).at(rate), share_of(self.samples(suite, row))))
+            parts.append((work.score(row.experiment).at(rate), float(scored)))
         total = sum(seconds for seconds, _ in parts)
         done = sum(seconds * share for seconds, share in parts)
         alive = sum(job["state"] == "alive" for job in self.jobs)

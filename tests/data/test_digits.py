@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import chi2_contingency
 
-from ditgta.data.digits import SIDE, Digits, place_digit
+from ditgta.data.digits import SIDE, Digits, enlarge_digit, place_digit
 
 
 def corner(picture: np.ndarray) -> tuple[int, int]:
@@ -46,3 +46,21 @@ def test_copies_of_a_digit_stand_at_places_of_their_own():
     assert len(corners) > 15
     again = place_digit(block, 40, [8], 1, 7, 3)
     assert np.array_equal(again, place_digit(block, 40, [8], 1, 7, 3))
+
+
+def test_an_oblong_canvas_has_places_in_both_directions():
+    block = np.full((8, 8), 16.0)
+    pictures = [place_digit(block, (12, 30), [8], 1, number, 0) for number in range(300)]
+    assert {picture.shape for picture in pictures} == {(12, 30)}
+    assert {int((picture > 0).sum()) for picture in pictures} == {64}, (
+        "the digit is as large as on every canvas"
+    )
+    tops, lefts = (set(places) for places in zip(*map(corner, pictures)))
+    assert tops == set(range(5)) and lefts == set(range(23))
+    assert np.array_equal(place_digit(block, (20, 20), [8], 1, 5, 0), place_digit(block, 20, [8], 1, 5, 0))
+
+
+def test_a_digit_stands_in_the_middle_of_an_oblong_image():
+    levels = Digits().levels(3)
+    wide = enlarge_digit(levels, (32, 48))
+    assert np.array_equal(wide[:, 8:40], enlarge_digit(levels, 32)) and not wide[:, :8].any()

@@ -35,6 +35,30 @@ def test_folder_is_listed_not_copied(tmp_path, monkeypatch):
     assert index.root == tmp_path / "photos" and index.image(0).shape == (4, 4, 3)
 
 
+def test_oblong_images(tmp_path):
+    (tmp_path / "photos/cat").mkdir(parents=True)
+    picture = np.zeros((40, 90, 3), np.uint8)
+    picture[:, 35:55, 0], picture[:20, :, 1] = 255, 255  # a red column in the middle, the upper half green
+    Image.fromarray(picture).save(tmp_path / "photos/cat/a.png")
+    for out, size in (("wide", [10, 20]), ("high", [20, 10]), ("square", [20, 20]), ("plain", 20)):
+        images.run(tmp_path / out, {"source": str(tmp_path / "photos"), "size": size, "on_error": "stop"})
+    wide, high, square, plain = (
+        load_index(tmp_path / out).image(0) for out in ("wide", "high", "square", "plain")
+    )
+    assert wide.shape == (10, 20, 3) and high.shape == (20, 10, 3)
+    assert wide[:, :5, 0].max() < 30 and wide[:, 8:12, 0].min() > 200 and wide[:, -5:, 0].max() < 30
+    assert high[:, 1:-1, 0].min() > 200, "of the 90 columns the red ones are left"
+    assert high[:8, :, 1].min() > 200 and high[12:, :, 1].max() < 30
+    assert np.array_equal(square, plain) and load_index(tmp_path / "square").size == 20
+    assert next(load_index(tmp_path / "wide").batches([[0]])).shape == (1, 10, 20, 3)
+
+
+def test_a_canvas_smaller_than_its_digits_is_refused(tmp_path):
+    placement = {"scales": [8], "grid": 2, "copies": 2, "held_out_copies": 1}
+    with pytest.raises(InputError, match="a digit of 8 pixels does not fit"):
+        images.run(tmp_path, {"source": "digits", "size": [6, 12], "placement": placement})
+
+
 def test_faults_leave_no_index(tmp_path):
     (tmp_path / "photos/cat").mkdir(parents=True)
     (tmp_path / "photos/cat/a.jpg").write_text("x")

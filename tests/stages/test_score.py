@@ -15,9 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ditgta.data import features as features_module
+from ditgta.data.crops import corner
 from ditgta.data.sides import draw_within_classes
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import sha256_of
+from ditgta.scoring.dinov2 import load_dinov2
 from ditgta.scoring.frechet import frechet_distance, frechet_estimate
 from ditgta.scoring.inception import Features, InceptionV3, load_inception
 from ditgta.scoring.kernel import kernel_distance
@@ -25,6 +27,7 @@ from ditgta.scoring.neighbours import neighbour_estimates
 from ditgta.scoring.statistics import Moments, jackknife_groups, standard_error
 from ditgta.stages import score as stage
 from ditgta.stages.scorer import initialize
+from tests.golden.dinov2.recipe import weights
 
 METRICS = {
     "fid",
@@ -513,3 +516,87 @@ def test_held_out_images_as_the_reference(files, scores, raw, tmp_path):
     samples, others = raw[1].pool3.numpy(), _stub_features(training)
     exact = np.linalg.norm(samples[:, None] - others[None], axis=2)
     assert np.allclose(distances[:, 0], exact.min(1), rtol=1e-3) and (found[:, 0] == exact.argmin(1)).all()
+
+
+def test_crops_are_scored_beside_whole_images(files, scores, tmp_path):
+    content = _run(files, tmp_path, crops=12)
+    for name, entry in scores["metrics"].items():
+        assert content["metrics"][name] == entry, "whole images are scored as without crops"
+    cut = {}
+    for name in ("reference", "samples"):
+        pixels = np.load(files / f"{name}.npz")["arr_0"]
+        corners = [corner((16, 16), 12, number) for number in range(len(pixels))]
+        cut[name] = np.stack([p[top : top + 12, left : left + 12] for p, (top, left) in zip(pixels, corners)])
+        np.savez(tmp_path / f"{name}.npz", arr_0=cut[name], arr_1=np.arange(len(pixels)) % 10)
+    own = (tmp_path / "reference.npz", tmp_path / "samples.npz", files / "scorer.safetensors")
+    direct = stage.run(*own, tmp_path / "direct/scores.json")
+    arrays, own = (dict(np.load(path / "scores.npz")) for path in (tmp_path / "direct", tmp_path))
+    for name in ("fid", "kid"):
+        assert content["metrics"][f"{name}_crops"] == direct["metrics"][name] != scores["metrics"][name]
+        assert np.array_equal(own[f"{name}_crops"], arrays[name])
+
+
+def test_real_images_are_cropped_too(files, tmp_path):
+    content = _run(files, tmp_path, samples=None, baseline=True, crops=12)
+    assert (
+        abs(content["metrics"]["kid_crops"]["value"]) < 0.01 and content["metrics"]["fid_crops"]["value"] > 0
+    )
+
+
+def test_images_smaller_than_a_crop_have_none(files, scores, tmp_path):
+    content = _run(files, tmp_path, crops=17)
+    assert (
+        content["metrics"]["fid_crops"]["value"] is None
+        and "smaller" in content["metrics"]["kid_crops"]["reason"]
+    )
+    assert content["metrics"]["fid"] == scores["metrics"]["fid"]
+
+
+@pytest.fixture(scope="module")
+def judge(files):
+    """The file of a small DINOv2 with random weights."""
+    save_file(weights("plain"), files / "judge.safetensors")
+    return files / "judge.safetensors"
+
+
+def test_a_second_judge_stands_beside_the_scorer(files, scores, judge, tmp_path):
+    content = _run(files, tmp_path, judge=judge)
+    assert {key: content["metrics"][key] for key in METRICS} == scores["metrics"]
+    assert content["judge"]["sha256"] == sha256_of(judge) and content["judge"]["name"].startswith("DINOv2")
+    network = load_dinov2(load_file(judge))
+    real, generated = (
+        network(torch.from_numpy(np.load(files / f"{name}.npz")["arr_0"])).class_token.numpy()
+        for name in ("reference", "samples")
+    )
+    moments, strata = Moments.of(real), np.arange(200) % 10
+    estimate = frechet_estimate(generated, moments.mean, moments.covariance)
+    own = content["metrics"]["fd_dinov2"]
+    assert own["value"] == pytest.approx(estimate.value, rel=1e-4)
+    assert own["se"] == pytest.approx(standard_error(estimate.influence, strata), rel=1e-3)
+    expected = kernel_distance(generated, real, strata=strata, reference_strata=np.arange(300) % 10)
+    assert content["metrics"]["kid_dinov2"]["value"] == pytest.approx(expected.value, rel=1e-4)
+    assert set(np.load(tmp_path / "scores.npz")) >= {"fd_dinov2", "kid_dinov2"}
+    assert scores["judge"] is None and "fd_dinov2" not in scores["metrics"]
+
+
+def test_a_judge_of_real_images_and_of_too_few(files, judge, tmp_path, capfd):
+    content = _run(files, tmp_path, samples=None, baseline=True, num_samples=100, judge=judge)
+    assert content["metrics"]["fd_dinov2"]["value"] > 0 and content["metrics"]["kid_dinov2"]["se"] > 0
+    assert any(
+        "100 samples are too few for the covariance of DINOv2's 128" in line for line in content["warnings"]
+    )
+    assert "second judge: DINOv2 of width 128, class token" in capfd.readouterr().out
+
+
+def test_other_files_are_no_judge(files, tmp_path):
+    torch.save({"head.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    (tmp_path / "cut.pth").write_bytes(b"PK")
+    for name, words in (
+        ("other.pth", "does not hold DINOv2's weights: cls_token"),
+        ("cut.pth", "truncated"),
+        ("gone.pth", "cannot be read|exist"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            _run(files, tmp_path, judge=tmp_path / name)
+        assert "vitl14" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "scores.json").exists()

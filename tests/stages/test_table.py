@@ -33,6 +33,8 @@ FILES = {
     "table.md",
     "table.html",
     "table.json",
+    "sizes.csv",
+    "sizes.png",
 } | PICTURES
 
 
@@ -675,3 +677,34 @@ def test_epochs_stand_beside_steps_where_they_are_known(tmp_path):
 
     assert written([8] * 6) == (True, True)
     assert written([8, 8, 8, 8, 8, 16]) == (True, False)
+
+
+def test_a_second_judge_has_columns_and_is_named(tmp_path):
+    arguments = make_suite(tmp_path / "made", milestones=(100,))
+    rows = [*arguments["scores"], arguments["baseline"]]
+    for number, path in enumerate(rows):
+        content = json.loads(path.read_text())
+        content["metrics"]["fd_dinov2"] = {"value": 300.0 + number, "se": 2.0, "reason": None}
+        content["metrics"]["kid_dinov2"] = {"value": 1.5 + number, "se": 0.1, "reason": None}
+        rewrite(path, metrics=content["metrics"], judge={"name": "DINOv2 ViT-L/14", "sha256": "77" * 32})
+    arguments["spec"]["primary"] = "fd_dinov2"
+    table.run(**arguments, out=tmp_path / "out")
+    page = (tmp_path / "out/table.html").read_text()
+    assert "FD-DINOv2 ↓" in page and "KID-DINOv2 ↓" in page
+    assert "Second judge" in page and "DINOv2 ViT-L/14, class token" in page and "77" * 6 in page
+    found = {
+        row["experiment"]: row["value"] for row in rows_of(tmp_path / "out") if row["metric"] == "fd_dinov2"
+    }
+    assert float(found["rope"]) == 301 and len(found) == 4
+    rewrite(arguments["scores"][0], judge={"name": "DINOv2 ViT-S/14", "sha256": "88" * 32})
+    with pytest.raises(InputError, match="scored with different judges"):
+        table.run(**arguments, out=tmp_path / "other")
+
+
+def test_without_a_second_judge_the_page_says_why(tmp_path):
+    arguments = make_suite(tmp_path / "made", milestones=(100,))
+    for path in arguments["scores"]:
+        rewrite(path, judge=None)
+    table.run(**arguments, out=tmp_path / "out")
+    page = (tmp_path / "out/table.html").read_text()
+    assert "none, as no weights of DINOv2 were given" in page and "FD-DINOv2" not in page

@@ -40,8 +40,16 @@ BESIDE = {
     "autoencoder.json": ("diffusion_pytorch_model.safetensors", "config.json"),
     "scorer.json": ("scorer.safetensors",),
     "table.html": (
-        *("table.csv", "classes.csv", "table.md"),
-        *("fid.png", "inception_score.png", "losses.png", "samples.png", "milestones.png", "nearest.png"),
+        *("table.csv", "classes.csv", "sizes.csv", "table.md"),
+        *(
+            "fid.png",
+            "inception_score.png",
+            "losses.png",
+            "samples.png",
+            "milestones.png",
+            "nearest.png",
+            "sizes.png",
+        ),
     ),
 }
 

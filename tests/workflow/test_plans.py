@@ -46,6 +46,19 @@ def test_the_zoo_shares_the_training_of_the_default(plan):
     assert plan("--config", "suite=zoo-values").jobs == outcome.jobs
 
 
+def test_other_sizes_are_sampled_from_the_same_checkpoints(plan):
+    suite = SUITES["digits-sizes"]
+    names, sizes = len(suite["experiments"]), suite["sizes"]
+    ways = sum(len(size.get("positions", ["extrapolate"])) for size in sizes)
+    rows, shared = SEEDS * names, {"list_images": 1 + len(sizes), "tabulate": 1}
+    sampled = rows * (1 + ways)
+    outcome = plan("digits-sizes")
+    assert outcome.code == 0, outcome.text
+    trained = {"train": rows * MILESTONES, "measure_loss": rows}
+    assert outcome.jobs == jobs(sampled, **shared, **trained, score=sampled + 1 + len(sizes))
+    assert "--crops 12" in plan("digits-sizes", "--printshellcmds").text
+
+
 def test_two_suites_at_once_share_what_is_equal(plan):
     assert plan("digits", "zoo-values").jobs == jobs(ROWS + SEEDS * OTHERS, tabulate=2)
 

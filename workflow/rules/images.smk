@@ -14,9 +14,9 @@ rule list_images:
     params:
         run=command,
         name=named("images"),
-        held=lambda wildcards, output: held(EXPERIMENTS[owner("images", wildcards)].images.source),
-        flags=lambda wildcards, output: EXPERIMENTS[owner("images", wildcards)].images.free_flags(),
-        spec=lambda wildcards, output: spec_text(EXPERIMENTS[owner("images", wildcards)].images.spec()),
+        held=lambda wildcards, output: held(EXPERIMENTS[listed(wildcards)[0]].images.source),
+        flags=lambda wildcards, output: EXPERIMENTS[listed(wildcards)[0]].images.free_flags(),
+        spec=images_spec,
     message:
         "Images {params.name}: list and check; log: {log}"
     shell:

@@ -1,9 +1,20 @@
 """What a job is given: the files that it works on, and the options of its experiment or suite."""
 
 
-def images_of(experiment):
-    """Returns the index of an experiment's images."""
-    return {"images": made_by("list_images", f"{LAYOUT.path('images', experiment)}/index.json")}
+def images_of(experiment, size=None):
+    """Returns the index of an experiment's images, at the size of training or at another one."""
+    return {"images": made_by("list_images", f"{LAYOUT.images(experiment, size)}/index.json")}
+
+
+def listed(wildcards):
+    """Returns the experiment whose images are listed, and their size where that is not the size of training."""
+    found = owner("images", wildcards)
+    return found if isinstance(found, tuple) else (found, None)
+
+
+def images_spec(wildcards, output):
+    """Returns what is asked of a list of images."""
+    return spec_text(SPECS.listed(*listed(wildcards)))
 
 
 def files_of_autoencoder(experiment):
@@ -122,7 +133,7 @@ def sample_inputs(wildcards):
 
 def sampling(wildcards):
     """Returns the options of sampling: each training seed has noise of its own, unless the suite names one for all."""
-    options = SUITES[owner("sample", wildcards)[0]].sampling
+    options = CONFIG.sampling(*owner("sample", wildcards))
     is_named = options.training_seed is not None
     return options if is_named else options.of_training(int(wildcards.seed))
 
@@ -160,38 +171,59 @@ def scorer_inputs(wildcards):
 
 
 def scored_row(wildcards):
-    """Returns the suite and the row of a score file; None for the row where real images are scored against real ones."""
+    """Returns the suite, the row of a score file and the size of its images, None where that is the size of training.
+
+    The row is None where real images are scored against real ones.
+    """
     folder, _, place = wildcards.score.partition("/")
-    suite, experiment = LAYOUT.owners["score"][folder]
-    return suite, Row(experiment, *map(int, re.findall("[0-9]+", place))) if place else None
+    suite, found = LAYOUT.owners["score"][folder]
+    if not place:
+        return suite, None, found
+    return suite, Row(found, *map(int, re.findall("[0-9]+", place))), SPECS.size(suite, found)
 
 
 def score_inputs(wildcards):
     """Returns the scorer, the samples and the real images, unless the suite names a file of them."""
-    suite, row = scored_row(wildcards)
+    suite, row, size = scored_row(wildcards)
     files = {"scorer": made_by("fit_scorer", *files_of_scorer(suite))}
     if row:
         files["samples"] = made_by("sample", f"{LAYOUT.samples(suite, row)}/index.json")
-    if not SUITES[suite].scorer.reference:
-        files |= images_of(SPECS.first(suite))
-    own = LAYOUT.scores(suite, row) if row else LAYOUT.baseline(suite)
+    if size or not SUITES[suite].scorer.reference:
+        files |= images_of(SPECS.first(suite), size)
+    own = LAYOUT.scores(suite, row) if row else LAYOUT.baseline(suite, size)
     return given("score", [own, f"{Path(own).with_suffix('.npz')}"], files)
 
 
 def compared(wildcards, input):
     """Returns the samples or, of real images, how many are scored against others: as many as a row has samples."""
-    suite, _ = scored_row(wildcards)
-    training = ""
-    if SPECS.is_scored_on_held_out(suite):
-        training = f" --training {LAYOUT.path('images', SPECS.first(suite))}"
+    suite, _, size = scored_row(wildcards)
+    first = SPECS.first(suite)
+    more = f" --training {LAYOUT.images(first, size)}" if SPECS.is_scored_on_held_out(suite) else ""
+    if size:
+        more += f" --crops {EXPERIMENTS[first].images.size}"
+    if judge := SUITES[suite].scorer.judge:
+        more += f" --judge {shlex.quote(judge)} --judge-contents {SPECS.held(judge)}"
     if "samples" in input.keys():
-        return str(Path(input.samples[0]).parent) + training
-    return f"--baseline --num-samples {SUITES[suite].sampling.num_samples}{training}"
+        return str(Path(input.samples[0]).parent) + more
+    return f"--baseline --num-samples {SUITES[suite].sampling.num_samples}{more}"
 
 
 def reference_of(wildcards, output):
     """Returns the suite's file of real images, or the folder of an index: of held-out images or of its images."""
-    return LAYOUT.reference(scored_row(wildcards)[0])
+    suite, _, size = scored_row(wildcards)
+    return LAYOUT.reference(suite, size)
+
+
+def held_reference(wildcards, output):
+    """Returns the option by which a job makes sure that the suite's file of real images is the one that was planned for."""
+    suite, _, size = scored_row(wildcards)
+    return "" if size else held(SUITES[suite].scorer.reference)
+
+
+def sized_files(suite):
+    """Returns the scores of a suite's rows at other sizes, and of real images at each of them."""
+    rows, sizes = LAYOUT.sized_rows(suite), LAYOUT.sizes(suite)[1:]
+    return [*(LAYOUT.scores(suite, row) for row in rows), *(LAYOUT.baseline(suite, size) for size in sizes)]
 
 
 def table_inputs(wildcards):
@@ -204,6 +236,7 @@ def table_inputs(wildcards):
         "influence": made_by("score", *(f"{Path(file).with_suffix('.npz')}" for file in scores)),
         "losses": made_by("measure_loss", *LAYOUT.files("losses", suite)),
         "baseline": made_by("score", LAYOUT.baseline(suite)),
+        "sized": made_by("score", *sized_files(suite)),
         "training": made_by("train", *(record_of(LAYOUT.checkpoint(row)) for row in rows)),
         "shared": made_by("encode", *(file for noun in shared for file in LAYOUT.files(noun, suite))),
         "images": made_by("list_images", LAYOUT.files("images", suite)[0]),
@@ -216,7 +249,14 @@ def losses_flag(wildcards, input):
     return f"--losses {' '.join(input.losses)}" if input.losses else ""
 
 
+def sized_flag(wildcards, input):
+    """Returns the option that names the scores at other sizes, nothing where there are none."""
+    return f"--sized {' '.join(input.sized)}" if input.sized else ""
+
+
 def table_spec(wildcards, output):
     """Returns how a table is shown, and which row each of its score files is."""
     suite = owner("table", wildcards)
-    return spec_text({**SPECS.table(suite), "rows": LAYOUT.rows(suite)})
+    sized = [(EXPERIMENTS[row.experiment].like, *row[1:]) for row in LAYOUT.sized_rows(suite)]
+    rows = {"rows": LAYOUT.rows(suite), "sized_rows": sized}
+    return spec_text({**SPECS.table(suite), **rows})

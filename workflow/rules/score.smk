@@ -20,7 +20,7 @@ rule score:
         name=named("score"),
         place=lambda wildcards, output: wildcards.score.removeprefix(wildcards.score.partition("/")[0]),
         reference=reference_of,
-        held=lambda wildcards, output: held(SUITES[scored_row(wildcards)[0]].scorer.reference),
+        held=held_reference,
         samples=compared,
     message:
         "Score {params.name}{params.place}; log: {log}"

@@ -24,11 +24,12 @@ rule tabulate:
         classes="<table>/classes.csv",
         differences="<table>/differences.csv",
         losses="<table>/losses.csv",
+        sizes="<table>/sizes.csv",
         latex="<table>/table.tex",
         markdown="<table>/table.md",
         pictures=expand(
             "<table>/{name}.png",
-            name=["fid", "inception_score", "losses", "samples", "milestones", "nearest"],
+            name=["fid", "inception_score", "losses", "samples", "milestones", "nearest", "sizes"],
         ),
     log:
         "<logs>/table/{table}.log",
@@ -39,10 +40,11 @@ rule tabulate:
         run=command,
         name=named("table"),
         losses=losses_flag,
+        sized=sized_flag,
         spec=table_spec,
     message:
         "Table of suite {params.name}: {output.html}; log: {log}"
     shell:
-        "{params.run} table --scores {input.scores} {params.losses} --training {input.training} --shared {input.shared}"
+        "{params.run} table --scores {input.scores} {params.losses} {params.sized} --training {input.training} --shared {input.shared}"
         " --baseline {input.baseline} --images $(dirname {input.images}) --out $(dirname {output.html})"
         " --spec {params.spec:q} > {log} 2>&1"

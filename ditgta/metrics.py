@@ -1,0 +1,202 @@
+"""Metrics: from the features of reference and samples to every metric's estimate, and what is known image by image."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ditgta.data.sides import Side, draw_within_classes
+from ditgta.runtime.streams import generator
+from ditgta.scoring.frechet import frechet_at_infinity, frechet_distance, frechet_estimate
+from ditgta.scoring.inception_score import inception_score
+from ditgta.scoring.kernel import class_kernel_distances, kernel_distance
+from ditgta.scoring.neighbours import nearest, neighbour_estimates
+from ditgta.scoring.statistics import (
+    Estimate,
+    Moments,
+    balanced_order,
+    is_balanced,
+    jackknife_groups,
+    strata_of,
+)
+
+MAX_REFERENCE = 10_000  # as many reference images as ADM's file holds enter KID and the neighbours
+SPLIT_SIZE = 5000
+NEIGHBOURS = 3
+MAX_CHECKED = 1000  # images of each side whose nearest reference images are looked for, among all of them
+_NEIGHBOUR_METRICS = ("precision", "recall", "density", "coverage")
+_SEED = 0
+
+
+def estimates_of(
+    reference: Side, samples: Side, classes: Sequence[str] = (), device: torch.device | str = "cpu"
+) -> dict[str, Estimate]:
+    """Returns every metric's estimate; what cannot be computed has no value and says why.
+
+    Args:
+        classes: names of the classes that the scorer has learnt.
+    """
+    strata, drawn = strata_in(samples), drawn_of(reference)
+    real_strata = strata_in(reference, drawn)
+    found: dict[str, Estimate] = {}
+    found["fid"], found["fid_infinity"] = _frechet(_moments(reference, "pool3"), samples, "pool3", strata)
+    found["sfid"] = _frechet(_moments(reference, "spatial"), samples, "spatial", strata)[0]
+    probabilities = samples.array("probabilities")
+    if probabilities is None:
+        found["inception_score"] = found["inception_score_split_free"] = _absent("samples", "images")
+    else:
+        found["inception_score"] = inception_score(probabilities, SPLIT_SIZE)
+        found["inception_score_split_free"] = inception_score(probabilities, None)
+    del probabilities
+    real, generated = reference.array("pool3", drawn), samples.array("pool3")
+    if real is None or generated is None:
+        missing = _absent("reference" if real is None else "samples", "images")
+        found |= dict.fromkeys(("kid", *_NEIGHBOUR_METRICS), missing)
+    else:
+        found["kid"] = _attempt(lambda: kernel_distance(generated, real, device, strata, real_strata))
+        found |= _neighbours(real, generated, strata, device)
+    if (predicted := _predicted(samples, classes)) is not None:
+        hits = (predicted == samples.labels).astype(np.float64)
+        found["class_accuracy"] = Estimate(float(hits.mean()), hits - hits.mean())
+    own = {"samples": strata, "reference images": real_strata}
+    return {name: replace(estimate, strata=own[estimate.resampled]) for name, estimate in found.items()}
+
+
+def two_distances(
+    reference: Side,
+    samples: Side,
+    names: tuple[str, str],
+    kind: str = "pool3",
+    device: torch.device | str = "cpu",
+) -> dict[str, Estimate]:
+    """Returns the Frechet and the kernel distance alone, under these names: of crops, or of another network's features."""
+    strata, drawn = strata_in(samples), drawn_of(reference)
+    real_strata = strata_in(reference, drawn)
+    real, generated = reference.array(kind, drawn), samples.array(kind)
+    if real is None or generated is None:
+        side = "reference" if real is None else "samples"
+        return absent(names, f"the {side} hold{'s' if real is None else ''} no images")
+    found = (
+        _attempt(lambda: frechet_estimate(generated, *_moments(reference, kind))),
+        _attempt(lambda: kernel_distance(generated, real, device, strata, real_strata)),
+    )
+    return {name: replace(estimate, strata=strata) for name, estimate in zip(names, found)}
+
+
+def absent(names: Sequence[str], reason: str) -> dict[str, Estimate]:
+    """Returns metrics without a value, and why."""
+    return dict.fromkeys(names, Estimate(None, reason=reason))
+
+
+def _neighbours(
+    real: np.ndarray, generated: np.ndarray, strata: np.ndarray | None, device: torch.device | str
+) -> dict[str, Estimate]:
+    groups = jackknife_groups(len(generated), strata)
+    try:
+        return neighbour_estimates(real, generated, NEIGHBOURS, device=device, groups=groups)
+    except ValueError as error:
+        return dict.fromkeys(_NEIGHBOUR_METRICS, Estimate(None, reason=str(error)))
+
+
+def look_closer(
+    reference: Side,
+    samples: Side,
+    classes: Sequence[str],
+    device: torch.device | str = "cpu",
+    trained_on: Side | None = None,
+) -> tuple[dict[str, np.ndarray], dict[int, Estimate]]:
+    """Returns what is known image by image, and the kernel distance within each class.
+
+    The first are label and predicted (samples,; the latter where the scorer has learnt these classes), nearest_index and
+    nearest_distance (checked samples, 3) of training images, or of reference images where there are no others, and
+    reference_distance (checked ones of those,) to the nearest other one.
+    """
+    labels, generated = samples.labels, samples.array("pool3")
+    real = reference.array("pool3", drawn_of(reference))
+    found: dict[str, np.ndarray] = {} if labels is None else {"label": labels}
+    if (predicted := _predicted(samples, classes)) is not None:
+        found["predicted"] = predicted
+    if generated is None or real is None:
+        return found, {}
+    searched = trained_on or reference
+    own = np.sort(generator(_SEED, "score check").permutation(searched.count)[:MAX_CHECKED])
+    checked, others = generated[:MAX_CHECKED], searched.array("pool3", own)
+    near = nearest(checked, searched.blocks("pool3"), NEIGHBOURS, device=device)
+    found["nearest_index"], found["nearest_distance"] = near
+    found["reference_distance"] = nearest(others, searched.blocks("pool3"), 1, own, device)[1][:, 0]
+    if labels is None or reference.labels is None:
+        return found, {}
+    real_labels = reference.labels[drawn_of(reference)]
+    return found, class_kernel_distances(generated, labels, real, real_labels, device)
+
+
+def _predicted(samples: Side, classes: Sequence[str]) -> np.ndarray | None:
+    """Returns the class that the scorer sees in each sample, None where it has not learnt the classes of their labels."""
+    labels = samples.labels
+    known = samples.images.origin.get("classes") or classes
+    if labels is None or samples.features is None or known != classes or labels.max() >= len(classes):
+        return None
+    return samples.array("probabilities").argmax(1)
+
+
+def strata_in(side: Side, chosen: np.ndarray | None = None) -> np.ndarray | None:
+    """Returns the strata of a side's images, or of some, None where their labels are independent or unknown.
+
+    Labelled real images have the class counts that their collectors gave them, sampled images those that index.json says;
+    where nothing says how labels were drawn, equal counts are taken for balanced labels.
+    """
+    labels, rule = side.labels, side.images.origin.get("labels")
+    if labels is None or rule == "random":
+        return None
+    if not side.real and rule != "balanced" and not is_balanced(labels):
+        return None
+    return strata_of(labels if chosen is None else labels[chosen])
+
+
+def drawn_of(reference: Side) -> np.ndarray:
+    """Returns the indices of the reference images that enter KID and the neighbours, ascending."""
+    if reference.count <= MAX_REFERENCE:
+        return np.arange(reference.count)
+    return np.sort(draw_within_classes(reference.labels, reference.count, MAX_REFERENCE, "reference"))
+
+
+def _frechet(
+    reference: tuple[np.ndarray, np.ndarray] | None, samples: Side, kind: str, strata: np.ndarray | None
+) -> tuple[Estimate, Estimate]:
+    """Returns the Frechet distance of a kind of features, and the same at infinitely many samples."""
+    features, statistics = samples.array(kind), _moments(samples, kind) if samples.features is None else None
+    if reference is None or (features is None and statistics is None):
+        absent = _absent(
+            "reference" if reference is None else "samples", f"images and no statistics of {kind} features"
+        )
+        return absent, absent
+    if features is None:
+        reason = "the samples hold statistics only: no standard error"
+        value = _attempt(lambda: Estimate(frechet_distance(*statistics, *reference), reason=reason))
+        return value, _absent("samples", "images")
+    estimate = _attempt(lambda: frechet_estimate(features, *reference))
+    if kind == "spatial" or estimate.value is None:
+        return estimate, Estimate(None, reason=estimate.reason)
+    order = balanced_order(generator(_SEED, "score halves").permutation(len(features)), strata)
+    return estimate, _attempt(lambda: frechet_at_infinity(features, *reference, order, estimate))
+
+
+def _attempt(compute: Callable[[], Estimate]) -> Estimate:
+    """Returns an estimate, or why there is none."""
+    try:
+        return compute()
+    except ValueError as error:
+        return Estimate(None, reason=str(error))
+
+
+def _absent(side: str, what: str) -> Estimate:
+    return Estimate(None, reason=f"the {side} hold{'s' if side == 'reference' else ''} no {what}")
+
+
+def _moments(side: Side, kind: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns (mean, covariance): stored statistics of a kind, or else those of the images, or None."""
+    if kind in side.statistics or side.features is None:
+        return side.statistics.get(kind)
+    moments = Moments.of_blocks(side.blocks(kind))
+    return moments.mean, moments.covariance

@@ -1,0 +1,251 @@
+"""Rows sampled at other sizes than that of training: their scores, differences within a size, and a picture of one noise."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from PIL import Image
+
+from ditgta.report.comparisons import compare, row_of, scale_of
+from ditgta.report.declared import Declared
+from ditgta.report.evidence import BASELINE, Score, read_score, samples_folder
+from ditgta.report.exports import csv_text
+from ditgta.report.grid import choose_samples, labels_of, pick
+from ditgta.report.model import CLASS_ACCURACY, DINOV2, METRICS, Comparison, Metric, Row, Scale
+from ditgta.report.sizes import draw
+from ditgta.runtime.addresses import size_name
+from ditgta.runtime.errors import InputError
+
+CROPS = (
+    Metric("fid_crops", "FID of crops", -1, scale="log"),
+    Metric("kid_crops", "KID of crops", -1, shift=3, scale="log if positive"),
+)
+WHOLE = tuple(metric for metric in METRICS if metric.key in ("fid", "kid"))
+SIZED_METRICS = (*CROPS, *WHOLE, *DINOV2, CLASS_ACCURACY)
+HEAD = (
+    "suite",
+    "experiment",
+    "size",
+    "positions",
+    "temperature",
+    "cfg_scale",
+    "seed",
+    "step",
+    "metric",
+    "value",
+    "se",
+    "n",
+    "reason",
+)
+MOST_PICTURED = 3  # samples of each row in the picture
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a row was sampled at another size.
+
+    Attributes:
+        size: (height, width) in pixels.
+        scale: of guidance; None if unknown.
+    """
+
+    size: tuple[int, int]
+    positions: str
+    temperature: str
+    scale: float | None
+
+    def words(self, others: Iterable["Way"]) -> str:
+        """Returns the way in words, without the size: ntk, log temperature; and its guidance where that of others differs."""
+        found = [self.positions]
+        found += ["log temperature"] if self.temperature == "log" else []
+        found += [f"guidance {self.scale:g}"] if len({other.scale for other in others}) > 1 else []
+        return ", ".join(found)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is known of a suite at other sizes.
+
+    Attributes:
+        suite: its name.
+        trained: (height, width) of training, None if unknown.
+        rows: by way, the row of each experiment; ways of one size stand together.
+        baselines: by size, real images against real ones.
+        comparisons: by way, the declared differences in the metrics of crops, without verdicts.
+        scores: all score files.
+        picture: one noise under each experiment, all ways side by side; None where the samples are gone.
+    """
+
+    suite: str
+    trained: tuple[int, int] | None
+    rows: dict[Way, list[Row]]
+    baselines: dict[tuple[int, int], Row]
+    comparisons: dict[Way, list[Comparison]]
+    scores: list[Score] = field(default_factory=list)
+    picture: Image.Image | None = None
+
+    @property
+    def by_size(self) -> dict[tuple[int, int], list[Way]]:
+        """The ways of each size."""
+        return {
+            size: [way for way in self.rows if way.size == size] for size in (way.size for way in self.rows)
+        }
+
+    def metrics(self, size: tuple[int, int]) -> list[Metric]:
+        """Returns the metrics of which a row of a size has a value."""
+        rows = [row for way in self.by_size[size] for row in self.rows[way]]
+        return [m for m in SIZED_METRICS if any(row.cells[m.key].value is not None for row in rows)]
+
+
+def read_sizes(
+    paths: Sequence[Path],
+    rows: Sequence[tuple[str, int, int]] | None,
+    suite: str,
+    declared: Sequence[Declared],
+    scores: Sequence[Score],
+) -> Sizes | None:
+    """Returns what score files say of other sizes, None without files.
+
+    Args:
+        paths: score files of rows, then those of real images at each size.
+        rows: experiment, seed and step of the former, where it is not for the files to say.
+        declared: differences of which pairs are shown.
+        scores: the table's score files, whose samples are of the size of training.
+
+    Raises:
+        InputError: a file is none, does not tell its size, or was scored with another network than the table.
+    """
+    found = [read_score(path) for path in paths]
+    if not found:
+        return None
+    real = [score for score in found if (score.content.get("settings") or {}).get("baseline")]
+    sized = [score for score in found if score not in real]
+    if rows is not None:
+        if len(rows) != len(sized):
+            raise InputError(
+                f"{len(rows)} rows and {len(sized)} score files of other sizes do not match; fix the spec"
+            )
+        sized = [replace(score, experiment=e, seed=s, step=t) for score, (e, s, t) in zip(sized, rows)]
+    _check_scorer([*sized, *real], scores)
+    groups: dict[Way, dict[str, list[Score]]] = {}
+    for score in sorted(sized, key=lambda score: way_of(score).size[0] * way_of(score).size[1]):
+        groups.setdefault(way_of(score), {}).setdefault(score.experiment, []).append(score)
+    scales = {
+        way: {metric: scale_of(list(group.values()), metric) for metric in SIZED_METRICS}
+        for way, group in groups.items()
+    }
+    plain = dict.fromkeys(SIZED_METRICS, Scale(False))
+    return Sizes(
+        suite=suite,
+        trained=_size_of(scores[0]) if scores else None,
+        rows={
+            way: [row_of(name, own[0].step, own, scales[way]) for name, own in group.items()]
+            for way, group in groups.items()
+        },
+        baselines={_size_of(score): row_of(BASELINE, None, [score], plain) for score in real},
+        comparisons={way: list(_differences(group, scales[way], declared)) for way, group in groups.items()},
+        scores=[*sized, *(replace(score, experiment=BASELINE, step=None) for score in real)],
+        picture=picture_of(groups, scores),
+    )
+
+
+def way_of(score: Score) -> Way:
+    """Returns how a score file's samples were made.
+
+    Raises:
+        InputError: it does not tell.
+    """
+    said, scale = score.sampling, score.sampling.get("cfg_scale")
+    size = said.get("size") or _size_of(score)
+    return Way(tuple(size), str(said.get("positions", "")), str(said.get("temperature", "1")), scale)
+
+
+def _size_of(score: Score) -> tuple[int, int]:
+    size = (score.content.get("samples") or {}).get("size")
+    if not isinstance(size, list) or len(size) != 2:
+        raise InputError(f"{score.path} does not tell the size of its images; score them again")
+    return size[0], size[1]
+
+
+def _check_scorer(sized: Sequence[Score], scores: Sequence[Score]) -> None:
+    """Raises InputError where other sizes were scored with another network than the table."""
+    for score in sized:
+        ours, theirs = ((one.content.get("scorer") or {}).get("sha256") for one in (scores[0], score))
+        if ours and theirs and ours != theirs:
+            raise InputError(
+                f"{scores[0].path} and {score.path} were scored with different scorers; score both with the same one"
+            )
+
+
+def _differences(
+    group: dict[str, list[Score]], scales: dict[Metric, Scale], declared: Sequence[Declared]
+) -> Iterator[Comparison]:
+    """Yields the declared pairs whose rows were both sampled in one way, in the metrics of crops or, without these, of whole images."""
+    for one in declared:
+        if one.weights or not set(one.rows) <= set(group):
+            continue
+        firsts, seconds = (group[name] for name in one.rows)
+        step = firsts[0].step
+        found = [compare(firsts, seconds, metric, one.names, step, scales[metric])[0] for metric in CROPS]
+        if all(comparison.value is None for comparison in found):
+            found = [compare(firsts, seconds, metric, one.names, step, scales[metric])[0] for metric in WHOLE]
+        yield from found
+
+
+def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score]) -> Image.Image | None:
+    """Returns a few samples of every experiment's first seed: the size of training, then every other way, from left to right."""
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    step = max(
+        (score.step or 0 for group in groups.values() for own in group.values() for score in own), default=0
+    )
+    columns: list[tuple[str, dict[str, list[Score]]]] = []
+    trained = {name: [s for s in scores if s.experiment == name and (s.step or 0) == step] for name in names}
+    if any(trained.values()):
+        size = _size_of(next(own[0] for own in trained.values() if own))
+        columns.append((f"{size_name(size)}\ntraining", trained))
+    columns += [(f"{size_name(way.size)}\n{way.words(groups)}", group) for way, group in groups.items()]
+    folders = [{name: _first_folder(group.get(name, [])) for name in names} for _, group in columns]
+    first = next((folder for column in folders for folder in column.values() if folder), None)
+    if first is None:
+        return None
+    chosen = choose_samples(labels_of(first))
+    chosen = [chosen[i * len(chosen) // MOST_PICTURED] for i in range(min(MOST_PICTURED, len(chosen)))]
+    indices = [index for index, _ in chosen]
+    cells = [
+        {
+            name: list(pick(folder, indices)) if folder else [None] * len(indices)
+            for name, folder in column.items()
+        }
+        for column in folders
+    ]
+    rows = [(name, place) for place in range(len(indices)) for name in names]
+    return draw(
+        [heading for heading, _ in columns],
+        [f"{name} #{indices[place]}" for name, place in rows],
+        [[column[name][place] for column in cells] for name, place in rows],
+    )
+
+
+def _first_folder(group: Sequence[Score]) -> Path | None:
+    """Returns the folder of the samples of a row's first training seed, None where they are gone."""
+    return samples_folder(min(group, key=lambda score: score.seed)) if group else None
+
+
+def sizes_csv(found: Sizes | None) -> str:
+    """Return one line per row, seed and metric at other sizes; real against real images has neither positions nor seed."""
+    lines = []
+    for score in found.scores if found else ():
+        real, way = score.experiment == BASELINE, way_of(score)
+        how = [None] * 3 if real else [way.positions, way.temperature, way.scale]
+        who = [
+            found.suite,
+            score.experiment,
+            size_name(way.size),
+            *how,
+            None if real else score.seed,
+            score.step,
+        ]
+        for metric in SIZED_METRICS:
+            value = [score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
+            lines.append([*who, metric.key, *value])
+    return csv_text(HEAD, lines)
