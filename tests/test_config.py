@@ -255,11 +255,17 @@ def test_free_options_become_flags():
 
 
 def test_metrics_that_can_be_primary_are_columns_of_which_one_end_is_better():
-    from ditgta.report.model import CLASS_ACCURACY, LOSS, METRICS
+    from ditgta.report.model import CLASS_ACCURACY, DINOV2, LOSS, METRICS
 
-    ranked = {metric.key for metric in (*METRICS, CLASS_ACCURACY, LOSS) if metric.better}
+    ranked = {metric.key for metric in (*METRICS, *DINOV2, CLASS_ACCURACY, LOSS) if metric.better}
     assert set(config.names.PRIMARY) <= ranked
     assert load({"a": {}}, {"s": {**SUITE, "primary": "kid"}}).suites["s"].primary == "kid"
+    judged = {**SUITE, "primary": "fd_dinov2"}
+    with pytest.raises(InputError, match="primary fd_dinov2 is of a second judge"):
+        load({"a": {}}, {"s": judged})
+    assert (
+        load({"a": {}}, {"s": {**judged, "scorer": {"judge": "w.pth"}}}).suites["s"].scorer.judge == "w.pth"
+    )
 
 
 def test_each_training_seed_has_noise_of_its_own():

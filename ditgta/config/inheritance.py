@@ -68,6 +68,10 @@ def load(raw: dict) -> Config:
             faults.append(
                 f"suites.{name}: primary loss is measured on images that training never sees; set images.hold_out, e.g. 0.2"
             )
+        if (suite.primary or "").endswith("_dinov2") and not suite.scorer.judge:
+            faults.append(
+                f"suites.{name}: primary {suite.primary} is of a second judge; name its weights in scorer.judge"
+            )
         faults += sampling_faults(name, suite, config) + size_faults(name, suite, config)
     if config.suite not in config.suites:
         faults.append(f"suite: {config.suite} is not a suite{did_you_mean(config.suite, config.suites)}")
