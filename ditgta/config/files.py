@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> dict:
         content = yaml.load(read_text(path, f"check the path (seen from {Path.cwd()})"), Loader=_loader(yaml))
     except InputError:
         raise
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:  # as its tags do
         fault = " ".join(str(error).split())
         raise InputError(f"{path} is no readable YAML file ({fault}); correct it") from None
     if not isinstance(content or {}, dict):

@@ -196,7 +196,7 @@ MISTAKES = [
     ("other checkpoint", change("samples/index.json", lambda c: c["spec"]["checkpoint"].update(step=1)), f"{SAMPLE} --out samples", "samples holds samples of other options (checkpoint.step 1, not 2"),
     ("other scorer options", None, "scorer --images index --out scorer.safetensors --epochs 7777", "scorer.safetensors holds a scorer of other options ("),
     ("other scores", None, "score index index --weights scorer.safetensors --out scores.json", "scores.json holds scores of other options (samples.folder samples, not index"),
-    ("a checkpoint for an imported one", None, f"import-checkpoint published.pt {CHECKPOINT} --model DiT-Ti/2", "holds a checkpoint of other options ("),
+    ("a checkpoint for an imported one", None, f"import-checkpoint published.pt {CHECKPOINT} --model DiT-Ti/2 --depth 1 --width 32 --heads 2", "holds a checkpoint of other options ("),
     # Places to write.
     ("file for a folder", put("new"), IMAGES, "new is a file where a folder is wanted"),
     ("below a file", put("new"), f"{LATENTS}/latents", "new is a file where a folder is wanted"),
@@ -207,6 +207,7 @@ MISTAKES = [
     ("a number of seeds", configuration("suites: {digits: {seeds: 3}}"), PLAN, "write a list: [0, 1, 2] for three seeds, or [3]"),
     ("one pair of differences", configuration("suites: {digits: {differences: [gta, rope]}}"), PLAN, "write a list of pairs, each first minus second: [[gta, rope]]"),
     ("no YAML", configuration("suites: [1"), PLAN, "c.yaml is no readable YAML file"),
+    ("a tag of YAML", configuration("suite: !!timestamp x"), PLAN, "c.yaml is no readable YAML file"),
     ("misspelt key", configuration("experiments: {gta: {modle: {}}}"), PLAN, "experiments.gta.modle: no such option; did you mean model?"),
     ("text for a number", configuration("experiments: {gta: {training: {batch_size: many}}}"), PLAN, "(got 'many')"),
     ("misspelt model", configuration("experiments: {gta: {model: {name: DiT-Q/2}}}"), PLAN, "experiments.gta.model.name: string should match"),
