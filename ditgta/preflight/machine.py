@@ -20,6 +20,7 @@ from ditgta.planning.estimate import Stage, as_size, hours_of
 from ditgta.planning.machine import Machine
 from ditgta.planning.scale import World, memory_of
 from ditgta.preflight.line import MISSING, OK, WARNING, Line, setting
+from ditgta.runtime.errors import InputError
 
 CONTEXT = 1e9  # bytes of GPU memory that CUDA and its libraries take
 TIGHT = 0.8  # share of free space above which a plan is tight
@@ -67,7 +68,10 @@ def versions() -> Line:
 
 def driver() -> Line | None:
     """Return whether torch can use the GPUs that the driver knows; None where there are none."""
-    found = launch.visible_gpus()
+    try:
+        found = launch.visible_gpus()
+    except InputError as error:
+        return Line(MISSING, "GPUs", *str(error).split("; ", 1))
     if not found:
         return None
     version = _driver_version()
