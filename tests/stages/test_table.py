@@ -563,6 +563,14 @@ def test_a_single_row_without_anything_else(tmp_path):
     assert "<strong>" not in html and "mine" in html and "No differences were asked for" in html
     assert {path.name for path in (tmp_path / "table").iterdir()} == FILES
     assert all(Image.open(tmp_path / "table" / name).size[0] > 100 for name in FILES if name.endswith("png"))
+    other = write_score(tmp_path / "other.json", "other", 0, 600, 9.0, None, spec={}, num_samples=10)
+    before = sorted((path.name, path.read_bytes()) for path in (tmp_path / "table").iterdir())
+    with pytest.raises(
+        InputError, match=r"table holds a table of other options \(scores .*; give another --out"
+    ):
+        table.run([score, other], [], tmp_path / "table", None, None, {})
+    assert before == sorted((path.name, path.read_bytes()) for path in (tmp_path / "table").iterdir())
+    table.run([score.rename(tmp_path / "same.json")], [], tmp_path / "table", None, None, {})
 
 
 def test_names_are_escaped_everywhere(tmp_path):
