@@ -25,7 +25,7 @@ class Crops(ImageSet):
 
     def sha256(self) -> str:
         """Returns a checksum of the images and of the side of the crops."""
-        return hashlib.sha256(f"{self.images.sha256()} crops {self.side}".encode()).hexdigest()
+        return crops_sha256(self.images.sha256(), self.side)
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
         """Yields the crops of images start..stop."""
@@ -37,6 +37,11 @@ class Crops(ImageSet):
     def _crop(self, image: np.ndarray, number: int) -> np.ndarray:
         top, left = corner(image.shape[:2], self.side, number)
         return image[top : top + self.side, left : left + self.side]
+
+
+def crops_sha256(images: str, side: int) -> str:
+    """Returns the checksum of the crops of images with a checksum."""
+    return hashlib.sha256(f"{images} crops {side}".encode()).hexdigest()
 
 
 def corner(size: tuple[int, int], side: int, number: int) -> tuple[int, int]:

@@ -172,13 +172,13 @@ def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) ->
     return found
 
 
-def refuse_other_scores(out: Path, inputs: dict[str, dict], scorer: str, drawn: int | None) -> None:
+def refuse_other_scores(out: Path, inputs: dict[str, dict], asked: dict) -> None:
     """Make sure that a file holds no finished scores of others, which would be replaced.
 
     Args:
         inputs: {"reference", "samples", "training": {folder, sha256}}, those that are given.
-        scorer: checksum of its weights.
-        drawn: of a baseline, the number of images; else None.
+        asked: {scorer, judge: checksums of their weights, crops: side of crops, drawn: of a baseline, the number of images}; None where
+            there is none.
 
     Raises:
         InputError: it holds scores of other images or of another scorer.
@@ -196,7 +196,8 @@ def refuse_other_scores(out: Path, inputs: dict[str, dict], scorer: str, drawn: 
         if before[name]["sha256"] == ours[name]["sha256"]:  # contents count, not where they lie
             before[name] = ours[name]
     known = {"baseline": baseline, "drawn": theirs.get("num_samples") if baseline else None}
-    known["scorer"] = (theirs.get("scorer") or {}).get("sha256")
-    asked = {"baseline": drawn is not None, "drawn": drawn, "scorer": scorer}
+    known |= {name: (theirs.get(name) or {}).get("sha256") for name in ("scorer", "judge")}
+    known["crops"] = (theirs.get("settings") or {}).get("crops")
+    asked = {"baseline": asked["drawn"] is not None, **asked}
     again = {f"{name}.sha256" for name in names}  # made again under its own name
     refuse_other(out, "scores", before | known, ours | asked, again)

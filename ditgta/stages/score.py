@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ditgta.data.crops import Crops, fits
+from ditgta.data.crops import Crops, crops_sha256, fits
 from ditgta.data.features import KINDS, FeatureShards, extract
 from ditgta.data.image_sets import ImageSet, open_image_set
 from ditgta.data.npz import write_with_arrays
@@ -22,6 +22,7 @@ from ditgta.data.sides import (
     check_counts,
     check_statistics,
     real_against_real,
+    refuse_other_scores,
     warnings_of,
 )
 from ditgta.metrics import (
@@ -37,7 +38,7 @@ from ditgta.metrics import (
 from ditgta.report.evidence import score_text
 from ditgta.runtime.checkpoints import check_numbers
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import sha256_of
+from ditgta.runtime.files import check_ending, sha256_of
 from ditgta.runtime.processes import Processes, processes
 from ditgta.scoring.dinov2 import load_dinov2
 from ditgta.scoring.inception import load_inception
@@ -105,8 +106,7 @@ def run(
         InputError: something given cannot be used; the message names it and the fix.
     """
     out = Path(out)
-    if out.suffix != ".json":
-        raise InputError(f"--out {out} must end in .json")
+    check_ending(out, ".json")
     if (samples is None) != bool(baseline):
         raise InputError(
             "give SAMPLES to score, or --baseline to score the reference against itself, not both"
@@ -118,22 +118,30 @@ def run(
     with processes() as group:
         scorer = read_scorer(find_weights(weights, out))
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)
-        sets = [open_image_set(path) for path in (reference, samples, training) if path is not None]
+        given = {"reference": reference, "samples": samples, "training": training}
+        given = {name: path for name, path in given.items() if path is not None}
+        sets = [open_image_set(path) for path in given.values()]
         check_counts(sets, baseline)
         views = [View(None, network, scorer.sha256, KINDS)]
-        if crops is not None:
-            views.append(View(CROPS, network, scorer.sha256, crops=crops))
-        if judge is not None:
-            views.append(_judge(judge, group.device))
-        seen = [(view, *_seen(view, sets, group, cache, out, batch_size)) for view in views]
-        content, checksums, trained_on = {}, seen[0][1], None
+        views += [] if crops is None else [View(CROPS, network, scorer.sha256, crops=crops)]
+        views += [] if judge is None else [_judge(judge, group.device)]
+        checksums = group.gather([images.sha256() for images in sets] if group.is_first else None)[0]
+        named = {name: {"folder": str(path)} for name, path in given.items()}
+        found = {name: {**named[name], "sha256": checksum} for name, checksum in zip(named, checksums)}
+        drawn = _drawn_count(sets[-1], num_samples) if baseline else None
+        judges = [view.sha256 for view in views if view.names == DINOV2]
+        other = {"drawn": drawn, "scorer": scorer.sha256, "crops": crops, "judge": next(iter(judges), None)}
+        refuse_other_scores(out, found, other)
+        folders = group.gather([cache_folder(images, cache, out) for images in sets])[0]
+        known = list(zip(sets, checksums, folders))
+        seen = [(view, _seen(view, known, group, batch_size)) for view in views]
+        content, trained_on = {}, None
         if group.is_first:
-            for _, _, sides in seen:
+            for _, sides in seen:
                 for place, side in enumerate(sides):
                     side.real = place == 0 or side.images.path == training
-            trained_on = seen[0][2][-1] if training is not None else None
-            sides = [(view, sides) for view, _, sides in seen]
-            content, arrays = _scored(sides, training is not None, scorer, group.device, num_samples)
+            trained_on = seen[0][1][-1] if training is not None else None
+            content, arrays = _scored(seen, training is not None, scorer, group.device, num_samples)
             content["reference"] |= {"sha256": checksums[0], "folder": str(reference)}
             sampled = samples or (training if baseline else None)
             place = 1 if sampled else 0
@@ -150,25 +158,28 @@ def run(
 
 
 def _seen(
-    view: View, sets: Sequence[ImageSet], group: Processes, cache: Path | None, out: Path, batch_size: int
-) -> tuple[list[str], list[Side]]:
-    """Returns the checksums of sets as a view has them, and their sides; none where an image is smaller than a crop."""
-    folders = group.gather([cache_folder(images, cache, out) for images in sets])[0]
+    view: View, known: Sequence[tuple[ImageSet, str, Path]], group: Processes, batch_size: int
+) -> list[Side]:
+    """Returns the sides of sets as a view has them; none where an image is smaller than a crop.
+
+    Args:
+        known: each set, its checksum and the folder of its features.
+    """
     if view.crops is not None:
-        if not all(fits(images, view.crops) for images in sets):
-            return [], []
-        sets = [Crops(images, view.crops) for images in sets]
-    checksums = group.gather([images.sha256() for images in sets] if group.is_first else None)[0]
+        if not all(fits(images, view.crops) for images, _, _ in known):
+            return []
+        known = [
+            (Crops(images, view.crops), crops_sha256(checksum, view.crops), folder)
+            for images, checksum, folder in known
+        ]
     sides = []
-    for images, checksum, folder in zip(sets, checksums, folders):
+    for images, checksum, folder in known:
         features = None
         if images.count:
-            place = folder / f"{checksum[:16]}-{view.sha256[:16]}"
-            features = FeatureShards(place, images.count, view.kinds)
+            features = FeatureShards.cached(folder, images.count, checksum, view.sha256, view.kinds)
             extract(features, images, view.network, group, batch_size)
-        statistics = {} if view.names else dict(images.statistics)
-        sides.append(Side(images, features, statistics))
-    return checksums, sides
+        sides.append(Side(images, features, {} if view.names else dict(images.statistics)))
+    return sides
 
 
 def _pairs(
@@ -180,9 +191,14 @@ def _pairs(
         return []
     if not baseline:
         return [sides[:2]]
-    half = (trained_on or sides[0]).count // 2
-    drawn = min(num_samples or half, half)
+    drawn = _drawn_count(trained_on or sides[0], num_samples)
     return [real_against_real(sides[0], drawn, draw, trained_on) for draw in range(DRAWS)]
+
+
+def _drawn_count(images: ImageSet | Side, num_samples: int | None) -> int:
+    """Return how many real images are drawn for a baseline."""
+    half = images.count // 2
+    return min(num_samples or half, half)
 
 
 def _judge(path: Path, device: torch.device | str) -> View:
@@ -249,6 +265,7 @@ def _scored(
             "distances": "float32",
             "baseline": baseline,
             "draws": len(pairs),
+            "crops": next((view.crops for view, _ in seen if view.crops), None),
         },
         "warnings": warnings,
     }

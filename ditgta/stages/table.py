@@ -28,20 +28,21 @@ from ditgta.report.evidence import (
     run_of,
 )
 from ditgta.report.findings import Curve
-from ditgta.report.grid import Grid, beside, encode, sample_grid
+from ditgta.report.grid import Grid, beside, encode, notice, sample_grid
 from ditgta.report.losses import band_figure, band_ratios, with_losses
 from ditgta.report.memorisation import nearest_grids, nearness
-from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, LOSS, METRICS, Metric, Row, Scale, Table
+from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, DINOV2, LOSS, METRICS, Metric, Row, Scale, Table
 from ditgta.report.origin import fairness, is_trained, options_of, protocol, provenance_of
 from ditgta.report.published import published_values
 from ditgta.report.render import render
+from ditgta.report.resized import read_sizes, sizes_csv
 from ditgta.report.strips import milestone_strips
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, is_file, sha256_of, write_json, write_text
 from ditgta.runtime.finished import read_finished, refuse_other
 
 RECORD = "table.json"  # what a table is made of
-INPUTS = ("scores", "losses", "training", "baseline", "images")
+INPUTS = ("scores", "losses", "training", "baseline", "images", "sized")
 
 
 def run(
@@ -53,8 +54,9 @@ def run(
     spec: dict,
     shared: Sequence[Path] = (),
     losses: Sequence[Path] = (),
+    sized: Sequence[Path] = (),
 ) -> None:
-    """Writes table.csv, differences.csv, losses.csv, classes.csv, table.tex, table.md, the pictures as PNG and, last, table.html.
+    """Writes table.csv, differences.csv, losses.csv, classes.csv, sizes.csv, table.tex, table.md, the pictures as PNG and, last, table.html.
 
     Args:
         scores: score files; influence values are read from the .npz beside each.
@@ -67,14 +69,22 @@ def run(
             taken from the files.
         losses: held-out losses of the rows, in the order of the score files.
         shared: records of what rows share (images, autoencoder, latents, scorer), for the cost.
+        sized: score files of rows at other sizes, of which spec's sized_rows names [experiment, seed, step], and behind them those
+            of real images at each size.
 
     Raises:
         InputError: there are no scores, two of the same row, or scores of different networks or references.
     """
     out, spec = Path(out), spec or {}
-    read_declared(spec.get("differences") or [])
+    declared = read_declared(spec.get("differences") or [])
     made_from = _made_from(
-        spec, scores=scores, losses=losses, training=training, baseline=baseline, images=images
+        spec,
+        scores=scores,
+        losses=losses,
+        training=training,
+        baseline=baseline,
+        images=images,
+        sized=sized,
     )
     _refuse_other(out, made_from)
     found, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
@@ -97,7 +107,8 @@ def run(
     encodings, unseen = encodings_of(training, table.experiments, names)
     table = replace(table, warnings=table.warnings + faults + gone + unseen)
     strips = milestone_strips(found, table.experiments)
-    pictures = replace(draw(table, grids, near), encodings=encodings, strips=strips)
+    resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, found)
+    pictures = replace(draw(table, grids, near), encodings=encodings, strips=strips, sizes=resized)
     files = {
         "fid": pictures.metrics["fid"],
         "inception_score": pictures.metrics["inception_score"],
@@ -105,6 +116,7 @@ def run(
         "samples": beside(grids),
         "milestones": beside(strips),
         "nearest": beside(list(near.values())),
+        "sizes": (resized and resized.picture) or notice("no other sizes to show"),
     }
     for name, picture in files.items():
         with atomic_path(out / f"{name}.png") as temporary:
@@ -113,6 +125,7 @@ def run(
     write_text(out / "differences.csv", exports.differences_csv(table))
     write_text(out / "losses.csv", exports.losses_csv(table))
     write_text(out / "classes.csv", csv_by_class(everything, table.classes))
+    write_text(out / "sizes.csv", sizes_csv(resized))
     write_text(out / "table.tex", render("table.tex", table=table))
     write_text(out / "table.md", render("table.md", table=table))
     write_json(out / RECORD, made_from)
@@ -122,7 +135,7 @@ def run(
 def _made_from(spec: dict, **inputs: Sequence[Path] | Path | None) -> dict:
     """Returns what a table is made of: its spec, the paths of its inputs, and one checksum of what the scores and losses say."""
     paths = {name: [str(path) for path in _listed(given)] for name, given in inputs.items()}
-    read = (path for name in ("scores", "losses", "baseline") for path in _listed(inputs[name]))
+    read = (path for name in ("scores", "losses", "baseline", "sized") for path in _listed(inputs[name]))
     contents = hashlib.sha256("".join(sha256_of(path) for path in read if is_file(path)).encode())
     return {**spec, **paths, "contents": contents.hexdigest()}
 
@@ -260,7 +273,7 @@ def build(
 def _metrics(scores: Sequence[Score]) -> list[Metric]:
     """Returns the columns: all known metrics, and what else score files hold."""
     keys = {key for score in scores for key in score.content["metrics"]} - {m.key for m in METRICS}
-    known = {metric.key: metric for metric in (CLASS_ACCURACY, CLASS_GAIN, LOSS)}
+    known = {metric.key: metric for metric in (CLASS_ACCURACY, CLASS_GAIN, LOSS, *DINOV2)}
     others = [known.get(key) or Metric(key, key.replace("_", " ")) for key in sorted(keys - {LOSS.key})]
     return [*([LOSS] if LOSS.key in keys else []), *METRICS, *others]
 
