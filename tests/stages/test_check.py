@@ -71,9 +71,8 @@ def test_the_default_suite_can_finish_and_that_is_known_in_seconds(tmp_path, mon
     call = [sys.executable, "-m", "ditgta", "check", "digits"]
     done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (
-        resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 20
-    )  # 5 s, where nothing else computes
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    assert used < 20  # of a processor: on a busy machine the clock says nothing of the command
     assert done.stdout.splitlines()[-1].startswith("suite digits can finish")
     assert not list(tmp_path.iterdir())
     monkeypatch.chdir(tmp_path)
@@ -86,6 +85,7 @@ def paper(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("nothing"))
         patch.setattr(inputs, "is_reachable", lambda host: False)
+        patch.setattr(check, "SECONDS", 300.0)
         return findings("paper")
 
 
