@@ -173,7 +173,10 @@ def _frechet(
         return absent, absent
     if features is None:
         reason = "the samples hold statistics only: no standard error"
-        value = _attempt(lambda: Estimate(frechet_distance(*statistics, *reference), reason=reason))
+        (mean, covariance), (real_mean, real_covariance) = statistics, reference
+        value = _attempt(
+            lambda: Estimate(frechet_distance(mean, covariance, real_mean, real_covariance), reason=reason)
+        )
         return value, _absent("samples", "images")
     estimate = _attempt(lambda: frechet_estimate(features, *reference))
     if kind == "spatial" or estimate.value is None:

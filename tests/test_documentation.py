@@ -39,6 +39,7 @@ PROGRAMS = {
     "torchrun",
     "accelerate",
     "ruff",
+    "mypy",
     "snakefmt",
 }
 CHECKPOINT = "gta/0000002.safetensors"

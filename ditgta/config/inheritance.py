@@ -87,8 +87,8 @@ def load(raw: dict) -> Config:
     if faults:
         raise InputError(listing(faults))
     suites = {name: _with_sampler(suite, config) for name, suite in config.suites.items()}
-    rows = {name: row for suite in suites for name, row in config.sized(suite).items()}
-    return config.model_copy(update={"suites": suites, "experiments": {**config.experiments, **rows}})
+    sized = {name: row for suite in suites for name, row in config.sized(suite).items()}
+    return config.model_copy(update={"suites": suites, "experiments": {**config.experiments, **sized}})
 
 
 def _with_sampler(suite: Suite, config: Config) -> Suite:

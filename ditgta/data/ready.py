@@ -200,7 +200,8 @@ def _zipped(file: Path) -> tuple[Reader, list[str], dict | None]:
     if None in places:
         raise InputError(f"{file} is encrypted or compressed by a rare method; make it again without")
     columns = np.array(places, np.int64).reshape(-1, 4).T.copy()
-    reader = MemberReader(file.parent, [file.name], 0 * columns[0], *columns[:3], columns[3].astype(bool))
+    offset, stored, size, deflated = columns
+    reader = MemberReader(file.parent, [file.name], 0 * offset, offset, stored, size, deflated.astype(bool))
     return reader, [entry.filename for entry in entries], table
 
 

@@ -236,7 +236,8 @@ class Attention(MatmulAttention):
         gains = (getattr(norm, "scale", None) for norm in (self.q_norm, self.k_norm))
         rotated = slice(0 if "qk" in self.rotated else 2, 3 if "vo" in self.rotated else 2)
         qkv = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1))
-        o = self.attend(*_QueriesKeysValues.apply(qkv, *gains, rotation, rotated), bias)
+        q, k, v = _QueriesKeysValues.apply(qkv, *gains, rotation, rotated)
+        o = self.attend(q, k, v, bias)
         if "vo" in self.rotated:
             o = _Rotated.apply(o, _opposite(rotation))
         return self.proj(o.flatten(2))

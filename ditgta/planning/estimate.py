@@ -247,9 +247,9 @@ def encoding_of(experiment: Experiment) -> PositionalEncoding:
     """
     model, sizes = experiment.model, experiment.model.sizes
     name = "gta" if is_own(model.posenc) else model.posenc
-    grid = [side // sizes["patch"] for side in latent_sides(experiment)]
+    rows, columns = (side // sizes["patch"] for side in latent_sides(experiment))
     with torch.device("meta"):
-        encoding = POSENCS[name](*grid, sizes["width"], sizes["heads"], sizes["depth"])
+        encoding = POSENCS[name](rows, columns, sizes["width"], sizes["heads"], sizes["depth"])
         encoding.keep_tables()
     return encoding
 

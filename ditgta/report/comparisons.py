@@ -191,7 +191,8 @@ def _inference(
     if samples is None or not math.isfinite(samples):
         errors = [sampling_error(group, metric, scale.relative) for group in groups]
         samples = None if None in errors else math.hypot(*errors)
-    return difference_of_runs(*values, scale.pooled, samples)
+    first, second = values
+    return difference_of_runs(first, second, scale.pooled, samples)
 
 
 def _plain(

@@ -49,7 +49,8 @@ class Declared:
             groups: the score files of each row, one per training seed.
         """
         if not self.weights:
-            return compare(*groups, metric, self.names, step, scale)
+            first, second = groups
+            return compare(first, second, metric, self.names, step, scale)
         return contrast(groups, metric, self, step, scale)
 
 

@@ -30,9 +30,9 @@ def difference(
     known = {candidate.key: candidate for candidate in METRICS}
     if metric not in known:
         raise InputError(f"{metric} is no metric of score files; choose from {', '.join(known)}")
-    groups = [_scores(row) for row in (first, second)]
-    names = tuple(_name(row) for row in (first, second))
-    return compare(*groups, known[metric], names, groups[0][0].step, scale_of(groups, known[metric]))[0]
+    own, other = _scores(first), _scores(second)
+    scale = scale_of([own, other], known[metric])
+    return compare(own, other, known[metric], (_name(first), _name(second)), own[0].step, scale)[0]
 
 
 def _scores(files: str | Path | Sequence[str | Path]) -> list[Score]:

@@ -147,9 +147,12 @@ def run(
             place = 1 if sampled else 0
             content["samples"] |= {"sha256": checksums[place], "folder": str(sampled) if sampled else None}
             if trained_on is not None:
-                found = _description(trained_on)
-                found |= {"sha256": checksums[-1], "folder": str(training), "count": trained_on.count}
-                content["training"] = found
+                seen_in_training = {"sha256": checksums[-1], "folder": str(training)}
+                content["training"] = {
+                    **_description(trained_on),
+                    **seen_in_training,
+                    "count": trained_on.count,
+                }
             content["spec"] = spec if spec is not None else sets[place].known_by()
             content = write_with_arrays(out, content, arrays, "influence_sha256")
             print(score_text(content), flush=True)
@@ -240,10 +243,10 @@ def _scored(
             f"the weights are not the published ones (sha256 {scorer.sha256[:12]}): compare these scores with no others"
         )
     classes = scorer.details.get("classes") or []
-    estimates = [estimates_of(*pair, classes, device) for pair in pairs]
+    estimates = [estimates_of(real, sampled, classes, device) for real, sampled in pairs]
     for view, others in seen[1:]:
-        for found, pair in zip(estimates, _pairs(others, has_training, baseline, num_samples)):
-            found |= two_distances(*pair, view.names, view.kinds[0], device)
+        for found, (real, sampled) in zip(estimates, _pairs(others, has_training, baseline, num_samples)):
+            found |= two_distances(real, sampled, view.names, view.kinds[0], device)
         if not others:
             estimates = [found | absent(view.names, _TOO_SMALL) for found in estimates]
     judges = [view for view, _ in seen if view.names == DINOV2]

@@ -83,7 +83,8 @@ def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
     places = np.array(members.place, np.int64).reshape(-1, 4)[order]
     archive = np.array(members.archive, np.int64)[order]
     inside = [str(file.relative_to(root)) for file in files]
-    reader = MemberReader(root, inside, archive, *places[:, :3].T.copy(), places[:, 3].astype(bool))
+    offset, stored, size = places[:, :3].T.copy()
+    reader = MemberReader(root, inside, archive, offset, stored, size, places[:, 3].astype(bool))
     return Listing(source, names, labels, classes, reader, members.faults, notes)
 
 
