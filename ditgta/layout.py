@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -185,25 +186,32 @@ class Layout:
         return list(dict.fromkeys(self.specs.size(suite, name) for name in rows))
 
     def _row_names(self, suite: str) -> list[str]:
-        return [*self.config.suites[suite].experiments, *self.config.sized(suite)]
+        return [*self.config.suites[suite].experiments, *self.config.beside(suite)]
 
     def rows(self, suite: str) -> list[Row]:
         """Returns the rows of a suite; an imported checkpoint stands at the last milestone alone."""
         options = self.config.suites[suite]
-        return [
-            Row(name, seed, step)
-            for name in options.experiments
-            for seed in (options.seeds[:1] if name in self.imported else options.seeds)
-            for step in (options.milestones[-1:] if name in self.imported else options.milestones)
-        ]
+        return self._rows(suite, options.experiments, options.milestones)
 
     def sized_rows(self, suite: str) -> list[Row]:
         """Returns the rows of a suite at its other sizes, which stand at the last milestone alone."""
-        options = self.config.suites[suite]
+        return self._rows(suite, self.config.sized(suite), self.config.suites[suite].milestones[-1:])
+
+    def swept_rows(self, suite: str) -> list[Row]:
+        """Returns the rows of a suite at the further points of its sweep."""
+        return self._rows(suite, self.config.swept(suite), self.config.suites[suite].milestones)
+
+    def rows_beside(self, suite: str) -> list[Row]:
+        """Returns the rows that are sampled and scored beside those of the table, from the same checkpoints."""
+        return [*self.sized_rows(suite), *self.swept_rows(suite)]
+
+    def _rows(self, suite: str, names: Iterable[str], milestones: Sequence[int]) -> list[Row]:
+        seeds = self.config.suites[suite].seeds
         return [
-            Row(name, seed, options.milestones[-1])
-            for name in self.config.sized(suite)
-            for seed in (options.seeds[:1] if name in self.imported else options.seeds)
+            Row(name, seed, step)
+            for name in names
+            for seed in (seeds[:1] if name in self.imported else seeds)
+            for step in (milestones[-1:] if name in self.imported else milestones)
         ]
 
     def chain(self, experiment: str) -> list[int]:
@@ -220,7 +228,7 @@ class Layout:
     def files(self, noun: str, suite: str) -> list[str]:
         """Returns the files that say that something of a suite is done; `noun` is one of ditgta.config.names.NOUNS."""
         names, rows = self.config.suites[suite].experiments, self.rows(suite)
-        sampled, sizes = [*rows, *self.sized_rows(suite)], self.sizes(suite)
+        sampled, sizes = [*rows, *self.rows_beside(suite)], self.sizes(suite)
         pictures = dict.fromkeys([*map(self.images, names), *(self.images(names[0], size) for size in sizes)])
         found = {
             "images": [f"{folder}/index.json" for folder in pictures],

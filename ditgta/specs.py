@@ -195,6 +195,8 @@ class Specs:
             del shown["published"], shown["published_source"]
         if shown.pop("sizes"):
             shown["sized"] = {name: address_of(self.scores(suite, name)) for name in self.config.sized(suite)}
+        if swept := self.config.swept(suite):
+            shown["swept"] = {name: address_of(self.scores(suite, name)) for name in swept}
         rows = {name: address_of(self.scores(suite, name)) for name in shown["experiments"]}
         found = {"suite": suite, **shown, "scores": rows}
         if self.held_out(self.first(suite)) is None:

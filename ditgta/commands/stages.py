@@ -309,6 +309,7 @@ def add_table(commands) -> None:
     for name, text in (
         ("--losses", "records of held-out losses, in the order of the score files"),
         ("--sized", "scores of rows at other sizes, and of real images at each of them"),
+        ("--swept", "scores at the further points of a sweep, from which each row's point is chosen"),
         ("--training", "records of checkpoints, for the loss curves"),
         ("--shared", "records of what rows share (images, autoencoder, latents, scorer), for the cost"),
     ):
@@ -322,17 +323,8 @@ def add_table(commands) -> None:
 def run_table(arguments) -> None:
     from ditgta.stages import table
 
-    table.run(
-        scores=arguments.scores,
-        training=arguments.training,
-        out=arguments.out,
-        baseline=arguments.baseline,
-        images=arguments.images,
-        spec=arguments.spec,
-        shared=arguments.shared,
-        losses=arguments.losses,
-        sized=arguments.sized,
-    )
+    names = ("scores", "training", "out", "baseline", "images", "spec", "shared", "losses", "sized", "swept")
+    table.run(**{name: getattr(arguments, name) for name in names})
 
 
 COMMANDS = (

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from ditgta.config.differences import rows_of
 from ditgta.config.messages import did_you_mean, fault, listing
 from ditgta.config.names import RULES, TARGETS
-from ditgta.config.sampling_faults import sampling_faults, size_faults
+from ditgta.config.sampling_faults import sampling_faults, size_faults, sweep_faults
 from ditgta.config.schema import Config, Suite
 from ditgta.runtime.errors import InputError
 
@@ -73,6 +73,7 @@ def load(raw: dict) -> Config:
                 f"suites.{name}: primary {suite.primary} is of a second judge; name its weights in scorer.judge"
             )
         faults += sampling_faults(name, suite, config) + size_faults(name, suite, config)
+        faults += sweep_faults(name, suite, config)
     if config.suite not in config.suites:
         faults.append(f"suite: {config.suite} is not a suite{did_you_mean(config.suite, config.suites)}")
     for kind in ("experiments", "suites"):
@@ -87,8 +88,8 @@ def load(raw: dict) -> Config:
     if faults:
         raise InputError(listing(faults))
     suites = {name: _with_sampler(suite, config) for name, suite in config.suites.items()}
-    sized = {name: row for suite in suites for name, row in config.sized(suite).items()}
-    return config.model_copy(update={"suites": suites, "experiments": {**config.experiments, **sized}})
+    beside = {name: row for suite in suites for name, row in config.beside(suite).items()}
+    return config.model_copy(update={"suites": suites, "experiments": {**config.experiments, **beside}})
 
 
 def _with_sampler(suite: Suite, config: Config) -> Suite:

@@ -1,9 +1,10 @@
 """Options of sampling."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, WrapValidator, model_validator
 
 from ditgta.config.names import OBJECTIVES, POSITIONS, SAMPLERS
 from ditgta.config.section import Compile, Free, Kernels, Section
@@ -23,6 +24,42 @@ _SIDE = {"type": "integer", "minimum": 1}
 # For editors: one side, or height and width.
 _SIDES = {"anyOf": [_SIDE, {"type": "array", "items": _SIDE, "minItems": 1, "maxItems": 2}]}
 BothSides = Annotated[tuple[Side, Side], BeforeValidator(_both_sides), WithJsonSchema(_SIDES)]
+
+
+def _one_or_several(value: Any, one: Callable[[Any], float]) -> float | tuple[float, ...]:
+    """Takes a number, or a list of numbers to choose from.
+
+    Raises:
+        ValueError: a list is empty, or its values are no numbers above 0 or not all different.
+    """
+    if not isinstance(value, list | tuple):
+        return one(value)
+    if not value:
+        raise ValueError("an empty list has nothing to choose from; write one number or several")
+    if any(isinstance(each, bool) or not isinstance(each, int | float) or not each > 0 for each in value):
+        raise ValueError("a list to choose from holds numbers above 0")
+    if len({f"{each:g}" for each in value}) < len(value):
+        raise ValueError("a list to choose from holds each value once, told apart in six digits")
+    found = tuple(map(one, value))
+    return found if len(found) > 1 else found[0]
+
+
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_SCALES = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "array", "items": _POSITIVE, "minItems": 1, "uniqueItems": True},
+    ]
+}
+Scales = Annotated[
+    float,
+    Field(ge=0),
+    WrapValidator(_one_or_several),
+    PlainSerializer(lambda value: value),
+    WithJsonSchema(_SCALES),
+]
+# Between the seeds of noise on which a point is chosen and on which it is reported.
+CHOICE_SEED = 1_000_000
 
 
 class Sampling(Section):
@@ -114,3 +151,26 @@ class Sampling(Section):
         With noise of its own each run shows, beside the luck of training, that of sampling, and a mean over runs averages both.
         """
         return self.model_copy(update={"training_seed": training_seed})
+
+    def for_choice(self) -> "Sampling":
+        """Returns the options with the noise on which points are chosen, which is not that on which they are reported."""
+        return self.model_copy(update={"seed": self.seed + CHOICE_SEED})
+
+
+class SuiteSampling(Sampling):
+    """How the rows of a suite are sampled; a list of guidance scales is a sweep, from which each row's is chosen."""
+
+    cfg_scale: Scales = Field(
+        1.5,
+        description="classifier-free guidance scale; 1 is no guidance. A list: each row is sampled at all of them, its scale "
+        "chosen by FID on one noise and reported on another",
+    )
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The guidance scales to choose from; () where there is one alone."""
+        return self.cfg_scale if isinstance(self.cfg_scale, tuple) else ()
+
+    def at_first(self) -> "SuiteSampling":
+        """Returns the options at the first guidance scale."""
+        return self.model_copy(update={"cfg_scale": self.scales[0]}) if self.scales else self

@@ -69,6 +69,20 @@ def size_faults(name: str, suite: Suite, config: Config) -> list[str]:
     return found
 
 
+def sweep_faults(name: str, suite: Suite, config: Config) -> list[str]:
+    """Return what is wrong with the sweep of a suite, a line for each reason."""
+    found = [
+        f"suites.{name}.sampling.cfg_scale: its row {row} has the name of an experiment; rename that one"
+        for row in config.swept(name)
+        if row in config.experiments
+    ]
+    if suite.sampling.scales and any(not size.cfg_scale for size in suite.sizes):
+        found.append(
+            f"suites.{name}.sizes: sampling.cfg_scale is a list, so other sizes need one of their own; give each a cfg_scale"
+        )
+    return found
+
+
 def _misfits(size: Size, experiment: Experiment) -> Iterator[str]:
     """Yield why an experiment cannot be sampled at a size."""
     trained = experiment.images.size

@@ -17,8 +17,9 @@ from ditgta.config.names import (
     named_sizes,
     rotation_fault,
 )
+from ditgta.config.points import points_of
 from ditgta.config.posenc import Posenc
-from ditgta.config.sampling import Sampling
+from ditgta.config.sampling import Sampling, SuiteSampling
 from ditgta.config.scorer import Scorer
 from ditgta.config.section import Added, Compile, Free, Kernels, Section
 from ditgta.config.sizes import SamplingChange, Size, listed
@@ -272,7 +273,7 @@ class Suite(Section):
         description="published FID of rows by milestone, shown beside those of the table: {imagenet256-gta: {200000: 25.15}}",
     )
     published_source: str | None = Field(None, description="where the published values stand")
-    sampling: Sampling = Sampling()
+    sampling: SuiteSampling = SuiteSampling()
     sizes: tuple[Size, ...] = Field(
         (),
         description="other sizes at which the last milestone is sampled and scored too, in a chapter of its own: "
@@ -304,15 +305,33 @@ class Config(Section):
 
     def sampling(self, suite: str, row: str) -> Sampling:
         """Returns how a row of a suite is sampled: as the suite says, but for what its experiment says."""
-        options, change = self.suites[suite].sampling, self.experiments[row].sampling
+        options, change = self.suites[suite].sampling.at_first(), self.experiments[row].sampling
         return change.over(options) if change else options
 
     def sized(self, suite: str) -> dict[str, Experiment]:
-        """Returns the rows of a suite at its other sizes by name: like its experiments, but for how they are sampled."""
+        """Returns the rows of a suite at its other sizes by name."""
         return {
-            name: self.experiments[row].model_copy(update={"sampling": change, "like": row})
+            name: self._changed(row, change)
             for size in self.suites[suite].sizes
-            for row in self.suites[suite].experiments
-            if row in self.experiments
+            for row in self._known(suite)
             for name, change in size.rows(row, self.experiments[row].model.posenc)
         }
+
+    def swept(self, suite: str) -> dict[str, Experiment]:
+        """Returns the rows of a suite at the further points of its sweep by name."""
+        scales = self.suites[suite].sampling.scales
+        return {
+            name: self._changed(row, change)
+            for row in self._known(suite)
+            for name, change in points_of(row, self.experiments[row].sampling, scales)
+        }
+
+    def beside(self, suite: str) -> dict[str, Experiment]:
+        """Returns the rows beside a suite's table by name: like its experiments, but for how they are sampled."""
+        return {**self.sized(suite), **self.swept(suite)}
+
+    def _known(self, suite: str) -> list[str]:
+        return [row for row in self.suites[suite].experiments if row in self.experiments]
+
+    def _changed(self, row: str, change: SamplingChange) -> Experiment:
+        return self.experiments[row].model_copy(update={"sampling": change, "like": row})

@@ -113,15 +113,22 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     note = f"{rows} rows x {steps:,} steps x batch {first.training.batch_size} x 3 x {cost.forward_flops(shape):.4g}"
     stages.append(Stage("train", rows * len(suite.milestones), flops, size_on_disk, note, slowest))
 
-    stages.append(_sampling(suite.sampling, scored, shape, size, decode))
-    sized = [(config.sampling(suite_name, name), row) for name, row in config.sized(suite_name).items()]
-    seeds = [1 if row.checkpoint else len(suite.seeds) for _, row in sized]
-    for (options, row), runs in zip(sized, seeds):
-        stages[-1] += _sampling(options, runs, shape_of(row, classes), size, decode)
-    stages[-1].note += f" + {sum(seeds)} at other sizes" if sized else ""
+    stages.append(_sampling(suite.sampling.at_first(), scored, shape, size, decode))
+    sized, swept = (
+        {name: _runs(suite, row, steps) for name, row in rows.items()}
+        for rows, steps in (
+            (config.sized(suite_name), 1),
+            (config.swept(suite_name), len(suite.milestones)),
+        )
+    )
+    for name, runs in {**sized, **swept}.items():
+        shape_beside = shape_of(config.experiments[name], classes)
+        stages[-1] += _sampling(config.sampling(suite_name, name), runs, shape_beside, size, decode)
+    for rows, words in ((sized, "at other sizes"), (swept, "at other points of the sweep")):
+        stages[-1].note += f" + {sum(rows.values())} {words}" if rows else ""
     if first.images.hold_out or first.images.held_out:
         stages.append(_held_out_loss(suite.loss, first, scored, count, shape, encode))
-    stages += _scoring(suite, scored, count, sum(seeds))
+    stages += _scoring(suite, scored + sum(swept.values()), count, sum(sized.values()))
     stages.append(Stage("table", 1, 0, 5e6, "no network"))
     notes = [
         f"forward pass of {first.model.name}: {cost.FORWARD_FORMULA} = {cost.forward_flops(shape):.4g}"
@@ -137,6 +144,11 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     if own := [name for name in suite.experiments if is_own(config.experiments[name].model.posenc)]:
         notes.append(f"an encoding of your own is not imported by a plan; counted as gta: {', '.join(own)}")
     return stages, notes
+
+
+def _runs(suite: Suite, row: Experiment, milestones: int) -> int:
+    """Returns how often a row is sampled; a checkpoint that is taken as it is has one seed and one milestone."""
+    return 1 if row.checkpoint else len(suite.seeds) * milestones
 
 
 def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:

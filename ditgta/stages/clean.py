@@ -74,7 +74,7 @@ def used_by_suites(layout: Layout) -> set[Path]:
         found |= {Path(layout.path(stage, suite)) for stage in ("scorer", "table")}
         found |= {Path(layout.images(names[0], size)) for size in layout.sizes(suite)}
         found |= {Path(layout.baseline(suite, size)).with_suffix("") for size in layout.sizes(suite)}
-        for row in layout.sized_rows(suite):
+        for row in layout.rows_beside(suite):
             found.add(Path(layout.samples(suite, row)))
             found.add(Path(layout.scores(suite, row)).with_suffix(""))
         for row in layout.rows(suite):
@@ -115,7 +115,7 @@ def unseen_names(layout: Layout) -> set[tuple[str, str]]:
                 found |= {
                     (stage, (suite, row))
                     for stage in ("sample", "score")
-                    for row in layout.config.sized(suite)
+                    for row in layout.config.beside(suite)
                 }
                 found |= {(stage, name) for stage in ("images", "autoencoder", "latents", "train")}
                 rows = ("sample", "loss", "score") if layout.has_losses(suite) else ("sample", "score")

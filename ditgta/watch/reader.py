@@ -118,7 +118,7 @@ class Reader:
                 parts.append((work.score(name).at(rate), float(bool(row["scores"][step]))))
                 if row["losses"]:
                     parts.append((work.loss(name).at(rate), float(bool(row["losses"][step]))))
-        for row in self.layout.sized_rows(suite):
+        for row in self.layout.rows_beside(suite):
             scored = Path(self.layout.scores(suite, row)).is_file()
             parts.append((work.sample(row.experiment).at(rate), share_of(self.samples(suite, row))))
             parts.append((work.score(row.experiment).at(rate), float(scored)))

@@ -237,6 +237,7 @@ def table_inputs(wildcards):
         "losses": made_by("measure_loss", *LAYOUT.files("losses", suite)),
         "baseline": made_by("score", LAYOUT.baseline(suite)),
         "sized": made_by("score", *sized_files(suite)),
+        "swept": made_by("score", *(LAYOUT.scores(suite, row) for row in LAYOUT.swept_rows(suite))),
         "training": made_by("train", *(record_of(LAYOUT.checkpoint(row)) for row in rows)),
         "shared": made_by("encode", *(file for noun in shared for file in LAYOUT.files(noun, suite))),
         "images": made_by("list_images", LAYOUT.files("images", suite)[0]),
@@ -254,9 +255,18 @@ def sized_flag(wildcards, input):
     return f"--sized {' '.join(input.sized)}" if input.sized else ""
 
 
+def swept_flag(wildcards, input):
+    """Returns the option that names the scores at the further points of a sweep, nothing without one."""
+    return f"--swept {' '.join(input.swept)}" if input.swept else ""
+
+
 def table_spec(wildcards, output):
     """Returns how a table is shown, and which row each of its score files is."""
     suite = owner("table", wildcards)
     sized = [(EXPERIMENTS[row.experiment].like, *row[1:]) for row in LAYOUT.sized_rows(suite)]
-    rows = {"rows": LAYOUT.rows(suite), "sized_rows": sized}
+    swept = [
+        (EXPERIMENTS[row.experiment].like, *row[1:], EXPERIMENTS[row.experiment].sampling.choice)
+        for row in LAYOUT.swept_rows(suite)
+    ]
+    rows = {"rows": LAYOUT.rows(suite), "sized_rows": sized, "swept_rows": swept}
     return spec_text({**SPECS.table(suite), **rows})

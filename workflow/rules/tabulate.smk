@@ -25,11 +25,12 @@ rule tabulate:
         differences="<table>/differences.csv",
         losses="<table>/losses.csv",
         sizes="<table>/sizes.csv",
+        guidance="<table>/guidance.csv",
         latex="<table>/table.tex",
         markdown="<table>/table.md",
         pictures=expand(
             "<table>/{name}.png",
-            name=["fid", "inception_score", "losses", "samples", "milestones", "nearest", "sizes"],
+            name=["fid", "inception_score", "losses", "samples", "milestones", "nearest", "sizes", "guidance"],
         ),
     log:
         "<logs>/table/{table}.log",
@@ -41,10 +42,11 @@ rule tabulate:
         name=named("table"),
         losses=losses_flag,
         sized=sized_flag,
+        swept=swept_flag,
         spec=table_spec,
     message:
         "Table of suite {params.name}: {output.html}; log: {log}"
     shell:
-        "{params.run} table --scores {input.scores} {params.losses} {params.sized} --training {input.training} --shared {input.shared}"
+        "{params.run} table --scores {input.scores} {params.losses} {params.sized} {params.swept} --training {input.training} --shared {input.shared}"
         " --baseline {input.baseline} --images $(dirname {input.images}) --out $(dirname {output.html})"
         " --spec {params.spec:q} > {log} 2>&1"
