@@ -12,7 +12,7 @@ def shares_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool:
     if metric is not None and metric.on_held_out:
         return measured_alike(scores)
     return all(
-        score.sampling and score.sampling == scores[0].sampling and score.num_samples == scores[0].num_samples
+        score.sampling and score.way == scores[0].way and score.num_samples == scores[0].num_samples
         for score in scores
     )
 
@@ -29,7 +29,7 @@ def sampled_alike(scores: Sequence[Score]) -> bool:
         for score in scores
         if score.sampling
     }
-    ways = [{**score.sampling, "training_seed": None} for score in scores]
+    ways = [{**score.way, "training_seed": None} for score in scores]
     return all(way == ways[0] for way in ways) and all(shares_noise(group) for group in own.values())
 
 

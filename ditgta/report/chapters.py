@@ -21,6 +21,7 @@ from ditgta.report.origin import SWITCHES, fairness
 from ditgta.report.render import render
 from ditgta.report.resized import CROPS, Sizes
 from ditgta.report.sentences import headline_comparisons
+from ditgta.report.sweep import FID, Sweep
 
 FIRST_METRICS = ("fid", "inception_score")
 
@@ -39,6 +40,7 @@ class Pictures:
         classes: "accuracy" and "kid" by class, as far as known.
         encodings: what each row's encoding makes of places, None where no checkpoint is at hand.
         sizes: the rows at other sizes than that of training, None without.
+        sweep: the rows over a sweep of guidance, None without.
     """
 
     metrics: dict[str, Image.Image]
@@ -50,6 +52,7 @@ class Pictures:
     bands: Image.Image | None = None
     strips: list[Grid] = field(default_factory=list)
     sizes: Sizes | None = None
+    sweep: Sweep | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,13 @@ def _held_out(table: Table, pictures: Pictures) -> Chapter | None:
     if LOSS not in table.metrics:
         return None
     return Chapter("held-out", "Held-out loss", _body("held-out", table, pictures=pictures))
+
+
+def _sweep(table: Table, pictures: Pictures) -> Chapter | None:
+    """Return FID over the sweep and what was chosen."""
+    if pictures.sweep is None:
+        return None
+    return Chapter("sweep", "FID against guidance", _body("sweep", table, sweep=pictures.sweep, fid=FID))
 
 
 def _scores(table: Table, pictures: Pictures) -> Chapter:
@@ -207,6 +217,7 @@ CHAPTERS: tuple[Callable[[Table, Pictures], Chapter | None], ...] = (
     _differences,
     _published,
     _held_out,
+    _sweep,
     _scores,
     _losses,
     _samples,

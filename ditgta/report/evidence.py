@@ -46,6 +46,7 @@ class Score:
         findings: what is known image by image (see `metrics.look_closer`), {} in files without it.
         strata: of "samples", "reference images" and "held-out images", where the counts of their classes are fixed.
         held_out: the losses of its checkpoint on held-out images, None without.
+        choices: options of sampling whose values were chosen for this row, and the values that they were chosen from.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Score:
     findings: dict[str, np.ndarray] = field(default_factory=dict)
     strata: dict[str, np.ndarray] = field(default_factory=dict)
     held_out: HeldOut | None = None
+    choices: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def spec(self) -> dict:
@@ -67,6 +69,11 @@ class Score:
     def sampling(self) -> dict:
         """How the samples were made; empty if unknown."""
         return self.spec.get("sampling") or {}
+
+    @property
+    def way(self) -> dict:
+        """How the samples were made, but for what was chosen for this row: rows of one way are compared fairly."""
+        return {key: value for key, value in self.sampling.items() if key not in self.choices}
 
     @property
     def num_samples(self) -> int | None:

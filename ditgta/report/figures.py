@@ -95,7 +95,7 @@ def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[C
 def _set_bottom(axes, cells: Sequence[Cell], baseline: float | None, unit: float) -> None:
     """Keeps what lies above zero above it: bands on a logarithmic axis, and the axis itself where nothing is negative."""
     if axes.get_yscale() == "log":
-        _plain_log_labels(axes)
+        plain_log_labels(axes)
         levels = [cell.value for cell in cells] + ([baseline] if baseline and baseline > 0 else [])
         axes.set_ylim(bottom=0.5 * unit * min(levels))
         return
@@ -113,7 +113,7 @@ def loss_figure(table: Table) -> Image.Image:
     everything = np.concatenate([curve.losses["loss"] for curve in curves])
     if everything.min() > 0 and everything.max() / everything.min() > 3:
         axes.set_yscale("log")
-        _plain_log_labels(axes)
+        plain_log_labels(axes)
     for curve in curves:
         colour = colour_of(table.experiments, curve.experiment)
         axes.plot(curve.steps, curve.losses["loss"], color=colour, alpha=0.35, linewidth=0.7)
@@ -274,7 +274,7 @@ def label(axes, x: str, y: str) -> None:
     axes.set_ylabel(y, fontsize=9)
 
 
-def _plain_log_labels(axes) -> None:
+def plain_log_labels(axes) -> None:
     """Labels a logarithmic axis 0.1, 0.2, 0.5, 1, 2, 5: losses and FIDs rarely span a decade."""
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())

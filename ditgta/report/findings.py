@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+COMPARED = "model.posenc"
+CHOSEN = "chosen"  # options of each row, by the same rule
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -97,6 +100,11 @@ class Option:
     def differs(self) -> bool:
         """True if two rows have different values."""
         return len(set(self.values.values())) > 1
+
+    @property
+    def is_each_rows(self) -> bool:
+        """True of what rows may differ in: what is compared, and what was chosen for each by the same rule."""
+        return self.name == COMPARED or self.name.startswith(f"{CHOSEN}.")
 
     @property
     def text(self) -> str:

@@ -58,11 +58,6 @@ DINOV2 = (
     Metric("fd_dinov2", "FD-DINOv2", -1, scale="log"),
     Metric("kid_dinov2", "KID-DINOv2", -1, scale="log if positive"),
 )
-# Only where a second judge's weights were given; its kernel distance is of the order of 1.
-DINOV2 = (
-    Metric("fd_dinov2", "FD-DINOv2", -1, scale="log"),
-    Metric("kid_dinov2", "KID-DINOv2", -1, scale="log if positive"),
-)
 # Only where the scorer has learnt the classes.
 CLASS_ACCURACY = Metric("class_accuracy", "Class accuracy", +1)
 
@@ -214,6 +209,7 @@ class Table:
         costs: what each stage took.
         published: FID that was published of rows, beside the table's.
         published_source: where those stand.
+        order: whether the order of the rows changes over a sweep, in a sentence; "" without one.
         epochs: passes over the training images at each milestone; nothing where that is unknown, or rows differ in it.
     """
 
@@ -243,6 +239,7 @@ class Table:
     costs: list[Cost] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
     published_source: str = ""
+    order: str = ""
     epochs: dict[int, float] = field(default_factory=dict)
 
     @property

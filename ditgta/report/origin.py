@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ditgta.report.alike import sampled_alike, shares_noise
 from ditgta.report.evidence import Score, judge_text, last_scores
-from ditgta.report.findings import Option
+from ditgta.report.findings import CHOSEN, COMPARED, Option
 from ditgta.report.view import DASH, plain_list
 
 # Options that move scores between programs which otherwise do the same; shown first.
@@ -30,7 +30,6 @@ SWITCHES = (
     "sampling.tf32",
     "sampling.uint8",
 )
-COMPARED = "model.posenc"
 
 
 def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Option]:
@@ -42,7 +41,8 @@ def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Opti
         training.pop("seed", None)
         sampling = dict(score.sampling or made.get("sampling") or {})
         sampling.pop("training_seed", None)
-        found[score.experiment] = _flat({**training, "sampling": sampling})
+        chosen = {key: sampling.pop(key) for key in score.choices}
+        found[score.experiment] = _flat({**training, "sampling": sampling, CHOSEN: chosen})
     names = {name for options in found.values() for name in options}
     order = [name for name in SWITCHES if name in names] + sorted(names - set(SWITCHES))
     return [
@@ -55,7 +55,7 @@ def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Opti
 
 def fairness(options: Sequence[Option]) -> tuple[bool, str]:
     """Returns whether rows differ in their positional encoding alone, and what they differ in as a sentence."""
-    others = [option for option in options if option.differs and option.name != COMPARED]
+    others = [option for option in options if option.differs and not option.is_each_rows]
     if not options:
         return (
             False,
@@ -94,7 +94,7 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
     samples = [f"{plain_list([f'{count:,}' for count in counts])} per row" if counts else "number unknown"]
     if sampling:
         samples.append(f"{sampling.get('sampler', 'unknown')} sampler, {sampling.get('steps', '?')} steps")
-        samples.append(_guidance(sampling))
+        samples.append(_guidance(sampling, scores[0].choices.get("cfg_scale")))
         samples.append(f"{sampling.get('labels', 'unknown')} labels")
         samples.append(f"sampling seed {sampling.get('seed', '?')}")
         if shares_noise(scores):
@@ -113,15 +113,18 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
     return lines
 
 
-def _guidance(sampling: dict) -> str:
-    """Returns guidance in words."""
+def _guidance(sampling: dict, choices: Sequence[float] | None) -> str:
+    """Returns guidance in words; `choices`: the scales that it was chosen from."""
     scale = sampling.get("cfg_scale")
     if scale is None:
         return "guidance unknown"
-    if scale == 1:
+    if scale == 1 and not choices:
         return "no guidance"
     channels = sampling.get("cfg_channels", "all")
     which = "all noise channels" if channels == "all" else f"the first {channels} noise channels"
+    if choices:
+        listed = plain_list([f"{each:g}" for each in choices])
+        return f"classifier-free guidance on {which}, its scale chosen for each row of {listed} by FID on another noise"
     return f"classifier-free guidance {scale:g} on {which}"
 
 

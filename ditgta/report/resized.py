@@ -126,7 +126,7 @@ def read_sizes(
                 f"{len(rows)} rows and {len(sized)} score files of other sizes do not match; fix the spec"
             )
         sized = [replace(score, experiment=e, seed=s, step=t) for score, (e, s, t) in zip(sized, rows)]
-    _check_scorer([*sized, *real], scores)
+    check_scorer([*sized, *real], scores)
     groups: dict[Way, dict[str, list[Score]]] = {}
     for score in sorted(sized, key=lambda score: way_of(score).size[0] * way_of(score).size[1]):
         groups.setdefault(way_of(score), {}).setdefault(score.experiment, []).append(score)
@@ -167,8 +167,8 @@ def _size_of(score: Score) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _check_scorer(sized: Sequence[Score], scores: Sequence[Score]) -> None:
-    """Raises InputError where other sizes were scored with another network than the table."""
+def check_scorer(sized: Sequence[Score], scores: Sequence[Score]) -> None:
+    """Raises InputError where rows beside the table were scored with another network than the table."""
     for score in sized:
         ours, theirs = ((one.content.get("scorer") or {}).get("sha256") for one in (scores[0], score))
         if ours and theirs and ours != theirs:

@@ -37,12 +37,15 @@ from ditgta.report.published import published_values
 from ditgta.report.render import render
 from ditgta.report.resized import read_sizes, sizes_csv
 from ditgta.report.strips import milestone_strips
+from ditgta.report.sweep import UNGUIDED, chosen_scores, order_sentence, read_sweep, sweep_csv
+from ditgta.report.sweep_figure import drawn_sweep
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, is_file, sha256_of, write_json, write_text
 from ditgta.runtime.finished import read_finished, refuse_other
 
 RECORD = "table.json"  # what a table is made of
-INPUTS = ("scores", "losses", "training", "baseline", "images", "sized")
+INPUTS = ("scores", "losses", "training", "baseline", "images", "sized", "swept")
+CONTENTS = ("scores", "losses", "baseline", "sized", "swept")  # those that hold the numbers
 
 
 def run(
@@ -55,8 +58,9 @@ def run(
     shared: Sequence[Path] = (),
     losses: Sequence[Path] = (),
     sized: Sequence[Path] = (),
+    swept: Sequence[Path] = (),
 ) -> None:
-    """Writes table.csv, differences.csv, losses.csv, classes.csv, sizes.csv, table.tex, table.md, the pictures as PNG and, last, table.html.
+    """Writes table.csv, differences.csv, losses.csv, classes.csv, sizes.csv, sweep.csv, table.tex, table.md, the pictures as PNG and, last, table.html.
 
     Args:
         scores: score files; influence values are read from the .npz beside each.
@@ -71,23 +75,28 @@ def run(
         shared: records of what rows share (images, autoencoder, latents, scorer), for the cost.
         sized: score files of rows at other sizes, of which spec's sized_rows names [experiment, seed, step], and behind them those
             of real images at each size.
+        swept: score files at the further points of a sweep, of which spec's swept_rows names [experiment, seed, step, whether the
+            noise is that of the choice].
 
     Raises:
         InputError: there are no scores, two of the same row, or scores of different networks or references.
     """
     out, spec = Path(out), spec or {}
     declared = read_declared(spec.get("differences") or [])
-    made_from = _made_from(
-        spec,
-        scores=scores,
-        losses=losses,
-        training=training,
-        baseline=baseline,
-        images=images,
-        sized=sized,
-    )
+    inputs = {
+        "scores": scores,
+        "losses": losses,
+        "training": training,
+        "baseline": baseline,
+        "images": images,
+        "sized": sized,
+        **({"swept": swept} if swept else {}),
+    }
+    made_from = _made_from(spec, **inputs)
     _refuse_other(out, made_from)
     found, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
+    sweep = read_sweep(swept, spec.get("swept_rows"), found)
+    found = chosen_scores(sweep, found)
     if losses and len(losses) != len(found):
         raise InputError(
             f"{len(found)} score files and {len(losses)} records of losses do not match; give one for each"
@@ -101,14 +110,18 @@ def run(
     table = build(found, real, read_curves(training, names), spec, classes=index.classes if index else [])
     everything = [*found, *([real] if real else [])]
     epochs = epochs_of(found, index.count if index else None)
-    table = replace(table, costs=read_costs(everything, training, shared, names), epochs=epochs)
+    measured = [*everything, *(score for score, _ in (sweep.scores if sweep else ()))]
+    costs = read_costs(measured, training, shared, names)
+    table = replace(table, costs=costs, epochs=epochs, order=order_sentence(sweep))
     grids, faults = sample_grid(found, table.experiments, index)
     near, gone = nearest_grids(found, table.experiments, table.classes)
     encodings, unseen = encodings_of(training, table.experiments, names)
     table = replace(table, warnings=table.warnings + faults + gone + unseen)
     strips = milestone_strips(found, table.experiments)
     resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, found)
-    pictures = replace(draw(table, grids, near), encodings=encodings, strips=strips, sizes=resized)
+    sweep = drawn_sweep(table, sweep)
+    more = {"encodings": encodings, "strips": strips, "sizes": resized, "sweep": sweep}
+    pictures = replace(draw(table, grids, near), **more)
     files = {
         "fid": pictures.metrics["fid"],
         "inception_score": pictures.metrics["inception_score"],
@@ -117,6 +130,7 @@ def run(
         "milestones": beside(strips),
         "nearest": beside(list(near.values())),
         "sizes": (resized and resized.picture) or notice("no other sizes to show"),
+        "sweep": sweep.pictures[-1][1] if sweep else notice("no sweep to show"),
     }
     for name, picture in files.items():
         with atomic_path(out / f"{name}.png") as temporary:
@@ -126,6 +140,7 @@ def run(
     write_text(out / "losses.csv", exports.losses_csv(table))
     write_text(out / "classes.csv", csv_by_class(everything, table.classes))
     write_text(out / "sizes.csv", sizes_csv(resized))
+    write_text(out / "sweep.csv", sweep_csv(sweep, table.suite))
     write_text(out / "table.tex", render("table.tex", table=table))
     write_text(out / "table.md", render("table.md", table=table))
     write_json(out / RECORD, made_from)
@@ -135,7 +150,7 @@ def run(
 def _made_from(spec: dict, **inputs: Sequence[Path] | Path | None) -> dict:
     """Returns what a table is made of: its spec, the paths of its inputs, and one checksum of what the scores and losses say."""
     paths = {name: [str(path) for path in _listed(given)] for name, given in inputs.items()}
-    read = (path for name in ("scores", "losses", "baseline", "sized") for path in _listed(inputs[name]))
+    read = (path for name in CONTENTS for path in _listed(inputs.get(name)))
     contents = hashlib.sha256("".join(sha256_of(path) for path in read if is_file(path)).encode())
     return {**spec, **paths, "contents": contents.hexdigest()}
 
@@ -150,7 +165,7 @@ def _refuse_other(out: Path, made_from: dict) -> None:
     """Raise InputError where a folder holds a table of other rows or of other options; scores made again under their names pass."""
     theirs = read_finished(out / RECORD) if (out / "table.html").is_file() else {}
     if theirs and theirs["contents"] == made_from["contents"]:  # contents count, not where they lie
-        theirs |= {name: made_from[name] for name in INPUTS}
+        theirs |= {name: made_from[name] for name in INPUTS if name in made_from}
     if theirs:
         refuse_other(out, "a table", theirs, made_from, {"contents"})
 
@@ -273,7 +288,7 @@ def build(
 def _metrics(scores: Sequence[Score]) -> list[Metric]:
     """Returns the columns: all known metrics, and what else score files hold."""
     keys = {key for score in scores for key in score.content["metrics"]} - {m.key for m in METRICS}
-    known = {metric.key: metric for metric in (CLASS_ACCURACY, CLASS_GAIN, LOSS, *DINOV2)}
+    known = {metric.key: metric for metric in (UNGUIDED, CLASS_ACCURACY, CLASS_GAIN, LOSS, *DINOV2)}
     others = [known.get(key) or Metric(key, key.replace("_", " ")) for key in sorted(keys - {LOSS.key})]
     return [*([LOSS] if LOSS.key in keys else []), *METRICS, *others]
 

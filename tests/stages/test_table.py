@@ -35,6 +35,8 @@ FILES = {
     "table.json",
     "sizes.csv",
     "sizes.png",
+    "sweep.csv",
+    "sweep.png",
 } | PICTURES
 
 

@@ -40,7 +40,7 @@ BESIDE = {
     "autoencoder.json": ("diffusion_pytorch_model.safetensors", "config.json"),
     "scorer.json": ("scorer.safetensors",),
     "table.html": (
-        *("table.csv", "classes.csv", "sizes.csv", "table.md"),
+        *("table.csv", "classes.csv", "sizes.csv", "sweep.csv", "table.md"),
         *(
             "fid.png",
             "inception_score.png",
@@ -49,6 +49,7 @@ BESIDE = {
             "milestones.png",
             "nearest.png",
             "sizes.png",
+            "sweep.png",
         ),
     ),
 }

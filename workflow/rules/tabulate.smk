@@ -25,12 +25,12 @@ rule tabulate:
         differences="<table>/differences.csv",
         losses="<table>/losses.csv",
         sizes="<table>/sizes.csv",
-        guidance="<table>/guidance.csv",
+        sweep="<table>/sweep.csv",
         latex="<table>/table.tex",
         markdown="<table>/table.md",
         pictures=expand(
             "<table>/{name}.png",
-            name=["fid", "inception_score", "losses", "samples", "milestones", "nearest", "sizes", "guidance"],
+            name=["fid", "inception_score", "losses", "samples", "milestones", "nearest", "sizes", "sweep"],
         ),
     log:
         "<logs>/table/{table}.log",
