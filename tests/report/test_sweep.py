@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ditgta.report.evidence import read_score
-from ditgta.report.sweep import Setting, order_sentence, read_sweep
+from ditgta.report.sweep import order_sentence, read_sweep
 from ditgta.runtime.errors import InputError
 from ditgta.stages import table
 from tests.report.page import Page
@@ -62,7 +62,7 @@ def sweep_of(made):
 
 def test_a_point_is_chosen_on_one_noise_and_reported_on_the_other(made):
     found = {curve.experiment: curve for curve in sweep_of(made).curves}
-    assert {name: curve.chosen.cfg_scale for name, curve in found.items()} == {
+    assert {name: curve.chosen for name, curve in found.items()} == {
         "abs": 3.0,
         "rope": 1.5,
         "gta": 1.5,
@@ -90,7 +90,7 @@ def test_verdicts_are_of_the_chosen_points_and_stay_paired(made):
 
 def test_the_order_of_the_rows_is_said_in_one_line(made):
     sentence = order_sentence(sweep_of(made))
-    assert "\n" not in sentence and "changes with cfg" in sentence
+    assert "\n" not in sentence and "changes with guidance" in sentence
     assert "cfg 1: abs < rope < gta" in sentence and "cfg 1.5: gta < abs < rope" in sentence
     assert sentence.endswith("(the same on the other noise).")
 
@@ -105,8 +105,8 @@ def test_an_order_that_holds_is_said_to_hold(made, tmp_path):
     rows = [arguments["spec"]["swept_rows"][place] for place in kept]
     scores = [read_score(path) for path in arguments["scores"]]
     found = read_sweep([swept[place] for place in kept], rows, scores)
-    assert "is the same at every cfg that was tried: abs < rope." in order_sentence(found)
-    assert found.curves[0].chosen == Setting(1.5, None), "only what is reported too can be chosen"
+    assert "is the same at every guidance scale that was tried: abs < rope." in order_sentence(found)
+    assert found.curves[0].chosen == 1.5, "only what is reported too can be chosen"
 
 
 def test_the_page_says_what_was_chosen(made):
@@ -117,7 +117,7 @@ def test_the_page_says_what_was_chosen(made):
     assert "chosen.cfg_scale" in text and "Rows differ in more than" not in text
     assert "sampled in different ways" not in text
     assert "noise and label of sample i are the same in every row" in text
-    assert "may lie beyond: abs at 100 (cfg 3)" in text
+    assert "abs at 100 steps: cfg 3 ends the list" in text
     assert "The order of the rows by FID" in (made[0] / "out/table.md").read_text()
 
 

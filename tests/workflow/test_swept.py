@@ -1,0 +1,40 @@
+"""A tiny suite with a list of guidance scales, from the images to the page."""
+
+import copy
+import csv
+
+import pytest
+from PIL import Image
+
+from tests.conftest import TINY, run_snakemake
+
+pytestmark = pytest.mark.slow
+SCALES = [1, 2]
+
+
+def test_a_sweep_runs_through(tmp_path):
+    content = copy.deepcopy(TINY)
+    content["suites"]["digits"]["milestones"] = [4]
+    content["suites"]["digits"]["sampling"]["cfg_scale"] = SCALES
+    done = run_snakemake(tmp_path, configs=(content,))
+    assert done.code == 0, done.text[-4000:]
+    (folder,) = tmp_path.glob("results/table/digits-*")
+    lines = [line for line in csv.DictReader((folder / "sweep.csv").open()) if line["metric"] == "fid"]
+    assert len(lines) == 2 * len(SCALES) * 2
+    levels: dict[str, dict[str, dict[str, float]]] = {}
+    for line in lines:
+        levels.setdefault(line["experiment"], {}).setdefault(line["noise"], {})[line["cfg_scale"]] = float(
+            line["value"]
+        )
+    shown = {
+        line["experiment"]: float(line["value"])
+        for line in csv.DictReader((folder / "table.csv").open())
+        if line["metric"] == "fid" and line["seed"]
+    }
+    for row, by_noise in levels.items():
+        best = min(by_noise["choice"], key=by_noise["choice"].get)
+        assert shown[row] == by_noise["report"][best] and by_noise["report"] != by_noise["choice"]
+    text = (folder / "table.html").read_text()
+    assert "FID against guidance" in text and "The order of the rows by FID at 4 steps" in text
+    assert Image.open(folder / "sweep.png").height > 300
+    assert run_snakemake(tmp_path, "--dry-run", configs=(content,)).jobs == {}, "nothing is made twice"
