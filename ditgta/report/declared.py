@@ -180,3 +180,28 @@ def _checked(found: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> C
     if check is None:
         return replace(contest, reason="without FID∞ the gap may be FID's bias")
     return replace(contest, check=check)
+
+
+def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -> Metric:
+    """Returns the metric that verdicts are about.
+
+    Without a declared one it is FID where the scorer is the published network or every row has an FID with an error bar, and
+    else KID, which few samples suffice for.
+
+    Args:
+        spec: the suite's; "primary" declares one.
+        scores: the score files of the last milestone.
+        metrics: the columns.
+
+    Raises:
+        InputError: the declared metric is not among the scores, or which of its ends is better is unknown.
+    """
+    known = {metric.key: metric for metric in metrics}
+    if key := spec.get("primary"):
+        if key not in known or not known[key].better:
+            ranked = ", ".join(metric.key for metric in metrics if metric.better)
+            raise InputError(f"primary: {key} is not a metric of these scores; take one of {ranked}")
+        return known[key]
+    published = any((score.content.get("scorer") or {}).get("published") for score in scores)
+    whole = all(score.se(known["fid"]) is not None for score in scores)
+    return known["fid" if published or whole else "kid"]

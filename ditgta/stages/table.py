@@ -15,7 +15,7 @@ from ditgta.report.checks import read_record
 from ditgta.report.classwise import class_results, csv_by_class
 from ditgta.report.comparisons import row_of, scale_of
 from ditgta.report.cost import read_costs
-from ditgta.report.declared import comparisons_of, read_declared
+from ditgta.report.declared import comparisons_of, primary_of, read_declared
 from ditgta.report.encodings import encoding_figure
 from ditgta.report.evidence import (
     BASELINE,
@@ -330,31 +330,6 @@ def _compared(
         bands=band_ratios(scores, experiments),
         draws=(baseline.content.get("settings") or {}).get("draws") if baseline else None,
     )
-
-
-def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -> Metric:
-    """Returns the metric that verdicts are about.
-
-    Without a declared one it is FID where the scorer is the published network or every row has an FID with an error bar, and
-    else KID, which few samples suffice for.
-
-    Args:
-        spec: the suite's; "primary" declares one.
-        scores: the score files of the last milestone.
-        metrics: the columns.
-
-    Raises:
-        InputError: the declared metric is not among the scores, or which of its ends is better is unknown.
-    """
-    known = {metric.key: metric for metric in metrics}
-    if key := spec.get("primary"):
-        if key not in known or not known[key].better:
-            ranked = ", ".join(metric.key for metric in metrics if metric.better)
-            raise InputError(f"primary: {key} is not a metric of these scores; take one of {ranked}")
-        return known[key]
-    published = any((score.content.get("scorer") or {}).get("published") for score in scores)
-    whole = all(score.se(known["fid"]) is not None for score in scores)
-    return known["fid" if published or whole else "kid"]
 
 
 def _emphasised(row: Row, metric: Metric) -> Row:

@@ -135,7 +135,7 @@ def test_every_point_is_in_the_csv(made):
 
 
 def test_without_a_sweep_nothing_is_said_of_one(made, tmp_path):
-    _, arguments, swept = made
+    _, arguments, _ = made
     spec = {key: value for key, value in arguments["spec"].items() if key != "swept_rows"}
     table.run(**{**arguments, "spec": spec}, out=tmp_path)
     text = (tmp_path / "table.html").read_text()
