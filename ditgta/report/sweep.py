@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -177,38 +177,37 @@ def order_sentence(sweep: Sweep | None) -> str:
         for scale in sweep.scales
         if all(scale in curve.reported for curve in curves)
     }
-    orders = {scale: _order(values) for scale, values in levels.items() if None not in values}
-    if len(orders) < 2:
+    known = {scale: values for scale, values in levels.items() if None not in values}
+    if len(known) < 2:
         return ""
     names = [curve.experiment for curve in curves]
-    pairs = combinations(orders, 2)
-    one, other = max(pairs, key=lambda pair: len(_swapped(*(orders[each] for each in pair))))
+    pairs = combinations(known, 2)
+    one, other = max(pairs, key=lambda pair: len(_swapped(known[pair[0]], known[pair[1]])))
     at = f"at {step_name(sweep.steps[-1])} steps"
-    if not _swapped(orders[one], orders[other]):
-        same = _named(orders[one], names)
-        return (
-            f"The order of the rows by FID {at} is the same at every guidance scale that was tried: {same}."
-        )
-    told = "; ".join(f"cfg {scale:g}: {_named(orders[scale], names)}" for scale in (one, other))
+    swapped = _swapped(known[one], known[other])
+    if not swapped:
+        return f"No two rows change places by FID {at} at the guidance scales that were tried: {_named(known[one], names)} at cfg {one:g}."
+    told = "; ".join(f"cfg {scale:g}: {_named(known[scale], names)}" for scale in (one, other))
     again = [[curve.on_choice.get(scale) for curve in curves] for scale in (one, other)]
-    known = not any(None in values for values in again)
-    is_same = known and [_order(values) for values in again] == [orders[one], orders[other]]
-    repeated = "the same on the other noise" if is_same else "otherwise on the other noise"
-    return f"The order of the rows by FID {at} changes with guidance: {told} ({repeated if known else 'one noise'})."
+    is_known = not any(None in values for values in again)
+    is_same = is_known and set(swapped) <= set(_swapped(*again))
+    repeated = "the same rows change places on the other noise" if is_same else "otherwise on the other noise"
+    return f"The order of the rows by FID {at} changes with guidance: {told} ({repeated if is_known else 'one noise'})."
 
 
-def _order(values: Sequence[float]) -> list[int]:
-    """Returns the places of values from the least on."""
-    return sorted(range(len(values)), key=lambda place: values[place])
+def _swapped(one: Sequence[float], other: Sequence[float]) -> list[tuple[int, int]]:
+    """Returns the pairs of places whose values stand in opposite order in one and in the other; equal values are in none."""
+    pairs = combinations(range(len(one)), 2)
+    return [(a, b) for a, b in pairs if (one[a] - one[b]) * (other[a] - other[b]) < 0]
 
 
-def _swapped(one: Sequence[int], other: Sequence[int]) -> list[tuple[int, int]]:
-    """Returns the pairs that stand in another order in one than in the other."""
-    return [(a, b) for a, b in combinations(one, 2) if other.index(a) > other.index(b)]
-
-
-def _named(order: Sequence[int], names: Sequence[str]) -> str:
-    return " < ".join(names[place] for place in order)
+def _named(values: Sequence[float], names: Sequence[str]) -> str:
+    """Returns names from the least value on, with their relations: a < b = c."""
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    text = names[order[0]]
+    for before, place in pairwise(order):
+        text += f" {'<' if values[before] < values[place] else '='} {names[place]}"
+    return text
 
 
 def sweep_csv(sweep: Sweep | None, suite: str) -> str:

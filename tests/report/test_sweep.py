@@ -2,12 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ditgta.report.evidence import read_score
-from ditgta.report.sweep import order_sentence, read_sweep
+from ditgta.report.sweep import Sweep, order_sentence, read_sweep
 from ditgta.runtime.errors import InputError
 from ditgta.stages import table
 from tests.report.page import Page
@@ -92,7 +93,7 @@ def test_the_order_of_the_rows_is_said_in_one_line(made):
     sentence = order_sentence(sweep_of(made))
     assert "\n" not in sentence and "changes with guidance" in sentence
     assert "cfg 1: abs < rope < gta" in sentence and "cfg 1.5: gta < abs < rope" in sentence
-    assert sentence.endswith("(the same on the other noise).")
+    assert sentence.endswith("(the same rows change places on the other noise).")
 
 
 def test_an_order_that_holds_is_said_to_hold(made, tmp_path):
@@ -105,7 +106,9 @@ def test_an_order_that_holds_is_said_to_hold(made, tmp_path):
     rows = [arguments["spec"]["swept_rows"][place] for place in kept]
     scores = [read_score(path) for path in arguments["scores"]]
     found = read_sweep([swept[place] for place in kept], rows, scores)
-    assert "is the same at every guidance scale that was tried: abs < rope." in order_sentence(found)
+    assert order_sentence(found).startswith(
+        "No two rows change places by FID at 100 steps"
+    ) and "abs < rope" in order_sentence(found)
     assert found.curves[0].chosen == 1.5, "only what is reported too can be chosen"
 
 
@@ -151,3 +154,10 @@ def test_mistakes(made, tmp_path):
     other = write_score(tmp_path / "other.json", "abs", 0, STEP, 3.0, None, scorer={"sha256": "9" * 64})
     with pytest.raises(InputError, match="different scorers"):
         table.run(**arguments, swept=[other, *swept[1:]], out=tmp_path)
+
+
+def test_equal_rows_are_in_no_order(made):
+    found = sweep_of(made)
+    first = found.curves[0]
+    alike = Sweep(found.scales, [first, replace(first, experiment="other")])
+    assert "abs = other" in order_sentence(alike) and "No two rows change places" in order_sentence(alike)
