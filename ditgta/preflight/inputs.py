@@ -1,4 +1,4 @@
-"""What a suite reads from outside: images, latents, autoencoder, scorer, reference, checkpoints."""
+"""What a suite reads from outside: images, latents, autoencoder, scorer, second judge, reference, checkpoints."""
 
 import functools
 import os
@@ -71,6 +71,7 @@ class Inputs:
         for name in self._distinct("autoencoder"):
             yield self.autoencoder(name)
         yield self.scorer()
+        yield from self.judge()
         yield from self.reference()
         yield from self.checkpoints()
         answers = "answers" if is_reachable(HUB) else "does not answer: what is not here must be copied here"
@@ -227,6 +228,19 @@ class Inputs:
             said = f"{name} is to be downloaded by a job; whether its node has a network is not known here"
             return Line(WARNING, "scorer", said, fix)
         return Line(OK, "scorer", f"{name} will be downloaded from {host}, which answers")
+
+    def judge(self) -> Iterator[Line]:
+        """Yield whether the file of a second judge's weights is there, nothing where none is named."""
+        if not self.options.scorer.judge:
+            return
+        path = expanded(self.options.scorer.judge)
+        if path.is_file():
+            yield Line(
+                OK, "judge", f"{path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_of(path)[:12]}..."
+            )
+            return
+        fix = f"copy the weights of DINOv2 there, or name their file: `suites: {{{self.suite}: {{scorer: {{judge: PATH}}}}}}` in a --configfile"
+        yield Line(MISSING, "judge", f"{path} does not exist", fix)
 
     def _weights(self, path: Path, fix: str) -> Line:
         if not path.is_file():

@@ -134,7 +134,8 @@ def run(
         refuse_other_scores(out, found, other)
         folders = group.gather([cache_folder(images, cache, out) for images in sets])[0]
         known = list(zip(sets, checksums, folders))
-        seen = [(view, _seen(view, known, group, batch_size)) for view in views]
+        compared = known if baseline else known[:2]  # copies are looked for with the scorer alone
+        seen = [(view, _seen(view, compared if view.names else known, group, batch_size)) for view in views]
         content, trained_on = {}, None
         if group.is_first:
             for _, sides in seen:

@@ -66,6 +66,21 @@ def states(found: dict[str, list[Line]], state: str) -> set[str]:
     return {what for what, lines in found.items() if any(line.state == state for line in lines)}
 
 
+def test_a_second_judge_must_be_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = {"suites": {"digits": {"scorer": {"judge": "dinov2.pth"}}}}
+    (gone,) = findings("digits", named)["judge"]
+    assert (
+        gone.state == MISSING
+        and "dinov2.pth does not exist" in gone.said
+        and "scorer: {judge: PATH}" in gone.fix
+    )
+    Path("dinov2.pth").write_bytes(b"weights")
+    (there,) = findings("digits", named)["judge"]
+    assert there.state == OK and "sha256" in there.said
+    assert "judge" not in findings("digits")
+
+
 def test_the_default_suite_can_finish_and_that_is_known_in_seconds(tmp_path, monkeypatch):
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     call = [sys.executable, "-m", "ditgta", "check", "digits"]

@@ -600,3 +600,15 @@ def test_other_files_are_no_judge(files, tmp_path):
             _run(files, tmp_path, judge=tmp_path / name)
         assert "vitl14" in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "scores.json").exists()
+
+
+def test_copies_are_looked_for_with_the_scorer_alone(files, judge, tmp_path):
+    training = tmp_path / "training.npz"
+    np.savez(training, arr_0=_pixels(120, 3), arr_1=np.arange(120) % 10)
+    content = _run(files, tmp_path, training=training, crops=12, judge=judge, cache=tmp_path / "cache")
+    assert content["training"]["count"] == 120 and content["metrics"]["fid_crops"]["value"] > 0
+    assert len(list((tmp_path / "cache").iterdir())) == 3 + 2 + 2, (
+        "whole images; crops and the judge of two sides"
+    )
+    real = _run(files, tmp_path / "real", samples=None, baseline=True, training=training, crops=12)
+    assert real["metrics"]["kid_crops"]["value"] is not None and real["num_samples"] == 60
