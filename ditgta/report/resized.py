@@ -37,7 +37,10 @@ HEAD = (
     "n",
     "reason",
 )
-MOST_PICTURED = 3  # samples of each row in the picture
+MOST_ROWS, MOST_HEIGHT = (
+    6,
+    192,
+)  # of the picture: rows, but one of each experiment at least; pixels of an image of training's size
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ class Sizes:
         return {
             size: [way for way in self.rows if way.size == size] for size in (way.size for way in self.rows)
         }
+
+    @property
+    def is_small(self) -> bool:
+        """The images are small enough to be enlarged, and kept without losses."""
+        return max(way.size[0] for way in self.rows) < MOST_HEIGHT
 
     def metrics(self, size: tuple[int, int]) -> list[Metric]:
         """Returns the metrics of which a row of a size has a value."""
@@ -209,7 +217,8 @@ def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score
     if first is None:
         return None
     chosen = choose_samples(labels_of(first))
-    chosen = [chosen[i * len(chosen) // MOST_PICTURED] for i in range(min(MOST_PICTURED, len(chosen)))]
+    count = min(max(1, MOST_ROWS // len(names)), len(chosen))
+    chosen = [chosen[i * len(chosen) // count] for i in range(count)]
     indices = [index for index, _ in chosen]
     cells = [
         {
@@ -223,6 +232,7 @@ def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score
         [heading for heading, _ in columns],
         [f"{name} #{indices[place]}" for name, place in rows],
         [[column[name][place] for column in cells] for name, place in rows],
+        MOST_HEIGHT,
     )
 
 

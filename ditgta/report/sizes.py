@@ -10,24 +10,31 @@ GAP, BAND, TEXT = 6, 34, 13
 
 
 def draw(
-    columns: Sequence[str], rows: Sequence[str], images: Sequence[Sequence[np.ndarray | None]]
+    columns: Sequence[str],
+    rows: Sequence[str],
+    images: Sequence[Sequence[np.ndarray | None]],
+    most: int | None = None,
 ) -> Image.Image:
     """Return images in columns of one size each, with a heading (of two lines at most) above and a name before.
 
     Args:
         images: one list for each row, uint8 (H, W, 3); None leaves a place empty, and says so.
+        most: largest height in pixels of the first column's images, to which all are reduced alike; None: as they are.
     """
     shapes = [
         next((row[k].shape[:2] for row in images if row[k] is not None), (1, 1)) for k in range(len(columns))
     ]
-    zoom = max(1, round(CELL_PIXELS / shapes[0][0]))
+    zoom: float = max(1, round(CELL_PIXELS / shapes[0][0]))
+    if most and shapes[0][0] > most:
+        zoom = most / shapes[0][0]
     font = ImageFont.load_default(TEXT)
     margin = int(max(font.getlength(name) for name in rows)) + 2 * GAP
     widths = [
-        max(zoom * width, int(max(font.getlength(line) for line in heading.split("\n"))))
+        max(round(zoom * width), int(max(font.getlength(line) for line in heading.split("\n"))))
         for (_, width), heading in zip(shapes, columns)
     ]
-    height = zoom * max(shape[0] for shape in shapes)
+    height = round(zoom * max(shape[0] for shape in shapes))
+    rule = Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.LANCZOS
     canvas = Image.new(
         "RGB", (margin + sum(widths) + GAP * len(widths), BAND + len(rows) * (height + GAP)), "white"
     )
@@ -39,8 +46,8 @@ def draw(
             if row[k] is None:
                 pen.text((left, top), "-", fill="black", font=font)
                 continue
-            size = (zoom * row[k].shape[1], zoom * row[k].shape[0])
-            canvas.paste(Image.fromarray(row[k]).resize(size, Image.Resampling.NEAREST), (left, top))
+            size = (round(zoom * row[k].shape[1]), round(zoom * row[k].shape[0]))
+            canvas.paste(Image.fromarray(row[k]).resize(size, rule), (left, top))
         left += widths[k] + GAP
     for i, name in enumerate(rows):
         pen.text((GAP, BAND + i * (height + GAP)), name, fill="black", font=font)

@@ -10,7 +10,7 @@ from PIL import Image, ImageFont
 from ditgta.report.declared import read_declared
 from ditgta.report.evidence import read_score
 from ditgta.report.resized import SIZED_METRICS, read_sizes
-from ditgta.report.sizes import BAND, GAP
+from ditgta.report.sizes import BAND, GAP, draw
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.streams import generator
 from ditgta.stages import table
@@ -177,3 +177,12 @@ def test_mistakes(made, tmp_path):
     unknown = write_score(tmp_path / "unknown.json", "abs", 0, STEP, 3.0, None)
     with pytest.raises(InputError, match="does not tell the size"):
         table.run(**arguments, sized=[unknown], out=tmp_path)
+
+
+def test_photographs_are_reduced_and_few():
+    """All by one factor, so that a twice as large one stays twice as large."""
+    rows = [[np.zeros((256, 256, 3), np.uint8), np.zeros((512, 384, 3), np.uint8)]] * 2
+    whole, small = (draw(["256", "512"], ["a", "b"], rows, most) for most in (None, 192))
+    assert whole.height == BAND + 2 * (512 + GAP) and small.height == BAND + 2 * (384 + GAP)
+    dark = (np.asarray(small) == 0).all(-1)
+    assert dark[BAND].sum() == 192 + 288 and dark[BAND + 300].sum() == 288
