@@ -80,6 +80,7 @@ def test_rows_share_a_training_and_have_samples_and_real_images_of_their_size():
         "s", "rope"
     )
     assert Path(found.path("images", Sized("rope", (12, 18)))).name.startswith("digits-12x18-")
+    assert found.specs.listed("rope", (12, 18))["size"] == [12, 18], "height, width"
 
 
 def test_what_was_there_before_sizes_keeps_its_place():
