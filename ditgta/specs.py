@@ -203,6 +203,17 @@ class Specs:
             return found
         return {**found, "losses": {name: address_of(self.losses(suite, name)) for name in rows}}
 
+    def configuration(self, suite: str) -> dict:
+        """Returns the configuration of a suite and its experiments alone, without `like` and defaults; it gives the same results."""
+        rows, config = self.config.suites[suite].experiments, self.config
+        return {
+            "suite": suite,
+            "experiments": {
+                n: config.experiments[n].model_dump(mode="json", exclude_defaults=True) for n in rows
+            },
+            "suites": {suite: config.suites[suite].model_dump(mode="json", exclude_defaults=True)},
+        }
+
     def first(self, suite: str) -> str:
         """Returns the experiment whose images are those of all rows of a suite."""
         return self.config.suites[suite].experiments[0]

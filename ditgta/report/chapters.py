@@ -7,52 +7,24 @@ page's; and its template in `templates/chapters/`, called as the chapter's id. T
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup
-from PIL import Image
 
 from ditgta.report.classwise import MOST_SHOWN
 from ditgta.report.cost import total_of
 from ditgta.report.evidence import BASELINE
-from ditgta.report.grid import Grid
 from ditgta.report.model import LOSS, Comparison, Table
 from ditgta.report.origin import SWITCHES, fairness
-from ditgta.report.render import render
-from ditgta.report.resized import CROPS, Sizes
+from ditgta.report.pictures import Pictures
+from ditgta.report.render import grid_address, render
+from ditgta.report.resized import CROPS
 from ditgta.report.sentences import headline_comparisons
-from ditgta.report.sweep import FID, Sweep
+from ditgta.report.sweep import FID
+from ditgta.runtime.yaml_text import as_text
 
 FIRST_METRICS = ("fid", "inception_score")
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The pictures of a page.
-
-    Attributes:
-        metrics: by metric, against steps.
-        losses: the losses, and how far they lie apart if there are several rows.
-        samples: grids of samples.
-        strips: samples of the same noise at every milestone.
-        nearest: by experiment, samples beside their nearest reference images.
-        bands: held-out losses against the noise level, None without.
-        classes: "accuracy" and "kid" by class, as far as known.
-        encodings: what each row's encoding makes of places, None where no checkpoint is at hand.
-        sizes: the rows at other sizes than that of training, None without.
-        sweep: the rows over a sweep of guidance, None without.
-    """
-
-    metrics: dict[str, Image.Image]
-    losses: list[Image.Image]
-    samples: list[Grid]
-    nearest: dict[str, Grid]
-    classes: dict[str, Image.Image]
-    encodings: Image.Image | None = None
-    bands: Image.Image | None = None
-    strips: list[Grid] = field(default_factory=list)
-    sizes: Sizes | None = None
-    sweep: Sweep | None = None
+MOST_LETTERS = 400_000  # of the samples class by class; the page has 1.5 million
 
 
 @dataclass(frozen=True)
@@ -71,14 +43,23 @@ def page(table: Table, pictures: Pictures) -> Markup:
 
 
 def _rows(table: Table, pictures: Pictures) -> Chapter:
-    return Chapter("table", "Table", _body("table", table, notes=table.footnotes()))
+    repeated = [m for m in table.metrics if m.repeats and m != table.primary]
+    metrics = [m for m in table.metrics if m not in repeated]
+    values = {"notes": table.footnotes(), "columns": metrics, "repeated": repeated}
+    return Chapter("table", "Table", _body("table", table, **values))
 
 
 def _differences(table: Table, pictures: Pictures) -> Chapter:
-    """Return the differences in the primary metric, FID and KID, and those in the other metrics folded."""
-    shown = headline_comparisons(table)
-    others = [c for c in table.comparisons if c not in shown and c.value is not None]
-    values = {"shown": shown, "others": others, "reach": _reach(table.comparisons)}
+    """Return the differences in the primary metric, FID and KID at the last milestone; all others folded."""
+    first = headline_comparisons(table)
+    shown = [c for c in first if c.step == table.last]
+    folded = {
+        "Differences at earlier milestones": [c for c in first if c not in shown],
+        "Differences in the other metrics": [
+            c for c in table.comparisons if c not in first and c.value is not None
+        ],
+    }
+    values = {"shown": shown, "folded": folded, "reach": _reach(table.comparisons)}
     return Chapter(
         "differences", "Differences", _body("differences", table, notes=table.footnotes(), **values)
     )
@@ -127,7 +108,17 @@ def _losses(table: Table, pictures: Pictures) -> Chapter:
 
 
 def _samples(table: Table, pictures: Pictures) -> Chapter:
-    return Chapter("samples", "Samples", _body("samples", table, pictures=pictures))
+    """Return samples over training, and as many classes to leaf through as a page has room for."""
+    shelves = [
+        (shelf.name, {step: grid_address(grid) for step, grid in shelf.grids.items()})
+        for shelf in pictures.shelves
+    ]
+    letters = sum(len(address) for _, grids in shelves for address in grids.values())
+    shelves = shelves[:: max(1, -(-letters // MOST_LETTERS))]
+    steps = list(shelves[0][1]) if shelves else []
+    return Chapter(
+        "samples", "Samples", _body("samples", table, pictures=pictures, shelves=shelves, steps=steps)
+    )
 
 
 def _sizes(table: Table, pictures: Pictures) -> Chapter | None:
@@ -201,6 +192,7 @@ def _provenance(table: Table, pictures: Pictures) -> Chapter:
             for key, value in sorted(settings.items())
             if key not in ("baseline", "floor")
         ),
+        "config": as_text(table.config) if table.config else "",
         "versions": list(dict.fromkeys(versions)),
         "commands": [command for cost in table.costs for command in cost.commands],
         "record": lambda entry: json.dumps(entry, indent=1, sort_keys=True),

@@ -11,7 +11,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from ditgta.report.figures import DOTS_PER_INCH, INK, PALETTE
+from ditgta.report.figures import DOTS_PER_INCH, PALETTE
+from ditgta.report.svg import INK, Drawing
 
 MOST_HEADS = 6
 SLOW = 0.25  # turns across the grid: a pair below that says little but "somewhere near"
@@ -59,7 +60,7 @@ def encoding_figure(rows: Sequence[tuple[str, Any]]) -> Image.Image:
         if many:
             _heads(figure, grid[number, columns], _by_head(maps), look.grid)
         _pairs(figure, grid[number, len(widths) - 1], look.turns)
-    return _drawn(figure)
+    return Drawing(figure).image()
 
 
 def _map(
@@ -172,9 +173,4 @@ def distance_figure(distances: dict[str, np.ndarray], uniform: float) -> Image.I
     axes.set_ylabel("mean attention distance, tokens", fontsize=9)
     axes.tick_params(labelsize=8.5, colors=INK)
     figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="outside upper center", ncols=3)
-    return _drawn(figure)
-
-
-def _drawn(figure: Figure) -> Image.Image:
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    return Drawing(figure).image()

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,25 +14,20 @@ from matplotlib.ticker import (
     NullLocator,
     ScalarFormatter,
 )
-from PIL import Image
 
 from ditgta.report.classwise import shown_labels
 from ditgta.report.evidence import BASELINE
 from ditgta.report.findings import Curve
 from ditgta.report.model import CLASS_ACCURACY, METRICS, Cell, Metric, Table
-from ditgta.report.view import class_name, step_name
-
-# Names are drawn as they are, whatever they hold: `$` begins no formula.
-rcParams["text.parse_math"] = False
+from ditgta.report.svg import FAINT, INK, Drawing, tip
+from ditgta.report.view import class_name, plus_minus, step_name
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness; yellow is left out, too pale for a line on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 MARKERS = "osD^vPX"
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 DOTS_PER_INCH = 200
-
-
-INK, FAINT = "#1f2328", "#d5d9de"
+_MOST_POINTS = 400  # of a loss as logged: a page holds every one of them
 
 
 def colour_of(experiments: Sequence[str], experiment: str) -> str:
@@ -41,12 +35,12 @@ def colour_of(experiments: Sequence[str], experiment: str) -> str:
     return PALETTE[list(experiments).index(experiment) % len(PALETTE)]
 
 
-def metric_figure(table: Table, metric: Metric) -> Image.Image:
+def metric_figure(table: Table, metric: Metric) -> Drawing:
     """Returns a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the baseline dashed."""
     figure, axes = blank()
     rows = [row for row in table.rows if row.step is not None and row.cells[metric.key].value is not None]
     if not rows:
-        return drawn(_notice(figure, axes, f"no {metric.name} to draw: the table says why"))
+        return Drawing(notice(figure, axes, f"no {metric.name} to draw: the table says why"))
     unit = 10**metric.shift
     steps = sorted({row.step for row in rows})
     log_steps = steps[0] > 0 and steps[-1] / steps[0] > 8
@@ -56,7 +50,7 @@ def metric_figure(table: Table, metric: Metric) -> Image.Image:
     axes.set_yscale("log" if log_levels else "linear")
     for name in [name for name in table.experiments if any(row.experiment == name for row in rows)]:
         own = [row for row in rows if row.experiment == name]
-        _band(axes, table, name, [row.step for row in own], [row.cells[metric.key] for row in own], unit)
+        _band(axes, table, name, metric, [(row.step, row.cells[metric.key]) for row in own])
     baseline = table.baseline.cells[metric.key].value if table.baseline else None
     if baseline is not None and (baseline > 0 or not log_levels):
         axes.axhline(
@@ -69,11 +63,13 @@ def metric_figure(table: Table, metric: Metric) -> Image.Image:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
     label(axes, "training steps", metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better])
     legend(figure)
-    return drawn(figure)
+    return Drawing(figure)
 
 
-def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[Cell], unit: float) -> None:
+def _band(axes: Axes, table: Table, name: str, metric: Metric, points: Sequence[tuple[int, Cell]]) -> None:
     """Draws one experiment's means, their 95 % intervals as a band with bars, and each training seed where there are several."""
+    steps, cells = zip(*points)
+    unit = 10**metric.shift
     values = unit * np.array([cell.value for cell in cells])
     low, high = (
         unit * np.array([cell.value if end is None else end for cell, end in zip(cells, ends)])
@@ -87,6 +83,8 @@ def _band(axes, table: Table, name: str, steps: Sequence[int], cells: Sequence[C
     axes.errorbar(
         steps, values, yerr=reach, label=name, markersize=5, capsize=3, linewidth=1.6, **style_of(table, name)
     )
+    for step, cell, value in zip(steps, cells, values):
+        tip(axes, step, value, f"{name} at {step_name(step)}: {plus_minus(metric, cell.value, cell.error)}")
     if any(len(cell.values) > 1 for cell in cells):
         points = [(step, unit * value) for step, cell in zip(steps, cells) for value in cell.values]
         axes.scatter(*zip(*points), color=colour, s=9, alpha=0.6, linewidths=0)
@@ -104,19 +102,19 @@ def _set_bottom(axes, cells: Sequence[Cell], baseline: float | None, unit: float
         axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
 
 
-def loss_figure(table: Table) -> Image.Image:
+def loss_figure(table: Table) -> Drawing:
     """Returns a picture of the training losses: as logged, faint, and their moving averages on top."""
     figure, axes = blank()
     curves = _drawable(table)
     if not curves:
-        return drawn(_notice(figure, axes, "no loss curves were given"))
+        return Drawing(notice(figure, axes, "no loss curves were given"))
     everything = np.concatenate([curve.losses["loss"] for curve in curves])
     if everything.min() > 0 and everything.max() / everything.min() > 3:
         axes.set_yscale("log")
         plain_log_labels(axes)
     for curve in curves:
         colour = colour_of(table.experiments, curve.experiment)
-        axes.plot(curve.steps, curve.losses["loss"], color=colour, alpha=0.35, linewidth=0.7)
+        axes.plot(*_thinned(curve.steps, curve.losses["loss"]), color=colour, alpha=0.35, linewidth=0.7)
     for name in table.experiments:
         own = [dict(zip(c.steps, c.losses["loss"])) for c in curves if c.experiment == name]
         if own:
@@ -124,10 +122,10 @@ def loss_figure(table: Table) -> Image.Image:
     label(axes, "training steps", "training loss")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     legend(figure)
-    return drawn(figure)
+    return Drawing(figure)
 
 
-def gap_figure(table: Table) -> Image.Image | None:
+def gap_figure(table: Table) -> Drawing | None:
     """Returns a picture of how far the losses lie from those of the first experiment, None where there is only one.
 
     All experiments see the same images, noise and timesteps at each step, so the difference of two losses is far less
@@ -143,7 +141,8 @@ def gap_figure(table: Table) -> Image.Image | None:
     axes.axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.6, label=names[0])
     settled = []
     for name, (steps, gap) in gaps.items():
-        axes.plot(steps, gap, color=colour_of(table.experiments, name), alpha=0.35, linewidth=0.7)
+        colour = colour_of(table.experiments, name)
+        axes.plot(*_thinned(steps, gap), color=colour, alpha=0.35, linewidth=0.7)
         _line(axes, table, name, steps, gap)
         settled.append(smoothed(gap)[len(gap) // 10 :])
     low, high = min(0.0, *map(np.min, settled)), max(0.0, *map(np.max, settled))
@@ -152,10 +151,10 @@ def gap_figure(table: Table) -> Image.Image | None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     label(axes, "training steps", "loss minus the first row's")
     legend(figure)
-    return drawn(figure)
+    return Drawing(figure)
 
 
-def class_figure(table: Table, kind: str) -> Image.Image | None:
+def class_figure(table: Table, kind: str) -> Drawing | None:
     """Returns a picture of results by class with 95 % intervals: "accuracy" or "kid"; None where no row has any."""
     labels = shown_labels(table.by_class, kind)
     if not labels:
@@ -188,7 +187,7 @@ def class_figure(table: Table, kind: str) -> Image.Image | None:
     axes.grid(True, axis="x", color=FAINT, linewidth=0.6)
     label(axes, metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better], "class")
     legend(figure, columns=2)
-    return drawn(figure)
+    return Drawing(figure)
 
 
 _DIRECTION = {-1: ", lower is better", 0: "", 1: ", higher is better"}
@@ -210,9 +209,16 @@ def _drawable(table: Table) -> list[Curve]:
 
 def _line(axes, table: Table, name: str, steps: np.ndarray, values: np.ndarray) -> None:
     """Draws the moving average of a curve, with a few markers."""
-    every = max(len(values) // 6, 1)
+    every = max(min(len(values), _MOST_POINTS) // 6, 1)
     style = style_of(table, name) | {"linewidth": 1.5, "markersize": 4.5, "markevery": (every // 2, every)}
-    axes.plot(steps, smoothed(values), label=name, **style)
+    level = smoothed(values)
+    axes.plot(*_thinned(steps, level), label=name, **style)
+    tip(axes, steps[-1], level[-1], f"{name} at {step_name(int(steps[-1]))}: {level[-1]:.4g}")
+
+
+def _thinned(*columns: Sequence[float]) -> list[Sequence[float]]:
+    """Returns every n-th value, so that a page stays small."""
+    return [values[:: -(-len(values) // _MOST_POINTS)] for values in columns]
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
@@ -249,7 +255,7 @@ def blank(height: float = 3.2) -> tuple[Figure, Axes]:
     FigureCanvasAgg(figure)
     figure.set_facecolor("#ffffff")
     axes = figure.subplots()
-    axes.set_facecolor("#ffffff")
+    axes.set_facecolor("none")
     axes.grid(True, axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", colors=INK, labelsize=8.5)
@@ -262,7 +268,8 @@ def blank(height: float = 3.2) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _notice(figure: Figure, axes, text: str) -> Figure:
+def notice(figure: Figure, axes: Axes, text: str) -> Figure:
+    """Returns a figure that says why it shows nothing."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, color=INK, ha="center", va="center", fontsize=9, transform=axes.transAxes)
     return figure
@@ -307,9 +314,3 @@ def _apart(steps: Sequence[int], log: bool) -> list[int]:
         if place(kept[-1]) - place(step) > 0.08:
             kept.append(step)
     return kept
-
-
-def drawn(figure: Figure) -> Image.Image:
-    """Returns a figure's pixels."""
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])

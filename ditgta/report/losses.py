@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ditgta.data.npz import load_members
 from ditgta.report import figures
 from ditgta.report.evidence import HeldOut, Score
 from ditgta.report.findings import BandRatio
 from ditgta.report.model import CONFIDENCE_FACTOR, Table
+from ditgta.report.svg import Drawing, tip
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 from ditgta.runtime.records import LossRecord, checked
@@ -97,7 +97,7 @@ def _ratio(name: str, own: Sequence[Score], base: Sequence[Score]) -> BandRatio:
     return BandRatio(name, *map(np.exp, (mean, mean - reach, mean + reach)))
 
 
-def band_figure(table: Table) -> Image.Image | None:
+def band_figure(table: Table) -> Drawing | None:
     """Returns a picture of the ratios against the noise level, None where no row but the first has any."""
     if len(table.bands) < 2:
         return None
@@ -111,8 +111,15 @@ def band_figure(table: Table) -> Image.Image | None:
             middles, 100 * (row.low - 1), 100 * (row.high - 1), color=colour, alpha=0.18, linewidth=0
         )
         axes.plot(middles, 100 * (row.ratio - 1), label=row.experiment, markersize=4, linewidth=1.6, **style)
+        for place, ratio in zip(middles, row.ratio):
+            tip(
+                axes,
+                place,
+                100 * (ratio - 1),
+                f"{row.experiment} at t = {place:.2g}: {100 * (ratio - 1):+.1f} %",
+            )
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(0, 1)
     figures.label(axes, "noise level t (1 is noise)", f"held-out loss, % off {table.bands[0].experiment}'s")
     figures.legend(figure)
-    return figures.drawn(figure)
+    return Drawing(figure)

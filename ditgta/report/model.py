@@ -18,7 +18,7 @@ class Metric:
     Values are shown times 10**`shift`; files always hold the plain value. Training runs of a metric whose `scale` is "log" are
     compared by their logarithms, and so is what samples do to a row's value; "log if positive" is a metric that may fall
     below zero: where one does, its runs are compared as they are. The errors of a metric `on_held_out` images are from their number,
-    which all rows and training seeds share.
+    which all rows and training seeds share. A metric that `repeats` another says nearly the same: the page folds its column.
     """
 
     key: str
@@ -27,6 +27,7 @@ class Metric:
     shift: int = 0
     scale: Literal["plain", "log", "log if positive"] = "plain"
     on_held_out: bool = False
+    repeats: str = ""
 
     @property
     def heading(self) -> str:
@@ -46,10 +47,10 @@ METRICS = (
     Metric("kid", "KID", -1, shift=3, scale="log if positive"),
     Metric("precision", "Precision", +1),
     Metric("recall", "Recall", +1),
-    Metric("density", "Density", +1),
-    Metric("coverage", "Coverage", +1),
-    Metric("fid_infinity", "FID∞", -1, scale="log if positive"),
-    Metric("inception_score_split_free", "IS, one split", +1, scale="log"),
+    Metric("density", "Density", +1, repeats="precision"),
+    Metric("coverage", "Coverage", +1, repeats="recall"),
+    Metric("fid_infinity", "FID∞", -1, scale="log if positive", repeats="fid"),
+    Metric("inception_score_split_free", "IS, one split", +1, scale="log", repeats="inception_score"),
 )
 LOSS = Metric("loss", "Held-out loss", -1, scale="log", on_held_out=True)
 CLASS_GAIN = Metric("class_gain", "Class gain, %", on_held_out=True)
@@ -210,6 +211,7 @@ class Table:
         published: FID that was published of rows, beside the table's.
         published_source: where those stand.
         order: whether the order of the rows changes over a sweep, in a sentence; "" without one.
+        config: the configuration of the suite and its experiments alone, {} if unknown.
         epochs: passes over the training images at each milestone; nothing where that is unknown, or rows differ in it.
     """
 
@@ -240,6 +242,7 @@ class Table:
     published: list[Published] = field(default_factory=list)
     published_source: str = ""
     order: str = ""
+    config: dict = field(default_factory=dict)
     epochs: dict[int, float] = field(default_factory=dict)
 
     @property

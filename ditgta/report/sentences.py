@@ -6,7 +6,9 @@ from ditgta.report.view import (
     count_name,
     difference_text,
     formula,
+    in_prose,
     interval_text,
+    plain_list,
     plus_minus,
     step_name,
 )
@@ -211,6 +213,30 @@ def _verdict_sentence(table: Table) -> str:
         f"all {count} declared differences (Holm); other metrics and milestones have none. Where one is undecided stands the "
         f"gap that would have been found with a power of {100 * POWER:.0f} %.{fid}"
     )
+
+
+def answer(table: Table) -> str:
+    """Returns what the table found, in one short line."""
+    judged = [c for c, _ in headlines(table)]
+    if not judged:
+        return "No difference with a verdict was declared."
+    metric = in_prose(table.primary)
+    best = [row.experiment for row in table.rows if any(cell.best for cell in row.cells.values())]
+    if best:
+        return f"{best[0]} is better than every other row in {metric}."
+    won = [f"{c.title} {c.verdict.partition(' (')[0]}" if c.weights else _won(c) for c in judged if c.winner]
+    if won:
+        others = len(judged) - len(won)
+        more = f"; {others} of {len(judged)} differences undecided" if others else ""
+        return f"{plain_list(won)} in {metric}{more}."
+    if all(c.seeds < 2 for c in judged):
+        return "No verdict: one training run of each row. The values are those of these runs alone."
+    return f"Undecided: no declared difference in {metric} is beyond the luck of training."
+
+
+def _won(c: Comparison) -> str:
+    """Returns which row is better than which."""
+    return f"{c.winner} is better than {c.second if c.winner == c.first else c.first}"
 
 
 def headlines(table: Table) -> list[tuple[Comparison, str]]:

@@ -19,7 +19,7 @@ def milestone_strips(scores: Sequence[Score], experiments: Sequence[str]) -> lis
     Samples are of each experiment's first training seed; those whose files are gone leave their cell empty, as do those that
     were sampled in another way than the experiment's first. No strips without two milestones.
     """
-    folders = _folders(scores, experiments)
+    folders = folders_of(scores, experiments)
     steps = sorted({step for own in folders.values() for step in own})
     if len(steps) < 2:
         return []
@@ -43,7 +43,7 @@ def milestone_strips(scores: Sequence[Score], experiments: Sequence[str]) -> lis
     ]
 
 
-def _folders(scores: Sequence[Score], experiments: Sequence[str]) -> dict[str, dict[int, Path]]:
+def folders_of(scores: Sequence[Score], experiments: Sequence[str]) -> dict[str, dict[int, Path]]:
     """Returns the folders of samples that exist, of each experiment's first training seed, by milestone."""
     found: dict[str, dict[int, Path]] = {}
     for name in experiments:

@@ -6,13 +6,13 @@ from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ditgta.report.comparisons import cell_of, scale_of
 from ditgta.report.evidence import Score, read_score
 from ditgta.report.exports import csv_text
 from ditgta.report.model import METRICS, Cell, Metric
 from ditgta.report.resized import check_scorer
+from ditgta.report.svg import Drawing
 from ditgta.report.view import step_name
 from ditgta.runtime.errors import InputError
 
@@ -60,7 +60,7 @@ class Sweep:
     scales: list[float]
     curves: list[Curve]
     scores: list[tuple[Score, bool]] = field(default_factory=list)
-    pictures: list[tuple[str, Image.Image]] = field(default_factory=list)
+    pictures: list[tuple[str, Drawing]] = field(default_factory=list)
 
     @property
     def steps(self) -> list[int | None]:

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
-from PIL import Image
 
 from ditgta.report import figures
 from ditgta.report.model import Table
-from ditgta.report.sweep import Curve, Sweep
-from ditgta.report.view import step_name
+from ditgta.report.svg import Drawing, tip
+from ditgta.report.sweep import FID, Curve, Sweep
+from ditgta.report.view import plus_minus, step_name
 
 
 def drawn_sweep(table: Table, sweep: Sweep | None) -> Sweep | None:
@@ -21,7 +21,7 @@ def drawn_sweep(table: Table, sweep: Sweep | None) -> Sweep | None:
     return replace(sweep, pictures=drawn)
 
 
-def _figure(table: Table, curves: list[Curve]) -> Image.Image:
+def _figure(table: Table, curves: list[Curve]) -> Drawing:
     """Returns a picture of one milestone: FID against guidance, each row's chosen scale in a large mark."""
     drawing, axes = figures.blank()
     for curve in curves:
@@ -36,7 +36,7 @@ def _figure(table: Table, curves: list[Curve]) -> Image.Image:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     figures.label(axes, "guidance scale (1 is no guidance)", "FID, lower is better")
     figures.legend(drawing)
-    return figures.drawn(drawing)
+    return Drawing(drawing)
 
 
 def _draw(axes: Axes, table: Table, curve: Curve) -> None:
@@ -52,6 +52,13 @@ def _draw(axes: Axes, table: Table, curve: Curve) -> None:
     axes.errorbar(
         list(cells), values, reach, label=curve.experiment, markersize=4, capsize=3, linewidth=1.4, **style
     )
+    for scale, cell in cells.items():
+        tip(
+            axes,
+            scale,
+            cell.value,
+            f"{curve.experiment} at cfg {scale:g}: {plus_minus(FID, cell.value, cell.error)}",
+        )
     if curve.chosen in cells:
         mark = {"s": 130, "linewidths": 1.8, "facecolors": "none", "edgecolors": style["color"], "zorder": 5}
         axes.scatter(curve.chosen, cells[curve.chosen].value, marker=style["marker"], **mark)

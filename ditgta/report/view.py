@@ -158,6 +158,11 @@ def kid_text(found: Interval | None) -> tuple[str, str]:
     return value, f"{low} … {high}"
 
 
+def in_prose(metric: Metric) -> str:
+    """Returns a metric's name within a sentence: held-out loss, FID."""
+    return metric.name.lower() if metric.name[1:].islower() else metric.name
+
+
 def mood(comparison: Comparison) -> str:
     """Returns the class that colours a difference: only a verdict has a colour."""
     if not comparison.winner:

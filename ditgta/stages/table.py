@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from ditgta.data.images import load_index
-from ditgta.report import exports, figures
+from ditgta.report import exports
 from ditgta.report.alike import seeds_have_own_noise, warnings_of
-from ditgta.report.chapters import Pictures, page
+from ditgta.report.chapters import page
 from ditgta.report.checks import read_record
 from ditgta.report.classwise import class_results, csv_by_class
 from ditgta.report.comparisons import row_of, scale_of
@@ -27,12 +27,14 @@ from ditgta.report.evidence import (
     read_score,
     run_of,
 )
+from ditgta.report.explorer import shelves_of
 from ditgta.report.findings import Curve
-from ditgta.report.grid import Grid, beside, encode, notice, sample_grid
-from ditgta.report.losses import band_figure, band_ratios, with_losses
+from ditgta.report.grid import sample_grid
+from ditgta.report.losses import band_ratios, with_losses
 from ditgta.report.memorisation import nearest_grids, nearness
 from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, DINOV2, LOSS, METRICS, Metric, Row, Scale, Table
 from ditgta.report.origin import fairness, is_trained, options_of, protocol, provenance_of
+from ditgta.report.pictures import draw, write_pictures
 from ditgta.report.published import published_values
 from ditgta.report.render import render
 from ditgta.report.resized import read_sizes, sizes_csv
@@ -40,7 +42,7 @@ from ditgta.report.strips import milestone_strips
 from ditgta.report.sweep import UNGUIDED, chosen_scores, order_sentence, read_sweep, sweep_csv
 from ditgta.report.sweep_figure import drawn_sweep
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, is_file, sha256_of, write_json, write_text
+from ditgta.runtime.files import is_file, sha256_of, write_json, write_text
 from ditgta.runtime.finished import read_finished, refuse_other
 
 RECORD = "table.json"  # what a table is made of
@@ -69,8 +71,8 @@ def run(
         baseline: scores of one half of the real images against the other.
         images: the images' index, for real images beside the samples.
         spec: {suite, experiments (order of rows), milestones, seeds, differences: [[first, second], ...], primary, training_cov,
-            rows: [[experiment, seed, step], ...] of the score files and, in the same order, of the records}; what is missing is
-            taken from the files.
+            rows: [[experiment, seed, step], ...] of the score files and, in the same order, of the records,
+            config: what makes this table again}; what is missing is taken from the files.
         losses: held-out losses of the rows, in the order of the score files.
         shared: records of what rows share (images, autoencoder, latents, scorer), for the cost.
         sized: score files of rows at other sizes, of which spec's sized_rows names [experiment, seed, step], and behind them those
@@ -120,21 +122,10 @@ def run(
     strips = milestone_strips(found, table.experiments)
     resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, found)
     sweep = drawn_sweep(table, sweep)
-    more = {"encodings": encodings, "strips": strips, "sizes": resized, "sweep": sweep}
+    shelves = shelves_of(found, table.experiments, table.classes)
+    more = {"encodings": encodings, "strips": strips, "sizes": resized, "sweep": sweep, "shelves": shelves}
     pictures = replace(draw(table, grids, near), **more)
-    files = {
-        "fid": pictures.metrics["fid"],
-        "inception_score": pictures.metrics["inception_score"],
-        "losses": pictures.losses[0],
-        "samples": beside(grids),
-        "milestones": beside(strips),
-        "nearest": beside(list(near.values())),
-        "sizes": (resized and resized.picture) or notice("no other sizes to show"),
-        "sweep": sweep.pictures[-1][1] if sweep else notice("no sweep to show"),
-    }
-    for name, picture in files.items():
-        with atomic_path(out / f"{name}.png") as temporary:
-            temporary.write_bytes(encode(picture))
+    write_pictures(out, pictures)
     write_text(out / "table.csv", exports.scores_csv(table, everything))
     write_text(out / "differences.csv", exports.differences_csv(table))
     write_text(out / "losses.csv", exports.losses_csv(table))
@@ -152,7 +143,8 @@ def _made_from(spec: dict, **inputs: Sequence[Path] | Path | None) -> dict:
     paths = {name: [str(path) for path in _listed(given)] for name, given in inputs.items()}
     read = (path for name in CONTENTS for path in _listed(inputs.get(name)))
     contents = hashlib.sha256("".join(sha256_of(path) for path in read if is_file(path)).encode())
-    return {**spec, **paths, "contents": contents.hexdigest()}
+    deciding = {name: value for name, value in spec.items() if name != "config"}
+    return {**deciding, **paths, "contents": contents.hexdigest()}
 
 
 def _listed(given: Sequence[Path] | Path | None) -> list[Path]:
@@ -191,21 +183,6 @@ def _named(
         for score, (experiment, seed, step) in zip(scores, rows)
     ]
     return named, [(experiment, seed) for experiment, seed, _ in rows] if training else None
-
-
-def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
-    """Returns the page's pictures."""
-    losses = [figures.loss_figure(table), figures.gap_figure(table)]
-    bands = band_figure(table)
-    classes = {kind: figures.class_figure(table, kind) for kind in ("accuracy", "kid")}
-    return Pictures(
-        metrics={metric.key: figures.metric_figure(table, metric) for metric in table.metrics},
-        losses=[drawn for drawn in losses if drawn],
-        bands=bands,
-        samples=grids,
-        nearest=near,
-        classes={kind: drawn for kind, drawn in classes.items() if drawn},
-    )
 
 
 def encodings_of(
@@ -275,6 +252,7 @@ def build(
             provenance_of(score, BASELINE if score is baseline else score.name) for score in everything
         ],
         options=options,
+        config=spec.get("config") or {},
         classes=list(classes),
         by_class={
             name: class_results(group)

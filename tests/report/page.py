@@ -13,7 +13,7 @@ class Page(HTMLParser):
         faults: what a reader who cannot see or compare lacks: pictures without words, header cells without a scope.
     """
 
-    VOID = frozenset({"meta", "img", "source", "line", "circle", "br"})
+    VOID = frozenset({"meta", "img", "source", "line", "circle", "br", "input", "path", "use"})
 
     def __init__(self, text: str):
         super().__init__()

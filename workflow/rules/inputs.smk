@@ -269,4 +269,4 @@ def table_spec(wildcards, output):
         for row in LAYOUT.swept_rows(suite)
     ]
     rows = {"rows": LAYOUT.rows(suite), "sized_rows": sized, "swept_rows": swept}
-    return spec_text({**SPECS.table(suite), **rows})
+    return spec_text({**SPECS.table(suite), **rows, "config": SPECS.configuration(suite)})

@@ -5,7 +5,7 @@ report: "../report/workflow.rst"
 
 
 rule tabulate:
-    """Write the table as HTML that stands alone, Markdown and CSV."""
+    """Write the table as HTML that stands alone, Markdown, LaTeX and CSV, its figures as PNG and PDF."""
     input:
         unpack(table_inputs),
     output:
@@ -30,7 +30,21 @@ rule tabulate:
         markdown="<table>/table.md",
         pictures=expand(
             "<table>/{name}.png",
-            name=["fid", "inception_score", "losses", "samples", "milestones", "nearest", "sizes", "sweep"],
+            name=[
+                "differences",
+                "fid",
+                "inception_score",
+                "losses",
+                "samples",
+                "milestones",
+                "nearest",
+                "sizes",
+                "sweep",
+            ],
+        ),
+        figures=expand(
+            "<table>/{name}.pdf",
+            name=["differences", "fid", "inception_score", "losses", "sweep"],
         ),
     log:
         "<logs>/table/{table}.log",

@@ -1,0 +1,56 @@
+"""Samples class by class, at every milestone: what a page lets its reader leaf through."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ditgta.report.evidence import Score
+from ditgta.report.grid import Grid, labels_of, pick
+from ditgta.report.strips import folders_of
+from ditgta.report.view import class_name
+
+MOST_SAMPLES = 64  # of each row, over all classes
+MOST_CLASSES = 16
+SIDE = 48  # pixels of a sample
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The samples of one class: for each milestone a grid with a row for each experiment, a noise for each column."""
+
+    name: str
+    grids: dict[int, Grid]
+
+
+def shelves_of(scores: Sequence[Score], experiments: Sequence[str], classes: Sequence[str]) -> list[Shelf]:
+    """Return the first samples of each class, of many classes those of 16; of each experiment's first training seed.
+
+    Args:
+        classes: their names.
+    """
+    folders = folders_of(scores, experiments)
+    steps = sorted({step for own in folders.values() for step in own})
+    if not steps:
+        return []
+    labels = list(labels_of(next(iter(next(iter(folders.values())).values()))))
+    known = sorted({label for _, label in labels})
+    count = min(len(known), MOST_CLASSES)
+    shown = [known[round(place)] for place in np.linspace(0, len(known) - 1, count)]
+    shelves = []
+    for label in shown:
+        indices = [index for index, other in labels if other == label][: MOST_SAMPLES // count]
+        columns = [(f"#{index}", None) for index in indices]
+        grids = {
+            step: Grid(
+                columns, [(name, _samples(own, step, indices)) for name, own in folders.items()], most=SIDE
+            )
+            for step in steps
+        }
+        shelves.append(Shelf(class_name(label, classes), grids))
+    return shelves
+
+
+def _samples(own: dict, step: int, indices: Sequence[int]) -> list[np.ndarray | None]:
+    """Return samples of an experiment at a milestone; None where they are gone."""
+    return list(pick(own[step], indices)) if step in own else [None] * len(indices)

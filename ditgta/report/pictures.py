@@ -1,0 +1,92 @@
+"""The pictures of a table: drawn, and written beside its page."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from ditgta.report import figures
+from ditgta.report.explorer import Shelf
+from ditgta.report.forest import forest_figure
+from ditgta.report.grid import Grid, beside, encode, notice
+from ditgta.report.losses import band_figure
+from ditgta.report.model import Table
+from ditgta.report.resized import Sizes
+from ditgta.report.svg import Drawing
+from ditgta.report.sweep import Sweep
+from ditgta.runtime.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a page.
+
+    Attributes:
+        metrics: by metric, against steps.
+        losses: the losses, and how far they lie apart if there are several rows.
+        samples: grids of samples.
+        strips: samples of the same noise at every milestone.
+        nearest: by experiment, samples beside their nearest reference images.
+        bands: held-out losses against the noise level, None without.
+        classes: "accuracy" and "kid" by class, as far as known.
+        encodings: what each row's encoding makes of places, None where no checkpoint is at hand.
+        forest: the differences that have verdicts.
+        shelves: samples class by class.
+        sizes: the rows at other sizes than that of training, None without.
+        sweep: the rows over a sweep of guidance, None without.
+    """
+
+    metrics: dict[str, Drawing]
+    losses: list[Drawing]
+    samples: list[Grid]
+    nearest: dict[str, Grid]
+    classes: dict[str, Drawing]
+    encodings: Image.Image | None = None
+    bands: Drawing | None = None
+    strips: list[Grid] = field(default_factory=list)
+    forest: Drawing | None = None
+    shelves: list[Shelf] = field(default_factory=list)
+    sizes: Sizes | None = None
+    sweep: Sweep | None = None
+
+
+def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
+    """Returns the page's pictures."""
+    losses = [figures.loss_figure(table), figures.gap_figure(table)]
+    bands = band_figure(table)
+    classes = {kind: figures.class_figure(table, kind) for kind in ("accuracy", "kid")}
+    return Pictures(
+        metrics={metric.key: figures.metric_figure(table, metric) for metric in table.metrics},
+        losses=[drawn for drawn in losses if drawn],
+        bands=bands,
+        samples=grids,
+        nearest=near,
+        classes={kind: drawn for kind, drawn in classes.items() if drawn},
+        forest=forest_figure(table),
+    )
+
+
+def write_pictures(out: Path, pictures: Pictures) -> None:
+    """Writes the curves as PNG and PDF, and the grids of images as PNG."""
+    no_sweep = Drawing(figures.notice(*figures.blank(), "no sweep to show"))
+    drawings = {
+        "differences": pictures.forest,
+        "fid": pictures.metrics["fid"],
+        "inception_score": pictures.metrics["inception_score"],
+        "losses": pictures.losses[0],
+        "sweep": pictures.sweep.pictures[-1][1] if pictures.sweep else no_sweep,
+    }
+    grids = {
+        "samples": pictures.samples,
+        "milestones": pictures.strips,
+        "nearest": list(pictures.nearest.values()),
+    }
+    sizes = pictures.sizes and pictures.sizes.picture
+    images = {"sizes": sizes or notice("no other sizes to show")}
+    images |= {name: drawing.image() for name, drawing in drawings.items()}
+    files = {f"{name}.png": encode(image) for name, image in images.items()}
+    files |= {f"{name}.png": encode(beside(grid)) for name, grid in grids.items()}
+    files |= {f"{name}.pdf": drawing.pdf() for name, drawing in drawings.items()}
+    for name, content in files.items():
+        with atomic_path(out / name) as temporary:
+            temporary.write_bytes(content)

@@ -1,0 +1,87 @@
+"""Figures of matplotlib as part of a page: SVG in the page's colours, with titles on hover; and as PNG and PDF beside it."""
+
+import io
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib import rcParams
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+# Names are drawn as they are, whatever they hold: `$` begins no formula. Words stay words in SVG and PDF.
+rcParams.update(
+    {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "ditgta", "pdf.fonttype": 42}
+)
+
+INK, FAINT = "#1f2328", "#d5d9de"
+_TIP = "tip "
+# What only a file of its own needs, and colours that follow the page's, which may be dark.
+_REPLACED = (
+    (r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", ""),
+    (
+        r' xmlns(:\w+)?="[^"]*"| version="1.1"| (?:width|height)="[\d.]+pt"| transform="rotate\(-0 [^"]*\)"',
+        "",
+    ),
+    (r"xlink:href", "href"),
+    (r"font-family: [^;\"]*", "font-family: inherit"),
+    (INK, "currentColor"),
+    (FAINT, "var(--line)"),
+    (r"\s*\n\s*", " "),
+    (r"> <", "><"),
+)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, ready to be written."""
+
+    figure: Figure
+
+    def image(self) -> Image.Image:
+        """Return the figure's pixels on white."""
+        self.figure.canvas.draw()
+        return Image.fromarray(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
+
+    def pdf(self) -> bytes:
+        """Return the figure as PDF, the same bytes every time."""
+        stream = io.BytesIO()
+        self.figure.savefig(stream, format="pdf", metadata={"CreationDate": None})
+        return stream.getvalue()
+
+    def svg(self, name: str, words: str) -> Markup:
+        """Return the figure as an element of a page.
+
+        Args:
+            name: keeps its ids apart from those of other figures of the page.
+            words: what it shows, for those who do not see it.
+        """
+        stream = io.StringIO()
+        self.figure.savefig(stream, format="svg", facecolor="none", metadata={"Date": None})
+        text = stream.getvalue()
+        text = text[text.index("<svg") :]
+        for pattern, replacement in _REPLACED:
+            text = re.sub(pattern, replacement, text, flags=re.DOTALL)
+        text = re.sub(rf'<g id="{_TIP}([^"]*)">', r"<g><title>\1</title>", text)
+        text = re.sub(r' (?:d|x|y|transform)="[^"]*"', _rounded, text)
+        used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
+        text = re.sub(
+            r' id="([^"]*)"',
+            lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "",
+            text,
+        )
+        text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
+        return Markup(text.replace("<svg", f'<svg class=figure role="img" aria-label="{escape(words)}"', 1))
+
+
+def _rounded(found: re.Match) -> str:
+    """Return an attribute with its numbers to a tenth of a point."""
+    return re.sub(r"(\.\d)\d+", r"\1", found[0])
+
+
+def tip(axes: Axes, x: float, y: float, text: str) -> None:
+    """Let a page show a text where the pointer is over a point."""
+    (point,) = axes.plot([x], [y], "o", markersize=12, alpha=0, label="_")
+    point.set_gid(_TIP + " ".join(text.split()))
