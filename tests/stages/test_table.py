@@ -1,19 +1,20 @@
 """The table stage from files to files: numbers, verdicts, pictures, absent values, seeds and refusals."""
 
-import base64
 import csv
-import io
 import json
 import re
 from dataclasses import asdict
+from html import unescape
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from scipy.stats import t, ttest_ind
 
 from ditgta import DiT
 from ditgta.report.evidence import run_of
+from ditgta.report.explorer import shelves_of
 from ditgta.report.figures import PALETTE
 from ditgta.report.grid import Grid, draw
 from ditgta.report.sentences import difference_sentence, headline_notes, headlines
@@ -23,7 +24,9 @@ from ditgta.stages import table
 from tests.report.page import Page
 from tests.report.suite import CLASSES, FID, make_suite, noise_pixels, write_samples, write_score
 
-PICTURES = {"fid.png", "inception_score.png", "losses.png", "samples.png", "milestones.png", "nearest.png"}
+FIGURES = ("differences", "fid", "inception_score", "losses", "sweep")
+PICTURES = {"samples.png", "milestones.png", "nearest.png", "sizes.png"}
+PICTURES |= {f"{name}.{form}" for name in FIGURES for form in ("png", "pdf")}
 FILES = {
     "table.csv",
     "differences.csv",
@@ -34,9 +37,7 @@ FILES = {
     "table.html",
     "table.json",
     "sizes.csv",
-    "sizes.png",
     "sweep.csv",
-    "sweep.png",
 } | PICTURES
 
 
@@ -399,9 +400,11 @@ def test_html_is_self_contained_and_holds_the_numbers(suite):
     text = (suite[1] / "table.html").read_text()
     page = Page(text)
     assert page.faults == [] and len(text) < 1_500_000
-    assert page.addresses and all(a.startswith("data:image/") and ";base64," in a for a in page.addresses)
+    pictures = [a for a in page.addresses if not a.startswith("#")]
+    assert pictures and all(a.startswith("data:image/") and ";base64," in a for a in pictures)
+    assert all(f'id="{a[1:]}"' in text or f"id={a[1:]}>" in text for a in page.addresses if a.startswith("#"))
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert not re.search(r"https?://|@import|url\(|javascript:", text)
+    assert not re.search(r"https?://|@import|url\((?!#)|javascript:", text)
     words = "".join(page.text)
     for wanted in (
         "31.930",
@@ -425,12 +428,69 @@ def test_html_is_self_contained_and_holds_the_numbers(suite):
         "Provenance",
     ]
     assert "prefers-color-scheme:dark" in text and "@media print" in text
-    pictures = [
-        Image.open(io.BytesIO(base64.b64decode(a.split(",")[1]))).convert("RGB") for a in page.addresses
-    ]
-    for name in ("fid.png", "inception_score.png", "losses.png"):
-        written = Image.open(suite[1] / name).convert("RGB")
-        assert any(np.array_equal(written, picture) for picture in pictures), name
+
+
+def test_figures_are_svg_with_the_values_as_titles_and_names_of_their_own(suite):
+    text = (suite[1] / "table.html").read_text()
+    found = re.findall(r"<svg class=figure.*?</svg>", text)
+    assert len(found) >= 12 and all('aria-label="' in figure for figure in found)
+    fid = next(figure for figure in found if 'aria-label="FID against' in figure)
+    assert "<title>gta at 200K: 25.150 ± 0.0" in fid and "<title>gta at 2.5M: 6.036 ± 0.0" in fid
+    ids = re.findall(r' id="([^"]*)"', "".join(found))
+    assert len(ids) == len(set(ids)) and all("white" not in f and "#ffffff" not in f for f in found)
+    for name in FIGURES:
+        assert (suite[1] / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_page_begins_with_the_answer_and_its_picture(suite, seeds):
+    one, several = ((folder / "table.html").read_text() for _, folder in (suite, seeds))
+    assert "<p class=answer>No verdict: one training run of each row." in one
+    assert "<p class=answer>gta is better than every other row in FID.</p>" in several
+    for text in (one, several):
+        start = text[: text.index("<h2>Table")]
+        assert "declared differences with their 95 % intervals: gta − rope; gta − abs" in start
+        assert "samples of every encoding side by side" in start
+        assert re.findall('<a href="#([^"]*)"', start) == re.findall("<section id=([^>]*)>", text)
+    (forest,) = re.findall(r"<svg class=figure[^>]*declared differences.*?</svg>", several)
+    assert "<title>gta − rope: −0.135 ± 0.020, 95 % −0.183 … −0.087; gta better (adjusted p" in forest
+
+
+def test_columns_that_repeat_others_are_folded_unless_verdicts_are_about_them(suite, tmp_path):
+    def heads(folder):
+        table, *folded = re.findall(
+            r"<table class=main><thead>(.*?)</thead>", (folder / "table.html").read_text()
+        )
+        return [re.findall("<th scope=col>(.*?)</th>", part) for part in (table, "".join(folded))]
+
+    shown, folded = heads(suite[1])
+    assert "FID ↓" in shown and "Coverage ↑" not in shown and "Coverage ↑" in folded
+    arguments = suite[0]
+    table.run(**arguments | {"spec": arguments["spec"] | {"primary": "coverage"}}, out=tmp_path)
+    assert "Coverage ↑" in heads(tmp_path)[0]
+
+
+def test_samples_are_there_class_by_class_at_every_milestone(suite):
+    text = (suite[1] / "table.html").read_text()
+    for name in CLASSES:
+        for step in ("200K", "2.5M"):
+            assert f"samples of {name} after {step} steps" in text
+    assert text.count("<input type=radio name=milestone") == 2
+    shelves = shelves_of([table.read_score(p) for p in suite[0]["scores"]], list(FID), CLASSES)
+    assert [shelf.name for shelf in shelves] == list(CLASSES)
+    (label, images), *_ = shelves[1].grids[2_500_000].rows
+    assert label == "abs" and len(images) == 12  # of 48 samples in 4 classes
+    assert (images[2] == noise_pixels(48, 8, "abs", 0, 2_500_000)[9]).all()
+
+
+def test_the_configuration_that_makes_a_table_again_stands_on_the_page(suite, tmp_path):
+    arguments = suite[0]
+    config = {"suite": "digits", "experiments": {"gta": {"model": {"posenc": "gta"}}}}
+    table.run(**arguments | {"spec": arguments["spec"] | {"config": config}}, out=tmp_path)
+    text = unescape((tmp_path / "table.html").read_text())
+    block = text[text.index("cat > config.yaml <<'END'\n") :]
+    assert yaml.safe_load(block.split("\n", 1)[1].split("\nEND\n")[0]) == config
+    table.run(**arguments, out=tmp_path)  # the same table: what decides nothing is no other
+    assert "cat > config.yaml" not in unescape((tmp_path / "table.html").read_text())
 
 
 def test_headline_says_rows_difference_and_what_its_error_lacks(suite):
