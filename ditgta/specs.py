@@ -205,13 +205,13 @@ class Specs:
 
     def configuration(self, suite: str) -> dict:
         """Returns the configuration of a suite and its experiments alone, without `like` and defaults; it gives the same results."""
-        rows, config = self.config.suites[suite].experiments, self.config
+        plain = {"mode": "json", "exclude_defaults": True}
+        chosen = self.config.suites[suite]
+        rows = {name: self.config.experiments[name] for name in chosen.experiments}
         return {
             "suite": suite,
-            "experiments": {
-                n: config.experiments[n].model_dump(mode="json", exclude_defaults=True) for n in rows
-            },
-            "suites": {suite: config.suites[suite].model_dump(mode="json", exclude_defaults=True)},
+            "experiments": {name: row.model_dump(**plain, exclude={"like"}) for name, row in rows.items()},
+            "suites": {suite: chosen.model_dump(**plain)},
         }
 
     def first(self, suite: str) -> str:

@@ -4,12 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ditgta import config
 from ditgta.config.names import NOUNS, PUBLISHED_SCORER
 from ditgta.layout import Layout, Row, old_results
 from ditgta.runtime.addresses import hash_in, readable
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.yaml_text import as_text
 from tests.pictures import pictures
 
 SUITE = {"experiments": ["a"], "milestones": [10]}
@@ -255,3 +257,22 @@ def test_a_second_judge_decides_scores_and_nothing_else(folder):
     assert layout(suites=moved).path("score", ("t", "a")) == before, "its content counts, not its name"
     with pytest.raises(InputError, match="download it first"):
         layout(suites={"s": {**SUITE, "scorer": {"judge": "https://example.org/dinov2.pth"}}})
+
+
+@pytest.mark.parametrize("suite", ["digits", "digits-cfg", "digits-sizes", "paper-bf16"])
+def test_the_configuration_of_one_suite_finds_its_results_again(suite):
+    """As a table's page holds it: without other suites, `like` and defaults."""
+    whole = Layout(config.load(config.read()))
+    alone = whole.specs.configuration(suite)
+    assert set(alone["experiments"]) == set(whole.config.suites[suite].experiments)
+    found = Layout(config.load(yaml.safe_load(as_text(alone))))
+    for noun in (
+        "table",
+        "samples",
+        "scores",
+    ):  # a result that suites share has its name from the first of them
+        ours, theirs = (
+            [hash_in(Path(part).stem) for file in one.files(noun, suite) for part in Path(file).parts[2:3]]
+            for one in (found, whole)
+        )
+        assert ours == theirs and None not in ours

@@ -288,8 +288,13 @@ def plain_log_labels(axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{level:g}"))
 
 
-def legend(figure, columns: int = 3) -> None:
-    """Above the axes, where it hides nothing."""
+def legend(figure: Figure, columns: int = 3) -> None:
+    """Above the axes, where it hides nothing; in fewer columns where names are long."""
+    names = figure.axes[0].get_legend_handles_labels()[1]
+    room = (
+        72 * figure.get_figwidth() / (5.5 * max(map(len, names), default=1) + 36)
+    )  # points of a letter and of a mark
+    columns = max(1, min(columns, int(room)))
     figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="outside upper center", ncols=columns)
 
 

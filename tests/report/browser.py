@@ -60,7 +60,9 @@ class Browser:
                 assert "error" not in answer, answer["error"]
                 return answer["result"]
 
-    def open(self, path: Path, width: int, height: int = 900, media: str = "screen") -> None:
+    def open(
+        self, path: Path, width: int, height: int = 900, media: str = "screen", dark: bool = False
+    ) -> None:
         """Shows a file in a window of a width in pixels and waits until everything in it is there."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -69,7 +71,8 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        self.call("Emulation.setEmulatedMedia", media=media)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
         self.events.clear()
         self.call("Page.navigate", url=path.as_uri())
         while "Page.loadEventFired" not in self.events:

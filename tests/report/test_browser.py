@@ -1,6 +1,7 @@
 """The page in a real browser: on a phone, on a desk and on paper nothing sticks out, is missing or asks the network."""
 
 import base64
+import re
 
 import pytest
 
@@ -16,6 +17,32 @@ STICKING_OUT = """[...document.querySelectorAll("body *")].filter(element => {
   const scrolls = element.closest(".wide, details:not([open]) > :not(summary)");
   return box.right > innerWidth + 1 && !(scrolls && matchMedia("screen").matches);
 }).map(element => element.outerHTML.slice(0, 200))"""
+# Texts whose contrast to what lies behind them is below WCAG's AA: 4.5, or 3 for large ones.
+FAINT = """(() => {
+  const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => parts(colour).slice(0, 3).map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const behind = element => {
+    for (; element; element = element.parentElement) {
+      const colour = getComputedStyle(element).backgroundColor;
+      if (parts(colour)[3] !== 0) return colour;
+    }
+    return matchMedia("(prefers-color-scheme: dark)").matches ? "rgb(0, 0, 0)" : "rgb(255, 255, 255)";
+  };
+  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let count = 0;
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement, style = getComputedStyle(element);
+    if (!walker.currentNode.data.trim() || ["STYLE", "title"].includes(element.tagName)) continue;
+    const drawn = element.closest("svg") ? style.fill : style.color;
+    const [one, other] = [light(drawn), light(behind(element))].sort((a, b) => a - b);
+    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    count++;
+    if ((other + .05) / (one + .05) < (large ? 3 : 4.5))
+      found.push([walker.currentNode.data.slice(0, 40), drawn, behind(element), ((other + .05) / (one + .05)).toFixed(2)]);
+  }
+  return [count, found];
+})()"""
 PAPER = 703  # CSS pixels of A4 between margins of 12 mm
 
 
@@ -38,6 +65,35 @@ def page(tmp_path_factory):
 def browser(tmp_path_factory):
     with Browser(tmp_path_factory.mktemp("profile")) as found:
         yield found
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_all_text_stands_out_from_what_is_behind_it(browser, page, dark):
+    browser.open(page, 1280, dark=dark)
+    browser.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
+    count, faint = browser.ask(FAINT)
+    assert count > 500 and faint == []
+    assert browser.ask("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)"
+    )
+
+
+def test_a_phone_shows_differences_as_cards_with_whole_verdicts(browser, page):
+    browser.open(page, 390)
+    cards = "[...document.querySelectorAll('#differences > .wide tr')].filter(e => e.offsetHeight)"
+    assert browser.ask(f"new Set({cards}.map(e => getComputedStyle(e).display)).size") == 1
+    assert browser.ask(f"getComputedStyle({cards}[0]).display") == "grid"
+    cut = "[...document.querySelectorAll('td.words')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert browser.ask(cut) == 0 and browser.ask(f"{cards}.every(e => e.offsetWidth <= 390)")
+
+
+def test_milestones_of_the_samples_are_switched_without_a_script(browser, page):
+    browser.open(page, 1280)
+    browser.ask("document.querySelector('.explorer details').open = true")
+    shown = "[...document.querySelectorAll('.explorer details[open] .at')].map(e => e.offsetHeight > 0)"
+    assert browser.ask(shown) == [False, True]
+    browser.ask("document.querySelector('#milestone-1').click()")
+    assert browser.ask(shown) == [True, False]
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -64,9 +120,12 @@ def test_folded_parts_do_not_overflow_when_they_are_opened(browser, page):
 def test_paper_holds_every_column_and_shows_what_is_folded(browser, page):
     browser.open(page, PAPER, media="print")
     assert browser.ask(STICKING_OUT) == []
-    heights = "[...document.querySelectorAll('details:not(.raw) img, details:not(.raw) table')].map(e => e.offsetHeight)"
+    heights = """[...document.querySelectorAll('details svg.figure, details table')].filter(e => !e.closest('.raw'))
+      .map(e => e.getBoundingClientRect().height)"""
     assert browser.ask(heights) and min(browser.ask(heights)) > 0
-    assert base64.b64decode(browser.call("Page.printToPDF")["data"]).startswith(b"%PDF")
+    options = {"preferCSSPageSize": True, "paperWidth": 8.27, "paperHeight": 11.69}
+    paper = base64.b64decode(browser.call("Page.printToPDF", **options)["data"])
+    assert 1 < len(re.findall(rb"/Type\s*/Page[^s]", paper)) <= 8
 
 
 def test_the_checks_would_notice(browser, page, tmp_path):
@@ -74,9 +133,11 @@ def test_the_checks_would_notice(browser, page, tmp_path):
     wide = (
         "<img src='http://127.0.0.1:9/x.png' alt='x' style='width:2000px;max-width:none;height:9px'></main>"
     )
-    (tmp_path / "bad.html").write_text(text.replace("</main>", wide))
+    faint = "<p style='color:#999;background:#fff'>Faint</p>"
+    (tmp_path / "bad.html").write_text(text.replace("</main>", faint + wide))
     browser.requests.clear()
     browser.open(tmp_path / "bad.html", 390)
     assert browser.ask("document.documentElement.scrollWidth") > 390 and len(browser.ask(STICKING_OUT)) == 1
+    assert [words for words, *_ in browser.ask(FAINT)[1]] == ["Faint"]
     assert "http://127.0.0.1:9/x.png" in browser.requests
     assert browser.ask("[...document.images].at(-1).naturalWidth") == 0
