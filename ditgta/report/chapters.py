@@ -7,7 +7,7 @@ page's; and its template in `templates/chapters/`, called as the chapter's id. T
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -24,7 +24,7 @@ from ditgta.report.sweep import FID
 from ditgta.runtime.yaml_text import as_text
 
 FIRST_METRICS = ("fid", "inception_score")
-MOST_LETTERS = 400_000  # of the samples class by class; the page has 1.5 million
+MOST_LETTERS = 1_500_000  # of a page: a data address of Snakemake's report, of which Chromium shows 2 MiB
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,14 @@ class Chapter:
 
 def page(table: Table, pictures: Pictures) -> Markup:
     """Return the page: it needs nothing else, pictures inside, no scripts, light, dark and on paper."""
-    chapters = [found for make in CHAPTERS if (found := make(table, pictures))]
-    return render("page.html", table=table, pictures=pictures, chapters=chapters)
+    chapters = {make: make(table, pictures) for make in CHAPTERS}
+    while True:
+        found = filter(None, chapters.values())
+        text = render("page.html", table=table, pictures=pictures, chapters=list(found))
+        if len(text) <= MOST_LETTERS or not pictures.shelves:
+            return text
+        pictures = replace(pictures, shelves=pictures.shelves[1::2])
+        chapters[_samples] = _samples(table, pictures)
 
 
 def _rows(table: Table, pictures: Pictures) -> Chapter:
@@ -108,13 +114,11 @@ def _losses(table: Table, pictures: Pictures) -> Chapter:
 
 
 def _samples(table: Table, pictures: Pictures) -> Chapter:
-    """Return samples over training, and as many classes to leaf through as a page has room for."""
+    """Return samples over training, and classes to leaf through."""
     shelves = [
         (shelf.name, {step: grid_address(grid) for step, grid in shelf.grids.items()})
         for shelf in pictures.shelves
     ]
-    letters = sum(len(address) for _, grids in shelves for address in grids.values())
-    shelves = shelves[:: max(1, -(-letters // MOST_LETTERS))]
     steps = list(shelves[0][1]) if shelves else []
     return Chapter(
         "samples", "Samples", _body("samples", table, pictures=pictures, shelves=shelves, steps=steps)

@@ -14,7 +14,7 @@ from ditgta.report.figures import colour_of
 from ditgta.report.grid import CELL_PIXELS, Grid, draw, encode
 from ditgta.runtime.progress import duration
 
-# Snakemake's report shows the page as a data address, and Chromium shows none of more than 2 MiB: 1.5 MB as HTML.
+# A page has 1.5 million letters, see `chapters`: photographs are shown smaller.
 PHOTO_PIXELS = 192
 _TEX = {
     "\\": r"\textbackslash{}",

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.stats import t, ttest_ind
 
 from ditgta import DiT
+from ditgta.report import chapters
 from ditgta.report.evidence import run_of
 from ditgta.report.explorer import shelves_of
 from ditgta.report.figures import PALETTE
@@ -480,6 +481,16 @@ def test_samples_are_there_class_by_class_at_every_milestone(suite):
     (label, images), *_ = shelves[1].grids[2_500_000].rows
     assert label == "abs" and len(images) == 12  # of 48 samples in 4 classes
     assert (images[2] == noise_pixels(48, 8, "abs", 0, 2_500_000)[9]).all()
+
+
+def test_a_page_that_would_be_too_large_has_fewer_classes_to_leaf_through(suite, tmp_path, monkeypatch):
+    letters = len((suite[1] / "table.html").read_text())
+    for most, classes in ((letters, 4), (letters - 1, 2), (1000, 0)):
+        monkeypatch.setattr(chapters, "MOST_LETTERS", most)
+        table.run(**suite[0], out=tmp_path)
+        text = (tmp_path / "table.html").read_text()
+        assert len(set(re.findall("samples of ([a-z]*) after", text))) == classes
+    Page(text)
 
 
 def test_the_configuration_that_makes_a_table_again_stands_on_the_page(suite, tmp_path):
