@@ -14,13 +14,12 @@ from markupsafe import Markup
 from ditgta.report.classwise import MOST_SHOWN
 from ditgta.report.cost import total_of
 from ditgta.report.evidence import BASELINE
-from ditgta.report.model import LOSS, Comparison, Table
+from ditgta.report.model import FID, LOSS, Comparison, Table
 from ditgta.report.origin import SWITCHES, fairness
 from ditgta.report.pictures import Pictures
 from ditgta.report.render import grid_address, render
 from ditgta.report.resized import CROPS
 from ditgta.report.sentences import headline_comparisons
-from ditgta.report.sweep import FID
 from ditgta.runtime.yaml_text import as_text
 
 FIRST_METRICS = ("fid", "inception_score")

@@ -18,6 +18,7 @@ from ditgta.runtime.records import ScoreRecord, checked
 from ditgta.scoring.statistics import Estimate
 
 BASELINE = "real against real"
+NETWORKS = ("scorer", "judge")  # by whose features images are compared
 
 
 @dataclass(frozen=True)
@@ -214,9 +215,18 @@ def check_comparable(scores: Sequence[Score], baseline: Score | None) -> None:
                 f"{seen[key].path} and {score.path} are both {key[0]}, seed {key[1]}, step {key[2]}; give only one of them"
             )
         seen[key] = score
-    everything = [*scores, *([baseline] if baseline else [])]
-    for kind, others in (("scorer", everything), ("judge", everything), ("reference", scores)):
-        for other in others:
+    check_same([*scores, *([baseline] if baseline else [])], *NETWORKS)
+    check_same(scores, "reference")
+
+
+def check_same(scores: Sequence[Score], *kinds: str) -> None:
+    """Refuses score files that were not made with the same "scorer", "judge" or "reference", as far as they tell.
+
+    Raises:
+        InputError: the first file and another one differ.
+    """
+    for kind in kinds:
+        for other in scores:
             ours, theirs = ((score.content.get(kind) or {}).get("sha256") for score in (scores[0], other))
             if ours and theirs and ours != theirs:
                 raise InputError(

@@ -18,7 +18,7 @@ from matplotlib.ticker import (
 from ditgta.report.classwise import shown_labels
 from ditgta.report.evidence import BASELINE
 from ditgta.report.findings import Curve
-from ditgta.report.model import CLASS_ACCURACY, METRICS, Cell, Metric, Table
+from ditgta.report.model import CLASS_ACCURACY, KID, Cell, Metric, Table
 from ditgta.report.svg import FAINT, INK, Drawing, tip
 from ditgta.report.view import class_name, plus_minus, step_name
 
@@ -159,7 +159,7 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
     labels = shown_labels(table.by_class, kind)
     if not labels:
         return None
-    metric = CLASS_ACCURACY if kind == "accuracy" else next(m for m in METRICS if m.key == "kid")
+    metric = CLASS_ACCURACY if kind == "accuracy" else KID
     figure, axes = blank(height=1.2 + 0.3 * len(labels))
     names = [name for name in [*table.experiments, BASELINE] if table.by_class.get(name)]
     for i, name in enumerate(names):

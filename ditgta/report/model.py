@@ -40,11 +40,13 @@ class Metric:
         return self.name + factor + {-1: " ↓", 0: "", 1: " ↑"}[self.better]
 
 
+FID = Metric("fid", "FID", -1, scale="log")
+KID = Metric("kid", "KID", -1, shift=3, scale="log if positive")
 METRICS = (
-    Metric("fid", "FID", -1, scale="log"),
+    FID,
     Metric("sfid", "sFID", -1, scale="log"),
     Metric("inception_score", "Inception Score", +1, scale="log"),
-    Metric("kid", "KID", -1, shift=3, scale="log if positive"),
+    KID,
     Metric("precision", "Precision", +1),
     Metric("recall", "Recall", +1),
     Metric("density", "Density", +1, repeats="precision"),

@@ -7,6 +7,7 @@ from ditgta.report.alike import sampled_alike, shares_noise
 from ditgta.report.evidence import Score, judge_text, last_scores
 from ditgta.report.findings import CHOSEN, COMPARED, Option
 from ditgta.report.view import DASH, plain_list
+from ditgta.runtime.finished import flat
 
 # Options that move scores between programs which otherwise do the same; shown first.
 SWITCHES = (
@@ -42,7 +43,7 @@ def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Opti
         sampling = dict(score.sampling or made.get("sampling") or {})
         sampling.pop("training_seed", None)
         chosen = {key: sampling.pop(key) for key in score.choices}
-        found[score.experiment] = _flat({**training, "sampling": sampling, CHOSEN: chosen})
+        found[score.experiment] = flat({**training, "sampling": sampling, CHOSEN: chosen})
     names = {name for options in found.values() for name in options}
     order = [name for name in SWITCHES if name in names] + sorted(names - set(SWITCHES))
     return [
@@ -69,14 +70,6 @@ def fairness(options: Sequence[Option]) -> tuple[bool, str]:
         False,
         f"Rows differ in more than the positional encoding, and their differences with them: {told}{more}.",
     )
-
-
-def _flat(tree: dict, prefix: str = "") -> dict[str, object]:
-    """Returns nested options as {"training.flip": value, ...}."""
-    found: dict[str, object] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def _text(value: object) -> str:

@@ -8,10 +8,10 @@ from PIL import Image
 
 from ditgta.report.comparisons import compare, row_of, scale_of
 from ditgta.report.declared import Declared
-from ditgta.report.evidence import BASELINE, Score, read_score, samples_folder
+from ditgta.report.evidence import BASELINE, NETWORKS, Score, check_same, read_score, samples_folder
 from ditgta.report.exports import csv_text
 from ditgta.report.grid import choose_samples, labels_of, pick
-from ditgta.report.model import CLASS_ACCURACY, DINOV2, METRICS, Comparison, Metric, Row, Scale
+from ditgta.report.model import CLASS_ACCURACY, DINOV2, FID, KID, Comparison, Metric, Row, Scale
 from ditgta.report.sizes import draw
 from ditgta.runtime.addresses import size_name
 from ditgta.runtime.errors import InputError
@@ -20,7 +20,7 @@ CROPS = (
     Metric("fid_crops", "FID of crops", -1, scale="log"),
     Metric("kid_crops", "KID of crops", -1, shift=3, scale="log if positive"),
 )
-WHOLE = tuple(metric for metric in METRICS if metric.key in ("fid", "kid"))
+WHOLE = (FID, KID)
 SIZED_METRICS = (*CROPS, *WHOLE, *DINOV2, CLASS_ACCURACY)
 HEAD = (
     "suite",
@@ -134,7 +134,7 @@ def read_sizes(
                 f"{len(rows)} rows and {len(sized)} score files of other sizes do not match; fix the spec"
             )
         sized = [replace(score, experiment=e, seed=s, step=t) for score, (e, s, t) in zip(sized, rows)]
-    check_scorer([*sized, *real], scores)
+    check_same([*scores[:1], *sized, *real], *NETWORKS)
     groups: dict[Way, dict[str, list[Score]]] = {}
     for score in sorted(sized, key=lambda score: way_of(score).size[0] * way_of(score).size[1]):
         groups.setdefault(way_of(score), {}).setdefault(score.experiment, []).append(score)
@@ -173,16 +173,6 @@ def _size_of(score: Score) -> tuple[int, int]:
     if not isinstance(size, list) or len(size) != 2:
         raise InputError(f"{score.path} does not tell the size of its images; score them again")
     return size[0], size[1]
-
-
-def check_scorer(sized: Sequence[Score], scores: Sequence[Score]) -> None:
-    """Raises InputError where rows beside the table were scored with another network than the table."""
-    for score in sized:
-        ours, theirs = ((one.content.get("scorer") or {}).get("sha256") for one in (scores[0], score))
-        if ours and theirs and ours != theirs:
-            raise InputError(
-                f"{scores[0].path} and {score.path} were scored with different scorers; score both with the same one"
-            )
 
 
 def _differences(

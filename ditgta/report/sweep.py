@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ditgta.report.comparisons import cell_of, scale_of
-from ditgta.report.evidence import Score, read_score
+from ditgta.report.evidence import NETWORKS, Score, check_same, read_score
 from ditgta.report.exports import csv_text
-from ditgta.report.model import METRICS, Cell, Metric
-from ditgta.report.resized import check_scorer
+from ditgta.report.model import FID, METRICS, Cell, Metric
 from ditgta.report.svg import Drawing
 from ditgta.report.view import step_name
 from ditgta.runtime.errors import InputError
 
-FID = next(metric for metric in METRICS if metric.key == "fid")
 UNGUIDED = Metric("fid_unguided", "FID at cfg 1", -1, scale="log")
 HEAD = (
     *("suite", "experiment", "cfg_scale", "noise", "chosen", "seed", "step"),
@@ -105,7 +103,7 @@ def read_sweep(
     found = [(score, False) for score in scores]
     for path, (experiment, seed, step, choice) in zip(paths, rows):
         found.append((replace(read_score(path), experiment=experiment, seed=seed, step=step), choice))
-    check_scorer([score for score, _ in found], scores)
+    check_same([score for score, _ in found], *NETWORKS)
     swept = {experiment for experiment, *_ in rows}
     found = [(score, choice) for score, choice in found if score.experiment in swept]
     places = dict.fromkeys((score.experiment, score.step) for score, _ in found)

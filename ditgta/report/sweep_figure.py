@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from ditgta.report import figures
-from ditgta.report.model import Table
+from ditgta.report.model import FID, Table
 from ditgta.report.svg import Drawing, tip
-from ditgta.report.sweep import FID, Curve, Sweep
+from ditgta.report.sweep import Curve, Sweep
 from ditgta.report.view import plus_minus, step_name
 
 

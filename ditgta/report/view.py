@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from ditgta.report.findings import Interval
-from ditgta.report.model import METRICS, Cell, Comparison, Metric, Published, Row, Table
+from ditgta.report.model import FID, KID, Cell, Comparison, Metric, Published, Row, Table
 
 DASH = "—"
 
@@ -137,9 +137,9 @@ def milestone(table: Table, step: int | None) -> str:
 
 def published_cells(one: Published) -> list[str]:
     """Returns a line of the table of published values: row, steps, own FID, published one, distance."""
-    own = plus_minus(METRICS[0], one.cell.value, one.cell.error or one.cell.se)
+    own = plus_minus(FID, one.cell.value, one.cell.error or one.cell.se)
     distance = f"{DASH} ({one.reason})" if one.distance is None else f"{one.distance:+.1f}".replace("-", "−")
-    return [one.experiment, step_name(one.step), own, number(METRICS[0], one.value), distance]
+    return [one.experiment, step_name(one.step), own, number(FID, one.value), distance]
 
 
 def share_text(found: Interval | None) -> tuple[str, str]:
@@ -151,9 +151,8 @@ def kid_text(found: Interval | None) -> tuple[str, str]:
     """Formats a KID and its interval; a dash and nothing where there is none."""
     if found is None:
         return DASH, ""
-    kid = next(metric for metric in METRICS if metric.key == "kid")
     value, low, high = (
-        number(kid, end, (found.high - found.low) / 4) for end in (found.value, found.low, found.high)
+        number(KID, end, (found.high - found.low) / 4) for end in (found.value, found.low, found.high)
     )
     return value, f"{low} … {high}"
 

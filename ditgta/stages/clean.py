@@ -74,14 +74,12 @@ def used_by_suites(layout: Layout) -> set[Path]:
         found |= {Path(layout.path(stage, suite)) for stage in ("scorer", "table")}
         found |= {Path(layout.images(names[0], size)) for size in layout.sizes(suite)}
         found |= {Path(layout.baseline(suite, size)).with_suffix("") for size in layout.sizes(suite)}
-        for row in layout.rows_beside(suite):
+        for row in [*layout.rows(suite), *layout.rows_beside(suite)]:
             found.add(Path(layout.samples(suite, row)))
             found.add(Path(layout.scores(suite, row)).with_suffix(""))
         for row in layout.rows(suite):
             found.add(Path(layout.checkpoint(row)).with_suffix(""))
             found.add(Path(layout.run(row.experiment, row.seed)))
-            found.add(Path(layout.samples(suite, row)))
-            found.add(Path(layout.scores(suite, row)).with_suffix(""))
             if layout.has_losses(suite):
                 found.add(Path(layout.losses(suite, row)).with_suffix(""))
     return found | {folder for path in found for folder in path.parents}
