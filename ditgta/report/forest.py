@@ -15,6 +15,7 @@ from ditgta.report.view import (
 
 _COLOURS = {"better": figures.PALETTE[2], "worse": figures.PALETTE[1], "open": INK}
 _WIDEST = 70  # letters of a line
+_ZERO = 0.18  # of the line at no difference above and below an interval
 
 
 def forest_figure(table: Table) -> Drawing:
@@ -26,7 +27,10 @@ def forest_figure(table: Table) -> Drawing:
     unit = 10**table.primary.shift
     for place, c in enumerate(shown):
         _line(axes, c, place, unit)
-    axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
+    places = range(len(shown))  # beside the intervals alone: no words are crossed
+    axes.vlines(
+        [0] * len(shown), [p - _ZERO for p in places], [p + _ZERO for p in places], INK, linewidth=0.8
+    )
     axes.grid(False)
     axes.set_ylim(len(shown) - 0.5, -0.6)
     axes.set_yticks([])
