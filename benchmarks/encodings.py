@@ -22,7 +22,6 @@ from ditgta.kernels import for_inference
 from ditgta.planning.cost import forward_flops
 from ditgta.planning.estimate import shape_of
 from ditgta.planning.scale import World, memory_of
-from ditgta.runtime.memory import use_large_pages
 
 BASELINE = "none"
 AT_A_TIME = 4
@@ -59,7 +58,6 @@ WORK = {"training step": training_step, "guided pass": guided_pass}
 
 def measure(what: str, names: list[str], rounds: int, *sizes) -> dict[str, tuple[float, float, float]]:
     """Returns the seconds of each encoding, those of `none` beside it, and the median of their ratios."""
-    use_large_pages()  # as the stages do
     found = {}
     for begin in range(0, len(names), AT_A_TIME):
         model, *others = sizes

@@ -25,7 +25,6 @@ from ditgta.data.autoencoder import save_autoencoder, small_autoencoder
 from ditgta.kernels import for_inference
 from ditgta.planning import cost
 from ditgta.runtime.checkpoints import write_checkpoint
-from ditgta.runtime.memory import use_large_pages
 from ditgta.stages import sample
 
 SHARE_OF_LIMIT = {"float32": ">= 0.85" if AVX2_ONLY else ">= 0.92", "bf16": ">= 0.7"}
@@ -53,7 +52,6 @@ def measure(
     model: str, precision: str, batch_size: int, rounds: int, compiled: bool = False
 ) -> dict[str, float]:
     """Returns the seconds of a guided step of gta, compiled too, of abs and of diffusers, and of the products alone."""
-    use_large_pages()  # as the stage does
     dtype = torch.bfloat16 if precision == "bf16" else None
     networks = {}
     for name in ("gta", "abs", "compiled")[: 2 + compiled]:

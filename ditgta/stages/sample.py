@@ -27,7 +27,6 @@ from ditgta.runtime.files import (
     write_record,
 )
 from ditgta.runtime.finished import read_finished, refuse_other
-from ditgta.runtime.memory import use_large_pages
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.records import SampleIndex
@@ -67,8 +66,6 @@ def run(
         _refuse_other(folder, spec, header)
         ranges = shard_ranges(sampling.num_samples)
         if part is not None:
-            if group.device.type == "cpu":
-                use_large_pages()
             sampler = Sampler.from_files(checkpoint, autoencoder, sampling, group.device)
             mine = group.share(list(range(len(ranges)))[part[0] :: part[1]])
             _make_shards(sampler, folder, ranges, mine, spec, group)

@@ -28,7 +28,7 @@ from ditgta.runtime.addresses import readable
 from ditgta.runtime.checkpoints import checkpoint_name, read_checkpoint, read_header
 from ditgta.runtime.errors import InputError, Stopped
 from ditgta.runtime.lease import lease
-from ditgta.runtime.memory import keep_freed_memory, use_large_pages
+from ditgta.runtime.memory import keep_freed_memory
 from ditgta.runtime.processes import Processes, SideStream, StopSignal, processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.recorder import RUN, Recorder, refuse_other
@@ -44,9 +44,7 @@ class Trainer:
         self.options, self.accelerator, self.group = options, accelerator, group
         self.network = network.to(group.device).train()
         self.network.checkpoint_gradients = options.checkpoint_gradients
-        if group.device.type == "cpu" and not options.checkpoint_gradients:
-            use_large_pages()
-        elif group.device.type == "cpu":
+        if group.device.type == "cpu" and options.checkpoint_gradients:
             # Kept blocks of several MB have held up to three times what a pass needs. Measured, clearing pages again
             # costs 30 % of such a step's processor time; whoever recomputes activations is short of memory.
             keep_freed_memory(2**20)
