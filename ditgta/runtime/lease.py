@@ -25,10 +25,15 @@ WAIT_IN_JOB_SECONDS = 3000.0  # less than the hour after which processes that wa
 
 
 class Lease:
-    """A held lease; `check()` raises when it was lost."""
+    """The lease of a folder, held or asked for.
 
-    def __init__(self, path: Path):
-        self.path, self.token = path, uuid.uuid4().hex
+    Args:
+        path: of the lease file.
+        purpose: who may hold it, for the error line, e.g. "another trainer".
+    """
+
+    def __init__(self, path: Path, purpose: str = "another process"):
+        self.path, self.purpose, self.token = path, purpose, uuid.uuid4().hex
         self.stop = threading.Event()
         self.beat = 0
 
@@ -46,6 +51,37 @@ class Lease:
             "reached": reached(),
         }
 
+    def acquire(self) -> None:
+        """Takes the lease, from a dead holder too; waits for a live one inside a Slurm job only.
+
+        Raises:
+            InputError: a live holder has the lease.
+        """
+        patience = WAIT_IN_JOB_SECONDS if os.environ.get("SLURM_JOB_ID") else 0
+        deadline, waits = time.monotonic() + patience, False
+        while not _create(self.path, self.content()):
+            holder = _read(self.path)
+            if holder is None or _is_dead(self.path, holder):
+                self.steal(holder)
+                continue
+            line = f"{self.purpose} is already at work in {self.path.parent}: {name_of(holder)}"
+            if time.monotonic() >= deadline:
+                raise InputError(f"{line}; wait for it, or stop it and run again")
+            if not waits:
+                print(f"{line}; waiting for it to end", flush=True)
+            waits = True
+            time.sleep(HEARTBEAT_SECONDS)
+
+    def steal(self, holder: dict | None) -> None:
+        """Removes a dead holder's lease: whoever renames it first has removed it, the others find it gone and try again."""
+        grave = self.path.with_name(f".lease.{uuid.uuid4().hex}")
+        with contextlib.suppress(OSError):
+            os.rename(self.path, grave)
+            removed = _read(grave)
+            if removed and holder and removed.get("token") != holder.get("token"):
+                os.link(grave, self.path)  # a live one, who came between
+            grave.unlink()
+
     def check(self) -> None:
         """Makes sure that the lease is still ours: to be called before anything is written under it.
 
@@ -58,18 +94,29 @@ class Lease:
                 f"{self.path.parent} was taken over by {name_of(holder)} while this process slept; this one stops"
             )
 
+    def renew(self) -> None:
+        """Raises the count by which others see that this holder lives; no clock need be compared."""
+        with contextlib.suppress(OSError, InputError):
+            self.check()
+            self.beat += 1
+            write_json(self.path, self.content())
+
     def keep(self) -> None:
-        """Beats until told to stop: a rising count, so that no clock need be compared."""
+        """Renews the lease until it is released."""
         while not self.stop.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(OSError, InputError):
-                self.check()
-                self.beat += 1
-                write_json(self.path, self.content())
+            self.renew()
+
+    def release(self) -> None:
+        """Removes the lease file if it is still ours."""
+        self.stop.set()
+        with contextlib.suppress(OSError, InputError):
+            self.check()
+            self.path.unlink()
 
 
 @contextlib.contextmanager
 def lease(folder: str | Path, purpose: str, name: str = LEASE_NAME) -> Iterator[Lease]:
-    """Holds a lease of the folder; yields it.
+    """Holds a lease of the folder, which is made where it is missing; yields it.
 
     A holder that is known to be dead (same machine, no such process) is replaced at once. Any other is watched for 30 seconds of
     this process's own clock: if its heartbeat stands still it is replaced, if it moves this process gives way. A Slurm job waits up
@@ -85,27 +132,8 @@ def lease(folder: str | Path, purpose: str, name: str = LEASE_NAME) -> Iterator[
     path = Path(folder) / name
     made = [place for place in (path.parent, *path.parent.parents) if not place.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    held, begin, said = Lease(path), time.monotonic(), False
-    patience = WAIT_IN_JOB_SECONDS if os.environ.get("SLURM_JOB_ID") else 0
-    while not _create(path, held.content()):
-        holder = _read(path)
-        if holder is not None and not _is_dead(path, holder):
-            line = f"{purpose} is already at work in {path.parent}: {name_of(holder)}"
-            if time.monotonic() - begin >= patience:
-                raise InputError(f"{line}; wait for it, or stop it and run again")
-            if not said:
-                print(f"{line}; waiting for it to end", flush=True)
-            said = True
-            time.sleep(HEARTBEAT_SECONDS)
-            continue
-        # Whoever renames the dead lease first has removed it; the others find it gone and try again.
-        with contextlib.suppress(OSError):
-            grave = path.with_name(f".lease.{uuid.uuid4().hex}")
-            os.rename(path, grave)
-            removed = _read(grave)
-            if removed and holder and removed.get("token") != holder.get("token"):
-                os.link(grave, path)
-            grave.unlink()
+    held = Lease(path, purpose)
+    held.acquire()
     thread = threading.Thread(target=held.keep, daemon=True)
     thread.start()
     try:
@@ -113,9 +141,7 @@ def lease(folder: str | Path, purpose: str, name: str = LEASE_NAME) -> Iterator[
     finally:
         held.stop.set()
         thread.join()
-        with contextlib.suppress(OSError, InputError):
-            held.check()
-            path.unlink()
+        held.release()
         with contextlib.suppress(OSError):  # nothing is left of a stage that wrote nothing
             for place in made:
                 place.rmdir()
