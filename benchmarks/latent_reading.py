@@ -6,12 +6,14 @@ many small ones.
 """
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
+from unittest import mock
 
 import numpy as np
 import torch
@@ -89,17 +91,7 @@ def measure(folder: Path, count: int, batch_size: int, rounds: int) -> dict[str,
 
     Shards give mean and log variance of a random side of each image, files the one latent that they hold; each its label.
     """
-    shards, files = LatentShards(folder / "shards"), Files(folder, count)
-    mirrored = np.random.default_rng(1).random(count) < 0.5
-
-    def read(step: int) -> None:
-        indices = batch_indices(0, step, count, batch_size)
-        shards.read(indices, mirrored[indices])
-
-    def read_shards(epoch: int) -> None:
-        steps = range(epoch * (count // batch_size), (epoch + 1) * (count // batch_size))
-        for _ in map_ahead(read, steps, threads=2, ahead=4):  # as `Batches.ahead` does
-            pass
+    read_shards, files = reader_of(folder, count, batch_size), Files(folder, count)
 
     def read_files(epoch: int) -> None:
         for _ in DataLoader(files, batch_size, shuffle=True, drop_last=True):
@@ -120,6 +112,36 @@ def measure(folder: Path, count: int, batch_size: int, rounds: int) -> dict[str,
             ours, theirs = (median(count / each for each in column) for column in zip(*seconds))
             found[state] = ours, theirs, median(theirs / ours for ours, theirs in seconds)
     return found
+
+
+def reader_of(folder: Path, count: int, batch_size: int) -> Callable[[int], None]:
+    """Returns what reads all shuffled batches of an epoch, a random side of each image, as `Batches.ahead` does."""
+    shards = LatentShards(folder / "shards")
+    mirrored = np.random.default_rng(1).random(count) < 0.5
+
+    def read(step: int) -> None:
+        indices = batch_indices(0, step, count, batch_size)
+        shards.read(indices, mirrored[indices])
+
+    def read_shards(epoch: int) -> None:
+        steps = range(epoch * (count // batch_size), (epoch + 1) * (count // batch_size))
+        for _ in map_ahead(read, steps, threads=2, ahead=4):
+            pass
+
+    return read_shards
+
+
+def gain_of_announcing(folder: Path, count: int, batch_size: int, rounds: int) -> tuple[float, float]:
+    """Returns images per second of cold shards when the disk is told of a whole batch before it is read, and when it is not."""
+    read_shards, rates = reader_of(folder, count, batch_size), {True: [], False: []}
+    for epoch in range(rounds):
+        for announced, found in rates.items():
+            forget(folder)
+            begin = time.perf_counter()
+            with contextlib.nullcontext() if announced else mock.patch.object(os, "posix_fadvise"):
+                read_shards(epoch)
+            found.append(count / (time.perf_counter() - begin))
+    return median(rates[True]), median(rates[False])
 
 
 def share_of_a_step(folder: Path, rounds: int) -> tuple[float, float]:
@@ -156,6 +178,14 @@ def rows(
                 f"{files:,.0f} images/s (one .npy per image)",
                 ratio,
                 ">= 20",
+            )
+        if hasattr(os, "posix_fadvise"):
+            announced, unannounced = gain_of_announcing(Path(name), count, batch_size, 3 if quick else 9)
+            yield Row(
+                "reading shuffled latents, cold: batches announced to the disk",
+                f"{announced:,.0f} images/s",
+                f"{unannounced:,.0f} images/s (read one image after the other)",
+                announced / unannounced,
             )
         draw, step = share_of_a_step(Path(name), 2 if quick else 5)
         yield Row(

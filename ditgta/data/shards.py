@@ -111,7 +111,7 @@ def write_latent_index(folder: Path, plan: list[range], **content) -> None:
 class LatentShards:
     """Random access to the latents of a data set.
 
-    What is asked of an image is read with one positioned read, straight into the batch: memory is that of one batch, and
+    What is asked of an image is read with one positioned read: memory is that of one batch, and
     of all labels, however large the set, and threads may read at the same time.
 
     Args:
@@ -184,21 +184,21 @@ class LatentShards:
         if self.sides == 1 and mirrored.any():
             raise InputError(f"{self.folder} holds one side of each image; set training: {{flip: none}}")
         moments = np.empty(len(indices), self._side)
-        rows = list(moments.view(np.uint8).reshape(len(indices), self._side.itemsize))
         places = list(self._places(indices, mirrored))
         self._announce(places)
         for row, shard, place in places:
             file = self._files[shard]
-            if os.preadv(file.fileno(), (rows[row],), place) != self._side.itemsize:
+            side = os.pread(file.fileno(), self._side.itemsize, place)
+            if len(side) != self._side.itemsize:
                 raise self._damaged(shard)
+            moments[row] = np.frombuffer(side, self._side)[0]
         logvar = moments[:, 1] if self.moments == 2 else None
         return {"label": self.labels[indices], "mean": moments[:, 0], "logvar": logvar}
 
     def _announce(self, places: list[tuple[int, int, int]]) -> None:
         """Tells the disk what will be read, so that it works on a whole batch at once."""
-        middle = places[len(places) // 2 :][:1]
-        if not hasattr(os, "posix_fadvise") or all(self._is_in_memory(*place) for _, *place in middle):
-            return  # where one image of a shuffled batch is in memory, most are
+        if not hasattr(os, "posix_fadvise"):
+            return
         for _, shard, place in places:
             file = self._files[shard]
             os.posix_fadvise(file.fileno(), place, self._side.itemsize, os.POSIX_FADV_WILLNEED)
@@ -244,14 +244,6 @@ class LatentShards:
                 f"{path} is damaged: it has labels beyond the {len(self.classes)} classes; run the latents stage again"
             )
         return labels
-
-    def _is_in_memory(self, shard: int, place: int) -> bool:
-        """Returns whether a side would be read without waiting for the disk."""
-        try:
-            file = self._files[shard]
-            return os.preadv(file.fileno(), (bytearray(1),), place, os.RWF_NOWAIT) == 1
-        except (OSError, AttributeError):  # not in memory; or a system that does not tell
-            return False
 
     def _damaged(self, shard: int) -> InputError:
         return InputError(
