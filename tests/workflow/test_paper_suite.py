@@ -124,7 +124,8 @@ def test_an_imported_checkpoint_is_a_row(folder):
     torch.save(content, folder / "gta.pt")
     change = overrides(folder)
     change["experiments"]["published"] = {"like": "imagenet256", "checkpoint": str(folder / "gta.pt")}
-    change["suites"]["check"] = {**change["suites"]["paper"], "experiments": ["published"], "milestones": [8]}
+    paper = {key: value for key, value in change["suites"]["paper"].items() if key != "published"}
+    change["suites"]["check"] = paper | {"experiments": ["published"], "milestones": [8]}
     change["suites"]["check"]["sampling"] = {"num_samples": 16, "steps": 5, "labels": "random"}
     change["suite"] = "check"
     outcome = run_snakemake(folder, configs=(change,))
