@@ -118,7 +118,9 @@ def test_an_imported_checkpoint_is_a_row(folder):
     """A published file stands in a table beside nothing but itself: it is sampled and scored without training."""
     from ditgta.stages.published import run_export
 
-    run_export(only(folder, "results/train/imagenet256-gta-????????/seed0/0000008.safetensors"), folder / "gta.pt")
+    run_export(
+        only(folder, "results/train/imagenet256-gta-????????/seed0/0000008.safetensors"), folder / "gta.pt"
+    )
     content = torch.load(folder / "gta.pt", weights_only=False)
     content["args"].image_size = 64
     torch.save(content, folder / "gta.pt")
