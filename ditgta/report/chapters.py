@@ -6,7 +6,7 @@ page's; and its template in `templates/chapters/`, called as the chapter's id. T
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -17,7 +17,7 @@ from ditgta.report.evidence import BASELINE
 from ditgta.report.model import FID, LOSS, Comparison, Table
 from ditgta.report.origin import SWITCHES, fairness
 from ditgta.report.pictures import Pictures
-from ditgta.report.render import grid_address, render
+from ditgta.report.render import render
 from ditgta.report.resized import CROPS
 from ditgta.report.sentences import headline_comparisons
 from ditgta.runtime.yaml_text import as_text
@@ -38,13 +38,21 @@ class Chapter:
 def page(table: Table, pictures: Pictures) -> Markup:
     """Return the page: it needs nothing else, pictures inside, no scripts, light, dark and on paper."""
     chapters = {make: make(table, pictures) for make in CHAPTERS}
-    while True:
-        found = filter(None, chapters.values())
-        text = render("page.html", table=table, pictures=pictures, chapters=list(found))
-        if len(text) <= MOST_LETTERS or not pictures.shelves:
-            return text
-        pictures = replace(pictures, shelves=pictures.shelves[1::2])
-        chapters[_samples] = _samples(table, pictures)
+    text = _text(table, pictures, chapters)
+    shelves = pictures.shelves
+    room = MOST_LETTERS - len(text) + sum(shelf.letters for shelf in shelves)
+    while shelves and sum(shelf.letters for shelf in shelves) > room:
+        shelves = shelves[1::2]
+    if len(shelves) == len(pictures.shelves):
+        return text
+    chapters[_samples] = _samples(table, replace(pictures, shelves=shelves))
+    return _text(table, pictures, chapters)
+
+
+def _text(table: Table, pictures: Pictures, chapters: Mapping[Callable, Chapter | None]) -> Markup:
+    """Return the page with these chapters."""
+    shown = list(filter(None, chapters.values()))
+    return render("page.html", table=table, pictures=pictures, chapters=shown)
 
 
 def _rows(table: Table, pictures: Pictures) -> Chapter:
@@ -114,14 +122,8 @@ def _losses(table: Table, pictures: Pictures) -> Chapter:
 
 def _samples(table: Table, pictures: Pictures) -> Chapter:
     """Return samples over training, and classes to leaf through."""
-    shelves = [
-        (shelf.name, {step: grid_address(grid) for step, grid in shelf.grids.items()})
-        for shelf in pictures.shelves
-    ]
-    steps = list(shelves[0][1]) if shelves else []
-    return Chapter(
-        "samples", "Samples", _body("samples", table, pictures=pictures, shelves=shelves, steps=steps)
-    )
+    steps = list(pictures.shelves[0].addresses) if pictures.shelves else []
+    return Chapter("samples", "Samples", _body("samples", table, pictures=pictures, steps=steps))
 
 
 def _sizes(table: Table, pictures: Pictures) -> Chapter | None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ditgta.report.evidence import Score
 from ditgta.report.grid import Grid, labels_of, pick
+from ditgta.report.render import grid_address
 from ditgta.report.strips import folders_of
 from ditgta.report.view import class_name
 
@@ -21,6 +23,16 @@ class Shelf:
 
     name: str
     grids: dict[int, Grid]
+
+    @cached_property
+    def addresses(self) -> dict[int, str]:
+        """The grids as addresses that hold them."""
+        return {step: grid_address(grid) for step, grid in self.grids.items()}
+
+    @property
+    def letters(self) -> int:
+        """The length of all addresses."""
+        return sum(map(len, self.addresses.values()))
 
 
 def shelves_of(scores: Sequence[Score], experiments: Sequence[str], classes: Sequence[str]) -> list[Shelf]:

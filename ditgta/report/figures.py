@@ -24,7 +24,7 @@ from ditgta.report.view import class_name, plus_minus, step_name
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness; yellow is left out, too pale for a line on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-MARKERS = "osD^vPX"
+MARKERS = "osD^vPX<>"  # 9 of them, beside 7 colours and 4 dashes: no two of 252 rows look the same
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 DOTS_PER_INCH = 200
 _MOST_POINTS = 400  # of a loss as logged: a page holds every one of them
@@ -160,8 +160,8 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
     if not labels:
         return None
     metric = CLASS_ACCURACY if kind == "accuracy" else KID
-    figure, axes = blank(height=1.2 + 0.3 * len(labels))
     names = [name for name in [*table.experiments, BASELINE] if table.by_class.get(name)]
+    figure, axes = blank(height=1.2 + max(0.3, 0.06 * len(names)) * len(labels))
     for i, name in enumerate(names):
         found = [
             (r.label, getattr(r, kind))
@@ -295,6 +295,10 @@ def legend(figure: Figure, columns: int = 3) -> None:
         72 * figure.get_figwidth() / (5.5 * max(map(len, names), default=1) + 36)
     )  # points of a letter and of a mark
     columns = max(1, min(columns, int(room)))
+    lines = -(-len(names) // columns)
+    # Inches: the axes keep theirs below a long legend, and have more for many rows.
+    more = 0.17 * max(0, lines - 4) + 0.06 * max(0, len(names) - 12)
+    figure.set_figheight(figure.get_figheight() + more)
     figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="outside upper center", ncols=columns)
 
 

@@ -2,8 +2,8 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from ditgta.report.view import class_name, short_names
 from ditgta.runtime.files import read_json
 
 MOST_ROWS = 12
+MOST_COLUMNS = 9  # of samples in one grid
 CELL_PIXELS = 96
 INK = "#7c828a"  # legible on white and on near-black: the picture's background is transparent
 GAP = 5
@@ -39,24 +40,24 @@ class Grid:
     apart: int | None = None
     most: int = 256
 
-    @property
+    @cached_property
     def side(self) -> int:
         """The side in pixels of the largest image."""
         return max(
             (image.shape[0] for _, images in self.rows for image in images if image is not None), default=1
         )
 
-    @property
+    @cached_property
     def cell(self) -> int:
         """The side of a cell in pixels: a whole multiple of the largest image's, if that has room."""
         return min(self.side * max(1, round(CELL_PIXELS / self.side)), self.most)
 
-    @property
+    @cached_property
     def text(self) -> int:
         """The font size that stays legible when a page shrinks the picture to its width."""
         return max(17, self.cell // 6)
 
-    @property
+    @cached_property
     def margin(self) -> int:
         """The width in pixels of the labels, which are cut where they are longer than two cells."""
         words = [line for label, _ in self.rows for line in label.split("\n")]
@@ -84,7 +85,7 @@ def sample_grid(
         images: an image index, for a last column of real images of the same classes.
 
     A row has one noise index and label throughout; rows follow the order of the classes. They come in two grids of equal
-    height, to stand beside or below each other.
+    height, to stand beside or below each other; more than 9 experiments in grids of as many columns as are legible.
     """
     found, faults = {}, []
     for score in last_scores(scores, experiments):
@@ -106,17 +107,37 @@ def sample_grid(
             )
     sets = [list(pick(folder, [i for i, _ in chosen])) for folder in found.values()]
     colours = [colour_of(experiments, name) for name in found]
-    columns: list[tuple[str, str | None]] = list(zip(short_names(list(found)), colours))
-    if images is not None:
-        sets.append(list(_real(images, [label for _, label in chosen], sets[0][0].shape[0])))
-        columns.append(("real", None))
-    rows = [
-        (f"{class_name(label, images.classes if images else [])}\n#{index}", row)
-        for (index, label), row in zip(chosen, zip(*sets, strict=True))
-    ]
-    half = (len(rows) + 1) // 2
-    apart = len(columns) - 1 if images is not None else None
-    return [Grid(columns, part, apart) for part in (rows[:half], rows[half:]) if part], faults
+    columns = list(zip(short_names(list(found)), colours))
+    real = (
+        list(_real(images, [label for _, label in chosen], sets[0][0].shape[0]))
+        if images is not None
+        else None
+    )
+    classes = images.classes if images is not None else []
+    words = [f"{class_name(label, classes)}\n#{index}" for index, label in chosen]
+    parts = -(-len(sets) // MOST_COLUMNS)
+    grids = []
+    for part in range(parts):
+        own = slice(part * len(sets) // parts, (part + 1) * len(sets) // parts)
+        grids.append(_beside_real(columns[own], words, sets[own], real))
+    if parts > 1:
+        return grids, faults
+    half = (len(chosen) + 1) // 2
+    halves = (grids[0].rows[:half], grids[0].rows[half:])
+    return [replace(grids[0], rows=rows) for rows in halves if rows], faults
+
+
+def _beside_real(
+    columns: Sequence[tuple[str, str]],
+    words: Sequence[str],
+    sets: Sequence[Sequence[np.ndarray | None]],
+    real: Sequence[np.ndarray | None] | None,
+) -> Grid:
+    """Returns a column for each set of samples and a last one, set apart, of real images where there are any."""
+    if real is None:
+        return Grid(columns, list(zip(words, zip(*sets, strict=True))))
+    rows = list(zip(words, zip(*sets, real, strict=True)))
+    return Grid([*columns, ("real", None)], rows, apart=len(columns))
 
 
 def labels_of(folder: Path) -> Iterator[tuple[int, int]]:
