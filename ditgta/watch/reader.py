@@ -34,6 +34,7 @@ class Reader:
         self.layout, self.config = layout, layout.config
         self.faults: list[str] = []
         self.jobs: list[dict] = []
+        self._counts: dict[str, int | None] = {}
 
     def suite(self, name: str, wait: float) -> dict:
         """Returns {suite, results, progress, stages, rows, faults} in plain values."""
@@ -71,10 +72,8 @@ class Reader:
             "jobs": jobs,
         }
         if stage == "latents" and not found["done"]:
-            experiment = self.layout.owners["latents"][folder.name]
-            images = self.json(f"{self.layout.path('images', experiment)}/index.json")
-            if count := number((images or {}).get("count")):
-                found["shards"] = [shards_in(folder), len(plan_shards(int(count)))]
+            count = self.images(self.layout.owners["latents"][folder.name])
+            found["shards"] = [shards_in(folder), len(plan_shards(count))] if count else None
         return found
 
     def baseline(self, suite: str) -> dict:
@@ -96,9 +95,7 @@ class Reader:
         Work is weighed as ditgta.planning.work predicts it, at the rate that the rows' trainings reach. The time supposes as many
         jobs at once as are at work; None where none is, or before any training has shown its rate.
         """
-        images = self.json(f"{self.layout.path('images', rows[0]['experiment'])}/index.json")
-        count = number((images or {}).get("count"))
-        work = SuiteWork(self.config, suite, int(count) if count else None)
+        work = SuiteWork(self.config, suite, self.images(rows[0]["experiment"]))
         rates = [
             row["images_per_second"] * work.per_image(row["experiment"])
             for row in rows
@@ -163,8 +160,7 @@ class Reader:
         rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
         batch_size = self.config.experiments[experiment].training.batch_size
         left = (steps[-1] - step) * batch_size
-        images = self.json(f"{self.layout.path('images', experiment)}/index.json")
-        count = number((images or {}).get("count"))
+        count = self.images(experiment)
         return {
             "experiment": experiment,
             "seed": seed,
@@ -182,6 +178,14 @@ class Reader:
             else {},
             "scores": {str(row.step): self.metrics(self.layout.scores(suite, row)) for row in rows},
         }
+
+    def images(self, experiment: str) -> int | None:
+        """Returns the number of an experiment's images, None before they are counted; experiments share lists, each read once."""
+        folder = self.layout.images(experiment)
+        if folder not in self._counts:
+            count = number((self.json(f"{folder}/index.json") or {}).get("count"))
+            self._counts[folder] = int(count) if count else None
+        return self._counts[folder]
 
     def samples(self, suite: str, row: Row) -> dict:
         """Returns {done, shards: [done, of how many]} of a row's samples."""

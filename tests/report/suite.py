@@ -200,16 +200,17 @@ def make_suite(
     milestones: tuple[int, ...] = (200_000, 2_500_000),
     seeds: tuple[int, ...] = (0,),
     own_noise: bool = True,
+    levels: dict[str, float] = FID,
 ) -> dict:
     """Writes three encodings at every milestone and seed and returns the arguments of the table stage but `out`.
 
-    Of several seeds each has noise of its own where `own_noise` says so.
+    Of several seeds each has noise of its own where `own_noise` says so. `levels`: other encodings, and the FID of each.
     """
     labels = np.arange(48) % len(CLASSES)
     images = write_images(root / "images", noise_pixels(20, 8, "real"), np.repeat(np.arange(4), 5))
     reference = {"sha256": open_image_set(images).sha256(), "folder": str(images), "spec": {"size": 8}}
     scores, training = [], []
-    for experiment, fid in FID.items():
+    for experiment, fid in levels.items():
         spec = {
             "latents": {"images": {"size": 8}},
             "model": {"posenc": experiment, "qk_norm": True},
@@ -263,7 +264,7 @@ def make_suite(
         "shared": [shared],
         "spec": {
             "suite": "digits",
-            "experiments": list(FID),
+            "experiments": list(levels),
             "milestones": list(milestones),
             "seeds": list(seeds),
             "differences": [["gta", "rope"], ["gta", "abs"]],
