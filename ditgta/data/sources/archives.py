@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -74,14 +75,16 @@ def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
         )
     notes: list[str] = []
     kinds = _kinds(source, files, members, notes)
+    places = np.array(members.place, np.int64).reshape(-1, 4)
+    archive = np.array(members.archive, np.int64)
+    members.place.clear()
     numbered = names_of_numbers(source, options, kinds)
     rests = [rest_of(path, kind) for path, kind in zip(members.path, spoken_names(kinds, numbered))]
     stems = [files[number].stem for number in members.archive]
     names, labels, classes, order = arrange(kinds, rests, options, numbered, shards=stems)
     notes += notes_on(classes, others=() if members.labels else members.others)
     root = source if source.is_dir() else source.parent
-    places = np.array(members.place, np.int64).reshape(-1, 4)[order]
-    archive = np.array(members.archive, np.int64)[order]
+    places, archive = places[order], archive[order]
     inside = [str(file.relative_to(root)) for file in files]
     offset, stored, size = places[:, :3].T.copy()
     reader = MemberReader(root, inside, archive, offset, stored, size, places[:, 3].astype(bool))
@@ -112,7 +115,7 @@ def _kinds(source: Path, files: list[Path], members: Members, notes: list[str]) 
     if len(files) == 1:
         loose = [path for path in members.path if "/" not in path]
         notes += notes_on((), loose)
-        found = [path.partition("/")[0] if "/" in path else None for path in members.path]
+        found = [sys.intern(path.partition("/")[0]) if "/" in path else None for path in members.path]
         if len(loose) == len(found) and found:
             raise InputError(f"{source} holds no class folders; {LAYOUT}")
         return _kept(members, found, None)

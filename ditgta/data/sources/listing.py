@@ -87,10 +87,12 @@ def arrange(
             f"label {beyond!r} is not one of the {len(classes)} classes that are named; fix the list of names"
         )
     labels = np.array([label_of[kind] for kind in kinds], np.int64)
-    if shards is not None and len(set(zip(labels.tolist(), rests))) < len(rests):
+    # Class by class, as the keys of all names at once would be the most memory of the stage.
+    ends = np.cumsum(np.bincount(labels, minlength=len(classes)))
+    groups = [group.tolist() for group in np.split(np.argsort(labels, kind="stable"), ends[:-1])]
+    if shards is not None and any(len({rests[i] for i in group}) < len(group) for group in groups):
         rests = [f"{shard}/{rest}" for shard, rest in zip(shards, rests)]
-    keys = {rest: natural_key(rest) for rest in set(rests)}
-    order = sorted(range(len(rests)), key=lambda i: (labels[i], keys[rests[i]]))
+    order = [i for group in groups for i in sorted(group, key=lambda i: natural_key(rests[i]))]
     chosen = np.array(order, np.int64)
     labels = labels[chosen]
     names = [f"{classes[label]}/{rests[i]}" for label, i in zip(labels.tolist(), order)]
