@@ -197,7 +197,7 @@ def _scoring(suite: Suite, scored: int, count: int, sized: int) -> list[Stage]:
     width = 4 * (2048 + 2023 + 1008) * (1 if options.weights else options.width)
     real = 0 if options.reference else count
     images = (scored + 2 * sized) * suite.sampling.num_samples + real + 2 * sizes * count
-    each += cost.JUDGE_FLOPS if options.judge else 0
+    each += cost.judge_flops(options.judge) if options.judge else 0
     metrics = cost.METRIC_SECONDS * (1 if options.weights else options.width**2)
     stages.append(
         Stage(

@@ -110,7 +110,7 @@ class SuiteWork:
         options = self.config.suites[self.suite].scorer
         width = 1.0 if options.weights else options.width
         side = INCEPTION_SIDE if options.weights else options.input_size
-        each = _inception(width, side) + (cost.JUDGE_FLOPS if options.judge else 0)
+        each = _inception(width, side) + (cost.judge_flops(options.judge) if options.judge else 0)
         return Work(images * each, images * cost.METRIC_SECONDS * width**2)
 
     def stage(self, name: str) -> Work:

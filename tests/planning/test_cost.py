@@ -12,6 +12,7 @@ from ditgta import DiT, config
 from ditgta.data.shards import new_shard
 from ditgta.planning import cost, estimate
 from ditgta.runtime.checkpoints import write_checkpoint
+from ditgta.scoring.dinov2 import DINOv2
 
 CASES = [
     {"name": "DiT-S/2", "image_size": 64, "posenc": "gta", "num_classes": 10, "depth": 3},
@@ -109,6 +110,20 @@ def test_a_plan_counts_the_channels_of_the_objective():
         counted.append(counter.get_total_flops())
         formula.append(cost.forward_flops(shape))
     assert counted[0] - counted[1] == formula[0] - formula[1] > 0
+
+
+@pytest.mark.parametrize("width, depth", [(384, 12), (768, 12), (1024, 24)])
+def test_a_second_judge_is_counted_by_its_file(width, depth, tmp_path):
+    with torch.device("meta"):
+        network = DINOv2(width, depth)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network.tokens(torch.zeros(1, 3, 224, 224))
+    file = tmp_path / "judge.pth"
+    with open(file, "wb") as written:
+        written.truncate(4 * sum(parameter.numel() for parameter in network.parameters()))
+    assert cost.judge_flops(str(file)) == pytest.approx(counter.get_total_flops(), rel=0.05)
+    if width == 1024:
+        assert cost.judge_flops("elsewhere.pth") == pytest.approx(cost.judge_flops(str(file)), rel=0.01)
 
 
 @pytest.mark.parametrize(
