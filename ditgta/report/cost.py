@@ -19,7 +19,7 @@ def read_costs(
     """Returns the cost of every stage and row, in the order in which the stages run.
 
     Args:
-        scores: score files, which name the folders of their samples.
+        scores: score files, which name the folders of their samples; those of rows at other sizes and points of a sweep too.
         training: records of checkpoints.
         shared: records of what rows share: images, autoencoder, latents, scorer.
         names: experiment and seed of each of the checkpoints, where it is not for their records to say.
@@ -32,10 +32,11 @@ def read_costs(
     for path, name in zip(map(Path, training), names or [None] * len(training)):
         experiment = (name or run_of(path, read_record(path)))[0]
         records.setdefault(("train", experiment), []).extend(records_of(path))
-    for stage in ("sample", "score"):
+    for stage in ("sample", "loss", "score"):
         for score in scores:
             folder = samples_folder(score, whole=False) if stage == "sample" else None
             made = records_of(folder / "index.json") if folder else []
+            made += records_of(score.held_out.path) if stage == "loss" and score.held_out else []
             made += [score.content.get("provenance") or score.content] if stage == "score" else []
             records.setdefault((stage, score.experiment), []).extend(made)
     costs = [cost_of(stage, row, found) for (stage, row), found in records.items()]

@@ -112,15 +112,15 @@ def run(
     table = build(found, real, read_curves(training, names), spec, classes=index.classes if index else [])
     everything = [*found, *([real] if real else [])]
     epochs = epochs_of(found, index.count if index else None)
-    measured = [*everything, *(score for score, _ in (sweep.scores if sweep else ()))]
-    costs = read_costs(measured, training, shared, names)
+    resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, found)
+    beside = [*(score for score, _ in (sweep.scores if sweep else ())), *(resized.scores if resized else ())]
+    costs = read_costs([*everything, *beside], training, shared, names)
     table = replace(table, costs=costs, epochs=epochs, order=order_sentence(sweep))
     grids, faults = sample_grid(found, table.experiments, index)
     near, gone = nearest_grids(found, table.experiments, table.classes)
     encodings, unseen = encodings_of(training, table.experiments, names)
     table = replace(table, warnings=table.warnings + faults + gone + unseen)
     strips = milestone_strips(found, table.experiments)
-    resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, found)
     sweep = drawn_sweep(table, sweep)
     shelves = shelves_of(found, table.experiments, table.classes)
     more = {"encodings": encodings, "strips": strips, "sizes": resized, "sweep": sweep, "shelves": shelves}

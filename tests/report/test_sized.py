@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.streams import generator
 from ditgta.stages import table
 from tests.report.page import Page
-from tests.report.suite import FID, SAMPLING, make_suite, write_samples, write_score
+from tests.report.suite import FID, SAMPLING, make_suite, process_record, write_samples, write_score
 
 STEP = 100
 WAYS = [((12, 18), "extrapolate"), ((16, 16), "extrapolate"), ((16, 16), "ntk")]
@@ -56,6 +57,7 @@ def made(tmp_path_factory):
                 folder,
                 sampling=options,
                 metrics=crops(3 + number),
+                provenance=process_record("score", started=5000.0 + len(sized)),
             )
             tell_size(path, size)
             add_influence(path, experiment)
@@ -186,3 +188,10 @@ def test_photographs_are_reduced_and_few():
     assert whole.height == BAND + 2 * (512 + GAP) and small.height == BAND + 2 * (384 + GAP)
     dark = (np.asarray(small) == 0).all(-1)
     assert dark[BAND].sum() == 192 + 288 and dark[BAND + 300].sum() == 288
+
+
+def test_the_cost_holds_the_jobs_of_other_sizes(made):
+    root, *_ = made
+    page = (root / "out" / "table.html").read_text()
+    jobs = dict(re.findall(r"score <small>(?:<i[^>]*></i>)?([^<]+)</small></th><td>(\d+)</td>", page))
+    assert jobs == {"abs": "3", "rope": "4", "gta": "4", "real against real": "2"}
