@@ -4,7 +4,7 @@
     python -m benchmarks scale --quick
 
 Each stage runs whole in a process of its own. Pictures are PNGs of 8 x 8 pixels in a tar, in 1,000 classes, so that what is
-measured is what each image costs beside its pixels; the autoencoder is the smallest. Memory is the peak above that of the smallest size.
+measured is what each image costs beside its pixels; the autoencoder is the smallest.
 """
 
 import multiprocessing
@@ -145,12 +145,12 @@ def rows(quick: bool) -> Iterable[Row]:
     counts = [count // (4 if quick else 1) for count in COUNTS]
     with tempfile.TemporaryDirectory() as name:
         found = {count: stages(Path(name) / str(count), count, write_tar) for count in counts}
-        tree = stages(Path(name) / "tree", counts[1], write_tree)
+        tree = stages(Path(name) / "tree", counts[-1], write_tree)
     for what in STAGES:
         yield from growth(what, {count: found[count][what] for count in counts})
-        ours, tar = tree[what], found[counts[1]][what]
+        ours, tar = tree[what], found[counts[-1]][what]
         yield Row(
-            f"stage {what} of {counts[1]} files in class folders: CPU time against a tar",
+            f"stage {what} of {counts[-1]} files in class folders: CPU time against a tar",
             f"{ours.cpu:.2f} s, {ours.peak / 1e6:.0f} MB",
             f"{tar.cpu:.2f} s, {tar.peak / 1e6:.0f} MB",
             ours.cpu / tar.cpu,

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class Tree:
     """What lies in a folder and below it, as paths relative to it.
 
     Attributes:
-        images: files named as images, in natural order.
+        images: files named as images, those of each folder in natural order.
         others: further files.
         folders: the folders directly in it, in natural order.
         faults: [{file, reason}] of what cannot be read: folders, links to nothing, pipes.
@@ -51,7 +52,6 @@ def walk(root: Path) -> Tree:
             _take_file(tree, entry, path)
         elif "/" not in path:
             tree.folders.append(path)
-    tree.images.sort(key=natural_key)
     return tree
 
 
@@ -73,11 +73,12 @@ def list_folder(source: Path, options: Options) -> Listing:
     tree = walk(source)
     if not tree.folders:
         raise InputError(f"{source} holds no class folders; {LAYOUT}")
-    inside = [path.partition("/") for path in tree.images if "/" in path]
+    inside = [path for path in tree.images if "/" in path]
     loose = [path for path in tree.images if "/" not in path]
     if not inside and not tree.faults:
         raise InputError(f"{source} holds no images in its {len(tree.folders)} folders; {LAYOUT}")
-    kinds, rests = [kind for kind, _, _ in inside], [rest for _, _, rest in inside]
+    kinds = [sys.intern(path.partition("/")[0]) for path in inside]
+    rests = [path.partition("/")[2] for path in inside]
     names, labels, classes, _ = arrange(kinds, rests, options, known=tree.folders)
     notes = notes_on(classes, loose, (path for path in tree.others if "/" in path))
     return Listing(source, names, labels, classes, FileReader(source, names), tree.faults, notes)
@@ -94,6 +95,7 @@ def list_bare_folder(source: Path) -> Listing:
         raise InputError(
             f"{source} holds no images; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF files are read, in sub-folders too"
         )
+    tree.images.sort(key=natural_key)
     names = [path.split("/", 1)[0] if "/" in path else "." for path in tree.images]
     classes = sorted(set(names), key=natural_key)
     label_of = {name: label for label, name in enumerate(classes)}

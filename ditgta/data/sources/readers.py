@@ -67,7 +67,7 @@ class FileReader(Reader):
 
     def read(self, i: int) -> bytes:
         """Return the content of a file."""
-        with open(self.root / self.paths[i], "rb", opener=_at_once) as file:
+        with open(os.path.join(self.root, self.paths[i]), "rb", opener=_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise Unreadable("is no regular file")
             return file.read()
