@@ -2,17 +2,20 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
 
+from ditgta.report import figures
 from ditgta.report.evidence import read_curves, read_score, samples_folder
 from ditgta.report.figures import smoothed
-from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw, pick
+from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw, pick, sample_grid
 from ditgta.report.model import METRICS
 from ditgta.report.render import grid_address
 from ditgta.report.strips import milestone_strips
 from ditgta.report.view import class_name, number, short_names, step_name
+from ditgta.stages.table import build
 from tests.report.suite import FID, make_suite, noise_pixels
 
 
@@ -145,3 +148,22 @@ def test_strips_leave_out_what_is_gone_or_sampled_otherwise(tmp_path):
     assert [image is None for image in rows["gta"]] == [False, True]
     early = [score for score in scores if score.step != 2_500_000]
     assert milestone_strips(early, list(FID)) == []
+
+
+def test_36_rows_are_legible(tmp_path):
+    levels = {f"row{i:02d}": 20.0 + i for i in range(36)}
+    arguments = make_suite(tmp_path, milestones=(600,), levels=levels)
+    scores = [read_score(path) for path in arguments["scores"]]
+    found = build(scores, None, [], arguments["spec"])
+    one = build(scores[:1], None, [], arguments["spec"])
+    few, many = (figures.metric_figure(each, each.metrics[0]) for each in (one, found))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns where a legend leaves the axes no room
+        few.image(), many.image()
+    heights = [drawn.figure.axes[0].get_window_extent().height for drawn in (few, many)]
+    assert heights[1] > heights[0]
+    styles = [figures.style_of(found, name) for name in levels]
+    assert len({str(style) for style in styles}) == 36
+    grids, faults = sample_grid(scores, list(levels), None)
+    assert not faults and [len(grid.columns) for grid in grids] == [9] * 4
+    assert [heading for grid in grids for heading, _ in grid.columns] == list(levels)
