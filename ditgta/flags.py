@@ -107,6 +107,7 @@ def add_section(parser: argparse.ArgumentParser, section: type[config.Section]) 
     group = parser.add_argument_group(f"{section.__name__.lower()} options", section.__doc__)
     for name, field in section.model_fields.items():
         kind, several = _kind(field.annotation)
+        several = several or (field.json_schema_extra or {}).get("several", False)
         text = f"{field.description} (default: {_shown(field.default)})".replace("%", "%%")
         common = {"dest": f"{section.__name__}.{name}", "default": argparse.SUPPRESS, "help": text}
         if kind is bool:
@@ -227,6 +228,17 @@ def sizes(text: str) -> list[tuple[int, int]]:
             )
         found.append((int(sides[0]), int(sides[-1])))
     return found
+
+
+def decay(text: str) -> float:
+    """Reads the decay of an average, at least 0 and below 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1 (got {text!r})")
+    return number
 
 
 def count(text: str) -> int:

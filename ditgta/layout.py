@@ -104,10 +104,11 @@ class Layout:
             if size:
                 self._place_images(specs.first(suite), size)
             self._place("score", BASELINE, specs.baseline(suite, size), (suite, size))
+        measured = {*options.experiments, *specs.averaged(suite)}
         for name in self._row_names(suite):
             self._place("sample", name, specs.samples(suite, name), (suite, name))
             self._place("score", name, specs.scores(suite, name), (suite, name))
-            if specs.held_out(name) and name in options.experiments:
+            if specs.held_out(name) and name in measured:
                 self._place("loss", name, specs.losses(suite, name), (suite, name))
         self._place("table", suite, specs.table(suite), suite)
 
@@ -201,6 +202,11 @@ class Layout:
         """Returns the rows of a suite at the further points of its sweep."""
         return self._rows(suite, self.config.swept(suite), self.config.suites[suite].milestones)
 
+    def averaged_rows(self, suite: str) -> list[Row]:
+        """Returns the rows of a suite's sweep that have held-out losses of their own: one for each further average."""
+        names = self.specs.averaged(suite) if self.has_losses(suite) else []
+        return self._rows(suite, names, self.config.suites[suite].milestones)
+
     def rows_beside(self, suite: str) -> list[Row]:
         """Returns the rows that are sampled and scored beside those of the table, from the same checkpoints."""
         return [*self.sized_rows(suite), *self.swept_rows(suite)]
@@ -229,6 +235,7 @@ class Layout:
         """Returns the files that say that something of a suite is done; `noun` is one of ditgta.config.names.NOUNS."""
         names, rows = self.config.suites[suite].experiments, self.rows(suite)
         sampled, sizes = [*rows, *self.rows_beside(suite)], self.sizes(suite)
+        measured = [*rows, *self.averaged_rows(suite)]
         pictures = dict.fromkeys([*map(self.images, names), *(self.images(names[0], size) for size in sizes)])
         found = {
             "images": [f"{folder}/index.json" for folder in pictures],
@@ -236,7 +243,7 @@ class Layout:
             "latents": [f"{self.path('latents', name)}/index.json" for name in names if name in self.trained],
             "checkpoints": [record_of(self.checkpoint(row)) for row in rows],
             "samples": [f"{self.samples(suite, row)}/index.json" for row in sampled],
-            "losses": [self.losses(suite, row) for row in rows] if self.has_losses(suite) else [],
+            "losses": [self.losses(suite, row) for row in measured] if self.has_losses(suite) else [],
             "scorer": [f"{self.path('scorer', suite)}/scorer.json"],
             "scores": [
                 *(self.scores(suite, row) for row in sampled),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.positional import PositionalEncoding, encoding_class
-from ditgta.runtime.checkpoints import read_checkpoint, read_header, read_part
+from ditgta.runtime.checkpoints import AVERAGE, average_of, read_checkpoint, read_header, read_part
 from ditgta.runtime.errors import InputError, one_line
 from ditgta.runtime.pretrained import read_pretrained
 from ditgta.runtime.records import Network, checked
@@ -16,26 +16,32 @@ from ditgta.runtime.records import Network, checked
 _MOST_TOKENS = 2**20
 
 
-def load(path: str | Path, weights: str = "ema", revision: str | None = None) -> DiT:
+def load(
+    path: str | Path, weights: str = AVERAGE, revision: str | None = None, ema_decay: float | None = None
+) -> DiT:
     """Return the network of a checkpoint, of a folder that save-pretrained wrote, or of such a repository on the hub.
 
     Args:
         path: a .safetensors file of this project, a folder, or OWNER/NAME.
         weights: of a checkpoint, "ema" (their moving average) or "model" (those that were trained).
         revision: of a repository on the hub.
+        ema_decay: of a checkpoint with several averages, the decay of the one to take; None: the first.
 
     Raises:
-        InputError: it is not there, damaged, or not of this project.
+        InputError: it is not there, damaged, or not of this project, or has no such average.
     """
     if str(path).endswith(".safetensors") or Path(path).is_file():
-        header, groups = read_checkpoint(path, [weights])
-        return network_of(path, header["model"], groups[weights])
+        group = weights if weights != AVERAGE else average_of(path, read_header(path), ema_decay)
+        header, groups = read_checkpoint(path, [group])
+        return network_of(path, header["model"], groups[group])
+    if ema_decay is not None:
+        raise InputError(f"{path} holds one average alone; leave ema_decay out")
     config, tensors = read_pretrained(path, revision)
     return network_of(path, config["model"], tensors)
 
 
 def load_encoding(path: str | Path) -> PositionalEncoding:
-    """Return the positional encoding of a checkpoint with what it learned (EMA), without the rest of the network.
+    """Return the positional encoding of a checkpoint with what it learned (the first average), without the rest of the network.
 
     Raises:
         InputError: there is no such checkpoint, it is damaged, or its encoding is of someone's own and not here.
@@ -45,7 +51,7 @@ def load_encoding(path: str | Path) -> PositionalEncoding:
         encoding = encoding_class(config.posenc)(
             *config.grid, config.width, config.heads, config.depth, config.rotary_base
         )
-        encoding.load_state_dict(read_part(path, "ema.encoding."))
+        encoding.load_state_dict(read_part(path, f"{AVERAGE}.encoding."))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: {one_line(error)}") from None
     return encoding

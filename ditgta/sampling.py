@@ -50,14 +50,19 @@ def draw_ahead(
         yield noise.to(device, non_blocking=True)
 
 
-def load_both(checkpoint: Path, autoencoder: Path, device: torch.device | str) -> tuple[DiT, Any, dict]:
+def load_both(
+    checkpoint: Path, autoencoder: Path, device: torch.device | str, ema_decay: float | None = None
+) -> tuple[DiT, Any, dict]:
     """Return the network of a checkpoint's EMA weights, an autoencoder's folder as AutoencoderKL, and the checkpoint's header.
+
+    Args:
+        ema_decay: of the average that is taken, where the checkpoint has several; None: the first.
 
     Raises:
         InputError: one of them cannot be used, or they do not belong together.
     """
     header = read_header(checkpoint)
-    network = load(checkpoint).to(device)
+    network = load(checkpoint, ema_decay=ema_decay).to(device)
     vae = load_autoencoder(autoencoder, device)
     trained_on = header.get("autoencoder_sha256")
     if trained_on and trained_on != autoencoder_sha256(autoencoder):
@@ -127,7 +132,7 @@ class Sampler:
         Raises:
             InputError: one of them cannot be used, or they do not belong together.
         """
-        network, vae, header = load_both(checkpoint, autoencoder, device)
+        network, vae, header = load_both(checkpoint, autoencoder, device, options.ema_decay)
         return cls(network, vae, options, header.get("classes"))
 
     @torch.inference_mode()

@@ -167,7 +167,7 @@ class Specs:
             "checkpoint": self.checkpoint(experiment),
             "autoencoder": decoder(experiment),
             "held_out": self.held_out(experiment),
-            "loss": self.config.suites[suite].loss.spec(),
+            "loss": self.config.loss(suite, experiment).spec(),
         }
 
     def compared(self, suite: str, size: Size | None = None) -> dict:
@@ -201,7 +201,17 @@ class Specs:
         found = {"suite": suite, **shown, "scores": rows}
         if self.held_out(self.first(suite)) is None:
             return found
-        return {**found, "losses": {name: address_of(self.losses(suite, name)) for name in rows}}
+        measured = {name: address_of(self.losses(suite, name)) for name in [*rows, *self.averaged(suite)]}
+        return {**found, "losses": measured}
+
+    def averaged(self, suite: str) -> list[str]:
+        """Returns the rows of a suite's sweep whose losses are not those of a row of the table: one for each further average."""
+        found: dict[tuple, str] = {}
+        for name, row in self.config.swept(suite).items():
+            decay = self.config.sampling(suite, name).ema_decay
+            if decay != self.config.sampling(suite, row.like).ema_decay:
+                found.setdefault((row.like, decay), name)
+        return list(found.values())
 
     def configuration(self, suite: str) -> dict:
         """Returns the configuration of a suite and its experiments alone, without `like` and defaults; it gives the same results."""

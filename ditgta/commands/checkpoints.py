@@ -32,18 +32,25 @@ def run_import(arguments) -> None:
     )
 
 
+def add_average(parser) -> None:
+    """Adds the decay of the average that is taken from a checkpoint."""
+    text = "decay of the average that is taken, where training kept several (none: the first)"
+    parser.add_argument("--ema-decay", type=flags.decay, default=None, metavar="FLOAT", help=text)
+
+
 def add_export(commands) -> None:
     text = "write a checkpoint in the references' key layout"
     parser = add_command(commands, "export-checkpoint", run_export, text, spec=False)
     add_path(parser, "checkpoint", "CHECKPOINT", "checkpoint of this project")
     text = ".pt (model, ema, args) or .safetensors (EMA weights alone)"
     add_output(parser, flags.new_file, text, "out", metavar="OUT")
+    add_average(parser)
 
 
 def run_export(arguments) -> None:
     from ditgta.stages import published
 
-    published.run_export(arguments.checkpoint, arguments.out)
+    published.run_export(arguments.checkpoint, arguments.out, arguments.ema_decay)
 
 
 def add_save_pretrained(commands) -> None:
@@ -56,13 +63,19 @@ def add_save_pretrained(commands) -> None:
     add_path(parser, "--scores", "FILE", text, default=None)
     text = "folder of the table in which it stands, for the model card"
     add_path(parser, "--table", "DIR", text, default=None)
+    add_average(parser)
 
 
 def run_save_pretrained(arguments) -> None:
     from ditgta.stages import pretrained
 
     pretrained.run_save(
-        arguments.checkpoint, arguments.out, arguments.autoencoder, arguments.scores, arguments.table
+        arguments.checkpoint,
+        arguments.out,
+        arguments.autoencoder,
+        arguments.scores,
+        arguments.table,
+        arguments.ema_decay,
     )
 
 

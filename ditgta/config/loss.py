@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ditgta.config.section import Compile, Free, Kernels, Section
+from ditgta.config.choices import Average
+from ditgta.config.section import Added, Compile, Free, Kernels, Section
 
 
 class Loss(Section):
@@ -20,6 +21,10 @@ class Loss(Section):
         (1.0,) * 10,
         min_length=1,
         description="weight of each band of noise levels, from none to all noise, in the mean of the logarithms of their losses",
+    )
+    ema_decay: Average = Added(
+        None,
+        "decay of the average of the weights that is measured, where training kept several; none: the first",
     )
     seed: int = Field(0, description="seed of noise and noise levels, common to all rows and training seeds")
     tf32: bool = Field(

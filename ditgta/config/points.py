@@ -1,8 +1,9 @@
-"""Points of a sweep: a table's rows, sampled at each guidance scale with the noise of the choice and of the report."""
+"""Points of a sweep: a table's rows, sampled at each guidance scale and of each average, with the noise of the choice and of the report."""
 
 from collections.abc import Iterator
 from itertools import product
 
+from ditgta.config.choices import name_of
 from ditgta.config.sampling import Sampling
 from ditgta.config.sizes import SamplingChange
 
@@ -19,21 +20,27 @@ class Point(SamplingChange):
 
 
 def points_of(
-    row: str, own: SamplingChange | None, scales: tuple[float, ...]
+    row: str, own: SamplingChange | None, scales: tuple[float, ...], decays: tuple[float, ...] = ()
 ) -> Iterator[tuple[str, SamplingChange]]:
-    """Yields the name of each further point of a row, e.g. rope-cfg2-choice, and how it is sampled.
+    """Yields the name of each further point of a row, e.g. rope-cfg2-ema0.99-choice, and how it is sampled.
 
-    The first scale with the noise of the report is the table's own row. A row that has a scale of its own has no other points.
+    The first scale and the first decay with the noise of the report are the table's own row. A row that has a scale of its own
+    is tried at no other, and likewise its decay.
 
     Args:
         own: in which options the row differs from its suite.
-        scales: those of the suite, () without a sweep.
+        scales: those of the suite, () without a list.
+        decays: those of the averages that its training keeps; of one alone nothing is to be chosen.
     """
     own = own or SamplingChange()
-    if own.cfg_scale is not None:
+    tried = scales if own.cfg_scale is None else ()
+    kept = decays if own.ema_decay is None and len(decays) > 1 else ()
+    if not tried and not kept:
         return
-    for scale, choice in product(scales, (False, True)):
-        if (scale, choice) == (scales[0], False):
-            continue
-        name = f"{row}-cfg{scale:g}" + ("-choice" if choice else "")
-        yield name, Point(**{**own.model_dump(), "cfg_scale": scale, "choice": choice})
+    points = list(product(tried or (own.cfg_scale,), kept or (own.ema_decay,), (False, True)))
+    for scale, decay, choice in points[1:]:
+        words = [f"cfg{name_of(scale)}"] if tried else []
+        words += [f"ema{name_of(decay)}"] if kept else []
+        words += ["choice"] if choice else []
+        change = {"cfg_scale": scale, "ema_decay": decay, "choice": choice}
+        yield "-".join([row, *words]), Point(**{**own.model_dump(), **change})

@@ -1,13 +1,13 @@
 """Options of sampling."""
 
 import hashlib
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, WrapValidator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from ditgta.config.choices import Average, Scales, several
 from ditgta.config.names import OBJECTIVES, POSITIONS, SAMPLERS
-from ditgta.config.section import Compile, Free, Kernels, Section
+from ditgta.config.section import Added, Compile, Free, Kernels, Section
 
 Side = Annotated[int, Field(ge=1)]
 
@@ -25,39 +25,6 @@ _SIDE = {"type": "integer", "minimum": 1}
 _SIDES = {"anyOf": [_SIDE, {"type": "array", "items": _SIDE, "minItems": 1, "maxItems": 2}]}
 BothSides = Annotated[tuple[Side, Side], BeforeValidator(_both_sides), WithJsonSchema(_SIDES)]
 
-
-def _one_or_several(value: Any, one: Callable[[Any], float]) -> float | tuple[float, ...]:
-    """Takes a number, or a list of numbers to choose from.
-
-    Raises:
-        ValueError: a list is empty, or its values are no numbers above 0 or not all different.
-    """
-    if not isinstance(value, list | tuple):
-        return one(value)
-    if not value:
-        raise ValueError("an empty list has nothing to choose from; write one number or several")
-    if any(isinstance(each, bool) or not isinstance(each, int | float) or not each > 0 for each in value):
-        raise ValueError("a list to choose from holds numbers above 0")
-    if len({f"{each:g}" for each in value}) < len(value):
-        raise ValueError("a list to choose from holds each value once, told apart in six digits")
-    found = tuple(map(one, value))
-    return found if len(found) > 1 else found[0]
-
-
-_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
-_SCALES = {
-    "anyOf": [
-        {"type": "number", "minimum": 0},
-        {"type": "array", "items": _POSITIVE, "minItems": 1, "uniqueItems": True},
-    ]
-}
-Scales = Annotated[
-    float,
-    Field(ge=0),
-    WrapValidator(_one_or_several),
-    PlainSerializer(lambda value: value),
-    WithJsonSchema(_SCALES),
-]
 # Between the seeds of noise on which a point is chosen and on which it is reported.
 CHOICE_SEED = 1_000_000
 
@@ -82,6 +49,10 @@ class Sampling(Section):
             None,
             description="least and largest time in 0..1 (timestep / 1000; 1 is noise) at which images are guided; none: at all times",
         )
+    )
+    ema_decay: Average = Added(
+        None,
+        "decay of the average of the weights that is sampled, where training kept several; none: the first",
     )
     size: BothSides | None = Field(
         None, description="side, or height and width, of the images in pixels; none: as in training"
@@ -169,7 +140,7 @@ class SuiteSampling(Sampling):
     @property
     def scales(self) -> tuple[float, ...]:
         """The guidance scales to choose from; () where there is one alone."""
-        return self.cfg_scale if isinstance(self.cfg_scale, tuple) else ()
+        return several(self.cfg_scale)
 
     def at_first(self) -> "SuiteSampling":
         """Returns the options at the first guidance scale."""

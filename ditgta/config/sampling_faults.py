@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import ValidationError
 
+from ditgta.config.choices import name_of
 from ditgta.config.names import resizing_fault, sampler_fault
 from ditgta.config.schema import Config, Experiment, Suite
 from ditgta.config.sizes import Size
@@ -23,6 +24,7 @@ def sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:
             reasons.setdefault(error.errors()[0]["msg"].removeprefix("Value error, "), []).append(row)
             continue
         misfits = [sampler_fault(options.sampler, experiment.training.objective)]
+        misfits.append(_average_fault(options.ema_decay, experiment))
         if options.size != suite.sampling.size:
             misfits.append("rows of one table have one size; name others in sizes of the suite")
         if options.size and set(options.size) != {experiment.images.size}:
@@ -72,7 +74,7 @@ def size_faults(name: str, suite: Suite, config: Config) -> list[str]:
 def sweep_faults(name: str, suite: Suite, config: Config) -> list[str]:
     """Return what is wrong with the sweep of a suite, a line for each reason."""
     found = [
-        f"suites.{name}.sampling.cfg_scale: its row {row} has the name of an experiment; rename that one"
+        f"suites.{name}: its row {row} has the name of an experiment; rename that one"
         for row in config.swept(name)
         if row in config.experiments
     ]
@@ -80,7 +82,21 @@ def sweep_faults(name: str, suite: Suite, config: Config) -> list[str]:
         found.append(
             f"suites.{name}.sizes: sampling.cfg_scale is a list, so other sizes need one of their own; give each a cfg_scale"
         )
+    if suite.loss.ema_decay is not None:
+        found.append(
+            f"suites.{name}.loss.ema_decay: losses are of the average that is sampled; set sampling.ema_decay"
+        )
     return found
+
+
+def _average_fault(decay: float | None, experiment: Experiment) -> str | None:
+    """Return why an average cannot be sampled from an experiment's checkpoints, None where it can."""
+    if decay is None or decay in experiment.decays:
+        return None
+    if experiment.checkpoint:
+        return "the decay of a checkpoint from elsewhere is not known; leave ema_decay out"
+    kept = ", ".join(map(name_of, experiment.decays))
+    return f"training keeps no average of decay {name_of(decay)}; add it to training.ema_decay ({kept})"
 
 
 def _misfits(size: Size, experiment: Experiment) -> Iterator[str]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from ditgta.config.choices import Decays, several
 from ditgta.config.differences import Differences
 from ditgta.config.inputs import Images, Latents
 from ditgta.config.loss import Loss
@@ -138,8 +139,11 @@ class Training(Section):
     )
     learning_rate: float = Field(1e-4, gt=0, description="constant learning rate of AdamW")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
-    ema_decay: float = Field(
-        0.9999, ge=0, lt=1, description="decay of the moving average of the weights, per step"
+    ema_decay: Decays = Field(
+        0.9999,
+        description="decay of the moving average of the weights, per step. A list: an average of each is kept; the first is the "
+        "one that is used, and in a suite each row's is chosen by FID on one noise and reported on another",
+        json_schema_extra={"several": True},
     )
     label_dropout: float = Field(
         0.1, ge=0, lt=1, description="fraction of labels replaced by the null label, for guidance"
@@ -184,6 +188,11 @@ class Training(Section):
         None, "tracker that accelerate knows (tensorboard, wandb, ...), beside metrics.jsonl"
     )
 
+    @property
+    def decays(self) -> tuple[float, ...]:
+        """The decays of the averages that are kept, the first of which is used where no other is asked for."""
+        return several(self.ema_decay) or (self.ema_decay,)
+
 
 class Experiment(Section):
     """One row of a table: images, autoencoder, model and training. `like` names an experiment to start from."""
@@ -198,6 +207,11 @@ class Experiment(Section):
     sampling: SamplingChange | None = Field(
         None, description="sampling options in which this row differs from its suite's: {cfg_scale: 2}"
     )
+
+    @property
+    def decays(self) -> tuple[float, ...]:
+        """The decays of the averages that its checkpoints hold, () where they are not known: of a checkpoint made elsewhere."""
+        return () if self.checkpoint else self.training.decays
 
     @model_validator(mode="after")
     def _what_latents_allow(self) -> "Experiment":
@@ -306,7 +320,14 @@ class Config(Section):
     def sampling(self, suite: str, row: str) -> Sampling:
         """Returns how a row of a suite is sampled: as the suite says, but for what its experiment says."""
         options, change = self.suites[suite].sampling.at_first(), self.experiments[row].sampling
-        return change.over(options) if change else options
+        changed = change.over(options) if change else options
+        is_first = changed.ema_decay in self.experiments[row].decays[:1]
+        return changed.model_copy(update={"ema_decay": None}) if is_first else changed
+
+    def loss(self, suite: str, row: str) -> Loss:
+        """Returns how the held-out loss of a row of a suite is measured: of the average that is sampled."""
+        decay = self.sampling(suite, row).ema_decay
+        return self.suites[suite].loss.model_copy(update={"ema_decay": decay})
 
     def sized(self, suite: str) -> dict[str, Experiment]:
         """Returns the rows of a suite at its other sizes by name."""
@@ -319,11 +340,16 @@ class Config(Section):
 
     def swept(self, suite: str) -> dict[str, Experiment]:
         """Returns the rows of a suite at the further points of its sweep by name."""
-        scales = self.suites[suite].sampling.scales
+        options = self.suites[suite].sampling
         return {
             name: self._changed(row, change)
             for row in self._known(suite)
-            for name, change in points_of(row, self.experiments[row].sampling, scales)
+            for name, change in points_of(
+                row,
+                self.experiments[row].sampling,
+                options.scales,
+                self.experiments[row].decays if options.ema_decay is None else (),
+            )
         }
 
     def beside(self, suite: str) -> dict[str, Experiment]:

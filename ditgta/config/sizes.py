@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from ditgta.config.choices import Average
 from ditgta.config.names import POSITIONS, resizing_fault
 from ditgta.config.sampling import BothSides, Sampling
 from ditgta.config.section import Section
@@ -26,6 +27,7 @@ class SamplingChange(Section):
         Literal["1", "log"] | None, BeforeValidator(lambda t: t if t is None else str(t))
     ] = Field(None, description="of attention at another size")
     cfg_scale: float | None = Field(None, ge=0, description="classifier-free guidance scale")
+    ema_decay: Average = Field(None, description="decay of the average of the weights that is sampled")
 
     def over(self, options: Sampling) -> Sampling:
         """Returns the options with these in place of the suite's, validated again."""

@@ -100,9 +100,9 @@ def parameters(shape: Shape) -> int:
     return shape.depth * block + embedders + final + shape.encoding
 
 
-def checkpoint_bytes(shape: Shape) -> int:
-    """Returns the bytes of a checkpoint: weights, their average and AdamW's two moments, float32."""
-    return 16 * parameters(shape)
+def checkpoint_bytes(shape: Shape, averages: int = 1) -> int:
+    """Returns the bytes of a checkpoint: weights, their averages and AdamW's two moments, float32."""
+    return 4 * (3 + averages) * parameters(shape)
 
 
 def allreduce_bytes(shape: Shape, processes: int) -> float:

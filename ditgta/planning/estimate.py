@@ -106,7 +106,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
         each = cost.training_flops(shape_of(experiment, classes), experiment.training.checkpoint_gradients)
         flops += each * experiment.training.batch_size * steps * len(suite.seeds)
         size_on_disk += (
-            cost.checkpoint_bytes(shape_of(experiment, classes))
+            cost.checkpoint_bytes(shape_of(experiment, classes), len(experiment.training.decays))
             * (len(suite.milestones) + 2)
             * len(suite.seeds)
         )
@@ -127,13 +127,14 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     for rows, words in ((sized, "at other sizes"), (swept, "at other points of the sweep")):
         stages[-1].note += f" + {sum(rows.values())} {words}" if rows else ""
     if first.images.hold_out or first.images.held_out:
-        stages.append(_held_out_loss(suite.loss, first, scored, count, shape, encode))
+        runs = scored + _averaged(config, suite_name)
+        stages.append(_held_out_loss(suite.loss, first, runs, count, shape, encode))
     stages += _scoring(suite, scored + sum(swept.values()), count, sum(sized.values()))
     stages.append(Stage("table", 1, 0, 5e6, "no network"))
     notes = [
         f"forward pass of {first.model.name}: {cost.FORWARD_FORMULA} = {cost.forward_flops(shape):.4g}"
         f" with T={shape.tokens}, D={shape.width}, L={shape.depth}, p={shape.patch}, C={shape.channels}, o={shape.outputs}",
-        f"parameters: {cost.parameters(shape):,}; a checkpoint holds four times their float32 bytes",
+        f"parameters: {cost.parameters(shape):,}; a checkpoint holds {3 + len(first.training.decays)} times their float32 bytes",
         "hours = operations / (peak rate x share reached x devices), at the rates of float32, TF32 or bf16 as the configuration"
         f" says; and time of CPU cores: {1000 * DECODE_SECONDS:.3g} ms for each decoding of a picture, and the metrics",
     ]
@@ -149,6 +150,14 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
 def _runs(suite: Suite, row: Experiment, milestones: int) -> int:
     """Returns how often a row is sampled; a checkpoint that is taken as it is has one seed and one milestone."""
     return 1 if row.checkpoint else len(suite.seeds) * milestones
+
+
+def _averaged(config: Config, suite_name: str) -> int:
+    """Returns how many held-out losses are of further averages, one for each row and decay that its sweep tries."""
+    suite, rows = config.suites[suite_name], config.swept(suite_name)
+    decays = {(row.like, config.sampling(suite_name, name).ema_decay) for name, row in rows.items()}
+    known = {(row, config.sampling(suite_name, row).ema_decay) for row in suite.experiments}
+    return len(decays - known) * len(suite.seeds) * len(suite.milestones)
 
 
 def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:

@@ -30,7 +30,7 @@ class World:
 class Memory:
     """Bytes of one training process.
 
-    state: weights, their average, AdamW's moments. work: the most of a forward and backward pass. copy: of the state, which the
+    state: weights, their averages, AdamW's moments. work: the most of a forward and backward pass. copy: of the state, which the
     first process keeps for its snapshots.
     """
 
@@ -58,7 +58,7 @@ def memory_of(experiment: Experiment, classes: int, world: World) -> Memory:
         keeps_gradients=world.count > 1 or images < share,
     )
     kept = not (world.gpus or training.checkpoint_gradients)
-    state, work = cost.checkpoint_bytes(shape), memory.pass_bytes(shape, step)
+    state, work = cost.checkpoint_bytes(shape, len(training.decays)), memory.pass_bytes(shape, step)
     return Memory(state, work * (HOLES[step.bf16] if kept else 1), state)
 
 
@@ -117,12 +117,16 @@ def scale(
         f" = {as_size(per_second * read)}/s per node",
         f"shards: {latents} of latents, at most {-(-latents // n)} for a process;"
         f" {samples} of a row's samples, at most {-(-samples // n)}",
-        *_memory_lines(held, world),
+        *_memory_lines(held, world, {len(each.training.decays) for each in experiments.values()}),
     ]
 
 
-def _memory_lines(held: dict[str, Memory], world: World) -> list[str]:
-    """Returns one line for the experiments that hold the same, and one that says what is counted."""
+def _memory_lines(held: dict[str, Memory], world: World, averages: set[int]) -> list[str]:
+    """Returns one line for the experiments that hold the same, and one that says what is counted.
+
+    Args:
+        averages: how many their trainings keep.
+    """
     names: dict[Memory, list[str]] = {}
     for name, each in held.items():
         names.setdefault(each, []).append(name)
@@ -138,8 +142,10 @@ def _memory_lines(held: dict[str, Memory], world: World) -> list[str]:
         if world.gpus
         else "copy: of the state, for snapshots, in the first process alone; the figure was measured on CPUs, to 10 %"
     )
+    parts = " or ".join(str(4 * (3 + count)) for count in sorted(averages))
+    kept = "average" if averages == {1} else "averages"
     return [
         *lines,
-        f"state: weights, average, AdamW (16 bytes a parameter); pass: gradients and about {memory.FORMULA}",
+        f"state: weights, {kept}, AdamW ({parts} bytes a parameter); pass: gradients and about {memory.FORMULA}",
         place,
     ]

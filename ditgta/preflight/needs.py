@@ -34,7 +34,8 @@ class Need:
 
 def training_bytes(work: SuiteWork, experiment: str, processes: int) -> float:
     """Return what a training's processes take of one node's memory: libraries and, in the first, a copy of its state."""
-    return processes * PROCESS + cost.checkpoint_bytes(work.shape(experiment))
+    averages = len(work.config.experiments[experiment].training.decays)
+    return processes * PROCESS + cost.checkpoint_bytes(work.shape(experiment), averages)
 
 
 def scoring_bytes(work: SuiteWork) -> float:

@@ -22,11 +22,46 @@ from ditgta.runtime.files import (
 from ditgta.runtime.records import CheckpointHeader, checked
 
 HEADER = "ditgta"
+AVERAGE = "ema"  # the group of the first average; those of further ones are ema1, ema2, ...
 
 
 def checkpoint_name(step: int) -> str:
     """Returns the file name of the checkpoint at a training step, e.g. 0200000.safetensors."""
     return f"{step:07d}.safetensors"
+
+
+def average_groups(count: int) -> list[str]:
+    """Returns the groups of a checkpoint's averages: ema, ema1, ema2, ..."""
+    return [AVERAGE, *(f"{AVERAGE}{place}" for place in range(1, count))]
+
+
+def decays_of(header: dict) -> list[float]:
+    """Returns the decays of a checkpoint's averages, as training says them; [] where they are not known."""
+    training = header["spec"].get("training")
+    found = training.get("ema_decay") if isinstance(training, dict) else None
+    listed = found if isinstance(found, list) else [found]
+    return listed if all(isinstance(each, int | float) for each in listed) else []
+
+
+def average_of(path: str | Path, header: dict, decay: float | None) -> str:
+    """Returns the group of the average of a decay; None: the first.
+
+    Raises:
+        InputError: the checkpoint has no such average; the line names those that it has.
+    """
+    if decay is None:
+        return AVERAGE
+    decays = decays_of(header)
+    if decay in decays:
+        return average_groups(len(decays))[decays.index(decay)]
+    known = " and ".join(f"{each:g}" for each in decays)
+    has = f"it has {known}" if decays else "it does not tell the decay of the one that it has"
+    raise InputError(f"checkpoint {path} has no average of decay {decay:g}; {has}")
+
+
+def further_decay(header: dict, decay: float | None) -> float | None:
+    """Returns the decay of an average as specs have it: None where it is the first, which specs do not name."""
+    return None if decay in decays_of(header)[:1] else decay
 
 
 def write_tensors(

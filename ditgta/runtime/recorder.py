@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ditgta.runtime import finished
 from ditgta.runtime.checkpoints import (
+    AVERAGE,
     check_numbers,
     checkpoint_name,
     list_checkpoints,
@@ -158,7 +159,9 @@ class Recorder:
             ready()
         if milestone:
             fix = f"the last good state is {self.last_good}; lower the learning rate or set gradient_clip"
-            check_numbers(f"{self.experiment} at step {header['step']}", groups["ema"] | groups["model"], fix)
+            for group, tensors in groups.items():
+                if group == "model" or group.startswith(AVERAGE):
+                    check_numbers(f"{self.experiment} at step {header['step']}", tensors, fix)
         if self.metrics.is_file():
             with open(self.metrics, "rb") as file:  # the losses up to a snapshot must outlive it
                 os.fsync(file.fileno())

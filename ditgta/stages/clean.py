@@ -80,8 +80,9 @@ def used_by_suites(layout: Layout) -> set[Path]:
         for row in layout.rows(suite):
             found.add(Path(layout.checkpoint(row)).with_suffix(""))
             found.add(Path(layout.run(row.experiment, row.seed)))
-            if layout.has_losses(suite):
-                found.add(Path(layout.losses(suite, row)).with_suffix(""))
+        if layout.has_losses(suite):
+            measured = [*layout.rows(suite), *layout.averaged_rows(suite)]
+            found |= {Path(layout.losses(suite, row)).with_suffix("") for row in measured}
     return found | {folder for path in found for folder in path.parents}
 
 
@@ -116,8 +117,9 @@ def unseen_names(layout: Layout) -> set[tuple[str, str]]:
                     for row in layout.config.beside(suite)
                 }
                 found |= {(stage, name) for stage in ("images", "autoencoder", "latents", "train")}
-                rows = ("sample", "loss", "score") if layout.has_losses(suite) else ("sample", "score")
-                found |= {(stage, (suite, name)) for stage in rows}
+                found |= {(stage, (suite, name)) for stage in ("sample", "score")}
+                if layout.has_losses(suite):
+                    found |= {("loss", (suite, row)) for row in [name, *layout.specs.averaged(suite)]}
                 found |= {("scorer", suite), ("table", suite)}
     return {(stage, readable(Path(layout.path(stage, owner)).name)) for stage, owner in found}
 

@@ -18,7 +18,7 @@ from ditgta.data.sides import draw_within_classes
 from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import for_inference
 from ditgta.model.dit import DiT
-from ditgta.runtime.checkpoints import checkpoint_sha256
+from ditgta.runtime.checkpoints import checkpoint_sha256, further_decay
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import check_ending
 from ditgta.runtime.finished import read_finished, refuse_other
@@ -49,7 +49,8 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
     out = Path(out)
     check_ending(out, ".json")
     with processes(options.tf32) as group:
-        network, vae, header = load_both(checkpoint, autoencoder, group.device)
+        network, vae, header = load_both(checkpoint, autoencoder, group.device, options.ema_decay)
+        options = options.model_copy(update={"ema_decay": further_decay(header, options.ema_decay)})
         index = load_index(images)
         _check(index, header, images)
         chosen = choose(index, options.max_images)

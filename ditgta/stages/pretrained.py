@@ -8,7 +8,7 @@ from ditgta.report.evidence import Score, read_score
 from ditgta.report.model import METRICS
 from ditgta.report.origin import protocol
 from ditgta.report.render import render
-from ditgta.runtime.checkpoints import read_header, write_tensors
+from ditgta.runtime.checkpoints import decays_of, further_decay, read_header, write_tensors
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import provenance, sha256_of, spec_hash, write_json, write_text
 from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, WEIGHTS, push_pretrained
@@ -40,7 +40,12 @@ _SWITCHES = {
 
 
 def run_save(
-    checkpoint: Path, folder: Path, autoencoder: Path, scores: Path | None, table: Path | None
+    checkpoint: Path,
+    folder: Path,
+    autoencoder: Path,
+    scores: Path | None,
+    table: Path | None,
+    ema_decay: float | None = None,
 ) -> None:
     """Writes config.json, model.safetensors (EMA weights), README.md and the autoencoder in a folder of its own.
 
@@ -48,16 +53,21 @@ def run_save(
         autoencoder: the one whose latents the checkpoint was trained on.
         scores: score file of this very checkpoint, for the card.
         table: folder of the table in which it stands, for the card.
+        ema_decay: of the average that is written, where the checkpoint has several; None: the first.
 
     Raises:
         InputError: files that cannot be used, or do not belong together.
     """
     header = read_header(checkpoint)
     first = OBJECTIVES[header["model"].get("objective", "ddpm")][0]
-    sampler = Sampler.from_files(checkpoint, autoencoder, Sampling(sampler=first), "cpu")
-    score = _score_of(checkpoint, scores) if scores else None
+    sampler = Sampler.from_files(checkpoint, autoencoder, Sampling(sampler=first, ema_decay=ema_decay), "cpu")
+    further, decays = further_decay(header, ema_decay), decays_of(header)
+    score = _score_of(checkpoint, scores, further) if scores else None
     page = _table_of(table) if table else ""
     spec = header["spec"]
+    training = spec.get("training")
+    if len(decays) > 1:
+        training = {**training, "ema_decay": decays[0] if further is None else further}
     config = {
         "library": "ditgta",
         "versions": provenance()["versions"],
@@ -67,7 +77,7 @@ def run_save(
         "image_size": header.get("image_size", 8 * header["model"]["latent_size"][0]),
         "step": header["step"],
         "seed": spec.get("seed"),
-        "training": spec.get("training"),
+        "training": training,
         "spec_hash": spec_hash(spec),
     }
     card = model_card(folder.absolute().name, config, spec, score, page)
@@ -88,8 +98,8 @@ def run_push(folder: Path, repository: str, private: bool) -> None:
     print(f"{folder}: uploaded to {push_pretrained(folder, repository, private)}")
 
 
-def _score_of(checkpoint: Path, scores: Path) -> Score:
-    """Returns a checkpoint's own scores."""
+def _score_of(checkpoint: Path, scores: Path, ema_decay: float | None) -> Score:
+    """Returns a checkpoint's own scores, of the average of a decay; None: of the first."""
     score, ours = read_score(scores), sha256_of(checkpoint)
     theirs = (score.content.get("samples") or {}).get("checkpoint_sha256")
     if theirs != ours:
@@ -97,6 +107,10 @@ def _score_of(checkpoint: Path, scores: Path) -> Score:
             f"{scores} scores the samples of another checkpoint (sha256 {str(theirs)[:12]}) than {checkpoint} "
             f"({ours[:12]}); give its own"
         )
+    if score.sampling.get("ema_decay") != ema_decay:
+        own = score.sampling.get("ema_decay")
+        fix = "leave --ema-decay out" if own is None else f"give --ema-decay {own:g}"
+        raise InputError(f"{scores} scores samples of another average of the weights; {fix}")
     return score
 
 

@@ -10,7 +10,14 @@ from ditgta.data.published import Published, read_published
 from ditgta.data.sit import from_sit
 from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.positional import POSENCS, encoding_class
-from ditgta.runtime.checkpoints import read_checkpoint, read_header, write_checkpoint, write_tensors
+from ditgta.runtime.checkpoints import (
+    AVERAGE,
+    average_of,
+    read_checkpoint,
+    read_header,
+    write_checkpoint,
+    write_tensors,
+)
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, sha256_of
 from ditgta.runtime.finished import refuse_other
@@ -44,7 +51,7 @@ def run_import(
         ema, weights = (group and from_sit(group) for group in (published.ema, published.model))
         published, objective = Published(ema, weights, published.options), "flow"
     model = _build(source, published, given, image_size, objective)
-    config, groups = model.config, {"ema": published.ema}
+    config, groups = model.config, {AVERAGE: published.ema}
     if published.model is not None:
         groups["model"] = published.model
     for group, weights in groups.items():
@@ -202,23 +209,27 @@ def _check_weights(source: Path, model: DiT, weights: dict[str, torch.Tensor]) -
         )
 
 
-def run_export(checkpoint: Path, out: Path) -> None:
+def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> None:
     """Writes a checkpoint's weights in the reference's key layout: OUT.pt (model, ema, args) or OUT.safetensors (EMA alone).
 
+    Args:
+        ema_decay: of the average that is written, where the checkpoint has several; None: the first.
+
     Raises:
-        InputError: an unusable checkpoint, or another suffix.
+        InputError: an unusable checkpoint, one without such an average, or another suffix.
     """
-    header, groups = read_checkpoint(checkpoint, ["ema"])
-    options = header["model"]
+    group = average_of(checkpoint, read_header(checkpoint), ema_decay)
+    header, groups = read_checkpoint(checkpoint, [group])
+    average, options = groups[group], header["model"]
     if out.suffix == ".safetensors":
-        write_tensors(out, groups["ema"])
+        write_tensors(out, average)
         return
     if out.suffix not in (".pt", ".pth"):
         raise InputError(f"{out} must end in .pt or .safetensors")
     try:
         model = read_checkpoint(checkpoint, ["model"], verify=False)[1]["model"]
     except InputError:
-        model = groups["ema"]
+        model = average
     said = argparse.Namespace(
         **{key: options.get(key) for key in ("posenc", "rotary_base", "absolute_table", "objective")},
         num_classes=options["num_classes"],
@@ -228,4 +239,4 @@ def run_export(checkpoint: Path, out: Path) -> None:
     )
     # The reference's tools read pickles; this one holds tensors, plain values and a Namespace, as theirs do.
     with atomic_path(out) as temporary:
-        torch.save({"model": model, "ema": groups["ema"], "args": said}, temporary)
+        torch.save({"model": model, "ema": average, "args": said}, temporary)

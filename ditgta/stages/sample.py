@@ -14,7 +14,7 @@ from ditgta.config import Sampling
 from ditgta.data.autoencoder import autoencoder_sha256
 from ditgta.data.shard_plan import plan_shards
 from ditgta.report.drawing import drawable
-from ditgta.runtime.checkpoints import checkpoint_sha256, read_header
+from ditgta.runtime.checkpoints import average_of, checkpoint_sha256, further_decay, read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     atomic_path,
@@ -57,6 +57,8 @@ def run(
     with processes(sampling.tf32) as group:
         header = read_header(checkpoint)
         sampling = sampling.for_objective(header["model"].get("objective", "ddpm"))
+        average_of(checkpoint, header, sampling.ema_decay)
+        sampling = sampling.model_copy(update={"ema_decay": further_decay(header, sampling.ema_decay)})
         digest = checkpoint_sha256(checkpoint)
         spec = {
             "checkpoint": {"spec": header["spec"], "step": header["step"], "sha256": digest},

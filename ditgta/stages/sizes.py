@@ -39,7 +39,7 @@ def run(
     with processes(sampling.tf32) as group, Progress("sizes", len(checkpoints)) as progress:
         rows = []
         for checkpoint in checkpoints:
-            network, vae, header = load_both(checkpoint, autoencoder, group.device)
+            network, vae, header = load_both(checkpoint, autoencoder, group.device, sampling.ema_decay)
             if not 0 <= label < network.num_classes:
                 raise InputError(
                     f"class {label} is not one of 0..{network.num_classes - 1} that {checkpoint} knows"

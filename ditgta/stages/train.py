@@ -25,7 +25,13 @@ from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import choose, compiled
 from ditgta.model.dit import DiT
 from ditgta.runtime.addresses import readable
-from ditgta.runtime.checkpoints import checkpoint_name, read_checkpoint, read_header
+from ditgta.runtime.checkpoints import (
+    AVERAGE,
+    average_groups,
+    checkpoint_name,
+    read_checkpoint,
+    read_header,
+)
 from ditgta.runtime.errors import InputError, Stopped
 from ditgta.runtime.lease import lease
 from ditgta.runtime.memory import keep_freed_memory
@@ -38,7 +44,7 @@ QUICK = {"ddpm": "dpm-solver++", "flow": "heun"}  # samplers of what trackers sh
 
 
 class Trainer:
-    """Network, its moving average and optimizer: all that a training step changes."""
+    """Network, its moving averages and optimizer: all that a training step changes."""
 
     def __init__(self, network: DiT, options: Training, accelerator: Accelerator, group: Processes):
         self.options, self.accelerator, self.group = options, accelerator, group
@@ -49,7 +55,10 @@ class Trainer:
             # costs 30 % of such a step's processor time; whoever recomputes activations is short of memory.
             keep_freed_memory(2**20)
         self.parameters = dict(self.network.named_parameters())
-        self.ema = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        self.averages = {
+            group: {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+            for group in average_groups(len(options.decays))
+        }
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=options.learning_rate,
@@ -120,10 +129,11 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-        # Update EMA while the next step begins.
+        # Update the averages while the next step begins.
         with self.side.run(), torch.no_grad():
-            averages = [self.ema[name] for name in self.parameters]
-            torch._foreach_lerp_(averages, list(self.parameters.values()), 1 - self.options.ema_decay)
+            for average, decay in zip(self.averages.values(), self.options.decays):
+                averages = [average[name] for name in self.parameters]
+                torch._foreach_lerp_(averages, list(self.parameters.values()), 1 - decay)
         return norm
 
     def reduce_pending(self) -> torch.Tensor:
@@ -146,7 +156,7 @@ class Trainer:
             state = self.optimizer.state[parameter]
             optimizer[f"exp_avg.{name}"] = state["exp_avg"]
             optimizer[f"exp_avg_sq.{name}"] = state["exp_avg_sq"]
-        groups = {"ema": self.ema, "model": self.network.state_dict(), "optimizer": optimizer}
+        groups = {**self.averages, "model": self.network.state_dict(), "optimizer": optimizer}
         with self.side.run():
             copied = {
                 group: {name: self._copy(f"{group}.{name}", tensor) for name, tensor in tensors.items()}
@@ -164,11 +174,12 @@ class Trainer:
     @torch.no_grad()
     def load(self, path: Path) -> None:
         """Takes over everything from a snapshot or milestone."""
-        header, groups = read_checkpoint(path, ["ema", "model", "optimizer"], verify=False)
+        header, groups = read_checkpoint(path, [*self.averages, "model", "optimizer"], verify=False)
         self.network.load_state_dict(groups["model"])
         self.made = header["step"]
-        for name, tensor in groups["ema"].items():
-            self.ema[name].copy_(tensor)
+        for group, average in self.averages.items():
+            for name, tensor in groups[group].items():
+                average[name].copy_(tensor)
         moments = groups["optimizer"]
         for name, parameter in self.parameters.items():
             for moment in ("exp_avg", "exp_avg_sq"):
@@ -427,7 +438,7 @@ def _show_samples(trainer: Trainer, autoencoder: Path, step: int) -> None:
     device = trainer.group.device
     trainer.side.join()
     network = DiT(trainer.network.config).to(device)
-    network.load_state_dict(trainer.ema)
+    network.load_state_dict(trainer.averages[AVERAGE])
     quick = QUICK[network.config.objective]
     options = Sampling(num_samples=16, sampler=quick, steps=20, cfg_scale=2.0)
     sampler = Sampler(network, load_autoencoder(autoencoder, device), options)

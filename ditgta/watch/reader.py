@@ -119,6 +119,9 @@ class Reader:
             scored = Path(self.layout.scores(suite, row)).is_file()
             parts.append((work.sample(row.experiment).at(rate), share_of(self.samples(suite, row))))
             parts.append((work.score(row.experiment).at(rate), float(scored)))
+        for row in self.layout.averaged_rows(suite):
+            measured = Path(self.layout.losses(suite, row)).is_file()
+            parts.append((work.loss(row.experiment).at(rate), float(measured)))
         total = sum(seconds for seconds, _ in parts)
         done = sum(seconds * share for seconds, share in parts)
         alive = sum(job["state"] == "alive" for job in self.jobs)

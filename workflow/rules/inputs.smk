@@ -154,7 +154,7 @@ def loss_inputs(wildcards):
 
 def loss_options(wildcards):
     """Returns the options of held-out losses."""
-    return SUITES[owner("loss", wildcards)[0]].loss
+    return CONFIG.loss(*owner("loss", wildcards))
 
 
 def files_of_scorer(suite):
@@ -234,7 +234,8 @@ def table_inputs(wildcards):
     files = {
         "scores": made_by("score", *scores),
         "influence": made_by("score", *(f"{Path(file).with_suffix('.npz')}" for file in scores)),
-        "losses": made_by("measure_loss", *LAYOUT.files("losses", suite)),
+        "losses": made_by("measure_loss", *losses_of(suite, rows)),
+        "averaged": made_by("measure_loss", *losses_of(suite, LAYOUT.averaged_rows(suite))),
         "baseline": made_by("score", LAYOUT.baseline(suite)),
         "sized": made_by("score", *sized_files(suite)),
         "swept": made_by("score", *(LAYOUT.scores(suite, row) for row in LAYOUT.swept_rows(suite))),
@@ -245,9 +246,15 @@ def table_inputs(wildcards):
     return given("tabulate", LAYOUT.files("table", suite), files)
 
 
+def losses_of(suite, rows):
+    """Returns the held-out losses of rows, nothing where no images are held out."""
+    return [LAYOUT.losses(suite, row) for row in rows] if LAYOUT.has_losses(suite) else []
+
+
 def losses_flag(wildcards, input):
-    """Returns the option that names the held-out losses of all rows, nothing where no images are held out."""
-    return f"--losses {' '.join(input.losses)}" if input.losses else ""
+    """Returns the options that name the held-out losses of all rows, and of further averages; nothing where there are none."""
+    named = {"--losses": input.losses, "--averaged": input.averaged}
+    return " ".join(f"{flag} {' '.join(files)}" for flag, files in named.items() if files)
 
 
 def sized_flag(wildcards, input):
@@ -268,5 +275,7 @@ def table_spec(wildcards, output):
         (EXPERIMENTS[row.experiment].like, *row[1:], EXPERIMENTS[row.experiment].sampling.choice)
         for row in LAYOUT.swept_rows(suite)
     ]
+    averaged = [(EXPERIMENTS[row.experiment].like, *row[1:]) for row in LAYOUT.averaged_rows(suite)]
     rows = {"rows": LAYOUT.rows(suite), "sized_rows": sized, "swept_rows": swept}
+    rows |= {"averaged_rows": averaged} if averaged else {}
     return spec_text({**SPECS.table(suite), **rows, "config": SPECS.configuration(suite)})

@@ -1,0 +1,89 @@
+"""Options that take a number, or a list of numbers from which each row of a table is given its own."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, WrapValidator
+
+
+def _one_or_several(fits: Callable[[float], bool], words: str) -> WrapValidator:
+    """Returns what takes a number, or several; a list of one is that one.
+
+    Args:
+        fits: whether a number may stand in a list; `words` say which may.
+    """
+
+    def check(value: Any, one: Callable[[Any], float]) -> float | tuple[float, ...]:
+        if not isinstance(value, list | tuple):
+            return one(value)
+        if not value:
+            raise ValueError("an empty list has nothing to choose from; write one number or several")
+        numbers = list(map(_number, value))
+        if any(number is None or not fits(number) for number in numbers):
+            raise ValueError(f"a list to choose from holds numbers {words}")
+        if len({name_of(number) for number in numbers}) < len(numbers):
+            raise ValueError("a list to choose from holds each value once, told apart in six digits")
+        found = tuple(map(one, value))
+        return found if len(found) > 1 else found[0]
+
+    return WrapValidator(check)
+
+
+def _number(value: Any) -> float | None:
+    """Returns a number that is one, or is written as on a command line; else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def name_of(number: float) -> str:
+    """Returns a number as names and tables have it."""
+    return f"{number:g}"
+
+
+def several(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    """Returns the values to choose from, () where there is one alone."""
+    return value if isinstance(value, tuple) else ()
+
+
+def _schema(one: dict, in_list: dict) -> WithJsonSchema:
+    """Returns what editors are told: one number, or a list."""
+    listed = {"type": "array", "items": in_list, "minItems": 1, "uniqueItems": True}
+    return WithJsonSchema({"anyOf": [one, listed]})
+
+
+def _plain(value: float | tuple[float, ...]) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_SHARE = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+# Guidance scales; and decays of moving averages. The first is the table's own, all others are tried beside it.
+Scales = Annotated[
+    float,
+    Field(ge=0),
+    _one_or_several(lambda scale: scale > 0, "above 0"),
+    PlainSerializer(_plain),
+    _schema({"type": "number", "minimum": 0}, _POSITIVE),
+]
+Decays = Annotated[
+    float,
+    Field(ge=0, lt=1),
+    _one_or_several(lambda decay: 0 <= decay < 1, "of at least 0 and below 1"),
+    PlainSerializer(_plain),
+    _schema(_SHARE, _SHARE),
+]
+
+
+def _one_average(value: Any) -> Any:
+    """Refuses a list where one average is taken."""
+    if isinstance(value, list | tuple):
+        raise ValueError("takes one number; the list from which rows choose stands in training.ema_decay")
+    return value
+
+
+# The decay of the average that is taken, where training kept several.
+Average = Annotated[float | None, Field(ge=0, lt=1), BeforeValidator(_one_average)]
