@@ -310,6 +310,7 @@ def add_table(commands) -> None:
         ("--losses", "records of held-out losses, in the order of the score files"),
         ("--sized", "scores of rows at other sizes, and of real images at each of them"),
         ("--swept", "scores at the further points of a sweep, from which each row's point is chosen"),
+        ("--averaged", "records of held-out losses of further averages of the weights, to choose from"),
         ("--training", "records of checkpoints, for the loss curves"),
         ("--shared", "records of what rows share (images, autoencoder, latents, scorer), for the cost"),
     ):
@@ -324,6 +325,7 @@ def run_table(arguments) -> None:
     from ditgta.stages import table
 
     names = ("scores", "training", "out", "baseline", "images", "spec", "shared", "losses", "sized", "swept")
+    names += ("averaged",)
     table.run(**{name: getattr(arguments, name) for name in names})
 
 

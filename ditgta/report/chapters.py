@@ -20,6 +20,7 @@ from ditgta.report.pictures import Pictures
 from ditgta.report.render import render
 from ditgta.report.resized import CROPS
 from ditgta.report.sentences import headline_comparisons
+from ditgta.report.sweep import CFG
 from ditgta.runtime.yaml_text import as_text
 
 FIRST_METRICS = ("fid", "inception_score")
@@ -100,9 +101,12 @@ def _held_out(table: Table, pictures: Pictures) -> Chapter | None:
 
 def _sweep(table: Table, pictures: Pictures) -> Chapter | None:
     """Return FID over the sweep and what was chosen."""
-    if pictures.sweep is None:
+    sweep = pictures.sweep
+    if sweep is None:
         return None
-    return Chapter("sweep", "FID against guidance", _body("sweep", table, sweep=pictures.sweep, fid=FID))
+    return Chapter(
+        "sweep", sweep.title, _body("sweep", table, sweep=sweep, fid=FID, is_guided=CFG in sweep.axes)
+    )
 
 
 def _scores(table: Table, pictures: Pictures) -> Chapter:

@@ -48,6 +48,7 @@ class Score:
         strata: of "samples", "reference images" and "held-out images", where the counts of their classes are fixed.
         held_out: the losses of its checkpoint on held-out images, None without.
         choices: options of sampling whose values were chosen for this row, and the values that they were chosen from.
+        chosen: these options and what was chosen.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Score:
     strata: dict[str, np.ndarray] = field(default_factory=dict)
     held_out: HeldOut | None = None
     choices: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    chosen: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def spec(self) -> dict:

@@ -251,10 +251,23 @@ def _mean(curves: Sequence[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:
 
 def blank(height: float = 3.2) -> tuple[Figure, Axes]:
     """Returns an empty figure, narrow enough to be legible on a phone."""
-    figure = Figure(figsize=(4.6, height), dpi=DOTS_PER_INCH, layout="constrained")
+    figure, (axes,) = panels(1, height)
+    return figure, axes
+
+
+def panels(count: int, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+    """Returns an empty figure of panels one below the other, each of a height, with one vertical axis for all."""
+    figure = Figure(figsize=(4.6, count * height), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     figure.set_facecolor("#ffffff")
-    axes = figure.subplots()
+    found = list(figure.subplots(count, 1, sharey=True, squeeze=False)[:, 0])
+    for axes in found:
+        _dress(axes)
+    return figure, found
+
+
+def _dress(axes: Axes) -> None:
+    """Gives axes the looks of all figures."""
     axes.set_facecolor("none")
     axes.grid(True, axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -265,7 +278,6 @@ def blank(height: float = 3.2) -> tuple[Figure, Axes]:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(INK)
-    return figure, axes
 
 
 def notice(figure: Figure, axes: Axes, text: str) -> Figure:

@@ -51,7 +51,7 @@ def with_losses(score: Score, path: Path) -> Score:
             content["held_out"]["sha256"],
             content["objective"],
             content["spec"].get("autoencoder_sha256"),
-            str(sorted(content["spec"]["loss"].items())),
+            str(sorted(item for item in content["spec"]["loss"].items() if item[0] != "ema_decay")),
         ),
         count=len(conditional),
         losses=conditional,

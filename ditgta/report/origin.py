@@ -42,8 +42,8 @@ def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Opti
         training.pop("seed", None)
         sampling = dict(score.sampling or made.get("sampling") or {})
         sampling.pop("training_seed", None)
-        chosen = {key: sampling.pop(key) for key in score.choices}
-        found[score.experiment] = flat({**training, "sampling": sampling, CHOSEN: chosen})
+        kept = {key: value for key, value in sampling.items() if key not in score.choices}
+        found[score.experiment] = flat({**training, "sampling": kept, CHOSEN: score.chosen})
     names = {name for options in found.values() for name in options}
     order = [name for name in SWITCHES if name in names] + sorted(names - set(SWITCHES))
     return [
@@ -88,6 +88,7 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
     if sampling:
         samples.append(f"{sampling.get('sampler', 'unknown')} sampler, {sampling.get('steps', '?')} steps")
         samples.append(_guidance(sampling, scores[0].choices.get("cfg_scale")))
+        samples += _average(scores)
         samples.append(f"{sampling.get('labels', 'unknown')} labels")
         samples.append(f"sampling seed {sampling.get('seed', '?')}")
         if shares_noise(scores):
@@ -119,6 +120,18 @@ def _guidance(sampling: dict, choices: Sequence[float] | None) -> str:
         listed = plain_list([f"{each:g}" for each in choices])
         return f"classifier-free guidance on {which}, its scale chosen for each row of {listed} by FID on another noise"
     return f"classifier-free guidance {scale:g} on {which}"
+
+
+def _average(scores: Sequence[Score]) -> list[str]:
+    """Returns which average of the weights was sampled, in words; nothing where there is one alone."""
+    lists = dict.fromkeys(score.choices["ema_decay"] for score in scores if "ema_decay" in score.choices)
+    if lists:
+        listed = [plain_list([f"{each:g}" for each in decays]) for decays in lists]
+        return [
+            f"the EMA decay of the weights chosen for each row of {' or of '.join(listed)} by FID on another noise"
+        ]
+    decays = sorted({score.sampling["ema_decay"] for score in scores if "ema_decay" in score.sampling})
+    return [f"EMA decay {plain_list([f'{each:g}' for each in decays])}"] if decays else []
 
 
 def is_trained(scorer: dict) -> bool:

@@ -33,7 +33,7 @@ class Pictures:
         forest: the differences that have verdicts.
         shelves: samples class by class.
         sizes: the rows at other sizes than that of training, None without.
-        sweep: the rows over a sweep of guidance, None without.
+        sweep: the rows over a sweep of guidance and of averages, None without.
     """
 
     metrics: dict[str, Drawing]

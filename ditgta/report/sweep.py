@@ -1,9 +1,10 @@
-"""A sweep: rows scored at several guidance scales, of which each row's is chosen on one noise and reported on another."""
+"""A sweep: rows scored at several guidance scales and averages, of which each row's are chosen on one noise and reported on another."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,14 +13,68 @@ from ditgta.report.evidence import NETWORKS, Score, check_same, read_score
 from ditgta.report.exports import csv_text
 from ditgta.report.model import FID, METRICS, Cell, Metric
 from ditgta.report.svg import Drawing
-from ditgta.report.view import step_name
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_json
+from ditgta.runtime.records import LossRecord, checked
 
 UNGUIDED = Metric("fid_unguided", "FID at cfg 1", -1, scale="log")
 HEAD = (
-    *("suite", "experiment", "cfg_scale", "noise", "chosen", "seed", "step"),
+    *("suite", "experiment", "cfg_scale", "ema_decay", "noise", "chosen", "seed", "step"),
     *("metric", "value", "se", "n", "reason"),
 )
+
+
+class Point(NamedTuple):
+    """How samples were made: with which guidance scale, of the average of which decay (None: unknown)."""
+
+    scale: float
+    decay: float | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One of the two ways in which points differ.
+
+    Attributes:
+        key: its field of a point.
+        option: its option of sampling.
+        word: what stands before its values.
+        name: what it is called in a sentence; `values`: what its values are.
+        title: what it is called in a picture.
+        place: where a value stands in a picture.
+        bounds: values beyond which there is nothing to try.
+    """
+
+    key: str
+    option: str
+    word: str
+    name: str
+    values: str
+    title: str
+    place: Callable[[float], float]
+    bounds: tuple[float, ...]
+
+    def of(self, point: Point) -> float | None:
+        """Returns a point's value."""
+        return getattr(point, self.key)
+
+    def named(self, value: float | None) -> str:
+        """Returns a value in words."""
+        return f"{self.word} unknown" if value is None else f"{self.word} {value:g}"
+
+
+CFG = Axis(
+    *("scale", "cfg_scale", "cfg", "guidance", "guidance scales", "guidance scale (1 is no guidance)"),
+    place=float,
+    bounds=(1.0,),
+)
+# Decays stand as far apart as the logarithms of the steps that they average over.
+EMA = Axis(
+    *("decay", "ema_decay", "EMA", "the EMA decay", "EMA decays", "decay of the averaged weights (EMA)"),
+    place=lambda decay: -math.log10(1 - decay),
+    bounds=(0.0,),
+)
+AXES = (CFG, EMA)
 
 
 @dataclass(frozen=True)
@@ -27,21 +82,48 @@ class Curve:
     """An experiment's FID at a milestone over the sweep.
 
     Attributes:
-        reported: FID on the noise of the report, over training seeds.
-        on_choice: mean FID over training seeds on the noise of the choice; scales whose FID is unknown are left out.
-        chosen: the scale of the least FID on the noise of the choice; the first where no FID is known.
+        reported: FID on the noise of the report, over training seeds, the table's own point first.
+        on_choice: mean FID over training seeds on the noise of the choice; points whose FID is unknown are left out.
+        chosen: the point of the least FID on the noise of the choice; the first where no FID is known.
     """
 
     experiment: str
     step: int | None
-    reported: dict[float, Cell]
-    on_choice: dict[float, float]
-    chosen: float
+    reported: dict[Point, Cell]
+    on_choice: dict[Point, float]
+    chosen: Point
+
+    def values(self, axis: Axis) -> list[float]:
+        """Returns the values that were tried along an axis, in their order."""
+        return [value for value in dict.fromkeys(map(axis.of, self.reported)) if value is not None]
+
+    def points(self, axis: Axis) -> dict[float, Point]:
+        """Returns the points along an axis through the chosen one, by their values."""
+        others = [other for other in AXES if other is not axis]
+        return {
+            axis.of(point): point
+            for point in self.reported
+            if all(other.of(point) == other.of(self.chosen) for other in others)
+        }
 
     @property
-    def is_edge(self) -> bool:
-        """True if the chosen scale ends the list, so that a better one may lie beyond; nothing lies beyond no guidance."""
-        return self.chosen != 1 and self.chosen in (min(self.reported), max(self.reported))
+    def unguided(self) -> Cell | None:
+        """FID without guidance, of the chosen average; None where that was not tried."""
+        return self.reported.get(Point(1.0, self.chosen.decay))
+
+    @property
+    def edges(self) -> list[str]:
+        """The values of the chosen point that end a list, so that better ones may lie beyond."""
+        found = []
+        for axis in AXES:
+            value, tried = axis.of(self.chosen), self.values(axis)
+            if len(tried) > 1 and value not in axis.bounds and value in (min(tried), max(tried)):
+                found.append(axis.named(value))
+        return found
+
+    def named(self, point: Point) -> str:
+        """Returns a point in words, of what was tried for this row."""
+        return ", ".join(axis.named(axis.of(point)) for axis in AXES if len(self.values(axis)) > 1)
 
 
 @dataclass(frozen=True)
@@ -49,13 +131,11 @@ class Sweep:
     """What is known of a suite over its sweep.
 
     Attributes:
-        scales: of guidance.
         curves: one for each experiment that was swept and milestone.
         scores: every score file of the sweep and whether its noise is that of the choice.
-        pictures: FID against guidance at each milestone, behind what each shows.
+        pictures: FID over the sweep at each milestone, behind what each shows.
     """
 
-    scales: list[float]
     curves: list[Curve]
     scores: list[tuple[Score, bool]] = field(default_factory=list)
     pictures: list[tuple[str, Drawing]] = field(default_factory=list)
@@ -65,20 +145,40 @@ class Sweep:
         """The milestones."""
         return list(dict.fromkeys(curve.step for curve in self.curves))
 
+    @property
+    def axes(self) -> list[Axis]:
+        """The axes along which a row was tried at several values."""
+        return [axis for axis in AXES if any(len(curve.values(axis)) > 1 for curve in self.curves)]
+
+    @property
+    def title(self) -> str:
+        """What the sweep shows."""
+        return f"FID against {' and '.join(axis.name for axis in self.axes)}"
+
     def at(self, step: int | None) -> list[Curve]:
         """Returns the curves of a milestone."""
         return [curve for curve in self.curves if curve.step == step]
 
 
-def guidance_of(score: Score) -> float:
-    """Returns the guidance scale of a score file's samples.
+def point_of(score: Score) -> Point:
+    """Returns how the samples of a score file were made.
 
     Raises:
-        InputError: it does not tell.
+        InputError: it does not tell their guidance scale.
     """
     if (scale := score.sampling.get("cfg_scale")) is None:
         raise InputError(f"{score.path} does not tell the guidance scale of its samples; score them again")
-    return float(scale)
+    decay = score.sampling.get("ema_decay")
+    return Point(float(scale), _first_decay(score) if decay is None else float(decay))
+
+
+def _first_decay(score: Score) -> float | None:
+    """Returns the decay of the first average that a score file's training kept, None where it does not tell."""
+    made = (score.content.get("samples") or {}).get("spec") or {}
+    training = ((made.get("checkpoint") or {}).get("spec") or {}).get("training") or {}
+    decay = training.get("ema_decay")
+    first = decay[0] if isinstance(decay, list) else decay
+    return None if first is None else float(first)
 
 
 def read_sweep(
@@ -107,30 +207,29 @@ def read_sweep(
     swept = {experiment for experiment, *_ in rows}
     found = [(score, choice) for score, choice in found if score.experiment in swept]
     places = dict.fromkeys((score.experiment, score.step) for score, _ in found)
-    curves = [_curve(found, experiment, step) for experiment, step in places]
-    return Sweep(list(dict.fromkeys(guidance_of(score) for score, _ in found)), curves, found)
+    return Sweep([_curve(found, experiment, step) for experiment, step in places], found)
 
 
 def _curve(found: Sequence[tuple[Score, bool]], experiment: str, step: int | None) -> Curve:
-    """Returns the curve of an experiment at a milestone, with the scale that is chosen for it."""
-    groups: dict[bool, dict[float, list[Score]]] = {False: {}, True: {}}
+    """Returns the curve of an experiment at a milestone, with the point that is chosen for it."""
+    groups: dict[bool, dict[Point, list[Score]]] = {False: {}, True: {}}
     for score, choice in found:
         if (score.experiment, score.step) == (experiment, step):
-            groups[choice].setdefault(guidance_of(score), []).append(score)
-    reported = {scale: cell_of(group, FID, scale_of([group], FID)) for scale, group in groups[False].items()}
-    values = {scale: [score.value(FID) for score in group] for scale, group in groups[True].items()}
-    on_choice = {scale: float(np.mean(own)) for scale, own in values.items() if None not in own}
-    candidates = [scale for scale in reported if scale in on_choice] or [next(iter(reported))]
-    chosen = min(candidates, key=lambda scale: on_choice.get(scale, 0.0))
+            groups[choice].setdefault(point_of(score), []).append(score)
+    reported = {point: cell_of(group, FID, scale_of([group], FID)) for point, group in groups[False].items()}
+    values = {point: [score.value(FID) for score in group] for point, group in groups[True].items()}
+    on_choice = {point: float(np.mean(own)) for point, own in values.items() if None not in own}
+    candidates = [point for point in reported if point in on_choice] or [next(iter(reported))]
+    chosen = min(candidates, key=lambda point: on_choice.get(point, 0.0))
     return Curve(experiment, step, reported, on_choice, chosen)
 
 
 def chosen_scores(sweep: Sweep | None, scores: Sequence[Score]) -> list[Score]:
-    """Returns the table's score files with those of the chosen scales in place of the first, and their FID at cfg 1 beside it."""
+    """Returns the table's score files with those of the chosen points in place of the first, and their FID at cfg 1 beside it."""
     if sweep is None:
         return list(scores)
     reported = {
-        (score.experiment, score.seed, score.step, guidance_of(score)): score
+        (score.experiment, score.seed, score.step, point_of(score)): score
         for score, choice in sweep.scores
         if not choice
     }
@@ -142,9 +241,52 @@ def chosen_scores(sweep: Sweep | None, scores: Sequence[Score]) -> list[Score]:
             found.append(score)
             continue
         place = (score.experiment, score.seed, score.step)
-        one = replace(reported[*place, curve.chosen], choices={"cfg_scale": tuple(curve.reported)})
-        plain = reported.get((*place, 1.0))
+        tried = [axis for axis in AXES if len(curve.values(axis)) > 1]
+        one = replace(
+            reported[*place, curve.chosen],
+            choices={axis.option: tuple(curve.values(axis)) for axis in tried},
+            chosen={axis.option: axis.of(curve.chosen) for axis in tried},
+        )
+        plain = reported.get((*place, Point(1.0, curve.chosen.decay))) if CFG in tried else None
         found.append(_beside(one, plain) if plain else one)
+    return found
+
+
+def chosen_losses(
+    scores: Sequence[Score],
+    losses: Sequence[Path],
+    averaged: Sequence[Path],
+    rows: Sequence[tuple[str, int, int]] | None,
+) -> list[Path]:
+    """Returns the held-out losses of the averages that were chosen, in the order of the score files.
+
+    Args:
+        scores: the table's, at the chosen points.
+        losses: of the first averages, in the same order.
+        averaged: those of further averages.
+        rows: experiment, seed and step of each of these.
+
+    Raises:
+        InputError: those of a chosen average are not given, or there is another number of rows than of files.
+    """
+    if len(rows or []) != len(averaged):
+        raise InputError(
+            f"{len(rows or [])} rows and {len(averaged)} records of losses of further averages do not match; "
+            "fix averaged_rows of the spec"
+        )
+    known: dict[tuple, Path] = {}
+    for path, (experiment, seed, step) in zip(averaged, rows or []):
+        content = checked(LossRecord, read_json(path), f"{path} is not a record of losses", "name another")
+        known[experiment, seed, step, content["spec"]["loss"].get("ema_decay")] = path
+    found = []
+    for score, path in zip(scores, losses):
+        decay = score.sampling.get("ema_decay") if EMA.option in score.choices else None
+        place = (score.experiment, score.seed, score.step, decay)
+        if decay is not None and place not in known:
+            raise InputError(
+                f"no losses of {score.name} and EMA {decay:g} were given; name them in --averaged"
+            )
+        found.append(path if decay is None else known[place])
     return found
 
 
@@ -162,60 +304,14 @@ def _beside(score: Score, plain: Score) -> Score:
     return replace(score, content=content, influence={**score.influence, **influence})
 
 
-def order_sentence(sweep: Sweep | None) -> str:
-    """Returns whether the order of the rows by FID changes over the sweep at its last milestone, and between which scales.
-
-    Of several pairs of scales the one in which most pairs of rows change places is named.
-    """
-    curves = sweep.at(sweep.steps[-1]) if sweep else []
-    if len(curves) < 2:
-        return ""
-    levels = {
-        scale: [curve.reported[scale].value for curve in curves]
-        for scale in sweep.scales
-        if all(scale in curve.reported for curve in curves)
-    }
-    known = {scale: values for scale, values in levels.items() if None not in values}
-    if len(known) < 2:
-        return ""
-    names = [curve.experiment for curve in curves]
-    pairs = combinations(known, 2)
-    one, other = max(pairs, key=lambda pair: len(_swapped(known[pair[0]], known[pair[1]])))
-    at = f"at {step_name(sweep.steps[-1])} steps"
-    swapped = _swapped(known[one], known[other])
-    if not swapped:
-        return f"No two rows change places by FID {at} at the guidance scales that were tried: {_named(known[one], names)} at cfg {one:g}."
-    told = "; ".join(f"cfg {scale:g}: {_named(known[scale], names)}" for scale in (one, other))
-    again = [[curve.on_choice.get(scale) for curve in curves] for scale in (one, other)]
-    is_known = not any(None in values for values in again)
-    is_same = is_known and set(swapped) <= set(_swapped(*again))
-    repeated = "the same rows change places on the other noise" if is_same else "otherwise on the other noise"
-    return f"The order of the rows by FID {at} changes with guidance: {told} ({repeated if is_known else 'one noise'})."
-
-
-def _swapped(one: Sequence[float], other: Sequence[float]) -> list[tuple[int, int]]:
-    """Returns the pairs of places whose values stand in opposite order in one and in the other; equal values are in none."""
-    pairs = combinations(range(len(one)), 2)
-    return [(a, b) for a, b in pairs if (one[a] - one[b]) * (other[a] - other[b]) < 0]
-
-
-def _named(values: Sequence[float], names: Sequence[str]) -> str:
-    """Returns names from the least value on, with their relations: a < b = c."""
-    order = sorted(range(len(values)), key=lambda place: values[place])
-    text = names[order[0]]
-    for before, place in pairwise(order):
-        text += f" {'<' if values[before] < values[place] else '='} {names[place]}"
-    return text
-
-
 def sweep_csv(sweep: Sweep | None, suite: str) -> str:
-    """Return one line per row, seed, scale, noise and metric, with whether the scale is the row's chosen one."""
+    """Return one line per row, seed, point, noise and metric, with whether the point is the row's chosen one."""
     lines = []
     chosen = {(curve.experiment, curve.step): curve.chosen for curve in sweep.curves} if sweep else {}
     for score, choice in sweep.scores if sweep else ():
-        scale, noise = guidance_of(score), "choice" if choice else "report"
-        is_chosen = scale == chosen[score.experiment, score.step]
-        who = [suite, score.experiment, scale, noise, is_chosen, score.seed, score.step]
+        point, noise = point_of(score), "choice" if choice else "report"
+        is_chosen = point == chosen[score.experiment, score.step]
+        who = [suite, score.experiment, *point, noise, is_chosen, score.seed, score.step]
         for metric in METRICS:
             value = [score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
             lines.append([*who, metric.key, *value])

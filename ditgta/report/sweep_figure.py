@@ -1,15 +1,15 @@
-"""The picture of a sweep: FID against guidance for all rows, with the chosen points."""
+"""The picture of a sweep: FID against guidance, and against the EMA decay, for all rows with the chosen points."""
 
 from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from ditgta.report import figures
 from ditgta.report.model import FID, Table
 from ditgta.report.svg import Drawing, tip
-from ditgta.report.sweep import Curve, Sweep
+from ditgta.report.sweep import Axis, Curve, Sweep
 from ditgta.report.view import plus_minus, step_name
 
 
@@ -17,31 +17,36 @@ def drawn_sweep(table: Table, sweep: Sweep | None) -> Sweep | None:
     """Returns a sweep with a picture of each milestone and what it shows."""
     if sweep is None:
         return None
-    drawn = [(f"at {step_name(step)} steps", _figure(table, sweep.at(step))) for step in sweep.steps]
+    drawn = [(f"at {step_name(step)} steps", _figure(table, sweep, step)) for step in sweep.steps]
     return replace(sweep, pictures=drawn)
 
 
-def _figure(table: Table, curves: list[Curve]) -> Drawing:
-    """Returns a picture of one milestone: FID against guidance, each row's chosen scale in a large mark."""
-    drawing, axes = figures.blank()
-    for curve in curves:
-        _draw(axes, table, curve)
+def _figure(table: Table, sweep: Sweep, step: int | None) -> Drawing:
+    """Returns a picture of one milestone: FID along each axis through each row's chosen point, which has a large mark."""
+    curves = sweep.at(step)
+    figure, panels = figures.panels(len(sweep.axes))
+    for panel, axis in zip(panels, sweep.axes):
+        for curve in curves:
+            _draw(panel, table, curve, axis, has_label=axis is sweep.axes[0])
+        values = sorted({value for curve in curves for value in curve.values(axis)})
+        panel.xaxis.set_major_locator(FixedLocator([axis.place(value) for value in values]))
+        panel.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in values]))
+        panel.xaxis.set_minor_locator(NullLocator())
+        figures.label(panel, axis.title, "FID, lower is better")
     levels = [cell.value for curve in curves for cell in curve.reported.values() if cell.value is not None]
     if levels and min(levels) > 0 and max(levels) / min(levels) > 6:
-        axes.set_yscale("log")
-        figures.plain_log_labels(axes)
-    axes.xaxis.set_major_locator(
-        FixedLocator(sorted({scale for curve in curves for scale in curve.reported}))
-    )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    figures.label(axes, "guidance scale (1 is no guidance)", "FID, lower is better")
-    figures.legend(drawing)
-    return Drawing(drawing)
+        for panel in panels:
+            panel.set_yscale("log")
+            figures.plain_log_labels(panel)
+    figures.legend(figure)
+    return Drawing(figure)
 
 
-def _draw(axes: Axes, table: Table, curve: Curve) -> None:
+def _draw(panel: Axes, table: Table, curve: Curve, axis: Axis, has_label: bool) -> None:
     """Draws one row: means over training seeds with their 95 % intervals."""
-    cells = {scale: cell for scale, cell in sorted(curve.reported.items()) if cell.value is not None}
+    points = {value: point for value, point in curve.points(axis).items() if value is not None}
+    cells = {value: curve.reported[point] for value, point in sorted(points.items())}
+    cells = {value: cell for value, cell in cells.items() if cell.value is not None}
     if not cells:
         return
     values = np.array([cell.value for cell in cells.values()])
@@ -49,16 +54,13 @@ def _draw(axes: Axes, table: Table, curve: Curve) -> None:
     high = np.array([cell.value if cell.high is None else cell.high for cell in cells.values()])
     reach = np.maximum([values - low, high - values], 0.0)
     style = figures.style_of(table, curve.experiment)
-    axes.errorbar(
-        list(cells), values, reach, label=curve.experiment, markersize=4, capsize=3, linewidth=1.4, **style
-    )
-    for scale, cell in cells.items():
-        tip(
-            axes,
-            scale,
-            cell.value,
-            f"{curve.experiment} at cfg {scale:g}: {plus_minus(FID, cell.value, cell.error)}",
-        )
-    if curve.chosen in cells:
+    label = curve.experiment if has_label else None
+    places = list(map(axis.place, cells))
+    panel.errorbar(places, values, reach, label=label, markersize=4, capsize=3, linewidth=1.4, **style)
+    for value, place, cell in zip(cells, places, cells.values()):
+        words = f"{curve.experiment} at {curve.named(points[value])}"
+        tip(panel, place, cell.value, f"{words}: {plus_minus(FID, cell.value, cell.error)}")
+    chosen = axis.of(curve.chosen)
+    if chosen in cells:
         mark = {"s": 130, "linewidths": 1.8, "facecolors": "none", "edgecolors": style["color"], "zorder": 5}
-        axes.scatter(curve.chosen, cells[curve.chosen].value, marker=style["marker"], **mark)
+        panel.scatter(axis.place(chosen), cells[chosen].value, marker=style["marker"], **mark)

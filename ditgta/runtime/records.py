@@ -266,6 +266,7 @@ class LossOptions(Record):
     """How losses were measured."""
 
     weights: Annotated[list[Positive], Field(min_length=1)]
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 class LossSpec(Record):

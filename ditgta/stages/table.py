@@ -39,15 +39,16 @@ from ditgta.report.published import published_values
 from ditgta.report.render import render
 from ditgta.report.resized import read_sizes, sizes_csv
 from ditgta.report.strips import milestone_strips
-from ditgta.report.sweep import UNGUIDED, chosen_scores, order_sentence, read_sweep, sweep_csv
+from ditgta.report.sweep import UNGUIDED, chosen_losses, chosen_scores, read_sweep, sweep_csv
 from ditgta.report.sweep_figure import drawn_sweep
+from ditgta.report.sweep_order import order_sentence
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file, sha256_of, write_json, write_text
 from ditgta.runtime.finished import read_finished, refuse_other
 
 RECORD = "table.json"  # what a table is made of
-INPUTS = ("scores", "losses", "training", "baseline", "images", "sized", "swept")
-CONTENTS = ("scores", "losses", "baseline", "sized", "swept")  # those that hold the numbers
+INPUTS = ("scores", "losses", "training", "baseline", "images", "sized", "swept", "averaged")
+CONTENTS = ("scores", "losses", "baseline", "sized", "swept", "averaged")  # those that hold the numbers
 
 
 def run(
@@ -61,6 +62,7 @@ def run(
     losses: Sequence[Path] = (),
     sized: Sequence[Path] = (),
     swept: Sequence[Path] = (),
+    averaged: Sequence[Path] = (),
 ) -> None:
     """Writes table.csv, differences.csv, losses.csv, classes.csv, sizes.csv, sweep.csv, table.tex, table.md, the pictures as PNG and, last, table.html.
 
@@ -79,6 +81,7 @@ def run(
             of real images at each size.
         swept: score files at the further points of a sweep, of which spec's swept_rows names [experiment, seed, step, whether the
             noise is that of the choice].
+        averaged: held-out losses of further averages of the weights, of which spec's averaged_rows names [experiment, seed, step].
 
     Raises:
         InputError: there are no scores, two of the same row, or scores of different networks or references.
@@ -93,6 +96,7 @@ def run(
         "images": images,
         "sized": sized,
         **({"swept": swept} if swept else {}),
+        **({"averaged": averaged} if averaged else {}),
     }
     made_from = _made_from(spec, **inputs)
     _refuse_other(out, made_from)
@@ -103,6 +107,7 @@ def run(
         raise InputError(
             f"{len(found)} score files and {len(losses)} records of losses do not match; give one for each"
         )
+    losses = chosen_losses(found, losses, averaged, spec.get("averaged_rows"))
     found = [with_losses(score, path) for score, path in zip(found, losses)] if losses else found
     if not found:
         raise InputError("no score files were given; run the score stage and pass what it writes")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ditgta.report.evidence import read_score
-from ditgta.report.sweep import Sweep, order_sentence, read_sweep
+from ditgta.report.sweep import Sweep, read_sweep
+from ditgta.report.sweep_order import order_sentence
 from ditgta.runtime.errors import InputError
 from ditgta.stages import table
 from tests.report.page import Page
@@ -63,7 +64,7 @@ def sweep_of(made):
 
 def test_a_point_is_chosen_on_one_noise_and_reported_on_the_other(made):
     found = {curve.experiment: curve for curve in sweep_of(made).curves}
-    assert {name: curve.chosen for name, curve in found.items()} == {
+    assert {name: curve.chosen.scale for name, curve in found.items()} == {
         "abs": 3.0,
         "rope": 1.5,
         "gta": 1.5,
@@ -109,7 +110,7 @@ def test_an_order_that_holds_is_said_to_hold(made, tmp_path):
     assert order_sentence(found).startswith(
         "No two rows change places by FID at 100 steps"
     ) and "abs < rope" in order_sentence(found)
-    assert found.curves[0].chosen == 1.5, "only what is reported too can be chosen"
+    assert found.curves[0].chosen.scale == 1.5, "only what is reported too can be chosen"
 
 
 def test_the_page_says_what_was_chosen(made):
@@ -159,5 +160,5 @@ def test_mistakes(made, tmp_path):
 def test_equal_rows_are_in_no_order(made):
     found = sweep_of(made)
     first = found.curves[0]
-    alike = Sweep(found.scales, [first, replace(first, experiment="other")])
+    alike = Sweep([first, replace(first, experiment="other")])
     assert "abs = other" in order_sentence(alike) and "No two rows change places" in order_sentence(alike)

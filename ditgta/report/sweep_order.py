@@ -1,0 +1,74 @@
+"""Whether the order of a table's rows changes over a sweep, in one line."""
+
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+
+from ditgta.report.sweep import Axis, Curve, Sweep
+from ditgta.report.view import step_name
+
+
+def order_sentence(sweep: Sweep | None) -> str:
+    """Returns whether the order of the rows by FID changes with guidance, and with the EMA decay, at the last milestone."""
+    if sweep is None:
+        return ""
+    axes, step = sweep.axes, sweep.steps[-1]
+    said = []
+    for axis in axes:
+        others = [f"each row at its chosen {other.word}" for other in axes if other is not axis]
+        said.append(_along(axis, sweep.at(step), f"at {step_name(step)} steps", others))
+    return " ".join(filter(None, said))
+
+
+def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) -> str:
+    """Returns whether the order changes along an axis, and between which values; "" of less than two rows or values.
+
+    Of several pairs of values the one in which most pairs of rows change places is named.
+    """
+    curves = [curve for curve in curves if len(curve.values(axis)) > 1]
+    if len(curves) < 2:
+        return ""
+    points = [curve.points(axis) for curve in curves]
+    levels = {
+        value: [curve.reported[own[value]].value for curve, own in zip(curves, points)]
+        for value in curves[0].values(axis)
+        if all(value in own for own in points)
+    }
+    known = {value: found for value, found in levels.items() if None not in found}
+    if len(known) < 2:
+        return ""
+    names = [curve.experiment for curve in curves]
+    pairs = combinations(known, 2)
+    one, other = max(pairs, key=lambda pair: len(_swapped(known[pair[0]], known[pair[1]])))
+    beside = "".join(f", {words}" for words in others)
+    swapped = _swapped(known[one], known[other])
+    if not swapped:
+        return (
+            f"No two rows change places by FID {at} at the {axis.values} that were tried{beside}: "
+            f"{_named(known[one], names)} at {axis.named(one)}."
+        )
+    told = "; ".join(f"{axis.named(value)}: {_named(known[value], names)}" for value in (one, other))
+    again = [
+        [curve.on_choice.get(own[value]) for curve, own in zip(curves, points)] for value in (one, other)
+    ]
+    is_known = not any(None in values for values in again)
+    is_same = is_known and set(swapped) <= set(_swapped(*again))
+    repeated = "the same rows change places on the other noise" if is_same else "otherwise on the other noise"
+    return (
+        f"The order of the rows by FID {at} changes with {axis.name}{beside}: {told} "
+        f"({repeated if is_known else 'one noise'})."
+    )
+
+
+def _swapped(one: Sequence[float], other: Sequence[float]) -> list[tuple[int, int]]:
+    """Returns the pairs of places whose values stand in opposite order in one and in the other; equal values are in none."""
+    pairs = combinations(range(len(one)), 2)
+    return [(a, b) for a, b in pairs if (one[a] - one[b]) * (other[a] - other[b]) < 0]
+
+
+def _named(values: Sequence[float], names: Sequence[str]) -> str:
+    """Returns names from the least value on, with their relations: a < b = c."""
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    text = names[order[0]]
+    for before, place in pairwise(order):
+        text += f" {'<' if values[before] < values[place] else '='} {names[place]}"
+    return text
