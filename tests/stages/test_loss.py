@@ -20,19 +20,6 @@ from ditgta.stages import images, loss, train
 OPTIONS = Loss(timesteps=4, weights=(1, 1), batch_size=8, kernels="off")
 
 
-@pytest.fixture(scope="module")
-def held_out(tmp_path_factory):
-    """The index of six held-out images of the classes and the size of the tiny checkpoint."""
-    folder, random = tmp_path_factory.mktemp("held-out"), np.random.default_rng(0)
-    for name, count in (("a", 12), ("b", 12), ("c", 11)):
-        for number in range(count):
-            path = folder / f"photos/{name}/{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(path)
-    images.run(folder / "images", {"source": str(folder / "photos"), "size": 16, "hold_out": 0.2})
-    return folder / "images/held-out"
-
-
 def measured(checkpoint, tiny_autoencoder, held_out, out, **changes):
     content = loss.run(
         checkpoint, tiny_autoencoder, held_out, out / "loss.json", OPTIONS.model_copy(update=changes)
