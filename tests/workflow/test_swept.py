@@ -1,4 +1,4 @@
-"""A tiny suite with a list of guidance scales, from the images to the page."""
+"""A tiny suite with lists of guidance scales and of averages, from the images to the page."""
 
 import copy
 import csv
@@ -9,25 +9,25 @@ from PIL import Image
 from tests.conftest import TINY, run_snakemake
 
 pytestmark = pytest.mark.slow
-SCALES = [1, 2]
+SCALES, DECAYS = [1, 2], [0.1, 0.7]
 
 
 def test_a_sweep_runs_through(tmp_path):
     content = copy.deepcopy(TINY)
     content["suites"]["digits"]["milestones"] = [4]
     # So that four steps reach the averaged weights, and guidance the samples.
-    content["experiments"]["digits"]["training"] |= {"warmup": 0, "ema_decay": 0.1}
+    content["experiments"]["digits"]["training"] |= {"warmup": 0, "ema_decay": DECAYS}
     content["suites"]["digits"]["sampling"]["cfg_scale"] = SCALES
     done = run_snakemake(tmp_path, configs=(content,))
     assert done.code == 0, done.text[-4000:]
     (folder,) = tmp_path.glob("results/table/digits-*")
     lines = [line for line in csv.DictReader((folder / "sweep.csv").open()) if line["metric"] == "fid"]
-    assert len(lines) == 2 * len(SCALES) * 2
-    levels: dict[str, dict[str, dict[str, float]]] = {}
+    assert len(lines) == 2 * len(SCALES) * len(DECAYS) * 2
+    levels: dict[str, dict[str, dict[tuple, float]]] = {}
     for line in lines:
-        levels.setdefault(line["experiment"], {}).setdefault(line["noise"], {})[line["cfg_scale"]] = float(
-            line["value"]
-        )
+        by_noise = levels.setdefault(line["experiment"], {})
+        point = (line["cfg_scale"], line["ema_decay"])
+        by_noise.setdefault(line["noise"], {})[point] = float(line["value"])
     shown = {
         line["experiment"]: float(line["value"])
         for line in csv.DictReader((folder / "table.csv").open())
@@ -36,8 +36,10 @@ def test_a_sweep_runs_through(tmp_path):
     for row, by_noise in levels.items():
         best = min(by_noise["choice"], key=by_noise["choice"].get)
         assert shown[row] == by_noise["report"][best] and by_noise["report"] != by_noise["choice"]
-        assert len(set(by_noise["report"].values())) == len(SCALES), "guidance reaches the samples"
+        points = by_noise["report"].values()
+        assert len(set(points)) == len(SCALES) * len(DECAYS), "guidance and averages reach the samples"
     text = (folder / "table.html").read_text()
-    assert "FID against guidance" in text and "by FID at 4 steps" in text
+    assert len(list(tmp_path.glob("results/loss/*/seed0/*.npz"))) == 2 * len(DECAYS)
+    assert "FID against guidance and the EMA decay" in text and "by FID at 4 steps" in text
     assert Image.open(folder / "sweep.png").height > 300
     assert run_snakemake(tmp_path, "--dry-run", configs=(content,)).jobs == {}, "nothing is made twice"
