@@ -39,7 +39,7 @@ class Axis:
         key: its field of a point.
         option: its option of sampling.
         word: what stands before its values.
-        name: what it is called in a sentence; `values`: what its values are.
+        name: what it is called in a sentence; `value`: what a value of it is.
         title: what it is called in a picture.
         place: where a value stands in a picture.
         bounds: values beyond which there is nothing to try.
@@ -49,7 +49,7 @@ class Axis:
     option: str
     word: str
     name: str
-    values: str
+    value: str
     title: str
     place: Callable[[float], float]
     bounds: tuple[float, ...]
@@ -64,13 +64,13 @@ class Axis:
 
 
 CFG = Axis(
-    *("scale", "cfg_scale", "cfg", "guidance", "guidance scales", "guidance scale (1 is no guidance)"),
+    *("scale", "cfg_scale", "cfg", "guidance", "guidance scale", "guidance scale (1 is no guidance)"),
     place=float,
     bounds=(1.0,),
 )
 # Decays stand as far apart as the logarithms of the steps that they average over.
 EMA = Axis(
-    *("decay", "ema_decay", "EMA", "the EMA decay", "EMA decays", "decay of the averaged weights (EMA)"),
+    *("decay", "ema_decay", "EMA", "the EMA decay", "EMA decay", "decay of the averaged weights (EMA)"),
     place=lambda decay: -math.log10(1 - decay),
     bounds=(0.0,),
 )

@@ -14,7 +14,7 @@ def order_sentence(sweep: Sweep | None) -> str:
     axes, step = sweep.axes, sweep.steps[-1]
     said = []
     for axis in axes:
-        others = [f"each row at its chosen {other.word}" for other in axes if other is not axis]
+        others = [f"each row at its chosen {other.value}" for other in axes if other is not axis]
         said.append(_along(axis, sweep.at(step), f"at {step_name(step)} steps", others))
     return " ".join(filter(None, said))
 
@@ -43,7 +43,7 @@ def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) 
     swapped = _swapped(known[one], known[other])
     if not swapped:
         return (
-            f"No two rows change places by FID {at} at the {axis.values} that were tried{beside}: "
+            f"No two rows change places by FID {at} at the {axis.value}s that were tried{beside}: "
             f"{_named(known[one], names)} at {axis.named(one)}."
         )
     told = "; ".join(f"{axis.named(value)}: {_named(known[value], names)}" for value in (one, other))

@@ -110,11 +110,11 @@ def test_the_order_is_said_along_both_in_one_line(made):
     sentence = order_sentence(sweep)
     assert "\n" not in sentence
     assert (
-        "changes with guidance, each row at its chosen EMA: cfg 1.5: abs < gta < rope; cfg 1: abs < rope < gta"
+        "changes with guidance, each row at its chosen EMA decay: cfg 1.5: abs < gta < rope; cfg 1: abs < rope < gta"
         in sentence
     )
     assert (
-        "changes with the EMA decay, each row at its chosen cfg: EMA 0.9: abs < rope < gta; EMA 0.99: abs < gta < rope"
+        "changes with the EMA decay, each row at its chosen guidance scale: EMA 0.9: abs < rope < gta; EMA 0.99: abs < gta < rope"
         in sentence
     )
     one = [curve for curve in sweep.curves if curve.experiment != "abs"]
