@@ -1,13 +1,18 @@
 """The command line: `ditgta STAGE ...`, or `python -m ditgta STAGE ...`; mistakes in one line and exit codes."""
 
+import os
+import sys
+
+# `python -m` lets modules of the current folder, say a yaml.py, go before all others; those of the user's own are found without.
+if __name__ == "__main__" and os.path.isdir(sys.path[0] or ".") and os.path.samefile(sys.path[0] or ".", "."):
+    del sys.path[0]
+
 import argparse
 import contextlib
 import errno
-import os
-import re
 import resource
 import signal
-import sys
+import warnings
 
 # Threads that wait for each other spin for microseconds, then sleep: long spinning takes the cores of jobs beside them, and waking
 # costs as much as a small operation. Read when torch is first imported.
@@ -17,7 +22,7 @@ from ditgta import launch
 from ditgta.commands import build_parser
 from ditgta.commands.outputs import check_outputs
 from ditgta.commands.stages import run_train
-from ditgta.runtime.errors import InputError, Stopped, one_line
+from ditgta.runtime.errors import InputError, Stopped, one_line, shown
 from ditgta.runtime.lease import lease
 
 OPEN_FILES = 4096
@@ -58,11 +63,6 @@ def refusal(error: OSError) -> str:
     why = os.strerror(error.errno) if error.errno else one_line(error)
     fix = FIXES.get(error.errno, "free space or fix the permissions, then run again")
     return f"cannot {verb} {one_line(ValueError(error.filename or 'results'))}: {why}; {fix}"
-
-
-def shown(message: str) -> str:
-    """Returns an error as one line, but for listings, each line of which but the first is indented."""
-    return re.sub(r"[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]|\n(?!  )", " ", message)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -121,6 +121,8 @@ def allow_open_files() -> None:
 def console() -> None:
     """Runs the command line of this process and ends it."""
     allow_open_files()
+    if not sys.warnoptions:  # what libraries tell programmers is no line for users
+        warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, interrupt)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup lets it be ignored
         signal.signal(signal.SIGHUP, interrupt)

@@ -12,10 +12,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ditgta import config
-from ditgta.runtime.errors import InputError, one_line
+from ditgta.runtime.addresses import is_address
+from ditgta.runtime.errors import InputError, one_line, shown
 from ditgta.runtime.files import expanded, read_text
 
 _LARGEST = 10**9  # of what is counted
+_LARGEST_SIDE = 2**14
 
 
 class Help(argparse.HelpFormatter):
@@ -42,6 +44,7 @@ class Parser(argparse.ArgumentParser):
             if word.startswith("--") and word not in known and (meant := self._meant(word, known)):
                 message += f"; {meant} (got {word})"
                 break
+        message = " ".join(shown(message).split("\n"))
         print(f"{self.prog}: error: {message} (see --help)", file=sys.stderr)
         raise SystemExit(2)
 
@@ -161,6 +164,8 @@ def path(text: str) -> Path:
     """Reads the path of something that is read."""
     if not text:
         raise argparse.ArgumentTypeError("is empty; name a path")
+    if is_address(text):
+        raise argparse.ArgumentTypeError(f"{text} is an address; download it and name the file")
     try:
         return expanded(text)
     except InputError as error:
@@ -212,9 +217,12 @@ def part_of(text: str) -> tuple[int, int]:
 def numbers(text: str) -> list[int]:
     """Reads a comma-separated list of whole numbers."""
     try:
-        return [int(word) for word in text.split(",")]
+        found = [int(word) for word in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"write whole numbers separated by commas (got {text!r})") from None
+    if any(abs(number) >= 10**12 for number in found):
+        raise argparse.ArgumentTypeError(f"numbers must have at most 12 digits (got {text!r})")
+    return found
 
 
 def sizes(text: str) -> list[tuple[int, int]]:
@@ -222,10 +230,12 @@ def sizes(text: str) -> list[tuple[int, int]]:
     found = []
     for word in text.split(","):
         sides = word.split("x")
-        if len(sides) > 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+        if len(sides) > 2 or not all(side.isdecimal() and int(side[:9]) > 0 for side in sides):
             raise argparse.ArgumentTypeError(
                 f"write sides, or HEIGHTxWIDTH, separated by commas (got {text!r})"
             )
+        if any(int(side[:9]) > _LARGEST_SIDE for side in sides):
+            raise argparse.ArgumentTypeError(f"sides must be at most {_LARGEST_SIDE} (got {text!r})")
         found.append((int(sides[0]), int(sides[-1])))
     return found
 

@@ -173,10 +173,13 @@ def _lock(folder: Path, name: str) -> int | None:
 def main(words: list[str] | None = None) -> None:
     """Reads the words of the command line; a mistake is one line and exit code 2."""
     parser = argparse.ArgumentParser(prog="ditgta.launch", description="Run a command on free GPUs.")
-    parser.add_argument("--gpus", type=int, required=True, help="number of GPUs")
+    parser.add_argument("--gpus", type=int, default=None, help="number of GPUs")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="command to run")
-    arguments = parser.parse_args(words)
+    arguments, unknown = parser.parse_known_args(words)
     try:
+        if unknown or arguments.gpus is None:
+            got = f" (got {unknown[0]})" if unknown else ""
+            raise InputError(f"give the number of GPUs as --gpus N, before the command{got}")
         become(arguments.gpus, arguments.command)
     except (InputError, OSError) as error:
         parser.exit(2, f"ditgta.launch: error: {one_line(error)}\n")

@@ -255,7 +255,7 @@ def test_a_second_judge_decides_scores_and_nothing_else(folder):
     (folder / "dinov2.pth").rename(folder / "moved.pth")
     moved = {"s": SUITE, "t": {**SUITE, "scorer": {"judge": "moved.pth"}}}
     assert layout(suites=moved).path("score", ("t", "a")) == before, "its content counts, not its name"
-    with pytest.raises(InputError, match="download it first"):
+    with pytest.raises(InputError, match="download it and name the file"):
         layout(suites={"s": {**SUITE, "scorer": {"judge": "https://example.org/dinov2.pth"}}})
 
 

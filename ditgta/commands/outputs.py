@@ -3,7 +3,7 @@
 import argparse
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ditgta import config, flags
@@ -32,7 +32,13 @@ KINDS = {
     "loss": "losses",
     "scorer": "a scorer",
     "import-checkpoint": "a checkpoint",
+    "sizes": "a picture",
+    "show-encoding": "a picture",
+    "plan": "a plan",
+    "schema": "a schema",
+    "bug-report": "a report",
 }
+ENDINGS = {"plan": ".json", "schema": ".json", "sizes": ".png", "show-encoding": ".png"}
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:
@@ -48,10 +54,12 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         written = [out, *(out.with_suffix(suffix) for suffix in BESIDE.get(arguments.stage, ()))]
         for path in inputs_of(arguments):
             _check_apart(written, path)
-        if arguments.stage in ("plan", "schema"):
-            check_ending(out, ".json")
-        if name == "out":
-            _check_own(arguments.stage, out, written)
+        if name == "out" and arguments.stage in ENDINGS:
+            check_ending(out, ENDINGS[arguments.stage])
+        kind = {"out": KINDS.get(arguments.stage), "grid": "a picture", "cache": "features"}[name]
+        _check_own(arguments.stage, kind, out, written)
+        if arguments.stage == "images" or name == "cache":
+            _check_outside(out, inputs_of(arguments))
 
 
 def inputs_of(arguments: argparse.Namespace) -> Iterator[Path]:
@@ -97,6 +105,17 @@ def _check_apart(written: list[Path], source: Path) -> None:
                 )
 
 
+def _check_outside(out: Path, sources: Iterable[Path]) -> None:
+    """Raise InputError where an output lies in a folder of images, of which it would be one class more."""
+    place = Path(os.path.realpath(out))
+    for source in sources:
+        inside = os.path.realpath(source)
+        if os.path.isdir(inside) and place.is_relative_to(inside) and kind_of_folder(Path(inside)) is None:
+            raise InputError(
+                f"{out} lies in {source}, whose images this command reads; name a place outside it"
+            )
+
+
 def _same(path: Path, other: Path) -> bool:
     if os.path.realpath(path) == os.path.realpath(other):
         return True
@@ -106,9 +125,8 @@ def _same(path: Path, other: Path) -> bool:
         return False
 
 
-def _check_own(stage: str, out: Path, written: list[Path]) -> None:
+def _check_own(stage: str, kind: str | None, out: Path, written: list[Path]) -> None:
     """Raise InputError where something of another kind than the command's is in the way."""
-    kind = KINDS.get(stage)
     if out.is_dir() and kind:
         found = kind_of_folder(out)
         if found not in (None, kind):
@@ -121,6 +139,10 @@ def _check_own(stage: str, out: Path, written: list[Path]) -> None:
     for path in written:
         if not os.path.lexists(path):
             continue
+        if not os.path.isfile(path):
+            raise InputError(
+                f"{path}, which {stage} writes too, is a folder, a device, a pipe or a link to nothing; name another file"
+            )
         found = _kind_of_file(path)
         if found == "something else" and kind is None:
             continue  # the user names the file, and nothing of this project stands beside it
@@ -159,16 +181,28 @@ def _of_config(content: dict) -> str:
 
 def _kind_of_file(path: Path) -> str | None:
     """Return what a file holds by its record, "something else" where that is unknown, None where it may be replaced."""
+    if not path.stat().st_size:
+        return None
     if path.suffix == ".npz":
         return _of_arrays(path)
+    if path.suffix.lower() == ".png":
+        return _by_beginning(path, b"Software\0ditgta", "a picture")
+    if path.suffix.lower() == ".md":
+        return _by_beginning(path, b"# Report on ditgta", "a report")
     record = path.with_suffix(".json")
     if not record.is_file():
         return None
     try:
         content = read_json(record)
     except InputError:
-        return None if path == record and not path.stat().st_size else "something else"
+        return "something else"
     return _of_record(path, content)
+
+
+def _by_beginning(path: Path, sign: bytes, kind: str) -> str:
+    """Return a kind of file where its beginning holds a sign."""
+    with open(path, "rb") as file:
+        return kind if sign in file.read(512) else "something else"
 
 
 def _of_record(path: Path, content: dict) -> str | None:
@@ -179,6 +213,10 @@ def _of_record(path: Path, content: dict) -> str | None:
         found, own = "losses", ".json"
     elif "file" in content and "sha256" in content:
         found, own = _of_result(content), Path(str(content["file"])).suffix
+    elif {"suite", "stages", "notes"} <= content.keys():
+        found, own = "a plan", ".json"
+    elif "$defs" in content:
+        found, own = "a schema", ".json"
     else:
         found, own = "something else", ".json"
     return found if path.suffix in (own, ".json") else None

@@ -16,6 +16,8 @@ def add_images(commands) -> None:
     add_output(parser, flags.new_folder, "folder for the index")
     text = "HEIGHTxWIDTH in pixels, instead of a square of --size: real images for samples of that size"
     parser.add_argument("--crop", type=flags.sizes, default=None, metavar="SIZE", help=text)
+    text = "images that there must be, and as many held out where any are; a table needs 4"
+    parser.add_argument("--least", type=flags.count, default=1, metavar="INT", help=text)
     add_contents(parser)
 
 
@@ -30,7 +32,7 @@ def run_images(arguments) -> None:
             raise InputError("--crop is one size; make an index for each")
     options = flags.read_section(arguments, config.Images, given)
     spec = options.spec() | ({"size": list(crop)} if crop else {})
-    images.run(out=arguments.out, spec=spec, repack=options.repack, contents=arguments.contents)
+    images.run(arguments.out, spec, options.repack, arguments.contents, arguments.least)
 
 
 def add_autoencoder(commands) -> None:

@@ -8,6 +8,7 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_text
 
 DEFAULT = "config.yaml"
+_MOST_LETTERS = 2**18  # whose reading takes seconds
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -58,10 +59,13 @@ def read_yaml(path: Path) -> dict:
     """
     import yaml
 
+    text = read_text(path, f"check the path (seen from {Path.cwd()})")
+    if len(text) > _MOST_LETTERS:
+        raise InputError(
+            f"{path} has {len(text):,} letters, a configuration at most {_MOST_LETTERS:,}; name another file"
+        )
     try:
-        content = yaml.load(read_text(path, f"check the path (seen from {Path.cwd()})"), Loader=_loader(yaml))
-    except InputError:
-        raise
+        content = yaml.load(text, Loader=_loader(yaml))
     except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:  # as its tags do
         fault = " ".join(str(error).split())
         raise InputError(f"{path} is no readable YAML file ({fault}); correct it") from None

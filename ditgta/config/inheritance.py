@@ -13,6 +13,7 @@ from ditgta.config.schema import Config, Suite
 from ditgta.runtime.errors import InputError
 
 _LONGEST_CHAIN = 32  # of experiments that start from each other
+_LONGEST_NAME = 100  # of what becomes a part of file names
 
 
 def load(raw: dict) -> Config:
@@ -78,8 +79,13 @@ def load(raw: dict) -> Config:
         faults.append(f"suite: {config.suite} is not a suite{did_you_mean(config.suite, config.suites)}")
     for kind in ("experiments", "suites"):
         for name in getattr(config, kind):
-            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
-                faults.append(f"{kind}.{name}: names become folders; use letters, digits, '-', '_' and '.'")
+            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith(
+                (".", "-")
+            ):
+                fix = "use letters, digits, '-', '_' and '.', the first of them a letter, digit or '_'"
+                faults.append(f"{kind}.{name}: names become folders; {fix}")
+            if len(name) > _LONGEST_NAME:
+                faults.append(f"{kind}.{name}: names become folders; use at most {_LONGEST_NAME} letters")
     faults += [
         f"suites.{name}: {name} is a word of the workflow; choose another name"
         for name in config.suites

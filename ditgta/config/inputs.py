@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
 from ditgta.config.names import DIGITS, LATENT_FORMATS
-from ditgta.config.section import Added, Free, Section
+from ditgta.config.section import Added, Free, Place, Section
 
 
 class Placement(Section):
@@ -19,8 +19,8 @@ class Placement(Section):
         description="sides of a digit in pixels, one of which is drawn; at 8 it is as scikit-learn has it",
     )
     grid: int = Field(1, ge=1, description="a digit's corner lies at multiples of so many pixels")
-    copies: int = Field(4, ge=1, description="images of each digit, each at a place of its own")
-    held_out_copies: int = Field(1, ge=1, description="images of each digit that is held out")
+    copies: int = Field(4, ge=1, le=10_000, description="images of each digit, each at a place of its own")
+    held_out_copies: int = Field(1, ge=1, le=10_000, description="images of each digit that is held out")
 
 
 def _object(value: Any) -> Any:
@@ -31,7 +31,7 @@ def _object(value: Any) -> Any:
 class Images(Section):
     """Which images."""
 
-    source: Annotated[str, AfterValidator(lambda path: os.path.normpath(path) if path else path)] = Field(
+    source: Annotated[Place, AfterValidator(os.path.normpath)] = Field(
         DIGITS,
         description='"digits" (1,797 handwritten digits, no download), a folder that holds one folder of images per class, or '
         "a tar, folder of tars, zip, Parquet, or CSV of files and labels",
@@ -46,7 +46,7 @@ class Images(Section):
     label_column: str | None = Field(
         None, description="column of labels in a table or in Parquet, where it cannot be told from the others"
     )
-    class_names: str | None = Field(
+    class_names: Place | None = Field(
         None, description="text file of class names, one a line, where the source numbers its classes"
     )
     class_order: Literal["natural", "alphabetic"] = Field(
@@ -60,7 +60,7 @@ class Images(Section):
         ge=0,
         lt=1,
     )
-    held_out: str | None = Added(
+    held_out: Place | None = Added(
         None,
         "images that training never sees, in a source of their own with the same classes, instead of a share",
     )
@@ -100,7 +100,7 @@ _From = create_model(  # "from" is a word of Python's, so no class can spell it
     __base__=Section,
     **{
         "from": (
-            str | None,
+            Place | None,
             Field(None, description="folder or file of latents made elsewhere; none: encode the images"),
         )
     },

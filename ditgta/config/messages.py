@@ -6,6 +6,7 @@ from typing import Any
 
 from ditgta.config.schema import Config
 from ditgta.config.section import Section
+from ditgta.runtime.addresses import redacted
 
 
 def listing(faults: list[str]) -> str:
@@ -24,6 +25,7 @@ OTHER_NAMES = {
     "clip": "gradient_clip",
     "ema": "ema_decay",
     "encoding": "posenc",
+    "floor": "baseline",
     "fid_samples": "num_samples",
     "guidance": "cfg_scale",
     "lr": "learning_rate",
@@ -74,7 +76,7 @@ def fault(path: str, item: dict, section: type[Section] = Config) -> str:
     message = message[0].lower() + message[1:]
     text = f"{path}: {message}"
     if not isinstance(got, dict):
-        text += f" (got {got!r})"
+        text += f" (got {redacted(repr(got))})"
     if item["type"] == "literal_error":
         close = difflib.get_close_matches(
             str(got),

@@ -9,7 +9,7 @@ from ditgta.config.choices import Average, Scales, several
 from ditgta.config.names import OBJECTIVES, POSITIONS, SAMPLERS
 from ditgta.config.section import Added, Compile, Free, Kernels, Section
 
-Side = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=2**14)]
 
 
 def _both_sides(value: Any) -> Any:

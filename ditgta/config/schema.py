@@ -20,7 +20,7 @@ from ditgta.config.points import points_of
 from ditgta.config.posenc import Posenc
 from ditgta.config.sampling import Sampling, SuiteSampling
 from ditgta.config.scorer import Scorer
-from ditgta.config.section import Added, Section
+from ditgta.config.section import Added, Place, Section
 from ditgta.config.sizes import SamplingChange, Size, listed
 from ditgta.config.training import Training
 
@@ -28,7 +28,7 @@ from ditgta.config.training import Training
 class Autoencoder(Section):
     """What turns images into latents: a pretrained autoencoder, a small one trained on the images themselves, or none."""
 
-    pretrained: str | None = Field(
+    pretrained: Place | None = Field(
         None, description="hub id or local folder of a diffusers AutoencoderKL; none: train one on the images"
     )
     revision: str | None = Field(None, description="revision of the hub id")
@@ -135,7 +135,9 @@ class Experiment(Section):
     latents: Latents = Latents()
     model: Model = Model()
     training: Training = Training()
-    checkpoint: str | None = Field(None, description="trained checkpoint to score as it is, without training")
+    checkpoint: Place | None = Field(
+        None, description="trained checkpoint to score as it is, without training"
+    )
     sampling: SamplingChange | None = Field(
         None, description="sampling options in which this row differs from its suite's: {cfg_scale: 2}"
     )
@@ -191,8 +193,8 @@ class Suite(Section):
     experiments: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
         description="rows of the table", min_length=1
     )
-    milestones: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(listed)] = Field(
-        description="training steps at which rows are sampled and scored", min_length=1
+    milestones: Annotated[tuple[Annotated[int, Field(ge=1, lt=10**12)], ...], BeforeValidator(listed)] = (
+        Field(description="training steps at which rows are sampled and scored", min_length=1)
     )
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)] = Field(
         (0,), description="training seeds", min_length=1, max_length=1000

@@ -4,29 +4,29 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from ditgta.config.section import Added, Section
-from ditgta.runtime.addresses import is_address
+from ditgta.config.section import Added, Place, Section
+from ditgta.runtime.addresses import address_fault, is_address
 
 
-def _on_disk(path: str | None) -> str | None:
-    """Refuses an address in place of a file."""
-    if path and is_address(path):
-        raise ValueError("judge is a file of DINOv2's weights; download it first and name the file")
-    return path
+def _fetchable(weights: str) -> str:
+    """Refuses an address from which nothing is downloaded."""
+    if is_address(weights) and (fault := address_fault(weights)):
+        raise ValueError(fault)
+    return weights
 
 
 class Scorer(Section):
     """Which network and which real images the scores come from."""
 
-    weights: str | None = Field(
+    weights: Annotated[str, Field(min_length=1), AfterValidator(_fetchable)] | None = Field(
         None,
         description="FID Inception weights: a file, or an https address fetched once; none: train a small one on the images",
     )
-    reference: str | None = Field(
+    reference: Place | None = Field(
         None,
         description="reference npz (statistics or images) as ADM's suite takes; none: the experiment's images",
     )
-    judge: Annotated[str | None, AfterValidator(_on_disk)] = Added(
+    judge: Place | None = Added(
         None,
         "file of DINOv2's weights, as a second judge beside the scorer: fd_dinov2 and kid_dinov2; none: these are absent",
     )

@@ -1,9 +1,11 @@
 """What a group of options is: typed, strict, and able to say which of its options change results."""
 
 import shlex
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ditgta.runtime.addresses import is_address
 
 
 def Free(default: Any, description: str, **constraints):
@@ -24,6 +26,16 @@ Kernels = Field(
 def Added(default: Any, description: str, **constraints):
     """A field that changes results, and came after there were some: at its default it stays out of the spec, so they are found."""
     return Field(default, description=description, json_schema_extra={"added": True}, **constraints)
+
+
+def on_disk(path: str) -> str:
+    """Returns a path; an address of the network, which is only to be had by downloading it, is refused."""
+    if is_address(path):
+        raise ValueError("is an address; download it and name the file")
+    return path
+
+
+Place = Annotated[str, Field(min_length=1), AfterValidator(on_disk)]  # a path that is read
 
 
 class Section(BaseModel):

@@ -17,7 +17,10 @@ class Training(Section):
         description="what the network learns: ddpm: noise and variance at 1000 noise levels; flow: velocity of a straight path (flow matching)",
     )
     batch_size: int = Field(
-        256, ge=1, description="global batch: exactly this many images per step on any number of processes"
+        256,
+        ge=1,
+        le=10**9,
+        description="global batch: exactly this many images per step on any number of processes",
     )
     learning_rate: float = Field(1e-4, gt=0, description="constant learning rate of AdamW")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")

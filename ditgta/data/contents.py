@@ -100,6 +100,8 @@ def check_contents(path: str | Path, expected: str | None) -> str:
     Raises:
         InputError: it is not the expected one.
     """
+    if not exists(expanded(path)):
+        raise InputError(f"{path} does not exist (seen from {Path.cwd()}); bring it back, or fix the path")
     found = read_contents(expanded(path)).sha256
     if expected not in (None, found):
         raise changed(path)

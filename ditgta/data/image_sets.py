@@ -230,6 +230,7 @@ class LooseImages(ImageSet):
             raise InputError("{0}: {file} {reason}; fix or remove it".format(path, **fault))
         sizes = set(map_ahead(self.index.stored_size, range(self.index.count), ahead=1024))
         super().__init__(path, self.index.count, sizes.pop() if len(sizes) == 1 else None)
+        self.warnings += [f"{path.name}: {note}" for note in self.index.notes]
         if len(self.index.classes) > 1:
             self.labels = self.index.labels
         if self.size is None:
@@ -268,7 +269,8 @@ def _statistics(
             raise InputError(
                 f"{name} of {path} holds {arrays[name].dtype}, not real numbers; save it as float64"
             )
-    mean, covariance = (np.asarray(arrays[name], np.float64) for name in (mean_name, covariance_name))
+    with np.errstate(over="ignore"):  # what is infinite is refused below
+        mean, covariance = (np.asarray(arrays[name], np.float64) for name in (mean_name, covariance_name))
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
         raise InputError(
             f"{mean_name} {mean.shape} and {covariance_name} {covariance.shape} of {path} do not fit each other; "
@@ -285,7 +287,7 @@ def _statistics(
         raise InputError(
             f"{covariance_name} of {path} is not symmetric with variances >= 0, so no covariance; compute it again"
         )
-    return mean, (covariance + covariance.T) / 2
+    return mean, covariance / 2 + covariance.T / 2
 
 
 def _check_images(images: NpzArray) -> None:

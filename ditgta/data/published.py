@@ -1,9 +1,8 @@
 """Checkpoints that others publish: the DiT and DiT+GTA references' .pt files and diffusers' DiT folders."""
 
 import argparse
-import pathlib
 import re
-import zipfile
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,24 +12,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ditgta.data.pickles import load_plain
 from ditgta.runtime.checkpoints import read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file, read_json
+from ditgta.runtime.records import PublishedOptions, checked
 
 Weights = dict[str, Tensor]
 OPTIONS = ("model", "posenc", "rotary_base", "absolute_table", "objective", "image_size", "latent_size")
-
-
-# What a checkpoint's options hold beside plain values: whoever opens it runs nothing by that.
-_HARMLESS = [
-    argparse.Namespace,
-    pathlib.PosixPath,
-    pathlib.PurePosixPath,
-    np.dtype,
-    np._core.multiarray.scalar,
-    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "b1")),
-]
-_HARMLESS_NAMES = {f"{kind.__module__}.{kind.__qualname__}" for kind in _HARMLESS}
+# What trainers call the two networks of a file, the first that is there counts; and what they wrap a network in.
+_EMA = ("ema", "ema_state_dict", "model_ema", "ema_model", "params_ema")
+_MODEL = ("model", "state_dict", "net", "params", "module")
+_WRAPPERS = ("module", "state_dict", "params", "shadow_params")
 
 
 @dataclass
@@ -59,7 +52,7 @@ def read_published(path: str | Path) -> Published:
         raise InputError(f"checkpoint {path} does not exist; check the path")
     if path.suffix == ".safetensors" and _is_own(path):
         raise InputError(f"{path} is a checkpoint of this project already; use it as it is, by its own path")
-    content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
+    content = _load_safetensors(path) if path.suffix == ".safetensors" else load_plain(path)
     return _sorted_out(path, content)
 
 
@@ -78,81 +71,70 @@ def _load_safetensors(path: Path) -> dict:
         raise InputError(f"{path} is damaged or no safetensors file ({error}); fetch it again") from None
 
 
-def _load_pickle(path: Path) -> dict:
-    """Opens a .pt file with tensors, plain values and argparse.Namespace allowed, and nothing else."""
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # on what it refuses or cannot read torch raises many types
-        if _protocol(path) > 3:
-            raise InputError(
-                f"{path} is pickled in a way that is not opened here; save it again with torch.save and its default pickle_protocol"
-            ) from None
-        wanted = _forbidden(path)
-        if wanted:
-            raise InputError(
-                f"{path} is refused: it wants {', '.join(wanted)}, which no checkpoint needs; take the file from its publisher"
-            ) from None
-        raise InputError(f"{path} is damaged or no PyTorch checkpoint; fetch it again") from None
-
-
-def _protocol(path: Path) -> int:
-    """Returns the version of pickle with which a .pt file is written, 0 where there is none to see."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            with archive.open(name) as member:
-                head = member.read(2)
-    except Exception:  # no zip file, or a damaged one
-        return 0
-    return head[1] if head[:1] == b"\x80" and len(head) == 2 else 0
-
-
-def _forbidden(path: Path) -> list[str]:
-    """Returns what a pickle would import beyond tensors, plain values and argparse.Namespace, without running it."""
-    try:
-        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # no zip file of PyTorch's, or a damaged one
-        return []
-    return [name for name in found if name not in _HARMLESS_NAMES]
-
-
 def _sorted_out(path: Path, content: object) -> Published:
     if not isinstance(content, dict):
         raise InputError(
             f"{path} holds a {type(content).__name__}, not a dictionary of weights; take another file"
         )
-    options = content.get("args")
-    known = {}
-    if isinstance(options, argparse.Namespace):
-        options = vars(options)
-    if isinstance(options, dict):
-        known = {key: options[key] for key in OPTIONS if options.get(key) is not None}
+    known = _options(path, content.get("args"))
     ema, model = (
-        next((_plain(content[key]) for key in keys if isinstance(content.get(key), dict)), None)
-        for keys in (("ema", "ema_state_dict"), ("model", "state_dict", "net"))
+        next((_plain(path, content[key]) for key in keys if isinstance(content.get(key), dict)), None)
+        for keys in (_EMA, _MODEL)
     )
     if ema or model:
         return _checked(path, Published(ema or model, model, known))
-    return _checked(path, Published(_plain(content), None, known))
+    return _checked(path, Published(_plain(path, content), None, known))
 
 
-def _plain(weights: dict) -> Weights:
-    """Drops what wrappers put in front of names (module., _orig_mod.) and entries that are no tensors."""
-    return {
-        re.sub(r"^(module\.|_orig_mod\.)+", "", str(name)): tensor.float()
-        if tensor.is_floating_point()
-        else tensor
-        for name, tensor in weights.items()
-        if isinstance(tensor, Tensor)
+def _options(path: Path, said: object) -> dict:
+    """Returns OPTIONS as far as a file says them, NumPy's numbers as Python's."""
+    if isinstance(said, argparse.Namespace | types.SimpleNamespace):
+        said = vars(said)
+    if not isinstance(said, dict):
+        return {}
+    found = {key: said[key] for key in OPTIONS if said.get(key) is not None}
+    found = {
+        key: value.item() if isinstance(value, np.generic | Tensor) and value.size == 1 else value
+        for key, value in found.items()
     }
+    return checked(PublishedOptions, found, f"{path} says what no checkpoint says", "take another file")
+
+
+def _plain(path: Path, weights: dict) -> Weights:
+    """Drops what wrappers put around a network and in front of names (module., _orig_mod.), and entries that are no tensors."""
+    inner = next((weights[key] for key in _WRAPPERS if isinstance(weights.get(key), dict)), None)
+    if inner is not None:
+        return _plain(path, inner)
+    found = {}
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor):
+            continue
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
+            raise InputError(
+                f"{path}: {name} is no plain tensor of real numbers; save the weights as float32"
+            )
+        name = re.sub(r"^(module\.|_orig_mod\.|model\.|net\.)+", "", str(name))
+        found[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return found
+
+
+# Tensors by which a network is described before it is built, and their dimensions.
+_DESCRIBING = {
+    "x_embedder.proj.weight": 4,
+    "final_layer.linear.weight": 2,
+    "y_embedder.embedding_table.weight": 2,
+}
 
 
 def _checked(path: Path, published: Published) -> Published:
-    if "x_embedder.proj.weight" not in published.ema or "final_layer.linear.weight" not in published.ema:
-        raise InputError(
-            f"{path} holds no weights of a DiT (x_embedder and final_layer are missing); take another file"
-        )
+    for name, dimensions in _DESCRIBING.items():
+        if name not in published.ema:
+            raise InputError(f"{path} holds no weights of a DiT ({name} is missing); take another file")
+        shape = list(published.ema[name].shape)
+        if len(shape) != dimensions or 0 in shape:
+            raise InputError(
+                f"{path} holds no weights of a DiT ({name} is of shape {shape}); take another file"
+            )
     return published
 
 
@@ -174,11 +156,11 @@ def _read_diffusers(folder: Path) -> Published:
     if weights_file.is_file():
         content = _load_safetensors(weights_file)
     elif pickled.is_file():
-        content = _load_pickle(pickled)
+        content = load_plain(pickled)
     else:
         raise InputError(f"{folder} has no {weights_file.name}; download it beside config.json")
     try:
-        ema = _from_diffusers(_plain(content), int(config["num_layers"]))
+        ema = _from_diffusers(_plain(folder, content), int(config["num_layers"]))
     except KeyError as error:
         raise InputError(f"{folder} lacks the tensor {error}; download the folder again") from None
     width = int(config["num_attention_heads"]) * int(config["attention_head_dim"])

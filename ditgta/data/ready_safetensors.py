@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ditgta.data.pickles import load_plain
 from ditgta.data.ready import Ready, checksum
 from ditgta.data.sources.names import natural_key
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import is_file
 
 _STATISTICS_FILE = "latents_stats.pt"
 _MEASURED = 10_000  # as many latents as LightningDiT's code takes the statistics of
@@ -54,6 +56,7 @@ def open_lightningdit(path: Path) -> Ready:
 
 def _about(file: Path) -> tuple[list[int], bool]:
     """Return the shape of a file's latents and whether mirror images are there, after a look at its header."""
+    is_file(file)  # a pipe would wait for a writer for ever
     try:
         with safe_open(file, framework="np") as opened:
             keys = set(opened.keys())
@@ -100,7 +103,7 @@ def _statistics(file: Path, ready: Ready) -> tuple[np.ndarray, np.ndarray]:
     channels = ready.shape[0]
     if file.is_file():
         try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            content = load_plain(file)
             mean, std = (content[key].double().reshape(-1).numpy() for key in ("mean", "std"))
         except Exception as error:  # torch raises nearly every type of error on damaged bytes
             text = " ".join(str(error).split())[:120]

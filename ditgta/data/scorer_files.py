@@ -10,7 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ditgta.config.names import PUBLISHED_SCORER
-from ditgta.runtime.addresses import is_address
+from ditgta.data.pickles import load_plain
+from ditgta.runtime.addresses import is_address, redacted
 from ditgta.runtime.checkpoints import check_numbers
 from ditgta.runtime.download import download
 from ditgta.runtime.errors import InputError
@@ -89,6 +90,7 @@ def fetch_scorer(source: str, out: Path) -> ScorerFile:
     Raises:
         InputError: they cannot be fetched or read, or bear the published name without being the published bytes; `out` is not made.
     """
+    shown = redacted(source)
     with atomic_path(out) as temporary:
         if is_address(source):
             download(source, temporary, MOST_BYTES, MOST_SECONDS)
@@ -102,10 +104,10 @@ def fetch_scorer(source: str, out: Path) -> ScorerFile:
         try:
             found = read_scorer(temporary)
         except InputError as error:
-            raise InputError(str(error).replace(str(temporary), source)) from None
-        if Path(source).name == PUBLISHED_NAME and not found.published:
+            raise InputError(str(error).replace(str(temporary), shown)) from None
+        if Path(shown).name == PUBLISHED_NAME and not found.published:
             raise InputError(
-                f"{source} is wrong or truncated: sha256 {found.sha256}, published {PUBLISHED_SHA256}; fetch it again, or rename other weights"
+                f"{shown} is wrong or truncated: sha256 {found.sha256}, published {PUBLISHED_SHA256}; fetch it again, or rename other weights"
             )
     return found
 
@@ -152,15 +154,19 @@ def read_tensors(path: Path, fix: str) -> tuple[dict[str, torch.Tensor], dict]:
         is_file(path)  # a pipe would wait for a writer for ever
         with open(path, "rb") as file:
             head = file.read(9)
-        tensors, details = _read_safetensors(path) if head[8:9] == b"{" else (_read_pickle(path, fix), {})
+        if head[8:9] == b"{":
+            tensors, details = _read_safetensors(path)
+        else:
+            damaged = f"is truncated, damaged or no file of tensors; {fix}"
+            tensors, details = load_plain(path, damaged), {}
     except OSError as error:
         raise InputError(
             f"the weights file {path} cannot be read ({error.strerror or error}); {fix}"
         ) from error
-    known = all(
+    known = isinstance(tensors, dict) and all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in tensors.items()
     )
-    return tensors if known else {}, details
+    return dict(tensors) if known else {}, details
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -170,17 +176,3 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
             return {key: file.get_tensor(key) for key in file.keys()}, details  # noqa: SIM118
     except (SafetensorError, ValueError, RecursionError) as error:
         raise InputError(f"the weights file {path} is truncated or damaged; make or copy it again") from error
-
-
-def _read_pickle(path: Path, fix: str) -> dict[str, torch.Tensor]:
-    """Reads a .pth file without running anything that it may hold."""
-    try:
-        with open(
-            path, "rb"
-        ) as file:  # by content: torch would take a path ending in .safetensors for that format
-            tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # on bytes that it cannot read torch raises many types
-        raise InputError(
-            f"the weights file {path} is truncated, damaged or no file of tensors; {fix}"
-        ) from error
-    return dict(tensors) if isinstance(tensors, dict) else {}

@@ -6,6 +6,7 @@ page's; and its template in `templates/chapters/`, called as the chapter's id. T
 """
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from markupsafe import Markup
 
 from ditgta.report.classwise import MOST_SHOWN
 from ditgta.report.cost import total_of
+from ditgta.report.drawing import drawable
 from ditgta.report.evidence import BASELINE
 from ditgta.report.model import FID, LOSS, Comparison, Table
 from ditgta.report.origin import SWITCHES, fairness
@@ -21,6 +23,7 @@ from ditgta.report.render import render
 from ditgta.report.resized import CROPS
 from ditgta.report.sentences import headline_comparisons
 from ditgta.report.sweep import CFG
+from ditgta.runtime.addresses import redacted
 from ditgta.runtime.yaml_text import as_text
 
 FIRST_METRICS = ("fid", "inception_score")
@@ -201,10 +204,11 @@ def _provenance(table: Table, pictures: Pictures) -> Chapter:
             for key, value in sorted(settings.items())
             if key not in ("baseline", "floor")
         ),
-        "config": as_text(table.config) if table.config else "",
+        "config": redacted(as_text(table.config)) if table.config else "",
+        "word": shlex.quote(drawable(table.suite)),
         "versions": list(dict.fromkeys(versions)),
-        "commands": [command for cost in table.costs for command in cost.commands],
-        "record": lambda entry: json.dumps(entry, indent=1, sort_keys=True),
+        "commands": [redacted(command) for cost in table.costs for command in cost.commands],
+        "record": lambda entry: redacted(json.dumps(entry, indent=1, sort_keys=True)),
     }
     return Chapter("provenance", "Provenance", _body("provenance", table, **values))
 

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from ditgta.report.drawing import legend_name
 from ditgta.report.figures import DOTS_PER_INCH, PALETTE
 from ditgta.report.svg import INK, Drawing
 
@@ -162,7 +163,7 @@ def distance_figure(distances: dict[str, np.ndarray], uniform: float) -> Image.I
     axes = figure.subplots()
     for number, (name, found) in enumerate(distances.items()):
         colour, blocks = PALETTE[number % len(PALETTE)], np.arange(1, len(found) + 1)
-        axes.plot(blocks, found.mean(1), color=colour, marker="o", markersize=4, label=name)
+        axes.plot(blocks, found.mean(1), color=colour, marker="o", markersize=4, label=legend_name(name))
         axes.scatter(
             np.repeat(blocks, found.shape[1]), found.ravel(), s=6, color=colour, alpha=0.5, linewidths=0
         )

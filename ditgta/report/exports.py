@@ -25,15 +25,23 @@ DIFFERENCES = (
     "verdict",
     "reason",
 )
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(head: Sequence[str], lines: Iterable[Sequence]) -> str:
-    """Return lines as CSV below a head; numbers are in full precision, None is empty."""
+    """Return lines as CSV below a head; numbers are in full precision, None is empty.
+
+    Texts that spreadsheets would take for formulas have an apostrophe in front.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(head)
-    writer.writerows(lines)
+    writer.writerows([_plain(cell) for cell in line] for line in lines)
     return stream.getvalue()
+
+
+def _plain(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell
 
 
 def scores_csv(table: Table, scores: Sequence[Score]) -> str:

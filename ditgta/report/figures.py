@@ -16,6 +16,7 @@ from matplotlib.ticker import (
 )
 
 from ditgta.report.classwise import shown_labels
+from ditgta.report.drawing import legend_name
 from ditgta.report.evidence import BASELINE
 from ditgta.report.findings import Curve
 from ditgta.report.model import CLASS_ACCURACY, KID, Cell, Metric, Table
@@ -54,7 +55,11 @@ def metric_figure(table: Table, metric: Metric) -> Drawing:
     baseline = table.baseline.cells[metric.key].value if table.baseline else None
     if baseline is not None and (baseline > 0 or not log_levels):
         axes.axhline(
-            baseline * unit, color=INK, linestyle=(0, (5, 4)), linewidth=1, label=table.baseline.experiment
+            baseline * unit,
+            color=INK,
+            linestyle=(0, (5, 4)),
+            linewidth=1,
+            label=legend_name(table.baseline.experiment),
         )
     _set_bottom(axes, [row.cells[metric.key] for row in rows], baseline, unit)
     axes.set_xlim(*_margins(steps, log_steps))
@@ -81,7 +86,14 @@ def _band(axes: Axes, table: Table, name: str, metric: Metric, points: Sequence[
     )  # a mean of values lies off that of their logarithms
     axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.errorbar(
-        steps, values, yerr=reach, label=name, markersize=5, capsize=3, linewidth=1.6, **style_of(table, name)
+        steps,
+        values,
+        yerr=reach,
+        label=legend_name(name),
+        markersize=5,
+        capsize=3,
+        linewidth=1.6,
+        **style_of(table, name),
     )
     for step, cell, value in zip(steps, cells, values):
         tip(axes, step, value, f"{name} at {step_name(step)}: {plus_minus(metric, cell.value, cell.error)}")
@@ -138,7 +150,7 @@ def gap_figure(table: Table) -> Drawing | None:
     if not gaps:
         return None
     figure, axes = blank()
-    axes.axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.6, label=names[0])
+    axes.axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.6, label=legend_name(names[0]))
     settled = []
     for name, (steps, gap) in gaps.items():
         colour = colour_of(table.experiments, name)
@@ -177,7 +189,7 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
         )
         style = {"color": INK, "marker": "|"} if name == BASELINE else style_of(table, name)
         style |= {"linestyle": "none", "markersize": 4.5, "elinewidth": 1.1}
-        axes.errorbar(value, places, xerr=(value - low, high - value), label=name, **style)
+        axes.errorbar(value, places, xerr=(value - low, high - value), label=legend_name(name), **style)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.yaxis.set_major_locator(FixedLocator(range(len(labels))))
     axes.yaxis.set_major_formatter(
@@ -212,7 +224,7 @@ def _line(axes, table: Table, name: str, steps: np.ndarray, values: np.ndarray) 
     every = max(min(len(values), _MOST_POINTS) // 6, 1)
     style = style_of(table, name) | {"linewidth": 1.5, "markersize": 4.5, "markevery": (every // 2, every)}
     level = smoothed(values)
-    axes.plot(*_thinned(steps, level), label=name, **style)
+    axes.plot(*_thinned(steps, level), label=legend_name(name), **style)
     tip(axes, steps[-1], level[-1], f"{name} at {step_name(int(steps[-1]))}: {level[-1]:.4g}")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ditgta.data.npz import load_members
 from ditgta.report import figures
+from ditgta.report.drawing import legend_name
 from ditgta.report.evidence import HeldOut, Score
 from ditgta.report.findings import BandRatio
 from ditgta.report.model import CONFIDENCE_FACTOR, Table
@@ -110,7 +111,14 @@ def band_figure(table: Table) -> Drawing | None:
         axes.fill_between(
             middles, 100 * (row.low - 1), 100 * (row.high - 1), color=colour, alpha=0.18, linewidth=0
         )
-        axes.plot(middles, 100 * (row.ratio - 1), label=row.experiment, markersize=4, linewidth=1.6, **style)
+        axes.plot(
+            middles,
+            100 * (row.ratio - 1),
+            label=legend_name(row.experiment),
+            markersize=4,
+            linewidth=1.6,
+            **style,
+        )
         for place, ratio in zip(middles, row.ratio):
             tip(
                 axes,

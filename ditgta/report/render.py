@@ -32,7 +32,9 @@ _TEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
 # What each language would read as markup or as a column's end; HTML's signs are Jinja's own matter.
-_ESCAPES = {"md": {sign: f"\\{sign}" for sign in "|*_`<>[]\\#"}, "tex": _TEX}
+_MD = {sign: f"\\{sign}" for sign in "|*_`<>[]\\#~$"}
+_LINES = dict.fromkeys("\r\n", " ")  # a value is a part of a line
+_ESCAPES = {"md": _MD | _LINES, "tex": _TEX | _LINES}
 
 
 def render(template: str, **values: object) -> Markup:
@@ -66,7 +68,7 @@ def _environment(language: str) -> Environment:
 
 def code(text: object) -> Markup:
     """Return a word as Markdown's code, in which nothing is escaped."""
-    return Markup("`" + str(text).replace("`", "'") + "`")
+    return Markup("`" + " ".join(str(text).replace("`", "'").splitlines()) + "`")
 
 
 def address(picture: Image.Image, lossless: bool = True) -> str:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from ditgta.report import figures
+from ditgta.report.drawing import legend_name
 from ditgta.report.model import FID, Table
 from ditgta.report.svg import Drawing, tip
 from ditgta.report.sweep import Axis, Curve, Sweep
@@ -54,7 +55,7 @@ def _draw(panel: Axes, table: Table, curve: Curve, axis: Axis, has_label: bool) 
     high = np.array([cell.value if cell.high is None else cell.high for cell in cells.values()])
     reach = np.maximum([values - low, high - values], 0.0)
     style = figures.style_of(table, curve.experiment)
-    label = curve.experiment if has_label else None
+    label = legend_name(curve.experiment) if has_label else None
     places = list(map(axis.place, cells))
     panel.errorbar(places, values, reach, label=label, markersize=4, capsize=3, linewidth=1.4, **style)
     for value, place, cell in zip(cells, places, cells.values()):

@@ -1,8 +1,11 @@
 """Names of results, a readable word and a short hash of what decides the result (gta-938c6309); what is no path but an address."""
 
 import re
+import urllib.parse
 
 DIGITS = 8
+_HOST = re.compile(r"\[.*|[^:]*(:\d*)?")
+_ADDRESS = re.compile(r"(?i)\b(?:https?|ftp)://[^\s\"'<>\\]+")
 _ADDRESSED = re.compile(rf"(.+)-([0-9a-f]{{{DIGITS}}})")
 
 
@@ -27,6 +30,36 @@ def size_name(size: tuple[int, int]) -> str:
 def is_address(source: str) -> bool:
     """Returns whether a source is an address of the network and no path."""
     return source.lower().startswith(("http://", "https://", "ftp://"))
+
+
+def without_secrets(address: str) -> str:
+    """Returns an address of the network without user, password, query and fragment, which others must not see."""
+    scheme, _, rest = address.partition("://")
+    host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    host = host.rpartition("@")[2]
+    if not _HOST.fullmatch(host):  # it may be the beginning of a password
+        host = "..."
+    return f"{scheme}://{host}{slash}{path}"
+
+
+def redacted(text: str) -> str:
+    """Returns a text with all addresses in it without their secrets."""
+    return _ADDRESS.sub(lambda found: without_secrets(found[0]), text)
+
+
+def address_fault(address: str) -> str:
+    """Returns why nothing is downloaded from an address, "" where it can be tried."""
+    if not address.lower().startswith("https://"):
+        return f"{without_secrets(address)} is no https address, so what comes from it could be anybody's; give one"
+    try:
+        parts = urllib.parse.urlsplit(address)
+        _ = parts.port  # which is read only here
+        host = (parts.hostname or "").encode("idna")
+    except ValueError:  # those of encodings are some of them; their words may hold a part of a password
+        host = b""
+    return (
+        "" if host else f"{without_secrets(address)} is no address of the form https://HOST/PATH; correct it"
+    )
 
 
 def is_hub_name(source: str) -> bool:

@@ -1,21 +1,19 @@
 """Files from the network: https alone, of bounded size and time, and without the secrets of an address in any message."""
 
+import base64
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from threading import Thread
 
+from ditgta.runtime.addresses import address_fault, without_secrets
 from ditgta.runtime.errors import InputError, one_line
 
 _TIMEOUT_SECONDS, _BLOCK = 30, 2**20
-
-
-def without_secrets(address: str) -> str:
-    """Returns an address without password, query and fragment."""
-    head, _, rest = address.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{head}://{host.rpartition('@')[2]}{slash}{path.split('?')[0].split('#')[0]}"
+_LEAST_BYTES, _LEAST_SECONDS = 2**16, 60.0  # in so much time so much must come
+_PLAIN = "/%:@!$&'()*+,;=~-._"
 
 
 def download(address: str, out: Path, most_bytes: int, most_seconds: float) -> None:
@@ -24,24 +22,43 @@ def download(address: str, out: Path, most_bytes: int, most_seconds: float) -> N
     Raises:
         InputError: it cannot be had, not by https, or it is larger or slower than it may be.
     """
+    if fault := address_fault(address):
+        raise InputError(fault)
     place = without_secrets(address)
-    if not address.lower().startswith("https://"):
-        raise InputError(f"{place} is no https address, so what comes from it could be anybody's; give one")
     try:
-        parts = urllib.parse.urlsplit(address)
-        quoted = parts._replace(
-            netloc=parts.netloc.encode("idna").decode() if not parts.netloc.isascii() else parts.netloc,
-            path=urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~-._"),
-            query=urllib.parse.quote(parts.query, safe="/%:@!$&'()*+,;=~-._?"),
-        )
-        opener = urllib.request.build_opener(_OnlyHttps)
-        with opener.open(quoted.geturl(), timeout=_TIMEOUT_SECONDS) as answer, open(out, "wb") as file:
-            _copy(answer, file, most_bytes, most_seconds)
+        _Download(_request(address), out, most_bytes).wait(most_seconds)
     except Exception as error:  # of the network, of addresses and of encodings, without a common type
-        reason = one_line(error).replace(address, place)
+        reason = one_line(error)
+        for secret in _secrets(address):
+            reason = reason.replace(secret, "...")
         raise InputError(
             f"cannot download {place} ({reason}); download it on a machine with network, copy it here, and name the file"
         ) from None
+
+
+def _request(address: str) -> urllib.request.Request:
+    """Returns what to ask of the network: the address in ASCII, user and password in a header that no redirection carries on."""
+    parts = urllib.parse.urlsplit(address)
+    login, _, host = parts.netloc.rpartition("@")
+    quoted = parts._replace(
+        netloc=host if host.isascii() else host.encode("idna").decode(),
+        path=urllib.parse.quote(parts.path, safe=_PLAIN),
+        query=urllib.parse.quote(parts.query, safe=f"{_PLAIN}?"),
+        fragment="",
+    )
+    request = urllib.request.Request(quoted.geturl())
+    if login:
+        word = base64.b64encode(urllib.parse.unquote(login).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {word}")
+    return request
+
+
+def _secrets(address: str) -> list[str]:
+    """Returns the parts of an address that no message may hold, the longest first."""
+    parts = urllib.parse.urlsplit(address)
+    login = parts.netloc.rpartition("@")[0]
+    found = {address, parts.query, parts.fragment, login, login.partition(":")[2]}
+    return sorted(filter(None, found), key=len, reverse=True)
 
 
 class _OnlyHttps(urllib.request.HTTPRedirectHandler):
@@ -53,12 +70,48 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(request, file, code, message, headers, address)
 
 
-def _copy(answer, file, most_bytes: int, most_seconds: float) -> None:
-    begin, total = time.monotonic(), 0
-    while block := answer.read1(_BLOCK):
-        total += len(block)
-        if total > most_bytes:
-            raise ValueError(f"more than {most_bytes / 2**20:,.0f} MB")
-        if time.monotonic() - begin > most_seconds:
-            raise TimeoutError(f"not done after {most_seconds:,.0f} s")
-        file.write(block)
+class _Download:
+    """A download in a thread of its own: whatever the other side does, and wherever it waits, this side can stop."""
+
+    def __init__(self, request: urllib.request.Request, out: Path, most_bytes: int):
+        self.request, self.out, self.most_bytes = request, out, most_bytes
+        self.total, self.error = 0, None
+        self.stopped = False
+        self.thread = Thread(target=self._run, daemon=True)
+
+    def wait(self, most_seconds: float) -> None:
+        """Raise the error in which the download ends, or TimeoutError where too little comes."""
+        self.thread.start()
+        begin = last = time.monotonic()
+        before = 0
+        try:
+            while self.thread.is_alive():
+                self.thread.join(0.2)
+                now = time.monotonic()
+                if now - begin > most_seconds:
+                    raise TimeoutError(f"not done after {most_seconds:,.0f} s")
+                if now - last > _LEAST_SECONDS:
+                    if self.total - before < _LEAST_BYTES:
+                        raise TimeoutError(f"{self.total - before} bytes came in {_LEAST_SECONDS:.0f} s")
+                    last, before = now, self.total
+        finally:
+            self.stopped = True
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            opener = urllib.request.build_opener(_OnlyHttps)
+            with (
+                opener.open(self.request, timeout=_TIMEOUT_SECONDS) as answer,
+                open(self.out, "wb") as file,
+            ):
+                while not self.stopped and (block := answer.read1(_BLOCK)):
+                    self.total += len(block)
+                    if self.total > self.most_bytes:
+                        raise ValueError(f"more than {self.most_bytes / 2**20:,.0f} MB")
+                    file.write(block)
+                if answer.length:
+                    raise EOFError(f"it ends {answer.length} bytes early")
+        except Exception as error:
+            self.error = error

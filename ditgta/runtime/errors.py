@@ -1,4 +1,8 @@
-"""The one exception that means: the user can fix this."""
+"""The one exception that means: the user can fix this; and errors as lines."""
+
+import re
+
+from ditgta.runtime.addresses import redacted
 
 
 class InputError(ValueError):
@@ -24,3 +28,8 @@ def one_line(error: BaseException) -> str:
     """Returns an error's text on one line of at most 160 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def shown(message: str) -> str:
+    """Returns an error as one line, but for listings, each line of which but the first is indented; without secrets of addresses."""
+    return re.sub(r"[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]|\n(?!  )", " ", redacted(message))

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from ditgta import __version__
+from ditgta.runtime.addresses import redacted
 from ditgta.runtime.errors import InputError, one_line
 from ditgta.runtime.orphans import sweep, temporary_prefix
 
@@ -82,7 +83,12 @@ def _umask() -> int:
 
 
 def _system_error(error: Exception) -> int | None:
-    """Returns the operating system's number of an error, which safetensors puts into words; None if it is another error."""
+    """Returns the operating system's number of an error, None if it is another error.
+
+    safetensors puts it into words, and torch's writer of archives raises an error of its own over it.
+    """
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, Exception):
+        return _system_error(error.__context__)
     if isinstance(error, OSError):  # numpy tells of a short write without a number
         return errno.ENOSPC if error.errno is None and "written" in str(error) else error.errno
     told = re.search(r"\(os error (\d+)\)", str(error))
@@ -292,7 +298,7 @@ def provenance() -> dict:
         "cpu": _processor(),
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
         "threads": torch.get_num_threads() if torch is not None else 1,
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": int(os.environ.get("WORLD_SIZE") or 1),
         "started": _STARTED,
         "seconds": round(time.monotonic() - _START, 3),
         **({"startup_seconds": round(_work[0] - _START, 3)} if _work else {}),
@@ -323,10 +329,10 @@ def git_revision(folder: Path) -> str | None:
 
 
 def _command() -> str | None:
-    """Returns the command that runs this stage, None where another program uses the package."""
+    """Returns the command that runs this stage, without secrets of addresses; None where another program uses the package."""
     started = Path(sys.argv[0])
     stage = started.parts[-2:] == ("ditgta", "__main__.py") or started.name == "ditgta"
-    return shlex.join(["python", "-m", "ditgta", *sys.argv[1:]]) if stage else None
+    return shlex.join(["python", "-m", "ditgta", *map(redacted, sys.argv[1:])]) if stage else None
 
 
 @cache

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ditgta.runtime.addresses import is_hub_name
 from ditgta.runtime.errors import InputError, one_line
-from ditgta.runtime.files import expanded, read_json
+from ditgta.runtime.files import expanded, is_file, read_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 AUTOENCODER = "vae"
@@ -53,6 +53,7 @@ def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict
     """
     folder = fetch_pretrained(name, revision)
     config = read_config(folder)
+    is_file(folder / WEIGHTS)  # a pipe would wait for a writer for ever
     try:
         return config, load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:

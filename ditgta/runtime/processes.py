@@ -84,9 +84,7 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
         InputError: more processes than GPUs on this machine.
     """
     keep_freed_memory()
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    count, rank, local_rank = _launched()
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
@@ -112,6 +110,30 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
     finally:
         if started:
             dist.destroy_process_group()
+
+
+def _launched() -> tuple[int, int, int]:
+    """Return the number of processes, this one's rank, and its rank on this machine, as a launcher's environment says them.
+
+    Raises:
+        InputError: it says no such thing, or not all of it.
+    """
+    fix = "start with torchrun or accelerate, or unset WORLD_SIZE, RANK and LOCAL_RANK"
+    found = []
+    for name, default in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        value = os.environ.get(name, default)
+        if not value.strip().isdecimal():
+            raise InputError(f"{name}={value!r} in the environment is no number of processes or rank; {fix}")
+        found.append(int(value))
+    count, rank, local_rank = found
+    if not rank < count:
+        raise InputError(f"RANK={rank} in the environment is no rank of WORLD_SIZE={count} processes; {fix}")
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if count > 1 and missing and not dist.is_initialized():
+        raise InputError(
+            f"WORLD_SIZE={count} is in the environment and {missing[0]} is not, so no ranks are known; {fix}"
+        )
+    return count, rank, local_rank
 
 
 def _compute_exactly(tf32: bool) -> None:

@@ -61,6 +61,18 @@ class CheckpointHeader(Record):
     autoencoder_sha256: str | None = None  # latents made elsewhere may be without one, and say why
 
 
+class PublishedOptions(Record):
+    """What a published checkpoint says of its network and training."""
+
+    model: str | None = None
+    posenc: str | None = None
+    rotary_base: Positive | None = None
+    absolute_table: bool | None = None
+    objective: str | None = None
+    image_size: Side | None = None
+    latent_size: Side | None = None
+
+
 class ScorerHeader(Record):
     """The header of a scorer that was trained here."""
 
@@ -254,6 +266,25 @@ class ScoreRecord(Record):
     kid_by_class: dict[Label, Value] | None = None
     warnings: Names | None = None
     provenance: Job | None = None
+
+
+class TableSpec(Record):
+    """What a table is told of its rows and of how they are shown."""
+
+    suite: str | int | None = None
+    experiments: Names | None = None
+    milestones: list[Count] | None = None
+    seeds: list[int] | None = None
+    differences: list | None = None
+    primary: str | None = None
+    training_cov: Positive | None = None
+    rows: list[Annotated[list, Field(min_length=3, max_length=3)]] | None = None
+    sized_rows: list[Annotated[list, Field(min_length=3, max_length=3)]] | None = None
+    swept_rows: list[Annotated[list, Field(min_length=4, max_length=4)]] | None = None
+    averaged_rows: list[Annotated[list, Field(min_length=3, max_length=3)]] | None = None
+    published: dict[str, dict[str, Number]] | None = None
+    published_source: str | None = None
+    config: dict | None = None
 
 
 class HeldOutImages(Record):

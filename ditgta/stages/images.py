@@ -22,7 +22,7 @@ from ditgta.runtime.finished import read_finished, refuse_other
 OPTIONS = ("label_column", "class_names", "class_order")
 
 
-def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None) -> None:
+def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None, least: int = 1) -> None:
     """List and check the images of one data set and write the index's files, index.json last (see `write_index`).
 
     Images that are held out have an index of their own in `out`/held-out, of the same classes.
@@ -35,6 +35,7 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
             In the index checksums of what paths hold stand for the paths.
         repack: copy the images' bytes into one file in `out`, which is then read instead of the source.
         contents: what the checksum of the source must be.
+        least: how many images there must be, and how many held out where any are.
 
     Raises:
         InputError: the source is missing or not to be understood, holds files that cannot be read, or other contents.
@@ -55,6 +56,7 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
             raise changed(source)
         index = _checked(index, spec.get("on_error", "stop"), out if repack else None)
         index, kept_back = _divided(index, spec)
+        _check_number(source, least, index, kept_back)
     for folder in (out, out / HELD_OUT):
         (folder / "index.json").unlink(missing_ok=True)
     decided = spec_of_images(spec, _held)
@@ -63,6 +65,15 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
     write_index(out, index, decided, source)
     beside = "" if kept_back is None else f", {kept_back.count} more held out"
     print(f"images: {index.count} images of {len(index.classes)} classes{beside}, {out}", flush=True)
+
+
+def _check_number(source: str, least: int, index: ImageIndex, kept_back: ImageIndex | None) -> None:
+    """Raise InputError where there are fewer images than real images can be scored against real ones."""
+    for found, words in ((index, ""), (kept_back, "held-out ")):
+        if found is not None and found.count < least:
+            raise InputError(
+                f"{source} gives {found.count} {words}images, at least {least} are needed; give more images"
+            )
 
 
 def _refuse_other(out: Path, asked: dict) -> None:

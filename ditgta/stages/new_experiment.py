@@ -30,6 +30,7 @@ JOB_SECONDS = 10
 BLOCK_SECONDS = {"train": 2e-3, "sample": 5e-4}
 MOST_EPOCHS = 500  # the papers train for about as many
 MOST_STEPS = 500_000
+_MOST_HOURS = 1e6
 LEAST_STEPS = 200
 LEAST_SAMPLES = 300
 MOST_SAMPLES = {False: 2000, True: 50_000}  # without and with GPUs
@@ -81,8 +82,8 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
     Raises:
         InputError: an unusable folder, a name that is taken, or a file to which nothing can be added safely.
     """
-    if not hours > 0:
-        raise InputError(f"--hours must be more than 0, got {hours}")
+    if not 0 < hours < _MOST_HOURS:
+        raise InputError(f"--hours must be more than 0 and less than {_MOST_HOURS:g}, got {hours:g}")
     name = name or re.sub("[^A-Za-z0-9]+", "-", images.absolute().name).strip("-") or "images"
     file = files[-1] if files else Path(f"{name}.yaml")
     raw = read([*files[:-1], *([file] if file.exists() else [])])

@@ -1,5 +1,6 @@
 """Plan: what a suite will cost - jobs, operations, storage and hours - before anything runs."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -39,7 +40,7 @@ def run(
         raise InputError(f"device {device} is unknown; known: {', '.join(DEVICES)}, {HERE}")
     if efficiency is not None and not 0 < efficiency <= 1:
         raise InputError(f"--efficiency must lie in 0..1, got {efficiency}")
-    if bandwidth is not None and bandwidth <= 0:
+    if bandwidth is not None and not 0 < bandwidth < math.inf:
         raise InputError(f"--bandwidth must be above 0 GB/s, got {bandwidth}")
     stages, notes = plan(config, suite, images)
     machine = machine_of(device, devices, efficiency)

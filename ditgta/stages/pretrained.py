@@ -1,5 +1,6 @@
 """Save and push: a checkpoint as a folder that the Hugging Face hub and `from_pretrained` know, with a model card."""
 
+import os
 from pathlib import Path
 
 from ditgta.config import OBJECTIVES, Sampling
@@ -10,10 +11,12 @@ from ditgta.report.origin import protocol
 from ditgta.report.render import render
 from ditgta.runtime.checkpoints import decays_of, further_decay, read_header, write_tensors
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import provenance, sha256_of, spec_hash, write_json, write_text
-from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, WEIGHTS, push_pretrained
+from ditgta.runtime.files import provenance, read_text, sha256_of, spec_hash, write_json, write_text
+from ditgta.runtime.finished import read_finished, refuse_other
+from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, UPLOADED, WEIGHTS, push_pretrained
 from ditgta.sampling import Sampler
 
+_LIBRARY = "ditgta"
 _TRAINING = (
     "objective",
     "batch_size",
@@ -69,7 +72,7 @@ def run_save(
     if len(decays) > 1:
         training = {**training, "ema_decay": decays[0] if further is None else further}
     config = {
-        "library": "ditgta",
+        "library": _LIBRARY,
         "versions": provenance()["versions"],
         "model": header["model"],
         "classes": sampler.classes,
@@ -80,13 +83,36 @@ def run_save(
         "training": training,
         "spec_hash": spec_hash(spec),
     }
+    _refuse_other(folder, config)
     card = model_card(folder.absolute().name, config, spec, score, page)
-    (folder / CONFIG).unlink(missing_ok=True)  # written last, it vouches for the rest
+    write_text(folder / CARD, card)  # first, it says whose the rest is
     write_autoencoder(sampler.autoencoder, folder / AUTOENCODER)
     write_tensors(folder / WEIGHTS, sampler.network.state_dict())
-    write_text(folder / CARD, card)
-    write_json(folder / CONFIG, config)
+    write_json(folder / CONFIG, config)  # last, it vouches for the rest
     print(f'{folder}: DiTPipeline.from_pretrained("{folder}"), or upload it with `python -m ditgta push`')
+
+
+def _refuse_other(folder: Path, config: dict) -> None:
+    """Raise InputError where a folder holds a model of another checkpoint, or files of something else."""
+    found = read_finished(folder / CONFIG)
+    if not found:
+        if _is_own_card(folder / CARD):
+            return  # of a save that was cut off
+        if there := [name for name in (CARD, *UPLOADED) if os.path.lexists(folder / name)]:
+            raise InputError(
+                f"{folder} holds {there[0]}, which save-pretrained would replace and did not write; name another folder"
+            )
+        return
+    names = ("step", "seed", "training", "model", "spec_hash")
+    theirs, ours = ({name: one.get(name) for name in names} for one in (found, config))
+    refuse_other(folder, "a pretrained model", theirs, ours, fix="name another folder")
+
+
+def _is_own_card(path: Path) -> bool:
+    try:
+        return f"library_name: {_LIBRARY}" in read_text(path)
+    except InputError:
+        return False
 
 
 def run_push(folder: Path, repository: str, private: bool) -> None:
@@ -117,9 +143,9 @@ def _score_of(checkpoint: Path, scores: Path, ema_decay: float | None) -> Score:
 def _table_of(folder: Path) -> str:
     """Returns a table's Markdown with its headings two levels down."""
     try:
-        lines = (folder / "table.md").read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"{folder} holds no table.md ({error.strerror}); run the table stage") from None
+        lines = read_text(folder / "table.md").splitlines()
+    except InputError as error:
+        raise InputError(f"{folder} holds no table.md ({error}); run the table stage") from None
     return "\n".join(f"##{line}" if line.startswith("#") else line for line in lines)
 
 
@@ -166,7 +192,7 @@ def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> s
         if score and score.value(metric) is not None
     ]
     data = ModelCardData(
-        library_name="ditgta",
+        library_name=_LIBRARY,
         tags=["diffusion", "dit", "class-conditional", f"posenc-{posenc}"],
         **({"model_name": name, "eval_results": results} if results else {}),
     )

@@ -209,6 +209,21 @@ def _check_weights(source: Path, model: DiT, weights: dict[str, torch.Tensor]) -
         )
 
 
+def _refuse_other_export(out: Path, ema: dict[str, torch.Tensor]) -> None:
+    """Raise InputError where a file is there that is no export of these very weights."""
+    if not out.is_file():
+        return
+    try:
+        found = read_published(out).ema
+    except InputError:  # another thing than a network's weights
+        found = {}
+    same = found.keys() == ema.keys() and all(torch.equal(found[name], ema[name]) for name in ema)
+    if not same:
+        raise InputError(
+            f"{out} holds something else than these weights, which export-checkpoint would replace; name another file"
+        )
+
+
 def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> None:
     """Writes a checkpoint's weights in the reference's key layout: OUT.pt (model, ema, args) or OUT.safetensors (EMA alone).
 
@@ -218,14 +233,15 @@ def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> N
     Raises:
         InputError: an unusable checkpoint, one without such an average, or another suffix.
     """
+    if out.suffix not in (".pt", ".pth", ".safetensors"):
+        raise InputError(f"{out} must end in .pt or .safetensors")
     group = average_of(checkpoint, read_header(checkpoint), ema_decay)
     header, groups = read_checkpoint(checkpoint, [group])
     average, options = groups[group], header["model"]
+    _refuse_other_export(out, average)
     if out.suffix == ".safetensors":
         write_tensors(out, average)
         return
-    if out.suffix not in (".pt", ".pth"):
-        raise InputError(f"{out} must end in .pt or .safetensors")
     try:
         model = read_checkpoint(checkpoint, ["model"], verify=False)[1]["model"]
     except InputError:
@@ -238,5 +254,5 @@ def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> N
         train_steps=header["step"],
     )
     # The reference's tools read pickles; this one holds tensors, plain values and a Namespace, as theirs do.
-    with atomic_path(out) as temporary:
-        torch.save({"model": model, "ema": average, "args": said}, temporary)
+    with atomic_path(out) as temporary, open(temporary, "wb") as file:  # whose errors tell of a full disk
+        torch.save({"model": model, "ema": average, "args": said}, file)

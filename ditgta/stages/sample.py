@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ditgta.config import Sampling
 from ditgta.data.autoencoder import autoencoder_sha256
 from ditgta.data.shard_plan import plan_shards
-from ditgta.report.drawing import drawable
+from ditgta.report.drawing import drawable, write_picture
 from ditgta.runtime.checkpoints import average_of, checkpoint_sha256, further_decay, read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
@@ -222,8 +222,7 @@ def run_grid(
             picture = draw_grid(
                 np.concatenate(images), rows, [f"{label} {sampler.classes[label]}" for label in classes]
             )
-            with atomic_path(out) as temporary:
-                picture.save(temporary, format="PNG")
+            write_picture(out, picture)
 
 
 def draw_grid(images: np.ndarray, rows: int, headers: list[str]) -> Image.Image:

@@ -14,6 +14,7 @@ from ditgta.data.autoencoder import threads_for
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.order import batch_indices
 from ditgta.data.scorer_files import fetch_scorer
+from ditgta.runtime.addresses import redacted
 from ditgta.runtime.checkpoints import check_numbers
 from ditgta.runtime.files import atomic_path, record_path, write_record
 from ditgta.runtime.finished import read_finished, refuse_other
@@ -53,13 +54,14 @@ def run(images: Path, out: Path, spec: dict) -> None:
         if not group.is_first:  # a minute on one process; more of them would change the numbers
             return
         index = None if spec.get("weights") else load_index(images)
-        _refuse_other(out, {"weights": spec["weights"]} if index is None else spec, index)
+        given = {"weights": redacted(spec.get("weights") or "")}  # as records name them
+        _refuse_other(out, given if index is None else spec, index)
         if index is None:
             found = fetch_scorer(spec["weights"], out)
             load_inception(found.tensors, found.input_size)
-            write_record(out, {"weights": spec["weights"]}, published=found.published)
+            write_record(out, given, published=found.published)
             print(
-                f"scorer: {spec['weights']}, {'published' if found.published else 'NOT the published'} weights, {out}",
+                f"scorer: {given['weights']}, {'published' if found.published else 'NOT the published'} weights, {out}",
                 flush=True,
             )
             return

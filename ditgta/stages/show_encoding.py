@@ -11,9 +11,9 @@ from ditgta.loading import load
 from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.positional import PositionalEncoding, encoding_class
 from ditgta.model.similarity import Look, attention_distances, look, uniform_distance
+from ditgta.report.drawing import write_picture
 from ditgta.report.encodings import SLOW, distance_figure, encoding_figure
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path
 from ditgta.runtime.streams import generator
 from ditgta.sampling import draw_ahead
 
@@ -44,8 +44,7 @@ def run(names: list[str], out: Path, model: str, image_size: int) -> None:
     pictures = [encoding_figure(looks)]
     if distances:
         pictures.append(distance_figure(distances, uniform))
-    with atomic_path(out) as temporary:
-        _below(pictures).save(temporary, format="PNG")
+    write_picture(out, _below(pictures))
 
 
 @torch.no_grad()

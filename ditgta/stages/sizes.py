@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from ditgta.config import Sampling
-from ditgta.report.drawing import drawable
+from ditgta.report.drawing import drawable, write_picture
 from ditgta.report.evidence import run_of
 from ditgta.report.sizes import draw
 from ditgta.runtime.addresses import size_name
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, read_json, record_path
+from ditgta.runtime.files import read_json, record_path
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
 from ditgta.sampling import Sampler, load_both
@@ -56,10 +56,8 @@ def run(
             return
         trained = rows[0][1][0].shape[:2]
         headings = [f"{size_name(trained)}\ntraining", *(f"{size_name(s)}\n{m}" for s, m in others)]
-        with atomic_path(out) as temporary:
-            draw(headings, [drawable(name) for name, _ in rows], [images for _, images in rows]).save(
-                temporary, format="PNG"
-            )
+        picture = draw(headings, [drawable(name) for name, _ in rows], [images for _, images in rows])
+        write_picture(out, picture)
 
 
 def _name(checkpoint: Path, header: dict) -> str:

@@ -1,6 +1,7 @@
 """Stage table: score files become one table with differences and pictures, as CSV, Markdown, HTML and PNG."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,11 +44,14 @@ from ditgta.report.sweep import UNGUIDED, chosen_losses, chosen_scores, read_swe
 from ditgta.report.sweep_figure import drawn_sweep
 from ditgta.report.sweep_order import order_sentence
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import is_file, sha256_of, write_json, write_text
+from ditgta.runtime.files import is_file, read_text, sha256_of, write_json, write_text
 from ditgta.runtime.finished import read_finished, refuse_other
+from ditgta.runtime.records import TableSpec, checked
 
 RECORD = "table.json"  # what a table is made of
 INPUTS = ("scores", "losses", "training", "baseline", "images", "sized", "swept", "averaged")
+# What people have of these names, too.
+FILES = ("table.html", "table.md", "table.csv", "table.tex", "losses.csv", "classes.csv")
 CONTENTS = ("scores", "losses", "baseline", "sized", "swept", "averaged")  # those that hold the numbers
 
 
@@ -86,7 +90,7 @@ def run(
     Raises:
         InputError: there are no scores, two of the same row, or scores of different networks or references.
     """
-    out, spec = Path(out), spec or {}
+    out, spec = Path(out), checked(TableSpec, spec or {}, "--spec", "fix it")
     declared = read_declared(spec.get("differences") or [])
     inputs = {
         "scores": scores,
@@ -159,12 +163,26 @@ def _listed(given: Sequence[Path] | Path | None) -> list[Path]:
 
 
 def _refuse_other(out: Path, made_from: dict) -> None:
-    """Raise InputError where a folder holds a table of other rows or of other options; scores made again under their names pass."""
+    """Raise InputError where a folder holds a table of other rows or of other options, or of another program.
+
+    Scores made again under their names pass.
+    """
+    others = [name for name in FILES if os.path.lexists(out / name)]
+    if others and not (out / RECORD).is_file() and not _is_cut_off(out):
+        raise InputError(f"{out} holds {others[0]} that no table stage wrote; give another --out")
     theirs = read_finished(out / RECORD) if (out / "table.html").is_file() else {}
     if theirs and theirs["contents"] == made_from["contents"]:  # contents count, not where they lie
         theirs |= {name: made_from[name] for name in INPUTS if name in made_from}
     if theirs:
         refuse_other(out, "a table", theirs, made_from, {"contents"})
+
+
+def _is_cut_off(out: Path) -> bool:
+    """Tell whether a folder holds the beginning of a table, whose first file is the CSV of the scores."""
+    try:
+        return read_text(out / "table.csv").startswith(",".join(exports.SCORES))
+    except InputError:
+        return False
 
 
 def _named(

@@ -168,6 +168,8 @@ def test_systems_own_files_are_left_alone_without_a_word(source):
     assert index.notes == [
         "left out: 1 image beside the class folders (loose.png)",
         "left out: 1 file not named as images (1 .txt)",
+        "classes are numbered in natural order, 2 before 10, unlike torchvision's ImageFolder: for a checkpoint that was trained "
+        "on its labels set class_order: alphabetic",
     ]
 
 

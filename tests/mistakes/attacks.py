@@ -214,7 +214,7 @@ ATTACKS = [
     ("table losses folder", None, f"{TABLE} --losses gta", 'gta is a folder, not a file'),
     ("table images file", None, f"{TABLE} --images scores.json", 'scores.json is a file, not the folder of an image index'),
     ("save scores folder", None, f"{SAVE} --scores gta", 'gta is a folder, not a file'),
-    ("save table file", None, f"{SAVE} --table scores.json", 'scores.json holds no table.md (Not a directory)'),
+    ("save table file", None, f"{SAVE} --table scores.json", 'scores.json holds no table.md (scores.json/table.md does not exist'),
     ("save vae file", put("f"), f"save-pretrained {CHECKPOINT} new --autoencoder f", 'f holds no autoencoder'),
     ("weights folder", None, f"{SCORER} --weights vae", 'does not exist'),
     ("score weights folder", None, "score index samples --weights vae --out new.json", 'does not exist'),
@@ -252,7 +252,7 @@ ATTACKS = [
     # Small things.
     ("out empty", None, "images --source index/pictures --size 16 --out ''", 'argument --out: is empty'),
     ("out file empty", None, "scorer --images index --out ''", 'argument --out: is empty'),
-    ("source empty", None, "images --source '' --size 16 --out new", "'samples.features/' is a class without images"),
+    ("source empty", None, "images --source '' --size 16 --out new", "--source: string should have at least 1 character"),
     ("train lease list", put("gta/run/lease.json","[]"), f"{TRAIN} --out gta --posenc rope", 'gta holds a training of other options (model.posenc gta, not rope)'),
     ("newline arg", None, "images --source 'a\nb' --size 16 --out new", 'does not exist'),
     ("newline ckpt", None, "sample --checkpoint 'a\nb' --autoencoder vae --out new", 'checkpoint a b does not exist'),

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, run_snakemake
-from tests.mistakes.calls import CHECKPOINT, LATENTS, SAMPLE, SCORE, TABLE, TRAIN
-from tests.mistakes.test_one_line import files
+from tests.mistakes.calls import CHECKPOINT, LATENTS, SAMPLE, SCORE, SCORER, TABLE, TRAIN
+from tests.mistakes.test_one_line import call, files
 from tests.stages.test_survival import errors, needs_mount, on_small_disk
 
 DITGTA = f"{shlex.quote(sys.executable)} -m ditgta"
@@ -32,6 +32,7 @@ DIGITS, CONFIG = "images --source digits --size 16", shlex.quote(str(ROOT / "con
         (FULL, LATENTS.replace("new", "{}/new"), "No space left"),
         (FULL, SCORE.replace("new", "{}/new") + " --cache {}/features", "No space left"),
         (FULL, TABLE.replace("new", "{}/new"), "No space left"),
+        (FULL, f"export-checkpoint {CHECKPOINT} {{}}/new.pt", "No space left"),
         (LOCKED, f"{DIGITS} --out {{}}/new", "Read-only file system"),
         (LOCKED, f"{SAMPLE} --grid {{}}/new.png", "Read-only file system"),
         (LOCKED, f"export-checkpoint {CHECKPOINT} {{}}/new.pt", "Read-only file system"),
@@ -87,6 +88,52 @@ def test_an_interrupted_command_says_one_line_and_goes_on(example, number, code,
     kept = {path: content for path, content in files().items() if path.endswith((".npz", ".safetensors"))}
     assert subprocess.run(call, capture_output=True).returncode == 0
     assert {path: content for path, content in files().items() if path in kept} == kept
+
+
+def test_modules_of_the_current_folder_are_not_imported(example):
+    for name in ("yaml", "json", "torch", "argparse"):
+        (example / f"{name}.py").write_text("raise SystemExit(7)")
+    done = subprocess.run(shlex.split(f"{DITGTA} {SCORE}"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 is in the environment and RANK is not"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 is in the environment and MASTER_ADDR is not"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE='two' in the environment is no number"),
+        ({"RANK": "3"}, "RANK=3 in the environment is no rank of WORLD_SIZE=1 processes"),
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK='x' in the environment is no number"),
+    ],
+)
+def test_half_a_launcher(example, monkeypatch, capfd, variables, said):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    before = files()
+    code, (line,) = call(TRAIN, capfd)
+    assert code == 2 and said in line
+    assert files() == before
+
+
+def test_secrets_of_an_address_are_kept(example, monkeypatch, capfd):
+    """A scorer that was fetched is known by its address without user, password and query, and so is the command."""
+    address = "https://me:SECRET@host/w.pth?sig=SECRET"
+
+    def fetched(asked, out, *_):
+        assert asked == address
+        shutil.copy("scorer.safetensors", out)
+
+    monkeypatch.setattr("ditgta.data.scorer_files.download", fetched)
+    words = ["ditgta", *shlex.split(SCORER), "--weights", address]
+    monkeypatch.setattr("sys.argv", words)
+    assert call(shlex.join(words[1:]), capfd)[0] == 0
+    record = (example / "new.json").read_text()
+    assert "https://host/w.pth" in record and "SECRET" not in record
+    assert call(shlex.join(words[1:]), capfd) == (0, [])  # it is the same one
+    for wrong in (address.replace("https", "http"), f"{address} --wieghts {address}"):
+        code, (line,) = call(f"{SCORER} --weights {wrong}", capfd)
+        assert code != 0 and "SECRET" not in line
 
 
 def test_more_processes_than_a_batch_has_images(example):

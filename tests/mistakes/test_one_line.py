@@ -47,6 +47,7 @@ from tests.mistakes.situations import (
     put,
     trap,
 )
+from tests.mistakes.strangers import STRANGERS
 
 OWN = "from ditgta.model.positional import PositionalEncoding\nclass Own(PositionalEncoding): ..."
 
@@ -164,7 +165,7 @@ MISTAKES = [
     # Scores.
     ("no weights", None, "score index samples --out new.json", "no Inception weights were given and none were found; download"),
     ("page for weights", put("w.pth", PAGE), f"{SCORER} --weights w.pth", "w.pth is truncated, damaged or no file of tensors"),
-    ("weights that run a program", trap("w.pth"), f"{SCORER} --weights w.pth", "no file of tensors"),
+    ("weights that run a program", trap("w.pth"), f"{SCORER} --weights w.pth", "w.pth is refused: it wants posix.system"),
     ("address not reachable", None, f"{SCORER} --weights https://localhost:9/w.pth", "cannot download https://localhost:9/w.pth"),
     ("only named as the published", copy("scorer.safetensors", "pt_inception-2015-12-05-6726825d.pth"), f"{SCORER} --weights pt_inception-2015-12-05-6726825d.pth", "is wrong or truncated: sha256"),
     ("one bit of a scorer", flip("scorer.safetensors"), SCORE, "scorer.safetensors is damaged"),
@@ -267,8 +268,8 @@ def nobody_logged_in(monkeypatch):
 
 @pytest.mark.parametrize(
     ("make", "words", "said"),
-    [row[1:] for row in (*MISTAKES, *ATTACKS)],
-    ids=[row[0] for row in (*MISTAKES, *ATTACKS)],
+    [row[1:] for row in (*MISTAKES, *ATTACKS, *STRANGERS)],
+    ids=[row[0] for row in (*MISTAKES, *ATTACKS, *STRANGERS)],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(example, capfd, make, words, said):
     if make:
@@ -293,5 +294,5 @@ def test_a_loss_that_is_not_finite_leaves_the_log_alone(example, capfd):
 
 
 def test_mistakes_are_many_and_have_names_of_their_own():
-    names = [row[0] for row in (*MISTAKES, *ATTACKS)]
+    names = [row[0] for row in (*MISTAKES, *ATTACKS, *STRANGERS)]
     assert len(names) == len(set(names)) >= 300

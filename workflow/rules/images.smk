@@ -20,5 +20,5 @@ rule list_images:
     message:
         "Images {params.name}: list and check; log: {log}"
     shell:
-        "{params.run} images --out $(dirname {output.index}) {params.held} {params.flags}"
+        "{params.run} images --least 4 --out $(dirname {output.index}) {params.held} {params.flags}"
         " --spec {params.spec:q} > {log} 2>&1"

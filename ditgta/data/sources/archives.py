@@ -19,6 +19,7 @@ from ditgta.data.sources.listing import (
     Options,
     arrange,
     notes_on,
+    order_notes,
     read_class_names,
     rest_of,
     spoken_names,
@@ -83,6 +84,7 @@ def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
     stems = [files[number].stem for number in members.archive]
     names, labels, classes, order = arrange(kinds, rests, options, numbered, shards=stems)
     notes += notes_on(classes, others=() if members.labels else members.others)
+    notes += order_notes(classes, options) if numbered is None else []
     root = source if source.is_dir() else source.parent
     places, archive = places[order], archive[order]
     inside = [str(file.relative_to(root)) for file in files]

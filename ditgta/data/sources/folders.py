@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ditgta.data.sources.listing import LAYOUT, Listing, Options, arrange, notes_on
+from ditgta.data.sources.listing import LAYOUT, Listing, Options, arrange, notes_on, order_notes
 from ditgta.data.sources.names import is_image, natural_key
 from ditgta.data.sources.readers import FileReader
 from ditgta.data.sources.tree import scan
@@ -81,6 +81,7 @@ def list_folder(source: Path, options: Options) -> Listing:
     rests = [path.partition("/")[2] for path in inside]
     names, labels, classes, _ = arrange(kinds, rests, options, known=tree.folders)
     notes = notes_on(classes, loose, (path for path in tree.others if "/" in path))
+    notes += order_notes(classes, options)
     return Listing(source, names, labels, classes, FileReader(source, names), tree.faults, notes)
 
 
@@ -101,7 +102,13 @@ def list_bare_folder(source: Path) -> Listing:
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.array([label_of[name] for name in names], np.int64)
     return Listing(
-        source, tree.images, labels, classes, FileReader(source, tree.images), tree.faults, notes_on(classes)
+        source,
+        tree.images,
+        labels,
+        classes,
+        FileReader(source, tree.images),
+        tree.faults,
+        notes_on(classes, others=tree.others),
     )
 
 

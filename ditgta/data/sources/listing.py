@@ -115,6 +115,16 @@ def spoken_names(kinds: Sequence[str], numbered: Sequence[str] | None) -> list[s
     return [numbered[int(kind)] if kind.isdecimal() and int(kind) < len(numbered) else kind for kind in kinds]
 
 
+def order_notes(classes: Sequence[str], options: Options) -> list[str]:
+    """Return what is said of classes in natural order where torchvision's ImageFolder has another."""
+    if options.class_order != "natural" or list(classes) == sorted(classes):
+        return []
+    return [
+        "classes are numbered in natural order, 2 before 10, unlike torchvision's ImageFolder: for a checkpoint that was trained "
+        "on its labels set class_order: alphabetic"
+    ]
+
+
 def notes_on(classes: Sequence[str], loose: Sequence[str] = (), others: Iterable[str] = ()) -> list[str]:
     """Return what is said of classes alike, and of files that are left out.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ditgta.data.handles import Handles
 from ditgta.data.sources.archives import names_of_numbers
+from ditgta.data.sources.folders import is_regular
 from ditgta.data.sources.listing import (
     Listing,
     Options,
@@ -260,6 +261,8 @@ def _open(file: Path):
         import pyarrow.parquet
     except ImportError:
         raise InputError(f"{file} needs pyarrow to be read; pip install 'ditgta[parquet]'") from None
+    if file.exists() and not is_regular(file):
+        raise InputError(f"{file} is no regular file; give the path of a Parquet file")
     try:
         return pyarrow.parquet.ParquetFile(file)
     except FileNotFoundError:

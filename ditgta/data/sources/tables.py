@@ -9,6 +9,7 @@ from ditgta.data.sources.folders import Tree, is_regular, walk
 from ditgta.data.sources.listing import Listing, Options, arrange, notes_on, rest_of, spoken_names
 from ditgta.data.sources.readers import FileReader
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import read_text
 
 SUFFIXES = (".csv", ".tsv")
 # How tables in circulation head their columns, in the order of preference.
@@ -100,8 +101,10 @@ class _Finder:
 def _rows(table: Path, options: Options, find: _Finder) -> list[tuple[str, str]]:
     """Return (file, label) of every row."""
     if table.suffix == ".json":
-        with open(table, encoding="utf-8") as file:
-            labels = labels_of(json.load(file), table)
+        try:
+            labels = labels_of(json.loads(read_text(table)), table)
+        except RecursionError:
+            raise InputError(f"the table {table} is no readable JSON; make it again") from None
         return [
             (path, labels.get(path))
             for path in (sorted(find.paths) if isinstance(labels, OneClass) else labels)
@@ -113,6 +116,8 @@ def _rows(table: Path, options: Options, find: _Finder) -> list[tuple[str, str]]
 
 def _read(table: Path) -> list[list[str]]:
     """Return all rows, of equal length."""
+    if not is_regular(table):
+        raise InputError(f"the table {table} is no regular file; give the path of a CSV or TSV")
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -166,6 +171,6 @@ def _names_files(table: Path, find: _Finder) -> bool:
 def _is_labels_file(path: Path) -> bool:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and "labels" in content

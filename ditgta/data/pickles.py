@@ -1,0 +1,86 @@
+"""PyTorch's .pt and .pth files, opened without running anything that they hold: tensors, plain values and options alone."""
+
+import argparse
+import pathlib
+import types
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ditgta.runtime.errors import InputError
+from ditgta.runtime.files import is_file
+
+# What a checkpoint's options hold beside plain values: whoever opens it runs nothing by that.
+_HARMLESS = [
+    argparse.Namespace,
+    types.SimpleNamespace,
+    pathlib.PosixPath,
+    pathlib.PurePosixPath,
+    pathlib.PureWindowsPath,
+    np.dtype,
+    np._core.multiarray.scalar,
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "b1")),
+]
+_HARMLESS_NAMES = {f"{kind.__module__}.{kind.__qualname__}" for kind in _HARMLESS}
+_NEWEST_PROTOCOL = 3  # of pickle, that PyTorch's reader of plain values knows
+
+
+def load_plain(path: Path, damaged: str = "is damaged or no PyTorch checkpoint; fetch it again") -> object:
+    """Returns what a file of torch.save holds, on the CPU.
+
+    Args:
+        damaged: what is said of a file that is none.
+
+    Raises:
+        InputError: the file is damaged, of a protocol that is not read here, or wants more than plain values.
+    """
+    is_file(path)  # a pipe would wait for a writer for ever
+    try:
+        # By content: torch would take a path that ends in .safetensors for that format.
+        with (
+            warnings.catch_warnings(action="ignore"),  # of what the line below says, or that is no matter
+            torch.serialization.safe_globals(_HARMLESS),
+            open(path, "rb") as file,
+        ):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise  # says nothing about the file
+    except Exception as error:  # on what it refuses or cannot read torch raises many types
+        raise InputError(f"{path} {_fault(path) or damaged}") from error
+
+
+def _fault(path: Path) -> str:
+    """Returns why a whole file is not opened, and the fix; "" where it is none."""
+    if (protocol := _protocol(path)) > _NEWEST_PROTOCOL:
+        return f"is pickled by protocol {protocol}, which is not read here; save it again with torch.save and its default pickle_protocol"
+    if wanted := _forbidden(path):
+        return f"is refused: it wants {', '.join(wanted)}, which no weights need; take the file from its publisher"
+    return ""
+
+
+def _protocol(path: Path) -> int:
+    """Returns the version of pickle with which a file is written, 0 where there is none to see."""
+    try:
+        if not zipfile.is_zipfile(path):  # torch.save wrote plain pickles before version 1.6
+            with open(path, "rb") as file:
+                head = file.read(2)
+        else:
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+                with archive.open(name) as member:
+                    head = member.read(2)
+    except Exception:  # a damaged zip file, or none of PyTorch's
+        return 0
+    return head[1] if head[:1] == b"\x80" and len(head) == 2 and head[1] <= 9 else 0
+
+
+def _forbidden(path: Path) -> list[str]:
+    """Returns what a pickle would import beyond tensors, plain values and options, without running it."""
+    try:
+        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # no zip file of PyTorch's, or a damaged one
+        return []
+    return [name for name in found if name not in _HARMLESS_NAMES]
