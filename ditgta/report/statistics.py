@@ -341,4 +341,7 @@ def p_text(p: float) -> str:
 
 
 def _gap_text(gap: float, relative: bool) -> str:
-    return f"a gap of {100 * math.expm1(gap):.2g} %" if relative else f"a gap of {gap:.2g}"
+    if not relative:
+        return f"a gap of {gap:.2g}"
+    percent = 100 * math.expm1(gap)
+    return f"a gap of {percent:.0f} %" if percent >= 10 else f"a gap of {percent:.2g} %"
