@@ -326,8 +326,8 @@ def add_table(commands) -> None:
 def run_table(arguments) -> None:
     from ditgta.stages import table
 
-    names = ("scores", "training", "out", "baseline", "images", "spec", "shared", "losses", "sized", "swept")
-    names += ("averaged",)
+    names = ("scores", "training", "out", "baseline", "images", "spec", "shared")
+    names += ("losses", "sized", "swept", "averaged")
     table.run(**{name: getattr(arguments, name) for name in names})
 
 

@@ -32,7 +32,7 @@ def load_plain(path: Path, damaged: str = "is damaged or no PyTorch checkpoint; 
     """Returns what a file of torch.save holds, on the CPU.
 
     Args:
-        damaged: what is said of a file that is none.
+        damaged: the fault and fix in the error line for a file that cannot be read.
 
     Raises:
         InputError: the file is damaged, of a protocol that is not read here, or wants more than plain values.
@@ -41,7 +41,7 @@ def load_plain(path: Path, damaged: str = "is damaged or no PyTorch checkpoint; 
     try:
         # By content: torch would take a path that ends in .safetensors for that format.
         with (
-            warnings.catch_warnings(action="ignore"),  # of what the line below says, or that is no matter
+            warnings.catch_warnings(action="ignore"),  # what stops the reading is an error too
             torch.serialization.safe_globals(_HARMLESS),
             open(path, "rb") as file,
         ):

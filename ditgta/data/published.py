@@ -1,6 +1,7 @@
 """Checkpoints that others publish: the DiT and DiT+GTA references' .pt files and diffusers' DiT folders."""
 
 import argparse
+import math
 import re
 import types
 from dataclasses import dataclass, field
@@ -87,14 +88,14 @@ def _sorted_out(path: Path, content: object) -> Published:
 
 
 def _options(path: Path, said: object) -> dict:
-    """Returns OPTIONS as far as a file says them, NumPy's numbers as Python's."""
+    """Returns OPTIONS as far as a file says them, numbers of NumPy and tensors of one number as Python's."""
     if isinstance(said, argparse.Namespace | types.SimpleNamespace):
         said = vars(said)
     if not isinstance(said, dict):
         return {}
     found = {key: said[key] for key in OPTIONS if said.get(key) is not None}
     found = {
-        key: value.item() if isinstance(value, np.generic | Tensor) and value.size == 1 else value
+        key: value.item() if isinstance(value, np.generic | Tensor) and math.prod(value.shape) == 1 else value
         for key, value in found.items()
     }
     return checked(PublishedOptions, found, f"{path} says what no checkpoint says", "take another file")

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from ditgta.config import Images, Loss, Sampling
 from ditgta.runtime.files import expanded
 
-JUDGE_BYTES, JUDGE_TOKENS = (
-    1.217e9,
-    257,
-)  # of DINOv2's ViT-L/14, taken where the file is not at hand; class and patches
+JUDGE_BYTES = 1.217e9  # of the weights of DINOv2's ViT-L/14, taken where the file is not at hand
+JUDGE_TOKENS = 257  # of an image in a second judge: class and patches
 METRIC_SECONDS = 14e-3  # of a core for all metrics of one image with 2,048 features, measured
 
 

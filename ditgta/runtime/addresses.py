@@ -55,7 +55,7 @@ def address_fault(address: str) -> str:
         parts = urllib.parse.urlsplit(address)
         _ = parts.port  # which is read only here
         host = (parts.hostname or "").encode("idna")
-    except ValueError:  # those of encodings are some of them; their words may hold a part of a password
+    except ValueError:  # also when the host cannot be encoded; its text may hold a part of a password
         host = b""
     return (
         "" if host else f"{without_secrets(address)} is no address of the form https://HOST/PATH; correct it"

@@ -102,13 +102,12 @@ class Lease:
             write_json(self.path, self.content())
 
     def keep(self) -> None:
-        """Renews the lease until it is released."""
+        """Renews the lease until it is told to stop."""
         while not self.stop.wait(HEARTBEAT_SECONDS):
             self.renew()
 
     def release(self) -> None:
         """Removes the lease file if it is still ours."""
-        self.stop.set()
         with contextlib.suppress(OSError, InputError):
             self.check()
             self.path.unlink()

@@ -268,6 +268,9 @@ class ScoreRecord(Record):
     provenance: Job | None = None
 
 
+_Three = Annotated[list, Field(min_length=3, max_length=3)]  # experiment, seed and step
+
+
 class TableSpec(Record):
     """What a table is told of its rows and of how they are shown."""
 
@@ -278,10 +281,10 @@ class TableSpec(Record):
     differences: list | None = None
     primary: str | None = None
     training_cov: Positive | None = None
-    rows: list[Annotated[list, Field(min_length=3, max_length=3)]] | None = None
-    sized_rows: list[Annotated[list, Field(min_length=3, max_length=3)]] | None = None
+    rows: list[_Three] | None = None
+    sized_rows: list[_Three] | None = None
     swept_rows: list[Annotated[list, Field(min_length=4, max_length=4)]] | None = None
-    averaged_rows: list[Annotated[list, Field(min_length=3, max_length=3)]] | None = None
+    averaged_rows: list[_Three] | None = None
     published: dict[str, dict[str, Number]] | None = None
     published_source: str | None = None
     config: dict | None = None

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from ditgta import DiT, load
+from ditgta.data.published import read_published
 from ditgta.model.positional import POSENCS
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
@@ -62,6 +64,16 @@ def test_reference_file_comes_in_exactly(tmp_path, posenc):
     assert torch.equal(answer(load(tmp_path / "out.safetensors", "model")), answer(model))
     record = read_json(tmp_path / "out.json")
     assert record["step"] == 200000 and record["spec"]["model"]["posenc"] == posenc
+
+
+def test_options_may_be_numbers_of_numpy_and_tensors_of_one_number(tmp_path):
+    model = small("rope")
+    said = {"posenc": "rope", "model": "DiT-S/2", "num_classes": 10}
+    save_reference(
+        tmp_path / "a.pt", model, model, image_size=torch.tensor(64), latent_size=np.int64(8), **said
+    )
+    assert read_published(tmp_path / "a.pt").options["image_size"] == 64
+    assert read_published(tmp_path / "a.pt").options["latent_size"] == 8
 
 
 def test_bare_state_dict_with_wrapped_names_and_half_precision(tmp_path):
