@@ -1,4 +1,4 @@
-"""Memory of training as `ditgta plan` foretells it, against what training took: python -m benchmarks memory [--quick]
+"""Memory of training as `ditgta plan` predicts it, against what training took: python -m benchmarks memory [--quick]
 
 Each case is a whole training of four steps on random latents, with a milestone after the second, so that the copy of the state
 stands while the last steps go on. What it took is the largest resident memory of its first process, which the checkpoint's record
@@ -51,6 +51,8 @@ CASES = (
     Case("DiT-S/2", "gta", 16, "float32", True),
     Case("DiT-B/4", "gta", 16, "float32"),
     Case("DiT-S/2", "gta-mixed", 8, "float32"),
+    Case("DiT-S/2", "rope-mixed", 16, "bf16"),
+    Case("DiT-S/2", "liere", 8, "float32"),
     Case("DiT-S/2", "gta", 8, "float32", processes=2),
 )
 

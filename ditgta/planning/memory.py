@@ -69,6 +69,11 @@ class Pass:
     maps: bool = False
     keeps_gradients: bool = False
 
+    @property
+    def attends_by_kernel(self) -> bool:
+        """Whether attention is the kernel for CPUs, which leaves learned rotations and maps to the plain layer."""
+        return self.layers == "cpu" and not (self.learned or self.maps)
+
 
 def traits(encoding: PositionalEncoding) -> dict[str, int]:
     """Return what of an encoding decides the memory of a pass, as arguments of `Pass`; its tables may be without data."""
@@ -94,10 +99,8 @@ def block_bytes(shape: Shape, step: Pass) -> float:
         precision = "bf16 emulated"
     per_image = KEPT[step.layers, precision][_column(step)] * t * d
     per_image += 16 * t + (28 if step.layers == "compiled" else 36) * d
-    # The kernel of attention for CPUs leaves learned rotations and maps to the plain layer.
-    kernels = step.layers == "cpu" and not (step.learned or step.maps)
     if shape.qk_norm:
-        per_image += t * h * (NORMS["plain"] if step.layers == "cpu" and not kernels else NORMS[step.layers])
+        per_image += t * h * (NORMS["plain"] if step.layers == "cpu" and not step.attends_by_kernel else NORMS[step.layers])
     # Fused attention keeps a sum for each head and token, the kernel for bf16 all weights.
     all_weights = step.layers == "cpu" and precision == "bf16" and t <= MOST_TOKENS
     if all_weights:
@@ -107,7 +110,7 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     else:
         per_image += 4 * t * h
     tables = (8 * step.matrices or 10) * t * d if step.learned else 0
-    if kernels:
+    if step.attends_by_kernel:
         tables = 4 * t * d // (1 if step.by_head else h) * (step.rotates + step.rotates_values)
     if step.maps:
         tables += (68 if step.bf16 else 72) * d**2 // h + 16 * d
@@ -129,11 +132,14 @@ def pass_bytes(shape: Shape, step: Pass) -> float:
 
     At the end of the forward pass that is what all blocks keep (4 B T D each where their activations are recomputed) and the work
     on the last one, about 25 B T D; at the end of the backward pass it is the gradients and what the first block keeps. In
-    between, each block that is done gives back the one and leaves the other.
+    between, each block that is done gives back the one and leaves the other. Last come the gradients of learned rotations, of all
+    blocks at once: some 17 numbers for each number of a table, or, for matrices, 14 matrices of twice their sides.
     """
     tokens, gradients = step.images * shape.tokens * shape.width, 4.0 * parameters(shape)
     block = block_bytes(shape, step)
     kept = 4.0 * tokens if step.checkpoint_gradients else block
     left = 0.0 if step.keeps_gradients else gradients / shape.depth
     held = block + 25 * tokens + (shape.depth - 1) * max(kept, left)
-    return held + gradients if step.keeps_gradients else max(held, gradients + 4 * tokens)
+    numbers = shape.depth * shape.tokens * shape.width * step.learned
+    last = gradients + max(4 * numbers * (14 * 4 * step.matrices or 17), 4 * tokens)
+    return max(held + gradients if step.keeps_gradients else held, last)

@@ -54,7 +54,7 @@ def kept(network, precision) -> int:
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("layers", ["cpu", "compiled", "plain"])
 @pytest.mark.parametrize("posenc", POSENCS)
-def test_a_block_keeps_what_is_foretold(monkeypatch, posenc, layers, precision):
+def test_a_block_keeps_what_is_predicted(monkeypatch, posenc, layers, precision):
     torch._dynamo.reset()
     # What the compiler keeps is decided before it writes code.
     static = {**kernels._static(), "backend": "aot_eager_decomp_partition"}
@@ -67,9 +67,9 @@ def test_a_block_keeps_what_is_foretold(monkeypatch, posenc, layers, precision):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("depth", [1, 4])
-def test_a_step_holds_what_is_foretold(depth, checkpointing):
-    network, shape, step = built("gta", depth, 128, checkpoint_gradients=checkpointing)
+@pytest.mark.parametrize(("posenc", "depth"), [("gta", 1), ("gta", 4), ("gta-mixed", 2), ("liere", 2)])
+def test_a_step_holds_what_is_predicted(posenc, depth, checkpointing):
+    network, shape, step = built(posenc, depth, 128, checkpoint_gradients=checkpointing)
     trainer = trainer_of(network, Training(batch_size=3, checkpoint_gradients=checkpointing))
     batch = random_batch(network, 3)
     trainer.step(batch)
