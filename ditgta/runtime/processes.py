@@ -200,13 +200,15 @@ class SideStream:
 
 
 class StopSignal:
-    """Turns SIGTERM, SIGINT and SIGUSR1 into a wish to stop at the next step, after a snapshot."""
+    """Turns SIGTERM, SIGINT, SIGUSR1 and a closed terminal's SIGHUP into a wish to stop at the next step, after a snapshot."""
 
     def __init__(self, group: Processes):
         self.group, self.wanted, self.previous = group, 0, {}
 
     def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:  # by nohup
+                continue
             self.previous[number] = signal.signal(number, self._note)
         return self
 

@@ -36,16 +36,14 @@ CURVE_POINTS = 1000  # points of the loss curve in a milestone's record
 
 
 def refuse_other(out: Path, spec: dict) -> None:
-    """Makes sure that a folder holds no training of other options, whose milestones would be replaced.
+    """Makes sure that a folder holds no states of a training of other options, which would be replaced.
 
     Raises:
         InputError: it does; the line names what differs.
     """
     known = []
-    with contextlib.suppress(InputError):  # what is missing or damaged says nothing of its options
-        known.append(read_json(out / RUN / SPEC))
-    for _, path in list_checkpoints(out):
-        with contextlib.suppress(InputError):
+    for _, path in list_checkpoints(out / RUN) + list_checkpoints(out):
+        with contextlib.suppress(InputError):  # what is damaged does not name its options
             known.append(read_header(path)["spec"])
     for other in known:
         finished.refuse_other(out, "a training", other, spec)

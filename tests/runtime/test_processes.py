@@ -1,5 +1,7 @@
 """What several processes say to each other."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.processes import processes
+from ditgta.runtime.processes import Processes, StopSignal, processes
 
 SCRIPT = """
 import torch
@@ -36,3 +38,23 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         monkeypatch.setenv(name, str(value))
     with pytest.raises(InputError, match=r"2 processes on 1 GPUs .* each needs one of its own"), processes():
         pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_asks_to_stop(number):
+    before = signal.getsignal(number)
+    with StopSignal(Processes(0, 1, torch.device("cpu"))) as stop:
+        assert stop.agreed(1) == 0
+        os.kill(os.getpid(), number)
+        assert stop.agreed(1) == number
+    assert signal.getsignal(number) == before
+
+
+def test_a_terminal_that_is_closed_under_nohup_stops_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal(Processes(0, 1, torch.device("cpu"))) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.agreed(1) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -253,6 +253,12 @@ def test_second_trainer_is_refused(tiny_latents, tmp_path):
         run(tiny_latents, out, [8])
 
 
+def test_a_training_that_kept_no_state_leaves_its_folder_to_other_options(tiny_latents, tmp_path):
+    with pytest.raises(InputError, match="finite"):
+        run(tiny_latents, tmp_path / "gta", [4], learning_rate=1e30)
+    run(tiny_latents, tmp_path / "gta", [4])
+
+
 def test_a_lost_milestone_is_made_again_from_before_it(tiny_latents, undisturbed, tmp_path):
     out = tmp_path / "gta"
     run(tiny_latents, out, [7, 20])
