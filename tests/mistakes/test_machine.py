@@ -69,7 +69,7 @@ def test_a_file_that_must_not_be_read(example):
     ("number", "code", "words", "sign"),
     [
         (signal.SIGINT, 130, f"{SAMPLE} --num-samples 1500 --steps 10 --out new", "new/00000.json"),
-        (signal.SIGINT, 130, f"{TRAIN} --milestones 2000 --log-every 1", "new/run/train.log"),
+        (signal.SIGINT, 130, f"{TRAIN} --milestones 600 --log-every 1", "new/run/train.log"),
         (signal.SIGTERM, 143, f"{DIGITS} --out new", "new/files/9/*.png"),
     ],
 )

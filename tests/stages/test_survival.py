@@ -144,7 +144,7 @@ def test_a_job_of_slurm_waits_for_the_trainer_that_is_at_work(
     assert "waiting for it to end" in printed or "nothing to do" in printed or first.returncode == 0
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_killed_rank_goes_on_exactly(tiny_latents, undisturbed, tmp_path, processes):
     """On the same number of processes bit for bit; on another one with equal losses."""
     calm, out = tmp_path / "calm" / "gta", tmp_path / "killed" / "gta"
