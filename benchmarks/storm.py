@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -123,6 +124,7 @@ class Cluster(Machine):
         "slurmd",
         "node",
         "controller",
+        "controller's memory",
         "head",
         "everything",
     )
@@ -131,6 +133,8 @@ class Cluster(Machine):
 
     def __init__(self, tool: str):
         self.tool = tool
+        settings = self.call("run", "scontrol", "show", "config")
+        self.saved = Path(re.search(r"^StateSaveLocation\s*= (.*)$", settings, flags=re.M)[1])
 
     def call(self, *words: str) -> str:
         """Calls the cluster's tool and returns what it prints."""
@@ -143,6 +147,11 @@ class Cluster(Machine):
         """Takes nodes back that Slurm set aside after a kill, as an administrator would."""
         for node in ("node1", "node2"):
             self.call("run", "scontrol", "update", f"nodename={node}", "state=resume")
+
+    def lose_jobs(self) -> None:
+        """Loses all that the controller, which must be dead, knows of jobs, as if it had died before it saved them."""
+        for path in self.saved.glob("job_state*"):
+            path.unlink()
 
     def jobs(self) -> list[str]:
         """Returns the running jobs' ids."""
@@ -161,7 +170,7 @@ class Cluster(Machine):
         if kind in ("trainer", "trainer told to stop"):
             return super().kill(folder, head, kind, chance)
         nodes = ["node1", "node2"] if kind == "everything" else [chance.choice(["node1", "node2"])]
-        if kind in ("scancel", "slurmd", "node") and not (jobs := self.jobs()):
+        if kind in ("scancel", "slurmd", "node", "controller's memory") and not (jobs := self.jobs()):
             return False
         if kind == "scancel":
             self.call("run", "scancel", chance.choice(jobs))
@@ -174,8 +183,10 @@ class Cluster(Machine):
             for node in nodes:
                 self.call("node-start", node)
         # After a node's death Slurm 22.05 may hold GPUs for jobs that are gone, until its controller starts again.
-        if kind in ("controller", "node", "everything"):
+        if kind in ("controller", "controller's memory", "node", "everything"):
             self.call("ctl-kill")
+            if kind == "controller's memory":
+                self.lose_jobs()
             self.call("ctl-start")
         return True
 
