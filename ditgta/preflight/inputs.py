@@ -88,7 +88,7 @@ class Inputs:
         yield self._source("images", images.source)
         if images.held_out:
             yield self._source("held_out", images.held_out)
-        elif self.counted:
+        if self.counted:
             yield from self._judge_counts()
 
     def _source(self, key: str, source: str) -> Line:
@@ -98,7 +98,7 @@ class Inputs:
             return Line(OK, what, f"{self.counted[0]:,} digits of 10 classes, which come with scikit-learn")
         listed = self._listed(HELD_OUT if key == "held_out" else "")
         if listed and not expanded(source).exists():
-            self.counted = self.counted or listed
+            self.counted = listed if key == "images" else self.counted
             fix = f"bring {source} back, unless all that reads images is done"
             return Line(WARNING, what, f"{source} is listed in the results, but is no longer there", fix)
         try:
@@ -119,7 +119,7 @@ class Inputs:
     def _put_there(self, source: str) -> str:
         if expanded(source).exists():
             return "correct what is there"
-        known = " (ImageNet's 1,281,167 training images in 1,000 folders)" if "imagenet" in source else ""
+        known = " (ImageNet's: 1,281,167 for training, 50,000 for validation)" if "imagenet" in source else ""
         return f"put the images there, one folder per class{known}"
 
     def _listed(self, part: str) -> tuple[int, int] | None:

@@ -105,9 +105,10 @@ def paper(tmp_path_factory):
 
 
 def test_each_thing_that_the_paper_lacks_is_named_with_what_to_do(paper):
-    assert {"images", "autoencoder", "scorer", "reference"} <= states(paper, MISSING)
+    assert {"images", "held-out", "autoencoder", "scorer", "reference"} <= states(paper, MISSING)
     for what, said in (
         ("images", "`experiments: {imagenet256: {images: {source: PATH}}}`"),
+        ("held-out", "`experiments: {imagenet256: {images: {held_out: PATH}}}`"),
         (
             "autoencoder",
             "`hf download stabilityai/sd-vae-ft-ema config.json diffusion_pytorch_model.safetensors",
@@ -125,7 +126,8 @@ def followed(folder: Path) -> tuple[dict, ...]:
     Path("weights").mkdir()
     shutil.copy("scorer.safetensors", "weights/own.safetensors")
     np.savez("reference.npz", arr_0=np.zeros((4, 16, 16, 3), np.uint8))
-    images = {"images": {"source": "index/pictures"}, "autoencoder": {"pretrained": "vae"}}
+    pictures = {"source": "index/pictures", "held_out": "index/pictures"}
+    images = {"images": pictures, "autoencoder": {"pretrained": "vae"}}
     scorer = {"weights": "weights/own.safetensors", "reference": "reference.npz"}
     return PAPER, {"experiments": {"imagenet256": images}, "suites": {"paper": {"scorer": scorer}}}
 

@@ -20,11 +20,11 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("paper")
     rng = np.random.default_rng(0)
     for name in ("n01", "n02", "n03"):
-        (folder / "train" / name).mkdir(parents=True)
-        for i in range(12):
-            Image.fromarray(rng.integers(0, 256, (80, 72, 3), dtype=np.uint8)).save(
-                folder / "train" / name / f"{i}.JPEG"
-            )
+        for part, count in (("train", 12), ("val", 4)):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (80, 72, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / f"{i}.JPEG")
     torch.manual_seed(0)
     AutoencoderKL(
         block_out_channels=(8, 16, 16, 16),
@@ -47,7 +47,7 @@ def only(folder, pattern):
 
 def overrides(folder):
     base = {
-        "images": {"source": str(folder / "train"), "size": 64},
+        "images": {"source": str(folder / "train"), "held_out": str(folder / "val"), "size": 64},
         "autoencoder": {"pretrained": str(folder / "vae")},
         "model": {"depth": 1, "width": 48, "heads": 2},
         "training": {"batch_size": 8, "log_every": 1, "snapshot_every": 3},
