@@ -139,6 +139,11 @@ def attention_distances(network: DiT) -> Iterator[list[list[Tensor]]]:
             vars(block.attn).pop("attend", None)
 
 
+def mean_distances(found: list[list[Tensor]]) -> Tensor:
+    """Return the mean over passes of equal size of what `attention_distances` recorded: (L, H)."""
+    return torch.stack([torch.stack(of_block).mean(0) for of_block in found])
+
+
 def uniform_distance(rows: int, columns: int) -> float:
     """Return the mean distance in tokens of a token to all, which is how far uniform attention reaches."""
     down, right = coordinates(rows, columns, like=torch.empty(0))

@@ -310,6 +310,26 @@ class LossSpec(Record):
     autoencoder_sha256: str | None = None
 
 
+_Distances = Annotated[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
+
+
+def _of_one_length(rows: list[list]) -> list[list]:
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError("blocks must have as many heads as each other")
+    return rows
+
+
+class AttentionRecord(Record):
+    """How far each block and head of a network attends, in tokens, mean over images and noise levels."""
+
+    distances: Annotated[list[_Distances], Field(min_length=1), AfterValidator(_of_one_length)]
+    uniform: Annotated[
+        float, Field(ge=0, allow_inf_nan=False)
+    ]  # of attention that is the same for all tokens
+    images: Count
+    noise_levels: Count
+
+
 class LossRecord(Record):
     """What the loss stage writes."""
 
@@ -317,6 +337,7 @@ class LossRecord(Record):
     held_out: HeldOutImages
     objective: str
     spec: LossSpec
+    attention: AttentionRecord | None = None  # records of 0.2 are without one
 
 
 def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:

@@ -2,6 +2,8 @@
 
 Guarantees: noise, noise levels and posterior draws are functions of the image and the draw, common to all rows and training seeds, so
 that differences are paired exactly; the numbers do not depend on the number of processes.
+
+Beside the losses it measures, on a few of the images, how far each block attends. That decides nothing, so it is no part of the spec.
 """
 
 from pathlib import Path
@@ -18,6 +20,7 @@ from ditgta.data.sides import draw_within_classes
 from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import for_inference
 from ditgta.model.dit import DiT
+from ditgta.model.similarity import attention_distances, mean_distances, uniform_distance
 from ditgta.runtime.checkpoints import checkpoint_sha256, further_decay
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import check_ending
@@ -32,6 +35,7 @@ from ditgta.scoring.records import entry_of
 from ditgta.scoring.statistics import strata_of
 
 TERM = {"ddpm": "mse", "flow": "loss"}  # of the noise, and of the velocity
+ATTENTION_IMAGES, ATTENTION_LEVELS = 16, 4  # 64 passes; the losses of the digits are 14,360
 
 
 def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: Loss) -> dict:
@@ -67,11 +71,13 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         _refuse_other(out, {"spec": spec, "held_out": held_out})
         measure = Measure(network, vae, index, chosen, options)
         losses = _gathered(measure, group)
+        attention = attention_of(network, measure, group)
         if not group.is_first:
             return {}
         found = {name: by_band(table, len(options.weights)) for name, table in losses.items()}
         content = {
             **_summary(found, index.labels[chosen], options),
+            "attention": attention,
             "num_images": len(chosen),
             "held_out": held_out,
             "objective": network.config.objective,
@@ -139,25 +145,26 @@ class Measure:
         Args:
             pixels: the images that `images_of` names, uint8 (n, H, W, 3).
         """
+        # a compiled network takes one shape alone
+        x0, t, noise, x, y = self.noisy(np.resize(np.array(batch), self.options.batch_size), pixels)
+        null = torch.full_like(y, self.network.num_classes)
+        outputs = self.network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null])).chunk(2)
+        losses = [self.objective.losses(output, x0, t, noise)[self.term] for output in outputs]
+        conditional, null = (loss[: len(batch)].double().cpu().numpy() for loss in losses)
+        return conditional, null
+
+    def noisy(self, items: np.ndarray, pixels: np.ndarray) -> tuple[torch.Tensor, ...]:
+        """Returns x0, t, noise, x and y of items (b,): latents, times, noise, latents with noise, labels; pixels as of `__call__`."""
         timesteps, device = self.options.timesteps, self.network.device
-        items = np.resize(
-            np.array(batch), self.options.batch_size
-        )  # a compiled network takes one shape alone
         own = items // timesteps
         u, noise, posterior = self.draw(self.chosen[own], items % timesteps)
         x0 = self.encode(pixels)[own - own[0]]
         if x0.ndim == 5:  # mean and deviation of the posterior
             x0 = x0[:, 0] + x0[:, 1] * posterior.to(device)
         x0 = x0 * self.vae.config.scaling_factor
-        t = self.objective.times(u.to(device))
-        noise = noise.to(device)
+        t, noise = self.objective.times(u.to(device)), noise.to(device)
         y = torch.from_numpy(self.index.labels[self.chosen[own]]).to(device)
-        x = self.objective.add_noise(x0, t, noise)
-        null = torch.full_like(y, self.network.num_classes)
-        outputs = self.network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null])).chunk(2)
-        losses = [self.objective.losses(output, x0, t, noise)[self.term] for output in outputs]
-        conditional, null = (loss[: len(batch)].double().cpu().numpy() for loss in losses)
-        return conditional, null
+        return x0, t, noise, self.objective.add_noise(x0, t, noise), y
 
     def encode(self, pixels: np.ndarray) -> torch.Tensor:
         """Returns latents (n, C, h, w), not scaled, or mean and deviation of their posteriors (n, 2, C, h, w)."""
@@ -195,6 +202,44 @@ def _gathered(measure: Measure, group: Processes) -> dict[str, np.ndarray]:
     conditional, null = (np.concatenate([parts[start][i] for start in sorted(parts)]) for i in (0, 1))
     shape = (-1, measure.options.timesteps)
     return {"conditional": conditional.reshape(shape), "null": null.reshape(shape)}
+
+
+@torch.inference_mode()
+def attention_of(network: DiT, measure: Measure, group: Processes) -> dict | None:
+    """Returns how far each block and head attends on some images at some noise levels, with their label; None where not finite.
+
+    An image's levels are one batch, whoever computes it.
+
+    Args:
+        network: of the plain layers, with the weights of the measured one.
+    """
+    timesteps = measure.options.timesteps
+    places, draws = _spread(len(measure.chosen), ATTENTION_IMAGES), _spread(timesteps, ATTENTION_LEVELS)
+    mine = group.share(places)
+    pixels = measure.index.batches((measure.chosen[[place]] for place in mine), keep=False)
+    found = {}
+    with threads_for(measure.index.size):
+        for place in mine:
+            _, t, _, x, y = measure.noisy(place * timesteps + np.array(draws), next(pixels))
+            with attention_distances(network) as passes:
+                network(x, t, y)
+            found[place] = mean_distances(passes).double().cpu().numpy()
+    parts = {place: part for shared in group.gather(found) for place, part in shared.items()}
+    distances = np.mean([parts[place] for place in places], axis=0)
+    if not np.isfinite(distances).all():
+        return None
+    return {
+        "distances": distances.round(5).tolist(),
+        "uniform": round(uniform_distance(*network.config.grid), 5),
+        "images": len(places),
+        "noise_levels": len(draws),
+    }
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Returns at most `most` of the numbers below `count`, each in the middle of an equal part."""
+    taken = min(count, most)
+    return [(2 * i + 1) * count // (2 * taken) for i in range(taken)]
 
 
 def _check(index: ImageIndex, header: dict, images: Path) -> None:

@@ -10,7 +10,7 @@ from ditgta.diffusion.samplers import sample
 from ditgta.loading import load
 from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.positional import PositionalEncoding, encoding_class
-from ditgta.model.similarity import Look, attention_distances, look, uniform_distance
+from ditgta.model.similarity import Look, attention_distances, look, mean_distances, uniform_distance
 from ditgta.report.drawing import write_picture
 from ditgta.report.encodings import SLOW, distance_figure, encoding_figure
 from ditgta.runtime.errors import InputError
@@ -72,7 +72,7 @@ def distances_of(network: DiT, images: int = IMAGES, steps: int = STEPS) -> np.n
     sampler = "ddim" if network.config.objective == "ddpm" else "euler"
     with attention_distances(network) as found:
         sample(lambda x, t: network(x.float(), torch.full((1,), t), y), noise, sampler, steps, lambda: noise)
-    return np.array([torch.stack(of_block).mean(0).numpy() for of_block in found])
+    return mean_distances(found).numpy()
 
 
 def _in_words(seen: Look) -> str:

@@ -14,7 +14,10 @@ from ditgta.config import Loss, Model, Training
 from ditgta.data.autoencoder import encode_moments, load_autoencoder
 from ditgta.data.images import load_index
 from ditgta.diffusion.objectives import objective_of
+from ditgta.model.similarity import attention_distances, uniform_distance
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.processes import Processes
+from ditgta.runtime.records import LossRecord, checked
 from ditgta.stages import images, loss, train
 
 OPTIONS = Loss(timesteps=4, weights=(1, 1), batch_size=8, kernels="off")
@@ -90,7 +93,7 @@ def test_batches_change_nothing_but_rounding(checkpoint, tiny_autoencoder, held_
 
 
 def test_processes_change_nothing(checkpoint, tiny_autoencoder, held_out, tmp_path):
-    _, one = measured(checkpoint, tiny_autoencoder, held_out, tmp_path)
+    content, one = measured(checkpoint, tiny_autoencoder, held_out, tmp_path)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
     words = ["--checkpoint", checkpoint, "--autoencoder", tiny_autoencoder, "--images", held_out]
     spec = json.dumps({**OPTIONS.spec(), "batch_size": 8})
@@ -98,6 +101,64 @@ def test_processes_change_nothing(checkpoint, tiny_autoencoder, held_out, tmp_pa
     subprocess.run([*launcher, "-m", "ditgta", "loss", *map(str, words)], check=True, capture_output=True)
     with np.load(tmp_path / "three.npz") as three:
         assert all(np.array_equal(one[name], three[name]) for name in one)
+    assert json.loads((tmp_path / "three.json").read_text())["attention"] == content["attention"]
+
+
+@torch.no_grad()
+def test_attention_is_that_of_the_measured_images_and_noise(checkpoint, tiny_autoencoder, held_out, tmp_path):
+    """All images and noise levels at once, where the stage takes an image at a time; kernels have no part in it."""
+    content, _ = measured(checkpoint, tiny_autoencoder, held_out, tmp_path, kernels="auto")
+    network, vae, index = load(checkpoint), load_autoencoder(tiny_autoencoder), load_index(held_out)
+    measure = loss.Measure(network, vae, index, np.arange(6), OPTIONS)
+    _, t, _, x, y = measure.noisy(np.arange(24), np.stack([index.image(i) for i in range(6)]))
+    with attention_distances(network) as found:
+        network(x, t, y)
+    expected = np.array([of_block[0].numpy() for of_block in found])
+    assert np.allclose(content["attention"]["distances"], expected, rtol=1e-4)
+    assert content["attention"] | {"distances": 0, "uniform": 0} == {
+        "distances": 0,
+        "uniform": 0,
+        "images": 6,
+        "noise_levels": 4,
+    }
+    assert content["attention"]["uniform"] == pytest.approx(uniform_distance(*network.config.grid), abs=1e-5)
+    plain, _ = measured(checkpoint, tiny_autoencoder, held_out, tmp_path / "plain")
+    assert plain["attention"] == content["attention"]
+
+
+@torch.no_grad()
+def test_attention_of_equal_keys_is_uniform_and_that_of_no_number_is_left_out(
+    checkpoint, tiny_autoencoder, held_out
+):
+    network, vae, index = load(checkpoint), load_autoencoder(tiny_autoencoder), load_index(held_out)
+    measure = loss.Measure(network, vae, index, np.arange(6), OPTIONS)
+    alone = Processes(0, 1, torch.device("cpu"))
+    for block in network.blocks:
+        block.attn.qkv.weight.zero_()
+        block.attn.qkv.bias.zero_()
+    found = loss.attention_of(network, measure, alone)
+    assert np.allclose(found["distances"], found["uniform"], atol=1e-4)
+    network.blocks[0].attn.qkv.bias.fill_(np.nan)
+    assert loss.attention_of(network, measure, alone) is None
+
+
+def test_few_images_and_levels_are_spread():
+    assert loss._spread(20, 4) == [2, 7, 12, 17] and loss._spread(3, 16) == [0, 1, 2]
+    taken = loss._spread(359, 16)
+    assert len(taken) == 16 and taken[0] == 11 and taken[-1] == 347 and set(np.diff(taken)) == {22, 23}
+
+
+def test_records_without_attention_are_records(checkpoint, tiny_autoencoder, held_out, tmp_path):
+    """As those that were written before it was measured; what is there must be whole."""
+    content, _ = measured(checkpoint, tiny_autoencoder, held_out, tmp_path)
+    old = {name: value for name, value in content.items() if name != "attention"}
+    assert checked(LossRecord, old, "x", "y") is old and "attention" not in content["spec"]["loss"]
+    (tmp_path / "loss.json").write_text(json.dumps(old))
+    again, _ = measured(checkpoint, tiny_autoencoder, held_out, tmp_path)
+    assert again["attention"] == content["attention"]
+    uneven = content["attention"] | {"distances": [[1.0, 2.0], [1.0]]}
+    with pytest.raises(InputError, match="as many heads"):
+        checked(LossRecord, {**content, "attention": uneven}, "x", "y")
 
 
 def test_most_images(checkpoint, tiny_autoencoder, held_out, tmp_path):
