@@ -114,7 +114,7 @@ def test_attention_is_that_of_the_measured_images_and_noise(checkpoint, tiny_aut
     with attention_distances(network) as found:
         network(x, t, y)
     expected = np.array([of_block[0].numpy() for of_block in found])
-    assert np.allclose(content["attention"]["distances"], expected, rtol=1e-4)
+    assert np.allclose(content["attention"]["distances"], expected, rtol=0, atol=1e-5)
     assert content["attention"] | {"distances": 0, "uniform": 0} == {
         "distances": 0,
         "uniform": 0,
