@@ -166,7 +166,8 @@ def _classes(table: Table, pictures: Pictures) -> Chapter:
 
 
 def _encodings(table: Table, pictures: Pictures) -> Chapter | None:
-    if pictures.encodings is None:
+    """Return what each encoding makes of places, and how far its row's blocks attend."""
+    if pictures.encodings is None and pictures.distances is None:
         return None
     return Chapter(
         "encodings", "What the encodings say of places", _body("encodings", table, pictures=pictures)

@@ -1,19 +1,22 @@
 """What an encoding makes of places, and how far a trained network attends, as pictures."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path as PlotPath
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from ditgta.report.drawing import legend_name
-from ditgta.report.figures import DOTS_PER_INCH, PALETTE
-from ditgta.report.svg import INK, Drawing
+from ditgta.report.evidence import Score
+from ditgta.report.figures import DOTS_PER_INCH, PALETTE, blank, label, legend, style_of
+from ditgta.report.svg import INK, Drawing, tip
 
 MOST_HEADS = 6
 SLOW = 0.25  # turns across the grid: a pair below that says little but "somewhere near"
@@ -145,33 +148,100 @@ def _pairs(figure: Figure, place, turns: np.ndarray | None) -> None:
     axes.tick_params(labelsize=6, colors=INK, pad=0)
     angles = np.linspace(0, np.pi, 60)
     axes.plot(angles, np.full(60, np.log10(SLOW / least)), color=INK, linewidth=0.7, linestyle=(0, (3, 2)))
-    axes.set_title("turns of pairs: across →, down ↓", fontsize=8, color=INK, pad=0)
+    axes.set_title("turns of pairs:\nacross →, down ↓", fontsize=8, color=INK, pad=0)
     axes.set_rlim(0, 4)
     axes.grid(linewidth=0.4)
 
 
-def distance_figure(distances: dict[str, np.ndarray], uniform: float) -> Image.Image:
+@dataclass(frozen=True)
+class Distances:
+    """How far rows attend at the last milestone.
+
+    Attributes:
+        rows: by experiment, mean distance in tokens of each block and of the heads of all training seeds: (L, seeds x H).
+        uniform: of attention that is the same for all tokens.
+        images, noise_levels: how many each was measured on.
+        absent: why rows are not among these, a sentence each.
+    """
+
+    rows: dict[str, np.ndarray]
+    uniform: float = 0.0
+    images: int = 0
+    noise_levels: int = 0
+    absent: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What the picture shows, in words."""
+        lines = (
+            f"{name} " + ", ".join(f"{mean:.2f}" for mean in found.mean(1))
+            for name, found in self.rows.items()
+        )
+        return f"mean attention distance in tokens, block by block, {self.uniform:.2f} if uniform: {'; '.join(lines)}"
+
+
+def distances_of(scores: Sequence[Score], experiments: Sequence[str], last: int | None) -> Distances:
+    """Return how far rows attend at the last milestone, as the records of their held-out losses say."""
+    if not any(score.held_out for score in scores):
+        return Distances(
+            {}, absent=("It is measured beside the held-out loss, which these rows do not have.",)
+        )
+    shown = [score for score in scores if score.held_out and score.step in (last, None)]
+    found = {
+        name: [s.held_out.attention for s in shown if s.experiment == name and s.held_out.attention]
+        for name in experiments
+    }
+    silent = [name for name, group in found.items() if not group]
+    measured = {name: group for name, group in found.items() if group}
+    absent = []
+    if silent:
+        absent.append(
+            f"The records of held-out losses do not say it of {', '.join(silent) if measured else 'any row'}: they are older "
+            "than this measurement, or attention was not finite. The loss stage, run again, adds it and changes no loss."
+        )
+    first = next(iter(measured.values()), [None])[0]
+    if first is None:
+        return Distances({}, absent=tuple(absent))
+    alike = {name: group for name, group in measured.items() if group[0]["uniform"] == first["uniform"]}
+    if len(alike) < len(measured):
+        others = ", ".join(name for name in measured if name not in alike)
+        absent.append(f"Other grids of tokens, whose distances do not compare: {others}.")
+    rows = {name: np.hstack([np.array(one["distances"]) for one in group]) for name, group in alike.items()}
+    return Distances(rows, first["uniform"], first["images"], first["noise_levels"], tuple(absent))
+
+
+def distance_figure(
+    distances: dict[str, np.ndarray], uniform: float, names: Sequence[str] | None = None
+) -> Drawing:
     """Return a picture of how far each block attends: its heads as dots, their mean as a line.
 
     Args:
         distances: by name of the network, mean distance in tokens of each block and head: (L, H).
         uniform: the distance of attention that is the same for all tokens, dashed.
+        names: all names in the order of their styles, by default those of the networks.
     """
-    figure = Figure(figsize=(4.6, 3.0), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.set_facecolor("#ffffff")
-    axes = figure.subplots()
+    figure, axes = blank()
     for number, (name, found) in enumerate(distances.items()):
-        colour, blocks = PALETTE[number % len(PALETTE)], np.arange(1, len(found) + 1)
-        axes.plot(blocks, found.mean(1), color=colour, marker="o", markersize=4, label=legend_name(name))
-        axes.scatter(
-            np.repeat(blocks, found.shape[1]), found.ravel(), s=6, color=colour, alpha=0.5, linewidths=0
-        )
+        style, blocks = style_of(names or list(distances), name), np.arange(1, len(found) + 1)
+        places = blocks + 0.5 * ((number + 0.5) / len(distances) - 0.5)  # rows side by side
+        axes.plot(places, found.mean(1), **style, markersize=4, linewidth=1.4, label=legend_name(name))
+        for block, place, mean in zip(blocks, places, found.mean(1)):
+            tip(axes, place, mean, f"{name}, block {block}: {mean:.2f} tokens")
+        _dots(axes, np.repeat(places, found.shape[1]), found.ravel(), style["color"])
     axes.axhline(uniform, color=INK, linestyle=(0, (5, 4)), linewidth=1, label="uniform")
+    axes.autoscale_view()
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("block", fontsize=9)
-    axes.set_ylabel("mean attention distance, tokens", fontsize=9)
-    axes.tick_params(labelsize=8.5, colors=INK)
-    figure.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="outside upper center", ncols=3)
-    return Drawing(figure).image()
+    axes.xaxis.set_major_formatter("{x:g}")
+    label(axes, "block", "mean attention distance, tokens")
+    legend(figure)
+    return Drawing(figure)
+
+
+def _dots(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
+    """Draw dots as one path of lines without length and round ends: as circles, thousands of them would fill a page."""
+    ends = np.stack([np.column_stack([x, y]), np.column_stack([x + 2e-3, y])], 1).reshape(-1, 2)
+    path = PlotPath(ends, [PlotPath.MOVETO, PlotPath.LINETO] * len(x))
+    axes.add_patch(
+        PathPatch(path, edgecolor=colour, linewidth=2.4, capstyle="round", alpha=0.45, fill=False, snap=False)
+    )

@@ -29,12 +29,14 @@ class HeldOut:
         key: of what it was measured and how; losses of different keys compare with none.
         count: number of images.
         losses: (images, bands), with each image's label.
+        attention: how far blocks attend, an AttentionRecord; None in records that do not say it.
     """
 
     path: Path
     key: tuple
     count: int
     losses: np.ndarray
+    attention: dict | None = None
 
 
 @dataclass(frozen=True)

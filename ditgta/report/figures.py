@@ -81,9 +81,8 @@ def _band(axes: Axes, table: Table, name: str, metric: Metric, points: Sequence[
         for ends in ([cell.low for cell in cells], [cell.high for cell in cells])
     )
     colour = colour_of(table.experiments, name)
-    reach = np.maximum(
-        [values - low, high - values], 0.0
-    )  # a mean of values lies off that of their logarithms
+    # A mean of values lies off that of their logarithms.
+    reach = np.maximum([values - low, high - values], 0.0)
     axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.errorbar(
         steps,
@@ -93,7 +92,7 @@ def _band(axes: Axes, table: Table, name: str, metric: Metric, points: Sequence[
         markersize=5,
         capsize=3,
         linewidth=1.6,
-        **style_of(table, name),
+        **style_of(table.experiments, name),
     )
     for step, cell, value in zip(steps, cells, values):
         tip(axes, step, value, f"{name} at {step_name(step)}: {plus_minus(metric, cell.value, cell.error)}")
@@ -187,7 +186,7 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
             10**metric.shift * np.array([getattr(r, end) for _, r in found])
             for end in ("low", "value", "high")
         )
-        style = {"color": INK, "marker": "|"} if name == BASELINE else style_of(table, name)
+        style = {"color": INK, "marker": "|"} if name == BASELINE else style_of(table.experiments, name)
         style |= {"linestyle": "none", "markersize": 4.5, "elinewidth": 1.1}
         axes.errorbar(value, places, xerr=(value - low, high - value), label=legend_name(name), **style)
     axes.set_ylim(len(labels) - 0.4, -0.6)
@@ -205,11 +204,11 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
 _DIRECTION = {-1: ", lower is better", 0: "", 1: ", higher is better"}
 
 
-def style_of(table: Table, name: str) -> dict:
+def style_of(experiments: Sequence[str], name: str) -> dict:
     """Returns the colour, line style and marker of an experiment, each enough to tell it from its neighbours."""
-    i = table.experiments.index(name)
+    i = list(experiments).index(name)
     return {
-        "color": colour_of(table.experiments, name),
+        "color": colour_of(experiments, name),
         "linestyle": DASHES[i % len(DASHES)],
         "marker": MARKERS[i % len(MARKERS)],
     }
@@ -222,9 +221,9 @@ def _drawable(table: Table) -> list[Curve]:
 def _line(axes, table: Table, name: str, steps: np.ndarray, values: np.ndarray) -> None:
     """Draws the moving average of a curve, with a few markers."""
     every = max(min(len(values), _MOST_POINTS) // 6, 1)
-    style = style_of(table, name) | {"linewidth": 1.5, "markersize": 4.5, "markevery": (every // 2, every)}
+    style = style_of(table.experiments, name) | {"linewidth": 1.5, "markersize": 4.5}
     level = smoothed(values)
-    axes.plot(*_thinned(steps, level), label=legend_name(name), **style)
+    axes.plot(*_thinned(steps, level), label=legend_name(name), markevery=(every // 2, every), **style)
     tip(axes, steps[-1], level[-1], f"{name} at {step_name(int(steps[-1]))}: {level[-1]:.4g}")
 
 

@@ -15,7 +15,8 @@ from ditgta.report.model import CONFIDENCE_FACTOR, Table
 from ditgta.report.svg import Drawing, tip
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
-from ditgta.runtime.records import LossRecord, checked
+from ditgta.runtime.loss_records import LossRecord
+from ditgta.runtime.records import checked
 from ditgta.scoring.loss import RESAMPLED, gain_estimate, loss_estimate
 from ditgta.scoring.statistics import standard_error, strata_of
 
@@ -56,6 +57,7 @@ def with_losses(score: Score, path: Path) -> Score:
         ),
         count=len(conditional),
         losses=conditional,
+        attention=content.get("attention"),
     )
     return replace(
         score,
@@ -106,7 +108,7 @@ def band_figure(table: Table) -> Drawing | None:
     for row in table.bands:
         edges = np.linspace(0, 1, len(row.ratio) + 1)
         middles = (edges[:-1] + edges[1:]) / 2
-        style = figures.style_of(table, row.experiment)
+        style = figures.style_of(table.experiments, row.experiment)
         colour = figures.colour_of(table.experiments, row.experiment)
         axes.fill_between(
             middles, 100 * (row.low - 1), 100 * (row.high - 1), color=colour, alpha=0.18, linewidth=0

@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from ditgta.report import figures
+from ditgta.report.encodings import Distances
 from ditgta.report.explorer import Shelf
 from ditgta.report.forest import forest_figure
 from ditgta.report.grid import Grid, beside, encode, notice
@@ -30,6 +31,8 @@ class Pictures:
         bands: held-out losses against the noise level, None without.
         classes: "accuracy" and "kid" by class, as far as known.
         encodings: what each row's encoding makes of places, None where no checkpoint is at hand.
+        distances: how far each row's blocks attend, None where no record says it.
+        reach: what `distances` draws, and why rows are not in it.
         forest: the differences that have verdicts.
         shelves: samples class by class.
         sizes: the rows at other sizes than that of training, None without.
@@ -42,6 +45,8 @@ class Pictures:
     nearest: dict[str, Grid]
     classes: dict[str, Drawing]
     encodings: Image.Image | None = None
+    distances: Drawing | None = None
+    reach: Distances = field(default_factory=lambda: Distances({}))
     bands: Drawing | None = None
     strips: list[Grid] = field(default_factory=list)
     forest: Drawing | None = None

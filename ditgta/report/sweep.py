@@ -15,7 +15,8 @@ from ditgta.report.model import FID, METRICS, Cell, Metric
 from ditgta.report.svg import Drawing
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
-from ditgta.runtime.records import LossRecord, checked
+from ditgta.runtime.loss_records import LossRecord
+from ditgta.runtime.records import checked
 
 UNGUIDED = Metric("fid_unguided", "FID at cfg 1", -1, scale="log")
 HEAD = (

@@ -54,7 +54,7 @@ def _draw(panel: Axes, table: Table, curve: Curve, axis: Axis, has_label: bool) 
     low = np.array([cell.value if cell.low is None else cell.low for cell in cells.values()])
     high = np.array([cell.value if cell.high is None else cell.high for cell in cells.values()])
     reach = np.maximum([values - low, high - values], 0.0)
-    style = figures.style_of(table, curve.experiment)
+    style = figures.style_of(table.experiments, curve.experiment)
     label = legend_name(curve.experiment) if has_label else None
     places = list(map(axis.place, cells))
     panel.errorbar(places, values, reach, label=label, markersize=4, capsize=3, linewidth=1.4, **style)

@@ -290,56 +290,6 @@ class TableSpec(Record):
     config: dict | None = None
 
 
-class HeldOutImages(Record):
-    """What losses were measured on."""
-
-    sha256: str
-
-
-class LossOptions(Record):
-    """How losses were measured."""
-
-    weights: Annotated[list[Positive], Field(min_length=1)]
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
-
-
-class LossSpec(Record):
-    """What decides losses."""
-
-    loss: LossOptions
-    autoencoder_sha256: str | None = None
-
-
-_Distances = Annotated[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=1)]
-
-
-def _of_one_length(rows: list[list]) -> list[list]:
-    if len({len(row) for row in rows}) > 1:
-        raise ValueError("blocks must have as many heads as each other")
-    return rows
-
-
-class AttentionRecord(Record):
-    """How far each block and head of a network attends, in tokens, mean over images and noise levels."""
-
-    distances: Annotated[list[_Distances], Field(min_length=1), AfterValidator(_of_one_length)]
-    uniform: Annotated[
-        float, Field(ge=0, allow_inf_nan=False)
-    ]  # of attention that is the same for all tokens
-    images: Count
-    noise_levels: Count
-
-
-class LossRecord(Record):
-    """What the loss stage writes."""
-
-    metrics: dict[str, Value]
-    held_out: HeldOutImages
-    objective: str
-    spec: LossSpec
-    attention: AttentionRecord | None = None  # records of 0.2 are without one
-
-
 def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
     """Return what a file says, unchanged, after comparing it with what such a file must say.
 

@@ -25,9 +25,9 @@ from ditgta.runtime.checkpoints import checkpoint_sha256, further_decay
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import check_ending
 from ditgta.runtime.finished import read_finished, refuse_other
+from ditgta.runtime.loss_records import LossRecord
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
-from ditgta.runtime.records import LossRecord
 from ditgta.runtime.streams import generator
 from ditgta.sampling import load_both
 from ditgta.scoring.loss import by_band, gain_estimate, loss_estimate

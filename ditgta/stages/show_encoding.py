@@ -43,7 +43,7 @@ def run(names: list[str], out: Path, model: str, image_size: int) -> None:
         print(f"{label}: {_in_words(looks[-1][1])}")
     pictures = [encoding_figure(looks)]
     if distances:
-        pictures.append(distance_figure(distances, uniform))
+        pictures.append(distance_figure(distances, uniform).image())
     write_picture(out, _below(pictures))
 
 

@@ -17,7 +17,7 @@ from ditgta.report.classwise import class_results, csv_by_class
 from ditgta.report.comparisons import row_of, scale_of
 from ditgta.report.cost import read_costs
 from ditgta.report.declared import comparisons_of, primary_of, read_declared
-from ditgta.report.encodings import encoding_figure
+from ditgta.report.encodings import distance_figure, distances_of, encoding_figure
 from ditgta.report.evidence import (
     BASELINE,
     Score,
@@ -129,10 +129,20 @@ def run(
     near, gone = nearest_grids(found, table.experiments, table.classes)
     encodings, unseen = encodings_of(training, table.experiments, names)
     table = replace(table, warnings=table.warnings + faults + gone + unseen)
+    reach = distances_of(found, table.experiments, table.last)
+    distances = distance_figure(reach.rows, reach.uniform, table.experiments) if reach.rows else None
     strips = milestone_strips(found, table.experiments)
     sweep = drawn_sweep(table, sweep)
     shelves = shelves_of(found, table.experiments, table.classes)
-    more = {"encodings": encodings, "strips": strips, "sizes": resized, "sweep": sweep, "shelves": shelves}
+    more = {
+        "encodings": encodings,
+        "distances": distances,
+        "reach": reach,
+        "strips": strips,
+        "sizes": resized,
+        "sweep": sweep,
+        "shelves": shelves,
+    }
     pictures = replace(draw(table, grids, near), **more)
     write_pictures(out, pictures)
     write_text(out / "table.csv", exports.scores_csv(table, everything))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ditgta.report.encodings import distance_figure, distances_of
 from ditgta.report.evidence import read_score
 from ditgta.report.losses import band_ratios, read_losses, with_losses
 from ditgta.runtime.errors import InputError
@@ -34,6 +35,12 @@ def write_losses(path: Path, experiment: str, seed: int, step: int, **changes) -
         "held_out": {"sha256": "ab", "folder": "x", "count": 80},
         "objective": "flow",
         "spec": {"loss": {"weights": [1, 1, 1, 1], "seed": 0}, "autoencoder_sha256": "cd"},
+        "attention": {
+            "distances": [[LEVEL[experiment], 2.0 + seed], [1.0, 3.0]],
+            "uniform": 2.5,
+            "images": 16,
+            "noise_levels": 4,
+        },
     } | changes
     found = loss_estimate(conditional, [1] * 4, strata_of(arrays["label"]))
     content["metrics"]["loss"] |= {"value": found.value, "se": found.se}
@@ -93,6 +100,66 @@ def test_the_page_shows_losses_by_noise_level(made):
     page = (made / "table.html").read_text()
     assert "<h2>Held-out loss</h2>" in page and "held-out loss by noise level" in page
     assert "The held-out images" in page or "Held-out images are common" in page
+
+
+def rows_of(arguments: dict) -> list:
+    pairs = zip(arguments["scores"], arguments["losses"])
+    return [with_losses(read_score(score), loss) for score, loss in pairs]
+
+
+def rewritten(path: Path, **changes) -> None:
+    """Gives a record's attention other values, or takes it away."""
+    content = json.loads(path.read_text())
+    found = content.pop("attention")
+    path.write_text(json.dumps({**content, "attention": found | changes} if changes else content))
+
+
+def test_the_page_shows_how_far_blocks_attend(made):
+    """Of the last milestone: heads of all seeds, and their mean, 3 seeds with 2 heads in each of 2 blocks."""
+    page = (made / "table.html").read_text()
+    assert "<h2>What the encodings say of places</h2>" in page
+    assert "2.50 if uniform: abs 2.02, 2.00; rope 2.00, 2.00; gta 1.97, 2.00" in page
+    assert (
+        "<title>gta, block 1: 1.97 tokens</title>" in page
+        and "of 16 held-out images at\n4 noise levels" in page
+    )
+    assert page.index("<h3>How far each block attends</h3>") < page.index("at 2.5M steps. Dots: heads")
+
+
+def test_distances_are_those_of_the_last_milestone_and_of_one_grid(tmp_path):
+    arguments = suite_with_losses(tmp_path, seeds=(0, 1))
+    for path in arguments["losses"]:
+        experiment, seed, step = path.stem.split("-")
+        if step == "200000":
+            rewritten(path, distances=[[9.0]])
+        elif experiment == "gta":
+            rewritten(path, uniform=5.0)
+        elif experiment == "abs" and seed == "1":
+            rewritten(path)
+    found = distances_of(rows_of(arguments), list(LEVEL), 2_500_000)
+    assert {name: rows.tolist() for name, rows in found.rows.items()} == {
+        "abs": [[1.05, 2.0], [1.0, 3.0]],
+        "rope": [[1.0, 2.0, 1.0, 3.0], [1.0, 3.0, 1.0, 3.0]],
+    }
+    assert found.absent == ("Other grids of tokens, whose distances do not compare: gta.",)
+    assert distances_of([read_score(arguments["scores"][0])], list(LEVEL), None).rows == {}
+    # Each row keeps the colour that it has elsewhere, whichever are drawn.
+    (line, *_) = distance_figure({"gta": found.rows["rope"]}, 2.5, list(LEVEL)).figure.axes[0].lines
+    assert line.get_color() == "#009E73" and line.get_ydata().tolist() == [1.75, 2.0]
+
+
+def test_the_page_says_of_which_rows_no_record_tells_how_far_they_attend(tmp_path):
+    """Records that were written before it was measured have no such field."""
+    arguments = suite_with_losses(tmp_path, seeds=(0,))
+    rewritten(next(path for path in arguments["losses"] if path.stem == "gta-0-2500000"))
+    table.run(**arguments, out=tmp_path / "table")
+    page = (tmp_path / "table/table.html").read_text()
+    assert 'if uniform: abs 1.52, 2.00; rope 1.50, 2.00"' in page and "do not say it of gta: " in page
+    for path in arguments["losses"]:
+        if path.stem != "gta-0-2500000":
+            rewritten(path)
+    found = distances_of(rows_of(arguments), list(LEVEL), 2_500_000)
+    assert not found.rows and "do not say it of any row" in found.absent[0]
 
 
 def test_one_seed_has_an_exact_interval_and_no_verdict(tmp_path):

@@ -162,7 +162,7 @@ def test_36_rows_are_legible(tmp_path):
         few.image(), many.image()
     heights = [drawn.figure.axes[0].get_window_extent().height for drawn in (few, many)]
     assert heights[1] > heights[0]
-    styles = [figures.style_of(found, name) for name in levels]
+    styles = [figures.style_of(found.experiments, name) for name in levels]
     assert len({str(style) for style in styles}) == 36
     grids, faults = sample_grid(scores, list(levels), None)
     assert not faults and [len(grid.columns) for grid in grids] == [9] * 4

@@ -16,8 +16,9 @@ from ditgta.data.images import load_index
 from ditgta.diffusion.objectives import objective_of
 from ditgta.model.similarity import attention_distances, uniform_distance
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.loss_records import LossRecord
 from ditgta.runtime.processes import Processes
-from ditgta.runtime.records import LossRecord, checked
+from ditgta.runtime.records import checked
 from ditgta.stages import images, loss, train
 
 OPTIONS = Loss(timesteps=4, weights=(1, 1), batch_size=8, kernels="off")
