@@ -4,14 +4,18 @@ One multiplication with addition counts as two operations. Only matmuls are coun
 efficiency of a device covers.
 """
 
+import math
 from dataclasses import dataclass
 
 from ditgta.config import Images, Loss, Sampling
 from ditgta.runtime.files import expanded
 
-JUDGE_BYTES = 1.217e9  # of the weights of DINOv2's ViT-L/14, taken where the file is not at hand
-JUDGE_TOKENS = 257  # of an image in a second judge: class and patches
-METRIC_SECONDS = 14e-3  # of a core for all metrics of one image with 2,048 features, measured
+JUDGES = {
+    "vits14": (384, 12),
+    "vitb14": (768, 12),
+    "vitl14": (1024, 24),
+}  # width and depth of DINOv2's networks
+JUDGE_PATCH, JUDGE_PATCHES = 14, 256  # side of a patch in pixels, and patches of an image, in a second judge
 
 
 @dataclass(frozen=True)
@@ -67,25 +71,41 @@ def passes_of(options: Sampling) -> float:
     return passes * (1 + high - low)
 
 
-def judge_flops(weights: str) -> float:
-    """Returns the operations of one image in a second judge, from the size of its file of float32 weights, to 5 %.
+def judge_flops(width: int, depth: int, registers: int = 0) -> float:
+    """Returns the operations of one image in a second judge, DINOv2's transformer with T tokens: L (24 T D^2 + 4 T^2 D) + 2 P p^2 3 D.
 
-    Of P = 12 L D^2 parameters each is one multiplication a token, beside the two products of attention.
+    The tokens are one of the class, P = 256 patches of p = 14 pixels, and the registers.
     """
+    tokens = 1 + JUDGE_PATCHES + registers
+    blocks = depth * (24 * tokens * width**2 + 4 * tokens**2 * width)
+    return blocks + 2 * JUDGE_PATCHES * 3 * JUDGE_PATCH**2 * width
+
+
+def judge_sizes(weights: str) -> tuple[int, int, int]:
+    """Returns width, depth and registers of a second judge, from the name of its file or else its size; ViT-L where there is none."""
     path = expanded(weights)
-    count = (path.stat().st_size if path.is_file() else JUDGE_BYTES) / 4
-    depth = 24 if count > 2e8 else 12
-    width = (count / (12 * depth)) ** 0.5
-    return 2 * JUDGE_TOKENS * count * (1 + JUDGE_TOKENS / (6 * width))
+    registers = 4 if "reg4" in path.name else 0
+    named = [sizes for name, sizes in JUDGES.items() if name in path.name]
+    if not named and path.is_file():
+        # 12 L D^2 numbers of 4 or 2 bytes; no two of these six sizes lie within a factor of 1.7.
+        size = max(path.stat().st_size, 1)
+        known = {
+            abs(math.log(size / (b * 12 * d * w**2))): (w, d) for w, d in JUDGES.values() for b in (2, 4)
+        }
+        named = [known[min(known)]]
+    return *(named or [JUDGES["vitl14"]])[0], registers
 
 
 def held_out_images(options: Loss, images: Images, count: int) -> int:
     """Returns how many held-out images enter a loss, where `count` images are trained on."""
+    return min(options.max_images, held_out_count(images, count) or options.max_images)
+
+
+def held_out_count(images: Images, count: int) -> int:
+    """Returns how many images are held out, where `count` are trained on; 0 where none are, or unknown others."""
     share, placement = images.hold_out, images.placement
-    if not share:
-        return options.max_images
     copies = placement.held_out_copies / placement.copies if placement else 1
-    return min(options.max_images, round(share / (1 - share) * count * copies))
+    return round(share / (1 - share) * count * copies)
 
 
 def parameters(shape: Shape) -> int:

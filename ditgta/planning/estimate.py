@@ -1,17 +1,17 @@
 """What a suite will cost - jobs, operations, storage and hours - estimated without running anything of it."""
 
-import functools
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ditgta.config import Autoencoder, Config, Experiment, Loss, Sampling, Suite, Training
-from ditgta.data.autoencoder import small_autoencoder, stable_diffusion_autoencoder
 from ditgta.data.shard_plan import plan_shards
 from ditgta.model.positional import POSENCS, PositionalEncoding
 from ditgta.planning import cost
 from ditgta.planning.machine import PRODUCTS, Machine
+from ditgta.planning.networks import autoencoder_cost, inception_flops, judge_sizes
+from ditgta.planning.scoring import feature_bytes, metric_seconds, scored_images
 from ditgta.runtime.modules import is_own
 
 KNOWN_IMAGES = {"digits": (1797, 10)}
@@ -56,7 +56,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     size, trained = first.images.size, [experiment for experiment in experiments if not experiment.checkpoint]
     rows = len(trained) * len(suite.seeds)
     scored = (rows * len(suite.milestones)) + len(experiments) - len(trained)
-    encode, decode, encoder_bytes = _autoencoder_cost(first.autoencoder, size)
+    encode, decode, encoder_bytes = autoencoder_cost(first.autoencoder, (size, size))
     steps = suite.milestones[-1]
     decode_seconds = 0.0 if first.images.source == "digits" else DECODE_SECONDS
     stages = [
@@ -113,7 +113,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     note = f"{rows} rows x {steps:,} steps x batch {first.training.batch_size} x 3 x {cost.forward_flops(shape):.4g}"
     stages.append(Stage("train", rows * len(suite.milestones), flops, size_on_disk, note, slowest))
 
-    stages.append(_sampling(suite.sampling.at_first(), scored, shape, size, decode))
+    stages.append(_sampling(suite.sampling.at_first(), scored, shape, first))
     sized, swept = (
         {name: _runs(suite, row, steps) for name, row in rows.items()}
         for rows, steps in (
@@ -123,13 +123,17 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     )
     for name, runs in {**sized, **swept}.items():
         shape_beside = shape_of(config.experiments[name], classes)
-        stages[-1] += _sampling(config.sampling(suite_name, name), runs, shape_beside, size, decode)
+        stages[-1] += _sampling(config.sampling(suite_name, name), runs, shape_beside, first)
     for rows, words in ((sized, "at other sizes"), (swept, "at other points of the sweep")):
         stages[-1].note += f" + {sum(rows.values())} {words}" if rows else ""
     if first.images.hold_out or first.images.held_out:
         runs = scored + _averaged(config, suite_name)
         stages.append(_held_out_loss(suite.loss, first, runs, count, shape, encode))
-    stages += _scoring(suite, scored + sum(swept.values()), count, sum(sized.values()))
+    sizes = Counter({(size, size): scored + sum(swept.values())})
+    for name, runs in sized.items():
+        sizes[config.sampling(suite_name, name).size] += runs
+    stages += _scoring(suite, first, sizes, count)
+    stages[0] = replace(stages[0], jobs=len(sizes), core_seconds=len(sizes) * stages[0].core_seconds)
     stages.append(Stage("table", 1, 0, 5e6, "no network"))
     notes = [
         f"forward pass of {first.model.name}: {cost.FORWARD_FORMULA} = {cost.forward_flops(shape):.4g}"
@@ -167,18 +171,20 @@ def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int
     return round((1 - experiment.images.hold_out) * count) * (placement.copies if placement else 1), classes
 
 
-def _sampling(options: Sampling, scored: int, shape: cost.Shape, size: int, decode: float) -> Stage:
-    """Returns the line of the sample stage; `decode`: operations of decoding one image of the side of training, `size`."""
-    height, width = options.size or (size, size)
-    larger = height * width / size**2
+def _sampling(options: Sampling, scored: int, shape: cost.Shape, experiment: Experiment) -> Stage:
+    """Returns the line of the sample stage; `shape`: of the network at the size of training."""
+    trained = experiment.images.size
+    height, width = options.size or (trained, trained)
+    larger = height * width / trained**2
     shape = replace(shape, tokens=round(larger * shape.tokens), encoding_flops=larger * shape.encoding_flops)
+    decode = autoencoder_cost(experiment.autoencoder, (height, width))[1]
     passes, images = cost.passes_of(options), scored * options.num_samples
     return Stage(
         "sample",
         scored,
-        images * (passes * cost.forward_flops(shape) + larger * decode),
+        images * (passes * cost.forward_flops(shape) + decode),
         images * 2 * (height * width * 3 + 8),
-        f"{scored} x {options.num_samples:,} images x ({passes:g} passes + decoder {larger * decode:.3g})",
+        f"{scored} x {options.num_samples:,} images x ({passes:g} passes + decoder {decode:.3g})",
         products_of(options),
     )
 
@@ -194,47 +200,34 @@ def _held_out_loss(
     return Stage("loss", scored, scored * images * each, scored * images * 200.0, note, products)
 
 
-def _scoring(suite: Suite, scored: int, count: int, sized: int) -> list[Stage]:
-    """Returns the lines of scorer and scores; `sized` rows at other sizes are scored as whole images and as crops."""
-    options, sizes = suite.scorer, len(suite.sizes)
+def _scoring(suite: Suite, experiment: Experiment, rows: Counter[tuple[int, int]], count: int) -> list[Stage]:
+    """Returns the lines of scorer and scores; `rows` by the size of their samples, `count` images of training."""
+    options = suite.scorer
+    width, side = (1.0, 299) if options.weights else (options.width, options.input_size)
+    each = inception_flops(width, side)
+    judge, judge_width = (0.0, 0)
+    if options.judge:
+        sizes = judge_sizes(options.judge)
+        judge, judge_width = cost.judge_flops(*sizes), sizes[0]
     if options.weights:
-        each = _inception_flops(1.0, 299)
         stages = [Stage("scorer", 1, 0, 95_628_359, "fetched once")]
     else:
-        each = _inception_flops(options.width, options.input_size)
         stages = [Stage("scorer", 1, 3 * each * count * options.epochs, 4e6, f"{options.epochs} epochs")]
-    width = 4 * (2048 + 2023 + 1008) * (1 if options.weights else options.width)
-    real = 0 if options.reference else count
-    images = (scored + 2 * sized) * suite.sampling.num_samples + real + 2 * sizes * count
-    each += cost.judge_flops(options.judge) if options.judge else 0
-    metrics = cost.METRIC_SECONDS * (1 if options.weights else options.width**2)
+    scored = scored_images(suite, experiment, rows, count)
+    seen = scored.whole + scored.crops
+    note = f"{seen:,} images x {each:.3g}"
+    note += f" + {scored.whole:,} x {judge:.3g} by the second judge" if judge else ""
     stages.append(
         Stage(
             "score",
-            scored + 1 + sized + sizes,
-            images * each,
-            images * width,
-            f"{images:,} images x {each:.3g}",
-            core_seconds=(scored + 2 * sized) * suite.sampling.num_samples * metrics,
+            sum(rows.values()) + len(rows),  # and real against real images of each size
+            seen * each + scored.whole * judge,
+            feature_bytes(scored, width, judge_width),
+            note,
+            core_seconds=metric_seconds(scored, width, judge_width),
         )
     )
     return stages
-
-
-@functools.cache
-def _inception_flops(width: float, side: int) -> float:
-    """Returns the operations of scoring one image with an Inception network of a width, at an input side."""
-    from ditgta.scoring.inception import InceptionV3
-
-    network = InceptionV3(width=width, input_size=side).to("meta")
-    return _count(network, torch.zeros(1, 3, side, side, device="meta"), method="classify")
-
-
-def _count(module: torch.nn.Module, *inputs: torch.Tensor, method: str = "forward") -> float:
-    """Returns the operations of one call, counted on tensors without data."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        getattr(module.eval().to("meta"), method)(*inputs)
-    return float(counter.get_total_flops())
 
 
 def latent_sides(experiment: Experiment) -> tuple[int, int]:
@@ -279,24 +272,6 @@ def _kind_of(options: Autoencoder) -> str:
     if options.pixels:
         return "none: latents are pixels"
     return options.pretrained or "trained on the images"
-
-
-@functools.cache
-def _autoencoder_cost(options: Autoencoder, size: int) -> tuple[float, float, float]:
-    """Returns the operations of encoding and of decoding one image, and the bytes of the weights."""
-    if options.pixels:
-        return 0.0, 0.0, 0.0
-    with torch.device("meta"):
-        if options.pretrained:
-            vae = stable_diffusion_autoencoder()
-        else:
-            vae = small_autoencoder(options.widths, options.latent_channels, size)
-    side = size // options.downsampling
-    encode = _count(vae, torch.zeros(1, 3, size, size, device="meta"), method="encode")
-    decode = _count(
-        vae, torch.zeros(1, vae.config.latent_channels, side, side, device="meta"), method="decode"
-    )
-    return encode, decode, 4.0 * sum(parameter.numel() for parameter in vae.parameters())
 
 
 def hours_of(stages: list[Stage], machine: Machine) -> list[tuple[float, float]]:

@@ -3,11 +3,12 @@
 `ditgta plan` counts operations; here formulas stand for the counts, right within a factor of two, so that `status` answers at once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ditgta.config import Autoencoder, Config, Experiment
 from ditgta.planning import cost
+from ditgta.planning.scoring import Scored, metric_seconds
 
 STARTUP_SECONDS = 3.5  # of a job, until it has imported what it needs; measured
 RATE = 2e10  # operations per second of a job, until one has been measured
@@ -89,9 +90,10 @@ class SuiteWork:
         images = self.config.experiments[experiment].images.size
         height, width = options.size or (images, images)
         larger = height * width / images**2
-        passes = cost.passes_of(options)
-        decode = _coder(self.config.experiments[experiment].autoencoder, images)[1]
-        return Work(options.num_samples * larger * (passes * self.forward(experiment) + decode))
+        shape = self.shape(experiment)
+        forward = cost.forward_flops(replace(shape, tokens=round(larger * shape.tokens)))
+        decode = larger * _coder(self.config.experiments[experiment].autoencoder, images)[1]
+        return Work(options.num_samples * (cost.passes_of(options) * forward + decode))
 
     def loss(self, experiment: str) -> Work:
         """Returns the held-out loss of one row at one milestone."""
@@ -101,17 +103,23 @@ class SuiteWork:
 
     def score(self, experiment: str) -> Work:
         """Returns the scoring of one row at one milestone."""
-        options = self.config.sampling(self.suite, experiment)
-        side = self.config.experiments[experiment].images.size
-        crops = options.size not in (None, (side, side))  # which are scored beside whole images
-        return self._scored((1 + crops) * options.num_samples)
+        options, side = (
+            self.config.sampling(self.suite, experiment),
+            self.config.experiments[experiment].images.size,
+        )
+        other = options.size not in (None, (side, side)) and min(options.size) >= side
+        return self._scored(options.num_samples, crops=options.num_samples if other else 0)
 
-    def _scored(self, images: int) -> Work:
+    def _scored(self, images: int, crops: int = 0) -> Work:
+        """Returns the scoring of whole images and of crops, which the second judge does not see."""
         options = self.config.suites[self.suite].scorer
-        width = 1.0 if options.weights else options.width
-        side = INCEPTION_SIDE if options.weights else options.input_size
-        each = _inception(width, side) + (cost.judge_flops(options.judge) if options.judge else 0)
-        return Work(images * each, images * cost.METRIC_SECONDS * width**2)
+        width, side = (1.0, INCEPTION_SIDE) if options.weights else (options.width, options.input_size)
+        judge, judge_width = 0.0, 0
+        if options.judge:
+            sizes = cost.judge_sizes(options.judge)
+            judge, judge_width = cost.judge_flops(*sizes), sizes[0]
+        seconds = metric_seconds(Scored(images, crops, images, crops), width, judge_width)
+        return Work((images + crops) * _inception(width, side) + images * judge, seconds)
 
     def stage(self, name: str) -> Work:
         """Returns a part that the rows share: images, autoencoder, latents, scorer, baseline or table."""

@@ -1,0 +1,82 @@
+"""Operations of the networks beside the transformer: autoencoder, scorer, second judge. Counted on tensors without data."""
+
+import functools
+import re
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch.utils.flop_counter import FlopCounterMode
+
+from ditgta.config import Autoencoder
+from ditgta.data.autoencoder import small_autoencoder, stable_diffusion_autoencoder
+from ditgta.planning import cost
+from ditgta.runtime.files import expanded
+
+
+@functools.cache
+def autoencoder_cost(options: Autoencoder, sides: tuple[int, int]) -> tuple[float, float, float]:
+    """Returns the operations of encoding and of decoding one image, and the bytes of the weights.
+
+    Args:
+        sides: height and width of the image in pixels.
+    """
+    if options.pixels:
+        return 0.0, 0.0, 0.0
+    height, width = sides
+    with torch.device("meta"):
+        if options.pretrained:
+            vae = stable_diffusion_autoencoder()
+        else:
+            vae = small_autoencoder(options.widths, options.latent_channels, height)
+        image = torch.zeros(1, 3, height, width)
+        latent = torch.zeros(1, vae.config.latent_channels, *(s // options.downsampling for s in sides))
+    encode, decode = _count(vae, image, method="encode"), _count(vae, latent, method="decode")
+    return encode, decode, 4.0 * sum(parameter.numel() for parameter in vae.parameters())
+
+
+@functools.cache
+def inception_flops(width: float, side: int) -> float:
+    """Returns the operations of scoring one image with an Inception network of a width, at an input side."""
+    from ditgta.scoring.inception import InceptionV3
+
+    network = InceptionV3(width=width, input_size=side)
+    return _count(network, torch.zeros(1, 3, side, side, device="meta"), method="classify")
+
+
+def _count(module: torch.nn.Module, *inputs: torch.Tensor, method: str = "forward") -> float:
+    """Returns the operations of one call, counted on tensors without data."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        getattr(module.eval().to("meta"), method)(*inputs)
+    return float(counter.get_total_flops())
+
+
+def judge_sizes(weights: str) -> tuple[int, int, int]:
+    """Returns width, depth and registers of a second judge, as the tensors in its file say or, without, as `cost.judge_sizes`."""
+    return _sizes_in(_shapes(expanded(weights))) or cost.judge_sizes(weights)
+
+
+def _sizes_in(shapes: dict[str, list[int]]) -> tuple[int, int, int] | None:
+    """Returns width, depth and registers of DINOv2's tensors, in the authors' names or transformers'; None of others."""
+    named = {name.removeprefix("embeddings."): shape for name, shape in shapes.items()}
+    blocks = [
+        int(found[1]) for name in shapes if (found := re.match(r"(?:blocks|encoder\.layer)\.(\d+)\.", name))
+    ]
+    if "cls_token" not in named or not blocks:
+        return None
+    registers = named.get("register_tokens", [1, 0, 0])[1]
+    return named["cls_token"][-1], 1 + max(blocks), registers
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """Returns the shapes of a file's tensors, of which nothing is read; {} where it cannot be told: `check` says why."""
+    try:
+        with open(path, "rb") as file:
+            is_safetensors = file.read(9)[8:] == b"{"
+        if is_safetensors:
+            with safe_open(path, framework="pt") as tensors:
+                return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+        tensors = torch.load(path, mmap=True, map_location="cpu", weights_only=True)
+        return {name: list(tensor.shape) for name, tensor in tensors.items()}
+    except Exception:  # torch and safetensors raise many types
+        return {}
