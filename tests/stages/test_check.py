@@ -179,7 +179,7 @@ def test_a_full_disk_is_missing_and_an_answer_that_does_not_come_is_a_warning(tm
     shutil.copy(ROOT / "config.yaml", ".")
     assert main(["check"]) == 2
     said = capsys.readouterr()
-    assert "missing  disk         229 MB still to be written, 1 MB free" in said.out
+    assert "missing  disk         230 MB still to be written, 1 MB free" in said.out
     assert said.err.startswith("ditgta check: error: suite digits cannot finish: 1 missing")
 
 
