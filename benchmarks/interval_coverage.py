@@ -207,7 +207,7 @@ def rows(quick: bool) -> Iterable[Row]:
     repeats = 60 if quick else 1000
 
     def row(what: str, held: float, least: float, most: float, count: int) -> Row:
-        # Too few repetitions to judge by are told and not judged.
+        # Too few repetitions are shown without a verdict.
         against = f"{least:.0%} at least" if most == 1 else f"{least:.0%} to {most:.0%}"
         text = f"95 % interval of {what}, {count} repetitions"
         missed = max(least - held, held - most, 0.0)
@@ -247,8 +247,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1000)
     repeats = parser.parse_args().repeats
     heads = ["features", "d", "N", "FID", "E[FID_N]", "sd of FID_N", "mean SE", "SE as if independent"]
-    heads += ["E[FID_N] held", "without log", "difference held", "with log", "unpaired / paired SE"]
-    heads += ["FID held by FID∞"]
+    heads += ["covers E[FID_N]", "without log", "covers difference", "with log", "unpaired / paired SE"]
+    heads += ["FID∞ covers FID"]
     _print(heads)
     for world in WORLDS:
         for dimension, count in CASES:
@@ -258,7 +258,7 @@ def main() -> None:
             last = [f"{found['narrower']:.2f}", f"{found['infinite']:.1%}".replace("nan%", "-")]
             _print([world.name, str(dimension), str(count), *numbers, *held, *last], head=False)
     print()
-    _print(["features", "metric", "sd", "mean SE", "mean held"])
+    _print(["features", "metric", "sd", "mean SE", "covers mean"])
     for world in (WORLDS[0], WORLDS[2]):
         for name, found in other_rows(world, 500, repeats).items():
             numbers = [f"{found['sd']:.5f}", f"{found['mean se']:.5f}", f"{found['held']:.1%}"]

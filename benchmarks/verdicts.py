@@ -108,7 +108,7 @@ def rows(quick: bool) -> Iterable[Row]:
     repeats = 300 if quick else 3000
 
     def row(what: str, share: float, demand: str, against: str) -> Row:
-        # Too few tables to judge by are told and not judged.
+        # Too few tables are shown without a verdict.
         return Row(f"{what}, {repeats} tables", f"{share:.1%}", against, share, "" if quick else demand)
 
     def false(what: str, seeds: int, **world) -> Row:
