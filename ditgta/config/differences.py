@@ -11,7 +11,7 @@ from ditgta.config.section import Section
 class Contrast(Section):
     """A sum of rows with weights: the effect of one choice where rows differ in several."""
 
-    name: str = Field(min_length=1, description="what the effect is called, e.g. turning values")
+    name: str = Field(min_length=1, description="name of the effect, e.g. rotating values")
     weights: dict[str, float] = Field(
         description="weight of each row, which add up to 0, e.g. {gta: 1, rope: -1, vo: -1, none: 1}"
     )

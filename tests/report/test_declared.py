@@ -27,8 +27,8 @@ from tests.report.suite import SAMPLING, SCORER, write_score
 
 LEVELS = {"none": 40.0, "vo": 36.0, "rope": 26.0, "gta": 25.0}
 EFFECTS = [
-    {"name": "turning q, k", "weights": {"rope": 0.5, "gta": 0.5, "none": -0.5, "vo": -0.5}},
-    {"name": "turning v, o", "weights": {"vo": 0.5, "gta": 0.5, "none": -0.5, "rope": -0.5}},
+    {"name": "rotating q, k", "weights": {"rope": 0.5, "gta": 0.5, "none": -0.5, "vo": -0.5}},
+    {"name": "rotating v, o", "weights": {"vo": 0.5, "gta": 0.5, "none": -0.5, "rope": -0.5}},
     ["gta", "none"],
     {"name": "interaction", "weights": {"gta": 1, "rope": -1, "none": 1, "vo": -1}},
 ]
@@ -57,7 +57,7 @@ def test_effects_of_one_seed_are_paired_sums(tmp_path):
     found = effects(table.build(scores, None, [], SPEC))
     psi = {score.experiment: score.influence["fid"] for score in scores}
     assert {title: c.value for title, c in found.items()} == pytest.approx(
-        {"turning q, k": -12.5, "turning v, o": -2.5, "gta − none": -15.0, "interaction": 3.0}
+        {"rotating q, k": -12.5, "rotating v, o": -2.5, "gta − none": -15.0, "interaction": 3.0}
     )
     inner = psi["gta"] + psi["none"] - psi["rope"] - psi["vo"]
     interaction = found["interaction"]
@@ -77,17 +77,17 @@ def test_effects_of_several_seeds_have_the_spread_of_runs(tmp_path):
     }
     squares = [np.var(np.log(v), ddof=1) for v in values.values()]
     means = {name: np.mean(v) for name, v in values.items()}
-    found = effects(built)["turning v, o"]
+    found = effects(built)["rotating v, o"]
     expected = (means["vo"] + means["gta"] - means["none"] - means["rope"]) / 2
     se = math.sqrt(np.mean(squares)) * math.hypot(*(m / 2 for m in means.values())) / math.sqrt(3)
     assert found.value == pytest.approx(expected)
     assert found.se == pytest.approx(se)
     assert found.high - found.value == pytest.approx(t.ppf(0.975, 8) * se)
-    words = effects(built)["turning q, k"]
-    assert words.verdict.startswith("lowers FID (adjusted p") and words.winner == "turning q, k"
-    assert '"turning v, o = 0.5 vo + 0.5 gta − 0.5 none − 0.5 rope",,10,fid' in differences_csv(built)
+    words = effects(built)["rotating q, k"]
+    assert words.verdict.startswith("lowers FID (adjusted p") and words.winner == "rotating q, k"
+    assert '"rotating v, o = 0.5 vo + 0.5 gta − 0.5 none − 0.5 rope",,10,fid' in differences_csv(built)
     text = render("table.md", table=built)
-    assert "turning v, o = 0.5 vo + 0.5 gta − 0.5 none − 0.5 rope" in text
+    assert "rotating v, o = 0.5 vo + 0.5 gta − 0.5 none − 0.5 rope" in text
     assert "A contrast of several rows is the weighted sum of their values" in text
     html = page(built, table.draw(built, [], {}))
     assert "<small>gta + none − rope − vo</small>" in html and "Published values" not in html

@@ -96,7 +96,7 @@ def test_from_pictures_to_table(folder):
 
 
 def test_the_two_by_two(folder):
-    """Seven encodings with two training seeds each: effects of turning q, k and v, o, both, and their interaction."""
+    """Seven encodings with two training seeds each: effects of rotating q, k and v, o, both, and their interaction."""
     change = overrides(folder)
     change["suites"]["paper-2x2"] |= {"sampling": {"num_samples": 16, "steps": 4}, "seeds": [0, 1]}
     change["suites"]["paper-2x2"]["published"] = change["suites"]["paper"]["published"]
@@ -104,8 +104,8 @@ def test_the_two_by_two(folder):
     assert outcome.code == 0, outcome.text[-5000:]
     text = only(folder / "results", "table/paper-2x2-*/table.md").read_text()
     for title in (
-        "turning q, k = 0.5 imagenet256-gta + 0.5 imagenet256-rope − 0.5 imagenet256-none",
-        "turning v, o",
+        "rotating q, k = 0.5 imagenet256-gta + 0.5 imagenet256-rope − 0.5 imagenet256-none",
+        "rotating v, o",
         "imagenet256-gta − imagenet256-none",
         "interaction",
     ):
