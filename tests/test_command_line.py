@@ -36,7 +36,7 @@ def test_every_stage_is_a_command_with_help(capsys):
 def test_help_tells_meaning_values_and_default(capsys):
     text = help_of(["train"], capsys)
     assert "--precision {float32,bf16} precision of" in text
-    assert "--posenc TEXT positional encoding: MODULE:CLASS of your own" in text and "(default: gta)" in text
+    assert "--posenc TEXT positional encoding: your own as MODULE:CLASS" in text and "(default: gta)" in text
     assert "--batch-size INT global batch" in text and "(default: 256)" in text
     assert "--learning-rate FLOAT constant learning rate of AdamW (default: 0.0001)" in text
     assert "--weight-decay FLOAT decoupled weight decay (default: 0.0)" in text

@@ -138,7 +138,7 @@ def test_like_takes_what_the_experiment_does_not_say():
     ("experiments", "line"),
     [
         ({"a": {"like": "b"}}, "experiments.a.like: b is not an experiment"),
-        ({"a": {"like": "b"}, "b": {"like": "a"}}, "a -> b -> a is a circle"),
+        ({"a": {"like": "b"}, "b": {"like": "a"}}, "a -> b -> a is a cycle"),
         ({"a": {"model": {"posenc": "gat"}}}, "did you mean gta?"),
         ({"a": {"modle": {}}}, "experiments.a.modle: no such option; did you mean model?"),
         ({"a": {"training": {"batch_size": 0}}}, "experiments.a.training.batch_size: "),
@@ -146,7 +146,7 @@ def test_like_takes_what_the_experiment_does_not_say():
         ({"a": {"model": {"posenc": "vo", "rotary_base": 1}}}, "experiments.a.model.rotary_base: "),
         (
             {"a": {"like": "b", "model": {"posenc": "abs"}}, "b": {"model": {"rotary_base": 100}}},
-            "experiments.a.model: posenc abs rotates nothing, so it takes neither rotary_base nor absolute_table",
+            "experiments.a.model: posenc abs does not rotate, so it takes neither rotary_base nor absolute_table",
         ),
     ],
 )
@@ -158,17 +158,17 @@ def test_faults_of_experiments(experiments, line):
     ("suite", "line"),
     [
         ({**SUITE, "experiments": ["b"]}, "suites.s: b is not an experiment"),
-        ({**SUITE, "milestones": [20, 10]}, "milestones must rise"),
+        ({**SUITE, "milestones": [20, 10]}, "milestones must increase; sort them"),
         ({**SUITE, "milestones": []}, "suites.s.milestones: "),
-        ({**SUITE, "seeds": [0, 0]}, "seeds must differ"),
+        ({**SUITE, "seeds": [0, 0]}, "seeds must be different"),
         ({"experiments": ["a"]}, "suites.s.milestones: missing"),
         ({**SUITE, "differences": [["a", "c"]]}, "c is not an experiment"),
         ({**SUITE, "primary": "fidd"}, "did you mean fid?"),
         ({**SUITE, "training_cov": 1.3}, "suites.s.training_cov: input should be less than 1"),
-        ({**SUITE, "differences": ["a", "b"]}, "write a list of pairs, each first minus second: [[a, b]]"),
+        ({**SUITE, "differences": ["a", "b"]}, "write a list of pairs (first minus second): [[a, b]]"),
         (
             {**SUITE, "differences": [["a", "b", "c"]]},
-            "write a list of pairs, each first minus second: [[a, b]]",
+            "write a list of pairs (first minus second): [[a, b]]",
         ),
         (
             {**SUITE, "differences": [{"name": "x", "weights": {"a": 1, "c": -1}}]},
@@ -216,7 +216,7 @@ def test_what_options_are_called_elsewhere(option, hint):
 
 
 def test_a_suite_is_no_word_of_the_workflow():
-    assert "suites.scores: scores is a word of the workflow" in faults(
+    assert "suites.scores: scores is a reserved word of the workflow" in faults(
         {"a": {}}, {"scores": SUITE, "s": SUITE}
     )
 
@@ -238,7 +238,7 @@ def test_rows_of_a_suite_share_their_images():
 
 def test_all_faults_come_at_once():
     text = faults({"a": {"training": {"lr": 1, "batch_size": "many"}}}, {"s": {**SUITE, "seed": 1}})
-    assert text.startswith("the configuration has 3 faults:") and len(text.splitlines()) == 4
+    assert text.startswith("the configuration has 3 errors:") and len(text.splitlines()) == 4
 
 
 def test_numbers_may_come_as_text():
@@ -261,7 +261,7 @@ def test_metrics_that_can_be_primary_are_columns_of_which_one_end_is_better():
     assert set(config.names.PRIMARY) <= ranked
     assert load({"a": {}}, {"s": {**SUITE, "primary": "kid"}}).suites["s"].primary == "kid"
     judged = {**SUITE, "primary": "fd_dinov2"}
-    with pytest.raises(InputError, match="primary fd_dinov2 is of a second judge"):
+    with pytest.raises(InputError, match="primary fd_dinov2 needs a second judge"):
         load({"a": {}}, {"s": judged})
     assert (
         load({"a": {}}, {"s": {**judged, "scorer": {"judge": "w.pth"}}}).suites["s"].scorer.judge == "w.pth"
@@ -294,7 +294,7 @@ def test_files_are_merged_over_config_yaml(tmp_path, monkeypatch):
     Path("config.yaml").unlink()
     assert "zoo-values" in config.read()["suites"], "the one beside the Snakefile"
     monkeypatch.setattr("ditgta.config.files.CHECKOUT", tmp_path)
-    with pytest.raises(InputError, match=f"there is no config.yaml in {tmp_path}; run where it lies"):
+    with pytest.raises(InputError, match=f"there is no config.yaml in {tmp_path}; run in the folder that holds it"):
         config.read()
     assert config.read([Path("more.yaml")])["suites"] == {"s": {"experiments": ["a", "b"]}}
 
@@ -303,7 +303,7 @@ def test_files_are_merged_over_config_yaml(tmp_path, monkeypatch):
     ("text", "line"),
     [
         (None, "does not exist"),
-        ("a: [1", "is no readable YAML file"),
+        ("a: [1", "is not a readable YAML file"),
         ("- 1", "it holds no `name: value` lines"),
     ],
 )
@@ -376,7 +376,7 @@ def test_options_that_came_later_leave_specs_as_they_were():
     ("experiment", "line"),
     [
         ({"images": {"hold_out": 0.2, "held_out": "x", "source": "y"}}, "give one of them"),
-        ({"images": {"held_out": "x"}}, "the digits have no others to be held out; give hold_out"),
+        ({"images": {"held_out": "x"}}, "the digits have no other source to hold out; give hold_out"),
         ({"images": {"source": "y", "placement": {}}}, "placement is for source digits; set placement: null"),
         ({"images": {"size": 12, "placement": {"scales": [16]}}}, "does not fit a canvas of size 12"),
         ({"autoencoder": {"pixels": "grey"}}, "pixels have no posterior to draw from"),

@@ -112,7 +112,7 @@ def test_a_row_may_differ_in_guidance():
 @pytest.mark.parametrize(
     ("suite", "words"),
     [
-        ({"sizes": [{"size": 12}]}, "12 is the size of training"),
+        ({"sizes": [{"size": 12}]}, "12 is the training size"),
         (
             {"sizes": [{"size": 13, "positions": "interpolate"}]},
             "13 does not suit the network: sides must be multiples of 2",
@@ -125,13 +125,13 @@ def test_a_row_may_differ_in_guidance():
             {"sizes": [{"size": 6, "positions": "interpolate"}]},
             "a digit of 8 pixels does not fit images of 6",
         ),
-        ({"sizes": [SIZES[0], SIZES[0]]}, "rope-24-ntk is asked for twice"),
+        ({"sizes": [SIZES[0], SIZES[0]]}, "rope-24-ntk is listed twice"),
         ({"sizes": [{"positions": "ntk"}]}, "sizes.0.size: missing"),
         ({"sizes": [{"size": None}]}, "sizes.0.size"),
         ({"sizes": [{"size": 24, "positions": "stretch"}]}, "positions.0: input should be 'extrapolate'"),
-        ({"sampling": {"size": 24, "positions": "interpolate"}}, "sampling.size is that of the table"),
-        ({"experiments": ["rope", "large"]}, "rows of one table have one size; name others in sizes"),
-        ({"experiments": ["rope", "rope-24"], "sizes": [{"size": 24}]}, "posenc|has the name"),
+        ({"sampling": {"size": 24, "positions": "interpolate"}}, "give either sampling.size or sizes"),
+        ({"experiments": ["rope", "large"]}, "all rows of a table have the same size; put other sizes"),
+        ({"experiments": ["rope", "rope-24"], "sizes": [{"size": 24}]}, "posenc|has the same name"),
     ],
 )
 def test_mistakes_are_told(suite, words):

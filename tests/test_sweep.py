@@ -119,7 +119,7 @@ def test_checkpoints_from_elsewhere_have_one_average(tmp_path):
         decays=[0.9, 0.99], suite={"experiments": ["own"]}, own={"like": "rope", "checkpoint": "own.pt"}
     )
     assert not found.swept("s")
-    with pytest.raises(InputError, match="the decay of a checkpoint from elsewhere is not known"):
+    with pytest.raises(InputError, match="the decay of an imported checkpoint is unknown"):
         loaded(
             suite={"experiments": ["own"]},
             sampling={"ema_decay": 0.9},
@@ -131,8 +131,8 @@ def test_checkpoints_from_elsewhere_have_one_average(tmp_path):
     ("decays", "words"),
     [
         ([], "training.ema_decay: an empty list has nothing to choose from"),
-        ([0.9, 0.90], "a list to choose from holds each value once"),
-        ([0.9, 1], r"a list to choose from holds numbers of at least 0 and below 1 \(got \[0.9, 1\]\)"),
+        ([0.9, 0.90], "a list to choose from must hold each value once"),
+        ([0.9, 1], r"a list to choose from must hold numbers of at least 0 and below 1 \(got \[0.9, 1\]\)"),
         ([-0.1, 0.9], "of at least 0 and below 1"),
         ([0.9, "many"], "of at least 0 and below 1"),
         ([True, 0.9], "of at least 0 and below 1"),
@@ -151,14 +151,14 @@ def test_lists_of_decays_are_checked(decays, words):
         (
             {"ema_decay": 0.5},
             {},
-            r"training keeps no average of decay 0.5; add it to training.ema_decay \(0.9, 0.99\) \(rows: rope\)",
+            r"training keeps no average with decay 0.5; add it to training.ema_decay \(0.9, 0.99\) \(rows: rope\)",
         ),
         (
             {"ema_decay": [0.9, 0.99]},
             {},
-            "takes one number; the list from which rows choose stands in training.ema_decay",
+            "takes one number; put the list from which rows choose into training.ema_decay",
         ),
-        ({}, {"loss": {"ema_decay": 0.9}}, "s.loss.ema_decay: losses are of the average that is sampled"),
+        ({}, {"loss": {"ema_decay": 0.9}}, "s.loss.ema_decay: the loss uses the average that is sampled"),
     ],
 )
 def test_averages_that_are_not_kept_are_refused(sampling, suite, words):
@@ -204,13 +204,13 @@ def test_plans_count_every_point():
     ("scale", "words"),
     [
         ([], "cfg_scale: an empty list has nothing to choose from"),
-        ([1, 1.0], "cfg_scale: a list to choose from holds each value once"),
-        ([1, 1.0000001], "told apart in six digits"),
-        ([0, 1], r"cfg_scale: a list to choose from holds numbers above 0 \(got \[0, 1\]\)"),
-        ([-1, 1], "holds numbers above 0"),
-        ([1, "many"], "holds numbers above 0"),
-        ([True, 2], "holds numbers above 0"),
-        ([[1, 2], 3], "holds numbers above 0"),
+        ([1, 1.0], "cfg_scale: a list to choose from must hold each value once"),
+        ([1, 1.0000001], "compared in six digits"),
+        ([0, 1], r"cfg_scale: a list to choose from must hold numbers above 0 \(got \[0, 1\]\)"),
+        ([-1, 1], "must hold numbers above 0"),
+        ([1, "many"], "must hold numbers above 0"),
+        ([True, 2], "must hold numbers above 0"),
+        ([[1, 2], 3], "must hold numbers above 0"),
         ([1, float("inf")], "finite"),
         ("many", "cfg_scale: input should be a valid number"),
     ],
@@ -222,8 +222,8 @@ def test_lists_to_choose_from_are_checked(scale, words):
 
 
 def test_names_and_sizes_that_clash_are_refused():
-    with pytest.raises(InputError, match="its row rope-cfg2 has the name of an experiment"):
+    with pytest.raises(InputError, match="its row rope-cfg2 has the same name as an experiment"):
         loaded([1, 2], **{"rope-cfg2": {"like": "rope"}})
-    with pytest.raises(InputError, match="other sizes need one of their own"):
+    with pytest.raises(InputError, match="which other sizes cannot use"):
         loaded([1, 2], {"sizes": [{"size": 24}]})
     assert loaded([1, 2], {"sizes": [{"size": 24, "cfg_scale": 2}]}).sized("s")

@@ -20,9 +20,11 @@ def _one_or_several(fits: Callable[[float], bool], words: str) -> WrapValidator:
             raise ValueError("an empty list has nothing to choose from; write one number or several")
         numbers = list(map(_number, value))
         if any(number is None or not fits(number) for number in numbers):
-            raise ValueError(f"a list to choose from holds numbers {words}")
+            raise ValueError(f"a list to choose from must hold numbers {words}")
         if len({name_of(number) for number in numbers}) < len(numbers):
-            raise ValueError("a list to choose from holds each value once, told apart in six digits")
+            raise ValueError(
+                "a list to choose from must hold each value once (compared in six digits); leave one out"
+            )
         found = tuple(map(one, value))
         return found if len(found) > 1 else found[0]
 
@@ -81,7 +83,7 @@ Decays = Annotated[
 def _one_average(value: Any) -> Any:
     """Refuses a list where one average is taken."""
     if isinstance(value, list | tuple):
-        raise ValueError("takes one number; the list from which rows choose stands in training.ema_decay")
+        raise ValueError("takes one number; put the list from which rows choose into training.ema_decay")
     return value
 
 

@@ -13,16 +13,18 @@ class Contrast(Section):
 
     name: str = Field(min_length=1, description="name of the effect, e.g. rotating values")
     weights: dict[str, float] = Field(
-        description="weight of each row, which add up to 0, e.g. {gta: 1, rope: -1, vo: -1, none: 1}"
+        description="weight of each row; the weights add up to 0, e.g. {gta: 1, rope: -1, vo: -1, none: 1}"
     )
 
     @model_validator(mode="after")
     def _no_level(self) -> "Contrast":
         if not any(self.weights.values()):
-            raise ValueError("weights are all 0; give rows a positive and others a negative one")
+            raise ValueError("weights are all 0; give some rows positive and others negative weights")
         total = math.fsum(self.weights.values())
         if abs(total) > 1e-6 * max(map(abs, self.weights.values())):
-            raise ValueError(f"weights must add up to 0, not {total:g}, for the rows' common level to cancel")
+            raise ValueError(
+                f"weights must add up to 0, not {total:g}, so that the rows' common level cancels; change one"
+            )
         return self
 
 
@@ -42,7 +44,7 @@ def _pairs(value: Any) -> Any:
     if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs):
         words = pairs if all(isinstance(word, str) for word in pairs) else pairs[0]
         shown = ", ".join(map(str, words[:2])) if isinstance(words, list | tuple) else "first, second"
-        raise ValueError(f"write a list of pairs, each first minus second: [[{shown}]]")
+        raise ValueError(f"write a list of pairs (first minus second): [[{shown}]]")
     return value
 
 

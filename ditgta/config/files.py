@@ -26,7 +26,7 @@ def read(files: Sequence[Path] = ()) -> dict:
     default, raw = default_file(), {}
     if not default.is_file() and not files:
         raise InputError(
-            f"there is no {DEFAULT} in {Path.cwd()}; run where it lies, or name a file with --configfile"
+            f"there is no {DEFAULT} in {Path.cwd()}; run in the folder that holds it, or name a file with --configfile"
         )
     for path in ([default] if default.is_file() else []) + [Path(file) for file in files]:
         merge(raw, read_yaml(path))
@@ -68,7 +68,7 @@ def read_yaml(path: Path) -> dict:
         content = yaml.load(text, Loader=_loader(yaml))
     except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:  # as its tags do
         fault = " ".join(str(error).split())
-        raise InputError(f"{path} is no readable YAML file ({fault}); correct it") from None
+        raise InputError(f"{path} is not a readable YAML file ({fault}); correct it") from None
     if not isinstance(content or {}, dict):
-        raise InputError(f"{path} is no readable YAML file (it holds no `name: value` lines); correct it")
+        raise InputError(f"{path} is not a readable YAML file (it holds no `name: value` lines); correct it")
     return content or {}

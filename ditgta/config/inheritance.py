@@ -56,13 +56,13 @@ def load(raw: dict) -> Config:
         rows = [config.experiments[row] for row in suite.experiments if row in config.experiments]
         if any(row.images != rows[0].images for row in rows):
             faults.append(
-                f"suites.{name}: its experiments have different images, so their scores cannot share a table; make one suite for each"
+                f"suites.{name}: its experiments have different images, so their scores cannot be in one table; make one suite for each"
             )
         for row in rows:
             unit = int(row.model.name[-1]) * row.autoencoder.downsampling
             if not row.autoencoder.pretrained and not row.checkpoint and row.images.size % unit:
                 faults.append(
-                    f"suites.{name}: {row.model.name} on latents of such an autoencoder wants images.size to be a multiple of {unit}"
+                    f"suites.{name}: {row.model.name} with this autoencoder needs an images.size that is a multiple of {unit}"
                     f" (got {row.images.size}); change it, the patch or autoencoder.widths"
                 )
         if suite.primary == "loss" and rows and not (rows[0].images.hold_out or rows[0].images.held_out):
@@ -71,7 +71,7 @@ def load(raw: dict) -> Config:
             )
         if (suite.primary or "").endswith("_dinov2") and not suite.scorer.judge:
             faults.append(
-                f"suites.{name}: primary {suite.primary} is of a second judge; name its weights in scorer.judge"
+                f"suites.{name}: primary {suite.primary} needs a second judge; name its weights in scorer.judge"
             )
         faults += sampling_faults(name, suite, config) + size_faults(name, suite, config)
         faults += sweep_faults(name, suite, config)
@@ -87,7 +87,7 @@ def load(raw: dict) -> Config:
             if len(name) > _LONGEST_NAME:
                 faults.append(f"{kind}.{name}: names become folders; use at most {_LONGEST_NAME} letters")
     faults += [
-        f"suites.{name}: {name} is a word of the workflow; choose another name"
+        f"suites.{name}: {name} is a reserved word of the workflow; choose another name"
         for name in config.suites
         if name in (*RULES, *TARGETS)
     ]
@@ -133,13 +133,13 @@ def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
             break
         if parent in chain:
             faults.append(
-                f"experiments.{name}.like: {' -> '.join([*chain, parent])} is a circle; let one of them stand alone"
+                f"experiments.{name}.like: {' -> '.join([*chain, parent])} is a cycle; remove `like` from one of them"
             )
             break
         chain.append(parent)
         if len(chain) > _LONGEST_CHAIN:
             faults.append(
-                f"experiments.{name}.like: a chain of more than {_LONGEST_CHAIN}; let it start from a nearer one"
+                f"experiments.{name}.like: a chain of more than {_LONGEST_CHAIN} experiments; start from a nearer one"
             )
             break
     if not isinstance(experiments[name], dict):

@@ -16,10 +16,10 @@ class Placement(Section):
     scales: tuple[Annotated[int, Field(ge=4)], ...] = Field(
         (8,),
         min_length=1,
-        description="sides of a digit in pixels, one of which is drawn; at 8 it is as scikit-learn has it",
+        description="sides of a digit in pixels, from which one is drawn; 8 is scikit-learn's own size",
     )
-    grid: int = Field(1, ge=1, description="a digit's corner lies at multiples of so many pixels")
-    copies: int = Field(4, ge=1, le=10_000, description="images of each digit, each at a place of its own")
+    grid: int = Field(1, ge=1, description="grid of a digit's corner, in pixels")
+    copies: int = Field(4, ge=1, le=10_000, description="images of each digit, each at another place")
     held_out_copies: int = Field(1, ge=1, le=10_000, description="images of each digit that is held out")
 
 
@@ -44,14 +44,14 @@ class Images(Section):
         description="what to do with unreadable files and empty classes: stop and list them, or skip and record them",
     )
     label_column: str | None = Field(
-        None, description="column of labels in a table or in Parquet, where it cannot be told from the others"
+        None, description="column of labels in a table or in Parquet, if several columns could be the labels"
     )
     class_names: Place | None = Field(
-        None, description="text file of class names, one a line, where the source numbers its classes"
+        None, description="text file of class names, one per line, for a source with numbered classes"
     )
     class_order: Literal["natural", "alphabetic"] = Field(
         "natural",
-        description="order of classes that are named by folders: 2 before 10, or behind it as in torchvision's ImageFolder",
+        description="order of classes that are named by folders: natural (2 before 10), or alphabetic (10 before 2, as torchvision's ImageFolder)",
     )
     hold_out: float = Added(
         0.0,
@@ -62,7 +62,7 @@ class Images(Section):
     )
     held_out: Place | None = Added(
         None,
-        "images that training never sees, in a source of their own with the same classes, instead of a share",
+        "another source with the same classes, held out of training, instead of a share",
     )
     placement: Annotated[Placement | None, BeforeValidator(_object)] = Added(
         None,
@@ -70,15 +70,17 @@ class Images(Section):
     )
     repack: bool = Free(
         False,
-        "copy the images once into one file of the results, where reading them singly is slow (Parquet)",
+        "copy the images once into one file of the results, if reading single images is slow (Parquet)",
     )
 
     @model_validator(mode="after")
     def _one_way_to_hold_out(self) -> "Images":
         if self.hold_out and self.held_out:
-            raise ValueError("hold_out takes a share of the images, held_out takes others; give one of them")
+            raise ValueError(
+                "hold_out takes a share of the images, held_out takes another source; give one of them"
+            )
         if self.held_out and self.source == DIGITS:
-            raise ValueError("the digits have no others to be held out; give hold_out, a share of them")
+            raise ValueError("the digits have no other source to hold out; give hold_out, a share of them")
         return self
 
     @model_validator(mode="after")
@@ -111,17 +113,17 @@ class Latents(_From):
     """Latents that others have made, instead of encoding the images."""
 
     format: Literal[tuple(LATENT_FORMATS)] | None = Field(
-        None, description="whose layout they are in: fast-dit, lightningdit, edm2 or repa"
+        None, description="layout of the latents: fast-dit, lightningdit, edm2 or repa"
     )
     std: float | None = Field(
         None,
         gt=0,
-        description="standard deviation to which the formats that normalise (edm2, lightningdit) are scaled; none: 1",
+        description="standard deviation of the latents, for formats that normalise (edm2, lightningdit); none: 1",
     )
     image_size: int | None = Field(
         None,
         ge=8,
-        description="side in pixels of the images, where these are not at hand; none: from the latents' side",
+        description="side in pixels of the images, if there are no images; none: from the latents' side",
     )
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ class Loss(Section):
     """How the denoising loss of held-out images is measured; it is a stage where images are held out."""
 
     max_images: int = Field(
-        2000, ge=2, description="most held-out images that are taken, drawn within the classes"
+        2000, ge=2, description="largest number of held-out images, drawn within the classes"
     )
     timesteps: int = Field(
         20, ge=1, description="noise levels of each image, evenly spread; a multiple of the number of bands"
@@ -24,22 +24,22 @@ class Loss(Section):
     )
     ema_decay: Average = Added(
         None,
-        "decay of the average of the weights that is measured, where training kept several; none: the first",
+        "decay of the averaged weights (EMA) to measure, if training kept several; none: the first",
     )
-    seed: int = Field(0, description="seed of noise and noise levels, common to all rows and training seeds")
-    tf32: bool = Field(
-        False, description="allow TF32 for float32 products, of the network and of the encoder, on GPUs"
-    )
+    seed: int = Field(0, description="seed of noise and noise levels, shared by all rows and training seeds")
+    tf32: bool = Field(False, description="allow TF32 for float32 matmuls of network and encoder on GPUs")
     compile: bool | None = Compile
     kernels: Literal["auto", "off"] = Kernels
-    batch_size: int = Free(64, "noisy images per forward pass, each with its label and without", ge=1)
+    batch_size: int = Free(
+        64, "noisy images per forward pass; each is passed with its label and without", ge=1
+    )
 
     @model_validator(mode="after")
     def _bands(self) -> "Loss":
         if self.timesteps % len(self.weights):
             raise ValueError(
-                f"timesteps must be a multiple of the {len(self.weights)} bands, so that each has as many (got {self.timesteps})"
+                f"timesteps must be a multiple of the {len(self.weights)} bands; change one of them (got {self.timesteps})"
             )
         if not sum(self.weights):
-            raise ValueError("weights are all 0; give a band some weight")
+            raise ValueError("weights are all 0; give at least one band a weight above 0")
         return self

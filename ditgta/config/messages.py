@@ -13,7 +13,9 @@ def listing(faults: list[str]) -> str:
     """Returns all faults as one message."""
     faults = list(dict.fromkeys(faults))
     head = (
-        "the configuration has a fault" if len(faults) == 1 else f"the configuration has {len(faults)} faults"
+        "the configuration has one error"
+        if len(faults) == 1
+        else f"the configuration has {len(faults)} errors"
     )
     return "\n".join([f"{head}:", *(f"  {fault}" for fault in faults)])
 

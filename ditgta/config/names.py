@@ -111,7 +111,7 @@ def rotation_fault(posenc: str, has_base: bool, has_table: bool) -> str:
     """Return why an encoding takes no base of its own, or no table of `abs` beside it, or ""; of unknown ones, nothing is known."""
     if posenc in POSENCS and posenc not in ROTATIONS and (has_base or has_table):
         return (
-            f"posenc {posenc} rotates nothing, so it takes neither rotary_base nor absolute_table; "
+            f"posenc {posenc} does not rotate, so it takes neither rotary_base nor absolute_table; "
             f"leave them out, or take one of {', '.join(ROTATIONS)}"
         )
     if posenc in WITHOUT_BASE and has_base:

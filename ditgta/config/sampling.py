@@ -35,14 +35,14 @@ class Sampling(Section):
     num_samples: int = Field(50000, ge=1, le=10**8, description="number of images")
     sampler: Literal[SAMPLERS] | None = Field(
         None,
-        description="sampler; none: the first of the objective: ancestral, the papers' protocol, of ddpm, and euler of flow",
+        description="sampler; none: the default of the objective: ancestral (the papers' protocol) for ddpm, euler for flow",
     )
     steps: int = Field(
         250, ge=1, le=1000, description="sampling steps, each one pass of the network; two with heun"
     )
     cfg_scale: float = Field(1.5, ge=0, description="classifier-free guidance scale; 1 is no guidance")
     cfg_channels: Annotated[Literal["3", "all"], BeforeValidator(lambda n: "3" if n == 3 else n)] = Field(
-        "all", description="noise channels that are guided; the DiT reference guides the first 3 of 4"
+        "all", description="which noise channels are guided; the DiT reference guides the first 3 of 4"
     )
     cfg_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] | None = (
         Field(
@@ -52,26 +52,24 @@ class Sampling(Section):
     )
     ema_decay: Average = Added(
         None,
-        "decay of the average of the weights that is sampled, where training kept several; none: the first",
+        "decay of the averaged weights (EMA) to sample from, if training kept several; none: the first",
     )
     size: BothSides | None = Field(
         None, description="side, or height and width, of the images in pixels; none: as in training"
     )
     positions: Literal[POSITIONS] = Field(
         "extrapolate",
-        description="how positions are given at another size; see ditgta/model/positional/places.py",
+        description="how positions are encoded at another size; see ditgta/model/positional/places.py",
     )
     temperature: Annotated[Literal["1", "log"], BeforeValidator(str)] = Field(
         "1",
-        description="of attention at another size: log multiplies its logits by sqrt(ln tokens / ln tokens in training)",
+        description="temperature of attention at another size: log multiplies the logits by sqrt(ln tokens / ln tokens in training)",
     )
     labels: Literal["random", "balanced"] = Field(
         "balanced", description="labels: i.i.d. uniform, or interleaved equal counts"
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="precision of the network's matmuls")
-    tf32: bool = Field(
-        False, description="allow TF32 for float32 products, of the network and of the decoder, on GPUs"
-    )
+    tf32: bool = Field(False, description="allow TF32 for float32 matmuls of network and decoder on GPUs")
     compile: bool | None = Compile
     kernels: Literal["auto", "off"] = Kernels
     guidance_precision: Literal["float32", "float64"] = Field(
@@ -82,13 +80,13 @@ class Sampling(Section):
         description="how pixels become uint8: rounded as in the DiT reference, or rounded down as in ADM",
     )
     seed: int = Field(
-        0, description="seed of noise and labels, common to all rows so that their differences are paired"
+        0, description="seed of noise and labels; all rows share it, so their differences are paired"
     )
     training_seed: int | None = Field(
         None,
         ge=0,
-        description="training seed of the checkpoint, which gives it noise and labels of its own, common to all rows; "
-        "none: those of `seed` alone",
+        description="training seed of the checkpoint: another seed gets other noise and labels, which all rows share; "
+        "none: only `seed` decides them",
     )
     batch_size: int = Free(64, "images per forward pass", ge=1)
 
@@ -100,7 +98,7 @@ class Sampling(Section):
             )
         if self.size is None and (self.positions, self.temperature) != ("extrapolate", "1"):
             raise ValueError(
-                "positions and temperature are for another size than that of training; give size too"
+                "positions and temperature apply only to another size than in training; give size too"
             )
         return self
 
@@ -133,7 +131,7 @@ class SuiteSampling(Sampling):
 
     cfg_scale: Scales = Field(
         1.5,
-        description="classifier-free guidance scale; 1 is no guidance. A list: each row is sampled at all of them, its scale "
+        description="classifier-free guidance scale; 1 is no guidance. A list: each row is sampled at all scales; its own scale is "
         "chosen by FID on one noise and reported on another",
     )
 

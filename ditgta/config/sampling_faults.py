@@ -26,7 +26,9 @@ def sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:
         misfits = [sampler_fault(options.sampler, experiment.training.objective)]
         misfits.append(_average_fault(options.ema_decay, experiment))
         if options.size != suite.sampling.size:
-            misfits.append("rows of one table have one size; name others in sizes of the suite")
+            misfits.append(
+                "all rows of a table have the same size; put other sizes into `sizes` of the suite"
+            )
         if options.size and set(options.size) != {experiment.images.size}:
             misfits.append(resizing_fault(experiment.model.posenc, options.positions))
         for misfit in filter(None, misfits):
@@ -37,9 +39,7 @@ def sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:
 def size_faults(name: str, suite: Suite, config: Config) -> list[str]:
     """Return what is wrong with the other sizes of a suite, a line for each reason."""
     if suite.sizes and suite.sampling.size:
-        return [
-            f"suites.{name}: sampling.size is that of the table, so sizes has none to stand beside; give one"
-        ]
+        return [f"suites.{name}: give either sampling.size or sizes, not both"]
     found = []
     for place, size in enumerate(suite.sizes):
         reasons: dict[str, list[str]] = {}
@@ -59,12 +59,12 @@ def size_faults(name: str, suite: Suite, config: Config) -> list[str]:
         for row, _ in size.rows(experiment, config.experiments[experiment].model.posenc)
     ]
     found += [
-        f"suites.{name}.sizes: {row} is asked for twice; leave one out"
+        f"suites.{name}.sizes: {row} is listed twice; leave one out"
         for row in dict.fromkeys(names)
         if names.count(row) > 1
     ]
     found += [
-        f"suites.{name}.sizes: its row {row} has the name of an experiment; rename that one"
+        f"suites.{name}.sizes: its row {row} has the same name as an experiment; rename the experiment"
         for row in dict.fromkeys(names)
         if row in config.experiments
     ]
@@ -74,17 +74,17 @@ def size_faults(name: str, suite: Suite, config: Config) -> list[str]:
 def sweep_faults(name: str, suite: Suite, config: Config) -> list[str]:
     """Return what is wrong with the sweep of a suite, a line for each reason."""
     found = [
-        f"suites.{name}: its row {row} has the name of an experiment; rename that one"
+        f"suites.{name}: its row {row} has the same name as an experiment; rename the experiment"
         for row in config.swept(name)
         if row in config.experiments
     ]
     if suite.sampling.scales and any(not size.cfg_scale for size in suite.sizes):
         found.append(
-            f"suites.{name}.sizes: sampling.cfg_scale is a list, so other sizes need one of their own; give each a cfg_scale"
+            f"suites.{name}.sizes: sampling.cfg_scale is a list, which other sizes cannot use; give each size its own cfg_scale"
         )
     if suite.loss.ema_decay is not None:
         found.append(
-            f"suites.{name}.loss.ema_decay: losses are of the average that is sampled; set sampling.ema_decay"
+            f"suites.{name}.loss.ema_decay: the loss uses the average that is sampled; set sampling.ema_decay instead"
         )
     return found
 
@@ -94,16 +94,16 @@ def _average_fault(decay: float | None, experiment: Experiment) -> str | None:
     if decay is None or decay in experiment.decays:
         return None
     if experiment.checkpoint:
-        return "the decay of a checkpoint from elsewhere is not known; leave ema_decay out"
+        return "the decay of an imported checkpoint is unknown; leave ema_decay out"
     kept = ", ".join(map(name_of, experiment.decays))
-    return f"training keeps no average of decay {name_of(decay)}; add it to training.ema_decay ({kept})"
+    return f"training keeps no average with decay {name_of(decay)}; add it to training.ema_decay ({kept})"
 
 
 def _misfits(size: Size, experiment: Experiment) -> Iterator[str]:
     """Yield why an experiment cannot be sampled at a size."""
     trained = experiment.images.size
     if set(size.size) == {trained}:
-        yield f"{trained} is the size of training, whose rows stand in the table; leave it out"
+        yield f"{trained} is the training size, which the table already has; leave it out"
         return
     autoencoder, patch = experiment.autoencoder, experiment.model.sizes["patch"]
     unit = autoencoder.downsampling * patch

@@ -34,12 +34,12 @@ class Autoencoder(Section):
     revision: str | None = Field(None, description="revision of the hub id")
     pixels: Literal[tuple(PIXEL_CHANNELS)] | None = Added(
         None,
-        "no autoencoder: latents are the pixels in -1..1, of one channel (grey, for images without colour) or three",
+        "no autoencoder: latents are the pixels in -1..1, with one channel (grey, for images without colour) or three",
     )
     widths: tuple[Annotated[int, Field(ge=1, le=2**14)], ...] = Field(
         (16, 32, 32),
         min_length=1,
-        description="channels per resolution of a trained autoencoder; every one but the last halves the side",
+        description="channels per resolution of a trained autoencoder; each resolution but the last halves the side",
     )
     latent_channels: int = Field(4, ge=1, le=2**12, description="latent channels of a trained autoencoder")
     steps: int = Field(500, ge=1, description="training steps of a trained autoencoder")
@@ -49,13 +49,13 @@ class Autoencoder(Section):
     seed: int = Field(0, description="seed of a trained autoencoder")
     tf32: bool = Field(
         False,
-        description="allow TF32 for float32 matmuls on GPUs, when it is trained and when it encodes images",
+        description="allow TF32 for float32 matmuls on GPUs, when the autoencoder is trained and when it encodes",
     )
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Autoencoder":
         if self.pretrained and self.pixels:
-            raise ValueError("pretrained names an autoencoder, pixels does without; give one of them")
+            raise ValueError("pretrained names an autoencoder, pixels uses none; give one of them")
         return self
 
     @property
@@ -84,16 +84,16 @@ class Model(Section):
     )
     posenc: Posenc = Field(
         "gta",
-        description=f"positional encoding: MODULE:CLASS of your own (docs/adding-an-encoding.md), or one of {{{', '.join(POSENCS)}}}",
+        description=f"positional encoding: your own as MODULE:CLASS (docs/adding-an-encoding.md), or one of {{{', '.join(POSENCS)}}}",
     )
     rotary_base: float | None = Field(
         None, gt=1, description="base of the frequencies of an encoding that rotates; none: its paper's"
     )
     absolute_table: bool = Field(
-        False, description="add the table of abs to the patch embeddings too, for an encoding that rotates"
+        False, description="for an encoding that rotates: also add the table of abs to the patch embeddings"
     )
     qk_norm: bool = Field(
-        True, description="RMSNorm of queries and keys; the GTA reference has it, the original DiT has not"
+        True, description="RMSNorm of queries and keys; the GTA reference has it, the original DiT does not"
     )
     depth: int | None = Field(
         None, ge=1, le=10_000, description="number of blocks, instead of the named size's"
@@ -129,14 +129,14 @@ class Model(Section):
 class Experiment(Section):
     """One row of a table: images, autoencoder, model and training. `like` names an experiment to start from."""
 
-    like: str | None = Field(None, description="experiment whose options are taken where this one is silent")
+    like: str | None = Field(None, description="experiment that gives the options that are not set here")
     images: Images = Images()
     autoencoder: Autoencoder = Autoencoder()
     latents: Latents = Latents()
     model: Model = Model()
     training: Training = Training()
     checkpoint: Place | None = Field(
-        None, description="trained checkpoint to score as it is, without training"
+        None, description="trained checkpoint to sample and score, without training"
     )
     sampling: SamplingChange | None = Field(
         None, description="sampling options in which this row differs from its suite's: {cfg_scale: 2}"
@@ -162,8 +162,8 @@ class Experiment(Section):
             raise ValueError("pixels have no posterior to draw from; set training: {posterior: mean}")
         if self.latents.format and self.images.hold_out:
             raise ValueError(
-                "latents made elsewhere are of all images, so none can be held out; set images: {hold_out: 0}, "
-                "and name others in images.held_out"
+                "imported latents contain all images, so none can be held out; set images: {hold_out: 0}, "
+                "and name another source in images.held_out"
             )
         return self
 
@@ -201,30 +201,30 @@ class Suite(Section):
     )
     differences: Differences = Field(
         (),
-        description="pairs of experiments whose paired difference, first minus second, is shown; and contrasts of several, "
+        description="paired differences to show: pairs of experiments (first minus second), and contrasts of several, "
         "{name: ..., weights: {row: weight, ...}}",
     )
     primary: Literal[PRIMARY] | None = Field(
         None,
-        description="metric whose differences at the last milestone are given verdicts, which several seeds can earn; none: "
-        "fid, or kid where a trained scorer has too few samples for the error of fid",
+        description="metric that gets verdicts (at the last milestone, with several seeds); none: "
+        "fid, or kid if a trained scorer has too few samples for an error bar of fid",
     )
     training_cov: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="how far one training run lies from another in the primary metric, as the standard deviation of its "
-        "logarithm (FID: 0.01 to 0.02 at scale), for the z that rows with one seed are given; none: they are given nothing",
+        description="spread of the primary metric between training runs, as the standard deviation of its "
+        "logarithm (FID: 0.01 to 0.02 at scale), to compute z for rows with one seed; none: no z",
     )
     published: dict[str, dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]]] = Field(
         {},
         description="published FID of rows by milestone, shown beside those of the table: {imagenet256-gta: {200000: 25.15}}",
     )
-    published_source: str | None = Field(None, description="where the published values stand")
+    published_source: str | None = Field(None, description="source of the published values")
     sampling: SuiteSampling = SuiteSampling()
     sizes: tuple[Size, ...] = Field(
         (),
-        description="other sizes at which the last milestone is sampled and scored too, in a chapter of its own: "
+        description="other sizes at which the last milestone is also sampled and scored, in a separate chapter: "
         "[{size: 512, positions: [extrapolate, ntk], cfg_scale: [1.5, 2]}]",
     )
     loss: Loss = Loss()
@@ -233,10 +233,10 @@ class Suite(Section):
     @model_validator(mode="after")
     def _rising(self) -> "Suite":
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError("milestones must rise")
+            raise ValueError("milestones must increase; sort them")
         for name in ("experiments", "seeds"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
-                raise ValueError(f"{name} must differ from each other")
+                raise ValueError(f"{name} must be different from each other; leave one out")
         if self.published and not self.published_source:
             raise ValueError("published values need their source; name it in published_source")
         return self
@@ -246,7 +246,7 @@ class Config(Section):
     """The whole of config.yaml."""
 
     suite: Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)] = Field(
-        "digits", description="suite that `snakemake` makes when no other is named"
+        "digits", description="suite that `snakemake` makes if no target is given"
     )
     experiments: dict[str, Experiment]
     suites: dict[str, Suite]

@@ -20,15 +20,15 @@ class Scorer(Section):
 
     weights: Annotated[str, Field(min_length=1), AfterValidator(_fetchable)] | None = Field(
         None,
-        description="FID Inception weights: a file, or an https address fetched once; none: train a small one on the images",
+        description="FID Inception weights: a file, or an https address, downloaded once; none: train a small one on the images",
     )
     reference: Place | None = Field(
         None,
-        description="reference npz (statistics or images) as ADM's suite takes; none: the experiment's images",
+        description="reference npz (statistics or images) in the format of ADM's suite; none: the experiment's images",
     )
     judge: Place | None = Added(
         None,
-        "file of DINOv2's weights, as a second judge beside the scorer: fd_dinov2 and kid_dinov2; none: these are absent",
+        "file of DINOv2's weights, for a second judge beside the scorer: fd_dinov2 and kid_dinov2; none: no second judge",
     )
     width: float = Field(
         0.0625, gt=0, le=1, description="width of a trained scorer as a fraction of Inception-V3"
@@ -43,6 +43,6 @@ class Scorer(Section):
         0.2,
         gt=0,
         lt=1,
-        description="fraction of images on which a trained scorer's accuracy is measured, where `images` holds none out",
+        description="fraction of images on which a trained scorer's accuracy is measured, if `images` holds none out",
     )
     seed: int = Field(0, description="seed of a trained scorer")

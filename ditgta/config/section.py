@@ -15,11 +15,11 @@ def Free(default: Any, description: str, **constraints):
 
 Compile = Field(
     None,
-    description="compile the network with torch.compile, which changes rounding: yes, no, or none: where a GPU and Triton are",
+    description="compile the network with torch.compile (changes rounding): true, false, or none: if a GPU and Triton are there",
 )
 Kernels = Field(
     "auto",
-    description="layers written for CPUs, which change rounding: auto takes them on CPUs, off the plain formulas everywhere",
+    description="fast layers for CPUs (they change rounding): auto: use them on CPUs; off: use plain layers everywhere",
 )
 
 

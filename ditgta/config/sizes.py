@@ -22,12 +22,14 @@ class SamplingChange(Section):
     """In which sampling options a row differs from its suite; what is not given is the suite's."""
 
     size: BothSides | None = Field(None, description="side, or height and width, of the images in pixels")
-    positions: Literal[POSITIONS] | None = Field(None, description="how positions are given at another size")
+    positions: Literal[POSITIONS] | None = Field(
+        None, description="how positions are encoded at another size"
+    )
     temperature: Annotated[
         Literal["1", "log"] | None, BeforeValidator(lambda t: t if t is None else str(t))
-    ] = Field(None, description="of attention at another size")
+    ] = Field(None, description="temperature of attention at another size")
     cfg_scale: float | None = Field(None, ge=0, description="classifier-free guidance scale")
-    ema_decay: Average = Field(None, description="decay of the average of the weights that is sampled")
+    ema_decay: Average = Field(None, description="decay of the averaged weights (EMA) to sample from")
 
     def over(self, options: Sampling) -> Sampling:
         """Returns the options with these in place of the suite's, validated again."""
@@ -42,13 +44,13 @@ class Size(Section):
     positions: Annotated[tuple[Literal[POSITIONS], ...], BeforeValidator(listed)] = Field(
         ("extrapolate",),
         min_length=1,
-        description="how positions are given, a row for each; an encoding that lacks a way has no row of it",
+        description="how positions are encoded, one row for each way; an encoding gets no row for a way that it does not support",
     )
     temperature: Annotated[
         tuple[Annotated[Literal["1", "log"], BeforeValidator(str)], ...], BeforeValidator(listed)
-    ] = Field(("1",), min_length=1, description="temperatures of attention, a row for each")
+    ] = Field(("1",), min_length=1, description="temperatures of attention, one row for each")
     cfg_scale: Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(listed)] = Field(
-        (), description="guidance scales of this size, a row for each; none: the suite's"
+        (), description="guidance scales of this size, one row for each; none: the suite's scale"
     )
 
     def rows(self, experiment: str, posenc: str) -> Iterator[tuple[str, SamplingChange]]:

@@ -26,51 +26,52 @@ class Training(Section):
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
     ema_decay: Decays = Field(
         0.9999,
-        description="decay of the moving average of the weights, per step. A list: an average of each is kept; the first is the "
-        "one that is used, and in a suite each row's is chosen by FID on one noise and reported on another",
+        description="decay of the moving average of the weights, per step. A list: an average is kept for each; the first is "
+        "the default, and in a suite each row's average is chosen by FID on one noise and reported on another",
         json_schema_extra={"several": True},
     )
     label_dropout: float = Field(
         0.1, ge=0, lt=1, description="fraction of labels replaced by the null label, for guidance"
     )
     flip: Literal["random", "baked", "none"] = Field(
-        "random", description="mirroring: drawn again at each step, drawn once per image, or never"
+        "random",
+        description="horizontal flip: drawn again at each step (random), drawn once per image (baked), or never (none)",
     )
     posterior: Literal["resample", "baked", "mean"] = Field(
         "resample",
-        description="latent: posterior drawn again at each step, drawn once per image, or its mean",
+        description="latent: the posterior drawn again at each step (resample), drawn once per image (baked), or its mean",
     )
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="precision of the matmuls; weights stay float32"
     )
     tf32: bool = Field(False, description="allow TF32 for float32 matmuls on GPUs")
     gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
-    warmup: int = Added(
-        0, "steps over which the learning rate rises in proportion to the step, before it is constant", ge=0
-    )
+    warmup: int = Added(0, "steps of linear warm-up of the learning rate, which is constant afterwards", ge=0)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Added(
         (0.9, 0.999), "decay of AdamW's means of gradients and of their squares, per step"
     )
     timesteps: Literal["independent", "stratified"] = Added(
         "independent",
-        "times of a batch's images: drawn one by one, or evenly spread over noise levels from a random start",
+        "times of a batch's images: drawn one by one (independent), or evenly spread from a random start (stratified)",
     )
     time_density: Literal["uniform", "logit-normal"] = Added(
-        "uniform", "how often each time is seen: all alike, or those in the middle more often (logit-normal)"
+        "uniform", "distribution of the times: uniform, or times in the middle more often (logit-normal)"
     )
     compile: bool | None = Compile
     kernels: Literal["auto", "off"] = Kernels
     checkpoint_gradients: bool = Free(
         False,
-        "recompute activations in the backward pass: less memory; about a third more time, on CPUs three quarters",
+        "recompute activations in the backward pass: less memory, about a third more time (on CPUs three quarters more)",
     )
     micro_batch: int | None = Free(
-        None, "most images per process and forward pass; larger shares are accumulated", ge=1
+        None,
+        "largest number of images per process and forward pass; gradients of larger batches are accumulated",
+        ge=1,
     )
     log_every: int = Free(100, "steps between logged losses", ge=1)
-    snapshot_every: int = Free(1000, "steps between snapshots: the most that a crash can lose", ge=1)
+    snapshot_every: int = Free(1000, "steps between snapshots; a crash loses at most this many steps", ge=1)
     tracker: str | None = Free(
-        None, "tracker that accelerate knows (tensorboard, wandb, ...), beside metrics.jsonl"
+        None, "a tracker of accelerate (tensorboard, wandb, ...) in addition to metrics.jsonl"
     )
 
     @property

@@ -150,7 +150,7 @@ def test_more_processes_than_a_batch_has_images(example):
 @pytest.mark.parametrize(
     ("configs", "words", "said"),
     [
-        (({"experiments": {"digits": {"images": {"size": 31}}}},), [], "wants images.size to be a multiple of 2"),
+        (({"experiments": {"digits": {"images": {"size": 31}}}},), [], "needs an images.size that is a multiple of 2"),
         ((), ["--config", "siute=paper"], "siute: no such option; did you mean suite?"),
     ],
 )  # fmt: skip

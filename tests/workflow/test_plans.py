@@ -133,7 +133,7 @@ def test_faults_of_the_configuration_are_listed_all_at_once(plan):
     }
     outcome = plan(configs=(faulty,))
     assert outcome.code != 0
-    assert "the configuration has 3 faults:" in outcome.text
+    assert "the configuration has 3 errors:" in outcome.text
     assert "experiments.abs.training.batchsize: no such option; did you mean batch_size?" in outcome.text
     assert "experiments.abs.training.learning_rate: " in outcome.text and "(got 'fast')" in outcome.text
     assert "suites.digits.milestnes: no such option; did you mean milestones?" in outcome.text
