@@ -294,7 +294,9 @@ def test_files_are_merged_over_config_yaml(tmp_path, monkeypatch):
     Path("config.yaml").unlink()
     assert "zoo-values" in config.read()["suites"], "the one beside the Snakefile"
     monkeypatch.setattr("ditgta.config.files.CHECKOUT", tmp_path)
-    with pytest.raises(InputError, match=f"there is no config.yaml in {tmp_path}; run in the folder that holds it"):
+    with pytest.raises(
+        InputError, match=f"there is no config.yaml in {tmp_path}; run in the folder that holds it"
+    ):
         config.read()
     assert config.read([Path("more.yaml")])["suites"] == {"s": {"experiments": ["a", "b"]}}
 

@@ -101,7 +101,7 @@ def _check_apart(written: list[Path], source: Path) -> None:
         for other in (source, *records):
             if _same(path, other):
                 raise InputError(
-                    f"{other} is read by this command, which would write {path} over it; name another path to write to"
+                    f"{other} is read by this command and would be overwritten by {path}; name another output path"
                 )
 
 
@@ -112,7 +112,7 @@ def _check_outside(out: Path, sources: Iterable[Path]) -> None:
         inside = os.path.realpath(source)
         if os.path.isdir(inside) and place.is_relative_to(inside) and kind_of_folder(Path(inside)) is None:
             raise InputError(
-                f"{out} lies in {source}, whose images this command reads; name a place outside it"
+                f"{out} lies in {source}, from which this command reads images; name a place outside it"
             )
 
 
@@ -131,7 +131,7 @@ def _check_own(stage: str, kind: str | None, out: Path, written: list[Path]) -> 
         found = kind_of_folder(out)
         if found not in (None, kind):
             raise InputError(
-                f"{out} holds {found}, of which {stage} would replace files; name another folder"
+                f"{out} holds {found}, and {stage} would replace some of its files; name another folder"
             )
         return
     if stage == "sample" and kind_of_folder(out.with_suffix(".shards")) == kind:
@@ -141,7 +141,7 @@ def _check_own(stage: str, kind: str | None, out: Path, written: list[Path]) -> 
             continue
         if not os.path.isfile(path):
             raise InputError(
-                f"{path}, which {stage} writes too, is a folder, a device, a pipe or a link to nothing; name another file"
+                f"{stage} would also write {path}, which is a folder, a device, a pipe or a broken link; name another file"
             )
         found = _kind_of_file(path)
         if found == "something else" and kind is None:

@@ -127,7 +127,7 @@ def read_scorer(path: Path) -> ScorerFile:
     if not tensors:
         raise InputError(f"{path} holds no table of tensors and so no Inception weights; {_download()}")
     check_numbers(str(path), tensors)
-    checked(ScorerHeader, details, f"{path} says what no scorer says", "make it again")
+    checked(ScorerHeader, details, f"{path} has an invalid header", "make it again")
     sha256 = (
         read_verified_record(path)["sha256"] if details and record_path(path).is_file() else sha256_of(path)
     )

@@ -113,9 +113,7 @@ def read_header(path: str | Path) -> dict:
         raise InputError(
             f"{path} is a safetensors file without this project's header; import it first"
         ) from None
-    return checked(
-        CheckpointHeader, header, f"checkpoint {path} says what no checkpoint says", "take another"
-    )
+    return checked(CheckpointHeader, header, f"checkpoint {path} has an invalid header", "take another")
 
 
 def read_checkpoint(

@@ -306,7 +306,7 @@ def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
         kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"])) or "it"
+        place = ".".join(map(str, first["loc"])) or "content"
         message = first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
         raise InputError(f"{what}: {place}: {message} (got {_short(first['input'])}); {fix}") from None

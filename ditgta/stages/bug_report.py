@@ -41,7 +41,7 @@ def run(
         account: of the cluster, to be left out.
     """
     sections = {
-        "What happened": "Please write here what you did, what you expected, and what came instead.",
+        "What happened": "Please write here what you did, what you expected, and what happened instead.",
         "Versions": versions(),
         "Machine": machine(),
         "Failing command": _fenced(command or failing_command() or "not known; name it with --failed"),

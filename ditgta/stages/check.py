@@ -32,7 +32,7 @@ def run(config: Config, suite: str, results: Path, profile: str | None) -> None:
     beside = f"{len(found)} lines, {warnings} warning{'s' * (warnings != 1)}"
     if missing:
         raise InputError(
-            f"suite {suite} cannot finish: {missing} missing ({beside}); each line above says its fix"
+            f"suite {suite} cannot finish: {missing} missing ({beside}); the lines above show the fixes"
         )
     print(f"suite {suite} can finish ({beside})")
 
@@ -116,10 +116,10 @@ class Answer:
         """Return the lines, or one that says what kept them from being known."""
         self.thread.join(max(0.0, deadline - time.monotonic()))
         if isinstance(self.error, InputError):
-            return [Line(MISSING, self.what, one_line(self.error), "correct that, and check again")]
+            return [Line(MISSING, self.what, one_line(self.error), "correct this, then check again")]
         if self.error:
             raise self.error
         if self.lines is None:
             said = f"not known after {SECONDS:.0f} s: a slow disk or network"
-            return [Line(WARNING, self.what, said, "check again: what was read once is read faster")]
+            return [Line(WARNING, self.what, said, "check again: a second reading is faster")]
         return self.lines

@@ -37,9 +37,9 @@ def run(config: Config, results: Path, delete: bool) -> None:
     total, count = 0, 0
     for path in found:
         if (path.parent.name, readable(path.name)) in unseen:
-            print(f"{path} is kept: it may belong to images that are not here")
+            print(f"{path} is kept: it may belong to images that are missing here")
         elif holder := _at_work(path):
-            print(f"{path} is kept: {name_of(holder)} is at work on it")
+            print(f"{path} is kept: {name_of(holder)} is working on it")
         else:
             size, count = _size(path), count + 1
             total += size
@@ -47,11 +47,11 @@ def run(config: Config, results: Path, delete: bool) -> None:
                 _delete(path)
             print(f"{path}  {as_size(size)}")
     if not count:
-        print("nothing is left over: suites of the configuration use every other result")
+        print("no unused results: suites of the configuration use all others")
     elif delete:
         print(f"deleted: {count} results, {as_size(total)}")
     else:
-        print(f"{count} results, {as_size(total)}, that no suite uses; --delete deletes them")
+        print(f"{count} results, {as_size(total)}, are used by no suite; --delete deletes them")
 
 
 def leftovers(layout: Layout) -> list[Path]:

@@ -72,7 +72,7 @@ def _check_number(source: str, least: int, index: ImageIndex, kept_back: ImageIn
     for found, words in ((index, ""), (kept_back, "held-out ")):
         if found is not None and found.count < least:
             raise InputError(
-                f"{source} gives {found.count} {words}images, at least {least} are needed; give more images"
+                f"{source} gives {found.count} {words}images, but at least {least} are needed; give more images"
             )
 
 

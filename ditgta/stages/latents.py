@@ -221,7 +221,7 @@ def _make(
     elif anywhere:
         raise InputError(
             f"{out} lacks {len(anywhere)} of {len(plan)} shards, the first {shard_name(anywhere[0])}; "
-            "run the parts that make them again"
+            "run those parts again"
         )
     group.barrier()
 
@@ -276,8 +276,8 @@ def moments_of_both_sides(vae, images: np.ndarray) -> np.ndarray:
     half = moments.to(torch.float16)
     if not torch.isfinite(half).all():
         raise InputError(
-            f"the autoencoder gives latents as large as {moments.abs().max():.3g}, which float16 cannot hold; "
-            "its weights are damaged or it is not one for images in [-1, 1]"
+            f"the autoencoder's latents are as large as {moments.abs().max():.3g}, which float16 cannot hold; "
+            "its weights are damaged or it expects other pixels than [-1, 1]"
         )
     return half.unflatten(0, (-1, 2)).cpu().numpy()
 
@@ -292,15 +292,15 @@ def _unfinished(out: Path, numbers: list[int], made_from: dict, group: Processes
             continue
         unfinished.append(number)
         if state == "damaged":
-            print(f"latents: {out / shard_name(number)} is damaged, it is made again", flush=True)
+            print(f"latents: {out / shard_name(number)} is damaged and is made again", flush=True)
         elif state == "other":
             print(
-                f"latents: {out / shard_name(number)} is of other images, latents or weights, it is made again",
+                f"latents: {out / shard_name(number)} is from other images, latents or weights and is made again",
                 flush=True,
             )
     if kept and unfinished:
         print(
-            f"latents: process {group.rank} keeps {kept} finished shards and makes {len(unfinished)}",
+            f"latents: process {group.rank} keeps {kept} finished shards, makes {len(unfinished)} more",
             flush=True,
         )
     return unfinished

@@ -108,7 +108,7 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
     print(f"{found.text()}\n\nproposed for {hours:g} h on {machine.devices} x {machine.name}:\n")
     print(as_text(proposal))
     print(estimate.table(name, machine, stages, explanations))
-    print(f"with what jobs take to start and GPUs to be kept busy: {spent:.2f} h")
+    print(f"with the start-up of jobs and the waiting time of GPUs: {spent:.2f} h")
     print("\n".join(f"note: {note}" for note in notes))
     given = shlex.join(["--configfile", *map(str, [*files[:-1], file])])
     command = f"snakemake --cores all {shlex.quote(name)}" + ("" if file == Path(DEFAULT) else f" {given}")
@@ -118,7 +118,7 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
         write_text(path, with_entries(before, proposal) if before.strip() else as_text(proposal))
         print(f"written to {file}; start it with: {command}")
     else:
-        print(f"nothing was written; --write adds this to {file}, and then: {command}")
+        print(f"nothing was written; --write adds this to {file}; then run: {command}")
 
 
 def hours_of_stages(
@@ -185,7 +185,7 @@ def propose(
     steps = nice(max(LEAST_STEPS, min(affordable, epochs, MOST_STEPS)))
     if not fits:
         notes.append(
-            f"{hours:g} hours are little: {steps:,} steps are hardly enough to tell encodings apart; give more --hours"
+            f"{hours:g} hours are too short: {steps:,} steps hardly show a difference between encodings; give more --hours"
         )
     return draft.proposal(steps, samples, sampling_steps), notes + draft.notes(steps, samples)
 
@@ -305,10 +305,12 @@ class Draft:
         notes = [
             f"each image is seen {steps * self.batch_size / found.count:,.0f} times in {steps:,} steps",
             self._gap_note(),
-            "images are mirrored at random; training: {flip: none} where a mirrored one is another thing, as with letters",
+            "images are mirrored at random; training: {flip: none} if a mirrored image is another thing, as with letters",
         ]
         if few:
-            notes.insert(0, f"{' and '.join(few)} against {features:,} features: read KID, FID is too high")
+            notes.insert(
+                0, f"{' and '.join(few)} against {features:,} features: use KID, because FID is too high"
+            )
         if small:
             notes.append(
                 f"{small / len(found.short_sides):.0%} of the images are smaller than {self.size} pixels and are enlarged"
@@ -325,10 +327,10 @@ class Draft:
         luck = Inference(0.0, math.sqrt(2 / runs), rows * (runs - 1), 0.0)
         gap = luck.smallest_gap(LEVEL / len(DIFFERENCES))
         metric = (
-            "held-out loss" if self.holds_out else "FID (or KID): too few images of a class to hold some out"
+            "held-out loss" if self.holds_out else "FID (or KID): a class has too few images to hold some out"
         )
         return (
-            f"{runs} training seeds before more steps, since one run earns no verdict: at {POWER:.0%} power a gap of {gap:.1f} times "
-            f"the spread of the runs is found, {gap * RETRAINED:.1%} where retraining moves a row by {RETRAINED:.1%}; primary "
+            f"{runs} training seeds before more steps, because one run gets no verdict: at {POWER:.0%} power a gap of {gap:.1f} times "
+            f"the spread of the runs is found, {gap * RETRAINED:.1%} if retraining moves a row by {RETRAINED:.1%}; primary "
             f"metric: {metric}"
         )

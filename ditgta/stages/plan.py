@@ -48,7 +48,7 @@ def run(
     count = machine.devices if gpus else 1
     if count % nodes:
         raise InputError(
-            f"{count} process{'es' * (count > 1)} cannot be shared alike by {nodes} nodes; change --devices or --nodes"
+            f"{count} process{'es' * (count > 1)} cannot be divided equally among {nodes} nodes; change --devices or --nodes"
         )
     link = NETWORK if nodes > 1 else LINKS.get(device, PCIE)
     group = World(count, nodes, 1e9 * bandwidth if bandwidth else link, gpus)

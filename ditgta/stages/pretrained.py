@@ -100,7 +100,7 @@ def _refuse_other(folder: Path, config: dict) -> None:
             return  # of a save that was cut off
         if there := [name for name in (CARD, *UPLOADED) if os.path.lexists(folder / name)]:
             raise InputError(
-                f"{folder} holds {there[0]}, which save-pretrained would replace and did not write; name another folder"
+                f"{folder} holds {there[0]}, which save-pretrained did not write and would replace; name another folder"
             )
         return
     names = ("step", "seed", "training", "model", "spec_hash")
@@ -130,8 +130,8 @@ def _score_of(checkpoint: Path, scores: Path, ema_decay: float | None) -> Score:
     theirs = (score.content.get("samples") or {}).get("checkpoint_sha256")
     if theirs != ours:
         raise InputError(
-            f"{scores} scores the samples of another checkpoint (sha256 {str(theirs)[:12]}) than {checkpoint} "
-            f"({ours[:12]}); give its own"
+            f"{scores} scores samples of another checkpoint (sha256 {str(theirs)[:12]}) than {checkpoint} "
+            f"({ours[:12]}); give the scores of that one"
         )
     if score.sampling.get("ema_decay") != ema_decay:
         own = score.sampling.get("ema_decay")
@@ -177,7 +177,7 @@ def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> s
     from huggingface_hub import EvalResult, ModelCardData
 
     published = score and (score.content.get("scorer") or {}).get("published")
-    caveat = "" if published else " by a scorer of its own, comparable in its table only"
+    caveat = "" if published else " by the table's own scorer, comparable only within the table"
     results = [
         EvalResult(
             task_type="unconditional-image-generation",

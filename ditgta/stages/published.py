@@ -91,7 +91,7 @@ def _agree(source: Path, what: str, said: object, found: object, flag: str) -> o
     """Returns what the user said or the file says; both must agree where both speak."""
     if said is not None and found is not None and said != found:
         raise InputError(
-            f"{source} says {what} {found}, {flag} says {said}; leave {flag} out, or take the other file"
+            f"{source} says {what} {found}, {flag} says {said}; leave {flag} out, or give the other file"
         )
     return said if said is not None else found
 
@@ -141,7 +141,7 @@ def _objective(source: Path, weights: dict, options: dict, said: str | None) -> 
         expected = 2 * channels
     if found != expected:
         raise InputError(
-            f"{source} predicts {found} channels for {channels} of the latent, objective {objective} wants {expected}; give --objective"
+            f"{source} predicts {found} channels for {channels} of the latent, objective {objective} needs {expected}; give --objective"
         )
     return objective
 
@@ -193,19 +193,19 @@ def _check_weights(source: Path, model: DiT, weights: dict[str, torch.Tensor]) -
     for name, tensor in expected.items():
         if name not in weights:
             raise InputError(
-                f"{source} lacks {name}, which the model has; give the --model and --qk-norm that the file was made with"
+                f"{source} lacks {name}, which the model has; give the --model and --qk-norm of the file"
             )
         if weights[name].shape != tensor.shape:
             raise InputError(
                 f"{source}: {name} is {list(weights[name].shape)}, the model's is {list(tensor.shape)}; "
-                "give the --model and --image-size that the file was made with"
+                "give the --model and --image-size of the file"
             )
         if not torch.isfinite(weights[name]).all():
-            raise InputError(f"{source}: {name} holds values that are not finite; fetch the file again")
+            raise InputError(f"{source}: {name} holds values that are not finite; download the file again")
     surplus = sorted(set(weights) - set(expected))
     if surplus:
         raise InputError(
-            f"{source} has {surplus[0]}, which the model has not; give the --model that the file was made with"
+            f"{source} has {surplus[0]}, which the model does not have; give the --model of the file"
         )
 
 
@@ -220,7 +220,7 @@ def _refuse_other_export(out: Path, ema: dict[str, torch.Tensor]) -> None:
     same = found.keys() == ema.keys() and all(torch.equal(found[name], ema[name]) for name in ema)
     if not same:
         raise InputError(
-            f"{out} holds something else than these weights, which export-checkpoint would replace; name another file"
+            f"{out} holds something other than these weights and would be replaced; name another file"
         )
 
 

@@ -147,7 +147,9 @@ def _gather(
         path = _shard(folder, i)
         record = _finished(path, digest)
         if record is None:
-            raise InputError(f"{path} is missing or of another spec; run the sample stage for its part first")
+            raise InputError(
+                f"{path} is missing or from another spec; run the sample stage for that part first"
+            )
         if record.get("numerics") not in numerics:
             numerics.append(record.get("numerics"))
         shards.append({"file": path.name, "sha256": record["sha256"], "start": start, "count": stop - start})
@@ -208,7 +210,7 @@ def run_grid(
             if not 0 <= label < known:
                 raise InputError(f"class {label} is not one of 0..{known - 1} that {checkpoint} knows")
         if rows * len(classes) > _MOST_CELLS:
-            raise InputError(f"{rows} rows of {len(classes)} classes are too many for a picture; take fewer")
+            raise InputError(f"{rows} rows of {len(classes)} classes are too many for a picture; give fewer")
         labels = [label for _ in range(rows) for label in classes]
         with Progress(
             "sample", len(labels) * sampling.steps, unit="image steps", silent=not group.is_first

@@ -46,7 +46,7 @@ from ditgta.scoring.records import arrays_of, entry_of
 
 DRAWS = 10  # of real images that are scored against all others
 CROPS, DINOV2 = ("fid_crops", "kid_crops"), ("fd_dinov2", "kid_dinov2")
-_TOO_SMALL = "the images are smaller than those of training in height or width: no crops of that size"
+_TOO_SMALL = "the images are smaller than the training images in height or width: no crops of that size"
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def run(
             "give SAMPLES to score, or --baseline to score the reference against itself, not both"
         )
     if num_samples is not None and not baseline:
-        raise InputError("--num-samples is for --baseline; SAMPLES are scored whole: leave it out")
+        raise InputError("--num-samples is for --baseline; SAMPLES are always scored whole: leave it out")
     if num_samples is not None and num_samples < 2:
         raise InputError(f"--num-samples {num_samples}: a score needs at least 2 images; give more")
     with processes() as group:
@@ -211,7 +211,7 @@ def _judge(path: Path, device: torch.device | str) -> View:
     Raises:
         InputError: the file holds other weights.
     """
-    fix = "give dinov2_vits14_pretrain.pth, vitb14 or vitl14, or what transformers saves of them"
+    fix = "give dinov2_vits14_pretrain.pth, vitb14 or vitl14, or a file of them that transformers saved"
     tensors, _ = read_tensors(path, fix)
     try:
         network = load_dinov2(tensors)
@@ -241,7 +241,7 @@ def _scored(
     warnings += warnings_of(pairs[0], channels, None if baseline else SPLIT_SIZE)
     if not scorer.published and not scorer.details:
         warnings.append(
-            f"the weights are not the published ones (sha256 {scorer.sha256[:12]}): compare these scores with no others"
+            f"the weights are not the published ones (sha256 {scorer.sha256[:12]}): do not compare these scores with others"
         )
     classes = scorer.details.get("classes") or []
     estimates = [estimates_of(real, sampled, classes, device) for real, sampled in pairs]
@@ -281,7 +281,7 @@ def _few(view: View, count: int) -> str:
     features = view.network.cls_token.shape[-1]
     if not 0 < count <= features:
         return ""
-    return f"{count} samples are too few for the covariance of DINOv2's {features} features: prefer its KID to its FD"
+    return f"{count} samples are too few for the covariance of DINOv2's {features} features: use its KID instead of its FD"
 
 
 def _description(side: Side) -> dict:

@@ -82,7 +82,11 @@ def run(images: Path, out: Path, spec: dict) -> None:
         count = len(others[1])
         check_numbers("the scorer", model.state_dict(), "lower its learning_rate")
         _write(out, model, index, spec, found, losses, used=len(chosen), held_out=count)
-    accuracy = "unknown, no class has two images" if found["accuracy"] is None else f"{found['accuracy']:.2%}"
+    accuracy = (
+        "unknown, because no class has two images"
+        if found["accuracy"] is None
+        else f"{found['accuracy']:.2%}"
+    )
     print(f"scorer: held-out accuracy {accuracy} on {count} images, {out}", flush=True)
 
 

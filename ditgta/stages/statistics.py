@@ -44,7 +44,9 @@ def run(images: Path, out: Path, weights: Path | None = None, keep: int = 0, bat
     if keep > found.count:
         raise InputError(f"--keep {keep}, but {images} holds {found.count} images; keep fewer")
     if keep and found.size is None:
-        raise InputError(f"{images} holds images of several sizes, which no array takes; leave out --keep")
+        raise InputError(
+            f"{images} holds images of several sizes, which do not fit one array; leave out --keep"
+        )
     with processes() as group:
         scorer = read_scorer(find_weights(weights, out))
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)

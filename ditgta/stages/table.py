@@ -179,7 +179,7 @@ def _refuse_other(out: Path, made_from: dict) -> None:
     """
     others = [name for name in FILES if os.path.lexists(out / name)]
     if others and not (out / RECORD).is_file() and not _is_cut_off(out):
-        raise InputError(f"{out} holds {others[0]} that no table stage wrote; give another --out")
+        raise InputError(f"{out} holds {others[0]}, which no table stage wrote; give another --out")
     theirs = read_finished(out / RECORD) if (out / "table.html").is_file() else {}
     if theirs and theirs["contents"] == made_from["contents"]:  # contents count, not where they lie
         theirs |= {name: made_from[name] for name in INPUTS if name in made_from}
@@ -244,7 +244,7 @@ def encodings_of(
         try:
             rows.append((name, look(load_encoding(last[name][2]))))
         except InputError as error:
-            faults.append(f"the encoding of {name} cannot be shown: {error}")
+            faults.append(f"the encoding of {name} cannot be drawn: {error}")
     return encoding_figure(rows) if rows else None, faults
 
 

@@ -186,7 +186,7 @@ class Trainer:
                 found = moments.get(f"{moment}.{name}")
                 if found is None or found.shape != parameter.shape:
                     raise InputError(
-                        f"{path} lacks {moment} of {name}, or it is of another shape; delete it and train again"
+                        f"{path} lacks {moment} of {name}, or has it in another shape; delete the file and train again"
                     )
             self.optimizer.state[parameter] = {
                 "step": torch.tensor(float(header["step"]), device=parameter.device),
@@ -234,7 +234,7 @@ def run(
         if not group.count <= training.batch_size <= shards.count:
             raise InputError(
                 f"batch_size {training.batch_size} does not fit {group.count} processes and {shards.count} images; "
-                "each process needs an image, and none may be in a batch twice"
+                "each process needs an image, and no image may be in a batch twice; change batch_size or the number of processes"
             )
         network = _build(shards, model, training.objective, seed)
         header = {
@@ -284,7 +284,9 @@ def _remarks(options: Training, numerics: dict, resumed: dict | None) -> list[st
             name for name in sorted(before.keys() | numerics.keys()) if before.get(name) != numerics.get(name)
         ]
         changes = ", ".join(f"{name} {before.get(name)} -> {numerics.get(name)}" for name in names)
-        lines.append(f"resumes a training of other numerics ({changes}): equal to rounding, not bit for bit")
+        lines.append(
+            f"resumes a training with other numerics ({changes}): results are equal to rounding, not bit for bit"
+        )
     if not numerics["device"].startswith("CPU") and options.precision == "float32" and not options.tf32:
         lines.append(
             "float32 without TF32 is slow on a GPU; set training.tf32: true or training.precision: bf16"
@@ -293,9 +295,7 @@ def _remarks(options: Training, numerics: dict, resumed: dict | None) -> list[st
         cache = os.environ.get(
             "TORCHINDUCTOR_CACHE_DIR", "the temporary folder; keep it with TORCHINDUCTOR_CACHE_DIR"
         )
-        lines.append(
-            f"compiling: the first step takes up to a minute; what was compiled is cached in {cache}"
-        )
+        lines.append(f"compiling: the first step takes up to a minute; compiled code is cached in {cache}")
     return lines
 
 
@@ -345,9 +345,9 @@ def _accelerator(training: Training, folder: Path, group: Processes) -> Accelera
         raise InputError(f"tracker {training.tracker}: {' '.join(str(error).split())}") from None
     if training.tracker and not accelerator.log_with:
         raise InputError(
-            f"tracker {training.tracker} is not installed; pip install it, or leave `tracker` out"
+            f"tracker {training.tracker} is not installed; install it with pip, or leave `tracker` out"
         )
-    assert accelerator.num_processes == group.count, "accelerate must see the process group that was launched"
+    assert accelerator.num_processes == group.count, "accelerate does not see the launched process group"
     if training.tracker:
         accelerator.init_trackers("ditgta")
     return accelerator

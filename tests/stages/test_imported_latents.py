@@ -197,7 +197,7 @@ def test_parts_give_the_same_bytes_and_a_restart_makes_only_what_is_missing(
     (tmp_path / "00001.safetensors").unlink()
     capsys.readouterr()
     run(inputs, "repa", tmp_path)
-    assert "keeps 1 finished shards and makes 1" in capsys.readouterr().out
+    assert "keeps 1 finished shards, makes 1" in capsys.readouterr().out
 
 
 def test_without_images_and_autoencoder(inputs, tmp_path):

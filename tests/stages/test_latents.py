@@ -133,7 +133,7 @@ def test_restart_makes_only_what_is_missing_or_damaged(inputs, tmp_path, capsys)
     data[-1] ^= 1
     (tmp_path / "00002.safetensors").write_bytes(data)
     text = run()
-    assert "00002.safetensors is damaged, it is made again" in text and "keeps 1 finished" in text
+    assert "00002.safetensors is damaged and is made again" in text and "keeps 1 finished" in text
     assert shard_bytes(tmp_path) == whole
     assert (tmp_path / "00001.safetensors").stat().st_mtime_ns == times[1]
     assert "made again" not in run()
@@ -151,7 +151,7 @@ def test_shards_of_other_weights_are_made_again(inputs, tmp_path, capsys):
     (tmp_path / "out/index.json").unlink()  # as a run leaves them that was stopped
     capsys.readouterr()
     latents.run(inputs / "images", tmp_path / "other", tmp_path / "out", batch_size=64)
-    assert capsys.readouterr().out.count("is of other images, latents or weights") == 3
+    assert capsys.readouterr().out.count("is from other images, latents or weights") == 3
     assert all(left != right for left, right in zip(before, shard_bytes(tmp_path / "out")))
 
 

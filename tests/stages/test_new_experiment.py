@@ -53,7 +53,7 @@ def test_a_proposal_is_printed_with_its_plan_and_nothing_is_written(shapes, caps
     proposal, text = proposed(capsys)
     assert "120 images of 3 classes with 40 each" in text and "no faults" in text
     assert "all of them were decoded: short sides of 4" in text
-    assert "120 images against 128 features: read KID" in text
+    assert "120 images against 128 features: use KID" in text
     assert "core of this machine" in text and "stage         jobs" in text
     loaded = config.load({"suite": "shapes", **proposal})
     suite = loaded.suites["shapes"]
@@ -188,11 +188,11 @@ def test_size_model_and_samples_suit_images_machine_and_time(
 
 def test_little_time_and_few_images_are_said(capsys):
     proposal, notes, _ = proposal_for(90, 3, [100] * 90, 0, 0.01)
-    assert "0.01 hours are little" in notes[0] and "read KID" in notes[1]
+    assert "0.01 hours are too short" in notes[0] and "use KID" in notes[1]
     assert proposal["suites"]["x"]["milestones"][-1] == new_experiment.LEAST_STEPS
     few, notes, _ = proposal_for(3, 1, [100] * 3, 0, 1)
     assert "hold_out" not in few["experiments"]["x"]["images"] and "primary" not in few["suites"]["x"]
-    assert any("too few images of a class to hold some out" in note for note in notes)
+    assert any("a class has too few images to hold some out" in note for note in notes)
     assert few["experiments"]["x"]["training"]["batch_size"] == 1
 
 

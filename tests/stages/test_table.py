@@ -733,7 +733,7 @@ def test_encodings_are_shown_of_checkpoints_that_are_at_hand(tmp_path):
             {"ditgta": json.dumps({"spec": {}, "step": 4, "model": model})},
         )
     picture, (fault,) = table.encodings_of(arguments["training"], ["abs", "rope", "gta"])
-    assert "the encoding of gta cannot be shown: " in fault and "there is no gone.py" in fault
+    assert "the encoding of gta cannot be drawn: " in fault and "there is no gone.py" in fault
     alone, _ = table.encodings_of(arguments["training"], ["abs"])
     assert picture.height == pytest.approx(2 * alone.height, rel=0.01) and picture.width > alone.width
     table.run(**arguments, out=tmp_path / "table")
