@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> dict:
     """
     import yaml
 
-    text = read_text(path, f"check the path (seen from {Path.cwd()})")
+    text = read_text(path, f"check the path (relative to {Path.cwd()})")
     if len(text) > _MOST_LETTERS:
         raise InputError(
             f"{path} has {len(text):,} letters, a configuration at most {_MOST_LETTERS:,}; name another file"

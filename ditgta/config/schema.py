@@ -152,7 +152,7 @@ class Experiment(Section):
         holds = LATENT_FORMATS.get(self.latents.format)
         if holds and not holds.flips and self.training.flip != "none":
             raise ValueError(
-                f"latents of {self.latents.format} hold one side of each image; set training: {{flip: none}}"
+                f"latents of {self.latents.format} hold only one orientation of each image; set training: {{flip: none}}"
             )
         if holds and not holds.moments and self.training.posterior != "mean":
             raise ValueError(

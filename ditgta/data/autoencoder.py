@@ -56,7 +56,7 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
     try:
         described = checked(Autoencoder, read_json(folder / "config.json"), "config.json", "correct it")
         if described["block_out_channels"][-1] * described.get("latent_channels", 4) > _MOST_WEIGHTS:
-            raise ValueError("config.json describes a network that is too large")
+            raise ValueError("config.json describes too large a network")
         vae, found = AutoencoderKL.from_pretrained(
             folder,
             local_files_only=True,
@@ -125,7 +125,7 @@ def fetch_autoencoder(source: str, revision: str | None = None):
         return load_autoencoder(folder)
     if folder.is_absolute() or not is_hub_name(source):
         raise InputError(
-            f"the autoencoder folder {source} does not exist (seen from {Path.cwd()}); fix the path"
+            f"the autoencoder folder {source} does not exist (relative to {Path.cwd()}); fix the path"
         )
     hub = huggingface_hub()
     from diffusers import AutoencoderKL
@@ -151,8 +151,8 @@ def fetch_autoencoder(source: str, revision: str | None = None):
     except Exception as error:  # network, hub and file errors have no common type
         at = f" --revision {revision}" if revision else ""
         raise InputError(
-            f"the autoencoder {source} is no folder, is not in the Hugging Face cache, and cannot be downloaded ({one_line(error)}); on a "
-            f"machine with network run `hf download {source} config.json {WEIGHTS}{at} --local-dir FOLDER`, copy FOLDER here and "
+            f"the autoencoder {source} is not a folder, is not in the Hugging Face cache, and cannot be downloaded ({one_line(error)}); on a "
+            f"machine with a network run `hf download {source} config.json {WEIGHTS}{at} --local-dir FOLDER`, copy FOLDER here and "
             "set the autoencoder's `pretrained` to it"
         ) from error
     finally:
@@ -266,7 +266,7 @@ def adapted_autoencoder(
     first, last = vae.quant_conv, vae.post_quant_conv
     if first is None or last is None:
         raise InputError(
-            "the autoencoder has no quant_conv to take the normalisation; give the one that made the latents"
+            "the autoencoder has no quant_conv that could hold the normalisation; give the autoencoder of these latents"
         )
     mean, std = (torch.as_tensor(value, dtype=torch.float32, device=vae.device) for value in (mean, std))
     channels = len(std)

@@ -76,7 +76,7 @@ def read_contents(path: Path) -> Contents:
             with open(path, "rb"):
                 pass
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}; check its rights") from None
+            raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from None
     sized = len(names) <= SIZED_FILES
     stats = _stats(base, names) if sized else [None] * len(names)
     sizes = [stat.st_size if stat else 0 for stat in stats]
@@ -101,7 +101,7 @@ def check_contents(path: str | Path, expected: str | None) -> str:
         InputError: it is not the expected one.
     """
     if not exists(expanded(path)):
-        raise InputError(f"{path} does not exist (seen from {Path.cwd()}); bring it back, or fix the path")
+        raise InputError(f"{path} does not exist (relative to {Path.cwd()}); restore it, or fix the path")
     found = read_contents(expanded(path)).sha256
     if expected not in (None, found):
         raise changed(path)
@@ -259,7 +259,7 @@ class Sources:
         begin = time.monotonic()
         found = read_contents(place)
         if (seconds := time.monotonic() - begin) > LONG_SECONDS:
-            self.report(f"read {name} in {seconds:.0f} s, to know what it holds; {self.file} keeps that")
+            self.report(f"read {name} in {seconds:.0f} s, for its checksum; {self.file} keeps it")
         return found
 
     def save(self) -> None:

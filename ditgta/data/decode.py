@@ -159,7 +159,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_16_bit(image)
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, whose white is unknown; save it with 8 bits")
+        raise ValueError(
+            "its pixels are floating-point numbers, and the value of white is unknown; save it with 8 bits"
+        )
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
@@ -172,7 +174,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     levels = np.asarray(image).astype(np.int64)
     if levels.size and (levels.min() < 0 or levels.max() > 65535):
         raise ValueError(
-            "its grey levels need more than 16 bits, whose white is unknown; save it with 8 bits"
+            "its grey levels need more than 16 bits, and the value of white is unknown; save it with 8 bits"
         )
     grey = (levels + 128) // 257
     transparent = image.info.get("transparency")

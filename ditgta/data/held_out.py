@@ -35,7 +35,7 @@ def held_out(
         if not 0 < count < len(distinct):
             side = "held-out" if count == 0 else "training"
             raise InputError(
-                f"hold_out {share:g} leaves class {name}, which has {len(distinct)} different images, no {side} image; "
+                f"hold_out {share:g} leaves no {side} image in class {name} ({len(distinct)} different images); "
                 "change hold_out, or leave the class out"
             )
         mask[members] = draws[members] <= distinct[count - 1]
@@ -51,7 +51,7 @@ def with_classes_of(index: ImageIndex, other: ImageIndex) -> ImageIndex:
     unknown = [name for name in index.classes if name not in other.classes]
     if unknown:
         raise InputError(
-            f"held_out {index.root} has class {unknown[0]}, which the training images have not; give images of the same classes"
+            f"held_out {index.root} has class {unknown[0]}, which the training images lack; give images of the same classes"
         )
     numbers = np.array([other.classes.index(name) for name in index.classes], np.int64)
     return index.relabelled(numbers[index.labels], other.classes)

@@ -88,7 +88,7 @@ def _kept(index: ImageIndex, good: np.ndarray, faults: list[dict], on_error: str
 def fault_listing(index: ImageIndex, faults: list[dict]) -> str:
     """Return the message that names the faults, the first ones in full and the rest by their number."""
     lines = [
-        f"{len(faults)} fault{'s' * (len(faults) > 1)} in the images of {index.root}: "
+        f"{len(faults)} error{'s' * (len(faults) > 1)} in the images of {index.root}: "
         f"fix or remove them, or set on_error: skip to leave them out"
     ]
     lines += ["  {file!r} {reason}".format(**fault) for fault in faults[:_FAULTS_NAMED]]

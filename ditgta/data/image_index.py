@@ -97,7 +97,7 @@ class ImageIndex:
             content = self.reader.read(i)
         except (OSError, Unreadable) as error:
             reason = reason_of(error) if isinstance(error, OSError) else error
-            raise InputError(f"{self.where(i)}: {reason}; bring it back or {REMAKE}") from error
+            raise InputError(f"{self.where(i)}: {reason}; restore it or {REMAKE}") from error
         if self.digests is not None and digest_of(content) != self.digests[i].tobytes():
             raise InputError(f"{self.where(i)} has changed since it was listed; {REMAKE}")
         return content

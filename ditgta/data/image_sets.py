@@ -80,7 +80,7 @@ def open_image_set(path: str | Path) -> ImageSet:
         path = path.parent
     if not is_file(path) and not path.is_dir():
         raise InputError(
-            f"{path} does not exist (seen from {Path.cwd()}); give an npz file or a folder of images"
+            f"{path} does not exist (relative to {Path.cwd()}); give an npz file or a folder of images"
         )
     if path.suffix.lower() in ARCHIVES:
         return LooseImages(path)
@@ -94,7 +94,7 @@ def open_image_set(path: str | Path) -> ImageSet:
     if "files_sha256" in content:
         return IndexedImages(path)
     raise InputError(
-        f"{path} holds neither images nor samples; give what the sample or images stage wrote, or an npz"
+        f"{path} holds neither images nor samples; give a folder of the sample or images stage, or an npz"
     )
 
 
@@ -161,7 +161,7 @@ class SampleShards(ImageSet):
             raise InputError(f"{path} holds no images; sample at least 2")
         if self.count != end:
             raise InputError(
-                f"{path / 'index.json'} says {self.count} images, its shards hold {end}; run the sample stage again"
+                f"{path / 'index.json'} names {self.count} images, but its shards hold {end}; run the sample stage again"
             )
 
     def _labels(self, file: Path, count: int) -> np.ndarray | None:
@@ -235,7 +235,7 @@ class LooseImages(ImageSet):
             self.labels = self.index.labels
         if self.size is None:
             self.warnings.append(
-                f"the images of {path.name} have different sizes; each was taken whole, without a crop"
+                f"the images of {path.name} have different sizes; each was used whole, without a crop"
             )
 
     def sha256(self) -> str:
@@ -273,7 +273,7 @@ def _statistics(
         mean, covariance = (np.asarray(arrays[name], np.float64) for name in (mean_name, covariance_name))
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
         raise InputError(
-            f"{mean_name} {mean.shape} and {covariance_name} {covariance.shape} of {path} do not fit each other; "
+            f"{mean_name} {mean.shape} and {covariance_name} {covariance.shape} of {path} do not match; "
             f"save a mean of d and a covariance of d x d numbers"
         )
     for name, array in ((mean_name, mean), (covariance_name, covariance)):
@@ -285,7 +285,7 @@ def _statistics(
         or (np.diagonal(covariance) < -1e-9 * scale).any()
     ):
         raise InputError(
-            f"{covariance_name} of {path} is not symmetric with variances >= 0, so no covariance; compute it again"
+            f"{covariance_name} of {path} is not symmetric with variances >= 0 and so not a covariance; compute it again"
         )
     return mean, covariance / 2 + covariance.T / 2
 

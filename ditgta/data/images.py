@@ -98,7 +98,7 @@ def load_index(path: str | Path) -> ImageIndex:
     folder = path.parent if path.name == "index.json" else path
     if folder.is_file():
         raise InputError(
-            f"{folder} is a file, not the folder of an image index; give what the images stage wrote"
+            f"{folder} is a file, not the folder of an image index; give a folder that the images stage wrote"
         )
     content = read_json(folder / "index.json")
     if "files_sha256" not in content or "images_per_class" not in content:
@@ -111,9 +111,7 @@ def load_index(path: str | Path) -> ImageIndex:
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            f"the index {folder} is not as the images stage writes it ({error!r}); {REMAKE}"
-        ) from None
+        raise InputError(f"the images stage did not write the index {folder} ({error!r}); {REMAKE}") from None
 
 
 def _loaded(folder: Path, content: dict, source: dict) -> ImageIndex:
@@ -124,7 +122,7 @@ def _loaded(folder: Path, content: dict, source: dict) -> ImageIndex:
     root = Path(os.path.normpath(folder.absolute() / source["root"]))
     if not root.is_dir():
         raise InputError(
-            f"the images' folder {root} of {folder / 'index.json'} does not exist; bring it back or {REMAKE}"
+            f"the images' folder {root} of {folder / 'index.json'} does not exist; restore it or {REMAKE}"
         )
     if source["places_sha256"] is None:
         reader: Reader = FileReader(root, names)
@@ -147,7 +145,7 @@ def _loaded(folder: Path, content: dict, source: dict) -> ImageIndex:
         name=Path(source.get("source") or root).name,
     )
     if contents_sha256(index) != index.files_sha256:
-        raise InputError(f"{folder / 'index.json'} is not the one of {folder / 'files.tsv'}; {REMAKE}")
+        raise InputError(f"{folder / 'index.json'} does not belong to {folder / 'files.tsv'}; {REMAKE}")
     return index
 
 
@@ -177,4 +175,4 @@ def _read_table(folder: Path, source: dict) -> tuple[np.ndarray, np.ndarray, Nam
 
 def _check_file(path: Path, expected: str, folder: Path) -> None:
     if not is_file(path) or sha256_of(path) != expected:
-        raise InputError(f"{path} is missing or is not the one of {folder / 'index.json'}; {REMAKE}")
+        raise InputError(f"{path} is missing or does not belong to {folder / 'index.json'}; {REMAKE}")

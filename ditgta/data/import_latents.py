@@ -43,10 +43,10 @@ def open_ready(path: str | Path, format: str, std: float | None = None) -> Ready
     """
     path = expanded(path)
     if not path.exists():
-        raise InputError(f"the latents {path} do not exist (seen from {Path.cwd()}); fix latents.from")
+        raise InputError(f"the latents {path} do not exist (relative to {Path.cwd()}); fix latents.from")
     if std is not None and format in ("fast-dit", "repa"):
         raise InputError(
-            f"latents of {format} are scaled by 0.18215 and not by a standard deviation; leave std out"
+            f"latents of {format} are scaled by 0.18215, not by a standard deviation; leave std out"
         )
     ready = FORMATS[format](path)
     ready.format = format
@@ -102,8 +102,8 @@ class Import:
         classes = None if self.index is None else len(self.index.classes)
         if labels.min() < 0 or (classes is not None and labels.max() >= classes):
             raise InputError(
-                f"{self.ready.path} has label {labels.max() if labels.min() >= 0 else labels.min()}, the images have "
-                f"{classes} classes; they are not latents of these images"
+                f"{self.ready.path} has label {labels.max() if labels.min() >= 0 else labels.min()}, but the images have "
+                f"{classes} classes; give the latents of these images"
             )
         return labels if self.order is None else self.order[labels]
 
@@ -140,32 +140,30 @@ def open_import(options: dict, index: ImageIndex | None, vae: torch.nn.Module | 
     ready = open_ready(options["from"], options["format"], options.get("std"))
     what = f"{ready.path} holds {ready.count:,} latents of {ready.shape[0]} x {ready.shape[1]} x {ready.shape[2]}"
     if ready.shape[1] != ready.shape[2]:
-        raise InputError(f"{what}; only square ones can be used")
+        raise InputError(f"{what}; only square latents are supported")
     if index is not None and index.count != ready.count:
         raise InputError(
-            f"{what}, but there are {index.count:,} images; latents were lost, or these are other images: extract them again"
+            f"{what}, but there are {index.count:,} images; latents are missing, or the images differ: extract them again"
         )
     factor = 16 if ready.shape[0] > _CHANNELS_OF_16 else 8
     if vae is not None:
         factor = downsampling(vae)
         if vae.config.latent_channels != ready.shape[0]:
             raise InputError(
-                f"{what}, the autoencoder has {vae.config.latent_channels} channels; give the one that made them"
+                f"{what}, the autoencoder has {vae.config.latent_channels} channels; give the autoencoder of these latents"
             )
         if not ready.normalised and abs(vae.config.scaling_factor / ready.scaling_factor - 1) > 1e-3:
             raise InputError(
                 f"{what} scaled by {ready.scaling_factor}, the autoencoder scales by {vae.config.scaling_factor:.5g}; "
-                "give the one that made them"
+                "give the autoencoder of these latents"
             )
     size = index.size if index is not None else options.get("image_size") or factor * ready.shape[1]
     if vae is not None and size != factor * ready.shape[1]:
         raise InputError(
-            f"{what}, which are of images of {factor * ready.shape[1]} pixels, not {size}; change images.size"
+            f"{what}, so their images have {factor * ready.shape[1]} pixels, not {size}; change images.size"
         )
     if size % ready.shape[1]:
-        raise InputError(
-            f"{what}, whose side does not divide that of images of {size} pixels; change the size"
-        )
+        raise InputError(f"{what}; their side does not divide the image size {size}; change the size")
     found = Import(ready, index, vae, size)
     found.order = _label_order(found)
     return found
@@ -209,8 +207,8 @@ def gathered(found: Import, out: Path, plan: list[range]) -> tuple[np.ndarray, n
         if differing := np.flatnonzero(counts != found.index.per_class).tolist():
             label = differing[0]
             raise InputError(
-                f"{found.ready.path} holds {counts[label]:,} latents of the class {found.index.classes[label]}, of which there are "
-                f"{found.index.per_class[label]:,} images ({len(differing)} classes differ); their labels are not those of these images"
+                f"{found.ready.path} holds {counts[label]:,} latents of class {found.index.classes[label]}, but there are "
+                f"{found.index.per_class[label]:,} images ({len(differing)} classes differ); give latents with the labels of these images"
             )
     return everything, mean, np.sqrt(np.maximum(squares - mean**2, 0))
 
@@ -221,11 +219,11 @@ def told(mean: np.ndarray, std: np.ndarray, fresh: dict | None) -> list[str]:
     for channel, (m, s) in enumerate(zip(mean, std)):
         line = f"channel {channel}: mean {m:+.3f}, standard deviation {s:.3f}"
         if fresh:
-            line += f"; of {fresh['images']} images encoded again {fresh['mean'][channel]:+.3f}, {fresh['std'][channel]:.3f}"
+            line += f"; from {fresh['images']} images encoded again: {fresh['mean'][channel]:+.3f}, {fresh['std'][channel]:.3f}"
         lines.append(line)
     if fresh:
         lines.append(
-            f"{fresh['found_again']} of {fresh['images']} images were found again among the latents of their class"
+            f"{fresh['found_again']} of {fresh['images']} images were found among the latents of their class"
         )
     return lines
 
@@ -251,8 +249,8 @@ def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: n
     ):
         raise InputError(
             f"the latents of {found.ready.path} have a standard deviation of {overall:.3g} where about "
-            f"{found.ready.scaling_factor if found.ready.normalised else 1:g} is meant: they are scaled otherwise than "
-            f"{found.ready.format} scales; name the right format"
+            f"{found.ready.scaling_factor if found.ready.normalised else 1:g} is expected: they do not have the scale of "
+            f"{found.ready.format}; name the right format"
         )
     if found.index is None or found.vae is None:
         return None
@@ -264,8 +262,8 @@ def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: n
     x0 = found.ready.scaling_factor * fresh[:, 0].astype(np.float64)
     if again < len(chosen) / 2:
         raise InputError(
-            f"only {again} of {len(chosen)} images, encoded again, are found among the latents of their class in "
-            f"{found.ready.path}; these are of other images or another autoencoder, or their labels are in another order"
+            f"only {again} of {len(chosen)} images, encoded again, were found among the latents of their class in "
+            f"{found.ready.path}; the latents are of other images or another autoencoder, or their labels are in another order"
         )
     return {
         "images": len(chosen),

@@ -65,7 +65,7 @@ def load_members(
                     if size > most_bytes:
                         raise InputError(
                             f"{name} of {path} has shape {header.shape}, {size / 2**20:,.0f} MB, where at most "
-                            f"{most_bytes / 2**20:,.0f} MB can be meant; save what it should be"
+                            f"{most_bytes / 2**20:,.0f} MB are plausible; save the right array"
                         )
                     content = member.read()
                 array = np.frombuffer(content, header.dtype, math.prod(header.shape))
@@ -107,7 +107,7 @@ def _read_header(member: IO[bytes], entry: zipfile.ZipInfo) -> Header:
         raise ValueError("Object arrays cannot be loaded")
     said = math.prod(header.shape) * header.dtype.itemsize
     if any(side < 0 for side in header.shape) or said != entry.file_size - member.tell():
-        raise EOFError(f"{entry.filename} is said to be of shape {header.shape}, which its bytes are not")
+        raise EOFError(f"{entry.filename} does not have the bytes of its shape {header.shape}")
     return header
 
 

@@ -28,7 +28,9 @@ _HARMLESS_NAMES = {f"{kind.__module__}.{kind.__qualname__}" for kind in _HARMLES
 _NEWEST_PROTOCOL = 3  # of pickle, that PyTorch's reader of plain values knows
 
 
-def load_plain(path: Path, damaged: str = "is damaged or no PyTorch checkpoint; fetch it again") -> object:
+def load_plain(
+    path: Path, damaged: str = "is damaged or not a PyTorch checkpoint; download it again"
+) -> object:
     """Returns what a file of torch.save holds, on the CPU.
 
     Args:
@@ -55,9 +57,9 @@ def load_plain(path: Path, damaged: str = "is damaged or no PyTorch checkpoint; 
 def _fault(path: Path) -> str:
     """Returns why a whole file is not opened, and the fix; "" where it is none."""
     if (protocol := _protocol(path)) > _NEWEST_PROTOCOL:
-        return f"is pickled by protocol {protocol}, which is not read here; save it again with torch.save and its default pickle_protocol"
+        return f"uses pickle protocol {protocol}, which is not supported; save it again with torch.save and its default pickle_protocol"
     if wanted := _forbidden(path):
-        return f"is refused: it wants {', '.join(wanted)}, which no weights need; take the file from its publisher"
+        return f"is refused: it asks for {', '.join(wanted)}, which weights never need; download the file from its publisher"
     return ""
 
 

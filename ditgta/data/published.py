@@ -52,7 +52,7 @@ def read_published(path: str | Path) -> Published:
     if not is_file(path):
         raise InputError(f"checkpoint {path} does not exist; check the path")
     if path.suffix == ".safetensors" and _is_own(path):
-        raise InputError(f"{path} is a checkpoint of this project already; use it as it is, by its own path")
+        raise InputError(f"{path} is already a checkpoint of this project; use it directly, by its path")
     content = _load_safetensors(path) if path.suffix == ".safetensors" else load_plain(path)
     return _sorted_out(path, content)
 
@@ -69,13 +69,15 @@ def _load_safetensors(path: Path) -> dict:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise InputError(f"{path} is damaged or no safetensors file ({error}); fetch it again") from None
+        raise InputError(
+            f"{path} is damaged or not a safetensors file ({error}); download it again"
+        ) from None
 
 
 def _sorted_out(path: Path, content: object) -> Published:
     if not isinstance(content, dict):
         raise InputError(
-            f"{path} holds a {type(content).__name__}, not a dictionary of weights; take another file"
+            f"{path} holds a {type(content).__name__}, not a dictionary of weights; give another file"
         )
     known = _options(path, content.get("args"))
     ema, model = (
@@ -112,7 +114,7 @@ def _plain(path: Path, weights: dict) -> Weights:
             continue
         if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
             raise InputError(
-                f"{path}: {name} is no plain tensor of real numbers; save the weights as float32"
+                f"{path}: {name} is not a plain tensor of real numbers; save the weights as float32"
             )
         name = re.sub(r"^(module\.|_orig_mod\.|model\.|net\.)+", "", str(name))
         found[name] = tensor.float() if tensor.is_floating_point() else tensor
@@ -130,11 +132,11 @@ _DESCRIBING = {
 def _checked(path: Path, published: Published) -> Published:
     for name, dimensions in _DESCRIBING.items():
         if name not in published.ema:
-            raise InputError(f"{path} holds no weights of a DiT ({name} is missing); take another file")
+            raise InputError(f"{path} holds no weights of a DiT ({name} is missing); give another file")
         shape = list(published.ema[name].shape)
         if len(shape) != dimensions or 0 in shape:
             raise InputError(
-                f"{path} holds no weights of a DiT ({name} is of shape {shape}); take another file"
+                f"{path} holds no weights of a DiT ({name} has shape {shape}); give another file"
             )
     return published
 
@@ -145,12 +147,12 @@ def _read_diffusers(folder: Path) -> Published:
         folder = folder / "transformer"
     if not (folder / "config.json").is_file():
         raise InputError(
-            f"{folder} is no diffusers model: it has neither config.json nor transformer/config.json"
+            f"{folder} is not a diffusers model: it has neither config.json nor transformer/config.json"
         )
     config = read_json(folder / "config.json")
     if "num_embeds_ada_norm" not in config or config.get("norm_type", "ada_norm_zero") != "ada_norm_zero":
         raise InputError(
-            f"{folder} is a {config.get('_class_name')}, not a DiT with adaLN-zero; take a DiT's folder"
+            f"{folder} is a {config.get('_class_name')}, not a DiT with adaLN-zero; give the folder of a DiT"
         )
     weights_file = folder / "diffusion_pytorch_model.safetensors"
     pickled = folder / "diffusion_pytorch_model.bin"

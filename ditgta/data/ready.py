@@ -86,14 +86,14 @@ def open_fast_dit(path: Path) -> Ready:
     }
     if [len(found[kind]) for kind in found] != [1, 1]:
         raise InputError(
-            f"{path} holds no one folder ..._features and one ..._labels of fast-DiT; give their folder"
+            f"{path} does not hold one folder ..._features and one ..._labels of fast-DiT; give the folder that holds both"
         )
     (features,), (labels,) = found.values()
     names, others = (_npy_names(folder) for folder in (features, labels))
     if unpaired := sorted(set(names) ^ set(others), key=natural_key):
         raise InputError(
             f"{unpaired[0]} and {len(unpaired) - 1} more files are in only one of {features} and {labels}; "
-            "extract them again: a label without its feature shifts all others"
+            "extract them again, because a label without its feature shifts all others"
         )
     names = sorted(names, key=natural_key)
     reader = FileReader(features, names)
@@ -150,7 +150,7 @@ def open_moments(path: Path, kind: str) -> Ready:
     values = [known.get(name) for name in names]
     if not all(value.isdecimal() for value in values):
         raise InputError(
-            f"{_LABELS_FILE} of {folder} has labels that are no numbers; encode images with labels"
+            f"{_LABELS_FILE} of {folder} has labels that are not numbers; encode images with labels"
         )
     labels = np.array([int(value) for value in values], np.int64)
     read = _reading(reader, folder, shape, shape)
@@ -171,7 +171,7 @@ def open_moments(path: Path, kind: str) -> Ready:
         return Ready(*common, scaling_factor=STABLE_DIFFUSION_SCALE)
     if latent[0] != len(_EDM2_MEAN):
         raise InputError(
-            f"{folder} has {latent[0]} channels, where EDM2's constants are those of {len(_EDM2_MEAN)}"
+            f"{folder} has {latent[0]} channels, but EDM2's constants are for {len(_EDM2_MEAN)}; give latents of EDM2"
         )
     mean, std = np.array(_EDM2_MEAN), np.array(_EDM2_STD)
     return Ready(*common, mean=mean, std=std, normalised=True, pixels=(0, 1))
@@ -198,7 +198,7 @@ def _zipped(file: Path) -> tuple[Reader, list[str], dict | None]:
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise InputError(f"{file} is not a whole zip ({error}); copy or download it again") from None
     if None in places:
-        raise InputError(f"{file} is encrypted or compressed by a rare method; make it again without")
+        raise InputError(f"{file} is encrypted or compressed by an unsupported method; make it again without")
     columns = np.array(places, np.int64).reshape(-1, 4).T.copy()
     offset, stored, size, deflated = columns
     reader = MemberReader(file.parent, [file.name], 0 * offset, offset, stored, size, deflated.astype(bool))
@@ -221,7 +221,7 @@ def _reading(
         value = _load(reader, i, place)
         if value.shape != stored or value.dtype.kind != "f":
             raise InputError(
-                f"{reader.where(i)} is {value.dtype} of shape {value.shape}, where others are {stored}; make it again"
+                f"{reader.where(i)} is {value.dtype} of shape {value.shape}, but others are {stored}; make it again"
             )
         return value.reshape(shape).astype(np.float32)
 

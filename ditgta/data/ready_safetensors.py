@@ -70,7 +70,7 @@ def _about(file: Path) -> tuple[list[int], bool]:
         raise InputError(f"{file} is not a whole safetensors file ({error}); copy or make it again") from None
     if len(shape) != 4 or any(other[0] != shape[0] for other in others) or shape[0] == 0:
         raise InputError(
-            f"{file} holds latents of shape {shape} and others of {others}, which do not fit; extract again"
+            f"{file} holds latents of shape {shape} and others of {others}, which do not match; extract again"
         )
     return shape, "latents_flip" in keys
 
@@ -108,11 +108,11 @@ def _statistics(file: Path, ready: Ready) -> tuple[np.ndarray, np.ndarray]:
         except Exception as error:  # torch raises nearly every type of error on damaged bytes
             text = " ".join(str(error).split())[:120]
             raise InputError(
-                f"{file} holds no statistics ({text}); delete it, and they are computed"
+                f"{file} holds no statistics ({text}); delete it, and they are computed again"
             ) from None
         if len(mean) != channels or len(std) != channels or not (np.isfinite(mean).all() and (std > 0).all()):
             raise InputError(
-                f"{file} is not of {channels} channels; delete it, and the statistics are computed"
+                f"{file} is not for {channels} channels; delete it, and the statistics are computed again"
             )
         return mean, std
     total, squares, count = np.zeros(channels), np.zeros(channels), 0

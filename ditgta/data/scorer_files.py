@@ -74,14 +74,14 @@ def find_weights(weights: Path | None, out: Path) -> Path:
     if weights is not None:
         if not is_file(weights):
             raise InputError(
-                f"the weights file {weights} does not exist (seen from {Path.cwd()}); {_download()}"
+                f"the weights file {weights} does not exist (relative to {Path.cwd()}); {_download()}"
             )
         return Path(weights)
     hub = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch") / "hub" / "checkpoints"
     for folder in (Path("weights"), Path("."), out.parent, hub):
         if (folder / PUBLISHED_NAME).is_file():
             return folder / PUBLISHED_NAME
-    raise InputError(f"no Inception weights were given and none were found; {_download()}")
+    raise InputError(f"no Inception weights were given or found; {_download()}")
 
 
 def fetch_scorer(source: str, out: Path) -> ScorerFile:
@@ -98,7 +98,7 @@ def fetch_scorer(source: str, out: Path) -> ScorerFile:
             file = expanded(source)
             if not is_file(file):
                 raise InputError(
-                    f"the weights file {source} does not exist (seen from {Path.cwd()}); {_download()}"
+                    f"the weights file {source} does not exist (relative to {Path.cwd()}); {_download()}"
                 )
             shutil.copyfile(file, temporary)
         try:
@@ -107,7 +107,7 @@ def fetch_scorer(source: str, out: Path) -> ScorerFile:
             raise InputError(str(error).replace(str(temporary), shown)) from None
         if Path(shown).name == PUBLISHED_NAME and not found.published:
             raise InputError(
-                f"{shown} is wrong or truncated: sha256 {found.sha256}, published {PUBLISHED_SHA256}; fetch it again, or rename other weights"
+                f"{shown} is wrong or truncated: sha256 {found.sha256}, published {PUBLISHED_SHA256}; download it again, or rename other weights"
             )
     return found
 
@@ -125,7 +125,7 @@ def read_scorer(path: Path) -> ScorerFile:
     path = Path(path)
     tensors, details = read_tensors(path, _download())
     if not tensors:
-        raise InputError(f"{path} holds no table of tensors and so no Inception weights; {_download()}")
+        raise InputError(f"{path} holds no table of tensors, so it has no Inception weights; {_download()}")
     check_numbers(str(path), tensors)
     checked(ScorerHeader, details, f"{path} has an invalid header", "make it again")
     sha256 = (
@@ -157,7 +157,7 @@ def read_tensors(path: Path, fix: str) -> tuple[dict[str, torch.Tensor], dict]:
         if head[8:9] == b"{":
             tensors, details = _read_safetensors(path)
         else:
-            damaged = f"is truncated, damaged or no file of tensors; {fix}"
+            damaged = f"is truncated, damaged or not a file of tensors; {fix}"
             tensors, details = load_plain(path, damaged), {}
     except OSError as error:
         raise InputError(

@@ -137,7 +137,7 @@ class LatentShards:
         self.folder = Path(folder)
         if self.folder.is_file():
             raise InputError(
-                f"{self.folder} is a file, not a folder of latents; give what the latents stage wrote"
+                f"{self.folder} is a file, not a folder of latents; give a folder that the latents stage wrote"
             )
         self.content = read_json(self.folder / "index.json")
         if "latent_shape" not in self.content:
@@ -149,7 +149,7 @@ class LatentShards:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                f"{self.folder / 'index.json'} is not as the latents stage writes it ({error!r}); run the stage again"
+                f"the latents stage did not write {self.folder / 'index.json'} ({error!r}); run the stage again"
             ) from None
 
     def _take_over(self, content: dict) -> None:
@@ -182,7 +182,9 @@ class LatentShards:
             InputError: a shard ends early, or there are no mirrored images.
         """
         if self.sides == 1 and mirrored.any():
-            raise InputError(f"{self.folder} holds one side of each image; set training: {{flip: none}}")
+            raise InputError(
+                f"{self.folder} holds only one orientation of each image; set training: {{flip: none}}"
+            )
         moments = np.empty(len(indices), self._side)
         places = list(self._places(indices, mirrored))
         self._announce(places)
@@ -247,7 +249,7 @@ class LatentShards:
 
     def _damaged(self, shard: int) -> InputError:
         return InputError(
-            f"{self.folder / shard_name(shard)} is damaged; run the latents stage again: it writes that shard again"
+            f"{self.folder / shard_name(shard)} is damaged; run the latents stage again to write that shard again"
         )
 
 

@@ -108,11 +108,11 @@ def check_counts(sets: Sequence[ImageSet], baseline: bool) -> None:
     for images in sets:
         if images.count == 1:
             raise InputError(
-                f"{images.path} holds 1 image; a score needs at least 2, and thousands to mean anything"
+                f"{images.path} holds 1 image; a score needs at least 2, and a meaningful one needs thousands"
             )
     if baseline and sets[0].count < 4:
         raise InputError(
-            f"{sets[0].path} holds {sets[0].count} images; --baseline needs images, at least 4, to divide"
+            f"{sets[0].path} holds {sets[0].count} images; --baseline needs at least 4 images to divide"
         )
 
 
@@ -131,7 +131,7 @@ def check_statistics(sides: Sequence[Side], channels: int) -> list[str]:
         stored = side.statistics.get("pool3")
         if stored is None or len(stored[0]) == channels:
             continue
-        fault = f"mu of {side.images.path.name} is of {len(stored[0])} features, the scorer has {channels}"
+        fault = f"mu of {side.images.path.name} has {len(stored[0])} features, the scorer has {channels}"
         if side.features is None:
             raise InputError(f"{fault}; score with the weights that made these statistics")
         side.statistics.clear()
@@ -153,11 +153,11 @@ def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) ->
     if 0 < samples.count <= channels:
         found.append(
             f"{samples.count} samples are too few for the covariance of {channels} features: FID is far too high; "
-            f"prefer KID, or make more than {channels} samples"
+            f"use KID, or make more than {channels} samples"
         )
     if not reference.statistics and 0 < reference.count <= channels:
         found.append(
-            f"{reference.count} reference images are too few for the covariance of {channels} features: prefer KID"
+            f"{reference.count} reference images are too few for the covariance of {channels} features: use KID"
         )
     sizes = [side.images.size for side in sides]
     if None not in sizes and sizes[0] != sizes[1]:
@@ -167,7 +167,7 @@ def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) ->
         return found
     if (np.diff(labels) >= 0).all() and np.ptp(labels):
         found.append(
-            "the samples are sorted by class: the Inception Score over consecutive splits collapses; see the split-free one"
+            "the samples are sorted by class: the Inception Score over consecutive splits collapses; use the split-free one"
         )
     return found
 

@@ -52,7 +52,7 @@ class Survey:
             f"{share} were decoded: short sides of {low} to {high} pixels, the median is {middle}",
         ]
         if not whole:
-            lines.append("the images stage decodes every one and may find further faults")
+            lines.append("the images stage decodes every image and may find more errors")
         lines += self.index.notes
         return "\n".join([*lines, fault_listing(self.index, self.faults) if self.faults else "no faults"])
 

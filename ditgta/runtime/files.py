@@ -173,7 +173,7 @@ def read_text(path: str | Path, missing: str = "run the stage that writes it") -
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no text ({one_line(error)}); give another file") from None
     except OSError as error:
-        raise InputError(f"cannot open {path}: {reason_of(error)}; check its rights") from None
+        raise InputError(f"cannot open {path}: {reason_of(error)}; check its permissions") from None
 
 
 def reason_of(error: Exception) -> str:

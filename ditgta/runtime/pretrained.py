@@ -70,7 +70,7 @@ def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
     if folder.is_dir():
         return folder
     if folder.is_absolute() or not is_hub_name(str(name)):
-        raise InputError(f"the folder {name} does not exist (seen from {Path.cwd()}); check the path")
+        raise InputError(f"the folder {name} does not exist (relative to {Path.cwd()}); check the path")
     try:
         return Path(huggingface_hub().snapshot_download(str(name), revision=revision))
     except Exception as error:  # network, hub and file errors have no common type

@@ -30,7 +30,7 @@ def run(config: Config, results: Path, delete: bool) -> None:
     """
     if not results.is_dir():
         raise InputError(
-            f"the results folder {results} does not exist (seen from {Path.cwd()}); give --results DIR"
+            f"the results folder {results} does not exist (relative to {Path.cwd()}); give --results DIR"
         )
     layout = Layout(config, str(results))
     found, unseen = leftovers(layout), unseen_names(layout)

@@ -26,7 +26,7 @@ def check(config: Config, suite: str, results: Path) -> None:
         raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
     if not results.is_dir():
         raise InputError(
-            f"the results folder {results} does not exist (seen from {Path.cwd()}); start snakemake, or give --results DIR"
+            f"the results folder {results} does not exist (relative to {Path.cwd()}); start snakemake, or give --results DIR"
         )
 
 

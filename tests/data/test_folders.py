@@ -76,7 +76,7 @@ def test_all_faults_are_listed_together(source, tmp_path):
     with pytest.raises(InputError) as raised:
         check_images(listed(source, 4), silent=True)
     lines = str(raised.value).splitlines()
-    assert lines[0].startswith("4 faults") and "on_error: skip" in lines[0] and len(lines) == 5
+    assert lines[0].startswith("4 errors") and "on_error: skip" in lines[0] and len(lines) == 5
     text = str(raised.value)
     for name in ("class10/cut.png", "class10/text.jpg", "line\\nbreak", "empty/"):
         assert name in text
@@ -116,7 +116,7 @@ def test_unusable_folders_are_one_line(tmp_path):
         "missing": "does not exist",
         "flat": "no class folders",
         "hollow": "no images",
-        "file": "not a folder",
+        "file": "but not a tar",
     }
     for name, text in cases.items():
         with pytest.raises(InputError, match=text) as raised:
@@ -196,7 +196,7 @@ def test_classes_that_differ_by_case_alone_are_said_in_one_line(source):
     put(source / "Class2/a.png")
     index = listed(source, 4)
     assert index.classes == ["Class2", "class2", "class10"]
-    assert index.notes[0] == "classes that differ by case alone stay classes of their own: Class2 / class2"
+    assert index.notes[0] == "classes that differ only by case stay separate classes: Class2 / class2"
 
 
 def test_order_of_torchvision(source):
@@ -209,8 +209,8 @@ def test_nothing_vanishes_without_a_word(source):
     (source / "class2/gone.png").symlink_to("/nonexistent.png")
     os.mkfifo(source / "class2/pipe.png")
     text = faults_of(source)
-    assert text.startswith("3 faults") and "'birds' is a link to what does not exist" in text
-    assert "'class2/gone.png' is a link" in text and "'class2/pipe.png' is no regular file" in text
+    assert text.startswith("3 errors") and "'birds' is a link to what does not exist" in text
+    assert "'class2/gone.png' is a link" in text and "'class2/pipe.png' is not a regular file" in text
     index = check_images(listed(source, 4), on_error="skip", silent=True)
     assert index.count == 4 and len(index.skipped) == 3
 

@@ -40,5 +40,5 @@ def test_choice_is_stable():
 
 @pytest.mark.parametrize(("share", "side"), [(0.01, "held-out"), (0.99, "training")])
 def test_a_class_without_images_on_a_side_is_refused(share, side):
-    with pytest.raises(InputError, match=f"leaves class b, which has 3 different images, no {side} image"):
+    with pytest.raises(InputError, match=f"leaves no {side} image in class b .3 different images."):
         held_out(np.repeat([0, 1], [200, 3]), keys(range(203)), share, ["a", "b"])

@@ -131,7 +131,7 @@ _BAD_STATISTICS = {
     "NaN": ({**_GOOD, "mu": np.full(6, np.nan)}, "mu of .* holds NaN"),
     "asymmetric": ({**_GOOD, "sigma": np.triu(np.ones((6, 6)))}, "not symmetric"),
     "negative": ({**_GOOD, "sigma": -np.eye(6)}, "variances"),
-    "wrong size": ({**_GOOD, "sigma": np.eye(5)}, "do not fit"),
+    "wrong size": ({**_GOOD, "sigma": np.eye(5)}, "do not match"),
     "half": ({"mu": np.zeros(6)}, "lacks sigma"),
     "half spatial": ({**_GOOD, "sigma_s": np.eye(3)}, "lacks mu_s"),
     "complex": ({**_GOOD, "sigma": np.eye(6, dtype=complex)}, "complex128"),

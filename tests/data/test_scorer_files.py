@@ -54,7 +54,7 @@ def test_pickled_code_is_never_run(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"x": Trap()}, tmp_path / "weights.pth")
-    with pytest.raises(InputError, match="is refused: it wants"):
+    with pytest.raises(InputError, match="is refused: it asks for"):
         read_scorer(tmp_path / "weights.pth")
     assert not (tmp_path / "ran").exists()
     torch.save([1, 2], tmp_path / "list.pth")

@@ -129,7 +129,7 @@ MISTAKES = [
     ("no latents", None, f"{TRAIN} --latents nowhere", "nowhere/index.json does not exist"),
     ("wrong folder", None, f"{TRAIN} --latents index", "index holds no latents"),
     ("a shard is gone", drop("latents/00000.safetensors"), TRAIN, "latents/00000.safetensors does not exist"),
-    ("one bit of a shard", flip("latents/00000.safetensors"), TRAIN, "it writes that shard again"),
+    ("one bit of a shard", flip("latents/00000.safetensors"), TRAIN, "to write that shard again"),
     ("another training's folder", None, f"{TRAIN} --out gta --posenc rope", "gta holds a training of other options (model.posenc gta, not rope); give another --out"),
     ("batch above the data", None, f"{TRAIN} --batch-size 400", "batch_size 400 does not fit 1 processes and 12 images"),
     ("unknown tracker", None, f"{TRAIN} --tracker nosuch", "tracker nosuch: "),
@@ -152,8 +152,8 @@ MISTAKES = [
     ("parts not made", None, f"{SAMPLE} --out new --gather", "run the sample stage for that part first"),
     ("the same output twice", at_work(".new.lease"), f"{SAMPLE} --out new", "another `ditgta sample` for new is already at work"),
     ("no published file", None, "import-checkpoint x.pt new.safetensors", "x.pt does not exist"),
-    ("page for a .pt", put("published.pt", PAGE), IMPORT, "published.pt is damaged or no PyTorch checkpoint"),
-    ("a .pt that runs a program", trap("published.pt"), IMPORT, "published.pt is refused: it wants posix.system"),
+    ("page for a .pt", put("published.pt", PAGE), IMPORT, "published.pt is damaged or not a PyTorch checkpoint"),
+    ("a .pt that runs a program", trap("published.pt"), IMPORT, "published.pt is refused: it asks for posix.system"),
     ("encoding contradicts the file", None, f"{IMPORT} --posenc rope", "says posenc gta, --posenc says rope"),
     ("size contradicts the file", None, f"{IMPORT} --image-size 32", "says image size 16, --image-size says 32"),
     ("objective contradicts the file", None, f"{IMPORT} --objective flow", "says objective ddpm, --objective says flow"),
@@ -163,9 +163,9 @@ MISTAKES = [
     ("push without a model", None, "push vae owner/name", "vae holds no model of this project"),
     ("push without a login", None, "push pretrained owner/name", "run `hf auth login` or set HF_TOKEN"),
     # Scores.
-    ("no weights", None, "score index samples --out new.json", "no Inception weights were given and none were found; download"),
-    ("page for weights", put("w.pth", PAGE), f"{SCORER} --weights w.pth", "w.pth is truncated, damaged or no file of tensors"),
-    ("weights that run a program", trap("w.pth"), f"{SCORER} --weights w.pth", "w.pth is refused: it wants posix.system"),
+    ("no weights", None, "score index samples --out new.json", "no Inception weights were given or found; download"),
+    ("page for weights", put("w.pth", PAGE), f"{SCORER} --weights w.pth", "w.pth is truncated, damaged or not a file of tensors"),
+    ("weights that run a program", trap("w.pth"), f"{SCORER} --weights w.pth", "w.pth is refused: it asks for posix.system"),
     ("address not reachable", None, f"{SCORER} --weights https://localhost:9/w.pth", "cannot download https://localhost:9/w.pth"),
     ("only named as the published", copy("scorer.safetensors", "pt_inception-2015-12-05-6726825d.pth"), f"{SCORER} --weights pt_inception-2015-12-05-6726825d.pth", "is wrong or truncated: sha256"),
     ("one bit of a scorer", flip("scorer.safetensors"), SCORE, "scorer.safetensors is damaged"),
@@ -237,7 +237,7 @@ MISTAKES = [
     ("name is taken", None, f"new-experiment --images index/pictures --name digits {CONFIG}", "experiment digits is already in the configuration"),
 ]
 # fmt: on
-LISTINGS = re.compile(r"faults? in the images|the configuration has")
+LISTINGS = re.compile(r"errors? in the images|the configuration has")
 
 
 def files() -> dict[str, str]:

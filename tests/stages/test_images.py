@@ -62,7 +62,7 @@ def test_a_canvas_smaller_than_its_digits_is_refused(tmp_path):
 def test_faults_leave_no_index(tmp_path):
     (tmp_path / "photos/cat").mkdir(parents=True)
     (tmp_path / "photos/cat/a.jpg").write_text("x")
-    with pytest.raises(InputError, match="1 fault in"):
+    with pytest.raises(InputError, match="1 error in"):
         images.run(tmp_path / "out", {"source": str(tmp_path / "photos"), "size": 4, "on_error": "stop"})
     assert not (tmp_path / "out/index.json").exists()
 
@@ -115,7 +115,7 @@ def test_held_out_images_of_their_own(tmp_path):
     assert kept_back.classes == ["cat", "dog"] and kept_back.labels.tolist() == [1]
     assert load_index(tmp_path / "out").count == 3
     folder_of(tmp_path / "val", ["owl/0.png"])
-    with pytest.raises(InputError, match="has class owl, which the training images have not"):
+    with pytest.raises(InputError, match="has class owl, which the training images lack"):
         images.run(tmp_path / "out2", spec)
     images.run(tmp_path / "out", {"source": str(tmp_path / "train"), "size": 4})
     assert not (tmp_path / "out/held-out/index.json").exists(), "it would describe what was asked for before"

@@ -137,7 +137,7 @@ def test_three_steps_of_training(made, name, tmp_path):
 def test_what_the_latents_do_not_hold_is_refused(made, tmp_path):
     model = Model(name="DiT-Ti/2", depth=1, width=32, heads=2)
     for name, options, line in (
-        ("repa", {"flip": "random"}, "hold one side of each image|holds one side of each image"),
+        ("repa", {"flip": "random"}, "hold only one orientation|holds only one orientation"),
         ("fast-dit", {"flip": "none"}, "one draw of each posterior; set training: {posterior: mean}"),
     ):
         with pytest.raises(InputError, match=line):
@@ -224,8 +224,8 @@ def test_command_line_and_its_words(inputs, tmp_path, capsys):
     at_hand = ["--images", str(inputs.place / "index"), "--autoencoder", str(inputs.place / "vae")]
     assert main([*words, *at_hand, "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    assert "channel 0: mean " in out and "of 16 images encoded again" in out
-    assert "16 of 16 images were found again among the latents of their class" in out
+    assert "channel 0: mean " in out and "from 16 images encoded again" in out
+    assert "16 of 16 images were found among the latents of their class" in out
     assert (
         x0_of(LatentShards(tmp_path / "out")).std()
         < 0.75 * x0_of(run(inputs, "edm2", tmp_path / "one")).std()
@@ -311,24 +311,24 @@ def no_table(folder):
 
 
 MISTAKES = {
-    "labels in another order": ("repa", mixed_labels, r"only \d of 16 images, encoded again, are found"),
-    "labels of others": ("repa", fewer_of_a_class, "latents of the class .* their labels are not those"),
-    "other images": ("repa", of_other_images, "only 0 of 16 images, encoded again, are found"),
-    "not scaled": ("fast-dit", not_scaled, "standard deviation of .* where about 1 is meant"),
+    "labels in another order": ("repa", mixed_labels, r"only \d of 16 images, encoded again, were found"),
+    "labels of others": ("repa", fewer_of_a_class, "latents of class .* give latents with the labels"),
+    "other images": ("repa", of_other_images, "only 0 of 16 images, encoded again, were found"),
+    "not scaled": ("fast-dit", not_scaled, "standard deviation of .* where about 1 is expected"),
     "a file is cut off": ("repa", cut_file, r"img-mean-std-\d+\.npy is not a whole \.npy file"),
     "not finite": ("repa", not_finite, "latents that are not finite"),
     "pickled": ("fast-dit", pickled, r"\.npy is not a whole \.npy file of numbers"),
-    "another shape": ("fast-dit", other_shape, r"of shape \(1, 4, 8, 8\), where others are \(1, 4, 4, 4\)"),
+    "another shape": ("fast-dit", other_shape, r"of shape \(1, 4, 8, 8\), but others are \(1, 4, 4, 4\)"),
     "a label is lost": ("fast-dit", label_lost, "is in only one of|are in only one of"),
     "an image is lost": ("fast-dit", feature_lost, "holds 42 latents of 4 x 4 x 4, but there are 43 images"),
     "a label beyond the classes": (
         "fast-dit",
         beyond,
-        "has label 7, the images have 3 classes|latents of the class",
+        "has label 7, but the images have 3 classes|latents of class",
     ),
     "a shard is cut off": ("lightningdit", cut_shard, "is not a whole safetensors file"),
     "a shard without labels": ("lightningdit", no_labels, "not latents and labels"),
-    "statistics of others": ("lightningdit", wrong_statistics, "is not of 4 channels"),
+    "statistics of others": ("lightningdit", wrong_statistics, "is not for 4 channels"),
     "no table of labels": ("repa", no_table, r"no \.npy files of moments with dataset\.json"),
     "another format": (
         "repa",
@@ -353,7 +353,7 @@ def test_options_that_do_not_go_together(inputs, tmp_path):
     for options, line in (
         ({"from": "nowhere", "format": "repa"}, "the latents nowhere do not exist"),
         ({"from": source_of(inputs, "repa"), "format": "repa", "std": 1.0}, "leave std out"),
-        ({"from": source_of(inputs, "repa"), "format": "fast-dit"}, "no one folder ..._features"),
+        ({"from": source_of(inputs, "repa"), "format": "fast-dit"}, "not hold one folder ..._features"),
         ({"from": source_of(inputs, "fast-dit"), "format": "lightningdit"}, "holds no .safetensors files"),
     ):
         with pytest.raises(InputError, match=line):
@@ -375,7 +375,7 @@ def configured(latents: dict, **training):
 def test_configuration_says_at_once_what_a_format_does_not_hold(tmp_path):
     options = {"from": "features", "format": "fast-dit"}
     for training, line in (
-        ({}, "hold one side of each image; set training: {flip: none}"),
+        ({}, "hold only one orientation of each image; set training: {flip: none}"),
         ({"flip": "none"}, "hold one draw of each posterior; set training: {posterior: mean}"),
     ):
         with pytest.raises(InputError) as raised:

@@ -115,7 +115,7 @@ def test_all_faults_are_listed_and_left_out(shapes, capsys):
     (shapes / "empty").mkdir()
     assert main(["new-experiment", "--images", "shapes", "--hours", "0.1"]) == 0
     proposal, text = proposed(capsys)
-    assert "3 faults in the images of shapes" in text
+    assert "3 errors in the images of shapes" in text
     for line in ("'bar/0.png' is damaged", "'disc/0.png' is not a PNG", "'empty/' is a class without images"):
         assert line in text
     assert proposal["experiments"]["shapes"]["images"]["on_error"] == "skip"
@@ -142,7 +142,7 @@ def test_a_large_folder_is_looked_at_in_part(shapes, monkeypatch):
     (shapes / "disc/0.png").write_text("no picture")
     found = survey(shapes)
     assert (found.looked_at, found.index.count, found.classes) == (30, 120, 3)
-    assert "30 of them, evenly spread, were decoded" in found.text() and "may find further" in found.text()
+    assert "30 of them, evenly spread, were decoded" in found.text() and "may find more" in found.text()
 
 
 def proposal_for(

@@ -176,7 +176,7 @@ class Trap:
 def test_a_file_that_wants_to_run_something_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"ema": small().state_dict(), "args": Trap()}, tmp_path / "evil.pt")
-    with pytest.raises(InputError, match=r"evil.pt is refused: it wants posix.system") as caught:
+    with pytest.raises(InputError, match=r"evil.pt is refused: it asks for posix.system") as caught:
         run_import(tmp_path / "evil.pt", tmp_path / "out.safetensors", given(posenc="gta"), 64)
     assert "\n" not in str(caught.value) and not (tmp_path / "trapped").exists()
 
@@ -242,7 +242,7 @@ def test_damaged_foreign_and_missing_files(tmp_path):
         ("short.pt", "damaged"),
         ("text.pt", "damaged"),
         ("other.safetensors", "no weights of a DiT"),
-        ("folder", "no diffusers model"),
+        ("folder", "not a diffusers model"),
         ("none.pt", "does not exist"),
         ("nan.pt", "not finite"),
     ]:

@@ -148,7 +148,9 @@ def _without_common_folder(source: Path, paths: list[str], notes: list[str]) -> 
         return paths
     if len({path.partition("/")[0] for path in within}) < 2:
         return paths
-    notes.append(f"all of {source.name} lies in its folder {first}, whose folders are taken for the classes")
+    notes.append(
+        f"all of {source.name} is in its folder {first}; the folders in there are used as the classes"
+    )
     return within
 
 
@@ -189,7 +191,7 @@ def _read_tar(raw: BinaryIO, start: int, prefix: str, number: int, members: Memb
         elif not entry.isreg() or entry.issparse():
             if is_image(path):
                 members.faults.append(
-                    {"file": path, "reason": "is a link or a device in the archive, no content"}
+                    {"file": path, "reason": "is a link or a device in the archive, without content"}
                 )
         elif path.lower().endswith(".tar"):
             _read_tar(raw, offset, path[: -len(".tar")] + "/", number, members, found)
@@ -227,7 +229,9 @@ def _scan_zip(file: Path, number: int, members: Members) -> None:
                 elif not is_image(path):
                     members.others.append(path)
                 elif (place := place_in_zip(raw, entry)) is None:
-                    reason = "is encrypted" if entry.flag_bits & 1 else "is compressed by a rare method"
+                    reason = (
+                        "is encrypted" if entry.flag_bits & 1 else "is compressed by an unsupported method"
+                    )
                     members.faults.append(
                         {"file": path, "reason": f"{reason}; make the zip again without it"}
                     )
@@ -269,7 +273,7 @@ def labels_of(content, file: Path) -> dict[str, str]:
         ) from None
     if not all(isinstance(label, int | str) and not isinstance(label, bool) for label in table.values()):
         raise InputError(
-            f"{_LABELS_FILE} of {file} has labels that are not one number per image; only those can be used"
+            f"{_LABELS_FILE} of {file} has labels that are not one number per image; only such labels are supported"
         )
     return {path: str(label) for path, label in table.items()}
 
@@ -283,7 +287,7 @@ class OneClass(dict):
 
 def _check_archive(file: Path) -> None:
     if not is_regular(file):
-        raise InputError(f"{file} is no regular file; give the archive's path")
+        raise InputError(f"{file} is not a regular file; give the archive's path")
 
 
 def archives_in(folder: Path) -> list[Path]:

@@ -51,7 +51,7 @@ def _list_folder(source: Path, options: Options) -> Listing:
         listing = list_parquet(source, files, options)
         if split:
             listing.notes.append(
-                f"of several splits, the files {split}* were taken; give a pattern for others"
+                f"of several splits, the files {split}* were used; give a pattern for others"
             )
         return listing
     archives = archives_in(source)
@@ -73,11 +73,9 @@ def _list_files(source: Path, files: list[Path], options: Options) -> Listing:
         return list_table(source, files[0], options)
     if suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst"):
         raise InputError(f"{files[0]} is compressed, so its images cannot be read singly; decompress it once")
-    raise InputError(
-        f"the image folder {files[0]} is a file, not a folder, and no tar, zip, Parquet or table; {LAYOUT}"
-    )
+    raise InputError(f"the image folder {files[0]} is a file, but not a tar, zip, Parquet or table; {LAYOUT}")
 
 
 def _missing(source: Path) -> Listing:
     kind = "file" if source.suffix else "folder"
-    raise InputError(f"the image {kind} {source} does not exist (seen from {Path.cwd()}); give {KINDS}")
+    raise InputError(f"the image {kind} {source} does not exist (relative to {Path.cwd()}); give {KINDS}")

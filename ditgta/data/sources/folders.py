@@ -59,9 +59,9 @@ def _take_file(tree: Tree, entry: os.DirEntry, path: str) -> None:
     if entry.is_file():
         (tree.images if is_image(entry.name) else tree.others).append(path)
     elif entry.is_symlink() and not os.path.exists(entry.path):
-        tree.faults.append({"file": path, "reason": "is a link to what does not exist"})
+        tree.faults.append({"file": path, "reason": "is a broken link"})
     elif is_image(entry.name):
-        tree.faults.append({"file": path, "reason": "is no regular file"})
+        tree.faults.append({"file": path, "reason": "is not a regular file"})
 
 
 def list_folder(source: Path, options: Options) -> Listing:
@@ -94,7 +94,7 @@ def list_bare_folder(source: Path) -> Listing:
     tree = walk(source)
     if not tree.images:
         raise InputError(
-            f"{source} holds no images; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF files are read, in sub-folders too"
+            f"{source} holds no images; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF files are read, also in subfolders"
         )
     tree.images.sort(key=natural_key)
     names = [path.split("/", 1)[0] if "/" in path else "." for path in tree.images]

@@ -84,7 +84,7 @@ def arrange(
         label_of = {str(label): label for label in range(len(classes))}
     if beyond := next((kind for kind in kinds if kind not in label_of), None):
         raise InputError(
-            f"label {beyond!r} is not one of the {len(classes)} classes that are named; fix the list of names"
+            f"label {beyond!r} is not one of the {len(classes)} classes that the list names; fix the list"
         )
     labels = np.array([label_of[kind] for kind in kinds], np.int64)
     # Class by class, as the keys of all names at once would be the most memory of the stage.
@@ -135,7 +135,7 @@ def notes_on(classes: Sequence[str], loose: Sequence[str] = (), others: Iterable
     notes = []
     if alike := alike_but_for_case(classes):
         pairs = ", ".join(" / ".join(group) for group in alike[:_NAMED])
-        notes.append(f"classes that differ by case alone stay classes of their own: {pairs}")
+        notes.append(f"classes that differ only by case stay separate classes: {pairs}")
     if loose:
         notes.append(f"left out: {_number(len(loose), 'image')} beside the class folders ({_some(loose)})")
     if counted := Counter(suffix_of(name) or "without suffix" for name in others):
@@ -153,11 +153,11 @@ def read_class_names(path: Path) -> list[str]:
         lines = read_text(expanded(path), "check the path").splitlines()
     except InputError as error:
         raise InputError(
-            f"the class names cannot be read: {error}; give a text file, one name a line"
+            f"the class names cannot be read: {error}; give a text file with one name per line"
         ) from None
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise InputError(f"the class names {path} hold no name; give a text file, one name a line")
+        raise InputError(f"the class names {path} hold no names; give a text file with one name per line")
     return names
 
 

@@ -68,7 +68,7 @@ def list_parquet(source: Path, files: list[Path], options: Options) -> Listing:
     notes = notes_on(classes)
     if (cost := reader.cost()) > _SLOW_BYTES:
         notes.append(
-            f"each image costs the reading of {cost:.0f} images, because Parquet is read by groups of rows and these lie in "
+            f"reading one image reads {cost:.0f} images, because Parquet is read by row groups, which are in "
             "another order than the index; repack: true copies them once into one file"
         )
     return Listing(source, names, labels, classes, reader, notes=notes)
@@ -114,7 +114,7 @@ class Columns:
             if types.is_binary(kind) or types.is_large_binary(kind):
                 return name, ""
         raise InputError(
-            f"{file} has no column of encoded images but {', '.join(schema.names)}; save one as `datasets` does"
+            f"{file} has no column of encoded images, only {', '.join(schema.names)}; save one as `datasets` does"
         )
 
     @staticmethod
@@ -122,7 +122,7 @@ class Columns:
         if options.label_column is not None:
             if options.label_column not in schema.names:
                 raise InputError(
-                    f"{file} has no column {options.label_column!r} but {', '.join(schema.names)}; fix label_column"
+                    f"{file} has no column {options.label_column!r}, only {', '.join(schema.names)}; fix label_column"
                 )
             return options.label_column
         named = [
@@ -260,13 +260,13 @@ def _open(file: Path):
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise InputError(f"{file} needs pyarrow to be read; pip install 'ditgta[parquet]'") from None
+        raise InputError(f"{file} needs pyarrow; run pip install 'ditgta[parquet]'") from None
     if file.exists() and not is_regular(file):
-        raise InputError(f"{file} is no regular file; give the path of a Parquet file")
+        raise InputError(f"{file} is not a regular file; give the path of a Parquet file")
     try:
         return pyarrow.parquet.ParquetFile(file)
     except FileNotFoundError:
-        raise InputError(f"{file} does not exist; bring it back, or run the images stage again") from None
+        raise InputError(f"{file} does not exist; restore it, or run the images stage again") from None
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise InputError(
             f"{file} is not a whole Parquet file ({_short(error)}); copy or download it again"

@@ -69,7 +69,7 @@ class FileReader(Reader):
         """Return the content of a file."""
         with open(os.path.join(self.root, self.paths[i]), "rb", opener=_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise Unreadable("is no regular file")
+                raise Unreadable("is not a regular file")
             return file.read()
 
     def where(self, i: int) -> str:
@@ -124,7 +124,7 @@ class MemberReader(Reader):
         except zlib.error as error:
             raise Unreadable(f"is damaged ({error})") from None
         if len(content) != self.size[i]:
-            raise Unreadable("is not as long as the archive says")
+            raise Unreadable("is shorter than the archive says")
         return content
 
     def where(self, i: int) -> str:

@@ -37,18 +37,16 @@ def list_table(source: Path, table: Path, options: Options) -> Listing:
     for file, label in rows:
         path = find(file)
         if path is None:
-            faults.append({"file": file, "reason": f"stands in {table.name} and is not there"})
+            faults.append({"file": file, "reason": f"is named in {table.name} but does not exist"})
             continue
         paths.append(path)
         kinds.append(label)
     if not paths:
-        raise InputError(
-            f"{table} names {len(rows)} files, none of which lies in {table.parent}; bring them there"
-        )
+        raise InputError(f"{table} names {len(rows)} files, and none is in {table.parent}; put them there")
     numbered = names_of_numbers(table.parent, options, kinds)
     rests = [rest_of(path, kind) for path, kind in zip(paths, spoken_names(kinds, numbered))]
     names, labels, classes, order = arrange(kinds, rests, options, numbered)
-    notes = [f"labels are those of {table.name}"]
+    notes = [f"labels come from {table.name}"]
     if unused := len(set(tree.images) - set(paths)):
         notes.append(f"left out: {unused} images that {table.name} does not name")
     reader = FileReader(table.parent, [paths[i] for i in order])
@@ -104,7 +102,7 @@ def _rows(table: Path, options: Options, find: _Finder) -> list[tuple[str, str]]
         try:
             labels = labels_of(json.loads(read_text(table)), table)
         except RecursionError:
-            raise InputError(f"the table {table} is no readable JSON; make it again") from None
+            raise InputError(f"the table {table} is not readable JSON; make it again") from None
         return [
             (path, labels.get(path))
             for path in (sorted(find.paths) if isinstance(labels, OneClass) else labels)
@@ -117,7 +115,7 @@ def _rows(table: Path, options: Options, find: _Finder) -> list[tuple[str, str]]
 def _read(table: Path) -> list[list[str]]:
     """Return all rows, of equal length."""
     if not is_regular(table):
-        raise InputError(f"the table {table} is no regular file; give the path of a CSV or TSV")
+        raise InputError(f"the table {table} is not a regular file; give the path of a CSV or TSV")
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -130,7 +128,7 @@ def _read(table: Path) -> list[list[str]]:
         raise InputError(f"the table {table} is empty; it needs a column of files and one of labels")
     if uneven := next((number for number, row in enumerate(rows, 1) if len(row) != len(rows[0])), None):
         raise InputError(
-            f"row {uneven} of the table {table} has another number of columns than the first; fix it"
+            f"row {uneven} of the table {table} has a different number of columns than the first; fix it"
         )
     return rows
 
@@ -142,7 +140,7 @@ def _columns(table: Path, rows: list[list[str]], options: Options, find: _Finder
     if options.label_column is not None:
         if options.label_column.lower() not in heads:
             raise InputError(
-                f"{table} has no column {options.label_column!r} but {', '.join(rows[0])}; fix label_column"
+                f"{table} has no column {options.label_column!r}, only {', '.join(rows[0])}; fix label_column"
             )
         label = heads.index(options.label_column.lower())
     else:
@@ -153,9 +151,7 @@ def _columns(table: Path, rows: list[list[str]], options: Options, find: _Finder
         first = 0 if find(rows[0][0]) or find(rows[0][1]) else 1
         sample = rows[min(first, len(rows) - 1)]
         return (0, 1, first) if find(sample[0]) or not find(sample[1]) else (1, 0, first)
-    missing = (
-        "files (head it file)" if files is None else "labels (head it label, or name it with label_column)"
-    )
+    missing = "files (name it file)" if files is None else "labels (name it label, or set label_column)"
     raise InputError(f"the table {table} has no column of {missing}; its columns are {', '.join(rows[0])}")
 
 

@@ -134,5 +134,5 @@ def test_repacked_parquet_needs_neither_its_source_nor_pyarrow(made, tmp_path, m
 def test_parquet_without_pyarrow_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InputError, match=r"needs pyarrow to be read; pip install 'ditgta\[parquet\]'"):
+    with pytest.raises(InputError, match=r"needs pyarrow; run pip install 'ditgta\[parquet\]'"):
         images.run(tmp_path / "index", {"source": str(tmp_path / "x.parquet"), **SPEC})

@@ -34,7 +34,7 @@ def test_archives_that_cannot_be_read_singly(tmp_path):
     (tmp_path / "text.tar").write_text("no tar")
     assert "text.tar is not a whole tar" in line_of(tmp_path / "text.tar")
     os.mkfifo(tmp_path / "pipe.tar")
-    assert "pipe.tar is no regular file" in line_of(tmp_path / "pipe.tar")
+    assert "pipe.tar is not a regular file" in line_of(tmp_path / "pipe.tar")
     assert "nowhere.tar does not exist" in line_of(tmp_path / "nowhere.tar")
     assert "loose.tar holds no class folders" in line_of(write_tar(tmp_path / "loose.tar", {"1.jpg": ONE}))
     assert "text.tar holds no images" in line_of(write_tar(tmp_path / "text.tar", {"a/1.txt": b"x"}))
@@ -57,7 +57,7 @@ def test_zip_that_is_damaged_or_encrypted(tmp_path):
     start = entry.header_offset + 30 + len(entry.filename)
     content[start + 5 : start + 25] = bytes(20)
     path.write_bytes(content)
-    assert "1 fault" in line_of(path) and "'cat 2/p2.JPG' is " in line_of(path)
+    assert "1 error" in line_of(path) and "'cat 2/p2.JPG' is " in line_of(path)
     place = content.rindex(b"PK\1\2", 0, content.rindex(b"cat 2/p2.JPG"))
     content[place + 8] |= 1
     path.write_bytes(content)
@@ -109,7 +109,7 @@ def test_edm2_labels(tmp_path):
     put(tmp_path / "dataset.json", json.dumps({"labels": [["1.png", [0.0, 1.0]]]}))
     assert "labels that are not one number per image" in line_of(tmp_path)
     put(tmp_path / "dataset.json", json.dumps({"labels": [["1.png", 0], ["2.png", 1]]}))
-    assert "'2.png' stands in dataset.json and is not there" in line_of(tmp_path)
+    assert "'2.png' is named in dataset.json but does not exist" in line_of(tmp_path)
     put(tmp_path / "dataset.json", json.dumps({"labels": 3}))
     assert "dataset.json of" in line_of(tmp_path)
 
@@ -118,11 +118,11 @@ def test_tables(tmp_path):
     put(tmp_path / "a.jpg", ONE)
     put(tmp_path / "b.jpg", ONE)
     put(tmp_path / "t.csv", "file,label\na.jpg,x\nmissing.jpg,x\n")
-    assert "'missing.jpg' stands in t.csv and is not there" in line_of(tmp_path)
+    assert "'missing.jpg' is named in t.csv but does not exist" in line_of(tmp_path)
     put(tmp_path / "t.csv", "file,label\na.jpg,x\n")
     listing = list_source(tmp_path)
     assert listing.names == ["x/a.jpg"]
-    assert listing.notes == ["labels are those of t.csv", "left out: 1 images that t.csv does not name"]
+    assert listing.notes == ["labels come from t.csv", "left out: 1 images that t.csv does not name"]
     put(tmp_path / "t.csv", "a.jpg;x\nb.jpg;y\n")
     assert list_source(tmp_path).names == ["x/a.jpg", "y/b.jpg"], "no line of heads, semicolons"
     put(tmp_path / "t.csv", "file,colour,shape\na.jpg,red,disc\nb.jpg,red,bar\n")
@@ -132,7 +132,7 @@ def test_tables(tmp_path):
     put(tmp_path / "t.csv", "file,label\na.jpg,x,y\n")
     assert "row 2 of the table" in line_of(tmp_path / "t.csv")
     put(tmp_path / "t.csv", "file,label\nc.jpg,x\n")
-    assert "names 1 files, none of which lies in" in line_of(tmp_path / "t.csv")
+    assert "names 1 files, and none is in" in line_of(tmp_path / "t.csv")
     put(tmp_path / "t.csv", "")
     assert "is empty" in line_of(tmp_path / "t.csv")
     put(tmp_path / "t.csv", "file,label\na.jpg,x\n")
@@ -171,7 +171,7 @@ def test_parquet_mistakes(tmp_path):
     parquet.write_table(pyarrow.table({"image": images, "caption": ["a", "b"]}), file)
     assert "no column of labels" in line_of(file)
     parquet.write_table(pyarrow.table({"text": ["a", "b"], "label": [0, 1]}), file)
-    assert "no column of encoded images but text, label" in line_of(file)
+    assert "no column of encoded images, only text, label" in line_of(file)
     struct = pyarrow.array(
         [{"bytes": None, "path": "a.png"}],
         pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())]),
@@ -187,7 +187,7 @@ def test_splits_and_patterns_of_parquet(tmp_path):
     place = containers.parquet(tmp_path, containers.pictures())
     os.rename(place / "data/train-00001-of-00002.parquet", place / "data/test-00000-of-00001.parquet")
     listing = list_source(place)
-    assert len(listing.names) == 6 and "the files train* were taken" in listing.notes[-1]
+    assert len(listing.names) == 6 and "the files train* were used" in listing.notes[-1]
     assert len(list_source(place / "data/*.parquet").names) == 12
     assert "does not exist" in line_of(place / "data/valid*.parquet")
 
@@ -196,7 +196,7 @@ def test_shuffled_parquet_says_what_it_costs(tmp_path):
     pytest.importorskip("pyarrow", reason="pip install 'ditgta[parquet]'")
     found = {f"cat 2/p{i}.jpg": ONE + bytes([(37 * i) % 101]) * 9 for i in range(100)}
     listing = list_source(containers.parquet(tmp_path, found, rows=50))
-    assert any("each image costs the reading of" in note and "repack: true" in note for note in listing.notes)
+    assert any("reading one image reads" in note and "repack: true" in note for note in listing.notes)
 
 
 def test_archives_can_be_scored_as_they_are(tmp_path):
