@@ -48,11 +48,11 @@ FIXES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
     errno.ENFILE: "close other programs, then run again",
     errno.ENAMETOOLONG: "give a shorter name",
-    errno.ELOOP: "fix the links, which lead in a circle",
-    errno.ENOTDIR: "name a folder that is one",
+    errno.ELOOP: "fix the links, which form a cycle",
+    errno.ENOTDIR: "name a folder, not a file",
     errno.EISDIR: "name a file, not a folder",
     errno.ENOENT: "check the path",
-    errno.EIO: "the disk fails; copy what is on it",
+    errno.EIO: "the disk fails; copy its content",
     errno.ESTALE: "mount the disk again",
 }
 

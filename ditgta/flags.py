@@ -177,11 +177,9 @@ def new_folder(text: str) -> Path:
     folder = path(text)
     for place in (folder, *folder.parents):
         if os.path.lexists(place) and not os.path.exists(place):
-            raise argparse.ArgumentTypeError(
-                f"{place} is a link to what does not exist; make its target, or remove it"
-            )
+            raise argparse.ArgumentTypeError(f"{place} is a broken link; create its target, or remove it")
         if os.path.exists(place) and not os.path.isdir(place):
-            raise argparse.ArgumentTypeError(f"{place} is a file where a folder is wanted; name another path")
+            raise argparse.ArgumentTypeError(f"{place} is a file where a folder is needed; name another path")
     return folder
 
 
@@ -189,11 +187,9 @@ def new_file(text: str) -> Path:
     """Reads the path of a file that will be written."""
     file = path(text)
     if os.path.isdir(file):
-        raise argparse.ArgumentTypeError(f"{text} is a folder where a file is wanted; name a file in it")
+        raise argparse.ArgumentTypeError(f"{text} is a folder where a file is needed; name a file in it")
     if os.path.lexists(file) and not os.path.isfile(file):
-        raise argparse.ArgumentTypeError(
-            f"{text} is a device, a pipe or a link to nothing; name another file"
-        )
+        raise argparse.ArgumentTypeError(f"{text} is a device, a pipe or a broken link; name another file")
     new_folder(os.path.dirname(file) or ".")
     return file
 

@@ -43,7 +43,7 @@ def visible_gpus() -> list[str]:
         wrong = [name for name in names if not GPU_NAME.fullmatch(name)]
         if wrong or len(set(names)) < len(names):
             raise InputError(
-                f"CUDA_VISIBLE_DEVICES={chosen!r} names no set of GPUs; write numbers or UUIDs with commas between, each once"
+                f"CUDA_VISIBLE_DEVICES={chosen!r} does not name a set of GPUs; write numbers or UUIDs separated by commas, each once"
             )
         return names
     try:
@@ -125,7 +125,7 @@ def lock_folder(parent: Path | None = None) -> Path:
     found = os.lstat(folder)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise InputError(
-            f"{folder} is no folder that this user alone can write; remove it, or set TMPDIR to a folder of your own"
+            f"{folder} is not a folder that only this user can write; remove it, or set TMPDIR to your own folder"
         )
     os.chmod(folder, 0o700)
     return folder
@@ -152,9 +152,7 @@ def take_gpus(count: int, names: list[str], folder: Path) -> list[str]:
             os.close(descriptor)
         if time.monotonic() - said >= SAY_SECONDS:
             said = time.monotonic()
-            line = (
-                f"waiting for {count} free GPUs: {len(held)} of {','.join(names)} are; locks lie in {folder}"
-            )
+            line = f"waiting for {count} free GPUs: {len(held)} of {','.join(names)} are free; locks are in {folder}"
             print(f"ditgta.launch: {line}", file=sys.stderr, flush=True)
         time.sleep(1)
 
@@ -193,9 +191,9 @@ def become(count: int, words: list[str]) -> None:
     """
     names = visible_gpus()
     if not words or shutil.which(words[0]) is None:
-        raise InputError(f"{words[0] if words else 'nothing'} is no command to run; give one after --gpus N")
+        raise InputError(f"{words[0] if words else 'nothing'} is not a command; give one after --gpus N")
     if not 0 < count <= len(names):
-        raise InputError(f"{count} GPUs are wanted and {len(names)} are here; ask for 1 to {len(names)}")
+        raise InputError(f"{count} GPUs are requested, but there are {len(names)}; request 1 to {len(names)}")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take_gpus(count, names, lock_folder()))
     os.execvp(words[0], words)
 

@@ -35,7 +35,7 @@ def load(
         header, groups = read_checkpoint(path, [group])
         return network_of(path, header["model"], groups[group])
     if ema_decay is not None:
-        raise InputError(f"{path} holds one average alone; leave ema_decay out")
+        raise InputError(f"{path} holds only one average; leave ema_decay out")
     config, tensors = read_pretrained(path, revision)
     return network_of(path, config["model"], tensors)
 
@@ -74,7 +74,7 @@ def network_of(path: str | Path, options: dict, tensors: dict[str, Tensor]) -> D
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{path} does not describe a network of this version ({reason}); take another"
+            f"{path} does not describe a network of this version ({reason}); give another checkpoint"
         ) from None
     return network
 

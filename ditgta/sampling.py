@@ -67,17 +67,17 @@ def load_both(
     trained_on = header.get("autoencoder_sha256")
     if trained_on and trained_on != autoencoder_sha256(autoencoder):
         raise InputError(
-            f"{checkpoint} was trained on latents of another autoencoder than {autoencoder}; give it the one it was trained with"
+            f"{checkpoint} was trained on latents of another autoencoder than {autoencoder}; give the autoencoder of its training"
         )
     channels = vae.config.latent_channels
     if channels != network.config.latent_channels:
         raise InputError(
-            f"{autoencoder} has {channels} latent channels, {checkpoint} wants {network.config.latent_channels}; give it the right one"
+            f"{autoencoder} has {channels} latent channels, but {checkpoint} needs {network.config.latent_channels}; give the autoencoder of its training"
         )
     classes = header.get("classes")
     if classes is not None and len(classes) != network.num_classes:
         raise InputError(
-            f"{checkpoint} names {len(classes)} classes and has {network.num_classes}; take another"
+            f"{checkpoint} names {len(classes)} classes but has {network.num_classes}; give another checkpoint"
         )
     return network, vae, header
 

@@ -137,10 +137,10 @@ class Terminal:
         try:
             said = [line for watch in self.watches for line in lines(watch.look(), self.whole)]
         except Exception as error:  # what cannot be shown must not keep signals from being passed on
-            self.logger.warning(f"cannot say how far jobs are: {one_line(error)}")
+            self.logger.warning(f"cannot show the progress of jobs: {one_line(error)}")
             self.watches = []
             return
-        for line in dict.fromkeys(said) or ["no job is at work yet"]:
+        for line in dict.fromkeys(said) or ["no job is running yet"]:
             self.logger.info(f"[{time.strftime('%H:%M:%S')}] {line}")
 
     def _stop(self) -> None:
@@ -174,7 +174,7 @@ class Terminal:
     def fail(self) -> None:
         """Says in a line each why jobs have failed, or that the run was stopped and how it resumes, last of all."""
         if self.stopped:
-            _say_last(["Stopped; trainings at work have written a snapshot. The same command resumes."])
+            _say_last(["Stopped; running trainings have written a snapshot. The same command resumes."])
             return
         _say_last(["", *dict.fromkeys(self.failed.values())])
 
@@ -187,7 +187,7 @@ def fault_of(record: logging.LogRecord) -> str:
             named = [line for line in written if ERROR in line]
             if written:
                 return f"{(named or written)[-1].strip()} (log: {log})"
-    return f"{record.rule_name} failed without a word: {record.rule_msg or ''}"
+    return f"{record.rule_name} failed without a message: {record.rule_msg or ''}"
 
 
 def jobs_below(process: psutil.Process) -> Iterator[psutil.Process]:

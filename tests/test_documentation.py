@@ -127,7 +127,7 @@ def ditgta(words: list[str]) -> None:
         for word in words
     ]
     words = [found for word in words for found in (glob.glob(word) if "*" in word else [word])]
-    # The reader starts in a folder without results; the worked example holds some, of other options.
+    # The reader starts in a folder without results; the worked example holds some, with other options.
     words = [f"made/{word}" if before == "--out" else word for before, word in zip(["", *words], words)]
     try:
         code = main([*words, *shlex.split("" if "--help" in words else CHEAP.get(words[0], ""))])

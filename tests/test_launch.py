@@ -123,13 +123,13 @@ def test_jobs_get_gpus_that_no_other_holds(tmp_path):
 @pytest.mark.parametrize(
     ("visible", "words", "fault"),
     [
-        ("0", "--gpus 2 true", "2 GPUs are wanted and 1 are here"),
-        ("0", "--gpus 0 true", "0 GPUs are wanted"),
-        ("0", "--gpus 1 no-such-command", "no-such-command is no command"),
-        ("0", "--gpus 1", "nothing is no command"),
-        ("0,0", "--gpus 2 true", "'0,0' names no set of GPUs"),
-        ("0;1", "--gpus 1 true", "'0;1' names no set of GPUs"),
-        ("../../x", "--gpus 1 true", "names no set of GPUs"),
+        ("0", "--gpus 2 true", "2 GPUs are requested, but there are 1"),
+        ("0", "--gpus 0 true", "0 GPUs are requested"),
+        ("0", "--gpus 1 no-such-command", "no-such-command is not a command"),
+        ("0", "--gpus 1", "nothing is not a command"),
+        ("0,0", "--gpus 2 true", "'0,0' does not name a set of GPUs"),
+        ("0;1", "--gpus 1 true", "'0;1' does not name a set of GPUs"),
+        ("../../x", "--gpus 1 true", "does not name a set of GPUs"),
     ],
 )
 def test_mistakes_are_one_line(visible, words, fault):
@@ -149,22 +149,22 @@ def test_locks_of_another_user_are_refused(tmp_path, monkeypatch):
         launch.take_gpus(1, ["0"], folder)
     assert not stranger.exists()
     folder.chmod(0o777)
-    with pytest.raises(InputError, match="no folder that this user alone can write"):
+    with pytest.raises(InputError, match="not a folder that only this user can write"):
         launch.lock_folder(tmp_path)
     folder.rename(tmp_path / "real")
     folder.symlink_to(tmp_path / "real")
-    with pytest.raises(InputError, match="no folder that this user alone can write"):
+    with pytest.raises(InputError, match="not a folder that only this user can write"):
         launch.lock_folder(tmp_path)
     folder.unlink()
     folder.write_text("")
-    with pytest.raises(InputError, match="no folder that this user alone can write"):
+    with pytest.raises(InputError, match="not a folder that only this user can write"):
         launch.lock_folder(tmp_path)
     folder.unlink()
     launch.lock_folder(tmp_path)
     other = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: other)
     folder.rename(tmp_path / f"ditgta-gpus-{other}")
-    with pytest.raises(InputError, match="no folder that this user alone can write"):
+    with pytest.raises(InputError, match="not a folder that only this user can write"):
         launch.lock_folder(tmp_path)
 
 

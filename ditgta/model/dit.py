@@ -68,7 +68,7 @@ class DiTConfig:
         kind = encoding_class(self.posenc)
         if (self.rotary_base is not None or self.absolute_table) and not kind.rotated:
             raise ValueError(
-                f"posenc {self.posenc} rotates nothing, so it takes neither rotary_base nor absolute_table; leave them out"
+                f"posenc {self.posenc} does not rotate, so it takes neither rotary_base nor absolute_table; leave them out"
             )
         if self.rotary_base is not None and kind.base is None:
             raise ValueError(f"posenc {self.posenc} has no base, so it takes no rotary_base; leave it out")

@@ -46,7 +46,7 @@ def _place(network: DiT, config: DiTConfig, positions: str) -> None:
         added = AbsoluteEncoding(*network.config.grid, config.width, config.heads)
     network.config, stored = config, network.pos_embed
     if stored is not None and not torch.allclose(stored[0].cpu(), added.position_table().cpu(), atol=1e-3):
-        raise ValueError("has another table than that of its formula, so it has one size alone")
+        raise ValueError("has a table that differs from its formula, so it supports only one size")
     for encoding in {network.encoding, added}:
         encoding.resize(*config.grid, positions)
     if stored is not None:
@@ -61,6 +61,8 @@ def _scale(trained: DiTConfig, config: DiTConfig, temperature: str) -> float | N
     if temperature == "1" or before == after:
         return None
     if before == 1:
-        raise ValueError("temperature log has no meaning for a network that was trained on one token")
+        raise ValueError(
+            "temperature log is not defined for a network that was trained on one token; set temperature to 1"
+        )
     head_width = config.width // config.heads
     return math.sqrt(math.log(after) / math.log(before) / head_width)

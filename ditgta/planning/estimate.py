@@ -144,10 +144,10 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     ]
     if images is None and first.images.source not in KNOWN_IMAGES:
         notes.append(
-            f"taken for ImageNet's {count:,} images of {classes:,} classes; say otherwise with --images and --classes"
+            f"assumed: ImageNet's {count:,} images of {classes:,} classes; change this with --images and --classes"
         )
     if own := [name for name in suite.experiments if is_own(config.experiments[name].model.posenc)]:
-        notes.append(f"an encoding of your own is not imported by a plan; counted as gta: {', '.join(own)}")
+        notes.append(f"a plan does not import your own encoding; it is counted as gta: {', '.join(own)}")
     return stages, notes
 
 
@@ -195,7 +195,7 @@ def _held_out_loss(
     """Returns the line of the loss stage; `count`: images of training."""
     images = cost.held_out_images(options, experiment.images, count)
     each = 2 * options.timesteps * cost.forward_flops(shape) + encode
-    note = f"{scored} x {images:,} held-out images x {options.timesteps} noise levels, with label and without"
+    note = f"{scored} x {images:,} held-out images x {options.timesteps} noise levels, with and without label"
     products = "tf32" if options.tf32 else "float32"
     return Stage("loss", scored, scored * images * each, scored * images * 200.0, note, products)
 

@@ -78,7 +78,9 @@ class Profile:
         try:
             self.content = yaml.safe_load(self.file.read_text()) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{self.file} is no readable profile ({' '.join(str(error).split())})") from None
+            raise InputError(
+                f"{self.file} is not a readable profile ({' '.join(str(error).split())})"
+            ) from None
         if not isinstance(self.content, dict):
             raise InputError(f"{self.file} holds no `name: value` lines; correct it")
 
@@ -135,7 +137,7 @@ def lines(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
     yield from on_profile(profile)
     yield from enough(profile, config, suite)
     if shutil.which("sbatch") is None:
-        fix = "run this on a node of the cluster, after what its manual says makes Slurm available (`module load slurm`)"
+        fix = "run this on a node of the cluster, and first make Slurm available as its manual says (`module load slurm`)"
         yield Line(MISSING, "Slurm", "sbatch is not on PATH", fix)
         return
     settings = fields(ask("scontrol", "show", "config") or "")
@@ -144,7 +146,7 @@ def lines(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
             MISSING,
             "Slurm",
             "the controller does not answer `scontrol show config`",
-            "ask who runs the cluster",
+            "ask the administrators of the cluster",
         )
         return
     yield Line(OK, "Slurm", f"cluster {settings.get('ClusterName', '')} answers")
@@ -160,7 +162,7 @@ def on_profile(profile: Profile) -> Iterator[Line]:
         fix = f"rename one of them; {profile.file} is taken"
         yield Line(WARNING, "profile", f"{file} has the same name", fix)
     if "SLURM_TRES_PER_TASK" in os.environ:
-        said = "SLURM_TRES_PER_TASK, of the job around this shell, contradicts the tasks per GPU that are asked for"
+        said = "SLURM_TRES_PER_TASK of the job around this shell contradicts the requested tasks per GPU"
         yield Line(
             WARNING, "profile", said, "start Snakemake on a login node, or `unset SLURM_TRES_PER_TASK`"
         )
@@ -178,7 +180,7 @@ def on_profile(profile: Profile) -> Iterator[Line]:
             yield Line(
                 MISSING,
                 "profile",
-                f"{rule}: `gpus` is no resource of the plugin",
+                f"{rule}: `gpus` is not a resource of the plugin",
                 "write `gpu: N`, or `gres: gpu:N`",
             )
 
@@ -190,14 +192,14 @@ def enough(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
             yield Line(
                 OK,
                 "profile",
-                f"{need.rule}: {as_size(need.bytes)} of a node's memory, of {as_size(need.given)} given",
+                f"{need.rule}: {as_size(need.bytes)} of a node's memory; the profile gives {as_size(need.given)}",
             )
         else:
             yield Line(MISSING, "profile", need.said(profile.name), _larger(profile, need.rule))
 
 
 def _larger(profile: Profile, rule: str) -> str:
-    other = "take --profile slurm-paper, or " if profile.name.rstrip("/") == "slurm" else ""
+    other = "use --profile slurm-paper, or " if profile.name.rstrip("/") == "slurm" else ""
     return f"{other}raise mem_mb of {rule} in {profile.file}"
 
 
@@ -206,7 +208,7 @@ def accounting(profile: Profile, settings: dict[str, str]) -> Iterator[Line]:
     has_database = settings.get("AccountingStorageType", "").endswith("slurmdbd")
     command = profile.content.get("slurm-status-command")
     if command != "squeue" and not has_database:
-        said = "without accounting Snakemake's status by sacct waits for ever"
+        said = "without accounting Snakemake's status by sacct waits forever"
         yield Line(MISSING, "status", said, f"set `slurm-status-command: squeue` in {profile.file}")
     first = float(profile.content.get("slurm-init-seconds-before-status-checks") or 40)
     kept = float(re.match(r"\d*", settings.get("MinJobAge", "")).group() or 0)
@@ -222,12 +224,12 @@ def accounting(profile: Profile, settings: dict[str, str]) -> Iterator[Line]:
         )
         return
     if not has_database:
-        yield Line(OK, "account", "the cluster keeps no accounts")
+        yield Line(OK, "account", "the cluster has no accounts")
         return
     query = ("sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}", "format=Account,QOS")
     answer = ask(*query)
     if answer is None:
-        said = "the accounting database (slurmdbd) does not answer; jobs are sent and followed by squeue without it"
+        said = "the accounting database (slurmdbd) does not answer; jobs are sent without it and followed by squeue"
         yield Line(WARNING, "account", said, "if jobs are refused, wait until it is back")
         return
     known = sorted({line.partition("|")[0] for line in answer.splitlines() if line})
@@ -236,7 +238,7 @@ def accounting(profile: Profile, settings: dict[str, str]) -> Iterator[Line]:
         yield Line(
             MISSING,
             "account",
-            f"{account} is none of yours: {shown}",
+            f"{account} is not one of yours: {shown}",
             f"correct slurm_account in {profile.file}",
         )
         return
@@ -265,11 +267,13 @@ def partition(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
             continue
         one, limit = known[name], minutes_of(known[name].get("MaxTime", ""))
         if one.get("State") != "UP":
-            yield Line(WARNING, "partition", f"{name} is {one.get('State')}", "wait, or name another")
+            yield Line(
+                WARNING, "partition", f"{name} is {one.get('State')}", "wait, or name another partition"
+            )
         runtimes = {rule: minutes_of(str(profile.resources(rule).get("runtime", ""))) for rule in rules}
         over = [rule for rule in rules if limit < runtimes[rule] < float("inf")]
         if over:
-            said = f"{name} gives at most {limit:.0f} minutes, and jobs that ask for more wait for ever: {', '.join(over)}"
+            said = f"{name} gives at most {limit:.0f} minutes, and jobs that ask for more wait forever: {', '.join(over)}"
             yield Line(MISSING, "partition", said, f"set runtime to at most {limit:.0f} in {profile.file}")
             continue
         yield Line(OK, "partition", f"{name}: {one.get('TotalNodes')} nodes, time limit {one.get('MaxTime')}")
@@ -286,7 +290,7 @@ def takes(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
         try:
             done = subprocess.run(call, capture_output=True, text=True, timeout=ASK_SECONDS)
         except (OSError, subprocess.TimeoutExpired):
-            yield Line(WARNING, "jobs", f"{said}: sbatch is silent", "try again")
+            yield Line(WARNING, "jobs", f"{said}: sbatch does not answer", "try again")
             continue
         if done.returncode == 0:
             yield Line(OK, "jobs", said)

@@ -74,7 +74,11 @@ class Inputs:
         yield from self.judge()
         yield from self.reference()
         yield from self.checkpoints()
-        answers = "answers" if is_reachable(HUB) else "does not answer: what is not here must be copied here"
+        answers = (
+            "answers"
+            if is_reachable(HUB)
+            else "does not answer: missing files must be copied to this machine"
+        )
         yield Line(OK, "network", f"{HUB} {answers}")
 
     def _distinct(self, stage: str) -> list[str]:
@@ -99,7 +103,7 @@ class Inputs:
         listed = self._listed(HELD_OUT if key == "held_out" else "")
         if listed and not expanded(source).exists():
             self.counted = listed if key == "images" else self.counted
-            fix = f"bring {source} back, unless all that reads images is done"
+            fix = f"bring {source} back, unless every stage that reads images is done"
             return Line(WARNING, what, f"{source} is listed in the results, but is no longer there", fix)
         try:
             options = Options(images.label_column, images.class_names, images.class_order)
@@ -118,7 +122,7 @@ class Inputs:
 
     def _put_there(self, source: str) -> str:
         if expanded(source).exists():
-            return "correct what is there"
+            return "correct the source"
         known = " (ImageNet's: 1,281,167 for training, 50,000 for validation)" if "imagenet" in source else ""
         return f"put the images there, one folder per class{known}"
 
@@ -137,9 +141,12 @@ class Inputs:
             fix = f"set {setting(self.config, self.rows[0], 'training', 'batch_size', str(count // 2))}"
             yield Line(MISSING, "batch", f"batch_size {largest} is more than the {count:,} images", fix)
         if self.options.published and self.counted != IMAGENET:
-            said = f"the published values beside the table are of ImageNet's {IMAGENET[0]:,} images of 1,000 classes"
+            said = f"the published values beside the table are for ImageNet's {IMAGENET[0]:,} images of 1,000 classes"
             yield Line(
-                WARNING, "published", f"{said}, not of these {count:,} of {classes:,}", "compare rows alone"
+                WARNING,
+                "published",
+                f"{said}, not for these {count:,} images of {classes:,} classes",
+                "compare only rows with each other",
             )
 
     def latents(self, name: str) -> Iterator[Line]:
@@ -188,9 +195,7 @@ class Inputs:
             said = f"{repository} is not in the Hugging Face cache, and {HUB} does not answer"
             return Line(MISSING, "autoencoder", said, self._fetch(name, Path("vae")))
         if self.jobs_elsewhere:
-            said = (
-                f"{repository} is to be downloaded by a job; whether its node has a network is not known here"
-            )
+            said = f"{repository} will be downloaded by a job; it is unknown whether the job's node has a network"
             return Line(WARNING, "autoencoder", said, self._fetch(name, Path("vae")))
         return Line(OK, "autoencoder", f"{repository} will be downloaded from {HUB}, which answers")
 
@@ -223,9 +228,9 @@ class Inputs:
             return self._weights(expanded(options.weights), fix)
         host = options.weights.split("/")[2]
         if not is_reachable(host):
-            return Line(MISSING, "scorer", f"{name} is to be downloaded, and {host} does not answer", fix)
+            return Line(MISSING, "scorer", f"{name} must be downloaded, but {host} does not answer", fix)
         if self.jobs_elsewhere:
-            said = f"{name} is to be downloaded by a job; whether its node has a network is not known here"
+            said = f"{name} will be downloaded by a job; it is unknown whether the job's node has a network"
             return Line(WARNING, "scorer", said, fix)
         return Line(OK, "scorer", f"{name} will be downloaded from {host}, which answers")
 
@@ -239,7 +244,7 @@ class Inputs:
                 OK, "judge", f"{path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_of(path)[:12]}..."
             )
             return
-        fix = f"copy the weights of DINOv2 there, or name their file: `suites: {{{self.suite}: {{scorer: {{judge: PATH}}}}}}` in a --configfile"
+        fix = f"copy the weights of DINOv2 there, or name another file: `suites: {{{self.suite}: {{scorer: {{judge: PATH}}}}}}` in a --configfile"
         yield Line(MISSING, "judge", f"{path} does not exist", fix)
 
     def _weights(self, path: Path, fix: str) -> Line:

@@ -48,7 +48,7 @@ def disk(stages: list[Stage], layout: Layout, suite: str) -> Line:
             MISSING,
             "disk",
             f"{place} cannot be written",
-            "correct its rights, or start with --directory ELSEWHERE",
+            "fix its permissions, or start with --directory ELSEWHERE",
         )
     free = shutil.disk_usage(place).free
     said = f"{as_size(needed)} still to be written, {as_size(free)} free at {place}"
@@ -57,7 +57,7 @@ def disk(stages: list[Stage], layout: Layout, suite: str) -> Line:
         return Line(MISSING, "disk", said, fix)
     if needed > TIGHT * free:
         return Line(WARNING, "disk", said, fix)
-    return Line(OK, "disk", f"{said} (quotas are not seen here)")
+    return Line(OK, "disk", f"{said} (quotas are not checked)")
 
 
 def versions() -> Line:
@@ -83,7 +83,7 @@ def driver() -> Line | None:
         fix = "install a build of torch for CUDA (pytorch.org/get-started/locally)"
         return Line(MISSING, "GPUs", f"{said}, but torch {torch.__version__} is built without CUDA", fix)
     fix = "update the driver, or install a build of torch for an older CUDA (pytorch.org/get-started/locally)"
-    return Line(MISSING, "GPUs", f"{said}, which torch for CUDA {torch.version.cuda} cannot use", fix)
+    return Line(MISSING, "GPUs", f"{said}, but torch for CUDA {torch.version.cuda} cannot use it", fix)
 
 
 def _driver_version() -> str:
@@ -140,7 +140,7 @@ def gpu_memory_elsewhere(
     }
     if not needed:
         return None
-    said = f"{as_size(max(needed))} of each of {world.count} GPUs ({needed[max(needed)]}); Slurm does not say what they have"
+    said = f"{as_size(max(needed))} of each of {world.count} GPUs ({needed[max(needed)]}); Slurm does not report their memory"
     return Line(OK, "GPU memory", said)
 
 
@@ -158,8 +158,8 @@ def gpu_memory(config: Config, name: str, classes: int, world: World, needed: fl
     if needed <= free:
         return Line(OK, "GPU memory", said)
     if needed <= total:
-        fix = "end what else runs on the GPUs (nvidia-smi lists it)"
-        return Line(WARNING, "GPU memory", f"{said}, of which {as_size(free)} are free", fix)
+        fix = "stop other programs on the GPUs (nvidia-smi lists them)"
+        return Line(WARNING, "GPU memory", f"{said}, but {as_size(free)} are free", fix)
     return Line(MISSING, "GPU memory", said, smaller(config, name, classes, world, total))
 
 
@@ -175,7 +175,7 @@ def smaller(config: Config, name: str, classes: int, world: World, total: float)
             <= TIGHT * total
         ):
             return f"set {setting(config, name, 'training', 'micro_batch', str(images))}"
-    return f"set {setting(config, name, 'training', 'checkpoint_gradients', 'true')}, or take GPUs with more memory"
+    return f"set {setting(config, name, 'training', 'checkpoint_gradients', 'true')}, or use GPUs with more memory"
 
 
 def compiler(config: Config, suite: str) -> Line | None:
@@ -190,7 +190,7 @@ def compiler(config: Config, suite: str) -> Line | None:
         (name for name in (os.environ.get("CC"), "gcc", "cc", "clang") if name and shutil.which(name)), None
     )
     if found is None:
-        fix = "load one (`module load gcc`), or set `compile: false` under training and sampling"
+        fix = "load a compiler (`module load gcc`), or set `compile: false` under training and sampling"
         return Line(MISSING, "compiler", "torch.compile finds no C compiler on PATH", fix)
     if gpus and importlib.util.find_spec("triton") is None:
         fix = "`pip install triton`; results are right without it"
@@ -228,7 +228,7 @@ def all_reduce(count: int) -> Line:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if "Error" in line]
-    return (lines or ["it ended without a word"])[0][:200]
+    return (lines or ["it ended without a message"])[0][:200]
 
 
 def hours(stages: list[Stage], machine: Machine) -> Line:
@@ -237,7 +237,9 @@ def hours(stages: list[Stage], machine: Machine) -> Line:
     said = f"{_span(least)} to {_span(most)} from the beginning on {machine.devices} x {machine.name}"
     if least < LONG_HOURS:
         return Line(OK, "time", said)
-    fix = "run it where there are more GPUs: `snakemake --profile slurm-paper` on a cluster (docs/cluster.md)"
+    fix = (
+        "run it on a machine with more GPUs: `snakemake --profile slurm-paper` on a cluster (docs/cluster.md)"
+    )
     return Line(WARNING, "time", said, fix)
 
 

@@ -29,7 +29,7 @@ class Need:
 
     def said(self, profile: str) -> str:
         """Return the need as words."""
-        return f"{self.rule} needs {self.bytes / 1e9:.3g} GB of a node's memory, {profile} gives {self.given / 1e9:.3g} GB"
+        return f"{self.rule} needs {self.bytes / 1e9:.3g} GB of a node's memory, but {profile} gives {self.given / 1e9:.3g} GB"
 
 
 def training_bytes(work: SuiteWork, experiment: str, processes: int) -> float:

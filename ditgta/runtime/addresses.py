@@ -50,7 +50,7 @@ def redacted(text: str) -> str:
 def address_fault(address: str) -> str:
     """Returns why nothing is downloaded from an address, "" where it can be tried."""
     if not address.lower().startswith("https://"):
-        return f"{without_secrets(address)} is no https address, so what comes from it could be anybody's; give one"
+        return f"{without_secrets(address)} is not an https address, so its content could be forged; give an https address"
     try:
         parts = urllib.parse.urlsplit(address)
         _ = parts.port  # which is read only here
@@ -58,7 +58,9 @@ def address_fault(address: str) -> str:
     except ValueError:  # also when the host cannot be encoded; its text may hold a part of a password
         host = b""
     return (
-        "" if host else f"{without_secrets(address)} is no address of the form https://HOST/PATH; correct it"
+        ""
+        if host
+        else f"{without_secrets(address)} is not an address of the form https://HOST/PATH; correct it"
     )
 
 

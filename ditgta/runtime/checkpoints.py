@@ -55,8 +55,8 @@ def average_of(path: str | Path, header: dict, decay: float | None) -> str:
     if decay in decays:
         return average_groups(len(decays))[decays.index(decay)]
     known = " and ".join(f"{each:g}" for each in decays)
-    has = f"it has {known}" if decays else "it does not tell the decay of the one that it has"
-    raise InputError(f"checkpoint {path} has no average of decay {decay:g}; {has}")
+    has = f"it has {known}" if decays else "the decay of its average is unknown"
+    raise InputError(f"checkpoint {path} has no average with decay {decay:g}; {has}")
 
 
 def further_decay(header: dict, decay: float | None) -> float | None:
@@ -107,7 +107,7 @@ def read_header(path: str | Path) -> dict:
             header = json.loads((file.metadata() or {})[HEADER])
     except SafetensorError as error:
         raise InputError(
-            f"checkpoint {path} is damaged or no safetensors file ({error}); take another, or import a .pt file first"
+            f"checkpoint {path} is damaged or not a safetensors file ({error}); give another file, or import a .pt file first"
         ) from None
     except (KeyError, ValueError, RecursionError):
         raise InputError(
@@ -139,7 +139,7 @@ def read_checkpoint(
     for group, tensors in content.items():
         if not tensors:
             raise InputError(
-                f"checkpoint {path} has no {group} tensors; take a checkpoint that training wrote"
+                f"checkpoint {path} has no {group} tensors; give a checkpoint that training wrote"
             )
         check_numbers(f"checkpoint {path}", tensors)
     return header, content

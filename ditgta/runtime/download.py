@@ -66,7 +66,7 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, request, file, code, message, headers, address):
         if not address.lower().startswith("https://"):
-            raise urllib.error.URLError("it leads to an address that is not https")
+            raise urllib.error.URLError("it redirects to an address that is not https")
         return super().redirect_request(request, file, code, message, headers, address)
 
 
@@ -112,6 +112,6 @@ class _Download:
                         raise ValueError(f"more than {self.most_bytes / 2**20:,.0f} MB")
                     file.write(block)
                 if answer.length:
-                    raise EOFError(f"it ends {answer.length} bytes early")
+                    raise EOFError(f"the file ends {answer.length} bytes early")
         except Exception as error:
             self.error = error

@@ -145,7 +145,7 @@ def expanded(path: str | Path) -> Path:
         InputError: the home folder is unknown, or the path is none.
     """
     if "\0" in str(path):
-        raise InputError(f"{str(path)!r} is no path: it holds a zero byte; check it")
+        raise InputError(f"{str(path)!r} is not a path: it holds a zero byte; correct it")
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -171,7 +171,7 @@ def read_text(path: str | Path, missing: str = "run the stage that writes it") -
             raise InputError(f"{path} {fault}")
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text ({one_line(error)}); give another file") from None
+        raise InputError(f"{path} is not a text file ({one_line(error)}); give another file") from None
     except OSError as error:
         raise InputError(f"cannot open {path}: {reason_of(error)}; check its permissions") from None
 

@@ -36,7 +36,7 @@ def refuse_other(
     if names:
         more = f", and {len(names) - 1} more" if len(names) > 1 else ""
         pair = f"{names[0]} {_short(theirs.get(names[0]))}, not {_short(ours.get(names[0]))}"
-        raise InputError(f"{out} holds {what} of other options ({pair}{more}); {fix}")
+        raise InputError(f"{out} holds {what} with other options ({pair}{more}); {fix}")
 
 
 def flat(spec: dict, prefix: str = "") -> dict[str, object]:

@@ -64,7 +64,7 @@ class Lease:
             if holder is None or _is_dead(self.path, holder):
                 self.steal(holder)
                 continue
-            line = f"{self.purpose} is already at work in {self.path.parent}: {name_of(holder)}"
+            line = f"{self.purpose} is already running in {self.path.parent}: {name_of(holder)}"
             if time.monotonic() >= deadline:
                 raise InputError(f"{line}; wait for it, or stop it and run again")
             if not waits:
@@ -91,7 +91,7 @@ class Lease:
         holder = _read(self.path)
         if holder is None or holder.get("token") != self.token:
             raise InputError(
-                f"{self.path.parent} was taken over by {name_of(holder)} while this process slept; this one stops"
+                f"{self.path.parent} was taken over by {name_of(holder)} while this process was suspended; this process stops"
             )
 
     def renew(self) -> None:
@@ -159,8 +159,8 @@ def _create(path: Path, content: dict) -> bool:
         if error.errno not in _NO_LINKS or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
             raise
         raise InputError(
-            f"the file system of {path.parent} has no hard links ({error.strerror}), by which writers keep out of each other's "
-            "way; write to another disk"
+            f"the file system of {path.parent} has no hard links ({error.strerror}), which the lock of writers "
+            "needs; write to another disk"
         ) from None
     finally:
         draft.unlink(missing_ok=True)

@@ -35,8 +35,8 @@ def identified(name: str) -> str:
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if said and said != found:
         raise InputError(
-            f"{module}:{kind} is not what it was: {file} has the sha256 {found[:12]}..., {said[:12]}... is wanted; "
-            "bring back the file as it was, under this name, into the current folder or onto PYTHONPATH"
+            f"{module}:{kind} has changed: {file} has the sha256 {found[:12]}..., but {said[:12]}... is needed; "
+            "put the original file, with this name, into the current folder or onto PYTHONPATH"
         )
     return f"{module}:{kind}@{found}"
 
@@ -60,7 +60,7 @@ def load_class(name: str) -> type:
         raise InputError(f"{file} cannot be imported ({type(error).__name__}: {one_line(error)})") from error
     if Path(imported.__file__ or "").resolve() != file:
         raise InputError(
-            f"{module} is {imported.__file__}, not {file}; give the file a name that no other module has"
+            f"{module} is {imported.__file__}, not {file}; rename the file: another module has its name"
         )
     found = getattr(imported, kind, None)
     if not isinstance(found, type):

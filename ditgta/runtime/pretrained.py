@@ -40,7 +40,7 @@ def read_config(folder: Path) -> dict:
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if not isinstance(config.get("model"), dict):
         raise InputError(
-            f"{folder} holds no model of this project; give a folder that save-pretrained wrote (load takes a checkpoint too, by its own path)"
+            f"{folder} holds no model of this project; give a folder that save-pretrained wrote, or the path of a checkpoint to load"
         )
     return config
 
@@ -57,7 +57,7 @@ def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict
     try:
         return config, load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder / WEIGHTS} is missing or damaged ({error}); fetch it again") from None
+        raise InputError(f"{folder / WEIGHTS} is missing or damaged ({error}); download it again") from None
 
 
 def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
@@ -75,7 +75,7 @@ def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
         return Path(huggingface_hub().snapshot_download(str(name), revision=revision))
     except Exception as error:  # network, hub and file errors have no common type
         raise InputError(
-            f"{name} is no folder and cannot be downloaded from the Hugging Face hub ({one_line(error)})"
+            f"{name} is not a folder and cannot be downloaded from the Hugging Face Hub ({one_line(error)})"
         ) from error
 
 
@@ -88,7 +88,7 @@ def push_pretrained(folder: Path, repository: str, private: bool) -> str:
     read_config(folder)
     hub = huggingface_hub()
     if not hub.get_token():
-        raise InputError("nobody is logged in to the Hugging Face hub; run `hf auth login` or set HF_TOKEN")
+        raise InputError("you are not logged in to the Hugging Face Hub; run `hf auth login` or set HF_TOKEN")
     api = hub.HfApi()
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)

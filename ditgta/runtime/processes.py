@@ -91,7 +91,7 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
         if local_rank >= torch.cuda.device_count():
             raise InputError(
                 f"{os.environ.get('LOCAL_WORLD_SIZE', count)} processes on {torch.cuda.device_count()} GPUs of {socket.gethostname()}: "
-                "each needs one of its own; start no more processes than GPUs (torchrun --nproc-per-node)"
+                "each process needs its own GPU; start at most as many processes as GPUs (torchrun --nproc-per-node)"
             )
         torch.cuda.set_device(device)
         _compute_exactly(tf32)
@@ -123,15 +123,19 @@ def _launched() -> tuple[int, int, int]:
     for name, default in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")):
         value = os.environ.get(name, default)
         if not value.strip().isdecimal():
-            raise InputError(f"{name}={value!r} in the environment is no number of processes or rank; {fix}")
+            raise InputError(
+                f"{name}={value!r} in the environment is not a number of processes or a rank; {fix}"
+            )
         found.append(int(value))
     count, rank, local_rank = found
     if not rank < count:
-        raise InputError(f"RANK={rank} in the environment is no rank of WORLD_SIZE={count} processes; {fix}")
+        raise InputError(
+            f"RANK={rank} in the environment is not a rank of WORLD_SIZE={count} processes; {fix}"
+        )
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if count > 1 and missing and not dist.is_initialized():
         raise InputError(
-            f"WORLD_SIZE={count} is in the environment and {missing[0]} is not, so no ranks are known; {fix}"
+            f"the environment has WORLD_SIZE={count} but not {missing[0]}, so ranks are unknown; {fix}"
         )
     return count, rank, local_rank
 

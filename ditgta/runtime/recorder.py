@@ -87,7 +87,7 @@ class Recorder:
                 return False
             read_verified_record(path)
         except InputError as error:
-            self.say(f"{error}; an older state is taken instead")
+            self.say(f"{error}; an older state is used instead")
             return False
         return True
 

@@ -314,5 +314,5 @@ def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
 
 
 def _short(value: object) -> str:
-    text = "no such key" if isinstance(value, dict) else repr(value)
+    text = "missing" if isinstance(value, dict) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

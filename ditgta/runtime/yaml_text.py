@@ -29,7 +29,7 @@ def with_entries(text: str, additions: dict[str, dict]) -> str:
             places.append((_last_line(node) + 1, node.value[0][0].start_mark.column, [], entries))
         else:
             raise InputError(
-                f"the section {section} is no block of `name: ...` lines; add the entries to it by hand"
+                f"the section {section} is not a block of `name: ...` lines; add the entries by hand"
             )
     for line, indent, heading, entries in sorted(places, key=lambda place: place[0], reverse=True):
         block = textwrap.indent(as_text(entries), " " * indent).splitlines()

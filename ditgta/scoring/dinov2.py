@@ -120,9 +120,11 @@ def load_dinov2(tensors: dict[str, Tensor]) -> DINOv2:
     width, depth = own["cls_token"].shape[-1], 1 + max(map(_block_of, own))
     side, registers = (own["pos_embed"].shape[1] - 1) ** 0.5, own.get("register_tokens")
     if own["patch_embed.weight"].shape[1:] != (3, PATCH, PATCH):
-        raise ValueError(f"its patches are not of {PATCH} x {PATCH} pixels")
+        raise ValueError(f"its patches are not {PATCH} x {PATCH} pixels")
     if width % HEAD_WIDTH or side != int(side):
-        raise ValueError(f"width {width} and {own['pos_embed'].shape[1]} positions are none of DINOv2")
+        raise ValueError(
+            f"width {width} and {own['pos_embed'].shape[1]} positions do not belong to a DINOv2 model"
+        )
     with torch.device("meta"):
         network = DINOv2(width, depth, int(side), 0 if registers is None else registers.shape[1])
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
@@ -163,7 +165,7 @@ _RENAMED = (  # in the authors' names, and in transformers'
 def _own_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors by the names that they have here, with queries, keys and values in one."""
     if any(name.endswith(("mlp.w12.weight", "mlp.weights_in.weight")) for name in tensors):
-        raise ValueError("it is a ViT-g, whose feed-forward layer is another; give ViT-S, B or L")
+        raise ValueError("it is a ViT-g, which has another feed-forward layer; give ViT-S, B or L")
     found = {}
     for name, tensor in tensors.items():
         if name in _UNUSED:

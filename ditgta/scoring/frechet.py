@@ -32,7 +32,7 @@ def frechet_distance(
 def _checked(mean: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
-        raise ValueError(f"mean {mean.shape} and covariance {covariance.shape} do not belong together")
+        raise ValueError(f"mean {mean.shape} and covariance {covariance.shape} do not match")
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise ValueError("mean or covariance holds NaN or infinity")
     return mean, covariance

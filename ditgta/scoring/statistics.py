@@ -212,7 +212,7 @@ def paired_difference(a: Estimate, b: Estimate) -> Difference:
         return Difference(value, None, "a row has no influence values")
     if len(a.influence) != len(b.influence):
         return Difference(
-            value, None, f"the rows have {len(a.influence)} and {len(b.influence)} items: no pairs"
+            value, None, f"the rows have {len(a.influence)} and {len(b.influence)} items and cannot be paired"
         )
     groups = None if a.groups is None or b.groups is None else a.groups - b.groups
     both = Estimate(value, a.influence - b.influence, strata=a.strata, groups=groups)

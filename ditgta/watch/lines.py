@@ -73,7 +73,7 @@ def lines(found: dict, whole: bool = True) -> list[str]:
         if len(jobs) > SHOWN_JOBS:
             lefts = [left for _, job in jobs if (left := _number(job, "seconds_left")) is not None]
             last = f", the last for {duration(max(lefts))}" if lefts else ""
-            said.append(f"{stage}: {len(jobs) - SHOWN_JOBS} more at work{last}")
+            said.append(f"{stage}: {len(jobs) - SHOWN_JOBS} more running{last}")
     return [*said, f"suite {found['suite']}: {total(found)}"] if whole else said
 
 

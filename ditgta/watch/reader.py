@@ -241,7 +241,7 @@ class Reader:
             if isinstance(entry, dict):
                 return entry
         if lines:
-            self.faults.append(f"{path} holds no losses that can be read")
+            self.faults.append(f"{path} holds no readable losses")
         return {}
 
     def _judge(self, wait: float) -> None:

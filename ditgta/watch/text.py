@@ -57,8 +57,10 @@ def _verdict(rows: list[dict]) -> list[str]:
     if not any(scores for row in rows for scores in row["scores"].values()):
         return []
     if len({row["seed"] for row in rows}) == 1:
-        return ["one training seed: scores without a verdict; several earn one, such as seeds: [0, 1, 2]"]
-    return ["the verdicts on these scores are in table.html, once all are there"]
+        return [
+            "one training seed: scores without a verdict; a verdict needs several seeds, e.g. seeds: [0, 1, 2]"
+        ]
+    return ["the verdicts will be in table.html when all scores are there"]
 
 
 def _cells(row: dict, bars: bool) -> list[str]:
@@ -80,7 +82,7 @@ def _cells(row: dict, bars: bool) -> list[str]:
         f"{sampled[-1]} {_progress(row['samples'][sampled[-1]])}" if sampled else "-",
         f"{scored[-1]} {_score(metrics[scored[-1]])}" if scored else "-",
         "; ".join(f"{job['stage']} {_job(job)}" for job in row["jobs"])
-        or {"begun": "none at work"}.get(row["training"], row["training"]),
+        or {"begun": "none running"}.get(row["training"], row["training"]),
     ]
 
 

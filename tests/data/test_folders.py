@@ -209,8 +209,8 @@ def test_nothing_vanishes_without_a_word(source):
     (source / "class2/gone.png").symlink_to("/nonexistent.png")
     os.mkfifo(source / "class2/pipe.png")
     text = faults_of(source)
-    assert text.startswith("3 errors") and "'birds' is a link to what does not exist" in text
-    assert "'class2/gone.png' is a link" in text and "'class2/pipe.png' is not a regular file" in text
+    assert text.startswith("3 errors") and "'birds' is a broken link" in text
+    assert "'class2/gone.png' is a broken link" in text and "'class2/pipe.png' is not a regular file" in text
     index = check_images(listed(source, 4), on_error="skip", silent=True)
     assert index.count == 4 and len(index.skipped) == 3
 

@@ -41,7 +41,7 @@ STRANGERS = [
     ("export over another .pt", pickled("mine.pt"), f"export-checkpoint {CHECKPOINT} mine.pt", "mine.pt holds something other than these weights"),
     ("export over notes", put("mine.pt", "notes"), f"export-checkpoint {CHECKPOINT} mine.pt", "mine.pt holds something other than these weights"),
     ("export over an autoencoder", None, f"export-checkpoint {CHECKPOINT} vae/diffusion_pytorch_model.safetensors", "holds something other than these weights"),
-    ("save over another model", change("pretrained/config.json", lambda c: c.update(step=9)), f"{SAVE.replace('new', 'pretrained')}", "pretrained holds a pretrained model of other options (step 9, not 2)"),
+    ("save over another model", change("pretrained/config.json", lambda c: c.update(step=9)), f"{SAVE.replace('new', 'pretrained')}", "pretrained holds a pretrained model with other options (step 9, not 2)"),
     ("save into a checkout", put("mine/README.md", "my project"), SAVE.replace("new", "mine"), "mine holds README.md, which save-pretrained did not write and would replace"),
     ("table over notes", put("mine/table.md", "notes"), TABLE.replace("new", "mine"), "mine holds table.md, which no table stage wrote"),
     ("table over a page", put("mine/table.html", "page"), TABLE.replace("new", "mine"), "mine holds table.html, which no table stage wrote"),
@@ -82,9 +82,9 @@ STRANGERS = [
     ("autoencoder has gone", None, f"autoencoder --images index --out new --pretrained ./nowhere --contents {'0' * 64}", "./nowhere does not exist"),
     ("other contents", None, f"import-checkpoint published.pt new.safetensors --contents {'0' * 64}", "published.pt has changed since the workflow looked at it"),
     # Addresses.
-    ("not https", None, f"{SCORER} --weights http://me:pw@host/w.pth?sig=1", "--weights: http://host/w.pth is no https address"),
-    ("no address", None, f"{SCORER} --weights 'https://[::1/w.pth'", "is no address of the form https://HOST/PATH"),
-    ("not https, configured", configuration("suites: {digits: {scorer: {weights: 'ftp://host/w.pth'}}}"), PLAN, "suites.digits.scorer.weights: ftp://host/w.pth is no https address"),
+    ("not https", None, f"{SCORER} --weights http://me:pw@host/w.pth?sig=1", "--weights: http://host/w.pth is not an https address"),
+    ("no address", None, f"{SCORER} --weights 'https://[::1/w.pth'", "is not an address of the form https://HOST/PATH"),
+    ("not https, configured", configuration("suites: {digits: {scorer: {weights: 'ftp://host/w.pth'}}}"), PLAN, "suites.digits.scorer.weights: ftp://host/w.pth is not an https address"),
     # Sizes without bounds.
     ("a configuration of megabytes", configuration(f"suites: {{digits: {{seeds: {list(range(100_000))}}}}}"), PLAN, "c.yaml has 688,917 letters, a configuration at most 262,144"),
     ("copies without bounds", None, """images --out new --spec '{"size": 16, "placement": {"copies": 1000000000}}'""", "--placement.copies: input should be less than or equal to 10000"),

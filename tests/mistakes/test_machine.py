@@ -100,11 +100,11 @@ def test_modules_of_the_current_folder_are_not_imported(example):
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 is in the environment and RANK is not"),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 is in the environment and MASTER_ADDR is not"),
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE='two' in the environment is no number"),
-        ({"RANK": "3"}, "RANK=3 in the environment is no rank of WORLD_SIZE=1 processes"),
-        ({"LOCAL_RANK": "x"}, "LOCAL_RANK='x' in the environment is no number"),
+        ({"WORLD_SIZE": "2"}, "the environment has WORLD_SIZE=2 but not RANK"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "the environment has WORLD_SIZE=2 but not MASTER_ADDR"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE='two' in the environment is not a number"),
+        ({"RANK": "3"}, "RANK=3 in the environment is not a rank of WORLD_SIZE=1 processes"),
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK='x' in the environment is not a number"),
     ],
 )
 def test_half_a_launcher(example, monkeypatch, capfd, variables, said):

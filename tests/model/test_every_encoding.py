@@ -223,7 +223,7 @@ def test_options_of_rotations(posenc):
             outputs.append(answer(built(posenc, **option)).detach())
             continue
         with pytest.raises(
-            ValueError, match=f"posenc {posenc} {fault if kind.rotated else 'rotates nothing'}"
+            ValueError, match=f"posenc {posenc} {fault if kind.rotated else 'does not rotate'}"
         ):
             built(posenc, **option)
     assert all((outputs[i] - outputs[j]).norm() > 1e-2 for i in range(len(outputs)) for j in range(i))

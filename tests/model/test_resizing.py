@@ -350,10 +350,10 @@ def test_what_cannot_be_is_refused():
         resized(built("rope"), (15, 24))
     strange = built("abs")
     strange.pos_embed += 0.1
-    with pytest.raises(ValueError, match="posenc abs has another table than that of its formula"):
+    with pytest.raises(ValueError, match="posenc abs has a table that differs from its formula"):
         resized(strange, (16, 24))
     with pytest.raises(ValueError, match="was trained on one token"):
         resized(built("rope", (16, 16)), (16, 24), temperature="log")
     narrow = DiT.from_name("DiT-S/2", 64, "rope", 5, depth=1, width=8, heads=2)
-    with pytest.raises(ValueError, match="ntk needs two frequencies an axis"):
+    with pytest.raises(ValueError, match="ntk needs two frequencies per axis"):
         resized(narrow, (16, 16), "ntk")

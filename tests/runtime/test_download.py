@@ -70,7 +70,7 @@ def test_a_file_is_downloaded(address, tmp_path, place):
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("short", "it ends 5020 bytes early"),
+        ("short", "the file ends 5020 bytes early"),
         ("slow", "bytes came in"),
         ("endless", "more than 1 MB"),
         ("login", "Unauthorized"),
@@ -104,5 +104,5 @@ def test_an_address_is_shown_without_secrets(address, shown):
 )
 def test_an_address_that_is_none_is_refused_before_the_network_is_asked(address, tmp_path):
     assert address_fault(address) and not address_fault("https://hö.example/ü")
-    with pytest.raises(InputError, match=r"give one|correct it"):
+    with pytest.raises(InputError, match=r"give an https address|correct it"):
         download.download(address, tmp_path / "out", 1, 1)

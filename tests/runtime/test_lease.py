@@ -17,7 +17,7 @@ def test_held_once_and_given_back(tmp_path):
     with lease(tmp_path, "a trainer") as held:
         held.check()
         with (
-            pytest.raises(InputError, match=rf"a trainer is already at work in .*process {os.getpid()}"),
+            pytest.raises(InputError, match=rf"a trainer is already running in .*process {os.getpid()}"),
             lease(tmp_path, "a trainer"),
         ):
             pass

@@ -36,7 +36,10 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     launched = {"WORLD_SIZE": 2, "RANK": 1, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}
     for name, value in {**launched, "MASTER_ADDR": "localhost", "MASTER_PORT": 29500}.items():
         monkeypatch.setenv(name, str(value))
-    with pytest.raises(InputError, match=r"2 processes on 1 GPUs .* each needs one of its own"), processes():
+    with (
+        pytest.raises(InputError, match=r"2 processes on 1 GPUs .* each process needs its own GPU"),
+        processes(),
+    ):
         pass
 
 

@@ -127,7 +127,7 @@ def test_other_weights_are_refused():
         ({"head.weight": torch.zeros(2)}, "head.weight is one tensor too many"),
         ({"norm.bias": torch.zeros(3)}, r"norm.bias is \[3\], not"),
         ({"pos_embed": torch.zeros(1, 7, 128)}, "7 positions"),
-        ({"patch_embed.weight": torch.zeros(128, 3, 16, 16)}, "patches are not of 14 x 14"),
+        ({"patch_embed.weight": torch.zeros(128, 3, 16, 16)}, "patches are not 14 x 14"),
         ({"blocks.0.mlp.w12.weight": torch.zeros(2)}, "ViT-g"),
     ]:
         changed = {**good, **change}

@@ -266,7 +266,7 @@ def test_infinite_count_needs_regular_halves():
 @pytest.mark.parametrize(
     ("mean", "covariance", "words"),
     [
-        (np.zeros(3), np.eye(4), "do not belong together"),
+        (np.zeros(3), np.eye(4), "do not match"),
         (np.zeros(5), np.eye(5), "different scorers"),
         (np.full(4, np.nan), np.eye(4), "NaN"),
     ],

@@ -128,7 +128,7 @@ def test_jackknife_of_a_mean_is_the_error_of_the_means_of_groups():
 
 def test_paired_difference_without_pairs():
     short, long = Estimate(2.0, np.zeros(3)), Estimate(1.5, np.zeros(4))
-    assert "no pairs" in paired_difference(short, long).reason
+    assert "cannot be paired" in paired_difference(short, long).reason
     found = paired_difference(Estimate(2.0), long)
     assert (found.value, found.se, found.z) == (0.5, None, None) and found.reason
     found = paired_difference(Estimate(2.0, np.array([1.0, -1.0, 0.0, 0.0])), long)

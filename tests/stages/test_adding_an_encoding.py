@@ -100,7 +100,7 @@ def test_another_file_is_refused(folder, tmp_path, monkeypatch):
     assert DiT(network.config).config == network.config
     monkeypatch.chdir(tmp_path)
     Path("harmonic.py").write_text(dict(CODE)["harmonic"] + "# edited")
-    with pytest.raises(InputError, match=r"harmonic:HarmonicEncoding is not what it was: .*harmonic\.py has"):
+    with pytest.raises(InputError, match=r"harmonic:HarmonicEncoding has changed: .*harmonic\.py has"):
         DiT(network.config)
     with pytest.raises(InputError, match="has changed since it was imported; start Python again"):
         DiT.from_name("DiT-Ti/2", 64, NAMES[0])
@@ -108,6 +108,6 @@ def test_another_file_is_refused(folder, tmp_path, monkeypatch):
     sys.path[:] = [place for place in sys.path if place != str(folder)]
     with pytest.raises(InputError, match=r"there is no harmonic\.py in "):
         DiT(network.config)
-    with pytest.raises(ValueError, match="rotates nothing, so it takes neither"):
+    with pytest.raises(ValueError, match="does not rotate, so it takes neither"):
         monkeypatch.chdir(folder)
         DiT.from_name("DiT-Ti/2", 64, NAMES[1], rotary_base=100.0)

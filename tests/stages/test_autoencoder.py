@@ -63,7 +63,7 @@ def test_training_is_deterministic_and_learns(index, trained, tmp_path):
     assert records[0]["sha256"] == records[1]["sha256"]
     assert records[0]["loss"] == records[1]["loss"] and records[0]["psnr_db"] == records[1]["psnr_db"]
     assert records[0]["loss"][-1]["mse"] < 0.5 * records[0]["loss"][0]["mse"]
-    with pytest.raises(InputError, match=r"holds an autoencoder of other options \(seed 0, not 1\)"):
+    with pytest.raises(InputError, match=r"holds an autoencoder with other options \(seed 0, not 1\)"):
         autoencoder.run(index, tmp_path, {**SPEC, "seed": 1})
     autoencoder.run(index, tmp_path / "other", {**SPEC, "seed": 1})
     assert json.loads((tmp_path / "other/autoencoder.json").read_text())["sha256"] != records[0]["sha256"]

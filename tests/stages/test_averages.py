@@ -73,7 +73,7 @@ def test_other_decays_are_another_training(tiny_latents, checkpoint):
 def test_an_average_is_taken_by_its_decay(checkpoint):
     for decay, name in zip((None, *DECAYS), ("ema", "ema", "ema1", "ema2")):
         assert same(load(checkpoint, ema_decay=decay).state_dict(), group(checkpoint, name))
-    with pytest.raises(InputError, match=r"no average of decay 0\.99; it has 0\.9 and 0\.5 and 0$"):
+    with pytest.raises(InputError, match=r"no average with decay 0\.99; it has 0\.9 and 0\.5 and 0$"):
         load(checkpoint, ema_decay=0.99)
 
 
@@ -87,7 +87,7 @@ def test_samples_are_of_the_average_that_is_asked_for(checkpoint, tiny_autoencod
     assert specs == {None: None, 0.9: None, 0.5: 0.5, 0.0: 0.0}, "specs do not name the first"
     sums = {decay: index["samples_npz_sha256"] for decay, index in found.items()}
     assert sums[None] == sums[0.9] and len(set(sums.values())) == 3
-    with pytest.raises(InputError, match=r"has no average of decay 0\.1"):
+    with pytest.raises(InputError, match=r"has no average with decay 0\.1"):
         sample.run(checkpoint, tiny_autoencoder, tmp_path / "new", Sampling(**SAMPLING, ema_decay=0.1))
     assert not (tmp_path / "new").exists()
 

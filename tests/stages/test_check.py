@@ -266,13 +266,13 @@ def test_a_profile_that_suits_the_cluster_is_ok(slurm):
 @pytest.mark.parametrize(
     ("change", "what", "said", "fix"),
     [
-        ({"default-resources": {"slurm_account": "visoin"}}, "account", "visoin is none of yours: speech, vision", "slurm_account"),
+        ({"default-resources": {"slurm_account": "visoin"}}, "account", "visoin is not one of yours: speech, vision", "slurm_account"),
         ({"default-resources": {"slurm_account": "my-account"}}, "account", "is a placeholder", "name yours"),
         ({"default-resources": {"slurm_partition": "gpu"}}, "partition", "there is no partition gpu", "short, long"),
         ({"default-resources": {"runtime": 600}}, "partition", "short gives at most 120 minutes", "at most 120"),
         ({"set-resources": {"train": {"gres": "gpu:h100:4"}}}, "jobs", "Invalid generic resource", "gpu:a100:4"),
         ({"set-resources": {"score": {"gpu": 2, "tasks": 1}}}, "profile", "starts the program once for each GPU", "tasks_per_gpu: 0"),
-        ({"set-resources": {"score": {"gpus": 2}}}, "profile", "`gpus` is no resource", "gpu: N"),
+        ({"set-resources": {"score": {"gpus": 2}}}, "profile", "`gpus` is not a resource", "gpu: N"),
         ({"executor": "local"}, "profile", "does not send jobs to Slurm", "executor: slurm"),
         ({"set-resources": {"train": {"mem_mb": 2000}}}, "profile", "train needs 6.01 GB of a node's memory", "raise mem_mb"),
         ({"slurm-init-seconds-before-status-checks": 200}, "status", "forgets ended jobs after 300 s", "lower"),

@@ -145,7 +145,7 @@ def test_shards_of_other_weights_are_made_again(inputs, tmp_path, capsys):
     autoencoder.initialize(vae, 1)
     save_autoencoder(vae, tmp_path / "other", {"seed": 1})
     before = shard_bytes(tmp_path / "out")
-    with pytest.raises(InputError, match=r"holds latents of other options \(autoencoder.seed 0, not 1\)"):
+    with pytest.raises(InputError, match=r"holds latents with other options \(autoencoder.seed 0, not 1\)"):
         latents.run(inputs / "images", tmp_path / "other", tmp_path / "out", batch_size=64)
     assert before == shard_bytes(tmp_path / "out")
     (tmp_path / "out/index.json").unlink()  # as a run leaves them that was stopped

@@ -166,7 +166,7 @@ def test_most_images(checkpoint, tiny_autoencoder, held_out, tmp_path):
     _, whole = measured(checkpoint, tiny_autoencoder, held_out, tmp_path)
     content, few = measured(checkpoint, tiny_autoencoder, held_out, tmp_path / "few", max_images=3)
     with pytest.raises(
-        InputError, match=r"holds losses of other options \(spec.loss.max_images \d+, not 3\)"
+        InputError, match=r"holds losses with other options \(spec.loss.max_images \d+, not 3\)"
     ):
         measured(checkpoint, tiny_autoencoder, held_out, tmp_path, max_images=3)
     assert content["num_images"] == 3 and sorted(few["label"]) == [0, 1, 2]

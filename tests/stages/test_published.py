@@ -218,7 +218,7 @@ def test_a_file_that_wants_to_run_something_is_refused(tmp_path, monkeypatch):
         ("abs-learned", {}, given(posenc="none"), 64, "says posenc abs-learned, --posenc says none"),
         ("abs-learned", {}, given(), 128, "encoding.table is"),
         ("gta", {"rotary_base": 50.0}, given(posenc="gta", rotary_base=60.0), 64, "says rotary_base 50.0"),
-        ("none", {"posenc": "none"}, given(rotary_base=60.0), 64, "rotates nothing"),
+        ("none", {"posenc": "none"}, given(rotary_base=60.0), 64, "does not rotate"),
     ],
 )
 def test_contradictions_are_one_line_and_write_nothing(tmp_path, posenc, args, said, size, message):

@@ -108,7 +108,9 @@ def test_two_runs_give_equal_bytes(striped, tmp_path, monkeypatch):
         scorer.run(index, tmp_path / f"{name}.safetensors", SPEC)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     before = (tmp_path / "a.safetensors").read_bytes()
-    with pytest.raises(InputError, match=r"a.safetensors holds a scorer of other options \(seed 0, not 1\)"):
+    with pytest.raises(
+        InputError, match=r"a.safetensors holds a scorer with other options \(seed 0, not 1\)"
+    ):
         scorer.run(index, tmp_path / "a.safetensors", SPEC | {"seed": 1})
     assert (tmp_path / "a.safetensors").read_bytes() == before
     scorer.run(index, tmp_path / "c.safetensors", SPEC | {"seed": 1})

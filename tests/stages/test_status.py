@@ -141,7 +141,7 @@ def test_a_killed_holder_of_this_machine_is_dead(layout):
     assert states(read()["rows"]["rope"]) == ["train dead"]
     (run / LEASE_NAME).unlink()  # stopped by a signal, it gives the lease back
     row = read()["rows"]["rope"]
-    assert (row["training"], row["jobs"]) == ("begun", []) and "none at work" in printed()
+    assert (row["training"], row["jobs"]) == ("begun", []) and "none running" in printed()
 
 
 def test_holders_elsewhere_are_told_by_their_heartbeat(layout, monkeypatch):

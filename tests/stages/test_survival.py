@@ -99,7 +99,7 @@ def test_a_second_writer_of_the_same_output_is_refused(undisturbed, tiny_autoenc
         time.sleep(0.05)
     second = subprocess.run([*map(str, words), "--out", tmp_path / "out"], capture_output=True, text=True)
     assert second.returncode == 2 and second.stderr.count("\n") == 1
-    assert f"process {first.pid}" in second.stderr and "already at work" in second.stderr
+    assert f"process {first.pid}" in second.stderr and "already running" in second.stderr
     assert first.wait() == 0
     assert read_json(tmp_path / "out/index.json")["count"] == 300
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]  # no lease is left

@@ -639,7 +639,7 @@ def test_a_single_row_without_anything_else(tmp_path):
     other = write_score(tmp_path / "other.json", "other", 0, 600, 9.0, None, spec={}, num_samples=10)
     before = sorted((path.name, path.read_bytes()) for path in (tmp_path / "table").iterdir())
     with pytest.raises(
-        InputError, match=r"table holds a table of other options \(scores .*; give another --out"
+        InputError, match=r"table holds a table with other options \(scores .*; give another --out"
     ):
         table.run([score, other], [], tmp_path / "table", None, None, {})
     assert before == sorted((path.name, path.read_bytes()) for path in (tmp_path / "table").iterdir())

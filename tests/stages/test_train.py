@@ -249,7 +249,7 @@ def test_second_trainer_is_refused(tiny_latents, tmp_path):
     folder = next(out.glob("run"))
     from ditgta.runtime.lease import lease
 
-    with lease(folder, "a test"), pytest.raises(InputError, match="already at work"):
+    with lease(folder, "a test"), pytest.raises(InputError, match="already running"):
         run(tiny_latents, out, [8])
 
 

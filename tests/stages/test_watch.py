@@ -92,7 +92,7 @@ def test_many_jobs_of_a_stage_are_one_line(tmp_path, monkeypatch):
             holder = {**Lease(run).content(), "reached": {**AT, "seconds_left": 100 * seed}}
             write_json(run / LEASE_NAME, holder)
     said = lines(Watch(layout, "pets").look(), whole=False)
-    assert len(said) == 4 and said[3] == "train: 3 more at work, the last for 3m20s"
+    assert len(said) == 4 and said[3] == "train: 3 more running, the last for 3m20s"
 
 
 def test_garbage_in_a_lease_is_survived(layout):

@@ -44,7 +44,7 @@ def test_a_row_of_ones_own_from_plan_to_samples(tmp_path, monkeypatch):
     call = [sys.executable, "-m", "ditgta", "plan", "--configfile", "own.yaml"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     estimated = subprocess.run(call, capture_output=True, text=True, env=environment)
-    assert "an encoding of your own is not imported by a plan; counted as gta: own" in estimated.stdout
+    assert "a plan does not import your own encoding; it is counted as gta: own" in estimated.stdout
     assert not imported.exists()
 
     done = run_snakemake(tmp_path, "samples", configs=(configuration(),))

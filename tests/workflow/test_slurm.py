@@ -47,7 +47,7 @@ def test_the_cluster_takes_the_jobs_of_the_digits(slurm):
 def test_the_small_profile_refuses_the_paper_in_one_line(slurm, tmp_path):
     outcome = run_snakemake(tmp_path, "paper_table", place=PLACE, through=slurm)
     (line,) = (line for line in outcome.text.splitlines() if line.startswith("Error: "))
-    assert outcome.code == 1 and "suite paper: train needs" in line and "take --profile slurm-paper" in line
+    assert outcome.code == 1 and "suite paper: train needs" in line and "use --profile slurm-paper" in line
     assert not (tmp_path / "results").exists()
 
 

@@ -77,7 +77,7 @@ def test_jobs_stop_with_snakemake_and_the_same_command_resumes(tiny_suite, undis
     said = (folder / "said.txt").read_text()
     assert (
         said.splitlines()[-1]
-        == "Stopped; trainings at work have written a snapshot. The same command resumes."
+        == "Stopped; running trainings have written a snapshot. The same command resumes."
     )
     assert "Error in rule" not in said and "Traceback" not in said
     run = metrics[0].parent

@@ -52,7 +52,7 @@ def refuse_small_profile(suites):
         for need in memory_needs(SuiteWork(CONFIG, suite), resources_given):
             if not need.is_met:
                 sys.exit(
-                    f"Error: suite {suite}: {need.said('the profile')}; take --profile slurm-paper, or raise mem_mb of {need.rule} "
+                    f"Error: suite {suite}: {need.said('the profile')}; use --profile slurm-paper, or raise mem_mb of {need.rule} "
                     "in the profile (`ditgta check` says what else is missing)"
                 )
 

@@ -90,11 +90,11 @@ def encoding_class(name: str) -> type[PositionalEncoding]:
         return POSENCS[name]
     if not modules.is_own(name):
         raise ValueError(
-            f"posenc {name!r} is unknown; known: {', '.join(POSENCS)}, or a class of your own, MODULE:CLASS"
+            f"posenc {name!r} is unknown; known: {', '.join(POSENCS)}, or your own class as MODULE:CLASS"
         )
     found = modules.load_class(name)
     if not issubclass(found, PositionalEncoding):
         raise InputError(
-            f"{name.partition('@')[0]} is no positional encoding; derive it from PositionalEncoding"
+            f"{name.partition('@')[0]} is not a positional encoding; derive it from PositionalEncoding"
         )
     return found

@@ -64,7 +64,9 @@ class PositionalEncoding(nn.Module):
             ValueError: it does not take another grid by this method.
         """
         if method not in self.resizings:
-            known = f"take {' or '.join(self.resizings)}" if self.resizings else "it has one size alone"
+            known = (
+                f"take {' or '.join(self.resizings)}" if self.resizings else "it supports only its own size"
+            )
             raise ValueError(f"cannot be sampled at another size with positions {method}; {known}")
         self.places = Places(rows, columns, (self.rows, self.columns), method)
         self.rows, self.columns = rows, columns

@@ -59,7 +59,7 @@ class Places:
         if self.method == "ntk":
             if count < 2:
                 raise ValueError(
-                    "positions ntk needs two frequencies an axis; take a wider head or another method"
+                    "positions ntk needs two frequencies per axis; use a wider head or another method"
                 )
             # d = 2 count channels an axis: d / (d - 2) = count / (count - 1)
             bases = [base * ratio ** (count / (count - 1)) for ratio in self.ratios]
