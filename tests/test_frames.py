@@ -80,7 +80,7 @@ def test_one_file_a_row_is_compared_by_its_samples(folder):
 
 
 @pytest.mark.parametrize(
-    ("metric", "message"), [("FID", "choose from fid"), ("loss", "no metric of score files")]
+    ("metric", "message"), [("FID", "choose from fid"), ("loss", "not a metric of score files")]
 )
 def test_an_unknown_metric_is_one_line(folder, metric, message):
     with pytest.raises(InputError, match=message):

@@ -6,14 +6,16 @@ from ditgta.data.contents import check_contents
 
 
 def add_import(commands) -> None:
-    text = "take over a published checkpoint"
+    text = "import a published checkpoint"
     parser = add_command(commands, "import-checkpoint", run_import, text, config.Model)
     text = "the references' .pt, a .safetensors of the same keys, or a diffusers folder"
     add_path(parser, "source", "FILE", text)
     add_output(parser, flags.new_file, "checkpoint to write (.safetensors)", "out", metavar="OUT")
-    text = "side of the images, where the file does not say it"
+    text = "side of the images, if the file does not record it"
     parser.add_argument("--image-size", type=flags.count, default=None, metavar="INT", help=text)
-    text = "what it was trained for, where the file does not say it; sit: flow with SiT's time and sign (none: ddpm)"
+    text = (
+        "training objective, if the file does not record it; sit: flow with SiT's time and sign (none: ddpm)"
+    )
     parser.add_argument("--objective", choices=[*config.OBJECTIVES, "sit"], default=None, help=text)
     add_contents(parser)
 
@@ -34,7 +36,7 @@ def run_import(arguments) -> None:
 
 def add_average(parser) -> None:
     """Adds the decay of the average that is taken from a checkpoint."""
-    text = "decay of the average that is taken, where training kept several (none: the first)"
+    text = "decay of the averaged weights (EMA) to use, if training kept several (none: the first)"
     parser.add_argument("--ema-decay", type=flags.decay, default=None, metavar="FLOAT", help=text)
 
 
@@ -54,14 +56,14 @@ def run_export(arguments) -> None:
 
 
 def add_save_pretrained(commands) -> None:
-    text = "write a checkpoint as a folder that from_pretrained and the Hugging Face hub know"
+    text = "write a checkpoint as a folder for from_pretrained and the Hugging Face Hub"
     parser = add_command(commands, "save-pretrained", run_save_pretrained, text, spec=False)
-    add_path(parser, "checkpoint", "CHECKPOINT", "its EMA weights are taken")
+    add_path(parser, "checkpoint", "CHECKPOINT", "checkpoint; its EMA weights are used")
     add_output(parser, flags.new_folder, "folder to write", "out", metavar="FOLDER")
-    add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder that it was trained with")
+    add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder used in training")
     text = "score file of the checkpoint, for the model card"
     add_path(parser, "--scores", "FILE", text, default=None)
-    text = "folder of the table in which it stands, for the model card"
+    text = "folder of the table with this checkpoint, for the model card"
     add_path(parser, "--table", "DIR", text, default=None)
     add_average(parser)
 
@@ -80,16 +82,14 @@ def run_save_pretrained(arguments) -> None:
 
 
 def add_export_statistics(commands) -> None:
-    text = "write statistics of images as ADM's evaluation suite stores them, a reference for this scorer and others"
+    text = "write statistics of images in the format of ADM's evaluation suite, as a reference for this scorer and others"
     parser = add_command(commands, "export-statistics", run_export_statistics, text, spec=False)
     text = "npz, folder of sample shards, index of images, folder or archive of images"
     add_path(parser, "images", "IMAGES", text)
     add_output(parser, flags.new_file, "statistics (.npz)", "out", metavar="OUT")
-    text = "Inception weights; none: pt_inception-2015-12-05-6726825d.pth where the documentation says"
+    text = "Inception weights; none: search for pt_inception-2015-12-05-6726825d.pth (see docs/scoring.md)"
     add_path(parser, "--weights", "FILE", text, default=None)
-    text = (
-        "images to store too, evenly over the classes: KID and the neighbour metrics need them (ADM: 10000)"
-    )
+    text = "number of images to store as well, evenly over the classes: KID and the neighbour metrics need them (ADM: 10000)"
     parser.add_argument("--keep", type=flags.count, default=0, metavar="INT", help=text)
     text = "images per forward pass"
     parser.add_argument("--batch-size", type=flags.count, default=32, metavar="INT", help=text)
@@ -102,11 +102,11 @@ def run_export_statistics(arguments) -> None:
 
 
 def add_push(commands) -> None:
-    text = "upload a folder of save-pretrained to the Hugging Face hub"
+    text = "upload a folder of save-pretrained to the Hugging Face Hub"
     parser = add_command(commands, "push", run_push, text, spec=False)
     add_path(parser, "folder", "FOLDER", "folder that save-pretrained wrote")
-    parser.add_argument("repository", metavar="OWNER/NAME", help="repository; made where there is none")
-    parser.add_argument("--private", action="store_true", help="make it private")
+    parser.add_argument("repository", metavar="OWNER/NAME", help="repository; created if it does not exist")
+    parser.add_argument("--private", action="store_true", help="make the repository private")
 
 
 def run_push(arguments) -> None:

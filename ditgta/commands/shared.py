@@ -52,7 +52,7 @@ def add_output(parser, kind: Callable[[str], Path], text: str, name: str = "--ou
 
 def add_contents(parser) -> None:
     """Adds the checksum by which a workflow makes sure that it reads what it has planned for."""
-    text = "checksum that what is read must have, as the workflow knows it"
+    text = "expected checksum of an input, as recorded by the workflow"
     parser.add_argument("--contents", default=None, metavar="SHA256", help=text)
 
 
@@ -63,12 +63,12 @@ def add_parts(parser) -> None:
         type=flags.part_of,
         default=(0, 1),
         metavar="K/N",
-        help="make only shards K, K+N, ... (K from 1); run --gather at the end",
+        help="make only shards K, K+N, ... (K starts at 1); run --gather at the end",
     )
     parser.add_argument(
         "--gather",
         action="store_true",
-        help="check all shards and write index.json, when parts made them",
+        help="check all shards and write index.json, after parts made them",
     )
 
 
@@ -78,7 +78,7 @@ def add_configuration(parser, suite: bool = True) -> None:
         parser,
         "--configfile",
         "FILE",
-        "files that are merged over config.yaml, later ones over earlier ones; as Snakemake's option",
+        "files that are merged over config.yaml, later files over earlier ones; as in Snakemake",
         nargs="+",
         default=[],
     )

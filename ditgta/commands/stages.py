@@ -11,12 +11,12 @@ BATCH_SIZE = {"type": flags.count, "default": 32, "metavar": "INT", "help": "ima
 
 
 def add_images(commands) -> None:
-    text = "list (or make) the images, each checked by decoding it"
+    text = "list (or make) the images, and decode each one to check it"
     parser = add_command(commands, "images", run_images, text, config.Images)
     add_output(parser, flags.new_folder, "folder for the index")
     text = "HEIGHTxWIDTH in pixels, instead of a square of --size: real images for samples of that size"
     parser.add_argument("--crop", type=flags.sizes, default=None, metavar="SIZE", help=text)
-    text = "images that there must be, and as many held out where any are; a table needs 4"
+    text = "smallest number of images, and of held-out images if any are held out; a table needs 4"
     parser.add_argument("--least", type=flags.count, default=1, metavar="INT", help=text)
     add_contents(parser)
 
@@ -36,7 +36,7 @@ def run_images(arguments) -> None:
 
 
 def add_autoencoder(commands) -> None:
-    text = "fetch, or train, the autoencoder"
+    text = "download or train the autoencoder"
     parser = add_command(commands, "autoencoder", run_autoencoder, text, config.Autoencoder)
     add_path(parser, "--images", "DIR", "folder of the images' index")
     add_output(parser, flags.new_folder, "folder for the autoencoder, in diffusers' format")
@@ -53,7 +53,7 @@ def run_autoencoder(arguments) -> None:
 
 
 def add_latents(commands) -> None:
-    text = "encode the images to latent shards, or import latents made elsewhere"
+    text = "encode the images to latent shards, or import latents that others have made"
     parser = add_command(commands, "latents", run_latents, text, config.Latents, aliases=("extract-latents",))
     add_path(parser, "--images", "DIR", "folder of the images' index", default=None)
     add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder", default=None)
@@ -95,9 +95,9 @@ def add_train(commands) -> None:
         metavar="STEPS",
         help="steps at which a checkpoint is kept, e.g. 200000,2500000; the last ends the training",
     )
-    text = "folder of the autoencoder: a tracker then gets samples at each snapshot"
+    text = "folder of the autoencoder; with it, a tracker gets samples at each snapshot"
     add_path(parser, "--autoencoder", "DIR", text, default=None)
-    text = "seed of weights, order, noise and drops (default: 0)"
+    text = "seed of weights, order, noise and label dropout (default: 0)"
     parser.add_argument("--seed", type=int, default=argparse.SUPPRESS, metavar="INT", help=text)
 
 
@@ -139,7 +139,7 @@ def run_sample(arguments) -> None:
 
     options = flags.read_section(arguments, config.Sampling, arguments.spec)
     if (arguments.out is None) == (arguments.grid is None):
-        raise InputError("say where to write: one of --out FOLDER, --out FILE.npz and --grid FILE.png")
+        raise InputError("give an output: one of --out FOLDER, --out FILE.npz and --grid FILE.png")
     if arguments.grid is not None:
         sample.run_grid(
             checkpoint=arguments.checkpoint,
@@ -165,7 +165,9 @@ def add_loss(commands) -> None:
     add_path(parser, "--checkpoint", "FILE", "checkpoint; its EMA weights are used")
     add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder")
     add_path(parser, "--images", "DIR", "folder of the held-out images' index: IMAGES/held-out")
-    add_output(parser, flags.new_file, "losses (.json); those of each image are written beside it (.npz)")
+    add_output(
+        parser, flags.new_file, "losses (.json); the losses of each image are written beside it (.npz)"
+    )
 
 
 def run_loss(arguments) -> None:
@@ -186,9 +188,9 @@ def add_sizes(commands) -> None:
     add_path(parser, "checkpoints", "CHECKPOINT", "rows of the picture", nargs="+")
     add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder")
     add_output(parser, flags.new_file, "picture to write (.png)")
-    text = "sizes in pixels beside that of training, separated by commas, e.g. 64,64x96"
+    text = "sizes in pixels in addition to the training size, separated by commas, e.g. 64,64x96"
     parser.add_argument("--sizes", type=flags.sizes, required=True, metavar="SIZES", help=text)
-    text = "how positions are given at each of them, a column for each"
+    text = "how positions are encoded at these sizes; one column for each way"
     parser.add_argument("--methods", nargs="+", choices=config.POSITIONS, default=["extrapolate"], help=text)
     parser.add_argument("--label", type=int, default=0, metavar="INT", help="class of the image")
 
@@ -208,14 +210,14 @@ def run_sizes(arguments) -> None:
 
 
 def add_show_encoding(commands) -> None:
-    text = "show what encodings make of places, and how far trained networks attend"
+    text = "draw what encodings say about position, and how far trained networks attend"
     parser = add_command(commands, "show-encoding", run_show_encoding, text, spec=False)
-    text = "encoding, MODULE:CLASS of your own, or checkpoint (.safetensors)"
+    text = "name of an encoding, your own as MODULE:CLASS, or checkpoint (.safetensors)"
     parser.add_argument("names", nargs="+", metavar="NAME", help=text)
     add_output(parser, flags.new_file, "picture to write (.png)")
-    text = "size of network for those that are no checkpoint"
+    text = "size of the network, for encodings that are not given as a checkpoint"
     parser.add_argument("--model", default="DiT-B/2", metavar="NAME", help=text)
-    text = "side of its images"
+    text = "image side of that network, in pixels"
     parser.add_argument("--image-size", type=flags.count, default=256, metavar="INT", help=text)
 
 
@@ -241,7 +243,7 @@ def run_scorer(arguments) -> None:
     spec = flags.read_section(arguments, config.Scorer, arguments.spec).spec()
     if not spec["weights"] and arguments.images is None:
         raise InputError(
-            "a scorer is trained on images: give --images DIR, or --weights FILE to take one as it is"
+            "a scorer is trained on images: give --images DIR, or --weights FILE to use an existing one"
         )
     if arguments.contents:
         check_contents(spec["weights"], arguments.contents)
@@ -255,22 +257,24 @@ def add_score(commands) -> None:
     add_path(parser, "reference", "REFERENCE", text)
     text = "npz, folder of sample shards, or folder of images"
     add_path(parser, "samples", "SAMPLES", text, nargs="?", default=None)
-    text = "Inception weights; none: pt_inception-2015-12-05-6726825d.pth where the documentation says"
+    text = "Inception weights; none: search for pt_inception-2015-12-05-6726825d.pth (see docs/scoring.md)"
     add_path(parser, "--weights", "FILE", text, default=None)
     add_output(parser, flags.new_file, "scores (.json)")
-    text = "score real images, drawn at random: those of REFERENCE against its others, or those of --training against it"
+    text = "score real images, drawn at random: images of REFERENCE against its others, or images of --training against REFERENCE"
     parser.add_argument("--baseline", action="store_true", help=text)
-    text = "images that --baseline draws: as many as the rows have samples, at most half (none: half)"
+    text = (
+        "number of images that --baseline draws: as many as the rows have samples, at most half (none: half)"
+    )
     parser.add_argument("--num-samples", type=flags.count, default=None, metavar="INT", help=text)
-    text = "index of the images of training, where REFERENCE holds others; copies are looked for among them"
+    text = "index of the training images, if REFERENCE holds others; copies are searched among the training images"
     add_path(parser, "--training", "DIR", text, default=None)
-    text = "side in pixels of random crops, one of each image, whose FID and KID are given too"
+    text = "side in pixels of random crops, one per image; their FID and KID are added"
     parser.add_argument("--crops", type=flags.count, default=None, metavar="INT", help=text)
     text = (
         "DINOv2's weights (.pth of its authors, .safetensors of transformers), for fd_dinov2 and kid_dinov2"
     )
     add_path(parser, "--judge", "FILE", text, default=None)
-    text = "checksum that the file of --judge must have"
+    text = "expected checksum of the file of --judge"
     parser.add_argument("--judge-contents", default=None, metavar="SHA256", help=text)
     parser.add_argument("--batch-size", **BATCH_SIZE)
     add_output(
@@ -311,14 +315,14 @@ def add_table(commands) -> None:
     for name, text in (
         ("--losses", "records of held-out losses, in the order of the score files"),
         ("--sized", "scores of rows at other sizes, and of real images at each of them"),
-        ("--swept", "scores at the further points of a sweep, from which each row's point is chosen"),
-        ("--averaged", "records of held-out losses of further averages of the weights, to choose from"),
+        ("--swept", "scores at the other points of a sweep, from which the point of each row is chosen"),
+        ("--averaged", "records of held-out losses of other averages of the weights, to choose from"),
         ("--training", "records of checkpoints, for the loss curves"),
-        ("--shared", "records of what rows share (images, autoencoder, latents, scorer), for the cost"),
+        ("--shared", "records of what the rows share (images, autoencoder, latents, scorer), for the cost"),
     ):
         parser.add_argument(name, type=flags.path, nargs="*", default=[], metavar="FILE", help=text)
     add_path(parser, "--baseline", "FILE", "scores of real against real images", default=None)
-    text = "folder of the images' index, for real images beside samples and names of classes"
+    text = "folder of the images' index, for real images beside samples, and for class names"
     add_path(parser, "--images", "DIR", text, default=None)
     add_output(parser, flags.new_folder, "folder for the table")
 

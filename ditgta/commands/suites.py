@@ -8,15 +8,15 @@ from ditgta.runtime.errors import InputError
 
 
 def add_plan(commands) -> None:
-    text = "say what a suite will cost: jobs, operations, storage, hours"
+    text = "predict the cost of a suite: jobs, operations, storage, hours"
     parser = add_command(commands, "plan", run_plan, text, spec=False)
     add_configuration(parser)
     text = "device: here (this machine), v100, a100, h100, h200, rtx4090 or laptop"
     parser.add_argument("--device", default="here", metavar="NAME", help=text)
     for name, default, text in (
-        ("--devices", None, "number of devices (default: one; of this machine all)"),
-        ("--nodes", 1, "number of nodes that they are spread over"),
-        ("--images", None, "number of images, where it is not known"),
+        ("--devices", None, "number of devices (default: one; all of this machine)"),
+        ("--nodes", 1, "number of nodes for these devices"),
+        ("--images", None, "number of images, if it is unknown"),
         ("--classes", 1000, "number of classes, with --images"),
     ):
         parser.add_argument(name, type=flags.count, default=default, metavar="INT", help=text)
@@ -24,9 +24,9 @@ def add_plan(commands) -> None:
         "GB/s of the slowest link between devices (default: NVLink or PCIe of the device; 25 between nodes)"
     )
     parser.add_argument("--bandwidth", type=float, default=None, metavar="FLOAT", help=text)
-    text = "share of the peak rate that is reached (default: what is known of the device, often a range)"
+    text = "share of the peak rate that is reached (default: known values for the device, often a range)"
     parser.add_argument("--efficiency", type=float, default=None, metavar="FLOAT", help=text)
-    add_output(parser, flags.new_file, "write the plan as JSON too", default=None)
+    add_output(parser, flags.new_file, "also write the plan as JSON", default=None)
 
 
 def run_plan(arguments) -> None:
@@ -47,7 +47,7 @@ def run_plan(arguments) -> None:
 
 
 def add_check(commands) -> None:
-    text = "say what a suite needs, before it is run: what is there and right, what is not, and the fix"
+    text = "show what a suite needs before it runs: what is there, what is missing or wrong, and the fix"
     parser = add_command(commands, "check", run_check, text, spec=False)
     add_suite_and_place(parser)
 
@@ -57,8 +57,8 @@ def add_suite_and_place(parser) -> None:
     text = "suite (none: the configuration's); before --configfile"
     parser.add_argument("suite", nargs="?", default=None, metavar="SUITE", help=text)
     add_configuration(parser, suite=False)
-    add_path(parser, "--results", "DIR", "results folder, which need not exist", default=Path("results"))
-    text = "profile of Snakemake that will send the jobs, e.g. slurm-paper (none: they run on this machine)"
+    add_path(parser, "--results", "DIR", "results folder; it need not exist", default=Path("results"))
+    text = "Snakemake profile that will submit the jobs, e.g. slurm-paper (none: they run on this machine)"
     parser.add_argument("--profile", default=None, metavar="NAME", help=text)
 
 
@@ -73,7 +73,7 @@ def add_bug_report(commands) -> None:
     text = "write versions, configuration, logs, the failing command and this machine into one file without names of people or places"
     parser = add_command(commands, "bug-report", run_bug_report, text, spec=False)
     add_suite_and_place(parser)
-    text = "the command that failed (none: what Snakemake's log says)"
+    text = "the command that failed (none: taken from Snakemake's log)"
     parser.add_argument("--failed", default=None, metavar="COMMAND", help=text)
     add_output(parser, flags.new_file, "file to write", default=Path("bug-report.md"))
 
@@ -93,14 +93,14 @@ def run_bug_report(arguments) -> None:
 
 
 def add_new_experiment(commands) -> None:
-    text = "look at a folder of images and propose experiments and a suite for it"
+    text = "inspect a folder of images and propose experiments and a suite for it"
     parser = add_command(commands, "new-experiment", run_new_experiment, text, spec=False)
     add_path(parser, "--images", "DIR", "folder that holds one folder of images per class")
     parser.add_argument("--name", default=None, metavar="NAME", help="name of the suite (none: the folder's)")
-    text = "time that it may take on this machine"
+    text = "hours that the suite may take on this machine"
     parser.add_argument("--hours", type=float, default=1.0, metavar="FLOAT", help=text)
     add_configuration(parser, suite=False)
-    text = "write the proposal: to the last --configfile, which need not exist yet, or to NAME.yaml"
+    text = "write the proposal to the last --configfile (it need not exist yet) or to NAME.yaml"
     parser.add_argument("--write", action="store_true", help=text)
 
 
@@ -117,13 +117,15 @@ def run_new_experiment(arguments) -> None:
 
 
 def add_status(commands) -> None:
-    parser = add_command(commands, "status", run_status, "say how far each row of a suite is", spec=False)
+    parser = add_command(
+        commands, "status", run_status, "show the progress of each row of a suite", spec=False
+    )
     add_configuration(parser)
     add_path(parser, "--results", "DIR", "results folder", default=Path("results"))
     parser.add_argument("--json", action="store_true", help="print JSON")
-    text = "show it again and again until the table is there, with bars; once where the output is no terminal"
+    text = "update the display, with bars, until the table is there; without a terminal, print once"
     parser.add_argument("--watch", action="store_true", help=text)
-    text = "seconds for which heartbeats of jobs on other machines are watched; they beat every 5"
+    text = "seconds to wait for heartbeats of jobs on other machines (one every 5 seconds)"
     parser.add_argument("--wait", type=float, default=12.0, metavar="SECONDS", help=text)
 
 
@@ -139,7 +141,7 @@ def run_status(arguments) -> None:
 
 
 def add_clean(commands) -> None:
-    text = "list results that no suite of the configuration uses, and delete them if told so"
+    text = "list results that no suite of the configuration uses; with --delete, delete them"
     parser = add_command(commands, "clean", run_clean, text, spec=False)
     add_configuration(parser, suite=False)
     add_path(parser, "--results", "DIR", "results folder", default=Path("results"))
@@ -153,7 +155,7 @@ def run_clean(arguments) -> None:
 
 
 def add_schema(commands) -> None:
-    text = "write the JSON schema of config.yaml, by which editors complete and check it"
+    text = "write the JSON schema of config.yaml, with which editors complete and check it"
     parser = add_command(commands, "schema", run_schema, text, spec=False)
     add_output(parser, flags.new_file, "file to write (none: print it)", default=None)
 

@@ -63,11 +63,11 @@ def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> 
     counts = sorted({score.num_samples for score in scores} - {None})
     if len(counts) > 1:
         found.append(
-            f"Rows have different numbers of samples ({', '.join(f'{n:,}' for n in counts)}); the bias of FID depends on it, so these rows are not comparable."
+            f"Rows have different numbers of samples ({', '.join(f'{n:,}' for n in counts)}); the bias of FID depends on this number, so these rows are not comparable."
         )
     if any(score.sampling for score in scores) and not sampled_alike(scores):
         found.append(
-            "Rows were sampled in different ways; their differences are not paired and mix encodings with sampling."
+            "Rows were sampled in different ways, so their differences are not paired and mix the effects of encodings and sampling."
         )
     for name in spec.get("experiments") or []:
         steps = {score.step for score in scores if score.experiment == name}

@@ -170,7 +170,7 @@ def _encodings(table: Table, pictures: Pictures) -> Chapter | None:
     if pictures.encodings is None and pictures.distances is None:
         return None
     return Chapter(
-        "encodings", "What the encodings say of places", _body("encodings", table, pictures=pictures)
+        "encodings", "What the encodings say about position", _body("encodings", table, pictures=pictures)
     )
 
 

@@ -166,7 +166,7 @@ def matched(
     if absent:
         return groups, absent[0].reason(metric)
     if metric.on_held_out and not measured_alike(every):
-        return groups, "losses of other images, latents or objectives do not compare"
+        return groups, "losses with different images, latents or objectives do not compare"
     return groups, ""
 
 

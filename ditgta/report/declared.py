@@ -200,7 +200,7 @@ def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -
     if key := spec.get("primary"):
         if key not in known or not known[key].better:
             ranked = ", ".join(metric.key for metric in metrics if metric.better)
-            raise InputError(f"primary: {key} is not a metric of these scores; take one of {ranked}")
+            raise InputError(f"primary: {key} is not a metric of these scores; choose one of {ranked}")
         return known[key]
     published = any((score.content.get("scorer") or {}).get("published") for score in scores)
     whole = all(score.se(known["fid"]) is not None for score in scores)

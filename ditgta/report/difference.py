@@ -29,7 +29,7 @@ def difference(
     """
     known = {candidate.key: candidate for candidate in METRICS}
     if metric not in known:
-        raise InputError(f"{metric} is no metric of score files; choose from {', '.join(known)}")
+        raise InputError(f"{metric} is not a metric of score files; choose from {', '.join(known)}")
     own, other = _scores(first), _scores(second)
     scale = scale_of([own, other], known[metric])
     return compare(own, other, known[metric], (_name(first), _name(second)), own[0].step, scale)[0]
@@ -39,7 +39,7 @@ def _scores(files: str | Path | Sequence[str | Path]) -> list[Score]:
     """Return the content of a row's score files, by training seed."""
     paths = [files] if isinstance(files, str | Path) else list(files)
     if not paths:
-        raise InputError("a row without score files has no difference; name at least one file")
+        raise InputError("a row needs score files; name at least one file")
     return sorted((read_score(Path(path)) for path in paths), key=lambda score: score.seed or 0)
 
 

@@ -88,7 +88,7 @@ def _map(
 
 def _nothing(axes: Axes, shape: tuple[int, int]) -> None:
     axes.imshow(np.zeros(shape), cmap="RdBu_r", vmin=-1, vmax=1)
-    axes.set_title("knows no positions", fontsize=8, color=INK)
+    axes.set_title("does not encode position", fontsize=8, color=INK)
     axes.set_xticks([])
     axes.set_yticks([])
 

@@ -127,7 +127,7 @@ class Score:
         entry = self.content["metrics"].get(metric.key)
         if entry is None:
             return (
-                "real images have no loss: it is a network's"
+                "real images have no loss: only networks have one"
                 if metric.on_held_out
                 else "not among the scores"
             )
@@ -186,7 +186,7 @@ def score_text(content: dict) -> str:
 def judge_text(judge: dict | None) -> str:
     """Returns name and checksum of the second network that gives features, or why there is none."""
     if not judge:
-        return "none, as no weights of DINOv2 were given (scorer.judge of the suite, or --judge)"
+        return "none: no weights of DINOv2 were given (scorer.judge of the suite, or --judge)"
     return f"{judge['name']}, class token, input 224 x 224 pixels; sha256 {judge['sha256'][:12]}"
 
 

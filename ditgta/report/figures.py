@@ -41,7 +41,7 @@ def metric_figure(table: Table, metric: Metric) -> Drawing:
     figure, axes = blank()
     rows = [row for row in table.rows if row.step is not None and row.cells[metric.key].value is not None]
     if not rows:
-        return Drawing(notice(figure, axes, f"no {metric.name} to draw: the table says why"))
+        return Drawing(notice(figure, axes, f"no {metric.name} to draw: the table gives the reason"))
     unit = 10**metric.shift
     steps = sorted({row.step for row in rows})
     log_steps = steps[0] > 0 and steps[-1] / steps[0] > 8

@@ -92,7 +92,7 @@ def sample_grid(
         folder = samples_folder(score)
         if folder is None:
             faults.append(
-                f"The samples of {score.name} are gone, so the picture of samples lacks their column."
+                f"The samples of {score.name} were deleted, so the picture of samples has no column for them."
             )
         else:
             found[score.experiment] = folder

@@ -64,7 +64,7 @@ def nearest_grids(
         try:
             reference = _reference(*(described.get(key) for key in ("folder", "sha256")))
         except InputError as error:
-            faults.append(f"The picture of nearest images lacks {score.experiment}: {error}.")
+            faults.append(f"The picture of nearest images has no row for {score.experiment}: {error}.")
             continue
         labels = [(index, label) for index, label in labels_of(folder) if index < found.checked]
         chosen = list(

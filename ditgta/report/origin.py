@@ -60,15 +60,15 @@ def fairness(options: Sequence[Option]) -> tuple[bool, str]:
     if not options:
         return (
             False,
-            "The score files do not tell how their samples were made, so whether rows differ in more is unknown.",
+            "The score files do not record how their samples were made, so it is unknown whether rows differ in other options.",
         )
     if not others:
-        return True, f"Of {len(options)} recorded options the rows differ in {COMPARED} alone."
+        return True, f"Of {len(options)} recorded options, the rows differ only in {COMPARED}."
     told = "; ".join(f"{option.name} ({option.text.replace('; ', ', ')})" for option in others[:6])
     more = f"; and {len(others) - 6} more" if len(others) > 6 else ""
     return (
         False,
-        f"Rows differ in more than the positional encoding, and their differences with them: {told}{more}.",
+        f"Rows also differ in options other than the positional encoding, which affects their differences: {told}{more}.",
     )
 
 

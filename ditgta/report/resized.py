@@ -171,7 +171,7 @@ def way_of(score: Score) -> Way:
 def _size_of(score: Score) -> tuple[int, int]:
     size = (score.content.get("samples") or {}).get("size")
     if not isinstance(size, list) or len(size) != 2:
-        raise InputError(f"{score.path} does not tell the size of its images; score them again")
+        raise InputError(f"{score.path} does not record the size of its images; score them again")
     return size[0], size[1]
 
 

@@ -25,12 +25,12 @@ def headline_comparisons(table: Table) -> list[Comparison]:
     return sorted(shown, key=lambda c: (places.index((c.first, c.second, c.step)), keys.index(c.metric.key)))
 
 
-# From so many times the baseline's FID on, rows are failures: those of the papers lie within 20 times.
+# Above this many times the baseline's FID, rows are failures; those of the papers lie within 20 times.
 FAR = 30
 
 
 def caveats(table: Table) -> list[str]:
-    """Returns what must be known before a value is compared with another table's."""
+    """Returns warnings for readers who compare values with those of another table."""
     found = []
     if table.trained_scorer:
         found.append(
@@ -47,7 +47,7 @@ def caveats(table: Table) -> list[str]:
         )
     if not table.held_out and table.nearness and all(near.trained_on for near in table.nearness):
         found.append(
-            "The reference is the training images, as is the custom: samples that copy them score better than new "
+            "The reference is the training images, as is common: samples that copy them score better than new "
             "images do."
         )
     if sentence := far_sentence(table):
@@ -56,7 +56,7 @@ def caveats(table: Table) -> list[str]:
 
 
 def far_sentence(table: Table) -> str:
-    """Returns in words that training has not come near the data, by FID at the last milestone; "" where it has, or that is unknown."""
+    """Returns in words that training is still far from the data, by FID at the last milestone; "" where it has, or that is unknown."""
     rows = [row for row in table.rows if row.step == table.last and "fid" in row.cells]
     known = [(row.cells["fid"].value, row.experiment) for row in rows if row.cells["fid"].value is not None]
     real = table.baseline.cells["fid"].value if table.baseline and "fid" in table.baseline.cells else None
@@ -66,13 +66,13 @@ def far_sentence(table: Table) -> str:
     if value < FAR * real:
         return ""
     answer = (
-        "the held-out loss is the answer here."
+        "use the held-out loss here."
         if LOSS in table.metrics
-        else "hold images out (images.hold_out) for the held-out loss, which is the answer here."
+        else "hold images out (images.hold_out) and use the held-out loss."
     )
     return (
-        f"Training has not come near the data: the lowest FID, {value:.3g} of {name}, is {value / real:,.0f} times that of real "
-        f"images ({real:.2g}). FID so far off compares failures; {answer}"
+        f"Training is still far from the data: the lowest FID, {value:.3g} of {name}, is {value / real:,.0f} times that of real "
+        f"images ({real:.2g}). Such a high FID compares failures; {answer}"
     )
 
 
@@ -83,43 +83,43 @@ def table_sentence(table: Table) -> str:
 
 
 def published_sentence(table: Table) -> str:
-    """Returns where published values stand, and what the distance to them rests on."""
+    """Returns the source of published values, and how the distance to them is computed."""
     return (
-        f"Published values: {table.published_source}. The distance is FID here minus the published one, in standard errors of that "
-        "difference; the published value is taken for one training run of as many samples. The errors hold training where the "
-        "suite declares training_cov or has several seeds, else that of samples alone, which is far too small: another training "
-        "run moves FID about three times as much as other samples do."
+        f"Published values: {table.published_source}. The distance is FID here minus the published FID, in standard errors of that "
+        "difference; the published value is taken as one training run with as many samples. The errors include training if the "
+        "suite declares training_cov or has several seeds. Otherwise they include only sampling and are far too small: another "
+        "training run moves FID about three times as much as other samples do."
     )
 
 
 def spread_sentence(table: Table) -> str:
-    """Returns what stands after the ± sign."""
+    """Returns the meaning of the ± sign."""
     if table.several_seeds:
         return (
-            "After ± stands the standard deviation over training seeds (where a row has one seed: the standard error); "
-            f"SE is the standard error of the row's mean from the finite number of {_items(table)}."
+            "± is the standard deviation over training seeds (for a row with one seed: the standard error). "
+            f"SE is the standard error of the row's mean, from the finite number of {_items(table)}."
         )
     return (
-        f"After ± stands the standard error from the finite number of {_items(table)}. With one training seed it says nothing "
-        "about how far another training run would land."
+        f"± is the standard error from the finite number of {_items(table)}. With one training seed it says nothing "
+        "about the result of another training run."
     )
 
 
 def _items(table: Table) -> str:
     """Returns what standard errors come from the number of."""
-    return "samples or, of the loss, held-out images" if LOSS in table.metrics else "samples"
+    return "samples (for the loss: of held-out images)" if LOSS in table.metrics else "samples"
 
 
 def best_sentence(table: Table) -> str:
     """Returns what bold means, or why nothing is bold."""
     if any(cell.best for row in table.rows for cell in row.cells.values()):
         return (
-            f"Bold marks the row that beats every other one by the verdicts, in {table.primary.name} at "
+            f"Bold marks the row that the verdicts rank above every other row, in {table.primary.name} at "
             f"{step_name(table.last)} steps."
         )
     if not table.several_seeds:
-        return "Nothing is bold, since one training run earns no verdict."
-    return "Nothing is bold: no row beats every other one by the verdicts."
+        return "Nothing is bold, because one training run gets no verdict."
+    return "Nothing is bold: the verdicts rank no row above every other row."
 
 
 def baseline_sentence(table: Table) -> str:
@@ -128,22 +128,22 @@ def baseline_sentence(table: Table) -> str:
         return ""
     drawn = count_name(table.baseline.num_samples)
     sentence = (
-        f"Real against real: {drawn} {'images of training' if table.held_out else 'real images'}, drawn within their classes, "
-        f"against {'images that no row was trained on, as the rows' if table.held_out else 'all others'}"
-        + (f"; the mean of {table.draws} draws, and after ± the standard error of one" if table.draws else "")
+        f"Real against real: {drawn} {'training images' if table.held_out else 'real images'}, drawn within their classes, "
+        f"against {'images that no row was trained on, as for the rows' if table.held_out else 'all others'}"
+        + (f"; the mean of {table.draws} draws, ± is the standard error of one draw" if table.draws else "")
         + "."
     )
     if {row.num_samples for row in table.rows} == {table.baseline.num_samples}:
         return sentence
-    return f"{sentence} FID's bias is another there than in the rows, since their N is; KID has none."
+    return f"{sentence} Its N differs from that of the rows, so its FID has another bias; KID has none."
 
 
 def difference_sentence(table: Table) -> str:
     """Returns how differences, their intervals and the verdicts were obtained."""
     known = [c for c in table.comparisons if c.se is not None]
     begin = (
-        "Differences are first minus second. Sample i has the same noise and label in both rows, so what they have in "
-        "common cancels."
+        "Differences are first minus second. Sample i has the same noise and label in both rows, so common effects "
+        "cancel."
         if all(c.paired for c in known)
         else "Differences are first minus second; those marked “unpaired” do not share noise and labels, and combine two "
         "separate errors."
@@ -151,8 +151,8 @@ def difference_sentence(table: Table) -> str:
     parts = [begin]
     if any(c.weights for c in table.comparisons):
         parts.append(
-            "A contrast of several rows is the weighted sum of their values, not of logarithms; the spread of runs is taken as a "
-            "share of each row's level where it is pooled over logarithms."
+            "A contrast of several rows is the weighted sum of their values, not of logarithms. If the spread of runs is pooled "
+            "over logarithms, it is applied as a share of each row's level."
         )
     if any(c.seeds > 1 for c in known):
         parts.append(_runs_sentence(table))
@@ -160,29 +160,29 @@ def difference_sentence(table: Table) -> str:
         parts.append(_verdict_sentence(table))
     if any(c.seeds == 1 for c in known):
         parts.append(
-            "On one training seed the interval is that of these two checkpoints under other noise; it holds nothing of "
+            "With one training seed, the interval describes these two checkpoints under other noise. It does not include "
             "another training run, so there is no verdict."
         )
     return " ".join(parts)
 
 
 def _runs_sentence(table: Table) -> str:
-    """Returns what intervals over several training seeds are made of."""
+    """Returns how intervals over several training seeds are computed."""
     noise = (
-        "Each training seed has noise and labels of its own, so the spread of the runs shows what samples do as well."
+        "Each training seed has its own noise and labels, so the spread of the runs includes the effect of sampling."
         if table.own_noise
-        else "Training seeds share the samples' noise, which their spread does not show: its error is added in quadrature."
+        else "Training seeds share the samples' noise, so their spread does not include sampling: its error is added in quadrature."
     )
     images = (
-        " Held-out images are common to all rows and training seeds: the error from their number is added in quadrature."
+        " All rows and training seeds share the held-out images: the error from the number of images is added in quadrature."
         if LOSS in table.metrics
         else ""
     )
-    return f"Over several training seeds intervals are Student's t{_spread_words(table)}. {noise}{images}"
+    return f"Over several training seeds, intervals use Student's t{_spread_words(table)}. {noise}{images}"
 
 
 def _spread_words(table: Table) -> str:
-    """Returns which spread of the training runs stands behind the verdicts; "" where nothing is scored at their milestone."""
+    """Returns which spread of the training runs the verdicts use; "" where nothing is scored at their milestone."""
     if table.scale is None:
         return ""
     pooled, name = table.scale.pooled, table.primary.name
@@ -191,26 +191,24 @@ def _spread_words(table: Table) -> str:
         share = f", {100 * pooled.sd:.2g} % of the level" if table.scale.relative else ""
         return (
             f"{begin} with the spread of the runs pooled over {pooled.rows} rows ({pooled.degrees} degrees of freedom{share}), "
-            "or that of the two rows where it is larger"
+            "or of the two rows if theirs is larger"
         )
     if table.primary.scale != "plain" and not table.scale.relative:
-        return (
-            f"{begin} by Welch, each row with its own spread, since values at or below zero have no logarithm"
-        )
-    return f"{begin} by Welch, each row with its own spread, since the rows do not agree in it"
+        return f"{begin} by Welch's test, each row with its own spread, because values at or below zero have no logarithm"
+    return f"{begin} by Welch's test, each row with its own spread, because the spreads differ too much"
 
 
 def _verdict_sentence(table: Table) -> str:
-    """Returns what a verdict rests on."""
+    """Returns the basis of the verdicts."""
     count = sum(c.primary for c in table.comparisons)
     fid = (
-        " FID's bias differs from row to row, so FID∞, which has less of it, must say the same."
+        " FID's bias differs from row to row, so FID∞, which has less bias, must agree."
         if table.primary.key == "fid"
         else ""
     )
     return (
-        f"Verdicts are about {table.primary.name}, the primary metric, at the last milestone, with p-values adjusted for "
-        f"all {count} declared differences (Holm); other metrics and milestones have none. Where one is undecided stands the "
+        f"Verdicts are for {table.primary.name}, the primary metric, at the last milestone, with p-values adjusted for "
+        f"all {count} declared differences (Holm); other metrics and milestones have none. An undecided difference shows the "
         f"gap that would have been found with a power of {100 * POWER:.0f} %.{fid}"
     )
 
@@ -230,8 +228,10 @@ def answer(table: Table) -> str:
         more = f"; {others} of {len(judged)} differences undecided" if others else ""
         return f"{plain_list(won)} in {metric}{more}."
     if all(c.seeds < 2 for c in judged):
-        return "No verdict: one training run of each row. The values are those of these runs alone."
-    return f"Undecided: no declared difference in {metric} is beyond the luck of training."
+        return "No verdict: each row has one training run. The values hold for these runs only."
+    return (
+        f"Undecided: no declared difference in {metric} is larger than the variation between training runs."
+    )
 
 
 def _won(c: Comparison) -> str:
@@ -261,24 +261,24 @@ def headline_notes(table: Table) -> list[str]:
     name = table.primary.name if table.primary else "a metric"
     if not found:
         return [
-            f"No difference in {name} at the last milestone was asked for or could be made: the table has the rows by "
-            "themselves."
+            f"No difference in {name} at the last milestone was declared or could be computed: the table shows the rows "
+            "only."
         ]
     notes = []
     if any(c.seeds > 1 for c in found):
         shared = "held-out images" if table.primary.on_held_out else "samples"
         is_shared = table.primary.on_held_out or not table.own_noise
         errors = f"training runs and {shared} together" if is_shared else "training runs"
-        notes.append(f"After ± stands the standard error of a mean, from {errors}.")
+        notes.append(f"± is the standard error of a mean, from {errors}.")
     if any(c.seeds == 1 for c in found):
         notes.append(
-            "After ± stands the standard error from the finite number of samples. The luck of training is not in it, and "
-            "another training run moves FID about three times as much as other samples do. So one run of each row earns no "
-            "verdict, however far the rows lie apart: train several seeds."
+            "± is the standard error from the finite number of samples. It does not include the variation between training "
+            "runs, and another training run moves FID about three times as much as other samples do. So one run of each row "
+            "gets no verdict, however large the difference is: train several seeds."
         )
     if any(c.se is not None and not c.paired for c in found):
         notes.append(
-            "Where rows do not share noise and labels, the two standard errors are combined as if independent."
+            "If rows do not share noise and labels, the two standard errors are combined as if independent."
         )
     return notes
 

@@ -168,7 +168,7 @@ def point_of(score: Score) -> Point:
         InputError: it does not tell their guidance scale.
     """
     if (scale := score.sampling.get("cfg_scale")) is None:
-        raise InputError(f"{score.path} does not tell the guidance scale of its samples; score them again")
+        raise InputError(f"{score.path} does not record the guidance scale of its samples; score them again")
     decay = score.sampling.get("ema_decay")
     return Point(float(scale), _first_decay(score) if decay is None else float(decay))
 

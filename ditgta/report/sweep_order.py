@@ -52,7 +52,9 @@ def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) 
     ]
     is_known = not any(None in values for values in again)
     is_same = is_known and set(swapped) <= set(_swapped(*again))
-    repeated = "the same rows change places on the other noise" if is_same else "otherwise on the other noise"
+    repeated = (
+        "the same rows change places on the other noise" if is_same else "differently on the other noise"
+    )
     return (
         f"The order of the rows by FID {at} changes with {axis.name}{beside}: {told} "
         f"({repeated if is_known else 'one noise'})."

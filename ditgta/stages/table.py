@@ -80,7 +80,7 @@ def run(
             rows: [[experiment, seed, step], ...] of the score files and, in the same order, of the records,
             config: what makes this table again}; what is missing is taken from the files.
         losses: held-out losses of the rows, in the order of the score files.
-        shared: records of what rows share (images, autoencoder, latents, scorer), for the cost.
+        shared: records of what the rows share (images, autoencoder, latents, scorer), for the cost.
         sized: score files of rows at other sizes, of which spec's sized_rows names [experiment, seed, step], and behind them those
             of real images at each size.
         swept: score files at the further points of a sweep, of which spec's swept_rows names [experiment, seed, step, whether the

@@ -99,7 +99,7 @@ MISTAKES = [
     ("head width", None, f"{TRAIN} --heads 3", "head width must be a whole multiple of 4"),
     # Images.
     ("no such folder", None, "images --source nowhere --out new", "nowhere does not exist"),
-    ("a file for a folder", put("f"), "images --source f --out new", "is a file, not a folder"),
+    ("a file for a folder", put("f"), "images --source f --out new", "is a file, but not a tar"),
     ("empty folder", folder("e"), "images --source e --out new", "holds no class folders"),
     ("empty class folders", folder("e/a", "e/b"), "images --source e --out new", "holds no images in its 2 folders"),
     ("no class folders", None, "images --source index/pictures/cats --out new", "holds no class folders"),
@@ -146,8 +146,8 @@ MISTAKES = [
     ("record is garbage", put("gta/0000002.json", "x"), f"{SAMPLE} --out new", "gta/0000002.json is not valid JSON"),
     ("record is a list", put("gta/0000002.json", "[]"), f"{SAMPLE} --out new", "gta/0000002.json holds no JSON object"),
     ("another autoencoder", both(flip(WEIGHTS), drop("vae/autoencoder.json")), f"{SAMPLE} --out new", "give the autoencoder of its training"),
-    ("nowhere to write", None, SAMPLE, "say where to write"),
-    ("two places to write", None, f"{SAMPLE} --out new --grid new.png", "say where to write: one of"),
+    ("nowhere to write", None, SAMPLE, "give an output"),
+    ("two places to write", None, f"{SAMPLE} --out new --grid new.png", "give an output: one of"),
     ("unknown class", None, f"sample --checkpoint {CHECKPOINT} --autoencoder vae --grid x.png --classes 9", "class 9 is not one of 0..1"),
     ("parts not made", None, f"{SAMPLE} --out new --gather", "run the sample stage for that part first"),
     ("the same output twice", at_work(".new.lease"), f"{SAMPLE} --out new", "another `ditgta sample` for new is already running"),
@@ -184,7 +184,7 @@ MISTAKES = [
     ("one sample", npz("a.npz", arr_0=images(1, 16, 16, 3)), OTHER.format("index a.npz"), "a score needs at least 2"),
     ("another array's name", npz("a.npz", x=images(9, 16, 16, 3)), OTHER.format("index a.npz"), "holds neither arr_0"),
     ("pickled array", npz("a.npz", arr_0=np.array([{}], object)), OTHER.format("index a.npz"), "pickled objects, which are never loaded"),
-    ("other features", npz("a.npz", mu=np.zeros(64), sigma=np.eye(64)), OTHER.format("a.npz samples"), "mu of a.npz is of 64 features, the scorer has 128"),
+    ("other features", npz("a.npz", mu=np.zeros(64), sigma=np.eye(64)), OTHER.format("a.npz samples"), "mu of a.npz has 64 features, the scorer has 128"),
     ("half the statistics", npz("a.npz", mu=np.zeros(128)), OTHER.format("a.npz samples"), "a.npz lacks sigma"),
     # Tables.
     ("no scores", None, "table --scores nowhere.json --out new", "nowhere.json does not exist"),

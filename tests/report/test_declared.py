@@ -167,9 +167,9 @@ def test_training_that_is_far_from_the_data_is_said(tmp_path, baseline, is_far):
     path = write_score(tmp_path / "baseline.json", "", 0, None, baseline, None)
     baseline = replace(table.read_score(path), experiment="real against real", step=None)
     built = table.build(scores, baseline, [], SPEC)
-    words = "Training has not come near the data: the lowest FID, 25 of gta, is 50 times that of real images"
+    words = "Training is still far from the data: the lowest FID, 25 of gta, is 50 times that of real images"
     for text in (render("table.md", table=built), page(built, table.draw(built, [], {}))):
         assert (words in text) == is_far
     assert ("hold images out (images.hold_out)" in "".join(caveats(built))) == is_far
     with_loss = replace(built, metrics=[LOSS, *built.metrics])
-    assert ("the held-out loss is the answer here" in "".join(caveats(with_loss))) == is_far
+    assert ("use the held-out loss here" in "".join(caveats(with_loss))) == is_far

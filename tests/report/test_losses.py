@@ -99,7 +99,7 @@ def test_differences_are_paired_over_images(made):
 def test_the_page_shows_losses_by_noise_level(made):
     page = (made / "table.html").read_text()
     assert "<h2>Held-out loss</h2>" in page and "held-out loss by noise level" in page
-    assert "The held-out images" in page or "Held-out images are common" in page
+    assert "The held-out images" in page or "share the held-out images" in page
 
 
 def rows_of(arguments: dict) -> list:
@@ -178,7 +178,7 @@ def test_losses_of_other_latents_do_not_compare(tmp_path):
             path.write_text(json.dumps(content))
     table.run(**arguments, out=tmp_path / "table")
     text = (tmp_path / "table/table.md").read_text()
-    assert "losses of other images, latents or objectives do not compare" in text
+    assert "losses with different images, latents or objectives do not compare" in text
     assert "held-out loss by noise level" not in (tmp_path / "table/table.html").read_text()
 
 

@@ -19,7 +19,7 @@ def test_rows_that_differ_in_their_encoding_alone_are_fair(tmp_path):
     assert next(option for option in options if option.name == "model.qk_norm").text == "true"
     assert fairness(options) == (
         True,
-        f"Of {len(options)} recorded options the rows differ in model.posenc alone.",
+        f"Of {len(options)} recorded options, the rows differ only in model.posenc.",
     )
 
 
@@ -39,5 +39,5 @@ def test_samples_of_unknown_origin_are_not_called_fair(tmp_path):
     score = read_score(write_score(tmp_path / "a.json", "a", 0, None, 9.0, None, spec={}))
     assert fairness(options_of([score], ["a"])) == (
         False,
-        "The score files do not tell how their samples were made, so whether rows differ in more is unknown.",
+        "The score files do not record how their samples were made, so it is unknown whether rows differ in other options.",
     )

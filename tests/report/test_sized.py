@@ -177,7 +177,7 @@ def test_mistakes(made, tmp_path):
     with pytest.raises(InputError, match="different scorers"):
         table.run(**arguments, sized=[other], out=tmp_path)
     unknown = write_score(tmp_path / "unknown.json", "abs", 0, STEP, 3.0, None)
-    with pytest.raises(InputError, match="does not tell the size"):
+    with pytest.raises(InputError, match="does not record the size"):
         table.run(**arguments, sized=[unknown], out=tmp_path)
 
 

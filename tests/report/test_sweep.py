@@ -118,10 +118,10 @@ def test_the_page_says_what_was_chosen(made):
     text = " ".join(page.text)
     assert not page.faults and "FID against guidance" in text and "FID at cfg 1" in text
     assert "its scale chosen for each row of 1.5, 1 and 3 by FID on another noise" in text
-    assert "chosen.cfg_scale" in text and "Rows differ in more than" not in text
+    assert "chosen.cfg_scale" in text and "Rows also differ in options other than" not in text
     assert "sampled in different ways" not in text
     assert "noise and label of sample i are the same in every row" in text
-    assert "abs at 100 steps: cfg 3 ends the list" in text
+    assert "abs at 100 steps: cfg 3 is at the end of the list" in text
     assert "The order of the rows by FID" in (made[0] / "out/table.md").read_text()
 
 

@@ -130,9 +130,9 @@ def test_the_page_shows_both(made):
     assert "abs at cfg 1.5, EMA 0.99: 11" in text
     assert "its scale chosen for each row of 1.5 and 1 by FID on another noise" in text
     assert "EMA decay of the weights chosen for each row of 0.9 and 0.99 by FID on another noise" in text
-    assert "chosen.ema_decay" in text and "Rows differ in more than" not in text
+    assert "chosen.ema_decay" in text and "Rows also differ in options other than" not in text
     assert "sampled in different ways" not in text
-    assert "abs at 100 steps: EMA 0.99 ends the list" in text
+    assert "abs at 100 steps: EMA 0.99 is at the end of the list" in text
 
 
 def test_every_point_is_in_the_csv(made):

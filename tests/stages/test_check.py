@@ -210,7 +210,9 @@ def test_gpus_that_torch_cannot_use_are_missing(monkeypatch):
 def test_names_of_gpus_that_are_none_are_missing(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,0")
     line = machine.driver()
-    assert line.state == MISSING and "names no set of GPUs" in line.said and "write numbers" in line.fix
+    assert (
+        line.state == MISSING and "does not name a set of GPUs" in line.said and "write numbers" in line.fix
+    )
 
 
 def test_a_compiler_is_asked_for_where_networks_are_compiled(monkeypatch):

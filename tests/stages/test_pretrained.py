@@ -104,7 +104,7 @@ def test_the_card_says_scores_with_errors_training_and_switches(folder):
     metrics = {m["type"]: m for m in front["model-index"][0]["results"][0]["metrics"]}
     assert metrics["fid"]["value"] == 12.345 and "own" in metrics["fid"]["name"]  # no published scorer
     assert "| FID ↓ | 12.35 ± 0.68 |" in text and "| KID ×10³ ↓ | 12.30 (few) |" in text
-    assert "one run gives values, and no verdict on its encoding" in text
+    assert "one run gives values, but no verdict on its encoding" in text
     assert "**" not in text and not {"better", "worse"} & set(text.split())
     assert "### pets" in text and "#### Differences" in text
     assert "- learning rate: 0.003" in text and "- `sampling.cfg_channels`: `all`" in text

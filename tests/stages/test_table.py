@@ -178,7 +178,7 @@ def test_one_seed_is_never_called_better_or_bold(suite, name):
     assert "**" not in text and "<strong" not in text
     if name != "table.csv":
         assert text.count("one run: no verdict") >= 4  # two differences, each in the headline and its row
-        assert "Nothing is bold, since one training run earns no verdict." in text
+        assert "Nothing is bold, because one training run gets no verdict." in text
 
 
 @pytest.mark.parametrize("name", ["table.html", "table.md"])
@@ -236,7 +236,7 @@ def test_verdicts_of_several_seeds_are_written(seeds, name):
     bold = re.findall(r"<strong>(.*?)</strong>|\*\*([\d.]+)\*\*", text)
     assert len(bold) == 1 and float("".join(bold[0])) == pytest.approx(0.24 * FID["gta"] * 1.004, abs=1e-3)
     assert "pooled over 3 rows (6 degrees of freedom" in text and "all 2 declared differences (Holm)" in text
-    assert "noise and labels of its own" in text
+    assert "its own noise and labels" in text
 
 
 @pytest.mark.parametrize("name", ["table.html", "table.md"])
@@ -278,7 +278,9 @@ def test_the_primary_metric_is_the_declared_one_or_the_best_that_is_known(seeds,
     other = built_of(seeds[0], primary="precision")
     assert {(c.metric.key, c.winner) for c in other.comparisons if c.primary} == {("precision", "gta")}
     assert all("better" in c.verdict for c in other.comparisons if c.primary)
-    with pytest.raises(InputError, match="primary: nothing is not a metric of these scores; take one of fid"):
+    with pytest.raises(
+        InputError, match="primary: nothing is not a metric of these scores; choose one of fid"
+    ):
         built_of(seeds[0], primary="nothing")
     few = {"fid": {"value": 10.0, "se": None, "reason": "too few samples"}}
     score = table.read_score(write_score(tmp_path / "a.json", "a", 0, 10, 10.0, None, metrics=few))
@@ -335,7 +337,7 @@ def test_seeds_that_share_noise_have_its_error_in_quadrature(tmp_path):
     runs = built.scale.pooled.sd * np.sqrt(2 / 3)
     assert found.se == pytest.approx(unit * np.hypot(runs, samples), rel=1e-6)
     text = (tmp_path / "table" / "table.html").read_text()
-    assert "Training seeds share the samples" in text and "noise and labels of its own" not in text
+    assert "Training seeds share the samples" in text and "its own noise and labels" not in text
 
 
 def test_a_row_of_one_run_among_rows_of_several_has_no_verdict(seeds):
@@ -445,7 +447,7 @@ def test_figures_are_svg_with_the_values_as_titles_and_names_of_their_own(suite)
 
 def test_the_page_begins_with_the_answer_and_its_picture(suite, seeds):
     one, several = ((folder / "table.html").read_text() for _, folder in (suite, seeds))
-    assert "<p class=answer>No verdict: one training run of each row." in one
+    assert "<p class=answer>No verdict: each row has one training run." in one
     assert "<p class=answer>gta is better than every other row in FID.</p>" in several
     for text in (one, several):
         start = text[: text.index("<h2>Table")]
@@ -519,7 +521,7 @@ def test_headline_says_rows_difference_and_what_its_error_lacks(suite):
     )
     assert values[5] - values[6] == pytest.approx(2 * 1.96 * values[4], rel=0.02)
     assert (
-        "So one run of each row earns no verdict, however far the rows lie apart: train several seeds."
+        "So one run of each row gets no verdict, however large the difference is: train several seeds."
         in words
     )
 
@@ -535,7 +537,7 @@ def test_several_seeds_have_the_error_of_runs_in_the_headline(seeds):
     assert sentence.endswith("3 training seeds") and sentence.startswith(
         "FID after 2.5M steps: gta 6.060 ± 0.0"
     )
-    assert headline_notes(built) == ["After ± stands the standard error of a mean, from training runs."]
+    assert headline_notes(built) == ["± is the standard error of a mean, from training runs."]
 
 
 def test_weights_of_unknown_origin_are_not_called_trained_for_the_table(tmp_path):
@@ -633,7 +635,7 @@ def test_a_single_row_without_anything_else(tmp_path):
     table.run([score], [], tmp_path / "table", None, None, {})
     html = (tmp_path / "table" / "table.html").read_text()
     Page(html)
-    assert "<strong>" not in html and "mine" in html and "No differences were asked for" in html
+    assert "<strong>" not in html and "mine" in html and "No differences were declared" in html
     assert {path.name for path in (tmp_path / "table").iterdir()} == FILES
     assert all(Image.open(tmp_path / "table" / name).size[0] > 100 for name in FILES if name.endswith("png"))
     other = write_score(tmp_path / "other.json", "other", 0, 600, 9.0, None, spec={}, num_samples=10)
@@ -672,7 +674,8 @@ def test_gone_samples_leave_a_warning(suite, tmp_path):
     (tmp_path / "samples" / "rope" / "0-600" / "index.json").unlink()
     table.run(**arguments, out=tmp_path / "table")
     assert (
-        "samples of rope at 600, training seed 0 are gone" in (tmp_path / "table" / "table.html").read_text()
+        "samples of rope at 600, training seed 0 were deleted"
+        in (tmp_path / "table" / "table.html").read_text()
     )
     widths = [Image.open(folder / "samples.png").width for folder in (tmp_path / "table", suite[1])]
     assert widths[1] - widths[0] == 2 * (96 + 5)  # a column in each half
@@ -738,7 +741,7 @@ def test_encodings_are_shown_of_checkpoints_that_are_at_hand(tmp_path):
     assert picture.height == pytest.approx(2 * alone.height, rel=0.01) and picture.width > alone.width
     table.run(**arguments, out=tmp_path / "table")
     page = Page((tmp_path / "table/table.html").read_text())
-    assert "What the encodings say of places" in page.text and not page.faults
+    assert "What the encodings say about position" in page.text and not page.faults
     assert any("there is no gone.py" in piece for piece in page.text)
 
 
@@ -788,4 +791,4 @@ def test_without_a_second_judge_the_page_says_why(tmp_path):
         rewrite(path, judge=None)
     table.run(**arguments, out=tmp_path / "out")
     page = (tmp_path / "out/table.html").read_text()
-    assert "none, as no weights of DINOv2 were given" in page and "FD-DINOv2" not in page
+    assert "none: no weights of DINOv2 were given" in page and "FD-DINOv2" not in page
