@@ -53,7 +53,7 @@ STRANGERS = [
     ("report over notes", put("mine.md", "notes"), "bug-report --out mine.md", "mine.md holds something else, which bug-report would replace"),
     ("features into latents", None, f"{SCORE} --cache latents", "latents holds latents, and score would replace"),
     ("index into its images", None, "images --source index/pictures --size 16 --out index/pictures/new", "index/pictures/new lies in index/pictures, from which this command reads images"),
-    ("index into a class", None, "images --source index/pictures --size 16 --out index/pictures/cats", "lies in index/pictures, whose images"),
+    ("index into a class", None, "images --source index/pictures --size 16 --out index/pictures/cats", "lies in index/pictures, from which"),
     ("picture of another suffix", None, "show-encoding rope --out new.jpg", "new.jpg must end in .png"),
     ("grid of another suffix", None, f"{SAMPLE} --grid new.jpg", "new.jpg must end in .png"),
     # Weights of others.
@@ -64,7 +64,7 @@ STRANGERS = [
     ("image size beyond bounds", said_by_published(image_size=10**12), IMPORT, "published.pt has invalid options: image_size: "),
     ("latent size 0", said_by_published(latent_size=0), IMPORT, "published.pt has invalid options: latent_size: "),
     ("encoding as a number", said_by_published(posenc=3), IMPORT, "published.pt has invalid options: posenc: "),
-    ("a tensor without sides", first(torch.tensor(1.0)), IMPORT, f"({FIRST} is of shape [])"),
+    ("a tensor without sides", first(torch.tensor(1.0)), IMPORT, f"({FIRST} has shape [])"),
     ("a tensor without values", first(torch.empty(32, 4, 2, 2, device="meta")), IMPORT, f"{FIRST} is not a plain tensor of real numbers"),
     ("a sparse tensor", first(torch.eye(4).to_sparse()), IMPORT, f"{FIRST} is not a plain tensor of real numbers"),
     # Pipes.
