@@ -45,12 +45,14 @@ def main(results: Path) -> dict[str, float]:
     (index_folder,) = sorted((results / "images").glob("digits-*"))[:1]
     classifier, held_out = fit(index_folder)
     print(f"SVM on real digits: {held_out:.1%} of held-out images right")
-    found = {}
+    accuracies = {}
     for path in sorted((results / "sample" / "digits").glob("*/seed*/*/samples.npz")):
         row = str(path.parent.relative_to(results / "sample" / "digits"))
-        found[row], per_class = accuracy(classifier, path.parent, load_index(index_folder).classes)
-        print(f"{row:<28} {found[row]:6.1%}   per class " + " ".join(f"{share:.0%}" for share in per_class))
-    return found
+        accuracies[row], per_class = accuracy(classifier, path.parent, load_index(index_folder).classes)
+        print(
+            f"{row:<28} {accuracies[row]:6.1%}   per class " + " ".join(f"{share:.0%}" for share in per_class)
+        )
+    return accuracies
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ WORK = {"training step": training_step, "guided pass": guided_pass}
 
 def measure(what: str, names: list[str], rounds: int, *sizes) -> dict[str, tuple[float, float, float]]:
     """Returns the seconds of each encoding, those of `none` beside it, and the median of their ratios."""
-    found = {}
+    timings = {}
     for begin in range(0, len(names), AT_A_TIME):
         model, *others = sizes
         calls = {
@@ -69,8 +69,8 @@ def measure(what: str, names: list[str], rounds: int, *sizes) -> dict[str, tuple
         none = seconds.pop(BASELINE)
         for name, times in seconds.items():
             ratio = median(own / base for own, base in zip(times, none))
-            found[name] = median(times), median(none), ratio
-    return found
+            timings[name] = median(times), median(none), ratio
+    return timings
 
 
 def measured_apart(*arguments) -> dict[str, tuple[float, float, float]]:
@@ -90,8 +90,8 @@ def rows(
     """Yields for each encoding the training step and the guided pass."""
     names = [name for name in names if name != BASELINE]
     for what in WORK:
-        found = measured_apart(what, names, rounds or (2 if quick else 7), model, precision, batch_size)
-        for name, (own, none, ratio) in found.items():
+        timings = measured_apart(what, names, rounds or (2 if quick else 7), model, precision, batch_size)
+        for name, (own, none, ratio) in timings.items():
             yield Row(
                 f"{what} {model}, 256 px, batch {batch_size}, {precision}: {name}",
                 f"{own:.3f} s",

@@ -89,8 +89,8 @@ def measure(dimension: int) -> Iterable[tuple[str, float, float, float, float]]:
 def rows(quick: bool) -> Iterable[Row]:
     """Yields a row for the processor time of each case, and one for the worst error of all."""
     dimension = 512 if quick else 2048
-    found = list(measure(dimension))
-    for name, root_seconds, seconds, _, _ in found:
+    timings = list(measure(dimension))
+    for name, root_seconds, seconds, _, _ in timings:
         yield Row(
             f"Frechet distance, d = {dimension}, {name}",
             f"{seconds:.2f} s",
@@ -98,7 +98,7 @@ def rows(quick: bool) -> Iterable[Row]:
             root_seconds / seconds,
             "" if quick else ">= 8",
         )
-    worst = [max(case[place] for case in found) for place in (3, 4)]
+    worst = [max(case[place] for case in timings) for place in (3, 4)]
     yield Row(
         f"Frechet distance, d = {dimension}, worst relative error",
         f"{worst[1]:.1e}",

@@ -86,8 +86,8 @@ def agreement(sizes: Sizes, compile: bool = False) -> Iterator[Line]:
         here.load_state_dict(recipe.fill(here.state_dict()))
         there = copy.deepcopy(here).to(DEVICE)
         kernels.choose(there, "off", compile)
-        expected, found = _outcome(here, case), _outcome(there, [value.to(DEVICE) for value in case])
-        errors = {name: relative_error(found[name], expected[name]) for name in expected}
+        expected, result = _outcome(here, case), _outcome(there, [value.to(DEVICE) for value in case])
+        errors = {name: relative_error(result[name], expected[name]) for name in expected}
         output = {"outputs": errors.pop("outputs")}
         what = f"GPU against CPU, DiT-S/4 {posenc}, float32, "
         what += "compiled" if compile else "plain"

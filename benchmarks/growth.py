@@ -118,7 +118,7 @@ def fitted(
     seconds = by_turns({n: lambda n=n: call(n) for n in sizes}, rounds)
     least = [min(seconds[n]) for n in sizes]
     ours, expected = exponent(sizes, least), exponent(sizes, theory)
-    times = ", ".join(f"{each:.3g}" for each in least)
+    times = ", ".join(f"{value:.3g}" for value in least)
     return Row(
         f"growth of {what} {', '.join(map(str, sizes))}: exponent above theory's",
         f"{ours:.3f} ({times} s)",
@@ -130,11 +130,11 @@ def fitted(
 
 def rows(quick: bool) -> Iterable[Row]:
     """Returns the exponent of each growth, less that of theory."""
-    found, rounds = [], 1 if quick else 3
+    growths, rounds = [], 1 if quick else 3
     with tempfile.TemporaryDirectory() as name, redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         for what, sizes, call in stages(Path(name), quick):
-            found.append(fitted(what, sizes, call, sizes, rounds))
+            growths.append(fitted(what, sizes, call, sizes, rounds))
         for what, sizes, call, flops in networks(quick):
             call(sizes[0])  # the first of all allocates
-            found.append(fitted(what, sizes, call, flops, 2 * rounds))
-    return found
+            growths.append(fitted(what, sizes, call, flops, 2 * rounds))
+    return growths

@@ -125,27 +125,27 @@ def rows(
 ) -> Iterable[Row]:
     """Yields the share of the limit and the comparison with diffusers for each precision, and a whole run's rest."""
     for precision in precisions:
-        found = measure(model, precision, batch_size, rounds or (3 if quick else 7), not quick)
+        timings = measure(model, precision, batch_size, rounds or (3 if quick else 7), not quick)
         what = f"guided step {model}, 256 px, {batch_size} images, {precision}"
-        ours = f"{found['gta']:.2f} s"
+        ours = f"{timings['gta']:.2f} s"
         yield Row(
             f"{what}: gta, share of the limit",
             ours,
-            f"{found['limit']:.2f} s (products alone at {found['rate'] / 1e9:.0f} GFLOP/s)",
-            found["limit"] / found["gta"],
+            f"{timings['limit']:.2f} s (products alone at {timings['rate'] / 1e9:.0f} GFLOP/s)",
+            timings["limit"] / timings["gta"],
             SHARE_OF_LIMIT[precision],
         )
         yield Row(
             f"{what}: faster than diffusers",
             ours,
-            f"{found['diffusers']:.2f} s (DiTTransformer2DModel)",
-            found["diffusers"] / found["gta"],
+            f"{timings['diffusers']:.2f} s (DiTTransformer2DModel)",
+            timings["diffusers"] / timings["gta"],
             AGAINST_PEER[precision],
         )
         yield Row(
-            f"{what}: gta against abs", ours, f"{found['abs']:.2f} s (abs)", found["gta"] / found["abs"]
+            f"{what}: gta against abs", ours, f"{timings['abs']:.2f} s (abs)", timings["gta"] / timings["abs"]
         )
-        yield from compiler_rows(what, found)
+        yield from compiler_rows(what, timings)
     with tempfile.TemporaryDirectory() as name:
         total, inside = whole_run(Path(name), model, 8 if quick else 24)
     yield Row(

@@ -49,15 +49,15 @@ print(json.dumps({name: after[name] - before[name] for name in after} | {"second
 def write_containers(folder: Path, count: int) -> dict[str, Path]:
     """Writes the same JPEG files as a folder, a tar, a zip and, where pyarrow is, Parquet; returns their paths."""
     random = np.random.default_rng(0)
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     for i in range(count):
         coarse = Image.fromarray(random.integers(0, 255, (50, 60, 3), dtype=np.uint8))
         buffer = io.BytesIO()
         coarse.resize((480, 400), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
-        found[f"{i % CLASSES:03d}/{i:06d}.jpg"] = buffer.getvalue()
+        contents[f"{i % CLASSES:03d}/{i:06d}.jpg"] = buffer.getvalue()
     sources = {"folder": folder / "folder", "tar": folder / "images.tar", "zip": folder / "images.zip"}
     with tarfile.open(sources["tar"], "w") as tar, zipfile.ZipFile(sources["zip"], "w") as archive:
-        for name, content in found.items():
+        for name, content in contents.items():
             path = sources["folder"] / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -65,17 +65,17 @@ def write_containers(folder: Path, count: int) -> dict[str, Path]:
             archive.write(path, name)
     if find_spec("pyarrow"):
         for name, compression in (("Parquet, compressed", "snappy"), ("Parquet", "none")):
-            sources[name] = _write_parquet(folder / f"{compression}.parquet", found, compression)
+            sources[name] = _write_parquet(folder / f"{compression}.parquet", contents, compression)
     return sources
 
 
-def _write_parquet(file: Path, found: dict[str, bytes], compression: str) -> Path:
+def _write_parquet(file: Path, contents: dict[str, bytes], compression: str) -> Path:
     import pyarrow
     import pyarrow.parquet
 
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    rows = [{"bytes": content, "path": name.partition("/")[2]} for name, content in found.items()]
-    labels = [name.partition("/")[0] for name in found]
+    rows = [{"bytes": content, "path": name.partition("/")[2]} for name, content in contents.items()]
+    labels = [name.partition("/")[0] for name in contents]
     table = pyarrow.table({"image": pyarrow.array(rows, kind), "label": labels})
     pyarrow.parquet.write_table(
         table, file, row_group_size=ROW_GROUP, compression=compression, use_dictionary=["label"]
@@ -96,13 +96,13 @@ def reading(indices: dict[str, ImageIndex], rounds: int) -> dict[str, dict[str, 
         for _ in index.batches(batches, keep=False):
             pass
 
-    found: dict[str, dict[str, float]] = {}
+    rates: dict[str, dict[str, float]] = {}
     for what, read in (("bytes", read_bytes), ("pixels", read_pixels)):
         calls = {name: lambda index=index, read=read: read(index) for name, index in indices.items()}
         by_turns(calls, 1)
         for name, seconds in by_turns(calls, rounds).items():
-            found.setdefault(name, {})[what] = len(order) / median(seconds)
-    return found
+            rates.setdefault(name, {})[what] = len(order) / median(seconds)
+    return rates
 
 
 def write_large_index(folder: Path, count: int) -> None:
@@ -144,13 +144,13 @@ def rows(quick: bool) -> Iterable[Row]:
             indices["Parquet, compressed, repacked"] = load_index(out)
         assert len({index.files_sha256 for index in indices.values()}) == 1
         parquet.CACHE_BYTES = 0  # as in a data set that is much larger than what is kept of it in memory
-        found = reading(indices, rounds)
-        for kind, rates in found.items():
+        speeds = reading(indices, rounds)
+        for kind, rates in speeds.items():
             for what, rate in rates.items():
                 demand = "" if kind in ("folder", "Parquet, compressed") else ">= 0.8"
-                against = f"{found['folder'][what]:,.0f} images/s (folder)"
+                against = f"{speeds['folder'][what]:,.0f} images/s (folder)"
                 text = f"{kind}: {what} of shuffled JPEG files, {count} of 480 x 400, warm"
-                yield Row(text, f"{rate:,.0f} images/s", against, rate / found["folder"][what], demand)
+                yield Row(text, f"{rate:,.0f} images/s", against, rate / speeds["folder"][what], demand)
         write_large_index(folder / "large", INDEXED)
         ours = held_by(f"ditgta.data.images.load_index({str(folder / 'large/index')!r})")
         table = folder / "large/index/files.tsv"

@@ -27,13 +27,13 @@ def import_network(package: str, module: str) -> types.ModuleType:
 
     These packages import torchvision on the way to networks that do without it.
     """
-    found = find_spec(package)
-    if found is None:
+    spec = find_spec(package)
+    if spec is None:
         raise ImportError(f"{package} is not installed")
     if package not in sys.modules:
         shell = types.ModuleType(package)
-        shell.__path__ = list(found.submodule_search_locations)
-        shell.__spec__ = found
+        shell.__path__ = list(spec.submodule_search_locations)
+        shell.__spec__ = spec
         sys.modules[package] = shell
     return importlib.import_module(f"{package}.{module}")
 
@@ -46,16 +46,16 @@ def extractors(weights: dict[str, torch.Tensor], file: str) -> dict[str, Extract
     def unfused_channels_first(images: torch.Tensor) -> torch.Tensor:
         return plain._maps(plain.prepare(images).contiguous(), ())["2048"]
 
-    found: dict[str, Extractor | str] = {
+    candidates: dict[str, Extractor | str] = {
         "ditgta": lambda images: fused(images).pool3,
         "ditgta, not fused, channels first": unfused_channels_first,
     }
     for name, build in PEERS.items():
         try:
-            found[name] = build(file)
+            candidates[name] = build(file)
         except Exception as error:  # a benchmark goes on without what is absent or broken
-            found[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-    return found
+            candidates[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+    return candidates
 
 
 def _torch_fidelity(file: str) -> Extractor:
@@ -92,8 +92,8 @@ def measure(
     weights = {key: torch.from_numpy(array) for key, array in recipe.random_state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
         torch.save(weights, file := f"{folder}/weights.pth")
-        found = extractors(weights, file)
-    runnable = {name: extractor for name, extractor in found.items() if not isinstance(extractor, str)}
+        candidates = extractors(weights, file)
+    runnable = {name: extractor for name, extractor in candidates.items() if not isinstance(extractor, str)}
     golden_images = torch.from_numpy(np.load(GOLDEN / "images.npz")["img256"])
     golden = torch.from_numpy(np.load(GOLDEN / "features.npz")["img256/2048"]).double()
     images = torch.from_numpy(
@@ -107,7 +107,7 @@ def measure(
     both = by_turns(calls, rounds, clock=lambda: np.array([time.perf_counter(), time.process_time()]))
     best = {name: np.min(seconds, axis=0) for name, seconds in both.items()}
     timed = {name: (float(best[name][0]), float(best[name][1]), errors[name]) for name in runnable}
-    return timed, {name: reason for name, reason in found.items() if isinstance(reason, str)}
+    return timed, {name: reason for name, reason in candidates.items() if isinstance(reason, str)}
 
 
 def rows(quick: bool) -> Iterable[Row]:

@@ -110,7 +110,7 @@ def frechet_rows(world: World, dimension: int, count: int, repeats: int) -> dict
     The truth of E[FID_N] is the mean over all repeats; the truth at infinite N is the populations' distance.
     """
     population, *models = (Model(dimension, index, world) for index in range(3))
-    found = []
+    repetitions = []
     for repeat in range(repeats):
         noise, labels = world.draw(
             generator(1, "noise", world.name, dimension, count, repeat), count, dimension
@@ -126,11 +126,13 @@ def frechet_rows(world: World, dimension: int, count: int, repeats: int) -> dict
         infinite = frechet_at_infinity(features[0], *population.moments(), order, a).value
         limit = np.nan if infinite is None else infinite
         independent = standard_error(a.influence)
-        found.append(
+        repetitions.append(
             (a.value, a.se, independent, difference.value, difference.se, a.value / b.value, ratio.se)
             + (np.hypot(a.se, b.se), limit)
         )
-    value, error, independent, difference, paired, ratio, ratio_error, unpaired, infinite = np.array(found).T
+    value, error, independent, difference, paired, ratio, ratio_error, unpaired, infinite = np.array(
+        repetitions
+    ).T
     truth = frechet_distance(*models[0].moments(), *population.moments())
     return {
         "FID": truth,
@@ -155,7 +157,7 @@ def other_rows(world: World, count: int, repeats: int, dimension: int = 32) -> d
     population, model = Model(dimension, 0, world), Model(dimension, 1, world)
     real = replace(world, balanced=True)  # collected images have fixed counts of each class
     weights = generator(2, "classes").standard_normal((dimension, 20)) / 3
-    found: dict[str, list[Estimate]] = {}
+    by_metric: dict[str, list[Estimate]] = {}
     fixed = population.features(*real.draw(generator(2, "reference"), 1800, dimension))
     own = strata_of(np.arange(1800) % CLASSES)
     for repeat in range(repeats):
@@ -177,9 +179,9 @@ def other_rows(world: World, count: int, repeats: int, dimension: int = 32) -> d
         }
         for name, estimate in estimates.items():
             kind = strata if estimate.resampled == "samples" else own
-            found.setdefault(name, []).append(replace(estimate, strata=kind))
+            by_metric.setdefault(name, []).append(replace(estimate, strata=kind))
     rows = {}
-    for name, estimates in found.items():
+    for name, estimates in by_metric.items():
         values, errors = np.array([(estimate.value, estimate.se) for estimate in estimates]).T
         held = coverage(values, errors, values.mean())
         rows[name] = {"sd": values.std(ddof=1), "mean se": errors.mean(), "held": held}
@@ -188,7 +190,7 @@ def other_rows(world: World, count: int, repeats: int, dimension: int = 32) -> d
 
 def real_against_real(world: World, draws: int, dimension: int = 32) -> tuple[float, float]:
     """Returns the mean KID, in its standard errors, of real images against other real ones: as strata, and as if independent."""
-    population, found = Model(dimension, 0, world), []
+    population, distances = Model(dimension, 0, world), []
     for draw in range(draws):
         sides = [
             world.draw(generator(4, "real", draw, count), count, dimension) + (count,)
@@ -197,8 +199,8 @@ def real_against_real(world: World, draws: int, dimension: int = 32) -> tuple[fl
         features = [population.features(noise, labels) for noise, labels, _ in sides]
         strata = [strata_of(labels) for _, labels, _ in sides]
         right = kernel_distance(*features, strata=strata[0], reference_strata=strata[1])
-        found.append((right.value, kernel_distance(*features).value))
-    right, wrong = np.array(found).T
+        distances.append((right.value, kernel_distance(*features).value))
+    right, wrong = np.array(distances).T
     return tuple(float(x.mean() / x.std(ddof=1) * math.sqrt(draws)) for x in (right, wrong))
 
 
@@ -215,13 +217,13 @@ def rows(quick: bool) -> Iterable[Row]:
 
     for world in WORLDS:
         for dimension, count in CASES[:2] if quick else CASES:
-            found = frechet_rows(world, dimension, count, repeats)
+            result = frechet_rows(world, dimension, count, repeats)
             for name, what in (
                 ("coverage", "FID"),
                 ("paired", "a paired FID difference"),
                 ("infinite", "FID at infinity"),
             ):
-                if np.isnan(found[name]):
+                if np.isnan(result[name]):
                     continue
                 least, most = (0.92, 0.97) if world.tail == "light" else (0.86, 1)
                 if (
@@ -229,12 +231,12 @@ def rows(quick: bool) -> Iterable[Row]:
                 ):  # an extrapolation from halves, whose second-order noise has no error bar
                     least, most = min(least, 0.9), 1
                 text = f"{what}, {world.name}, d = {dimension}, N = {count}"
-                yield row(text, found[name], least, most, repeats)
+                yield row(text, result[name], least, most, repeats)
     few = 20 if quick else 400
     for world in (WORLDS[0], WORLDS[2]):
-        for name, found in other_rows(world, 500, few).items():
+        for name, result in other_rows(world, 500, few).items():
             most = 1 if name in ("recall", "coverage") else 0.97  # a jackknife errs on the safe side
-            yield row(f"{name}, {world.name}", found["held"], 0.92, most, few)
+            yield row(f"{name}, {world.name}", result["held"], 0.92, most, few)
     for world in (WORLDS[2], WORLDS[3]):
         right, wrong = real_against_real(world, 100)
         what = f"KID of real against real in standard errors, {world.name}, 100 draws"
@@ -252,16 +254,16 @@ def main() -> None:
     _print(heads)
     for world in WORLDS:
         for dimension, count in CASES:
-            found = frechet_rows(world, dimension, count, repeats)
-            numbers = [f"{found[key]:.4f}" for key in ("FID", "E[FID_N]", "sd", "mean se", "independent")]
-            held = [f"{found[key]:.1%}" for key in ("coverage", "plain", "paired", "ratio")]
-            last = [f"{found['narrower']:.2f}", f"{found['infinite']:.1%}".replace("nan%", "-")]
+            result = frechet_rows(world, dimension, count, repeats)
+            numbers = [f"{result[key]:.4f}" for key in ("FID", "E[FID_N]", "sd", "mean se", "independent")]
+            held = [f"{result[key]:.1%}" for key in ("coverage", "plain", "paired", "ratio")]
+            last = [f"{result['narrower']:.2f}", f"{result['infinite']:.1%}".replace("nan%", "-")]
             _print([world.name, str(dimension), str(count), *numbers, *held, *last], head=False)
     print()
     _print(["features", "metric", "sd", "mean SE", "covers mean"])
     for world in (WORLDS[0], WORLDS[2]):
-        for name, found in other_rows(world, 500, repeats).items():
-            numbers = [f"{found['sd']:.5f}", f"{found['mean se']:.5f}", f"{found['held']:.1%}"]
+        for name, result in other_rows(world, 500, repeats).items():
+            numbers = [f"{result['sd']:.5f}", f"{result['mean se']:.5f}", f"{result['held']:.1%}"]
             _print([world.name, name, *numbers], head=False)
 
 

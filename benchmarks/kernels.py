@@ -91,9 +91,9 @@ def rows(quick: bool) -> Iterable[Row]:
         rounds = (3 if quick else 9) * (10 if model == "Ti/1" else 1)
         # A process of its own: accelerate keeps one precision per process.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            found = pool.submit(measure, model, precision, training, rounds, not quick).result()
-        ours = found.pop("kernels")[0]
-        for variant, (seconds, ratio) in found.items():
+            timings = pool.submit(measure, model, precision, training, rounds, not quick).result()
+        ours = timings.pop("kernels")[0]
+        for variant, (seconds, ratio) in timings.items():
             step = "training step" if training else "guided pass"
             yield Row(
                 f"{step} {model} {precision}: {variant}, against all kernels",

@@ -68,10 +68,10 @@ def measure(batch_size: int, batches: int, rounds: int) -> dict[str, list[float]
             "encoder": lambda: encode(vae, ready),
             "usual": lambda: encode(usual, as_usual[:1]),
         }
-        for each, tensors in ((vae, ready), (usual, as_usual)):  # the first call of each allocates
-            encode(each, [tensors[0][:1]])
+        for encoder, tensors in ((vae, ready), (usual, as_usual)):  # the first call of each allocates
+            encode(encoder, [tensors[0][:1]])
         seconds = by_turns(calls, rounds)
-    return {**seconds, "usual": [each * batches for each in seconds["usual"]]}
+    return {**seconds, "usual": [encoder * batches for encoder in seconds["usual"]]}
 
 
 def rows(quick: bool) -> Iterable[Row]:

@@ -97,7 +97,7 @@ def measure(folder: Path, count: int, batch_size: int, rounds: int) -> dict[str,
         for _ in DataLoader(files, batch_size, shuffle=True, drop_last=True):
             pass
 
-    found = {}
+    rates = {}
     for state in ("cold", "warm"):
         seconds: list[tuple[float, float]] = []
         for epoch in range(rounds):  # by turns, so that both meet the same disturbances
@@ -109,9 +109,9 @@ def measure(folder: Path, count: int, batch_size: int, rounds: int) -> dict[str,
                 times.append(time.perf_counter())
             seconds.append((times[1] - times[0], times[2] - times[1]))
         if seconds:
-            ours, theirs = (median(count / each for each in column) for column in zip(*seconds))
-            found[state] = ours, theirs, median(theirs / ours for ours, theirs in seconds)
-    return found
+            ours, theirs = (median(count / duration for duration in column) for column in zip(*seconds))
+            rates[state] = ours, theirs, median(theirs / ours for ours, theirs in seconds)
+    return rates
 
 
 def reader_of(folder: Path, count: int, batch_size: int) -> Callable[[int], None]:
@@ -135,12 +135,12 @@ def gain_of_announcing(folder: Path, count: int, batch_size: int, rounds: int) -
     """Returns images per second of cold shards when the disk is told of a whole batch before it is read, and when it is not."""
     read_shards, rates = reader_of(folder, count, batch_size), {True: [], False: []}
     for epoch in range(rounds):
-        for announced, found in rates.items():
+        for announced, values in rates.items():
             forget(folder)
             begin = time.perf_counter()
             with contextlib.nullcontext() if announced else mock.patch.object(os, "posix_fadvise"):
                 read_shards(epoch)
-            found.append(count / (time.perf_counter() - begin))
+            values.append(count / (time.perf_counter() - begin))
     return median(rates[True]), median(rates[False])
 
 

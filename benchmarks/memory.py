@@ -96,11 +96,11 @@ def rows(quick: bool) -> Iterable[Row]:
         folder = Path(name)
         write_both_layouts(folder, 64, (4, 32, 32))
         for number, case in enumerate(QUICK if quick else CASES):
-            took, said = measured(case, folder / "shards", folder / str(number)), predicted(case)
+            took, estimate = measured(case, folder / "shards", folder / str(number)), predicted(case)
             yield Row(
                 f"memory of training {case.name}: predicted against taken",
-                f"{said / 1e9:.3f} GB",
+                f"{estimate / 1e9:.3f} GB",
                 f"{took / 1e9:.3f} GB (peak resident memory)",
-                abs(said / took - 1),
+                abs(estimate / took - 1),
                 DEMAND,
             )

@@ -52,12 +52,12 @@ def peak_bytes() -> int:
 def pictures() -> list[bytes]:
     """Returns different PNGs of noise."""
     rng = np.random.default_rng(0)
-    found = []
+    images = []
     for _ in range(PICTURES):
         stream = BytesIO()
         Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(stream, "PNG")
-        found.append(stream.getvalue())
-    return found
+        images.append(stream.getvalue())
+    return images
 
 
 def write_tar(path: Path, count: int) -> None:
@@ -110,12 +110,12 @@ def stages(folder: Path, count: int, write: Callable[[Path, int], None]) -> dict
     return {what: measured(what, folder, source) for what in STAGES}
 
 
-def growth(what: str, found: dict[int, Measured]) -> Iterable[Row]:
+def growth(what: str, points: dict[int, Measured]) -> Iterable[Row]:
     """Yields the exponent of a stage's processor time, and its memory for each image with all of ImageNet's at that rate."""
-    counts = list(found)
-    first, last = found[counts[0]], found[counts[-1]]
-    cpu = [found[count].cpu for count in counts]
-    each = (last.peak - first.peak) / (counts[-1] - counts[0])
+    counts = list(points)
+    first, last = points[counts[0]], points[counts[-1]]
+    cpu = [points[count].cpu for count in counts]
+    bytes_per_image = (last.peak - first.peak) / (counts[-1] - counts[0])
     yield Row(
         f"stage {what} of {', '.join(map(str, counts))} tiny images: exponent of CPU time, less 1",
         f"{exponent(counts, cpu):.3f} ({', '.join(f'{one:.3g}' for one in cpu)} s)",
@@ -125,12 +125,12 @@ def growth(what: str, found: dict[int, Measured]) -> Iterable[Row]:
     )
     yield Row(
         f"stage {what}, peak of memory for each further image",
-        f"{each:.0f} B ({', '.join(f'{found[count].peak / 1e6:.0f}' for count in counts)} MB)",
-        f"{MOST_BYTES} B; {(last.peak + each * (IMAGENET - counts[-1])) / 1e9:.2f} GB for ImageNet's",
-        each / MOST_BYTES,
+        f"{bytes_per_image:.0f} B ({', '.join(f'{points[count].peak / 1e6:.0f}' for count in counts)} MB)",
+        f"{MOST_BYTES} B; {(last.peak + bytes_per_image * (IMAGENET - counts[-1])) / 1e9:.2f} GB for ImageNet's",
+        bytes_per_image / MOST_BYTES,
         "<= 1",
     )
-    files = [found[count].files / count for count in counts]
+    files = [points[count].files / count for count in counts]
     yield Row(
         f"stage {what}, bytes of files for each image, most sizes against least",
         f"{files[-1]:.0f} B",
@@ -144,11 +144,11 @@ def rows(quick: bool, more: tuple[int, ...] = ()) -> Iterable[Row]:
     """Yields the growth of both stages, and what images in folders take against those in a tar; `more` are further counts."""
     counts = [count // (4 if quick else 1) for count in COUNTS]
     with tempfile.TemporaryDirectory() as name:
-        found = {count: stages(Path(name) / str(count), count, write_tar) for count in (*counts, *more)}
+        points = {count: stages(Path(name) / str(count), count, write_tar) for count in (*counts, *more)}
         tree = stages(Path(name) / "tree", counts[-1], write_tree)
     for what in STAGES:
-        yield from growth(what, {count: stages_of[what] for count, stages_of in found.items()})
-        ours, tar = tree[what], found[counts[-1]][what]
+        yield from growth(what, {count: stages_of[what] for count, stages_of in points.items()})
+        ours, tar = tree[what], points[counts[-1]][what]
         yield Row(
             f"stage {what} of {counts[-1]} files in class folders: CPU time against a tar",
             f"{ours.cpu:.2f} s, {ours.peak / 1e6:.0f} MB",

@@ -68,7 +68,7 @@ class Machine:
 
     def stages(self, folder: Path, word: str = "") -> list[int]:
         """Returns the processes that run a stage in a folder: those that compute, not those that launched them."""
-        found = []
+        pids = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 words = (path / "cmdline").read_bytes().split(b"\0")
@@ -80,8 +80,8 @@ class Machine:
                 "python" in Path(words[0].decode(errors="replace")).name and "distributed.run" not in text
             )
             if there and computes and f" -m ditgta {word}" in text:
-                found.append(int(path.name))
-        return sorted(found)
+                pids.append(int(path.name))
+        return sorted(pids)
 
     def kill(self, folder: Path, head: subprocess.Popen, kind: str, chance: random.Random) -> bool:
         """Kills what the kind says; False if nothing of that kind runs."""
@@ -220,12 +220,12 @@ def steps_at_risk(folder: Path) -> int:
 
 def results_of(folder: Path) -> dict[str, object]:
     """Returns what must be equal: hashes of weights and images, logged losses, every score, the table."""
-    found: dict[str, object] = {}
+    contents: dict[str, object] = {}
     results = folder / "results"
 
     def note(pattern: str, content) -> None:
         for path in sorted(results.glob(pattern)):
-            found[str(path.relative_to(results))] = content(json.loads(path.read_text()))
+            contents[str(path.relative_to(results))] = content(json.loads(path.read_text()))
 
     note("train/*/seed*/[0-9]*.json", lambda record: (record["sha256"], json.dumps(record["losses"])))
     note("sample/*/seed*/*/index.json", lambda index: (index["samples_npz_sha256"], hashes(index)))
@@ -233,8 +233,8 @@ def results_of(folder: Path) -> dict[str, object]:
     note("score/*/seed*/*.json", lambda scores: scores["metrics"])
     note("score/baseline-*.json", lambda scores: scores["metrics"])
     (table,) = results.glob("table/digits-*/table.csv")
-    found["table"] = table.read_text()
-    return found
+    contents["table"] = table.read_text()
+    return contents
 
 
 def hashes(index: dict) -> list[str]:
@@ -317,8 +317,10 @@ def main() -> int:
     while sum(storm.kills.values()) < storm.wanted:
         folder, rounds = prepare(work / "storm"), rounds + 1
         storm.run(folder)
-        found = results_of(folder)
-        wrong = [name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)]
+        contents = results_of(folder)
+        wrong = [
+            name for name in expected.keys() | contents.keys() if contents.get(name) != expected.get(name)
+        ]
         print(
             f"suite {rounds}: {sum(storm.kills.values())} kills, {storm.starts} starts, {wrong or 'equal'}",
             flush=True,

@@ -97,14 +97,14 @@ def measured_apart(*arguments) -> dict[str, float]:
         return pool.submit(measure, *arguments).result()
 
 
-def compiler_rows(what: str, found: dict[str, float]) -> Iterable[Row]:
+def compiler_rows(what: str, timings: dict[str, float]) -> Iterable[Row]:
     """Yields the row of what torch.compile saves, where it was measured."""
-    if "compiled" in found:
+    if "compiled" in timings:
         yield Row(
-            f"{what}: gta with torch.compile, whose first step takes {found['compiling']:.0f} s",
-            f"{found['compiled']:.2f} s",
-            f"{found['gta']:.2f} s (without)",
-            found["compiled"] / found["gta"],
+            f"{what}: gta with torch.compile, whose first step takes {timings['compiling']:.0f} s",
+            f"{timings['compiled']:.2f} s",
+            f"{timings['gta']:.2f} s (without)",
+            timings["compiled"] / timings["gta"],
         )
 
 
@@ -114,26 +114,26 @@ def rows(
     """Yields for each model and precision the share of the limit that gta reaches, compiled too, and gta against abs."""
     for model in models:
         for precision in precisions:
-            found = measured_apart(model, precision, batch_size, rounds or (2 if quick else 5), not quick)
+            timings = measured_apart(model, precision, batch_size, rounds or (2 if quick else 5), not quick)
             what = f"training step {model}, 256 px, batch {batch_size}, {precision}"
-            rate = f"products alone at {found['rate'] / 1e9:.0f} GFLOP/s"
+            rate = f"products alone at {timings['rate'] / 1e9:.0f} GFLOP/s"
             for name, how, limit in (("gta", "gta", rate), ("compiled", "compiled gta", "the same")):
-                if name in found:
+                if name in timings:
                     yield Row(
                         f"{what}: {how}, share of the limit",
-                        f"{found[name]:.2f} s",
-                        f"{found['limit']:.2f} s ({limit})",
-                        found["limit"] / found[name],
+                        f"{timings[name]:.2f} s",
+                        f"{timings['limit']:.2f} s ({limit})",
+                        timings["limit"] / timings[name],
                         SHARE_OF_LIMIT[precision],
                     )
             yield Row(
                 f"{what}: gta against abs",
-                f"{found['gta']:.2f} s",
-                f"{found['abs']:.2f} s (abs)",
-                found["ratio"],
+                f"{timings['gta']:.2f} s",
+                f"{timings['abs']:.2f} s (abs)",
+                timings["ratio"],
                 ROTATION,
             )
-            yield from compiler_rows(what, found)
+            yield from compiler_rows(what, timings)
 
 
 def main() -> None:

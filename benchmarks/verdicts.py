@@ -64,8 +64,8 @@ def table(
     metrics = [METRIC["fid"], METRIC["fid_infinity"]]
     scales = {STEP: {metric: scale_of(list(groups.values()), metric) for metric in metrics}}
     declared = [Declared(pair) for pair in pairs]
-    found, best = comparisons_of(groups, scales, declared, METRIC["fid"], STEP, None)
-    return [comparison for comparison in found if comparison.primary], best
+    comparisons, best = comparisons_of(groups, scales, declared, METRIC["fid"], STEP, None)
+    return [comparison for comparison in comparisons if comparison.primary], best
 
 
 def _score(row: str, seed: int, values: dict[str, float], psi: np.ndarray, own_noise: bool) -> Score:
@@ -80,8 +80,8 @@ def _score(row: str, seed: int, values: dict[str, float], psi: np.ndarray, own_n
 
 def named(repeats: int, rows: Sequence[str], pairs: Sequence[tuple[str, str]], seeds: int, **world) -> float:
     """Returns the share of tables in which a verdict names any row better."""
-    found = (table(rows, pairs, seeds, repeat, **world)[0] for repeat in range(repeats))
-    return float(np.mean([any(comparison.winner for comparison in table) for table in found]))
+    tables = (table(rows, pairs, seeds, repeat, **world)[0] for repeat in range(repeats))
+    return float(np.mean([any(comparison.winner for comparison in table) for table in tables]))
 
 
 def power(
@@ -89,8 +89,8 @@ def power(
 ) -> float:
     """Returns the share of tables in which the first declared difference, a true gap, has its verdict."""
     first = pairs[0][0]
-    found = (table(rows, pairs, seeds, repeat, gaps={first: -gap})[0] for repeat in range(repeats))
-    return float(np.mean([comparisons[0].winner == first for comparisons in found]))
+    tables = (table(rows, pairs, seeds, repeat, gaps={first: -gap})[0] for repeat in range(repeats))
+    return float(np.mean([comparisons[0].winner == first for comparisons in tables]))
 
 
 def printed_gap(repeats: int, seeds: int) -> tuple[float, float]:

@@ -71,7 +71,7 @@ def heads_of(folder: Path, jobs: list[Job]) -> list[tuple[float, float]]:
 def shares(jobs: list[Job], heads: Iterable[tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """Returns seconds of wall time by rule, as (work, all else); those of SNAKEMAKE are those in which no job runs."""
     heads = list(heads)
-    found: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    seconds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     moments = sorted(
         {moment for job in jobs for moment in (job.begin, job.work, job.end)}
         | {m for head in heads for m in head}
@@ -79,10 +79,10 @@ def shares(jobs: list[Job], heads: Iterable[tuple[float, float]]) -> dict[str, t
     for begin, end in itertools.pairwise(moments):
         running = [job for job in jobs if job.begin <= begin and end <= job.end]
         for job in running:
-            found[job.rule][begin < job.work] += (end - begin) / len(running)
+            seconds[job.rule][begin < job.work] += (end - begin) / len(running)
         if not running and any(first <= begin and end <= last for first, last in heads):
-            found[SNAKEMAKE][1] += end - begin
-    return {rule: (work, rest) for rule, (work, rest) in found.items()}
+            seconds[SNAKEMAKE][1] += end - begin
+    return {rule: (work, rest) for rule, (work, rest) in seconds.items()}
 
 
 def main() -> int:
@@ -99,17 +99,17 @@ def main() -> int:
     jobs = jobs_of(folder)
     if not jobs:
         parser.error(f"Snakemake remembers no job in {folder.resolve()}; give the folder in which it was run")
-    found = shares(jobs, heads_of(folder, jobs))
-    total = sum(work + rest for work, rest in found.values())
+    seconds = shares(jobs, heads_of(folder, jobs))
+    total = sum(work + rest for work, rest in seconds.values())
     print(
         "| stage | jobs | minutes | of all | work | start-up and the rest |\n|---|---:|---:|---:|---:|---:|"
     )
-    for rule, (work, rest) in sorted(found.items(), key=lambda item: -sum(item[1])):
+    for rule, (work, rest) in sorted(seconds.items(), key=lambda item: -sum(item[1])):
         count = sum(job.rule == rule for job in jobs) or ""
         print(
             f"| {rule} | {count} | {(work + rest) / 60:.2f} | {(work + rest) / total:.1%} | {work / total:.1%} | {rest / total:.1%} |"
         )
-    other = sum(rest for _, rest in found.values()) / total
+    other = sum(rest for _, rest in seconds.values()) / total
     print(f"| all | {len(jobs)} | {total / 60:.2f} | 100.0% | {1 - other:.1%} | {other:.1%} |")
     print(
         f"\nnot training, sampling, encoding or scoring: {other:.1%} of the wall time"

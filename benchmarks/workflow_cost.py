@@ -40,7 +40,7 @@ def ditgta(*words: str) -> list[str]:
 
 def startups(folder: Path) -> dict[str, float]:
     """Runs all stages in a folder; returns the seconds until the work of each began."""
-    found = {}
+    seconds = {}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     for stage, words in STAGES.items():
         begin, lines = time.perf_counter(), []
@@ -54,12 +54,12 @@ def startups(folder: Path) -> dict[str, float]:
         ) as process:
             for line in process.stderr:
                 lines.append(line)
-                if stage not in found and line.rstrip().endswith("starting"):
-                    found[stage] = time.perf_counter() - begin
+                if stage not in seconds and line.rstrip().endswith("starting"):
+                    seconds[stage] = time.perf_counter() - begin
         if process.returncode:
             raise RuntimeError(f"{words} failed: {''.join(lines[-5:])}")
-        found.setdefault(stage, time.perf_counter() - begin)
-    return found
+        seconds.setdefault(stage, time.perf_counter() - begin)
+    return seconds
 
 
 def short_commands(folder: Path) -> dict[str, list[str]]:
@@ -100,9 +100,9 @@ def measure(rounds: int) -> dict[str, float]:
 
 def rows(quick: bool) -> Iterable[Row]:
     """Yields a row for each command and each stage, against the seconds that it may take."""
-    found = measure(1 if quick else 3)
-    found.pop("an interpreter that does nothing")
-    for what, seconds in found.items():
+    timings = measure(1 if quick else 3)
+    timings.pop("an interpreter that does nothing")
+    for what, seconds in timings.items():
         allowed = STARTUP_SECONDS
         if what in STAGES:
             what = f"{'stage table, all of it' if what == 'table' else f'start-up of stage {what}'}"

@@ -25,8 +25,8 @@ def _one_or_several(fits: Callable[[float], bool], words: str) -> WrapValidator:
             raise ValueError(
                 "a list to choose from must hold each value once (compared in six digits); leave one out"
             )
-        found = tuple(map(one, value))
-        return found if len(found) > 1 else found[0]
+        choices = tuple(map(one, value))
+        return choices if len(choices) > 1 else choices[0]
 
     return WrapValidator(check)
 

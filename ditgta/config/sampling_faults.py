@@ -40,14 +40,14 @@ def size_faults(name: str, suite: Suite, config: Config) -> list[str]:
     """Return what is wrong with the other sizes of a suite, a line for each reason."""
     if suite.sizes and suite.sampling.size:
         return [f"suites.{name}: give either sampling.size or sizes, not both"]
-    found = []
+    faults = []
     for place, size in enumerate(suite.sizes):
         reasons: dict[str, list[str]] = {}
         for row in suite.experiments:
             if row in config.experiments:
                 for reason in _misfits(size, config.experiments[row]):
                     reasons.setdefault(reason, []).append(row)
-        found += [
+        faults += [
             f"suites.{name}.sizes.{place}: {reason} (rows: {', '.join(rows)})"
             for reason, rows in reasons.items()
         ]
@@ -58,35 +58,35 @@ def size_faults(name: str, suite: Suite, config: Config) -> list[str]:
         if experiment in config.experiments
         for row, _ in size.rows(experiment, config.experiments[experiment].model.posenc)
     ]
-    found += [
+    faults += [
         f"suites.{name}.sizes: {row} is listed twice; leave one out"
         for row in dict.fromkeys(names)
         if names.count(row) > 1
     ]
-    found += [
+    faults += [
         f"suites.{name}.sizes: its row {row} has the same name as an experiment; rename the experiment"
         for row in dict.fromkeys(names)
         if row in config.experiments
     ]
-    return found
+    return faults
 
 
 def sweep_faults(name: str, suite: Suite, config: Config) -> list[str]:
     """Return what is wrong with the sweep of a suite, a line for each reason."""
-    found = [
+    faults = [
         f"suites.{name}: its row {row} has the same name as an experiment; rename the experiment"
         for row in config.swept(name)
         if row in config.experiments
     ]
     if suite.sampling.scales and any(not size.cfg_scale for size in suite.sizes):
-        found.append(
+        faults.append(
             f"suites.{name}.sizes: sampling.cfg_scale is a list, which other sizes cannot use; give each size its own cfg_scale"
         )
     if suite.loss.ema_decay is not None:
-        found.append(
+        faults.append(
             f"suites.{name}.loss.ema_decay: the loss uses the average that is sampled; set sampling.ema_decay instead"
         )
-    return found
+    return faults
 
 
 def _average_fault(decay: float | None, experiment: Experiment) -> str | None:

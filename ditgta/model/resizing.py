@@ -57,7 +57,7 @@ def _place(network: DiT, config: DiTConfig, positions: str) -> None:
 
 def _scale(trained: DiTConfig, config: DiTConfig, temperature: str) -> float | None:
     """Return the scale of q k^T; None: E^(-1/2), as in training."""
-    before, after = (math.prod(each.grid) for each in (trained, config))
+    before, after = (math.prod(network.grid) for network in (trained, config))
     if temperature == "1" or before == after:
         return None
     if before == 1:

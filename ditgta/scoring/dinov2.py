@@ -139,8 +139,8 @@ def load_dinov2(tensors: dict[str, Tensor]) -> DINOv2:
 
 def _block_of(name: str) -> int:
     """Return the block that a tensor belongs to, -1 of none."""
-    found = re.match(r"blocks\.(\d+)\.", name)
-    return int(found[1]) if found else -1
+    match = re.match(r"blocks\.(\d+)\.", name)
+    return int(match[1]) if match else -1
 
 
 _UNUSED = ("mask_token", "embeddings.mask_token")  # of training
@@ -166,17 +166,17 @@ def _own_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors by the names that they have here, with queries, keys and values in one."""
     if any(name.endswith(("mlp.w12.weight", "mlp.weights_in.weight")) for name in tensors):
         raise ValueError("it is a ViT-g, which has another feed-forward layer; give ViT-S, B or L")
-    found = {}
+    own_tensors = {}
     for name, tensor in tensors.items():
         if name in _UNUSED:
             continue
         for pattern, new in _RENAMED:
             name = re.sub(pattern, new, name)
-        found[name] = tensor
-    parts = [name for name in found if ".attention.attention.query." in name]
+        own_tensors[name] = tensor
+    parts = [name for name in own_tensors if ".attention.attention.query." in name]
     for name in parts:
-        three = [found.pop(name.replace("query", kind), None) for kind in ("query", "key", "value")]
+        three = [own_tensors.pop(name.replace("query", kind), None) for kind in ("query", "key", "value")]
         if any(one is None for one in three):
             raise ValueError(f"{name} lacks its keys or values")
-        found[name.replace("attention.attention.query", "qkv")] = torch.cat(three)
-    return found
+        own_tensors[name.replace("attention.attention.query", "qkv")] = torch.cat(three)
+    return own_tensors

@@ -112,36 +112,36 @@ class InceptionV3(nn.Module):
         return {name: torch.cat([part[name] for part in parts]) for name in names}
 
     def _taps(self, images_NHWC: torch.Tensor, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
-        found = self._maps(self.prepare(images_NHWC), names)
-        found["logits_unbiased"] = F.linear(found["2048"], self.fc.weight)
-        found["logits"] = found["logits_unbiased"] + self.fc.bias
-        found["probabilities"] = found["logits_unbiased"].softmax(dim=1)
-        return found
+        maps = self._maps(self.prepare(images_NHWC), names)
+        maps["logits_unbiased"] = F.linear(maps["2048"], self.fc.weight)
+        maps["logits"] = maps["logits_unbiased"] + self.fc.bias
+        maps["probabilities"] = maps["logits_unbiased"].softmax(dim=1)
+        return maps
 
     def _maps(self, x: torch.Tensor, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
         """Runs the convolutions and returns "2048" and those of "64", "192", "768" and "spatial" that are named."""
-        found = {}
+        maps = {}
         for unit in STEM[:3]:
             x = self.get_submodule(unit.name)(x)
         x = pool_3x3(x, "reduce")
         if "64" in names:
-            found["64"] = x.mean((2, 3))
+            maps["64"] = x.mean((2, 3))
         for unit in STEM[3:]:
             x = self.get_submodule(unit.name)(x)
         x = pool_3x3(x, "reduce")
         if "192" in names:
-            found["192"] = x.mean((2, 3))
+            maps["192"] = x.mean((2, 3))
         for name in MIXED:
             x = self.get_submodule(name)(x)
             if name == "Mixed_6d" and "spatial" in names:
                 # The first channels of the concatenation are those of branch1x1.
-                found["spatial"] = (
+                maps["spatial"] = (
                     x[:, : min(SPATIAL_CHANNELS, round(192 * self.width))].permute(0, 2, 3, 1).flatten(1)
                 )
             if name == "Mixed_6e" and "768" in names:
-                found["768"] = x.mean((2, 3))
-        found["2048"] = x.mean((2, 3))
-        return found
+                maps["768"] = x.mean((2, 3))
+        maps["2048"] = x.mean((2, 3))
+        return maps
 
     def fuse(self) -> "InceptionV3":
         """Returns a copy for scoring only: normalisation folded into the convolutions, tensors channels last.
@@ -188,12 +188,12 @@ def load_inception(state_dict: Mapping[str, torch.Tensor], input_size: int = 299
     Raises:
         InputError: a tensor is missing, unexpected or of the wrong shape.
     """
-    found = {
+    tensors = {
         key: tuple(getattr(tensor, "shape", ()))
         for key, tensor in state_dict.items()
         if not key.endswith("num_batches_tracked")
     }
-    stem, fc = found.get("Conv2d_1a_3x3.conv.weight", ()), found.get("fc.weight", ())
+    stem, fc = tensors.get("Conv2d_1a_3x3.conv.weight", ()), tensors.get("fc.weight", ())
     if len(stem) != 4 or len(fc) != 2:
         raise InputError(
             "these are not FID Inception weights (Conv2d_1a_3x3.conv.weight or fc.weight is missing or misshapen); "
@@ -208,12 +208,12 @@ def load_inception(state_dict: Mapping[str, torch.Tensor], input_size: int = 299
     with torch.device("meta"):
         model = InceptionV3(width, num_classes, input_size)
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    faults = [f"{key} is missing" for key in expected if key not in found]
-    faults += [f"{key} is unexpected" for key in found if key not in expected]
+    faults = [f"{key} is missing" for key in expected if key not in tensors]
+    faults += [f"{key} is unexpected" for key in tensors if key not in expected]
     faults += [
-        f"{key} has shape {list(found[key])}, not {list(shape)}"
+        f"{key} has shape {list(tensors[key])}, not {list(shape)}"
         for key, shape in expected.items()
-        if found.get(key, shape) != shape
+        if tensors.get(key, shape) != shape
     ]
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""

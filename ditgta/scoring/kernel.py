@@ -64,15 +64,15 @@ def class_kernel_distances(
         samples, reference: (n, d) and (m, d).
         labels, reference_labels: (n,) and (m,), of the same classes.
     """
-    found = {}
+    distances = {}
     for label in np.unique(labels).tolist():
         sides = samples[labels == label], reference[reference_labels == label]
         few = min(map(len, sides)) < 2
         reason = "fewer than 2 {} of this class".format(
             "samples" if len(sides[0]) < 2 else "reference images"
         )
-        found[label] = Estimate(None, reason=reason) if few else kernel_distance(*sides, device)
-    return found
+        distances[label] = Estimate(None, reason=reason) if few else kernel_distance(*sides, device)
+    return distances
 
 
 def _blocks(features: np.ndarray, device: torch.device | str):

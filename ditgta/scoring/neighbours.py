@@ -159,11 +159,11 @@ def nearest(
     indices = torch.full((len(x), count), -1, dtype=torch.int64, device=device)
     start = 0
     for block in blocks:
-        found = _squared_distances(x, _centred(block, origin, torch.float64, device))
+        distances = _squared_distances(x, _centred(block, origin, torch.float64, device))
         numbers = torch.arange(start, start + len(block), device=device).expand(len(x), -1)
         if own is not None:
-            found.masked_fill_(numbers == torch.from_numpy(own).to(device)[:, None], torch.inf)
-        squares, order = torch.cat([squares, found], 1).sort(dim=1, stable=True)
+            distances.masked_fill_(numbers == torch.from_numpy(own).to(device)[:, None], torch.inf)
+        squares, order = torch.cat([squares, distances], 1).sort(dim=1, stable=True)
         squares, order = squares[:, :count], order[:, :count]
         indices = torch.cat([indices, numbers], 1).gather(1, order)
         start += len(block)
@@ -192,15 +192,15 @@ def _mean(values: np.ndarray) -> Estimate:
     return Estimate(float(values.mean()), values - values.mean())
 
 
-def _share(found: torch.Tensor, left_out: torch.Tensor, reason: str) -> Estimate:
+def _share(mask: torch.Tensor, left_out: torch.Tensor, reason: str) -> Estimate:
     """Returns a share of the reference.
 
     Args:
-        found: (m,) bool.
+        mask: (m,) bool.
         left_out: (groups,) of how many it holds without each group of samples.
         reason: why there are no groups, "" if there are.
     """
-    hits = found.cpu().numpy().astype(np.float64)
+    hits = mask.cpu().numpy().astype(np.float64)
     if reason:
         return Estimate(float(hits.mean()), reason=reason, resampled="reference images")
     groups = jackknife_values(left_out.cpu().numpy() / len(hits))

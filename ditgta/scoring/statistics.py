@@ -188,9 +188,9 @@ def balanced_order(order: np.ndarray, strata: np.ndarray | None) -> np.ndarray:
 def jackknife_groups(count: int, strata: np.ndarray | None = None, groups: int = 10) -> np.ndarray:
     """Returns the group of each of `count` items, 0 ... groups - 1: each group has its share of every stratum."""
     order = np.arange(count) if strata is None else np.argsort(strata, kind="stable")
-    found = np.empty(count, np.int64)
-    found[order] = np.arange(count) % groups
-    return found
+    numbers = np.empty(count, np.int64)
+    numbers[order] = np.arange(count) % groups
+    return numbers
 
 
 def jackknife_values(left_out: np.ndarray) -> np.ndarray:

@@ -60,23 +60,23 @@ def run(images: Path, out: Path, spec: dict) -> None:
         _refuse_other(out, spec, identity)
         if spec.get("pixels"):
             vae = Pixels(PIXEL_CHANNELS[spec["pixels"]]).to(group.device)
-            found, measured = {}, _ENCODED_IMAGES
+            measurements, measured = {}, _ENCODED_IMAGES
         elif spec.get("pretrained"):
             vae = fetch_autoencoder(spec["pretrained"], spec.get("revision")).to(group.device)
             _check_size(index, downsampling(vae))
-            found, measured = {}, _ENCODED_IMAGES_PRETRAINED
+            measurements, measured = {}, _ENCODED_IMAGES_PRETRAINED
         else:
             vae, losses = train(index, spec, group.device)
-            found, measured = {"loss": losses}, _ENCODED_IMAGES
+            measurements, measured = {"loss": losses}, _ENCODED_IMAGES
         chosen = _spread(index.count, measured)
         mean, logvar = _moments(vae, index, chosen)
         draws = mean if logvar is None else _draws(mean, logvar, spec.get("seed", 0))
         if not spec.get("pretrained") and not spec.get("pixels"):
             vae.register_to_config(scaling_factor=1 / float(draws.double().std(correction=0)))
-        found["latents"] = _latent_statistics(mean, draws, vae.config.scaling_factor)
+        measurements["latents"] = _latent_statistics(mean, draws, vae.config.scaling_factor)
         few = _spread(len(chosen), _DECODED_IMAGES)
-        found["psnr_db"] = _psnr(vae, index, chosen[few], mean[few])
-        found["psnr_db_of_draws"] = _psnr(vae, index, chosen[few], draws[few])
+        measurements["psnr_db"] = _psnr(vae, index, chosen[few], mean[few])
+        measurements["psnr_db_of_draws"] = _psnr(vae, index, chosen[few], draws[few])
         _write_comparison(vae, index, out / "reconstruction.png")
         save_autoencoder(
             vae,
@@ -85,9 +85,9 @@ def run(images: Path, out: Path, spec: dict) -> None:
             downsampling=downsampling(vae),
             images=identity,
             encoded_images=len(chosen),
-            **found,
+            **measurements,
         )
-    print(f"autoencoder: PSNR {found['psnr_db']:.2f} dB on {len(few)} images, {out}", flush=True)
+    print(f"autoencoder: PSNR {measurements['psnr_db']:.2f} dB on {len(few)} images, {out}", flush=True)
 
 
 def _refuse_other(out: Path, spec: dict, images: dict) -> None:

@@ -74,7 +74,7 @@ def _fenced(text: str) -> str:
 def versions() -> str:
     """Return the versions of everything that is declared, and of the checkout."""
     made = provenance()
-    found = [
+    lines = [
         f"ditgta {made['versions']['ditgta']} {made['revision'] or ''}".strip(),
         f"Python {platform.python_version()}",
     ]
@@ -84,10 +84,10 @@ def versions() -> str:
         declared = (CHECKOUT / "envs/constraints.txt").read_text().splitlines()
     for name in sorted({re.match(r"[\w.-]+", line)[0] for line in declared if re.match(r"\w", line)}):
         try:
-            found.append(f"{name} {version(name)}")
+            lines.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
-    return _fenced("\n".join(found))
+    return _fenced("\n".join(lines))
 
 
 def machine() -> str:
@@ -116,9 +116,9 @@ def failing_command() -> str | None:
 
 def logs(results: Path) -> str:
     """Return the last lines of the newest logs: of jobs, of trainings, and Snakemake's own."""
-    found = [*_newest([*results.glob("logs/**/*.log"), *results.glob("train/*/seed*/run/train.log")], LOGS)]
-    found += _newest(Path(".snakemake/log").glob("*.log"), 1)
-    parts = [f"{path}\n\n{_fenced(_tail(path, LINES))}" for path in found]
+    paths = [*_newest([*results.glob("logs/**/*.log"), *results.glob("train/*/seed*/run/train.log")], LOGS)]
+    paths += _newest(Path(".snakemake/log").glob("*.log"), 1)
+    parts = [f"{path}\n\n{_fenced(_tail(path, LINES))}" for path in paths]
     return "\n\n".join(parts) or "none"
 
 

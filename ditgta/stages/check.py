@@ -25,11 +25,11 @@ def run(config: Config, suite: str, results: Path, profile: str | None) -> None:
     Raises:
         InputError: the suite cannot finish as it is; or it is unknown.
     """
-    found = list(findings(config, suite, results, profile))
-    for line in found:
+    lines = list(findings(config, suite, results, profile))
+    for line in lines:
         print(line, flush=True)
-    missing, warnings = (sum(line.state == state for line in found) for state in (MISSING, WARNING))
-    beside = f"{len(found)} lines, {warnings} warning{'s' * (warnings != 1)}"
+    missing, warnings = (sum(line.state == state for line in lines) for state in (MISSING, WARNING))
+    beside = f"{len(lines)} lines, {warnings} warning{'s' * (warnings != 1)}"
     if missing:
         raise InputError(
             f"suite {suite} cannot finish: {missing} missing ({beside}); the lines above show the fixes"
@@ -120,6 +120,6 @@ class Answer:
         if self.error:
             raise self.error
         if self.lines is None:
-            said = f"not known after {SECONDS:.0f} s: a slow disk or network"
-            return [Line(WARNING, self.what, said, "check again: a second reading is faster")]
+            text = f"not known after {SECONDS:.0f} s: a slow disk or network"
+            return [Line(WARNING, self.what, text, "check again: a second reading is faster")]
         return self.lines

@@ -33,9 +33,9 @@ def run(config: Config, results: Path, delete: bool) -> None:
             f"the results folder {results} does not exist (relative to {Path.cwd()}); give --results DIR"
         )
     layout = Layout(config, str(results))
-    found, unseen = leftovers(layout), unseen_names(layout)
+    paths, unseen = leftovers(layout), unseen_names(layout)
     total, count = 0, 0
-    for path in found:
+    for path in paths:
         if (path.parent.name, readable(path.name)) in unseen:
             print(f"{path} is kept: it may belong to images that are missing here")
         elif holder := _at_work(path):
@@ -58,32 +58,32 @@ def leftovers(layout: Layout) -> list[Path]:
     """Returns files and folders that no suite uses, those of version 0.1 and what killed processes left unfinished among them."""
     used, root = used_by_suites(layout), Path(layout.root)
     old = unaddressed(root)
-    found = [path for path in _results(root) if path not in old and not _is_used(path, used)]
-    whole = [*old, *found]
+    unused = [path for path in _results(root) if path not in old and not _is_used(path, used)]
+    whole = [*old, *unused]
     parts = [path for path in orphans(root) if not any(path.is_relative_to(folder) for folder in whole)]
     return sorted([*whole, *parts])
 
 
 def used_by_suites(layout: Layout) -> set[Path]:
     """Returns the files and folders that the configuration's suites use, and those in which they lie."""
-    found: set[Path] = set()
+    paths: set[Path] = set()
     for suite in layout.config.suites:
         names = layout.config.suites[suite].experiments
         for stage in ("images", "autoencoder", "latents"):
-            found |= {Path(layout.path(stage, name)) for name in names}
-        found |= {Path(layout.path(stage, suite)) for stage in ("scorer", "table")}
-        found |= {Path(layout.images(names[0], size)) for size in layout.sizes(suite)}
-        found |= {Path(layout.baseline(suite, size)).with_suffix("") for size in layout.sizes(suite)}
+            paths |= {Path(layout.path(stage, name)) for name in names}
+        paths |= {Path(layout.path(stage, suite)) for stage in ("scorer", "table")}
+        paths |= {Path(layout.images(names[0], size)) for size in layout.sizes(suite)}
+        paths |= {Path(layout.baseline(suite, size)).with_suffix("") for size in layout.sizes(suite)}
         for row in [*layout.rows(suite), *layout.rows_beside(suite)]:
-            found.add(Path(layout.samples(suite, row)))
-            found.add(Path(layout.scores(suite, row)).with_suffix(""))
+            paths.add(Path(layout.samples(suite, row)))
+            paths.add(Path(layout.scores(suite, row)).with_suffix(""))
         for row in layout.rows(suite):
-            found.add(Path(layout.checkpoint(row)).with_suffix(""))
-            found.add(Path(layout.run(row.experiment, row.seed)))
+            paths.add(Path(layout.checkpoint(row)).with_suffix(""))
+            paths.add(Path(layout.run(row.experiment, row.seed)))
         if layout.has_losses(suite):
             measured = [*layout.rows(suite), *layout.averaged_rows(suite)]
-            found |= {Path(layout.losses(suite, row)).with_suffix("") for row in measured}
-    return found | {folder for path in found for folder in path.parents}
+            paths |= {Path(layout.losses(suite, row)).with_suffix("") for row in measured}
+    return paths | {folder for path in paths for folder in path.parents}
 
 
 def _results(root: Path) -> Iterator[Path]:
@@ -106,22 +106,22 @@ def _is_used(path: Path, used: set[Path]) -> bool:
 
 def unseen_names(layout: Layout) -> set[tuple[str, str]]:
     """Returns (stage, readable name) of what belongs to sources that are not here and were never seen here."""
-    found: set[tuple[str, object]] = set()
+    places: set[tuple[str, object]] = set()
     for suite, options in layout.config.suites.items():
         for name in options.experiments:
             if NOT_SEEN in str(layout.specs.scores(suite, name)):
-                found |= {("score", (suite, size)) for size in layout.sizes(suite)}
-                found |= {
+                places |= {("score", (suite, size)) for size in layout.sizes(suite)}
+                places |= {
                     (stage, (suite, row))
                     for stage in ("sample", "score")
                     for row in layout.config.beside(suite)
                 }
-                found |= {(stage, name) for stage in ("images", "autoencoder", "latents", "train")}
-                found |= {(stage, (suite, name)) for stage in ("sample", "score")}
+                places |= {(stage, name) for stage in ("images", "autoencoder", "latents", "train")}
+                places |= {(stage, (suite, name)) for stage in ("sample", "score")}
                 if layout.has_losses(suite):
-                    found |= {("loss", (suite, row)) for row in [name, *layout.specs.averaged(suite)]}
-                found |= {("scorer", suite), ("table", suite)}
-    return {(stage, readable(Path(layout.path(stage, owner)).name)) for stage, owner in found}
+                    places |= {("loss", (suite, row)) for row in [name, *layout.specs.averaged(suite)]}
+                places |= {("scorer", suite), ("table", suite)}
+    return {(stage, readable(Path(layout.path(stage, owner)).name)) for stage, owner in places}
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -69,21 +69,21 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
 
 def _check_number(source: str, least: int, index: ImageIndex, kept_back: ImageIndex | None) -> None:
     """Raise InputError where there are fewer images than real images can be scored against real ones."""
-    for found, words in ((index, ""), (kept_back, "held-out ")):
-        if found is not None and found.count < least:
+    for part, words in ((index, ""), (kept_back, "held-out ")):
+        if part is not None and part.count < least:
             raise InputError(
-                f"{source} gives {found.count} {words}images, but at least {least} are needed; give more images"
+                f"{source} gives {part.count} {words}images, but at least {least} are needed; give more images"
             )
 
 
 def _refuse_other(out: Path, asked: dict) -> None:
     """Raise InputError where a folder holds a list of other images; images that were edited where they lie are listed again."""
-    found = read_finished(out / "source.json") if (out / "index.json").is_file() else {}
-    if "spec" not in found:
+    record = read_finished(out / "source.json") if (out / "index.json").is_file() else {}
+    if "spec" not in record:
         return
     ours = spec_of_images(asked, _held)
-    if found["spec"] != ours:
-        before = {**found["spec"], "source": found.get("source")}
+    if record["spec"] != ours:
+        before = {**record["spec"], "source": record.get("source")}
         edited = ("contents", "class_names", "held_out")
         refuse_other(out, "a list of images", before, {**ours, "source": asked["source"]}, edited)
 

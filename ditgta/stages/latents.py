@@ -105,7 +105,8 @@ def _refuse_other(out: Path, spec: dict, name: str | None, made_from: dict) -> N
     if not theirs or all(theirs.get(key) == value for key, value in made_from.items()):
         return
     before, ours = (
-        {**said, "images_name": of} for said, of in ((theirs["spec"], theirs.get("images")), (spec, name))
+        {**options, "images_name": of}
+        for options, of in ((theirs["spec"], theirs.get("images")), (spec, name))
     )
     refuse_other(out, "latents", before, ours, EDITED)
 
@@ -153,12 +154,12 @@ class Importer:
     """
 
     def __init__(self, options: dict, index: ImageIndex | None, vae, autoencoder: Path | None):
-        self.found = open_import(options, index, vae)
-        self.count = self.found.ready.count
+        self.imports = open_import(options, index, vae)
+        self.count = self.imports.ready.count
         self.made_from = {
-            **self.found.made_from(),
+            **self.imports.made_from(),
             "images_sha256": index.files_sha256 if index else None,
-            "image_size": self.found.image_size,
+            "image_size": self.imports.image_size,
         }
         self.autoencoder = autoencoder
 
@@ -167,20 +168,20 @@ class Importer:
         total = sum(len(images) for _, images in shards)
         with Progress("latents", total, silent=not group.is_first) as progress:
             for number, images in shards:
-                shard, sums = self.found.shard(images)
+                shard, sums = self.imports.shard(images)
                 write_shard(out / shard_name(number), shard, self.made_from, **sums)
                 progress.advance(len(images))
 
     def index_content(self, out: Path, plan: list[range]) -> dict:
         """Check labels and statistics, write the autoencoder that decodes normalised latents, and say what there is."""
-        found, ready = self.found, self.found.ready
-        labels, mean, std = gathered(found, out, plan)
-        fresh = check_statistics(found, labels, mean, std)
+        imports, ready = self.imports, self.imports.ready
+        labels, mean, std = gathered(imports, out, plan)
+        fresh = check_statistics(imports, labels, mean, std)
         for line in told(mean, std, fresh):
             print(f"latents: {line}", flush=True)
         made_for = "" if self.autoencoder is None else autoencoder_sha256(self.autoencoder)
-        if ready.normalised and found.vae is not None:
-            vae = adapted_autoencoder(found.vae, ready.mean, ready.std, ready.pixels, ready.scaling_factor)
+        if ready.normalised and imports.vae is not None:
+            vae = adapted_autoencoder(imports.vae, ready.mean, ready.std, ready.pixels, ready.scaling_factor)
             save_autoencoder(vae, out / "autoencoder", {"adapted_from": made_for, "format": ready.format})
             made_for = autoencoder_sha256(out / "autoencoder")
             print(
@@ -189,7 +190,9 @@ class Importer:
             )
         elif ready.normalised:
             made_for = f"none was given when latents of {ready.format} were imported"
-        classes = found.index.classes if found.index else [str(label) for label in range(labels.max() + 1)]
+        classes = (
+            imports.index.classes if imports.index else [str(label) for label in range(labels.max() + 1)]
+        )
         return {
             "classes": classes,
             "latent_shape": list(ready.shape),

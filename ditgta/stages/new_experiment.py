@@ -88,7 +88,7 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
     file = files[-1] if files else Path(f"{name}.yaml")
     raw = read([*files[:-1], *([file] if file.exists() else [])])
     _check_names(name, raw)
-    found = survey(images)
+    summary = survey(images)
     machine, gpus = machine_of(HERE), torch.cuda.device_count()
 
     def planned(proposal: dict) -> tuple[Config, list[estimate.Stage], list[str]]:
@@ -96,16 +96,16 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
         for part in (raw, proposal):
             merge(merged, part)
         config = load(merged)
-        return config, *estimate.plan(config, name, (found.count, found.classes))
+        return config, *estimate.plan(config, name, (summary.count, summary.classes))
 
     def hours_of(proposal: dict) -> dict[str, float]:
         config, stages, _ = planned(proposal)
         return hours_of_stages(config, name, stages, machine, gpus)
 
-    proposal, notes = propose(str(images), name, found, hours, gpus, hours_of)
+    proposal, notes = propose(str(images), name, summary, hours, gpus, hours_of)
     _, stages, explanations = planned(proposal)
     spent = sum(hours_of(proposal).values())
-    print(f"{found.text()}\n\nproposed for {hours:g} h on {machine.devices} x {machine.name}:\n")
+    print(f"{summary.text()}\n\nproposed for {hours:g} h on {machine.devices} x {machine.name}:\n")
     print(as_text(proposal))
     print(estimate.table(name, machine, stages, explanations))
     print(f"with the start-up of jobs and the waiting time of GPUs: {spent:.2f} h")
@@ -159,7 +159,7 @@ def rows_of(name: str) -> list[str]:
 def propose(
     source: str,
     name: str,
-    found: Survey,
+    summary: Survey,
     hours: float,
     gpus: int,
     hours_of: Callable[[dict], dict[str, float]],
@@ -173,15 +173,15 @@ def propose(
         hours_of: returns the hours of each stage of a proposal on this machine.
     """
     notes: list[str] = []
-    choices = [(size, recipe) for size in _sizes(found, gpus) for recipe in _recipes(found, gpus)]
+    choices = [(size, recipe) for size in _sizes(summary, gpus) for recipe in _recipes(summary, gpus)]
     for size, recipe in choices:
-        draft = Draft(source, name, found, size, recipe, gpus)
+        draft = Draft(source, name, summary, size, recipe, gpus)
         if fits := sum(hours_of(draft.proposal(recipe.steps, LEAST_SAMPLES, 25)).values()) <= hours:
             break
     samples, sampling_steps = _sampling(draft, hours, hours_of)
     both = [sum(hours_of(draft.proposal(steps, samples, sampling_steps)).values()) for steps in (1000, 2000)]
     affordable = (hours - both[0]) / (both[1] - both[0]) * 1000 + 1000
-    epochs = MOST_EPOCHS * found.count // draft.batch_size
+    epochs = MOST_EPOCHS * summary.count // draft.batch_size
     steps = nice(max(LEAST_STEPS, min(affordable, epochs, MOST_STEPS)))
     if not fits:
         notes.append(
@@ -190,19 +190,19 @@ def propose(
     return draft.proposal(steps, samples, sampling_steps), notes + draft.notes(steps, samples)
 
 
-def _sizes(found: Survey, gpus: int) -> list[int]:
+def _sizes(summary: Survey, gpus: int) -> list[int]:
     """Returns the image sizes to choose from: those to which at most a quarter of the images must be enlarged."""
-    most = np.percentile(found.short_sides, 25)
+    most = np.percentile(summary.short_sides, 25)
     return [s for s in SIZES if s <= most and (gpus or s <= LARGEST_WITHOUT_GPU)] or [SIZES[-1]]
 
 
-def _recipes(found: Survey, gpus: int) -> list[Recipe]:
-    return [r for r in RECIPES if found.count >= r.images and (gpus or not r.needs_gpu)]
+def _recipes(summary: Survey, gpus: int) -> list[Recipe]:
+    return [r for r in RECIPES if summary.count >= r.images and (gpus or not r.needs_gpu)]
 
 
 def _sampling(draft: "Draft", hours: float, hours_of: Callable) -> tuple[int, int]:
     """Returns number of samples and sampling steps: as many as there are images where a third of the time allows it."""
-    wanted = nice(min(max(draft.found.count, LEAST_SAMPLES), MOST_SAMPLES[draft.gpus > 0]))
+    wanted = nice(min(max(draft.summary.count, LEAST_SAMPLES), MOST_SAMPLES[draft.gpus > 0]))
     for samples in sorted(
         {nice(wanted * share) for share in (1, 0.5, 0.2, 0.1)} | {LEAST_SAMPLES}, reverse=True
     ):
@@ -225,7 +225,7 @@ class Draft:
 
     source: str
     name: str
-    found: Survey
+    summary: Survey
     size: int
     recipe: Recipe
     gpus: int
@@ -238,19 +238,19 @@ class Draft:
     @property
     def holds_out(self) -> bool:
         """Whether each class has images enough to hold some out, with a margin for equal and faulty ones."""
-        per_class = self.found.index.per_class
+        per_class = self.summary.index.per_class
         return bool(per_class[per_class > 0].min() * HOLD_OUT >= 2)
 
     @property
     def batch_size(self) -> int:
         """Images per step."""
-        return max(1, min(self.recipe.batch_size * (4 if self.gpus else 1), self.found.count // 2))
+        return max(1, min(self.recipe.batch_size * (4 if self.gpus else 1), self.summary.count // 2))
 
     def proposal(self, steps: int, samples: int, sampling_steps: int) -> dict:
         """Returns {experiments, suites}."""
         images = {"source": self.source, "size": self.size}
         tf32 = {"tf32": True} if self.gpus else {}
-        if self.found.faults:
+        if self.summary.faults:
             images["on_error"] = "skip"
         if self.holds_out:
             images["hold_out"] = HOLD_OUT
@@ -286,7 +286,7 @@ class Draft:
             "sampling": {
                 "num_samples": samples,
                 "steps": sampling_steps,
-                "cfg_scale": 1.5 if self.found.classes > 1 else 1.0,
+                "cfg_scale": 1.5 if self.summary.classes > 1 else 1.0,
                 **tf32,
             },
             "scorer": {"weights": PUBLISHED_URL} if self.published else {},
@@ -295,15 +295,15 @@ class Draft:
 
     def notes(self, steps: int, samples: int) -> list[str]:
         """Returns what a reader of the proposal should know."""
-        found, features = self.found, FEATURES[self.published]
+        summary, features = self.summary, FEATURES[self.published]
         few = [
             f"{count:,} {what}"
-            for count, what in ((found.count, "images"), (samples, "samples"))
+            for count, what in ((summary.count, "images"), (samples, "samples"))
             if count <= features
         ]
-        small = int((found.short_sides < self.size).sum())
+        small = int((summary.short_sides < self.size).sum())
         notes = [
-            f"each image is seen {steps * self.batch_size / found.count:,.0f} times in {steps:,} steps",
+            f"each image is seen {steps * self.batch_size / summary.count:,.0f} times in {steps:,} steps",
             self._gap_note(),
             "images are mirrored at random; training: {flip: none} if a mirrored image is another thing, as with letters",
         ]
@@ -313,7 +313,7 @@ class Draft:
             )
         if small:
             notes.append(
-                f"{small / len(found.short_sides):.0%} of the images are smaller than {self.size} pixels and are enlarged"
+                f"{small / len(summary.short_sides):.0%} of the images are smaller than {self.size} pixels and are enlarged"
             )
         if self.published:
             notes.append(

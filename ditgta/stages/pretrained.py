@@ -94,8 +94,8 @@ def run_save(
 
 def _refuse_other(folder: Path, config: dict) -> None:
     """Raise InputError where a folder holds a model of another checkpoint, or files of something else."""
-    found = read_finished(folder / CONFIG)
-    if not found:
+    record = read_finished(folder / CONFIG)
+    if not record:
         if _is_own_card(folder / CARD):
             return  # of a save that was cut off
         if there := [name for name in (CARD, *UPLOADED) if os.path.lexists(folder / name)]:
@@ -104,7 +104,7 @@ def _refuse_other(folder: Path, config: dict) -> None:
             )
         return
     names = ("step", "seed", "training", "model", "spec_hash")
-    theirs, ours = ({name: one.get(name) for name in names} for one in (found, config))
+    theirs, ours = ({name: one.get(name) for name in names} for one in (record, config))
     refuse_other(folder, "a pretrained model", theirs, ours, fix="name another folder")
 
 

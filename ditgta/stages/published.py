@@ -80,26 +80,26 @@ def run_import(
 def _refuse_other(out: Path, header: dict) -> None:
     """Raise InputError where a checkpoint of another file, or one that was trained, is there."""
     try:
-        found = read_header(out)
+        record = read_header(out)
     except InputError:  # what is missing or damaged is no finished result
         return
-    theirs, ours = ({"spec": one["spec"], "step": one["step"]} for one in (found, header))
+    theirs, ours = ({"spec": one["spec"], "step": one["step"]} for one in (record, header))
     refuse_other(out, "a checkpoint", theirs, ours, {"spec.imported.file"}, "name another file to write to")
 
 
-def _agree(source: Path, what: str, said: object, found: object, flag: str) -> object:
+def _agree(source: Path, what: str, option: object, record: object, flag: str) -> object:
     """Returns what the user said or the file says; both must agree where both speak."""
-    if said is not None and found is not None and said != found:
+    if option is not None and record is not None and option != record:
         raise InputError(
-            f"{source} says {what} {found}, {flag} says {said}; leave {flag} out, or give the other file"
+            f"{source} says {what} {record}, {flag} says {option}; leave {flag} out, or give the other file"
         )
-    return said if said is not None else found
+    return option if option is not None else record
 
 
 def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[str, bool]:
     """Returns the encoding and whether the table of abs is added to it, from user, file and the names of the weights."""
-    said = given.get("absolute_table")
-    table = bool(_agree(source, "absolute_table", said, options.get("absolute_table"), "--absolute-table"))
+    chosen_table = given.get("absolute_table")
+    table = bool(_agree(source, "absolute_table", chosen_table, options.get("absolute_table"), "--absolute-table"))
     names = _names_of_encoding(weights)
     if "depth" in options:  # a diffusers folder, which leaves the table of abs out
         names.add("pos_embed")
@@ -112,8 +112,8 @@ def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[
         and names
         == _names_of_encoding(DiT(DiTConfig((1, 1), 1, 0, 8, 1, 1, name, absolute_table=table)).state_dict())
     ]
-    found = options.get("posenc") or (fitting[0] if len(fitting) == 1 else None)
-    posenc = _agree(source, "posenc", given.get("posenc"), found, "--posenc")
+    choice = options.get("posenc") or (fitting[0] if len(fitting) == 1 else None)
+    posenc = _agree(source, "posenc", given.get("posenc"), choice, "--posenc")
     fits = f"its weights fit {', '.join(fitting) or 'no encoding'}"
     fix = "--posenc or --absolute-table" if "pos_embed" in names and not table else "--posenc"
     if posenc is None:
@@ -132,16 +132,16 @@ def _names_of_encoding(weights: dict) -> set[str]:
     return {name for name in weights if name == "pos_embed" or name.startswith("encoding.")}
 
 
-def _objective(source: Path, weights: dict, options: dict, said: str | None) -> str:
+def _objective(source: Path, weights: dict, options: dict, option: str | None) -> str:
     """Returns what the network predicts, from user and file; the number of channels must be that."""
-    objective = _agree(source, "objective", said, options.get("objective"), "--objective") or "ddpm"
+    objective = _agree(source, "objective", option, options.get("objective"), "--objective") or "ddpm"
     channels, patch = weights["x_embedder.proj.weight"].shape[1:3]
-    found, expected = len(weights["final_layer.linear.weight"]) // patch**2, channels
+    outputs, expected = len(weights["final_layer.linear.weight"]) // patch**2, channels
     if objective == "ddpm":
         expected = 2 * channels
-    if found != expected:
+    if outputs != expected:
         raise InputError(
-            f"{source} predicts {found} channels for {channels} of the latent, objective {objective} needs {expected}; give --objective"
+            f"{source} predicts {outputs} channels for {channels} of the latent, objective {objective} needs {expected}; give --objective"
         )
     return objective
 
@@ -214,10 +214,10 @@ def _refuse_other_export(out: Path, ema: dict[str, torch.Tensor]) -> None:
     if not out.is_file():
         return
     try:
-        found = read_published(out).ema
+        weights = read_published(out).ema
     except InputError:  # another thing than a network's weights
-        found = {}
-    same = found.keys() == ema.keys() and all(torch.equal(found[name], ema[name]) for name in ema)
+        weights = {}
+    same = weights.keys() == ema.keys() and all(torch.equal(weights[name], ema[name]) for name in ema)
     if not same:
         raise InputError(
             f"{out} holds something other than these weights and would be replaced; name another file"
@@ -246,7 +246,7 @@ def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> N
         model = read_checkpoint(checkpoint, ["model"], verify=False)[1]["model"]
     except InputError:
         model = average
-    said = argparse.Namespace(
+    arguments = argparse.Namespace(
         **{key: options.get(key) for key in ("posenc", "rotary_base", "absolute_table", "objective")},
         num_classes=options["num_classes"],
         image_size=header.get("image_size", 8 * options["latent_size"][0]),
@@ -255,4 +255,4 @@ def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> N
     )
     # The reference's tools read pickles; this one holds tensors, plain values and a Namespace, as theirs do.
     with atomic_path(out) as temporary, open(temporary, "wb") as file:  # whose errors tell of a full disk
-        torch.save({"model": model, "ema": average, "args": said}, file)
+        torch.save({"model": model, "ema": average, "args": arguments}, file)

@@ -127,11 +127,11 @@ def run(
         views += [] if judge is None else [_judge(judge, group.device)]
         checksums = group.gather([images.sha256() for images in sets] if group.is_first else None)[0]
         named = {name: {"folder": str(path)} for name, path in given.items()}
-        found = {name: {**named[name], "sha256": checksum} for name, checksum in zip(named, checksums)}
+        inputs = {name: {**named[name], "sha256": checksum} for name, checksum in zip(named, checksums)}
         drawn = _drawn_count(sets[-1], num_samples) if baseline else None
         judges = [view.sha256 for view in views if view.names == DINOV2]
         other = {"drawn": drawn, "scorer": scorer.sha256, "crops": crops, "judge": next(iter(judges), None)}
-        refuse_other_scores(out, found, other)
+        refuse_other_scores(out, inputs, other)
         folders = group.gather([cache_folder(images, cache, out) for images in sets])[0]
         known = list(zip(sets, checksums, folders))
         compared = known if baseline else known[:2]  # copies are looked for with the scorer alone
@@ -246,15 +246,15 @@ def _scored(
     classes = scorer.details.get("classes") or []
     estimates = [estimates_of(real, sampled, classes, device) for real, sampled in pairs]
     for view, others in seen[1:]:
-        for found, (real, sampled) in zip(estimates, _pairs(others, has_training, baseline, num_samples)):
-            found |= two_distances(real, sampled, view.names, view.kinds[0], device)
+        for entry, (real, sampled) in zip(estimates, _pairs(others, has_training, baseline, num_samples)):
+            entry |= two_distances(real, sampled, view.names, view.kinds[0], device)
         if not others:
-            estimates = [found | absent(view.names, _TOO_SMALL) for found in estimates]
+            estimates = [entry | absent(view.names, _TOO_SMALL) for entry in estimates]
     judges = [view for view, _ in seen if view.names == DINOV2]
     warnings += [line for view in judges if (line := _few(view, samples.count))]
     details, by_class = look_closer(reference, samples, classes, device, trained_on)
     content = {
-        "metrics": {name: entry_of([found[name] for found in estimates]) for name in estimates[0]},
+        "metrics": {name: entry_of([entry[name] for entry in estimates]) for name in estimates[0]},
         "num_samples": samples.count or None,
         "num_reference": reference.count or None,
         "scorer": scorer.description(),

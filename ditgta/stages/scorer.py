@@ -57,11 +57,11 @@ def run(images: Path, out: Path, spec: dict) -> None:
         given = {"weights": redacted(spec.get("weights") or "")}  # as records name them
         _refuse_other(out, given if index is None else spec, index)
         if index is None:
-            found = fetch_scorer(spec["weights"], out)
-            load_inception(found.tensors, found.input_size)
-            write_record(out, given, published=found.published)
+            file = fetch_scorer(spec["weights"], out)
+            load_inception(file.tensors, file.input_size)
+            write_record(out, given, published=file.published)
             print(
-                f"scorer: {given['weights']}, {'published' if found.published else 'NOT the published'} weights, {out}",
+                f"scorer: {given['weights']}, {'published' if file.published else 'NOT the published'} weights, {out}",
                 flush=True,
             )
             return
@@ -75,17 +75,17 @@ def run(images: Path, out: Path, spec: dict) -> None:
             others = pixels[mask], labels[mask]
             pixels, labels = pixels[~mask], labels[~mask]
         losses = train(model.to(group.device), pixels, labels, spec)
-        found = {
+        accuracies = {
             **measure(model, *others),
             "train_accuracy": measure(model, pixels, labels)["accuracy"],
         }
         count = len(others[1])
         check_numbers("the scorer", model.state_dict(), "lower its learning_rate")
-        _write(out, model, index, spec, found, losses, used=len(chosen), held_out=count)
+        _write(out, model, index, spec, accuracies, losses, used=len(chosen), held_out=count)
     accuracy = (
         "unknown, because no class has two images"
-        if found["accuracy"] is None
-        else f"{found['accuracy']:.2%}"
+        if accuracies["accuracy"] is None
+        else f"{accuracies['accuracy']:.2%}"
     )
     print(f"scorer: held-out accuracy {accuracy} on {count} images, {out}", flush=True)
 
@@ -265,7 +265,13 @@ def measure(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor) -> d
 
 
 def _write(
-    out: Path, model: InceptionV3, index: ImageIndex, spec: dict, found: dict, losses: list, **counts: int
+    out: Path,
+    model: InceptionV3,
+    index: ImageIndex,
+    spec: dict,
+    accuracies: dict,
+    losses: list,
+    **counts: int,
 ) -> None:
     """Writes the weights and their record."""
     header = {
@@ -273,7 +279,7 @@ def _write(
         "input_size": model.input_size,
         "num_classes": model.num_classes,
         "classes": index.classes,
-        "accuracy": found["accuracy"],
+        "accuracy": accuracies["accuracy"],
     }
     tensors = {key: tensor.contiguous().cpu() for key, tensor in model.state_dict().items()}
     with atomic_path(out) as temporary:
@@ -282,7 +288,7 @@ def _write(
         out,
         spec,
         **header,
-        **{name: value for name, value in found.items() if name != "accuracy"},
+        **{name: value for name, value in accuracies.items() if name != "accuracy"},
         images={**_identity(index), "count": index.count, "size": index.size, **counts},
         pool3=model.pool3_channels,
         loss=losses,

@@ -38,33 +38,33 @@ def run(images: Path, out: Path, weights: Path | None = None, keep: int = 0, bat
     out = Path(out)
     if out.suffix != ".npz":
         raise InputError(f"--out {out} must end in .npz")
-    found = open_image_set(images)
-    if found.count < 2:
-        raise InputError(f"{images} holds {found.count} images; statistics need at least 2")
-    if keep > found.count:
-        raise InputError(f"--keep {keep}, but {images} holds {found.count} images; keep fewer")
-    if keep and found.size is None:
+    image_set = open_image_set(images)
+    if image_set.count < 2:
+        raise InputError(f"{images} holds {image_set.count} images; statistics need at least 2")
+    if keep > image_set.count:
+        raise InputError(f"--keep {keep}, but {images} holds {image_set.count} images; keep fewer")
+    if keep and image_set.size is None:
         raise InputError(
             f"{images} holds images of several sizes, which do not fit one array; leave out --keep"
         )
     with processes() as group:
         scorer = read_scorer(find_weights(weights, out))
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)
-        checksum = group.gather(found.sha256() if group.is_first else None)[0]
+        checksum = group.gather(image_set.sha256() if group.is_first else None)[0]
         folder = out.with_name(f".{out.stem}.features")
-        features = FeatureShards.cached(folder, found.count, checksum, scorer.sha256)
-        extract(features, found, network, group, batch_size)
+        features = FeatureShards.cached(folder, image_set.count, checksum, scorer.sha256)
+        extract(features, image_set, network, group, batch_size)
         arrays: dict[str, np.ndarray] = {}
         if group.is_first:
             for kind, names in NAMES.items():
                 moments = Moments.of_blocks(features.blocks(kind))
                 arrays |= dict(zip(names, (moments.mean, moments.covariance)))
             if keep:
-                arrays |= _kept(found, keep, batch_size)
+                arrays |= _kept(image_set, keep, batch_size)
             with atomic_path(out) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **arrays)
             shutil.rmtree(folder)
-            print(f"wrote {out}: {found.count:,} images, {', '.join(arrays)}")
+            print(f"wrote {out}: {image_set.count:,} images, {', '.join(arrays)}")
         group.barrier()
     return {name: array.shape for name, array in arrays.items()}
 

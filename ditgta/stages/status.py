@@ -41,8 +41,8 @@ def run(config: Config, suite: str, results: Path, wait: float, as_json: bool) -
         InputError: an unknown suite, or no such folder.
     """
     check(config, suite, results)
-    found = Reader(Layout(config, str(results))).suite(suite, wait)
-    print(json.dumps(found, indent=1) if as_json else text(found))
+    state = Reader(Layout(config, str(results))).suite(suite, wait)
+    print(json.dumps(state, indent=1) if as_json else text(state))
 
 
 def watch(config: Config, suite: str, results: Path) -> None:
@@ -50,11 +50,11 @@ def watch(config: Config, suite: str, results: Path) -> None:
     check(config, suite, results)
     watched = Watch(Layout(config, str(results)), suite)
     while True:
-        found = watched.look()
+        state = watched.look()
         if not sys.stdout.isatty():
-            print(text(found))
+            print(text(state))
             return
-        print(CLEAR + text(found, bars=True), flush=True)
-        if all(stage["done"] for stage in found["stages"] if stage["stage"] == "table"):
+        print(CLEAR + text(state, bars=True), flush=True)
+        if all(stage["done"] for stage in state["stages"] if stage["stage"] == "table"):
             return
         time.sleep(SCREEN_SECONDS)

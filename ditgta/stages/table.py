@@ -104,36 +104,40 @@ def run(
     }
     made_from = _made_from(spec, **inputs)
     _refuse_other(out, made_from)
-    found, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
-    sweep = read_sweep(swept, spec.get("swept_rows"), found)
-    found = chosen_scores(sweep, found)
-    if losses and len(losses) != len(found):
+    table_scores, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
+    sweep = read_sweep(swept, spec.get("swept_rows"), table_scores)
+    table_scores = chosen_scores(sweep, table_scores)
+    if losses and len(losses) != len(table_scores):
         raise InputError(
-            f"{len(found)} score files and {len(losses)} records of losses do not match; give one for each"
+            f"{len(table_scores)} score files and {len(losses)} records of losses do not match; give one for each"
         )
-    losses = chosen_losses(found, losses, averaged, spec.get("averaged_rows"))
-    found = [with_losses(score, path) for score, path in zip(found, losses)] if losses else found
-    if not found:
+    losses = chosen_losses(table_scores, losses, averaged, spec.get("averaged_rows"))
+    table_scores = (
+        [with_losses(score, path) for score, path in zip(table_scores, losses)] if losses else table_scores
+    )
+    if not table_scores:
         raise InputError("no score files were given; run the score stage and pass what it writes")
     real = replace(read_score(baseline), experiment=BASELINE, step=None) if baseline else None
-    check_comparable(found, real)
+    check_comparable(table_scores, real)
     index = load_index(images) if images else None
-    table = build(found, real, read_curves(training, names), spec, classes=index.classes if index else [])
-    everything = [*found, *([real] if real else [])]
-    epochs = epochs_of(found, index.count if index else None)
-    resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, found)
+    table = build(
+        table_scores, real, read_curves(training, names), spec, classes=index.classes if index else []
+    )
+    everything = [*table_scores, *([real] if real else [])]
+    epochs = epochs_of(table_scores, index.count if index else None)
+    resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, table_scores)
     beside = [*(score for score, _ in (sweep.scores if sweep else ())), *(resized.scores if resized else ())]
     costs = read_costs([*everything, *beside], training, shared, names)
     table = replace(table, costs=costs, epochs=epochs, order=order_sentence(sweep))
-    grids, faults = sample_grid(found, table.experiments, index)
-    near, gone = nearest_grids(found, table.experiments, table.classes)
+    grids, faults = sample_grid(table_scores, table.experiments, index)
+    near, gone = nearest_grids(table_scores, table.experiments, table.classes)
     encodings, unseen = encodings_of(training, table.experiments, names)
     table = replace(table, warnings=table.warnings + faults + gone + unseen)
-    reach = distances_of(found, table.experiments, table.last)
+    reach = distances_of(table_scores, table.experiments, table.last)
     distances = distance_figure(reach.rows, reach.uniform, table.experiments) if reach.rows else None
-    strips = milestone_strips(found, table.experiments)
+    strips = milestone_strips(table_scores, table.experiments)
     sweep = drawn_sweep(table, sweep)
-    shelves = shelves_of(found, table.experiments, table.classes)
+    shelves = shelves_of(table_scores, table.experiments, table.classes)
     more = {
         "encodings": encodings,
         "distances": distances,
@@ -231,9 +235,9 @@ def encodings_of(
     for path, known in zip(map(Path, training), names or [None] * len(training)):
         record = read_record(path)
         name, seed = known or run_of(path, record)
-        found = (seed, -(record.get("step") or 0), path.with_suffix(".safetensors"))
-        if found[2].is_file():
-            last[name] = min(found, last.get(name, found))
+        candidate = (seed, -(record.get("step") or 0), path.with_suffix(".safetensors"))
+        if candidate[2].is_file():
+            last[name] = min(candidate, last.get(name, candidate))
     if not last:
         return None, []
     from ditgta.loading import load_encoding

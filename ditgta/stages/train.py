@@ -183,8 +183,8 @@ class Trainer:
         moments = groups["optimizer"]
         for name, parameter in self.parameters.items():
             for moment in ("exp_avg", "exp_avg_sq"):
-                found = moments.get(f"{moment}.{name}")
-                if found is None or found.shape != parameter.shape:
+                value = moments.get(f"{moment}.{name}")
+                if value is None or value.shape != parameter.shape:
                     raise InputError(
                         f"{path} lacks {moment} of {name}, or has it in another shape; delete the file and train again"
                     )
@@ -251,14 +251,14 @@ def run(
         held = None
         if group.is_first:
             held = stack.enter_context(lease(folder, "another trainer"))
-        missing, found = group.gather(recorder.unfinished(milestones) if group.is_first else None)[0]
+        missing, latest = group.gather(recorder.unfinished(milestones) if group.is_first else None)[0]
         if not missing:
             if group.is_first:
                 recorder.say(f"nothing to do: {out / checkpoint_name(milestones[-1])} is there")
             return
         with group.own_errors():  # every shard is checked before it is used; the processes share the work
             shards.verify(group.share(range(shards.shard_count)))
-        start, state = found if found else (0, None)
+        start, state = latest if latest else (0, None)
         accelerator = _accelerator(training, folder, group)
         if group.is_first:
             recorder.begin(start, state)
@@ -405,13 +405,13 @@ def _train(
                 rate = round((step - start) * options.batch_size / (time.monotonic() - begun), 2)
                 if is_logged:
                     trainer.pending = []
-                    found = dict(zip(trainer.objective.terms, losses.mean(0).tolist()))
-                    found |= {"gradient_norm": float(norm), "images_per_second": rate}
-                    latest = {"loss": found["loss"]}
+                    means = dict(zip(trainer.objective.terms, losses.mean(0).tolist()))
+                    means |= {"gradient_norm": float(norm), "images_per_second": rate}
+                    latest = {"loss": means["loss"]}
                     if group.is_first:
-                        recorder.log({"step": step, **found})
+                        recorder.log({"step": step, **means})
                     if options.tracker:
-                        trainer.accelerator.log(found, step=step)
+                        trainer.accelerator.log(means, step=step)
                 if is_milestone or is_snapshot:
                     paused += _save(trainer, recorder, step, is_milestone, held, images_per_second=rate)
                     if options.tracker and autoencoder and group.is_first:

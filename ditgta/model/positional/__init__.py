@@ -92,9 +92,9 @@ def encoding_class(name: str) -> type[PositionalEncoding]:
         raise ValueError(
             f"posenc {name!r} is unknown; known: {', '.join(POSENCS)}, or your own class as MODULE:CLASS"
         )
-    found = modules.load_class(name)
-    if not issubclass(found, PositionalEncoding):
+    kind = modules.load_class(name)
+    if not issubclass(kind, PositionalEncoding):
         raise InputError(
             f"{name.partition('@')[0]} is not a positional encoding; derive it from PositionalEncoding"
         )
-    return found
+    return kind

@@ -63,7 +63,7 @@ class Places:
                 )
             # d = 2 count channels an axis: d / (d - 2) = count / (count - 1)
             bases = [base * ratio ** (count / (count - 1)) for ratio in self.ratios]
-        return torch.stack([falling(each, count) for each in bases], dim=1)
+        return torch.stack([falling(value, count) for value in bases], dim=1)
 
     def angles(self, frequencies: Tensor) -> Tensor:
         """Return i f_0 + j f_1 of every token: radians per row and per column (..., 2) -> (T, ...)."""
