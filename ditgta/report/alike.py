@@ -40,10 +40,10 @@ def seeds_have_own_noise(scores: Sequence[Score], metric: Metric | None = None) 
     """
     if metric is not None and metric.on_held_out:
         return False if len({score.seed for score in scores}) > 1 else None
-    found = {score.seed: score.sampling for score in scores}
-    if len(found) < 2:
+    samplings = {score.seed: score.sampling for score in scores}
+    if len(samplings) < 2:
         return None
-    streams = [(way.get("seed"), way.get("training_seed")) if way else None for way in found.values()]
+    streams = [(way.get("seed"), way.get("training_seed")) if way else None for way in samplings.values()]
     return None not in streams and len(set(streams)) == len(streams)
 
 
@@ -55,18 +55,18 @@ def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> 
             origins.setdefault(str(warning), []).append(score.name)
     for warning in (baseline.content.get("warnings") or []) if baseline else []:
         origins.setdefault(str(warning), []).append(BASELINE)
-    found = []
+    warnings = []
     for warning, rows in origins.items():
         if len(scores) > 1 and len(set(rows) - {BASELINE}) == len(scores):
             rows = ["every row", *(row for row in rows if row == BASELINE)]
-        found.append(f"{warning} ({'; '.join(rows)})")
+        warnings.append(f"{warning} ({'; '.join(rows)})")
     counts = sorted({score.num_samples for score in scores} - {None})
     if len(counts) > 1:
-        found.append(
+        warnings.append(
             f"Rows have different numbers of samples ({', '.join(f'{n:,}' for n in counts)}); the bias of FID depends on this number, so these rows are not comparable."
         )
     if any(score.sampling for score in scores) and not sampled_alike(scores):
-        found.append(
+        warnings.append(
             "Rows were sampled in different ways, so their differences are not paired and mix the effects of encodings and sampling."
         )
     for name in spec.get("experiments") or []:
@@ -75,5 +75,5 @@ def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> 
             [step for step in spec.get("milestones") or [] if step not in steps] if None not in steps else []
         )
         if lacking:
-            found.append(f"No scores of {name} at {', '.join(map(step_name, lacking))} steps were given.")
-    return found
+            warnings.append(f"No scores of {name} at {', '.join(map(step_name, lacking))} steps were given.")
+    return warnings

@@ -144,7 +144,7 @@ def _memorisation(table: Table, pictures: Pictures) -> Chapter | None:
     """Return the check for copies: numbers, how to read them, and pictures."""
     if not table.nearness:
         return None
-    known = all(found.trained_on for found in table.nearness)
+    known = all(near.trained_on for near in table.nearness)
     images = "training images" if known else "reference images"
     body = _body("memorisation", table, pictures=pictures, real_images=images)
     return Chapter("memorisation", f"Memorisation: nearest {images}", body)
@@ -158,8 +158,8 @@ def _classes(table: Table, pictures: Pictures) -> Chapter:
         "names": names,
         "by_label": by_label,
         "labels": sorted({label for _, label in by_label}),
-        "counts": sorted({found.count for (name, _), found in by_label.items() if name != BASELINE}),
-        "results": [found for found in by_label.values() if found.accuracy or found.kid],
+        "counts": sorted({result.count for (name, _), result in by_label.items() if name != BASELINE}),
+        "results": [result for result in by_label.values() if result.accuracy or result.kid],
         "most_shown": MOST_SHOWN,
     }
     return Chapter("classes", "Class by class", _body("classes", table, pictures=pictures, **values))

@@ -36,7 +36,7 @@ def class_results(group: Sequence[Score]) -> list[ClassResult]:
     results = []
     for label in labels:
         accuracy = [hits[label] for hits in shares if label in hits]
-        kid = [entry for entry in (found.get(str(label)) for found in distances) if entry]
+        kid = [entry for entry in (by_class.get(str(label)) for by_class in distances) if entry]
         kid = [entry for entry in kid if entry["value"] is not None and entry["se"] is not None]
         results.append(
             ClassResult(
@@ -66,8 +66,8 @@ def shown_labels(results: dict[str, list[ClassResult]], kind: str) -> list[int]:
     values: dict[int, list[float]] = {}
     for row in results.values():
         for result in row:
-            if (found := getattr(result, kind)) is not None:
-                values.setdefault(result.label, []).append(found.value)
+            if (interval := getattr(result, kind)) is not None:
+                values.setdefault(result.label, []).append(interval.value)
     if len(values) <= MOST_SHOWN:
         return sorted(values)
     order = sorted(values, key=lambda label: float(np.mean(values[label])))

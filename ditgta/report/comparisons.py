@@ -80,14 +80,14 @@ def cell_of(group: Sequence[Score], metric: Metric, scale: Scale) -> Cell:
 
 def mean_estimate(group: Sequence[Score], metric: Metric, relative: bool = False) -> Estimate | None:
     """Returns the mean over training seeds that share their samples' noise, whose errors do not average out."""
-    found = [score.estimate(metric, relative) for score in group]
-    if any(one is None or len(one.influence) != len(found[0].influence) for one in found):
+    estimates = [score.estimate(metric, relative) for score in group]
+    if any(one is None or len(one.influence) != len(estimates[0].influence) for one in estimates):
         return None
-    groups = [one.groups for one in found]
+    groups = [one.groups for one in estimates]
     return replace(
-        found[0],
-        value=float(np.mean([one.value for one in found])),
-        influence=np.mean([one.influence for one in found], axis=0),
+        estimates[0],
+        value=float(np.mean([one.value for one in estimates])),
+        influence=np.mean([one.influence for one in estimates], axis=0),
         groups=None if any(one is None for one in groups) else np.mean(groups, axis=0),
     )
 
@@ -134,8 +134,8 @@ def compare(
         return replace(empty, reason=fault), Contest(names, None)
     shared = [score.seed for score in groups[0]]
     cells = [cell_of(group, metric, scale) for group in groups]
-    found = _inference(groups, cells, metric, scale)
-    shown = found if len(shared) > 1 else _inference(groups, cells, metric, Scale(False))
+    inference = _inference(groups, cells, metric, scale)
+    shown = inference if len(shared) > 1 else _inference(groups, cells, metric, Scale(False))
     value = cells[0].value - cells[1].value
     low, high, se = _plain(shown, scale.relative and len(shared) > 1, cells)
     reasons = (score.reason(metric) for group in groups for score in group)
@@ -149,7 +149,7 @@ def compare(
         paired=are_paired(groups, metric),
         reason="" if se is not None else next(filter(None, reasons), ""),
     )
-    return comparison, Contest(names, found, relative=scale.relative)
+    return comparison, Contest(names, inference, relative=scale.relative)
 
 
 def matched(
@@ -196,13 +196,13 @@ def _inference(
 
 
 def _plain(
-    found: Inference, relative: bool, cells: Sequence[Cell]
+    inference: Inference, relative: bool, cells: Sequence[Cell]
 ) -> tuple[float | None, float | None, float | None]:
     """Returns low, high and standard error of a difference in the metric's own units."""
-    half, se = found.half_width(), found.se
+    half, se = inference.half_width(), inference.se
     if half is None:
         return None, None, None
-    low, high = found.value - half, found.value + half
+    low, high = inference.value - half, inference.value + half
     if not relative:
         return low, high, se
     first, second = (cell.value for cell in cells)

@@ -26,9 +26,9 @@ def read_costs(
     """
     records: dict[tuple[str, str], list[dict]] = {}
     for path in map(Path, shared):
-        found = records_of(path)
-        stage = next((_stage(record) for record in found if record.get("command")), path.parent.parent.name)
-        records.setdefault((stage, readable(path.parent.name)), []).extend(found)
+        entries = records_of(path)
+        stage = next((_stage(record) for record in entries if record.get("command")), path.parent.parent.name)
+        records.setdefault((stage, readable(path.parent.name)), []).extend(entries)
     for path, name in zip(map(Path, training), names or [None] * len(training)):
         experiment = (name or run_of(path, read_record(path)))[0]
         records.setdefault(("train", experiment), []).extend(records_of(path))
@@ -39,7 +39,7 @@ def read_costs(
             made += records_of(score.held_out.path) if stage == "loss" and score.held_out else []
             made += [score.content.get("provenance") or score.content] if stage == "score" else []
             records.setdefault((stage, score.experiment), []).extend(made)
-    costs = [cost_of(stage, row, found) for (stage, row), found in records.items()]
+    costs = [cost_of(stage, row, entries) for (stage, row), entries in records.items()]
     return [cost for cost in costs if cost.jobs]
 
 
@@ -66,7 +66,7 @@ def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
     jobs = sorted(last.values(), key=lambda record: record.get("started") or 0)
     counts = [record.get("processes") or 1 for record in jobs]
     cpu = [record.get("cpu_seconds") for record in jobs]
-    told = all("gpu" in record for record in jobs)
+    is_gpu_recorded = all("gpu" in record for record in jobs)
     machines = [record.get("gpu") or record.get("cpu") for record in jobs]
     return Cost(
         stage=stage,
@@ -74,7 +74,9 @@ def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
         jobs=len(jobs),
         seconds=sum(record["seconds"] for record in jobs),
         cpu_hours=None if None in cpu else sum(s * n for s, n in zip(cpu, counts)) / 3600,
-        gpu_hours=sum(r["seconds"] * n for r, n in zip(jobs, counts) if r["gpu"]) / 3600 if told else None,
+        gpu_hours=sum(r["seconds"] * n for r, n in zip(jobs, counts) if r["gpu"]) / 3600
+        if is_gpu_recorded
+        else None,
         memory_mb=max(
             (record["peak_memory_mb"] for record in jobs if record.get("peak_memory_mb")), default=None
         ),

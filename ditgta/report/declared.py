@@ -60,18 +60,18 @@ def read_declared(entries: Sequence) -> list[Declared]:
     Raises:
         InputError: an entry is neither.
     """
-    found = []
+    differences = []
     for entry in entries:
         if isinstance(entry, Mapping) and entry.get("name") and isinstance(entry.get("weights"), Mapping):
             weights = tuple((str(row), float(weight)) for row, weight in entry["weights"].items())
-            found.append(Declared((str(entry["name"]), ""), weights))
+            differences.append(Declared((str(entry["name"]), ""), weights))
         elif isinstance(entry, list | tuple) and len(entry) == 2:
-            found.append(Declared(tuple(map(str, entry))))
+            differences.append(Declared(tuple(map(str, entry))))
         else:
             raise InputError(
                 "differences are pairs of experiments, [first, second], or {name, weights}; fix the spec"
             )
-    return found
+    return differences
 
 
 def contrast(
@@ -88,22 +88,24 @@ def contrast(
     cells = [cell_of(group, metric, scale) for group in groups]
     weights = [weight for _, weight in declared.weights]
     samples = _sampling_error(groups, weights, metric)
-    found = contrast_of_runs([cell.values for cell in cells], weights, scale.pooled, scale.relative, samples)
-    half = found.half_width()
+    inference = contrast_of_runs(
+        [cell.values for cell in cells], weights, scale.pooled, scale.relative, samples
+    )
+    half = inference.half_width()
     reasons = (score.reason(metric) for group in groups for score in group)
     comparison = replace(
         empty,
-        value=found.value,
-        se=None if half is None else found.se,
-        low=None if half is None else found.value - half,
-        high=None if half is None else found.value + half,
+        value=inference.value,
+        se=None if half is None else inference.se,
+        low=None if half is None else inference.value - half,
+        high=None if half is None else inference.value + half,
         levels=tuple((cell.value, cell.error) for cell in cells),
         paired=are_paired(groups, metric),
         reason="" if half is not None else next(filter(None, reasons), ""),
     )
     moved = math.hypot(*(weight * cell.value for weight, cell in zip(weights, cells)))
     is_ratio = metric.scale != "plain" and scale.relative
-    return comparison, Contest(declared.names, found, relative=False, moved=moved if is_ratio else None)
+    return comparison, Contest(declared.names, inference, relative=False, moved=moved if is_ratio else None)
 
 
 def _sampling_error(
@@ -153,30 +155,30 @@ def comparisons_of(
         scales: by milestone and metric.
         training_cov: see `statistics.judge`.
     """
-    found: dict[tuple, tuple[Comparison, Contest]] = {}
+    outcomes: dict[tuple, tuple[Comparison, Contest]] = {}
     for one in declared:
         for step, metrics in scales.items():
             for metric, scale in metrics.items():
                 scored = [groups.get((name, step), []) for name in one.rows]
-                found[one, step, metric.key] = one.compared(scored, metric, step, scale)
-    keys = [(one, last, primary.key) for one in declared if (one, last, primary.key) in found]
-    contests = [_checked(found, key) for key in keys]
+                outcomes[one, step, metric.key] = one.compared(scored, metric, step, scale)
+    keys = [(one, last, primary.key) for one in declared if (one, last, primary.key) in outcomes]
+    contests = [_checked(outcomes, key) for key in keys]
     verdicts = judge(contests, primary.better, primary.name, training_cov)
     for key, verdict in zip(keys, verdicts):
-        comparison, contest = found[key]
+        comparison, contest = outcomes[key]
         judged = replace(comparison, primary=True, verdict=verdict.words, winner=verdict.winner)
-        found[key] = judged, contest
+        outcomes[key] = judged, contest
     rows = [name for name, step in groups if step == last and groups[name, step]]
-    return [comparison for comparison, _ in found.values()], best_of(verdicts, rows)
+    return [comparison for comparison, _ in outcomes.values()], best_of(verdicts, rows)
 
 
-def _checked(found: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> Contest:
+def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> Contest:
     """Returns a contest with what it must not contradict: of FID, which is biased, FID at infinitely many samples."""
     one, step, metric = key
-    contest = found[key][1]
+    contest = outcomes[key][1]
     if metric != "fid":
         return contest
-    check = found.get((one, step, "fid_infinity"), (None, Contest(one.names, None)))[1].found
+    check = outcomes.get((one, step, "fid_infinity"), (None, Contest(one.names, None)))[1].inference
     if check is None:
         return replace(contest, reason="without FID∞ the gap may be FID's bias")
     return replace(contest, check=check)

@@ -24,7 +24,7 @@ def legend_name(name: str) -> str:
 
 def write_picture(out: Path, image: Image.Image) -> None:
     """Write a PNG that says by which program, so that it may be replaced by another of its pictures."""
-    said = PngImagePlugin.PngInfo()
-    said.add_text("Software", "ditgta")
+    metadata = PngImagePlugin.PngInfo()
+    metadata.add_text("Software", "ditgta")
     with atomic_path(out) as temporary:
-        image.save(temporary, format="PNG", pnginfo=said)
+        image.save(temporary, format="PNG", pnginfo=metadata)

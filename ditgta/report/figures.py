@@ -174,16 +174,16 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
     names = [name for name in [*table.experiments, BASELINE] if table.by_class.get(name)]
     figure, axes = blank(height=1.2 + max(0.3, 0.06 * len(names)) * len(labels))
     for i, name in enumerate(names):
-        found = [
+        results = [
             (r.label, getattr(r, kind))
             for r in table.by_class[name]
             if r.label in labels and getattr(r, kind)
         ]
-        if not found:
+        if not results:
             continue
-        places = [labels.index(label) + 0.7 * ((i + 0.5) / len(names) - 0.5) for label, _ in found]
+        places = [labels.index(label) + 0.7 * ((i + 0.5) / len(names) - 0.5) for label, _ in results]
         low, value, high = (
-            10**metric.shift * np.array([getattr(r, end) for _, r in found])
+            10**metric.shift * np.array([getattr(r, end) for _, r in results])
             for end in ("low", "value", "high")
         )
         style = {"color": INK, "marker": "|"} if name == BASELINE else style_of(table.experiments, name)
@@ -271,10 +271,10 @@ def panels(count: int, height: float = 3.2) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(4.6, count * height), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     figure.set_facecolor("#ffffff")
-    found = list(figure.subplots(count, 1, sharey=True, squeeze=False)[:, 0])
-    for axes in found:
+    stack = list(figure.subplots(count, 1, sharey=True, squeeze=False)[:, 0])
+    for axes in stack:
         _dress(axes)
-    return figure, found
+    return figure, stack
 
 
 def _dress(axes: Axes) -> None:

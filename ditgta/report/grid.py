@@ -87,7 +87,7 @@ def sample_grid(
     A row has one noise index and label throughout; rows follow the order of the classes. They come in two grids of equal
     height, to stand beside or below each other; more than 9 experiments in grids of as many columns as are legible.
     """
-    found, faults = {}, []
+    folders, faults = {}, []
     for score in last_scores(scores, experiments):
         folder = samples_folder(score)
         if folder is None:
@@ -95,19 +95,19 @@ def sample_grid(
                 f"The samples of {score.name} were deleted, so the picture of samples has no column for them."
             )
         else:
-            found[score.experiment] = folder
-    if not found:
+            folders[score.experiment] = folder
+    if not folders:
         return [], faults
-    first = next(iter(found))
-    chosen = choose_samples(labels_of(found[first]))
-    for name, folder in found.items():
+    first = next(iter(folders))
+    chosen = choose_samples(labels_of(folders[first]))
+    for name, folder in folders.items():
         if not set(chosen) <= set(labels_of(folder)):
             faults.append(
                 f"The samples of {name} have other labels than those of {first}: the picture's rows do not match."
             )
-    sets = [list(pick(folder, [i for i, _ in chosen])) for folder in found.values()]
-    colours = [colour_of(experiments, name) for name in found]
-    columns = list(zip(short_names(list(found)), colours))
+    sets = [list(pick(folder, [i for i, _ in chosen])) for folder in folders.values()]
+    colours = [colour_of(experiments, name) for name in folders]
+    columns = list(zip(short_names(list(folders)), colours))
     real = (
         list(_real(images, [label for _, label in chosen], sets[0][0].shape[0]))
         if images is not None
@@ -158,21 +158,21 @@ def choose_samples(labels: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
     classes = sorted(indices)
     if len(classes) > MOST_ROWS:
         classes = [classes[round(i)] for i in np.linspace(0, len(classes) - 1, MOST_ROWS)]
-    each = MOST_ROWS // len(classes)
-    return [(index, label) for label in classes for index in indices[label][:each]]
+    per_class = MOST_ROWS // len(classes)
+    return [(index, label) for label in classes for index in indices[label][:per_class]]
 
 
 def pick(folder: Path, indices: Sequence[int]) -> Iterator[np.ndarray | None]:
     """Yields the samples of the given indices as uint8 [H, W, 3] or None, opening each shard once."""
-    found: dict[int, np.ndarray] = {}
+    samples: dict[int, np.ndarray] = {}
     for shard in _shards(folder):
         inside = [i for i in indices if shard["start"] <= i < shard["start"] + shard["count"]]
         if inside:
             pixels = NpzArray(folder / shard["file"], "arr_0")
-            found.update({i: rgb(pixels.read(i - shard["start"], 1)[0]) for i in sorted(inside)})
+            samples.update({i: rgb(pixels.read(i - shard["start"], 1)[0]) for i in sorted(inside)})
             pixels.close()
     for i in indices:
-        yield found.get(i)
+        yield samples.get(i)
 
 
 def beside(grids: Sequence[Grid]) -> Image.Image:

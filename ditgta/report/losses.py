@@ -43,7 +43,7 @@ def with_losses(score: Score, path: Path) -> Score:
     arrays, weights = content["arrays"], content["spec"]["loss"]["weights"]
     conditional, null = arrays["conditional"], arrays["null"]
     strata = strata_of(arrays["label"])
-    found = {
+    estimates = {
         "loss": loss_estimate(conditional, weights, strata),
         "class_gain": gain_estimate(conditional, null, weights, strata),
     }
@@ -62,7 +62,7 @@ def with_losses(score: Score, path: Path) -> Score:
     return replace(
         score,
         content={**score.content, "metrics": score.content["metrics"] | content["metrics"]},
-        influence={**score.influence, **{name: one.influence for name, one in found.items()}},
+        influence={**score.influence, **{name: one.influence for name, one in estimates.items()}},
         strata={**score.strata, RESAMPLED: strata},
         held_out=held_out,
     )
@@ -80,12 +80,12 @@ def band_ratios(scores: Sequence[Score], experiments: Sequence[str]) -> list[Ban
     }
     groups = {name: group for name, group in groups.items() if group}
     first = next(iter(groups), None)
-    found = []
+    ratios = []
     for name, group in groups.items():
         seeds = sorted(group.keys() & groups[first].keys())
         if seeds:
-            found.append(_ratio(name, [group[s] for s in seeds], [groups[first][s] for s in seeds]))
-    return found
+            ratios.append(_ratio(name, [group[s] for s in seeds], [groups[first][s] for s in seeds]))
+    return ratios
 
 
 def _ratio(name: str, own: Sequence[Score], base: Sequence[Score]) -> BandRatio:

@@ -57,8 +57,8 @@ def nearest_grids(
     """
     grids, faults = {}, []
     for score in last_scores(scores, experiments):
-        found, folder = nearness(score), samples_folder(score)
-        if found is None or folder is None:
+        summary, folder = nearness(score), samples_folder(score)
+        if summary is None or folder is None:
             continue
         described = _searched(score)
         try:
@@ -66,23 +66,23 @@ def nearest_grids(
         except InputError as error:
             faults.append(f"The picture of nearest images has no row for {score.experiment}: {error}.")
             continue
-        labels = [(index, label) for index, label in labels_of(folder) if index < found.checked]
+        labels = [(index, label) for index, label in labels_of(folder) if index < summary.checked]
         chosen = list(
             {label: (index, label) for index, label in reversed(choose_samples(iter(labels)))}.values()
         )
         chosen = [
             *sorted(chosen, key=lambda item: item[1]),
-            (found.closest[0], dict(labels)[found.closest[0]]),
+            (summary.closest[0], dict(labels)[summary.closest[0]]),
         ]
         name = short_names(experiments)[experiments.index(score.experiment)]
         heading = (name, colour_of(experiments, score.experiment))
-        grids[score.experiment] = _grid(score, found, reference, chosen, heading, classes)
+        grids[score.experiment] = _grid(score, summary, reference, chosen, heading, classes)
     return grids, faults
 
 
 def _grid(
     score: Score,
-    found: Nearness,
+    summary: Nearness,
     reference: ImageSet,
     chosen: Sequence[tuple[int, int]],
     heading: tuple[str, str],
@@ -95,7 +95,7 @@ def _grid(
     for row, ((index, label), sample) in enumerate(
         zip(chosen, pick(samples_folder(score), [i for i, _ in chosen]))
     ):
-        distance = score.findings["nearest_distance"][index, 0] / found.typical
+        distance = score.findings["nearest_distance"][index, 0] / summary.typical
         name = "nearest of all" if row == len(chosen) - 1 else class_name(label, classes)
         near = [fitted(pixels[i], sample.shape[0]) if i in pixels else None for i in neighbours[row].tolist()]
         rows.append((f"{name}\n#{index}: {distance:.2f}", [sample, *near]))

@@ -35,7 +35,7 @@ SWITCHES = (
 
 def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Option]:
     """Returns every recorded option of training and sampling, the switches first, then by name; the training seed is no option."""
-    found: dict[str, dict[str, object]] = {}
+    by_row: dict[str, dict[str, object]] = {}
     for score in last_scores(scores, experiments):
         made = (score.content.get("samples") or {}).get("spec") or {}
         training = dict((made.get("checkpoint") or {}).get("spec") or {})
@@ -43,12 +43,12 @@ def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Opti
         sampling = dict(score.sampling or made.get("sampling") or {})
         sampling.pop("training_seed", None)
         kept = {key: value for key, value in sampling.items() if key not in score.choices}
-        found[score.experiment] = flat({**training, "sampling": kept, CHOSEN: score.chosen})
-    names = {name for options in found.values() for name in options}
+        by_row[score.experiment] = flat({**training, "sampling": kept, CHOSEN: score.chosen})
+    names = {name for options in by_row.values() for name in options}
     order = [name for name in SWITCHES if name in names] + sorted(names - set(SWITCHES))
     return [
         Option(
-            name, {row: _text(options[name]) if name in options else DASH for row, options in found.items()}
+            name, {row: _text(options[name]) if name in options else DASH for row, options in by_row.items()}
         )
         for name in order
     ]
@@ -64,11 +64,11 @@ def fairness(options: Sequence[Option]) -> tuple[bool, str]:
         )
     if not others:
         return True, f"Of {len(options)} recorded options, the rows differ only in {COMPARED}."
-    told = "; ".join(f"{option.name} ({option.text.replace('; ', ', ')})" for option in others[:6])
+    listed = "; ".join(f"{option.name} ({option.text.replace('; ', ', ')})" for option in others[:6])
     more = f"; and {len(others) - 6} more" if len(others) > 6 else ""
     return (
         False,
-        f"Rows also differ in options other than the positional encoding, which affects their differences: {told}{more}.",
+        f"Rows also differ in options other than the positional encoding, which affects their differences: {listed}{more}.",
     )
 
 
@@ -117,7 +117,7 @@ def _guidance(sampling: dict, choices: Sequence[float] | None) -> str:
     channels = sampling.get("cfg_channels", "all")
     which = "all noise channels" if channels == "all" else f"the first {channels} noise channels"
     if choices:
-        listed = plain_list([f"{each:g}" for each in choices])
+        listed = plain_list([f"{choice:g}" for choice in choices])
         return f"classifier-free guidance on {which}, its scale chosen for each row of {listed} by FID on another noise"
     return f"classifier-free guidance {scale:g} on {which}"
 
@@ -126,12 +126,12 @@ def _average(scores: Sequence[Score]) -> list[str]:
     """Returns which average of the weights was sampled, in words; nothing where there is one alone."""
     lists = dict.fromkeys(score.choices["ema_decay"] for score in scores if "ema_decay" in score.choices)
     if lists:
-        listed = [plain_list([f"{each:g}" for each in decays]) for decays in lists]
+        listed = [plain_list([f"{decay:g}" for decay in decays]) for decays in lists]
         return [
             f"the EMA decay of the weights chosen for each row of {' or of '.join(listed)} by FID on another noise"
         ]
     decays = sorted({score.sampling["ema_decay"] for score in scores if "ema_decay" in score.sampling})
-    return [f"EMA decay {plain_list([f'{each:g}' for each in decays])}"] if decays else []
+    return [f"EMA decay {plain_list([f'{decay:g}' for decay in decays])}"] if decays else []
 
 
 def is_trained(scorer: dict) -> bool:

@@ -20,7 +20,7 @@ def published_values(
         training_cov: standard deviation of log FID over training runs; None: a distance holds the samples' error alone
             where there is one run.
     """
-    found = []
+    entries = []
     for row in rows:
         values = {int(step): float(value) for step, value in (declared.get(row.experiment) or {}).items()}
         if row.step not in values or "fid" not in row.cells:
@@ -31,8 +31,8 @@ def published_values(
             reason = "the scorer is not the network of published scores"
         elif cell.value is not None and cell.se is not None:
             distance = (cell.value - value) / distance_error(cell, value, training_cov)
-        found.append(Published(row.experiment, row.step, value, cell, distance, reason))
-    return found
+        entries.append(Published(row.experiment, row.step, value, cell, distance, reason))
+    return entries
 
 
 def distance_error(cell: Cell, published: float, training_cov: float | None) -> float:

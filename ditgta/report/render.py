@@ -52,7 +52,7 @@ def _environment(language: str) -> Environment:
             return value
         return Markup("".join(signs.get(sign, sign) for sign in str(value)))
 
-    found = Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         finalize=escaped,
@@ -61,9 +61,9 @@ def _environment(language: str) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=language != "html",
     )
-    found.filters |= {"address": address, "grid": grid_address, "code": code}
-    found.globals |= {"view": view, "say": sentences, "colour_of": colour_of, "duration": duration}
-    return found
+    environment.filters |= {"address": address, "grid": grid_address, "code": code}
+    environment.globals |= {"view": view, "say": sentences, "colour_of": colour_of, "duration": duration}
+    return environment
 
 
 def code(text: object) -> Markup:

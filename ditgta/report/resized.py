@@ -59,10 +59,10 @@ class Way:
 
     def words(self, others: Iterable["Way"]) -> str:
         """Returns the way in words, without the size: ntk, log temperature; and its guidance where that of others differs."""
-        found = [self.positions]
-        found += ["log temperature"] if self.temperature == "log" else []
-        found += [f"guidance {self.scale:g}"] if len({other.scale for other in others}) > 1 else []
-        return ", ".join(found)
+        parts = [self.positions]
+        parts += ["log temperature"] if self.temperature == "log" else []
+        parts += [f"guidance {self.scale:g}"] if len({other.scale for other in others}) > 1 else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,11 @@ def read_sizes(
     Raises:
         InputError: a file is none, does not tell its size, or was scored with another network than the table.
     """
-    found = [read_score(path) for path in paths]
-    if not found:
+    files = [read_score(path) for path in paths]
+    if not files:
         return None
-    real = [score for score in found if (score.content.get("settings") or {}).get("baseline")]
-    sized = [score for score in found if score not in real]
+    real = [score for score in files if (score.content.get("settings") or {}).get("baseline")]
+    sized = [score for score in files if score not in real]
     if rows is not None:
         if len(rows) != len(sized):
             raise InputError(
@@ -163,9 +163,9 @@ def way_of(score: Score) -> Way:
     Raises:
         InputError: it does not tell.
     """
-    said, scale = score.sampling, score.sampling.get("cfg_scale")
-    size = said.get("size") or _size_of(score)
-    return Way(tuple(size), str(said.get("positions", "")), str(said.get("temperature", "1")), scale)
+    sampling, scale = score.sampling, score.sampling.get("cfg_scale")
+    size = sampling.get("size") or _size_of(score)
+    return Way(tuple(size), str(sampling.get("positions", "")), str(sampling.get("temperature", "1")), scale)
 
 
 def _size_of(score: Score) -> tuple[int, int]:
@@ -184,10 +184,14 @@ def _differences(
             continue
         firsts, seconds = (group[name] for name in one.rows)
         step = firsts[0].step
-        found = [compare(firsts, seconds, metric, one.names, step, scales[metric])[0] for metric in CROPS]
-        if all(comparison.value is None for comparison in found):
-            found = [compare(firsts, seconds, metric, one.names, step, scales[metric])[0] for metric in WHOLE]
-        yield from found
+        comparisons = [
+            compare(firsts, seconds, metric, one.names, step, scales[metric])[0] for metric in CROPS
+        ]
+        if all(comparison.value is None for comparison in comparisons):
+            comparisons = [
+                compare(firsts, seconds, metric, one.names, step, scales[metric])[0] for metric in WHOLE
+            ]
+        yield from comparisons
 
 
 def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score]) -> Image.Image | None:
@@ -231,14 +235,14 @@ def _first_folder(group: Sequence[Score]) -> Path | None:
     return samples_folder(min(group, key=lambda score: score.seed)) if group else None
 
 
-def sizes_csv(found: Sizes | None) -> str:
+def sizes_csv(sizes: Sizes | None) -> str:
     """Return one line per row, seed and metric at other sizes; real against real images has neither positions nor seed."""
     lines = []
-    for score in found.scores if found else ():
+    for score in sizes.scores if sizes else ():
         real, way = score.experiment == BASELINE, way_of(score)
         how = [None] * 3 if real else [way.positions, way.temperature, way.scale]
         who = [
-            found.suite,
+            sizes.suite,
             score.experiment,
             size_name(way.size),
             *how,

@@ -31,28 +31,28 @@ FAR = 30
 
 def caveats(table: Table) -> list[str]:
     """Returns warnings for readers who compare values with those of another table."""
-    found = []
+    lines = []
     if table.trained_scorer:
-        found.append(
+        lines.append(
             "The scorer is a network trained for this table, not the published FID Inception-V3: its values compare "
             "only within this table, never with published ones."
         )
     elif table.published_scorer is None:
-        found.append(
+        lines.append(
             "The score files do not say whether the scorer is the published network: compare within this table only."
         )
     elif not table.published_scorer:
-        found.append(
+        lines.append(
             "The scorer's weights are not the published ones: its values compare only within this table."
         )
     if not table.held_out and table.nearness and all(near.trained_on for near in table.nearness):
-        found.append(
+        lines.append(
             "The reference is the training images, as is common: samples that copy them score better than new "
             "images do."
         )
     if sentence := far_sentence(table):
-        found.append(sentence)
-    return found
+        lines.append(sentence)
+    return lines
 
 
 def far_sentence(table: Table) -> str:
@@ -257,26 +257,26 @@ def headlines(table: Table) -> list[tuple[Comparison, str]]:
 
 def headline_notes(table: Table) -> list[str]:
     """Returns what must be read with the headlines: what their errors hold, and what they do not."""
-    found = [c for c, _ in headlines(table)]
+    comparisons = [c for c, _ in headlines(table)]
     name = table.primary.name if table.primary else "a metric"
-    if not found:
+    if not comparisons:
         return [
             f"No difference in {name} at the last milestone was declared or could be computed: the table shows the rows "
             "only."
         ]
     notes = []
-    if any(c.seeds > 1 for c in found):
+    if any(c.seeds > 1 for c in comparisons):
         shared = "held-out images" if table.primary.on_held_out else "samples"
         is_shared = table.primary.on_held_out or not table.own_noise
         errors = f"training runs and {shared} together" if is_shared else "training runs"
         notes.append(f"± is the standard error of a mean, from {errors}.")
-    if any(c.seeds == 1 for c in found):
+    if any(c.seeds == 1 for c in comparisons):
         notes.append(
             "± is the standard error from the finite number of samples. It does not include the variation between training "
             "runs, and another training run moves FID about three times as much as other samples do. So one run of each row "
             "gets no verdict, however large the difference is: train several seeds."
         )
-    if any(c.se is not None and not c.paired for c in found):
+    if any(c.se is not None and not c.paired for c in comparisons):
         notes.append(
             "If rows do not share noise and labels, the two standard errors are combined as if independent."
         )

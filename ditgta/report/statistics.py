@@ -226,15 +226,15 @@ class Contest:
 
     Attributes:
         names: the rows; of a contrast its name and "".
-        found: first minus second; None where it could not be computed.
-        relative: `found` is a difference of logarithms.
-        reason: why no verdict may be given whatever `found` says, "" if one may.
+        inference: of first minus second; None where it could not be computed.
+        relative: `inference` is a difference of logarithms.
+        reason: why no verdict may be given whatever `inference` says, "" if one may.
         check: the same of FID at infinitely many samples, which FID must not contradict; None where there is nothing to check.
-        moved: how far retraining moves `found`, where it moves each row's value by all of itself; None where that is unknown.
+        moved: how far retraining moves `inference`, where it moves each row's value by all of itself; None where that is unknown.
     """
 
     names: tuple[str, str]
-    found: Inference | None
+    inference: Inference | None
     relative: bool = True
     reason: str = ""
     check: Inference | None = None
@@ -242,7 +242,7 @@ class Contest:
 
     @property
     def retrained(self) -> float | None:
-        """The standard error of `found` from training per unit of the runs' coefficient of variation."""
+        """The standard error of `inference` from training per unit of the runs' coefficient of variation."""
         return math.sqrt(2) if self.relative else self.moved
 
 
@@ -271,39 +271,39 @@ def judge(contests: Sequence[Contest], better: int, metric: str, training_cov: f
         metric: its name, for the words.
         training_cov: standard deviation of the metric's logarithm over training runs, declared for rows with one run.
     """
-    adjusted = holm([_p(contest.found) for contest in contests])
+    adjusted = holm([_p(contest.inference) for contest in contests])
     checked = holm([_p(contest.check) for contest in contests])
     verdicts = []
     for contest, p, check in zip(contests, adjusted, checked):
-        if contest.found is None:
+        if contest.inference is None:
             verdicts.append(Verdict(""))
-        elif contest.found.runs is None:
+        elif contest.inference.runs is None:
             verdicts.append(Verdict(_one_run(contest, metric, training_cov)))
         else:
             verdicts.append(_verdict(contest, better, metric, p, check, len(contests)))
     return verdicts
 
 
-def _p(found: Inference | None) -> float:
-    return 1.0 if found is None or found.runs is None else found.p
+def _p(inference: Inference | None) -> float:
+    return 1.0 if inference is None or inference.runs is None else inference.p
 
 
 def _verdict(contest: Contest, better: int, metric: str, p: float, check: float, count: int) -> Verdict:
     """Returns the verdict on a difference with these adjusted p-values of itself and of what it is checked by."""
-    found = contest.found
+    inference = contest.inference
     if p > LEVEL:
-        gap = found.smallest_gap(LEVEL / count)
+        gap = inference.smallest_gap(LEVEL / count)
         least = "" if gap is None else f"; {_gap_text(gap, contest.relative)} would have been found"
         return Verdict(f"undecided ({p_text(p)}{least})", p=p)
     if contest.reason:
         return Verdict(f"no verdict: {contest.reason}", p=p)
     # One-sided, as the side is known: half of the p-value.
-    if contest.check is not None and (check / 2 > LEVEL or contest.check.value * found.value < 0):
+    if contest.check is not None and (check / 2 > LEVEL or contest.check.value * inference.value < 0):
         return Verdict("no verdict: FID and FID∞ disagree", p=p)
-    first_wins = found.value * better > 0
+    first_wins = inference.value * better > 0
     first, second = contest.names
     if not second:
-        words = f"{'lowers' if found.value < 0 else 'raises'} {metric} ({p_text(p)})"
+        words = f"{'lowers' if inference.value < 0 else 'raises'} {metric} ({p_text(p)})"
         return Verdict(words, first if first_wins else f"without {first}", p=p)
     words = f"{first} {'better' if first_wins else 'worse'} ({p_text(p)})"
     return Verdict(words, *((first, second) if first_wins else (second, first)), p=p)
@@ -311,11 +311,11 @@ def _verdict(contest: Contest, better: int, metric: str, p: float, check: float,
 
 def _one_run(contest: Contest, metric: str, training_cov: float | None) -> str:
     """Returns what may be said where a row has one run: nothing but how far they lie apart if training moves them so much."""
-    found = contest.found
+    inference = contest.inference
     if training_cov is None or not contest.retrained:
         return "one run: no verdict"
-    z = abs(found.value) / math.hypot(contest.retrained * training_cov, found.samples or 0.0)
-    word = "lower" if found.value < 0 else "higher"
+    z = abs(inference.value) / math.hypot(contest.retrained * training_cov, inference.samples or 0.0)
+    word = "lower" if inference.value < 0 else "higher"
     return f"{word}; z = {z:.1f} if retraining moves {metric} by {100 * training_cov:g} %"
 
 

@@ -45,15 +45,15 @@ def milestone_strips(scores: Sequence[Score], experiments: Sequence[str]) -> lis
 
 def folders_of(scores: Sequence[Score], experiments: Sequence[str]) -> dict[str, dict[int, Path]]:
     """Returns the folders of samples that exist, of each experiment's first training seed, by milestone."""
-    found: dict[str, dict[int, Path]] = {}
+    by_row: dict[str, dict[int, Path]] = {}
     for name in experiments:
         own = [score for score in scores if score.experiment == name and score.step is not None]
         own = sorted((s for s in own if s.seed == min(o.seed for o in own)), key=lambda s: s.step)
         alike = [score for score in own if score.sampling == own[0].sampling]
         folders = {score.step: folder for score in alike if (folder := samples_folder(score))}
         if folders:
-            found[name] = folders
-    return found
+            by_row[name] = folders
+    return by_row
 
 
 def _picked(folder: Path, chosen: Sequence[tuple[int, int]]) -> list[np.ndarray | None]:

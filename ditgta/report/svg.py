@@ -69,16 +69,16 @@ class Drawing:
         used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
         text = re.sub(
             r' id="([^"]*)"',
-            lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "",
+            lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "",
             text,
         )
         text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
         return Markup(text.replace("<svg", f'<svg class=figure role="img" aria-label="{escape(words)}"', 1))
 
 
-def _rounded(found: re.Match) -> str:
+def _rounded(match: re.Match) -> str:
     """Return an attribute with its numbers to a tenth of a point."""
-    return re.sub(r"(\.\d)\d+", r"\1", found[0])
+    return re.sub(r"(\.\d)\d+", r"\1", match[0])
 
 
 def tip(axes: Axes, x: float, y: float, text: str) -> None:

@@ -115,12 +115,12 @@ class Curve:
     @property
     def edges(self) -> list[str]:
         """The values of the chosen point that end a list, so that better ones may lie beyond."""
-        found = []
+        names = []
         for axis in AXES:
             value, tried = axis.of(self.chosen), self.values(axis)
             if len(tried) > 1 and value not in axis.bounds and value in (min(tried), max(tried)):
-                found.append(axis.named(value))
-        return found
+                names.append(axis.named(value))
+        return names
 
     def named(self, point: Point) -> str:
         """Returns a point in words, of what was tried for this row."""
@@ -201,20 +201,20 @@ def read_sweep(
         raise InputError(
             f"{len(rows or [])} rows and {len(paths)} score files of a sweep do not match; fix swept_rows of the spec"
         )
-    found = [(score, False) for score in scores]
+    entries = [(score, False) for score in scores]
     for path, (experiment, seed, step, choice) in zip(paths, rows):
-        found.append((replace(read_score(path), experiment=experiment, seed=seed, step=step), choice))
-    check_same([score for score, _ in found], *NETWORKS)
+        entries.append((replace(read_score(path), experiment=experiment, seed=seed, step=step), choice))
+    check_same([score for score, _ in entries], *NETWORKS)
     swept = {experiment for experiment, *_ in rows}
-    found = [(score, choice) for score, choice in found if score.experiment in swept]
-    places = dict.fromkeys((score.experiment, score.step) for score, _ in found)
-    return Sweep([_curve(found, experiment, step) for experiment, step in places], found)
+    entries = [(score, choice) for score, choice in entries if score.experiment in swept]
+    places = dict.fromkeys((score.experiment, score.step) for score, _ in entries)
+    return Sweep([_curve(entries, experiment, step) for experiment, step in places], entries)
 
 
-def _curve(found: Sequence[tuple[Score, bool]], experiment: str, step: int | None) -> Curve:
+def _curve(entries: Sequence[tuple[Score, bool]], experiment: str, step: int | None) -> Curve:
     """Returns the curve of an experiment at a milestone, with the point that is chosen for it."""
     groups: dict[bool, dict[Point, list[Score]]] = {False: {}, True: {}}
-    for score, choice in found:
+    for score, choice in entries:
         if (score.experiment, score.step) == (experiment, step):
             groups[choice].setdefault(point_of(score), []).append(score)
     reported = {point: cell_of(group, FID, scale_of([group], FID)) for point, group in groups[False].items()}
@@ -235,11 +235,11 @@ def chosen_scores(sweep: Sweep | None, scores: Sequence[Score]) -> list[Score]:
         if not choice
     }
     curves = {(curve.experiment, curve.step): curve for curve in sweep.curves}
-    found = []
+    result = []
     for score in scores:
         curve = curves.get((score.experiment, score.step))
         if curve is None:
-            found.append(score)
+            result.append(score)
             continue
         place = (score.experiment, score.seed, score.step)
         tried = [axis for axis in AXES if len(curve.values(axis)) > 1]
@@ -249,8 +249,8 @@ def chosen_scores(sweep: Sweep | None, scores: Sequence[Score]) -> list[Score]:
             chosen={axis.option: axis.of(curve.chosen) for axis in tried},
         )
         plain = reported.get((*place, Point(1.0, curve.chosen.decay))) if CFG in tried else None
-        found.append(_beside(one, plain) if plain else one)
-    return found
+        result.append(_beside(one, plain) if plain else one)
+    return result
 
 
 def chosen_losses(
@@ -279,7 +279,7 @@ def chosen_losses(
     for path, (experiment, seed, step) in zip(averaged, rows or []):
         content = checked(LossRecord, read_json(path), f"{path} is not a record of losses", "name another")
         known[experiment, seed, step, content["spec"]["loss"].get("ema_decay")] = path
-    found = []
+    paths = []
     for score, path in zip(scores, losses):
         decay = score.sampling.get("ema_decay") if EMA.option in score.choices else None
         place = (score.experiment, score.seed, score.step, decay)
@@ -287,8 +287,8 @@ def chosen_losses(
             raise InputError(
                 f"no losses of {score.name} and EMA {decay:g} were given; name them in --averaged"
             )
-        found.append(path if decay is None else known[place])
-    return found
+        paths.append(path if decay is None else known[place])
+    return paths
 
 
 def _beside(score: Score, plain: Score) -> Score:

@@ -12,11 +12,11 @@ def order_sentence(sweep: Sweep | None) -> str:
     if sweep is None:
         return ""
     axes, step = sweep.axes, sweep.steps[-1]
-    said = []
+    sentences = []
     for axis in axes:
         others = [f"each row at its chosen {other.value}" for other in axes if other is not axis]
-        said.append(_along(axis, sweep.at(step), f"at {step_name(step)} steps", others))
-    return " ".join(filter(None, said))
+        sentences.append(_along(axis, sweep.at(step), f"at {step_name(step)} steps", others))
+    return " ".join(filter(None, sentences))
 
 
 def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) -> str:
@@ -33,7 +33,7 @@ def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) 
         for value in curves[0].values(axis)
         if all(value in own for own in points)
     }
-    known = {value: found for value, found in levels.items() if None not in found}
+    known = {value: fids for value, fids in levels.items() if None not in fids}
     if len(known) < 2:
         return ""
     names = [curve.experiment for curve in curves]
@@ -46,7 +46,7 @@ def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) 
             f"No two rows change places by FID {at} at the {axis.value}s that were tried{beside}: "
             f"{_named(known[one], names)} at {axis.named(one)}."
         )
-    told = "; ".join(f"{axis.named(value)}: {_named(known[value], names)}" for value in (one, other))
+    orders = "; ".join(f"{axis.named(value)}: {_named(known[value], names)}" for value in (one, other))
     again = [
         [curve.on_choice.get(own[value]) for curve, own in zip(curves, points)] for value in (one, other)
     ]
@@ -56,7 +56,7 @@ def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) 
         "the same rows change places on the other noise" if is_same else "differently on the other noise"
     )
     return (
-        f"The order of the rows by FID {at} changes with {axis.name}{beside}: {told} "
+        f"The order of the rows by FID {at} changes with {axis.name}{beside}: {orders} "
         f"({repeated if is_known else 'one noise'})."
     )
 

@@ -142,17 +142,18 @@ def published_cells(one: Published) -> list[str]:
     return [one.experiment, step_name(one.step), own, number(FID, one.value), distance]
 
 
-def share_text(found: Interval | None) -> tuple[str, str]:
+def share_text(interval: Interval | None) -> tuple[str, str]:
     """Formats a share and its interval; a dash and nothing where there is none."""
-    return (f"{found.value:.2f}", f"{found.low:.2f} … {found.high:.2f}") if found else (DASH, "")
+    return (f"{interval.value:.2f}", f"{interval.low:.2f} … {interval.high:.2f}") if interval else (DASH, "")
 
 
-def kid_text(found: Interval | None) -> tuple[str, str]:
+def kid_text(interval: Interval | None) -> tuple[str, str]:
     """Formats a KID and its interval; a dash and nothing where there is none."""
-    if found is None:
+    if interval is None:
         return DASH, ""
     value, low, high = (
-        number(KID, end, (found.high - found.low) / 4) for end in (found.value, found.low, found.high)
+        number(KID, end, (interval.high - interval.low) / 4)
+        for end in (interval.value, interval.low, interval.high)
     )
     return value, f"{low} … {high}"
 

@@ -190,7 +190,7 @@ def test_fid_must_not_be_contradicted_by_what_has_less_bias(check):
     assert words(Contest(("a", "b"), far(), check=check)) == ["no verdict: FID and FID∞ disagree"]
     blank = Contest(("a", "b"), far(), reason="because")
     assert words(blank) == ["no verdict: because"]
-    assert words(replace(blank, found=far(-0.001)))[0].startswith("undecided")
+    assert words(replace(blank, inference=far(-0.001)))[0].startswith("undecided")
 
 
 def test_the_best_row_is_that_than_which_all_others_are_worse():
