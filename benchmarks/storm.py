@@ -158,7 +158,7 @@ class Cluster(Machine):
         return self.call("run", "squeue", "--noheader", "--states=running", "--format=%i").split()
 
     def forgotten(self, folder: Path, head: subprocess.Popen) -> bool:
-        # A controller that dies at once after taking a job has not saved it; Snakemake then asks for that job for ever.
+        # A controller that dies at once after taking a job has not saved it; Snakemake then asks for that job forever.
         for _ in range(6):
             if self.call("run", "squeue", "--me", "--noheader"):
                 return False

@@ -75,7 +75,7 @@ def main(words: list[str] | None = None) -> int:
             arguments.run(arguments)
         if sys.stdout is not None:  # as it is where the shell has closed it
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output, `head` for one, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except InputError as error:
         if first or "rank" in str(error):

@@ -179,7 +179,7 @@ class TrainSpec(Section):
 
 
 def _seeds(value: Any) -> Any:
-    """Refuses a number in place of a list: whoever writes 3 wants three seeds, not seed 3."""
+    """Refuses a number in place of a list: a user who writes 3 wants three seeds, not seed 3."""
     if isinstance(value, int | float | str):
         raise ValueError(
             f"write a list: {list(range(3))} for three seeds, or [{value}] for seed {value} alone"

@@ -250,7 +250,7 @@ def adapted_autoencoder(
 ) -> torch.nn.Module:
     """Return an autoencoder whose latents are another's normalised by channel, and whose pixels lie in -1..1.
 
-    Both are affine, so they go into the layers at the ends, and whoever decodes latents needs to know nothing of it. What is
+    Both are affine, so they go into the layers at the ends, and decoding needs no change. What is
     decoded is exact to rounding; what is encoded is not in the outermost pixels where `pixels` are 0..1, for the first layer
     pads with zeros.
 

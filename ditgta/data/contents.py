@@ -194,7 +194,7 @@ def _sha256(path: Path, blocks: int | None) -> str:
     """Returns the checksum of a file or, of a file of more than `blocks` blocks, of so many that are evenly spread."""
     try:
         found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):  # a pipe would wait for a writer for ever
+        if not stat.S_ISREG(found.st_mode):  # a pipe would wait for a writer forever
             return "unreadable"
         size = found.st_size
         if blocks is None or size <= blocks * _BLOCK:

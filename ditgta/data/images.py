@@ -31,7 +31,7 @@ _READERS = {kind.kind: kind for kind in (FileReader, MemberReader, RowReader)}
 
 
 def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str = "") -> None:
-    """Write an image index: whoever sees index.json, which comes last, sees a complete one.
+    """Write an image index: index.json comes last, so a reader who sees it sees a complete index.
 
     - index.json: what decides later results, under 1 MB: the same for the same images wherever and in whatever they lie
     - files.tsv: a line per image: label, the first 32 hexadecimal digits of its SHA-256, name

@@ -1,4 +1,4 @@
-"""Latents made elsewhere become latent shards: checked, normalised, and compared with the images where these are at hand."""
+"""Latents made elsewhere become latent shards: checked, normalised, and compared with the images if there are any."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class Import:
 
     Attributes:
         ready: the latents.
-        index: the images, None where they are not at hand.
+        index: the images; None without images.
         vae: the autoencoder, None likewise.
         image_size: side of the images in pixels.
         order: int64 [classes]: the label in `index` of each label of the latents; None where they are the same.
@@ -229,7 +229,7 @@ def told(mean: np.ndarray, std: np.ndarray, fresh: dict | None) -> list[str]:
 
 
 def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: np.ndarray) -> dict | None:
-    """Compare the latents' statistics with a fresh encoding of 16 images, where images and autoencoder are at hand.
+    """Compare the latents' statistics with a fresh encoding of 16 images, if images and autoencoder are given.
 
     Args:
         labels: of all latents, as the index has them.

@@ -13,7 +13,7 @@ import torch
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file
 
-# What a checkpoint's options hold beside plain values: whoever opens it runs nothing by that.
+# What a checkpoint's options hold beside plain values: opening the file runs none of it.
 _HARMLESS = [
     argparse.Namespace,
     types.SimpleNamespace,
@@ -39,7 +39,7 @@ def load_plain(
     Raises:
         InputError: the file is damaged, of a protocol that is not read here, or wants more than plain values.
     """
-    is_file(path)  # a pipe would wait for a writer for ever
+    is_file(path)  # a pipe would wait for a writer forever
     try:
         # By content: torch would take a path that ends in .safetensors for that format.
         with (

@@ -56,7 +56,7 @@ def open_lightningdit(path: Path) -> Ready:
 
 def _about(file: Path) -> tuple[list[int], bool]:
     """Return the shape of a file's latents and whether mirror images are there, after a look at its header."""
-    is_file(file)  # a pipe would wait for a writer for ever
+    is_file(file)  # a pipe would wait for a writer forever
     try:
         with safe_open(file, framework="np") as opened:
             keys = set(opened.keys())

@@ -151,7 +151,7 @@ def read_tensors(path: Path, fix: str) -> tuple[dict[str, torch.Tensor], dict]:
         InputError: it is truncated or damaged.
     """
     try:
-        is_file(path)  # a pipe would wait for a writer for ever
+        is_file(path)  # a pipe would wait for a writer forever
         with open(path, "rb") as file:
             head = file.read(9)
         if head[8:9] == b"{":

@@ -22,7 +22,7 @@ class Line:
 
 
 def where_to_set(config: Config, experiment: str, section: str, key: str) -> str:
-    """Return the experiment from which a row has its value of an option: whoever changes it there changes it for all rows."""
+    """Return the experiment from which a row has its value of an option: a change there changes it for all rows."""
     value = getattr(getattr(config.experiments[experiment], section), key)
     while parent := config.experiments[experiment].like:
         if getattr(getattr(config.experiments[parent], section), key) != value:

@@ -30,7 +30,7 @@ class Pictures:
         nearest: by experiment, samples beside their nearest reference images.
         bands: held-out losses against the noise level, None without.
         classes: "accuracy" and "kid" by class, as far as known.
-        encodings: what each row's encoding makes of places, None where no checkpoint is at hand.
+        encodings: what each row's encoding makes of places, None without a checkpoint.
         distances: how far each row's blocks attend, None where no record says it.
         reach: what `distances` draws, and why rows are not in it.
         forest: the differences that have verdicts.

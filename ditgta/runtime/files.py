@@ -125,7 +125,7 @@ def is_file(path: str | Path) -> bool:
     """Tells whether a path leads to a file that can be read.
 
     Raises:
-        InputError: it leads to a pipe or device, which would wait for a writer for ever, or it cannot be followed.
+        InputError: it leads to a pipe or device, which would wait for a writer forever, or it cannot be followed.
     """
     try:
         mode = os.stat(path).st_mode

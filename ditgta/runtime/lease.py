@@ -73,7 +73,7 @@ class Lease:
             time.sleep(HEARTBEAT_SECONDS)
 
     def steal(self, holder: dict | None) -> None:
-        """Removes a dead holder's lease: whoever renames it first has removed it, the others find it gone and try again."""
+        """Removes a dead holder's lease: the first process that renames it has removed it; the others find it gone and try again."""
         grave = self.path.with_name(f".lease.{uuid.uuid4().hex}")
         with contextlib.suppress(OSError):
             os.rename(self.path, grave)

@@ -53,7 +53,7 @@ def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict
     """
     folder = fetch_pretrained(name, revision)
     config = read_config(folder)
-    is_file(folder / WEIGHTS)  # a pipe would wait for a writer for ever
+    is_file(folder / WEIGHTS)  # a pipe would wait for a writer forever
     try:
         return config, load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:

@@ -95,7 +95,7 @@ def _of_this_machine(config: Config, suite: str, counted: tuple[int, int], stage
 
 
 class Answer:
-    """Lines that a thread works out; whoever waits for too long gets a line that says so. `rest` is what came with them."""
+    """Lines that a thread computes; a caller who waits too long gets a line that says so. `rest` is what came with them."""
 
     def __init__(self, what: str, work: Callable[[], tuple[Iterable[Line], object]]):
         self.what, self.work = what, work
@@ -109,7 +109,7 @@ class Answer:
         try:
             lines, rest = self.work()
             self.lines, self.rest = list(lines), rest
-        except Exception as error:  # is said by whoever waits
+        except Exception as error:  # the waiting thread reports it
             self.error = error
 
     def wait(self, deadline: float) -> list[Line]:

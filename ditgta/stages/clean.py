@@ -131,7 +131,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _at_work(path: Path) -> dict | None:
-    """Returns who is at work on a result, None if nobody is or whoever was has died."""
+    """Returns who is at work on a result, None if no process is, or if it has died."""
     leases = [path.parent / f".{path.name}.lease", *path.rglob(LEASE_NAME), *path.rglob(".*.lease")]
     for lease in leases:
         try:

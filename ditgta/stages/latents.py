@@ -56,7 +56,7 @@ def run(
     shard's bytes depend on neither division (images above 75 pixels: at the same number of torch threads and batch size).
 
     Args:
-        images: folder of the image index; None only with imported latents of images that are not at hand.
+        images: folder of the image index; None only for imported latents without images.
         autoencoder: folder of the autoencoder; None likewise.
         out: folder of the shards.
         part: (0, 1) makes all shards and index.json; (k, n) makes shards k, k + n, ... and no index.json; None makes

@@ -52,7 +52,7 @@ class Trainer:
         self.network.checkpoint_gradients = options.checkpoint_gradients
         if group.device.type == "cpu" and options.checkpoint_gradients:
             # Kept blocks of several MB have held up to three times what a pass needs. Measured, clearing pages again
-            # costs 30 % of such a step's processor time; whoever recomputes activations is short of memory.
+            # costs 30 % of such a step's processor time; users who recompute activations are short of memory.
             keep_freed_memory(2**20)
         self.parameters = dict(self.network.named_parameters())
         self.averages = {

@@ -6,7 +6,7 @@ from ditgta import launch
 from ditgta.planning.work import SuiteWork
 from ditgta.preflight.needs import memory_needs
 
-# What is at hand where the jobs run. On a cluster the profile says it, and a job that has arrived has its threads.
+# What the machine of the jobs has. On a cluster the profile says it, and a job that has arrived has its threads.
 ON_THIS_MACHINE = workflow.is_main_process and workflow.resource_settings.nodes is None
 CORES = workflow.resource_settings.cores or 4
 DEPLOYED = set(map(str, workflow.deployment_settings.deployment_method))
