@@ -63,7 +63,7 @@ def network_of(path: str | Path, options: dict, tensors: dict[str, Tensor]) -> D
     Raises:
         InputError: unknown options, or weights of another network.
     """
-    known = checked(Network, options, f"{path} does not describe a network of this version", "take another")
+    known = checked(Network, options, f"{path} does not describe a network of this version", "give another")
     try:
         config = DiTConfig(**known)
         _check_shapes(config, tensors)

@@ -85,11 +85,11 @@ def test_a_sampler_must_suit_the_objective_of_every_row():
         {"a": flow, "b": flow, "c": {}},
         {"s": {**SUITE, "experiments": ["a", "b", "c"], "sampling": {"sampler": "ancestral"}}},
     )
-    line = "suites.s.sampling: sampler ancestral does not belong to objective flow; take euler or heun (rows: a, b)"
+    line = "suites.s.sampling: sampler ancestral does not belong to objective flow; use euler or heun (rows: a, b)"
     assert text.endswith(line)
     heun = {**SUITE, "sampling": {"sampler": "heun"}}
     assert load({"a": flow}, {"s": heun}).suites["s"].sampling.sampler == "heun"
-    assert "objective ddpm; take ancestral or ddim or dpm-solver++ (rows: a)" in faults(
+    assert "objective ddpm; use ancestral or ddim or dpm-solver++ (rows: a)" in faults(
         {"a": {}}, {"s": heun}
     )
 
@@ -104,9 +104,9 @@ def test_an_encoding_must_be_able_to_be_told_of_another_size():
 
     text = faults(rows, suite(size=64, positions="ntk"))
     for line in (
-        "posenc abs-learned cannot be sampled at another size with positions ntk; take interpolate (rows: abs-learned)",
-        "positions ntk; take extrapolate or interpolate (rows: none)",
-        "positions ntk; take extrapolate or interpolate or parts (rows: rope-mixed)",
+        "posenc abs-learned cannot be sampled at another size with positions ntk; use interpolate (rows: abs-learned)",
+        "positions ntk; use extrapolate or interpolate (rows: none)",
+        "positions ntk; use extrapolate or interpolate or parts (rows: rope-mixed)",
     ):
         assert line in text
     assert "posenc rope cannot" not in text

@@ -119,7 +119,7 @@ def test_a_row_may_differ_in_guidance():
         ),
         (
             {"sizes": [{"size": 24}]},
-            r"posenc abs-learned cannot be sampled .* take interpolate \(rows: learned\)",
+            r"posenc abs-learned cannot be sampled .* use interpolate \(rows: learned\)",
         ),
         (
             {"sizes": [{"size": 6, "positions": "interpolate"}]},

@@ -112,7 +112,7 @@ def rotation_fault(posenc: str, has_base: bool, has_table: bool) -> str:
     if posenc in POSENCS and posenc not in ROTATIONS and (has_base or has_table):
         return (
             f"posenc {posenc} does not rotate, so it takes neither rotary_base nor absolute_table; "
-            f"leave them out, or take one of {', '.join(ROTATIONS)}"
+            f"leave them out, or use one of {', '.join(ROTATIONS)}"
         )
     if posenc in WITHOUT_BASE and has_base:
         return f"posenc {posenc} has no base, so it takes no rotary_base; leave it out"
@@ -124,7 +124,7 @@ def resizing_fault(posenc: str, positions: str) -> str:
     own = RESIZINGS.get(posenc, POSITIONS)
     if positions in own:
         return ""
-    return f"posenc {posenc} cannot be sampled at another size with positions {positions}; take {' or '.join(own)}"
+    return f"posenc {posenc} cannot be sampled at another size with positions {positions}; use {' or '.join(own)}"
 
 
 def sampler_fault(sampler: str | None, objective: str) -> str:
@@ -132,7 +132,7 @@ def sampler_fault(sampler: str | None, objective: str) -> str:
     own = OBJECTIVES[objective]
     if sampler in (None, *own):
         return ""
-    return f"sampler {sampler} does not belong to objective {objective}; take {' or '.join(own)}"
+    return f"sampler {sampler} does not belong to objective {objective}; use {' or '.join(own)}"
 
 
 def named_sizes(name: str) -> dict[str, int]:

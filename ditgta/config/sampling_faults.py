@@ -117,4 +117,4 @@ def _misfits(size: Size, experiment: Experiment) -> Iterator[str]:
         yield faults[0]
     placement = experiment.images.placement
     if placement and min(size.size) < max(placement.scales):
-        yield f"a digit of {max(placement.scales)} pixels does not fit images of {size_name(size.size)}; take a larger size"
+        yield f"a digit of {max(placement.scales)} pixels does not fit images of {size_name(size.size)}; use a larger size"

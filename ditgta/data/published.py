@@ -100,7 +100,7 @@ def _options(path: Path, said: object) -> dict:
         key: value.item() if isinstance(value, np.generic | Tensor) and math.prod(value.shape) == 1 else value
         for key, value in found.items()
     }
-    return checked(PublishedOptions, found, f"{path} has invalid options", "take another file")
+    return checked(PublishedOptions, found, f"{path} has invalid options", "give another file")
 
 
 def _plain(path: Path, weights: dict) -> Weights:

@@ -24,7 +24,7 @@ def check_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         elif name in _LABELS and (array.ndim != 1 or array.shape != count):
             fault = f"is of shape {array.shape}, not one number for each sample"
         elif name in _LABELS and not 0 <= array.min(initial=0) <= array.max(initial=0) < _MOST_CLASSES:
-            fault = "holds what is no label"
+            fault = "holds values that are not labels"
         if fault:
             raise InputError(f"{name} of {path} {fault}; score again")
 

@@ -113,7 +113,7 @@ def read_header(path: str | Path) -> dict:
         raise InputError(
             f"{path} is a safetensors file without this project's header; import it first"
         ) from None
-    return checked(CheckpointHeader, header, f"checkpoint {path} has an invalid header", "take another")
+    return checked(CheckpointHeader, header, f"checkpoint {path} has an invalid header", "give another")
 
 
 def read_checkpoint(
@@ -152,7 +152,7 @@ def read_part(path: str | Path, prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
 
-def check_numbers(what: str, tensors: dict[str, Tensor], fix: str = "take another file") -> None:
+def check_numbers(what: str, tensors: dict[str, Tensor], fix: str = "give another file") -> None:
     """Make sure that tensors hold finite real numbers, as weights do.
 
     Raises:

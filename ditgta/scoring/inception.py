@@ -58,10 +58,10 @@ class InceptionV3(nn.Module):
         super().__init__()
         if width <= 0 or width * 16 != round(width * 16):
             raise InputError(
-                f"scorer width {width} is not a positive multiple of 1/16; take e.g. 0.0625 or 1.0"
+                f"scorer width {width} is not a positive multiple of 1/16; use e.g. 0.0625 or 1.0"
             )
         if input_size < SMALLEST_INPUT:
-            raise InputError(f"scorer input_size {input_size} is too small; take {SMALLEST_INPUT} or more")
+            raise InputError(f"scorer input_size {input_size} is too small; use {SMALLEST_INPUT} or more")
         self.width, self.num_classes, self.input_size = width, num_classes, input_size
         channels = 3
         for unit in STEM:

@@ -127,7 +127,7 @@ def _digits(out: Path, spec: dict, size: int | tuple[int, int]) -> tuple[ImageIn
     digits, placement, share = Digits(), spec.get("placement"), spec.get("hold_out") or 0
     if placement and max(placement["scales"]) > min(sides_of(size)):
         raise InputError(
-            f"a digit of {max(placement['scales'])} pixels does not fit images of size {size}; take a larger size"
+            f"a digit of {max(placement['scales'])} pixels does not fit images of size {size}; use a larger size"
         )
     mask = np.zeros(len(digits.labels), bool)
     if share:

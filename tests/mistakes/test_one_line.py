@@ -66,7 +66,7 @@ MISTAKES = [
     ("not a number", None, f"{IMAGES} --size big", "--size: input should be a valid integer"),
     ("out of range", None, f"{SAMPLE} --out new --steps 2000", "--steps: input should be less than or equal to 1000"),
     ("infinite", None, f"{SAMPLE} --out new --cfg-scale inf", "--cfg-scale: input should be a finite number"),
-    ("sampler of another objective", None, f"{SAMPLE} --out new --sampler heun", "sampler heun does not belong to objective ddpm; take ancestral"),
+    ("sampler of another objective", None, f"{SAMPLE} --out new --sampler heun", "sampler heun does not belong to objective ddpm; use ancestral"),
     ("interval that falls", None, f"{SAMPLE} --out new --cfg-interval 0.8 0.2", "cfg_interval must rise, from the least to the largest time"),
     ("half an interval", None, f"{SAMPLE} --out new --cfg-interval 0.8", "--cfg-interval: "),
     ("size of no patches", None, f"{SAMPLE} --out new --size 16 18", "size 16x18 does not suit the network: sides must be multiples of 4"),

@@ -223,7 +223,7 @@ def test_what_encodings_can_is_what_the_configuration_says(posenc):
     able = RESIZINGS.get(posenc, POSITIONS)
     assert encoding_of(posenc, able[0]).resizings == able
     for method in set(POSITIONS) - set(able):
-        with pytest.raises(ValueError, match=f"with positions {method}; take {' or '.join(able)}$"):
+        with pytest.raises(ValueError, match=f"with positions {method}; use {' or '.join(able)}$"):
             encoding_of(posenc, method)
 
 

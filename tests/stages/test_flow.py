@@ -122,7 +122,7 @@ def test_classes_are_where_the_latents_are(flow_checkpoint, tiny_autoencoder):
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm-solver++"])
 def test_samplers_of_another_objective_are_refused(flow_checkpoint, tiny_autoencoder, tmp_path, sampler):
-    with pytest.raises(InputError, match="objective flow; take euler or heun") as caught:
+    with pytest.raises(InputError, match="objective flow; use euler or heun") as caught:
         sampled(flow_checkpoint, tiny_autoencoder, tmp_path / "out", sampler=sampler)
     assert "\n" not in str(caught.value) and sampler in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -140,7 +140,7 @@ def test_guidance_may_be_limited_to_an_interval(flow_checkpoint, tiny_autoencode
 
 
 def test_samplers_of_flow_are_refused_for_ddpm(checkpoint, tiny_autoencoder, tmp_path):
-    with pytest.raises(InputError, match="sampler heun does not belong to objective ddpm; take ancestral or"):
+    with pytest.raises(InputError, match="sampler heun does not belong to objective ddpm; use ancestral or"):
         sampled(checkpoint, tiny_autoencoder, tmp_path / "out", sampler="heun")
 
 

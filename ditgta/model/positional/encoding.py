@@ -65,7 +65,7 @@ class PositionalEncoding(nn.Module):
         """
         if method not in self.resizings:
             known = (
-                f"take {' or '.join(self.resizings)}" if self.resizings else "it supports only its own size"
+                f"use {' or '.join(self.resizings)}" if self.resizings else "it supports only its own size"
             )
             raise ValueError(f"cannot be sampled at another size with positions {method}; {known}")
         self.places = Places(rows, columns, (self.rows, self.columns), method)
