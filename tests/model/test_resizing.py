@@ -339,7 +339,7 @@ def test_what_cannot_be_is_refused():
         (
             "rope-mixed",
             {"positions": "ntk"},
-            "posenc rope-mixed cannot be .* take extrapolate or interpolate or parts",
+            "posenc rope-mixed cannot be .* use extrapolate or interpolate or parts",
         ),
         ("none", {"positions": "ntk"}, "posenc none cannot be sampled at another size with positions ntk"),
     ]:

@@ -175,7 +175,7 @@ def test_there_and_back_again(flow_checkpoint, tmp_path):
     assert all(map(torch.equal, found.state_dict().values(), model.state_dict().values()))
     run_export(flow_checkpoint, tmp_path / "bare.safetensors")
     given = {**options, "posenc": "gta"}
-    with pytest.raises(InputError, match="predicts 4 channels for 4 of the latent, objective ddpm wants 8"):
+    with pytest.raises(InputError, match="predicts 4 channels for 4 of the latent, objective ddpm needs 8"):
         run_import(tmp_path / "bare.safetensors", tmp_path / "c.safetensors", given, 16)
     with pytest.raises(InputError, match="says objective flow, --objective says ddpm"):
         run_import(tmp_path / "a.pt", tmp_path / "c.safetensors", options, None, objective="ddpm")
