@@ -89,9 +89,7 @@ def test_a_sampler_must_suit_the_objective_of_every_row():
     assert text.endswith(line)
     heun = {**SUITE, "sampling": {"sampler": "heun"}}
     assert load({"a": flow}, {"s": heun}).suites["s"].sampling.sampler == "heun"
-    assert "objective ddpm; use ancestral or ddim or dpm-solver++ (rows: a)" in faults(
-        {"a": {}}, {"s": heun}
-    )
+    assert "objective ddpm; use ancestral or ddim or dpm-solver++ (rows: a)" in faults({"a": {}}, {"s": heun})
 
 
 def test_an_encoding_must_be_able_to_be_told_of_another_size():

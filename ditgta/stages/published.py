@@ -99,7 +99,9 @@ def _agree(source: Path, what: str, option: object, record: object, flag: str) -
 def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[str, bool]:
     """Returns the encoding and whether the table of abs is added to it, from user, file and the names of the weights."""
     chosen_table = given.get("absolute_table")
-    table = bool(_agree(source, "absolute_table", chosen_table, options.get("absolute_table"), "--absolute-table"))
+    table = bool(
+        _agree(source, "absolute_table", chosen_table, options.get("absolute_table"), "--absolute-table")
+    )
     names = _names_of_encoding(weights)
     if "depth" in options:  # a diffusers folder, which leaves the table of abs out
         names.add("pos_embed")

@@ -117,7 +117,7 @@ def rewritten(path: Path, **changes) -> None:
 def test_the_page_shows_how_far_blocks_attend(made):
     """Of the last milestone: heads of all seeds, and their mean, 3 seeds with 2 heads in each of 2 blocks."""
     page = (made / "table.html").read_text()
-    assert "<h2>What the encodings say of places</h2>" in page
+    assert "<h2>What the encodings say about position</h2>" in page
     assert "2.50 if uniform: abs 2.02, 2.00; rope 2.00, 2.00; gta 1.97, 2.00" in page
     assert (
         "<title>gta, block 1: 1.97 tokens</title>" in page
