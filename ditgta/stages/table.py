@@ -104,40 +104,36 @@ def run(
     }
     made_from = _made_from(spec, **inputs)
     _refuse_other(out, made_from)
-    table_scores, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
-    sweep = read_sweep(swept, spec.get("swept_rows"), table_scores)
-    table_scores = chosen_scores(sweep, table_scores)
-    if losses and len(losses) != len(table_scores):
+    files, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
+    sweep = read_sweep(swept, spec.get("swept_rows"), files)
+    files = chosen_scores(sweep, files)
+    if losses and len(losses) != len(files):
         raise InputError(
-            f"{len(table_scores)} score files and {len(losses)} records of losses do not match; give one for each"
+            f"{len(files)} score files and {len(losses)} records of losses do not match; give one for each"
         )
-    losses = chosen_losses(table_scores, losses, averaged, spec.get("averaged_rows"))
-    table_scores = (
-        [with_losses(score, path) for score, path in zip(table_scores, losses)] if losses else table_scores
-    )
-    if not table_scores:
+    losses = chosen_losses(files, losses, averaged, spec.get("averaged_rows"))
+    files = [with_losses(score, path) for score, path in zip(files, losses)] if losses else files
+    if not files:
         raise InputError("no score files were given; run the score stage and pass what it writes")
     real = replace(read_score(baseline), experiment=BASELINE, step=None) if baseline else None
-    check_comparable(table_scores, real)
+    check_comparable(files, real)
     index = load_index(images) if images else None
-    table = build(
-        table_scores, real, read_curves(training, names), spec, classes=index.classes if index else []
-    )
-    everything = [*table_scores, *([real] if real else [])]
-    epochs = epochs_of(table_scores, index.count if index else None)
-    resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, table_scores)
+    table = build(files, real, read_curves(training, names), spec, classes=index.classes if index else [])
+    everything = [*files, *([real] if real else [])]
+    epochs = epochs_of(files, index.count if index else None)
+    resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, files)
     beside = [*(score for score, _ in (sweep.scores if sweep else ())), *(resized.scores if resized else ())]
     costs = read_costs([*everything, *beside], training, shared, names)
     table = replace(table, costs=costs, epochs=epochs, order=order_sentence(sweep))
-    grids, faults = sample_grid(table_scores, table.experiments, index)
-    near, gone = nearest_grids(table_scores, table.experiments, table.classes)
+    grids, faults = sample_grid(files, table.experiments, index)
+    near, gone = nearest_grids(files, table.experiments, table.classes)
     encodings, unseen = encodings_of(training, table.experiments, names)
     table = replace(table, warnings=table.warnings + faults + gone + unseen)
-    reach = distances_of(table_scores, table.experiments, table.last)
+    reach = distances_of(files, table.experiments, table.last)
     distances = distance_figure(reach.rows, reach.uniform, table.experiments) if reach.rows else None
-    strips = milestone_strips(table_scores, table.experiments)
+    strips = milestone_strips(files, table.experiments)
     sweep = drawn_sweep(table, sweep)
-    shelves = shelves_of(table_scores, table.experiments, table.classes)
+    shelves = shelves_of(files, table.experiments, table.classes)
     more = {
         "encodings": encodings,
         "distances": distances,
