@@ -54,11 +54,7 @@ def _holds(path: Path, count: int) -> bool:
 
 
 def read_record(path: Path) -> dict:
-    """Returns the record beside a heavy file, or an index.
-
-    Raises:
-        InputError: it is missing, or none.
-    """
+    """Returns the record beside a heavy file, or an index; raises InputError if it is missing, or none."""
     return checked(
         ResultRecord, read_json(path), f"{path} is not the record of a result", "run its stage again"
     )

@@ -25,11 +25,7 @@ Groups = Mapping[
 
 
 def scale_of(groups: Sequence[Sequence[Score]], metric: Metric) -> Scale:
-    """Returns the scale of a metric at a milestone.
-
-    Args:
-        groups: the score files of each row.
-    """
+    """Returns the scale of a metric at a milestone, of each row's score files."""
     rows = [[score.value(metric) for score in group] for group in groups]
     rows = [row for row in rows if None not in row]
     positive = all(value > 0 for row in rows for value in row)
@@ -41,11 +37,7 @@ def scale_of(groups: Sequence[Sequence[Score]], metric: Metric) -> Scale:
 
 
 def row_of(experiment: str, step: int | None, group: Sequence[Score], scales: Mapping[str, Scale]) -> Row:
-    """Returns the row of the score files of one experiment and milestone, one file per training seed.
-
-    Args:
-        scales: by metric, which also are the columns.
-    """
+    """Returns the row of one experiment and milestone, of one score file per training seed; `scales` by metric are its columns."""
     counts = sorted({score.num_samples for score in group} - {None})
     return Row(
         experiment=experiment,

@@ -18,11 +18,9 @@ def read_costs(
 ) -> list[Cost]:
     """Returns the cost of every stage and row, in the order in which the stages run.
 
-    Args:
-        scores: score files, which name the folders of their samples; those of rows at other sizes and points of a sweep too.
-        training: records of checkpoints.
-        shared: records of what rows share: images, autoencoder, latents, scorer.
-        names: experiment and seed of each of the checkpoints, where it is not for their records to say.
+    The score files, those of rows at other sizes and points of a sweep too, name the folders of their samples. `training` are
+    records of checkpoints, and `names` experiment and seed of each, where it is not for the records to say; `shared` are records of
+    what rows share: images, autoencoder, latents, scorer.
     """
     records: dict[tuple[str, str], list[dict]] = {}
     for path in map(Path, shared):

@@ -43,11 +43,7 @@ class Declared:
     def compared(
         self, groups: Sequence[Sequence[Score]], metric: Metric, step: int | None, scale: Scale
     ) -> tuple[Comparison, Contest]:
-        """Returns the difference in a metric without a verdict, and what a verdict on it would rest on.
-
-        Args:
-            groups: the score files of each row, one per training seed.
-        """
+        """Returns the difference in a metric without a verdict, and what a verdict would rest on, of each row's score files."""
         if not self.weights:
             first, second = groups
             return compare(first, second, metric, self.names, step, scale)
@@ -55,11 +51,7 @@ class Declared:
 
 
 def read_declared(entries: Sequence) -> list[Declared]:
-    """Returns differences as a table's spec has them: [first, second], or {name, weights: {row: weight}}.
-
-    Raises:
-        InputError: an entry is neither.
-    """
+    """Returns a spec's differences: [first, second], or {name, weights: {row: weight}}; raises InputError if one is neither."""
     found = []
     for entry in entries:
         if isinstance(entry, Mapping) and entry.get("name") and isinstance(entry.get("weights"), Mapping):
@@ -146,12 +138,8 @@ def comparisons_of(
 ) -> tuple[list[Comparison], str]:
     """Returns the declared differences in every metric at every milestone, and the best row at the last, "" if there is none.
 
-    Those in the primary metric at the last milestone have verdicts, or the reason why there is none.
-
-    Args:
-        groups: the score files by row and milestone.
-        scales: by milestone and metric.
-        training_cov: see `statistics.judge`.
+    Those in the primary metric at the last milestone have verdicts, or the reason why there is none. The score files stand by row
+    and milestone, the scales by milestone and metric.
     """
     found: dict[tuple, tuple[Comparison, Contest]] = {}
     for one in declared:
@@ -183,18 +171,11 @@ def _checked(found: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> C
 
 
 def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -> Metric:
-    """Returns the metric that verdicts are about.
+    """Returns the metric, one of the columns, that verdicts are about.
 
-    Without a declared one it is FID where the scorer is the published network or every row has an FID with an error bar, and
-    else KID, which few samples suffice for.
-
-    Args:
-        spec: the suite's; "primary" declares one.
-        scores: the score files of the last milestone.
-        metrics: the columns.
-
-    Raises:
-        InputError: the declared metric is not among the scores, or which of its ends is better is unknown.
+    Without one that the suite's spec declares under "primary" it is FID where the scorer is the published network or every row at
+    the last milestone has an FID with an error bar, and else KID, which few samples suffice for. Raises InputError if the declared
+    metric is not among the scores, or which of its ends is better is unknown.
     """
     known = {metric.key: metric for metric in metrics}
     if key := spec.get("primary"):

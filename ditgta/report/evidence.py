@@ -101,11 +101,7 @@ class Score:
         return se if se is not None and math.isfinite(se) else None
 
     def estimate(self, metric: Metric, relative: bool = False) -> Estimate | None:
-        """Returns the metric with its influence values, None without them.
-
-        Args:
-            relative: of the metric's logarithm; its value must be positive.
-        """
+        """Returns the metric with its influence values, None without them; `relative`: of its logarithm, where it is positive."""
         value, influence = self.value(metric), self.influence.get(metric.key)
         if value is None or influence is None:
             return None
@@ -139,8 +135,7 @@ class Score:
 def read_score(path: Path) -> Score:
     """Reads a score file and the influence values beside it.
 
-    Raises:
-        InputError: the file is missing or is not a score file, or the influence values are damaged.
+    Raises InputError if the file is missing or is not a score file, or the influence values are damaged.
     """
     path = Path(path)
     content = read_json(path)
@@ -206,11 +201,7 @@ def samples_folder(score: Score, whole: bool = True) -> Path | None:
 
 
 def check_comparable(scores: Sequence[Score], baseline: Score | None) -> None:
-    """Refuses scores that must not stand in one table.
-
-    Raises:
-        InputError: two files of one row, or files of different scorers or reference images.
-    """
+    """Raise InputError where two score files are of one row, or of different scorers or reference images."""
     seen: dict[tuple, Score] = {}
     for score in scores:
         key = (score.experiment, score.seed, score.step)
@@ -224,11 +215,7 @@ def check_comparable(scores: Sequence[Score], baseline: Score | None) -> None:
 
 
 def check_same(scores: Sequence[Score], *kinds: str) -> None:
-    """Refuses score files that were not made with the same "scorer", "judge" or "reference", as far as they tell.
-
-    Raises:
-        InputError: the first file and another one differ.
-    """
+    """Raise InputError where score files tell that they were not made with the same "scorer", "judge" or "reference"."""
     for kind in kinds:
         for other in scores:
             ours, theirs = ((score.content.get(kind) or {}).get("sha256") for score in (scores[0], other))
@@ -242,8 +229,7 @@ def check_same(scores: Sequence[Score], *kinds: str) -> None:
 def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = None) -> list[Curve]:
     """Returns one loss curve per experiment and seed; where records overlap, that of the higher step counts.
 
-    Args:
-        names: experiment and seed of each record, where it is not for the record to say.
+    `names`: experiment and seed of each record, where it is not for the record to say.
     """
     runs: dict[tuple[str, int], list[dict]] = {}
     for path, name in zip(map(Path, paths), names or [None] * len(paths)):
@@ -284,11 +270,7 @@ def run_of(path: Path, record: dict) -> tuple[str, int]:
 
 
 def epochs_of(scores: Sequence[Score], images: int | None) -> dict[int, float]:
-    """Returns the passes over the training images at each milestone whose rows were all trained with one batch size.
-
-    Args:
-        images: in the training set; None where they were not counted.
-    """
+    """Returns the passes over the training images at each milestone whose rows share a batch size; {} where images are not counted."""
     if not images:
         return {}
     batches: dict[int, set] = {}

@@ -61,9 +61,9 @@ def scores_csv(table: Table, scores: Sequence[Score]) -> str:
 def differences_csv(table: Table) -> str:
     """Return one line per declared difference, milestone and metric: first minus second with its 95 % interval.
 
-    Values are in full precision and as in score files; those of a metric that is compared by logarithms are log ratios only where the
-    page says so. Absent ones are empty, with the reason; `verdict` stands in the primary metric at the last milestone alone.
-    A contrast of several rows has its name and sum as `first`, and no `second`.
+    Values are in full precision and as in score files; those of a metric that is compared by logarithms are log ratios only where
+    the page says so. Absent ones are empty, with the reason; `verdict` stands in the primary metric at the last milestone alone. A
+    contrast of several rows has its name and sum as `first`, and no `second`.
     """
     lines = []
     for c in table.comparisons:

@@ -24,8 +24,7 @@ from ditgta.scoring.statistics import standard_error, strata_of
 def read_losses(path: Path) -> dict:
     """Returns a record of the loss stage with the arrays beside it under "arrays".
 
-    Raises:
-        InputError: a file is missing or is not what the loss stage writes.
+    Raises InputError if a file is missing or is not what the loss stage writes.
     """
     fix = "give the JSON files that the loss stage writes"
     content = checked(LossRecord, read_json(path), f"{path} is not a record of losses", fix)

@@ -51,9 +51,6 @@ def nearest_grids(
 
     The samples are the first of each class, up to 12 classes, and below them the one that lies nearest of all. Distances
     are given in units of the typical distance of a real image to the nearest other one.
-
-    Args:
-        classes: their names.
     """
     grids, faults = {}, []
     for score in last_scores(scores, experiments):
@@ -107,8 +104,7 @@ def _grid(
 def _reference(folder: str | None, sha256: str | None) -> ImageSet:
     """Returns the reference images that a score file names; rows share them, and large ones take a while to be verified.
 
-    Raises:
-        InputError: they are gone or others lie in their place.
+    Raises InputError if they are gone or others lie in their place.
     """
     if not folder:
         raise InputError("its score file does not name the reference images")

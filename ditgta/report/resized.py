@@ -114,14 +114,9 @@ def read_sizes(
 ) -> Sizes | None:
     """Returns what score files say of other sizes, None without files.
 
-    Args:
-        paths: score files of rows, then those of real images at each size.
-        rows: experiment, seed and step of the former, where it is not for the files to say.
-        declared: differences of which pairs are shown.
-        scores: the table's score files, whose samples are of the size of training.
-
-    Raises:
-        InputError: a file is none, does not tell its size, or was scored with another network than the table.
+    The files are those of rows, then those of real images at each size; `rows` are experiment, seed and step of the former, where
+    it is not for the files to say, `declared` differences of which pairs are shown, `scores` the table's score files, of the size
+    of training. Raises InputError if a file is none, does not tell its size, or was scored with another network than the table.
     """
     found = [read_score(path) for path in paths]
     if not found:
@@ -158,11 +153,7 @@ def read_sizes(
 
 
 def way_of(score: Score) -> Way:
-    """Returns how a score file's samples were made.
-
-    Raises:
-        InputError: it does not tell.
-    """
+    """Returns how a score file's samples were made; raises InputError if it does not tell."""
     said, scale = score.sampling, score.sampling.get("cfg_scale")
     size = said.get("size") or _size_of(score)
     return Way(tuple(size), str(said.get("positions", "")), str(said.get("temperature", "1")), scale)

@@ -17,9 +17,8 @@ def draw(
 ) -> Image.Image:
     """Return images in columns of one size each, with a heading (of two lines at most) above and a name before.
 
-    Args:
-        images: one list for each row, uint8 (H, W, 3); None leaves a place empty, and says so.
-        most: largest height in pixels of the first column's images, to which all are reduced alike; None: as they are.
+    A row of images is uint8 (H, W, 3); None leaves a place empty, and says so. All are reduced alike so that the first column's
+    images are at most `most` pixels high; None: as they are.
     """
     shapes = [
         next((row[k].shape[:2] for row in images if row[k] is not None), (1, 1)) for k in range(len(columns))

@@ -35,11 +35,7 @@ class Spread:
 
 
 def spread_of_runs(groups: Sequence[Sequence[float]]) -> Spread | None:
-    """Returns the spread of the runs of all rows around their rows' means; None where no row has two runs.
-
-    Args:
-        groups: the values of each row's training runs.
-    """
+    """Returns the spread of the values of all rows' runs around their rows' means; None where no row has two runs."""
     groups = [np.asarray(group, np.float64) for group in groups if len(group) > 1]
     degrees = sum(len(group) - 1 for group in groups)
     if not degrees:
@@ -130,12 +126,10 @@ class Inference:
 
 
 def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float | None) -> Inference:
-    """Returns the mean of a row's runs.
+    """Returns the mean of the values of a row's runs.
 
-    Args:
-        values: of each run.
-        pooled: the spread over all rows, None where they do not agree in it: then the row's own is taken.
-        samples: standard error of the mean that the spread of the runs does not show.
+    `pooled` is the spread over all rows, None where they do not agree in it: then the row's own is taken. `samples` is the standard
+    error of the mean that the spread of the runs does not show.
     """
     own = spread_of_runs([values])
     if own is None:
@@ -147,12 +141,7 @@ def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float 
 def difference_of_runs(
     first: Sequence[float], second: Sequence[float], pooled: Spread | None, samples: float | None
 ) -> Inference:
-    """Returns the difference of the means of two rows' runs: Student's t with a pooled spread, else Welch's (1947).
-
-    Args:
-        first, second: values of each run.
-        pooled, samples: as in `mean_of_runs`.
-    """
+    """Returns the difference of two rows' means: Student's t with a pooled spread, else Welch's (1947); see `mean_of_runs`."""
     value = float(np.mean(first) - np.mean(second))
     if min(len(first), len(second)) < 2:
         return Inference(value, None, math.inf, samples)
@@ -177,10 +166,7 @@ def contrast_of_runs(
 ) -> Inference:
     """Returns the weighted sum of rows' means, of the values themselves: as `difference_of_runs`, for any number of rows.
 
-    Args:
-        rows: values of each row's runs.
-        relative: `pooled` is of logarithms, so a row's runs spread by that share of its mean.
-        pooled, samples: as in `mean_of_runs`.
+    With `relative`, `pooled` is of logarithms, so a row's runs spread by that share of its mean.
     """
     means = [float(np.mean(values)) for values in rows]
     value = math.fsum(weight * mean for weight, mean in zip(weights, means))
@@ -265,11 +251,8 @@ class Verdict:
 def judge(contests: Sequence[Contest], better: int, metric: str, training_cov: float | None) -> list[Verdict]:
     """Returns the verdict on each declared difference; that any of them is false has at most the chance LEVEL.
 
-    Args:
-        contests: all that were declared, those without a test too: they count.
-        better: -1 where lower values are better, +1 where higher ones are.
-        metric: its name, for the words.
-        training_cov: standard deviation of the metric's logarithm over training runs, declared for rows with one run.
+    Differences without a test count too. Lower values of the metric are `better` at -1, higher ones at +1. `training_cov` is the
+    standard deviation of the metric's logarithm over training runs, declared for rows with one run.
     """
     adjusted = holm([_p(contest.found) for contest in contests])
     checked = holm([_p(contest.check) for contest in contests])

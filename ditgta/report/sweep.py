@@ -162,11 +162,7 @@ class Sweep:
 
 
 def point_of(score: Score) -> Point:
-    """Returns how the samples of a score file were made.
-
-    Raises:
-        InputError: it does not tell their guidance scale.
-    """
+    """Returns how the samples of a score file were made; raises InputError if it does not tell their guidance scale."""
     if (scale := score.sampling.get("cfg_scale")) is None:
         raise InputError(f"{score.path} does not tell the guidance scale of its samples; score them again")
     decay = score.sampling.get("ema_decay")
@@ -185,15 +181,10 @@ def _first_decay(score: Score) -> float | None:
 def read_sweep(
     paths: Sequence[Path], rows: Sequence[tuple[str, int, int, bool]] | None, scores: Sequence[Score]
 ) -> Sweep | None:
-    """Returns what score files say of a sweep, None without files.
+    """Returns what score files at the further points of a sweep say, None without files.
 
-    Args:
-        paths: score files at the further points of the sweep.
-        rows: experiment, seed and step of each, and whether its noise is that of the choice.
-        scores: the table's score files: the first point, with the noise of the report.
-
-    Raises:
-        InputError: a file is none or of another scorer, or there is another number of rows than of files.
+    `rows` are experiment, seed and step of each, and whether its noise is that of the choice; the table's own score files are the
+    first point, with the noise of the report. Raises InputError if a file is none or of another scorer, or their numbers differ.
     """
     if not paths:
         return None
@@ -259,16 +250,10 @@ def chosen_losses(
     averaged: Sequence[Path],
     rows: Sequence[tuple[str, int, int]] | None,
 ) -> list[Path]:
-    """Returns the held-out losses of the averages that were chosen, in the order of the score files.
+    """Returns the held-out losses of the averages that were chosen, in the order of the table's score files at the chosen points.
 
-    Args:
-        scores: the table's, at the chosen points.
-        losses: of the first averages, in the same order.
-        averaged: those of further averages.
-        rows: experiment, seed and step of each of these.
-
-    Raises:
-        InputError: those of a chosen average are not given, or there is another number of rows than of files.
+    `losses` are of the first averages, in the same order, `averaged` those of further ones, and `rows` experiment, seed and step of
+    these. Raises InputError if those of a chosen average are not given, or there is another number of rows than of files.
     """
     if len(rows or []) != len(averaged):
         raise InputError(
