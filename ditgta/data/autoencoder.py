@@ -29,9 +29,7 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
     """Returns the diffusers AutoencoderKL, or Pixels, of a folder in evaluation mode, float32 and channels_last, on `device`.
 
     Only safetensors weights are read. Where autoencoder.json stands beside them, their SHA-256 must be the one it names.
-
-    Raises:
-        InputError: the folder is missing, holds no such autoencoder, or its weights are damaged.
+    Raises InputError if the folder is missing, holds no such autoencoder, or its weights are damaged.
     """
     folder = Path(folder)
     weights = folder / WEIGHTS
@@ -78,11 +76,7 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
 
 
 def autoencoder_sha256(folder: str | Path) -> str:
-    """Returns the SHA-256 of an autoencoder's weights, which names it in everything made with it.
-
-    Raises:
-        InputError: the folder holds no weights.
-    """
+    """Returns the SHA-256 of an autoencoder's weights, its name in all made with it; raises InputError without weights."""
     weights = Path(folder) / WEIGHTS
     if not weights.is_file():
         raise InputError(f"{folder} holds no autoencoder; it must contain config.json and {WEIGHTS}")
@@ -113,12 +107,8 @@ def save_autoencoder(vae: torch.nn.Module, folder: str | Path, spec: dict, **con
 def fetch_autoencoder(source: str, revision: str | None = None):
     """Returns a published AutoencoderKL in float32: a local folder, the Hugging Face cache, or a download.
 
-    Args:
-        source: a folder in diffusers' format, or a name on the Hugging Face hub such as stabilityai/sd-vae-ft-ema.
-        revision: branch, tag or commit on the hub; None is the main branch.
-
-    Raises:
-        InputError: it is not on this machine and cannot be downloaded.
+    `source` is a folder in diffusers' format, or a name on the Hugging Face hub such as stabilityai/sd-vae-ft-ema; `revision` a
+    branch, tag or commit there, None the main branch. Raises InputError if it is not on this machine and cannot be downloaded.
     """
     folder = expanded(source)
     if folder.is_dir():

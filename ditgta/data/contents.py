@@ -65,11 +65,7 @@ def exists(path: Path) -> bool:
 
 
 def read_contents(path: Path) -> Contents:
-    """Reads what a file, folder or pattern of files holds; of several files one that cannot be read counts as such.
-
-    Raises:
-        InputError: it is a file that cannot be read.
-    """
+    """Reads what a file, folder or pattern of files holds; raises InputError if it is a file that cannot be read."""
     base, names = _counted(path)
     if path.is_file():
         try:
@@ -95,11 +91,7 @@ def read_contents(path: Path) -> Contents:
 
 
 def check_contents(path: str | Path, expected: str | None) -> str:
-    """Returns the checksum of what a path holds.
-
-    Raises:
-        InputError: it is not the expected one.
-    """
+    """Returns the checksum of what a path holds; raises InputError if it is not the expected one."""
     if not exists(expanded(path)):
         raise InputError(f"{path} does not exist (seen from {Path.cwd()}); bring it back, or fix the path")
     found = read_contents(expanded(path)).sha256
@@ -116,9 +108,8 @@ def changed(path: str | Path) -> InputError:
 def spec_of_images(asked: dict, held: Callable[[str | None], str | None]) -> dict:
     """Returns what decides a list of images: what was asked of the images stage, with checksums in place of paths.
 
-    Args:
-        asked: {source, size, on_error, class_names, held_out, ...}.
-        held: returns the checksum of what a path holds, None of what is no path.
+    `asked` is {source, size, on_error, class_names, held_out, ...}; `held` returns the checksum of what a path holds, None of no
+    path.
     """
     paths = ("source", "class_names", "held_out")
     options = {name: value for name, value in asked.items() if name not in paths}

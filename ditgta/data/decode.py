@@ -34,15 +34,9 @@ _GREY_RAW_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8}
 def decode_rgb(source: str | Path | bytes, name: str = "") -> Image.Image:
     """Decodes an image completely and returns it as an 8-bit RGB image, upright.
 
-    Transparency is composed on white, 16-bit grey is scaled (x / 257), CMYK is converted as Pillow does, the EXIF
-    orientation is applied, and of an animation the first frame is taken. Colour profiles are not applied.
-
-    Args:
-        source: a file's path or its content.
-        name: what an error calls it; by default the path.
-
-    Raises:
-        InputError: the file is missing, is not an image, or is truncated.
+    Transparency is composed on white, 16-bit grey is scaled (x / 257), CMYK is converted as Pillow does, the EXIF orientation is
+    applied, and of an animation the first frame is taken. Colour profiles are not applied. `source` is a path or the file's
+    content; errors call it `name`, by default the path. Raises InputError if it is missing, no image or truncated.
     """
     try:
         return _decode(source)

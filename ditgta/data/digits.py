@@ -48,11 +48,7 @@ def write_digits(
 ) -> list[str]:
     """Writes some digits as PNG files and returns their names, in the order of the digits and then of their copies.
 
-    Args:
-        chosen: places in `digits.numbers`.
-        copies: images of each digit.
-        draw: returns the pixels of a digit's copy, uint8 [height, width].
-        folder: of the files.
+    `chosen` are places in `digits.numbers`; `draw` returns the pixels of a digit's copy, uint8 [height, width].
     """
 
     def write(item: tuple[int, int]) -> str:
@@ -81,13 +77,9 @@ def digits_index(
     placement: dict | None = None,
     copies: int = 1,
 ) -> ImageIndex:
-    """Writes some digits into a folder and returns their index.
+    """Writes some digits, places in `digits.numbers`, into a folder and returns their index; `size` is a side or (height, width).
 
-    Args:
-        chosen: places in `digits.numbers`.
-        size: side of the images in pixels, or (height, width).
-        placement: {scales, grid} of placed digits, which are as large on every canvas; None enlarges each digit to the image.
-        copies: images of each digit.
+    `placement` is {scales, grid} of placed digits, which are as large on every canvas; None enlarges each digit to the image.
     """
 
     def draw(number: int, copy: int) -> np.ndarray:

@@ -21,13 +21,8 @@ class FeatureShards:
     """A folder with one npz of float32 features per 1,024 images, each whole or absent, and its record.
 
     The cut depends on the number of images alone, so any number of processes may fill the folder, now or later. Nothing in it is
-    taken on trust: a shard counts if its bytes are those of its record, and its record is of these images and weights.
-
-    Args:
-        folder: of the shards; `cached` names it for the checksums of images and weights.
-        count: number of images.
-        made_from: what decides the features.
-        kinds: of features, attributes of what the network returns.
+    taken on trust: a shard counts if its bytes are those of its record, and its record is of these images and weights (`made_from`).
+    `kinds` of features are attributes of what the network returns.
     """
 
     def __init__(
@@ -78,11 +73,7 @@ class FeatureShards:
         write_record(self._path(number), {**self.made_from, "shard": number})
 
     def blocks(self, kind: str) -> Iterator[np.ndarray]:
-        """Yields the (images, features) array of every shard in order.
-
-        Raises:
-            InputError: a shard is damaged.
-        """
+        """Yields the (images, features) array of every shard in order; raises InputError if a shard is damaged."""
         for number, images in enumerate(self.shards):
             try:
                 with np.load(self._path(number), allow_pickle=False) as file:

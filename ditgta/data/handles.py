@@ -12,11 +12,8 @@ MOST = 256  # a data set may lie in thousands of archives
 class Handles:
     """Open files by key, the least recently used ones closed once nobody reads them any more.
 
-    Whoever reads keeps the file that it was given in a variable until it has read.
-
-    Args:
-        opened: opens the file of a key.
-        most: how many stay open; fewer where the system lets this process open few.
+    Whoever reads keeps the file that it was given in a variable until it has read. `opened` opens the file of a key; at most `most`
+    stay open, fewer where the system lets this process open few.
     """
 
     def __init__(self, opened: Callable[[Any], Any], most: int = MOST):

@@ -58,9 +58,7 @@ class ImageSet:
         """Yields images start..stop in order, uint8 (at most batch_size, height, width, 3), equal sizes together.
 
         Calls with rising `start` read a compressed file once, not once per call.
-
-        Raises:
-            InputError: an image or a file is damaged.
+        Raises InputError if an image or a file is damaged.
         """
         raise NotImplementedError
 

@@ -86,13 +86,9 @@ def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str =
 
 
 def load_index(path: str | Path) -> ImageIndex:
-    """Read an image index; the table of files is mapped into memory, not copied.
+    """Read an image index, of its folder or its index.json; the table of files is mapped into memory, not copied.
 
-    Args:
-        path: the folder of the index or its index.json.
-
-    Raises:
-        InputError: the index is missing or damaged, or the images' folder has moved away.
+    Raises InputError if the index is missing or damaged, or the images' folder has moved away.
     """
     path = Path(path)
     folder = path.parent if path.name == "index.json" else path

@@ -31,15 +31,10 @@ _CHANNELS_OF_16 = 8  # autoencoders with as many channels divide the side by 16
 
 
 def open_ready(path: str | Path, format: str, std: float | None = None) -> Ready:
-    """Return latents made elsewhere, of which one has been looked at.
+    """Return latents made elsewhere, of which one has been looked at: a folder, or for edm2 and repa a zip too, in one of `FORMATS`.
 
-    Args:
-        path: a folder, or for edm2 and repa a zip too.
-        format: one of `FORMATS`.
-        std: standard deviation to which the formats that normalise scale latents; None is 1.
-
-    Raises:
-        InputError: they are not there, or not of this format.
+    The formats that normalise scale latents to the standard deviation `std`; None is 1. Raises InputError if they are not there, or
+    not of this format.
     """
     path = expanded(path)
     if not path.exists():
@@ -129,13 +124,9 @@ class Import:
 
 
 def open_import(options: dict, index: ImageIndex | None, vae: torch.nn.Module | None) -> Import:
-    """Return latents made elsewhere after checking number, shape and scale against the images and the autoencoder.
+    """Return latents made elsewhere, of {from, format, std, image_size}, after checking that images and autoencoder fit.
 
-    Args:
-        options: {from, format, std, image_size}.
-
-    Raises:
-        InputError: they do not fit each other.
+    Raises InputError if number, shape or scale do not.
     """
     ready = open_ready(options["from"], options["format"], options.get("std"))
     what = f"{ready.path} holds {ready.count:,} latents of {ready.shape[0]} x {ready.shape[1]} x {ready.shape[2]}"
@@ -194,8 +185,7 @@ def _label_order(found: Import) -> np.ndarray | None:
 def gathered(found: Import, out: Path, plan: list[range]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the labels of all finished shards, and mean and standard deviation of x0 by channel.
 
-    Raises:
-        InputError: the classes do not have as many images as in the index.
+    Raises InputError if the classes do not have as many images as in the index.
     """
     labels, sums, values = [], np.zeros((2, found.ready.shape[0])), found.ready.count * found.ready.sides
     for number in range(len(plan)):
@@ -233,15 +223,9 @@ def told(mean: np.ndarray, std: np.ndarray, fresh: dict | None) -> list[str]:
 def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: np.ndarray) -> dict | None:
     """Compare the latents' statistics with a fresh encoding of 16 images, where images and autoencoder are at hand.
 
-    Args:
-        labels: of all latents, as the index has them.
-        mean, std: of x0 by channel, float64 [C].
-
-    Returns:
-        {images, mean, std, found_again} of the fresh encoding, None where there is none.
-
-    Raises:
-        InputError: the scale cannot be meant, or most of the images are not found again.
+    `labels` are those of all latents, as the index has them; `mean` and `std` are of x0 by channel, float64 [C]. Returns {images,
+    mean, std, found_again} of the fresh encoding, None where there is none. Raises InputError if the scale cannot be meant, or most
+    of the images are not found again.
     """
     overall = float(np.sqrt((std**2).mean() + mean.var()))
     if (

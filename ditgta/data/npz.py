@@ -46,11 +46,8 @@ def load_members(
 ) -> dict[str, np.ndarray]:
     """Returns the named arrays of an npz file that are there, by default all.
 
-    Args:
-        most_bytes: of each array; a larger one is refused before memory is taken for it.
-
-    Raises:
-        InputError: the file is no whole npz file, or an array is pickled, or too large.
+    An array of more than `most_bytes` is refused before memory is taken for it. Raises InputError then, and if the file is no whole
+    npz file, or an array is pickled.
     """
     try:
         with _archive(path) as archive:
@@ -78,13 +75,9 @@ def load_members(
 
 
 def write_with_arrays(out: Path, content: dict, arrays: dict[str, np.ndarray], key: str) -> dict:
-    """Write arrays as .npz and then the record that names them under `key` by their checksum, whole or not at all.
+    """Write arrays as .npz and then the record `out` that names them under `key` by their checksum, whole or not at all.
 
-    Args:
-        out: the record, .json; the arrays lie beside it.
-
-    Returns:
-        The record but its provenance.
+    Returns the record but its provenance.
     """
     with atomic_path(out.with_suffix(".npz")) as temporary:
         np.savez(temporary, **arrays)
@@ -135,8 +128,7 @@ class NpzArray:
     def find(cls, path: Path, name: str) -> "NpzArray | None":
         """Returns an array of a file, None if the file has no array of this name.
 
-        Raises:
-            InputError: the file is no whole npz file, or the array is pickled or stored by columns.
+        Raises InputError if the file is no whole npz file, or the array is pickled or stored by columns.
         """
         try:
             with _archive(path) as archive:
@@ -160,11 +152,7 @@ class NpzArray:
         self._next = 0
 
     def read(self, start: int, count: int) -> np.ndarray:
-        """Returns rows start..start + count.
-
-        Raises:
-            InputError: the file ends early or its checksum is wrong.
-        """
+        """Returns rows start..start + count; raises InputError if the file ends early or its checksum is wrong."""
         assert start >= 0 and start + count <= self.shape[0]
         try:
             if self._stream is None or start < self._next:

@@ -36,8 +36,7 @@ class Pixels(nn.Module):
     def encode(self, pixels: Tensor, return_dict: bool = False) -> tuple[SimpleNamespace]:
         """Return the posterior, which is a point, of pixels (B, 3, H, W): its log variance is None.
 
-        Raises:
-            InputError: a coloured image where latents have one channel.
+        Raises InputError if an image is coloured and latents have one channel.
         """
         if self.config.latent_channels == 1 and not (pixels == pixels[:, :1]).all():
             raise InputError("an image is coloured; set autoencoder: {pixels: rgb}")

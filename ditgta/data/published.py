@@ -43,8 +43,7 @@ class Published:
 def read_published(path: str | Path) -> Published:
     """Reads a published checkpoint: a .pt or .safetensors file, or a folder in diffusers' format.
 
-    Raises:
-        InputError: the file is missing, damaged, wants more than plain tensors, or holds no weights of a DiT.
+    Raises InputError if the file is missing, damaged, wants more than plain tensors, or holds no weights of a DiT.
     """
     path = Path(path)
     if path.is_dir():

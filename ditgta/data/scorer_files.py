@@ -67,9 +67,7 @@ def find_weights(weights: Path | None, out: Path) -> Path:
 
     Without a name it is looked for in `weights/` and in the current folder, then beside the scores, then where torch.hub
     (and with it pytorch-fid) keeps its downloads.
-
-    Raises:
-        InputError: there is no such file; the message says what to download and where to put it.
+    Raises InputError if there is no such file, which says what to download and where to put it.
     """
     if weights is not None:
         if not is_file(weights):
@@ -87,8 +85,8 @@ def find_weights(weights: Path | None, out: Path) -> Path:
 def fetch_scorer(source: str, out: Path) -> ScorerFile:
     """Copies a scorer's weights to `out`, from an https address or a path, and reads them once to know that they can be used.
 
-    Raises:
-        InputError: they cannot be fetched or read, or bear the published name without being the published bytes; `out` is not made.
+    Raises InputError if they cannot be fetched or read, or bear the published name without being the published bytes, and then
+    `out` is not made.
     """
     shown = redacted(source)
     with atomic_path(out) as temporary:
@@ -119,8 +117,7 @@ def _download() -> str:
 def read_scorer(path: Path) -> ScorerFile:
     """Reads published weights (.pth), weights of the same layout, or a trained scorer (safetensors), judged by content.
 
-    Raises:
-        InputError: the file is truncated or holds something else.
+    Raises InputError if the file is truncated or holds something else.
     """
     path = Path(path)
     tensors, details = read_tensors(path, _download())
@@ -144,11 +141,7 @@ def read_scorer(path: Path) -> ScorerFile:
 def read_tensors(path: Path, fix: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Reads a .pth or .safetensors file, judged by content: its tensors, {} where it holds something else, and what it says of them.
 
-    Args:
-        fix: what a user can do where the file cannot be read.
-
-    Raises:
-        InputError: it is truncated or damaged.
+    Raises InputError, with the fix, if it is truncated or damaged.
     """
     try:
         is_file(path)  # a pipe would wait for a writer for ever

@@ -50,11 +50,7 @@ def new_shard(
 
 
 def write_shard(path: Path, shard: dict[str, np.ndarray], spec: dict, **content) -> None:
-    """Writes one shard in safetensors' format and then its record, whose presence says that the shard is complete.
-
-    Args:
-        content: what the record says of the shard beside.
-    """
+    """Writes one shard in safetensors' format and then its record, which says that it is complete and holds `content` too."""
     header, end = {}, 0
     for name, array in shard.items():
         begin, end = end, end + array.nbytes
@@ -172,14 +168,9 @@ class LatentShards:
         )  # at most 256, so all of them may stay open
 
     def read(self, indices: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray | None]:
-        """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} in the order asked for; logvar is None for draws.
+        """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} of images [B] in the order asked for; logvar is None for draws.
 
-        Args:
-            indices: image indices [B].
-            mirrored: bool [B], True takes the mirrored image.
-
-        Raises:
-            InputError: a shard ends early, or there are no mirrored images.
+        `mirrored`, bool [B], takes the mirrored image. Raises InputError if a shard ends early, or there are no mirrored images.
         """
         if self.sides == 1 and mirrored.any():
             raise InputError(f"{self.folder} holds one side of each image; set training: {{flip: none}}")
@@ -254,15 +245,10 @@ class LatentShards:
 def draw_latents(
     record: dict[str, np.ndarray | None], posterior_noise: np.ndarray | None, scaling_factor: float
 ) -> np.ndarray:
-    """Returns scaled latents x0 = (mean + exp(logvar / 2) noise) * scaling_factor, float32 [B, C, h, w].
+    """Returns scaled latents x0 = (mean + exp(logvar / 2) noise) * scaling_factor, float32 [B, C, h, w], of what `read` returns.
 
-    Args:
-        record: what `LatentShards.read` returns.
-        posterior_noise: standard normal [B, C, h, w], or None for the mean alone.
-        scaling_factor: `LatentShards.scaling_factor`.
-
-    Raises:
-        InputError: noise for latents that are draws already.
+    The noise is standard normal [B, C, h, w], None for the mean alone; raises InputError if latents are draws already and there is
+    any.
     """
     latents = _float32(record["mean"])
     if posterior_noise is not None:

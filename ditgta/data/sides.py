@@ -71,12 +71,7 @@ def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
 
 
 def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *index: int | str) -> np.ndarray:
-    """Returns `count` of `total` indices in random order, of each class its share to within one.
-
-    Args:
-        labels: (total,), None where unknown.
-        index: which draw it is; equal ones give equal indices.
-    """
+    """Returns `count` of `total` indices in random order, of each class (if known) its share to within one; `index`: of the draw."""
     random = generator(0, "score draw", *index)
     order = random.permutation(total)
     if labels is not None:
@@ -87,13 +82,9 @@ def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *inde
 
 
 def real_against_real(side: Side, count: int, number: int, others: Side | None = None) -> list[Side]:
-    """Returns reference and samples: `count` real images, drawn within the classes, and what they are compared with.
+    """Returns reference and samples: `count` real images, of draw `number`, drawn within the classes, and what they are compared with.
 
-    Args:
-        side: the reference.
-        count: how many are drawn.
-        number: which draw.
-        others: the images that are drawn from; None draws from the reference, which then is what is left of it.
+    Without `others` they are drawn from the reference itself, which then is what is left of it.
     """
     if others is not None:
         drawn = draw_within_classes(others.labels, others.count, count, "real against real", number)
@@ -119,12 +110,7 @@ def check_counts(sets: Sequence[ImageSet], baseline: bool) -> None:
 def check_statistics(sides: Sequence[Side], channels: int) -> list[str]:
     """Drops stored statistics of another network where the images can replace them, and returns the warnings.
 
-    Args:
-        sides: reference and samples.
-        channels: the scorer's number of pool3 features.
-
-    Raises:
-        InputError: statistics of another network without images.
+    `sides` are reference and samples, `channels` the scorer's pool3 features. Raises InputError if there are no images.
     """
     warnings = []
     for side in sides:
@@ -142,11 +128,9 @@ def check_statistics(sides: Sequence[Side], channels: int) -> list[str]:
 
 
 def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) -> list[str]:
-    """Returns what a reader of the scores should know of reference and samples.
+    """Returns what a reader of the scores should know of reference and samples, with so many pool3 features of the scorer.
 
-    Args:
-        channels: the scorer's number of pool3 features.
-        split_size: images in a split of the Inception Score; None where their order is random.
+    `split_size`: images in a split of the Inception Score; None where their order is random.
     """
     reference, samples = sides
     found = list(dict.fromkeys(warning for side in sides for warning in side.images.warnings))
@@ -173,15 +157,10 @@ def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) ->
 
 
 def refuse_other_scores(out: Path, inputs: dict[str, dict], asked: dict) -> None:
-    """Make sure that a file holds no finished scores of others, which would be replaced.
+    """Raise InputError if a file holds finished scores of other images or of another scorer, which would be replaced.
 
-    Args:
-        inputs: {"reference", "samples", "training": {folder, sha256}}, those that are given.
-        asked: {scorer, judge: checksums of their weights, crops: side of crops, drawn: of a baseline, the number of images}; None where
-            there is none.
-
-    Raises:
-        InputError: it holds scores of other images or of another scorer.
+    `inputs` are {"reference", "samples", "training": {folder, sha256}}, those that are given; `asked` is {scorer, judge: checksums
+    of their weights, crops: side of crops, drawn: of a baseline, the number of images}, None where there is none.
     """
     theirs = read_finished(out, ScoreRecord)
     if not theirs:

@@ -60,8 +60,7 @@ class Survey:
 def survey(source: str | Path) -> Survey:
     """Look at a source of images, in whatever container they lie.
 
-    Raises:
-        InputError: it is missing, is no source of images, or none of its images can be decoded.
+    Raises InputError if it is missing, is no source of images, or none of its images can be decoded.
     """
     index = index_of(list_source(source), size=0)
     if not index.count:

@@ -57,14 +57,9 @@ class Members:
 
 
 def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
-    """List the images of tars or zips: class folders inside, one archive per class, WebDataset's or EDM2's labels.
+    """List the images of tars or zips, in natural order: class folders inside, one archive per class, WebDataset's or EDM2's labels.
 
-    Args:
-        source: what was given: an archive, or the folder of several.
-        files: the archives, in natural order.
-
-    Raises:
-        InputError: an archive is compressed as a whole, damaged, or holds no images with a class.
+    Raises InputError if an archive is compressed as a whole, damaged, or holds no images with a class.
     """
     members = Members()
     for number, file in enumerate(files):

@@ -33,11 +33,7 @@ class Tree:
 
 
 def walk(root: Path) -> Tree:
-    """Look at all that lies in a folder, as `scan` says.
-
-    Raises:
-        InputError: the folder itself cannot be read.
-    """
+    """Look at all that lies in a folder, as `scan` says; raises InputError if the folder itself cannot be read."""
     tree = Tree()
 
     def unreadable(relative: str, error: OSError) -> None:
@@ -65,11 +61,7 @@ def _take_file(tree: Tree, entry: os.DirEntry, path: str) -> None:
 
 
 def list_folder(source: Path, options: Options) -> Listing:
-    """List a folder of class folders; empty classes are listed too.
-
-    Raises:
-        InputError: it holds no class folders, or no images.
-    """
+    """List a folder of class folders, empty ones too; raises InputError if it holds no class folders, or no images."""
     tree = walk(source)
     if not tree.folders:
         raise InputError(f"{source} holds no class folders; {LAYOUT}")
@@ -88,8 +80,7 @@ def list_folder(source: Path, options: Options) -> Listing:
 def list_bare_folder(source: Path) -> Listing:
     """List a folder of images with or without class folders; images that lie loose in it are of the class ".".
 
-    Raises:
-        InputError: it holds no images.
+    Raises InputError if it holds no images.
     """
     tree = walk(source)
     if not tree.images:

@@ -56,11 +56,7 @@ def list_table(source: Path, table: Path, options: Options) -> Listing:
 
 
 def table_in(folder: Path) -> Path | None:
-    """Return the one table directly in a folder whose rows name files there; None if there is none.
-
-    Raises:
-        InputError: there are several.
-    """
+    """Return the one table directly in a folder whose rows name files there, None without; raises InputError if there are several."""
     if is_regular(folder / "dataset.json") and _is_labels_file(folder / "dataset.json"):
         return folder / "dataset.json"
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and is_regular(path))
