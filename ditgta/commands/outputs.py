@@ -44,8 +44,7 @@ ENDINGS = {"plan": ".json", "schema": ".json", "sizes": ".png", "show-encoding":
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Make sure that a command replaces nothing but what the same command wrote.
 
-    Raises:
-        InputError: what would be written is read by the command, or belongs to something else.
+    Raises InputError if what would be written is read by the command, or belongs to something else.
     """
     for name in ("out", "grid", "cache"):
         out = getattr(arguments, name, None)

@@ -16,12 +16,7 @@ def add_command(
     aliases: tuple[str, ...] = (),
     spec: bool = True,
 ) -> flags.Parser:
-    """Adds a command and returns its parser.
-
-    Args:
-        sections: groups of the configuration whose options it has.
-        spec: whether these can be given as JSON too.
-    """
+    """Adds a command with the options of some groups of the configuration, with `spec` also as JSON, and returns its parser."""
     parser = commands.add_parser(name, help=text, description=text, aliases=aliases)
     parser.set_defaults(run=run, parser=parser)
     for section in sections:

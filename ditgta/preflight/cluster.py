@@ -57,13 +57,9 @@ def minutes_of(text: str) -> float:
 
 
 class Profile:
-    """A profile of Snakemake: its file, its content, and the resources of each rule.
+    """A profile of Snakemake, by the folder behind --profile: its file, its content, and the resources of each rule.
 
-    Args:
-        name: folder, as behind --profile.
-
-    Raises:
-        InputError: there is none of this name, or it cannot be read.
+    Raises InputError if there is none of this name, or it cannot be read.
     """
 
     def __init__(self, name: str):

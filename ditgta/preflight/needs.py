@@ -46,11 +46,7 @@ def scoring_bytes(work: SuiteWork) -> float:
 
 
 def memory_needs(work: SuiteWork, resources_of: Callable[[str], Mapping]) -> Iterator[Need]:
-    """Yield the needs of the jobs that take most, where a profile says what they are given.
-
-    Args:
-        resources_of: the resources of a rule's jobs.
-    """
+    """Yield the needs of the jobs that take most, where a profile says by `resources_of` what a rule's jobs are given."""
     experiments = work.config.experiments
     names = [name for name in work.config.suites[work.suite].experiments if not experiments[name].checkpoint]
     train, score = resources_of("train"), resources_of("score")

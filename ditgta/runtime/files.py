@@ -37,9 +37,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The content is fsynced before the rename and the folder after it: a reader, or a machine that lost power,
     sees the old file or the new one, never a part. The temporary file keeps the suffix of `path`. Those that killed processes have
     left in the folder are removed.
-
-    Raises:
-        InputError: the folder cannot be written or the disk is full; the old file is untouched.
+    Raises InputError if the folder cannot be written or the disk is full, and then the old file is untouched.
     """
     path = Path(path)
     temporary = None
@@ -122,11 +120,7 @@ def check_ending(out: Path, *endings: str) -> None:
 
 
 def is_file(path: str | Path) -> bool:
-    """Tells whether a path leads to a file that can be read.
-
-    Raises:
-        InputError: it leads to a pipe or device, which would wait for a writer for ever, or it cannot be followed.
-    """
+    """Tells whether a path leads to a file that can be read; raises InputError if it is a pipe or device, or cannot be followed."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -139,11 +133,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def expanded(path: str | Path) -> Path:
-    """Returns a path with its `~` as the home folder.
-
-    Raises:
-        InputError: the home folder is unknown, or the path is none.
-    """
+    """Returns a path with its `~` as the home folder; raises InputError if the home folder is unknown, or the path is none."""
     if "\0" in str(path):
         raise InputError(f"{str(path)!r} is no path: it holds a zero byte; check it")
     try:
@@ -153,14 +143,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def read_text(path: str | Path, missing: str = "run the stage that writes it") -> str:
-    """Reads a text file.
-
-    Args:
-        missing: what to do where there is none.
-
-    Raises:
-        InputError: it is missing, a folder or pipe, cannot be read, or is no UTF-8.
-    """
+    """Reads a text file; raises InputError if it is no file of UTF-8 that can be read, with what to do where it is `missing`."""
     try:
         if not is_file(path):
             fault = (
@@ -182,11 +165,7 @@ def reason_of(error: Exception) -> str:
 
 
 def read_json(path: str | Path) -> dict:
-    """Reads a JSON file.
-
-    Raises:
-        InputError: the file is missing or is no JSON object.
-    """
+    """Reads a JSON file; raises InputError if the file is missing or is no JSON object."""
     try:
         content = json.loads(read_text(path))
     except InputError:
@@ -250,11 +229,7 @@ def write_record(path: str | Path, spec: dict, **content) -> dict:
 
 
 def read_verified_record(path: str | Path) -> dict:
-    """Returns the record of a heavy file after checking the file against it.
-
-    Raises:
-        InputError: file or record is missing, or the file's sha256 is not the record's.
-    """
+    """Returns a heavy file's record; raises InputError if one of the two is missing, or the file's sha256 is not the record's."""
     path = Path(path)
     if not is_file(path):
         raise InputError(f"{path} does not exist; run the stage that writes it")

@@ -20,15 +20,9 @@ def refuse_other(
 ) -> None:
     """Make sure that a finished result is not replaced by one of other options or inputs.
 
-    Args:
-        out: file or folder of the result.
-        what: it is, e.g. "a training".
-        theirs: what decided the result that is there, nested options.
-        ours: what decides the one to be made.
-        contents: dotted names of checksums that may differ: an input was made again, or edited, under its own name.
-
-    Raises:
-        InputError: the two differ in something else; the first such option is named.
+    `out` is file or folder of the result, `what` it is, e.g. "a training"; `theirs` are the nested options that decided the result
+    that is there, `ours` those of the one to be made. `contents` are dotted names of checksums that may differ: an input was made
+    again, or edited, under its own name. Raises InputError if the two differ in something else; the first such option is named.
     """
     theirs, ours = flat(theirs), flat(ours)
     names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]

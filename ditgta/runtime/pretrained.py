@@ -32,11 +32,7 @@ def huggingface_hub():
 
 
 def read_config(folder: Path) -> dict:
-    """Returns config.json.
-
-    Raises:
-        InputError: it is missing, damaged or of another kind of model.
-    """
+    """Returns config.json; raises InputError if it is missing, damaged or of another kind of model."""
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if not isinstance(config.get("model"), dict):
         raise InputError(
@@ -46,11 +42,7 @@ def read_config(folder: Path) -> dict:
 
 
 def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict, dict[str, Tensor]]:
-    """Returns config and weights of a folder or of a repository on the hub.
-
-    Raises:
-        InputError: it is not there, or damaged.
-    """
+    """Returns config and weights of a folder or of a repository on the hub; raises InputError if it is not there, or damaged."""
     folder = fetch_pretrained(name, revision)
     config = read_config(folder)
     is_file(folder / WEIGHTS)  # a pipe would wait for a writer for ever
@@ -63,8 +55,7 @@ def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict
 def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
     """Returns the folder `name`, or that into which the hub's repository `name` has been downloaded.
 
-    Raises:
-        InputError: there is no such folder, and the hub cannot be reached or has no such repository.
+    Raises InputError if there is no such folder, and the hub cannot be reached or has no such repository.
     """
     folder = expanded(name)
     if folder.is_dir():
@@ -82,8 +73,7 @@ def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
 def push_pretrained(folder: Path, repository: str, private: bool) -> str:
     """Uploads a folder to a repository on the hub, which is made where there is none; returns its address.
 
-    Raises:
-        InputError: the folder holds no model, nobody is logged in, or the hub refuses or cannot be reached.
+    Raises InputError if the folder holds no model, nobody is logged in, or the hub refuses or cannot be reached.
     """
     read_config(folder)
     hub = huggingface_hub()

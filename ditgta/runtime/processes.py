@@ -79,9 +79,7 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
     """Joins the process group that the launcher's environment describes, and leaves it at the end.
 
     On a GPU the same work gives the same bits, and float32 products are float32, unless `tf32` allows TF32 for them.
-
-    Raises:
-        InputError: more processes than GPUs on this machine.
+    Raises InputError if there are more processes than GPUs on this machine.
     """
     keep_freed_memory()
     count, rank, local_rank = _launched()
@@ -115,8 +113,7 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
 def _launched() -> tuple[int, int, int]:
     """Return the number of processes, this one's rank, and its rank on this machine, as a launcher's environment says them.
 
-    Raises:
-        InputError: it says no such thing, or not all of it.
+    Raises InputError if it says no such thing, or not all of it.
     """
     fix = "start with torchrun or accelerate, or unset WORLD_SIZE, RANK and LOCAL_RANK"
     found = []

@@ -291,16 +291,9 @@ class TableSpec(Record):
 
 
 def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
-    """Return what a file says, unchanged, after comparing it with what such a file must say.
+    """Return what a file says, unchanged, after comparing it with the record that such a file must hold.
 
-    Args:
-        kind: the record.
-        content: as it was read from JSON.
-        what: names the file in the error.
-        fix: what to do about it.
-
-    Raises:
-        InputError: something is missing, of another type or out of bounds; the first such is named.
+    Raises InputError if something is missing, of another type or out of bounds: what the file is, the first such, and the fix.
     """
     try:
         kind.model_validate(content)

@@ -7,11 +7,7 @@ LEAST_COLUMNS = 3  # steps, row, and a metric
 
 
 def answer(table: Path, width: int) -> list[str]:
-    """Returns headlines and rows of a table in Markdown; columns that do not fit into `width` characters are left to the page.
-
-    Args:
-        table: the file table.md.
-    """
+    """Returns headlines and rows of a table.md; columns that do not fit into `width` characters are left to the page."""
     lines = table.read_text(encoding="utf-8").splitlines()
     cells = [_cells(line) for line in lines if line.startswith("|")]
     sentences = []
