@@ -34,20 +34,18 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class Contents:
-    """What a path held when it was read.
+    """What a path held when it was read."""
 
-    Attributes:
-        sha256: of a file, its bytes; of several, their names and bytes: of a folder's images and tables of labels, or of all its
-            files where none is an image (an autoencoder); of a table and the images beside it; of the files of a pattern.
-            Above WHOLE_BYTES names, sizes and samples of the bytes; above SIZED_FILES without the sizes.
-        files: number of files that count.
-        stamp: sizes and times of all files, which tell without reading that nothing has changed; "" with `folders`.
-        folders: {relative path: time} of all folders and tables, in place of a stamp where there are more than SIZED_FILES.
-    """
-
+    # of a file, its bytes; of several, their names and bytes: of a folder's images and tables of labels, or
+    # of all its files where none is an image (an autoencoder); of a table and the images beside it; of the
+    # files of a pattern. Above WHOLE_BYTES names, sizes and samples of the bytes; above SIZED_FILES without
+    # the sizes.
     sha256: str
-    files: int
+    files: int  # number of files that count
+    # sizes and times of all files, which tell without reading that nothing has changed; "" with `folders`
     stamp: str = ""
+    # {relative path: time} of all folders and tables, in place of a stamp where there are more than
+    # SIZED_FILES
     folders: dict[str, int | None] = field(default_factory=dict)
 
     def is_still_in(self, path: Path) -> bool:

@@ -24,35 +24,24 @@ _CACHE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """A fixed list of images with labels; an image's number in it is its identity in all later stages.
+    """A fixed list of images with labels; an image's number in it is its identity in all later stages."""
 
-    Attributes:
-        root: where the images lie, or the folder of what they lie in.
-        files: names "class/file" in index order.
-        labels: int64 [count], each an index into `classes`.
-        classes: class names in the order of their labels.
-        size: side in pixels of the square crops that `image` returns, or (height, width) of oblong ones.
-        spec: what was asked of the stage that made the index, {} for a bare source.
-        files_sha256: SHA-256 of the classes and of each image's label and content, in order; "" where they were not read.
-        skipped: [{file, reason}] of what was left out.
-        reader: gives the bytes of image i; by default of the file of that name in `root`.
-        digests: uint8 [count, 16], the beginning of the SHA-256 of each image's bytes; None where they were not read.
-        notes: one line each for what a user should know of the source.
-        name: what the set is called: the last part of its source.
-    """
-
-    root: Path
-    files: Sequence[str]
-    labels: np.ndarray
-    classes: list[str]
+    root: Path  # where the images lie, or the folder of what they lie in
+    files: Sequence[str]  # names "class/file" in index order
+    labels: np.ndarray  # int64 [count], each an index into `classes`
+    classes: list[str]  # class names in the order of their labels
+    # side in pixels of the square crops that `image` returns, or (height, width) of oblong ones
     size: int | tuple[int, int]
+    # what was asked of the stage that made the index, {} for a bare source
     spec: dict = field(default_factory=dict)
+    # SHA-256 of the classes and of each image's label and content, in order; "" where they were not read
     files_sha256: str = ""
-    skipped: list[dict] = field(default_factory=list)
-    reader: Reader | None = None
+    skipped: list[dict] = field(default_factory=list)  # [{file, reason}] of what was left out
+    reader: Reader | None = None  # gives the bytes of image i; by default of the file of that name in `root`
+    # uint8 [count, 16], the beginning of the SHA-256 of each image's bytes; None where they were not read
     digests: np.ndarray | None = None
-    notes: list[str] = field(default_factory=list)
-    name: str = "images"
+    notes: list[str] = field(default_factory=list)  # one line each for what a user should know of the source
+    name: str = "images"  # what the set is called: the last part of its source
 
     def __post_init__(self):
         if self.reader is None:

@@ -52,20 +52,13 @@ def open_ready(path: str | Path, format: str, std: float | None = None) -> Ready
 
 @dataclass
 class Import:
-    """Latents made elsewhere, with the images and the autoencoder that they should be of.
+    """Latents made elsewhere, with the images and the autoencoder that they should be of."""
 
-    Attributes:
-        ready: the latents.
-        index: the images, None where they are not at hand.
-        vae: the autoencoder, None likewise.
-        image_size: side of the images in pixels.
-        order: int64 [classes]: the label in `index` of each label of the latents; None where they are the same.
-    """
-
-    ready: Ready
-    index: ImageIndex | None
-    vae: torch.nn.Module | None
-    image_size: int
+    ready: Ready  # the latents
+    index: ImageIndex | None  # the images, None where they are not at hand
+    vae: torch.nn.Module | None  # the autoencoder, None likewise
+    image_size: int  # side of the images in pixels
+    # int64 [classes]: the label in `index` of each label of the latents; None where they are the same
     order: np.ndarray | None = None
 
     def made_from(self) -> dict:

@@ -39,42 +39,28 @@ _PARSING = threading.Lock()  # headers are Python literals, which Python 3.11 pa
 
 @dataclass
 class Ready:
-    """Latents made elsewhere.
+    """Latents made elsewhere."""
 
-    Attributes:
-        path: what was given.
-        count: number of images.
-        known_by: checksum of names, sizes and shapes, which tells other latents without reading all of them.
-        shape: (C, h, w) of a latent.
-        sides: 2 where mirror images are there too.
-        flips: "both" sides, "none", or "baked": one side of each image, drawn when the latents were made.
-        moments: whether mean and standard deviation of the posterior are stored, or one draw of it.
-        read: returns the stored values of some images, float32 [n, sides, C or 2 C, h, w].
-        labels: returns the labels of some images, int64 [n].
-        scale: what stored means must be divided by to be the autoencoder's own.
-        mean, std: float64 [C], by which each channel is normalised; 0 and 1 where it is not.
-        normalised: whether it is.
-        scaling_factor: what normalised, or the autoencoder's own, latents are multiplied by for training.
-        pixels: the range in which the autoencoder was given pixels.
-        format: the word by which a user names it.
-    """
-
-    path: Path
-    count: int
+    path: Path  # what was given
+    count: int  # number of images
+    # checksum of names, sizes and shapes, which tells other latents without reading all of them
     known_by: str
-    shape: tuple[int, int, int]
-    sides: int
-    flips: str
-    moments: bool
+    shape: tuple[int, int, int]  # (C, h, w) of a latent
+    sides: int  # 2 where mirror images are there too
+    flips: str  # "both" sides, "none", or "baked": one side of each image, drawn when the latents were made
+    moments: bool  # whether mean and standard deviation of the posterior are stored, or one draw of it
+    # returns the stored values of some images, float32 [n, sides, C or 2 C, h, w]
     read: Callable[[Sequence[int]], np.ndarray]
-    labels: Callable[[Sequence[int]], np.ndarray]
-    scale: float = 1.0
+    labels: Callable[[Sequence[int]], np.ndarray]  # returns the labels of some images, int64 [n]
+    scale: float = 1.0  # what stored means must be divided by to be the autoencoder's own
+    # and std: float64 [C], by which each channel is normalised; 0 and 1 where it is not
     mean: np.ndarray = field(default_factory=lambda: np.zeros(1))
     std: np.ndarray = field(default_factory=lambda: np.ones(1))
-    normalised: bool = False
+    normalised: bool = False  # whether it is
+    # what normalised, or the autoencoder's own, latents are multiplied by for training
     scaling_factor: float = 1.0
-    pixels: tuple[int, int] = (-1, 1)
-    format: str = ""
+    pixels: tuple[int, int] = (-1, 1)  # the range in which the autoencoder was given pixels
+    format: str = ""  # the word by which a user names it
 
 
 def open_fast_dit(path: Path) -> Ready:

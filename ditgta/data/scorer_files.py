@@ -26,21 +26,14 @@ MOST_BYTES, MOST_SECONDS = 2**30, 3600  # of a download: the published file has 
 
 @dataclass(frozen=True)
 class ScorerFile:
-    """A scorer's tensors and what is known of them.
-
-    Attributes:
-        path, sha256: the file.
-        tensors: the Inception state dict.
-        published: the bytes are those of the published file.
-        input_size: side in pixels to which images are resized.
-        details: what the training wrote down (width, accuracy ...), {} for other weights.
-    """
+    """A scorer's tensors and what is known of them."""
 
     path: Path
     sha256: str
-    tensors: dict[str, torch.Tensor]
-    published: bool
-    input_size: int = PUBLISHED_INPUT_SIZE
+    tensors: dict[str, torch.Tensor]  # the Inception state dict
+    published: bool  # the bytes are those of the published file
+    input_size: int = PUBLISHED_INPUT_SIZE  # side in pixels to which images are resized
+    # what the training wrote down (width, accuracy ...), {} for other weights
     details: dict = field(default_factory=dict)
 
     def description(self) -> dict:

@@ -17,21 +17,14 @@ from ditgta.runtime.streams import generator
 
 @dataclass
 class Side:
-    """One of the two things that a score compares.
+    """One of the two things that a score compares."""
 
-    Attributes:
-        images: where it comes from.
-        features: features of its images, None if it has none.
-        statistics: {"pool3" or "spatial": (mean, covariance)} that were stored with it.
-        chosen: indices of the images that count, in order; None for all.
-        real: they were collected, not sampled from a network.
-    """
-
-    images: ImageSet
-    features: FeatureShards | None
+    images: ImageSet  # where it comes from
+    features: FeatureShards | None  # features of its images, None if it has none
+    # {"pool3" or "spatial": (mean, covariance)} that were stored with it
     statistics: dict[str, tuple[np.ndarray, np.ndarray]]
-    chosen: np.ndarray | None = None
-    real: bool = False
+    chosen: np.ndarray | None = None  # indices of the images that count, in order; None for all
+    real: bool = False  # they were collected, not sampled from a network
 
     @property
     def count(self) -> int:

@@ -16,19 +16,13 @@ MOST_LOOKED_AT = 2000  # some ten seconds; all of ImageNet would take an hour
 
 @dataclass(frozen=True)
 class Survey:
-    """What a look at a source found.
+    """What a look at a source found."""
 
-    Attributes:
-        index: all images, whether they can be decoded or not.
-        looked_at: how many of them were decoded; all, or evenly spread ones.
-        short_sides: int64, the shorter side in pixels of each that was decoded without a fault, ascending.
-        faults: [{file, reason}] of what was looked at, and of empty classes.
-    """
-
-    index: ImageIndex
-    looked_at: int
+    index: ImageIndex  # all images, whether they can be decoded or not
+    looked_at: int  # how many of them were decoded; all, or evenly spread ones
+    # int64, the shorter side in pixels of each that was decoded without a fault, ascending
     short_sides: np.ndarray
-    faults: list[dict]
+    faults: list[dict]  # [{file, reason}] of what was looked at, and of empty classes
 
     @property
     def count(self) -> int:

@@ -25,15 +25,10 @@ from ditgta.scoring.statistics import Estimate
 
 @dataclass(frozen=True)
 class Declared:
-    """A declared difference.
+    """A declared difference."""
 
-    Attributes:
-        names: both rows; of a contrast its name and "".
-        weights: (row, weight) of a contrast; () of a pair.
-    """
-
-    names: tuple[str, str]
-    weights: tuple[tuple[str, float], ...] = ()
+    names: tuple[str, str]  # both rows; of a contrast its name and ""
+    weights: tuple[tuple[str, float], ...] = ()  # (row, weight) of a contrast; () of a pair
 
     @property
     def rows(self) -> tuple[str, ...]:

@@ -23,47 +23,34 @@ NETWORKS = ("scorer", "judge")  # by whose features images are compared
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The losses of one checkpoint on held-out images.
-
-    Attributes:
-        key: of what it was measured and how; losses of different keys compare with none.
-        count: number of images.
-        losses: (images, bands), with each image's label.
-        attention: how far blocks attend, an AttentionRecord; None in records that do not say it.
-    """
+    """The losses of one checkpoint on held-out images."""
 
     path: Path
-    key: tuple
-    count: int
-    losses: np.ndarray
-    attention: dict | None = None
+    key: tuple  # of what it was measured and how; losses of different keys compare with none
+    count: int  # number of images
+    losses: np.ndarray  # (images, bands), with each image's label
+    attention: dict | None = None  # an AttentionRecord; None in records that do not say it
 
 
 @dataclass(frozen=True)
 class Score:
-    """One score file: an experiment, trained with one seed, at one step.
-
-    Attributes:
-        content: the JSON.
-        influence: influence values by metric, and with the ending ".groups" those of groups of samples.
-        findings: what is known image by image (see `metrics.look_closer`), {} in files without it.
-        strata: of "samples", "reference images" and "held-out images", where the counts of their classes are fixed.
-        held_out: the losses of its checkpoint on held-out images, None without.
-        choices: options of sampling whose values were chosen for this row, and the values that they were chosen from.
-        chosen: these options and what was chosen.
-    """
+    """One score file: an experiment, trained with one seed, at one step."""
 
     path: Path
-    content: dict
+    content: dict  # the JSON
     experiment: str
     seed: int
     step: int | None
+    # influence values by metric, and with the ending ".groups" those of groups of samples
     influence: dict[str, np.ndarray]
+    # what is known image by image (see `metrics.look_closer`), {} in files without it
     findings: dict[str, np.ndarray] = field(default_factory=dict)
+    # of "samples", "reference images" and "held-out images", where the counts of their classes are fixed
     strata: dict[str, np.ndarray] = field(default_factory=dict)
-    held_out: HeldOut | None = None
+    held_out: HeldOut | None = None  # the losses of its checkpoint on held-out images, None without
+    # options of sampling whose values were chosen for this row, and the values that they were chosen from
     choices: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    chosen: dict[str, float | None] = field(default_factory=dict)
+    chosen: dict[str, float | None] = field(default_factory=dict)  # these options and what was chosen
 
     @property
     def spec(self) -> dict:

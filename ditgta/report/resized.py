@@ -45,17 +45,12 @@ MOST_ROWS, MOST_HEIGHT = (
 
 @dataclass(frozen=True)
 class Way:
-    """How a row was sampled at another size.
+    """How a row was sampled at another size."""
 
-    Attributes:
-        size: (height, width) in pixels.
-        scale: of guidance; None if unknown.
-    """
-
-    size: tuple[int, int]
+    size: tuple[int, int]  # (height, width) in pixels
     positions: str
     temperature: str
-    scale: float | None
+    scale: float | None  # of guidance; None if unknown
 
     def words(self, others: Iterable["Way"]) -> str:
         """Returns the way in words, without the size: ntk, log temperature; and its guidance where that of others differs."""
@@ -67,24 +62,16 @@ class Way:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is known of a suite at other sizes.
+    """What is known of a suite at other sizes."""
 
-    Attributes:
-        suite: its name.
-        trained: (height, width) of training, None if unknown.
-        rows: by way, the row of each experiment; ways of one size stand together.
-        baselines: by size, real images against real ones.
-        comparisons: by way, the declared differences in the metrics of crops, without verdicts.
-        scores: all score files.
-        picture: one noise under each experiment, all ways side by side; None where the samples are gone.
-    """
-
-    suite: str
-    trained: tuple[int, int] | None
-    rows: dict[Way, list[Row]]
-    baselines: dict[tuple[int, int], Row]
+    suite: str  # its name
+    trained: tuple[int, int] | None  # (height, width) of training, None if unknown
+    rows: dict[Way, list[Row]]  # by way, the row of each experiment; ways of one size stand together
+    baselines: dict[tuple[int, int], Row]  # by size, real images against real ones
+    # by way, the declared differences in the metrics of crops, without verdicts
     comparisons: dict[Way, list[Comparison]]
-    scores: list[Score] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)  # all score files
+    # one noise under each experiment, all ways side by side; None where the samples are gone
     picture: Image.Image | None = None
 
     @property

@@ -21,17 +21,11 @@ _QUANTILES = 500  # of the spread, over which the power is averaged
 
 @dataclass(frozen=True)
 class Spread:
-    """The standard deviation of training runs around the mean of their row.
+    """The standard deviation of training runs around the mean of their row."""
 
-    Attributes:
-        sd: of values or of their logarithms.
-        degrees: of freedom.
-        rows: how many rows it was taken from.
-    """
-
-    sd: float
-    degrees: int
-    rows: int = 1
+    sd: float  # of values or of their logarithms
+    degrees: int  # of freedom
+    rows: int = 1  # how many rows it was taken from
 
 
 def spread_of_runs(groups: Sequence[Sequence[float]]) -> Spread | None:
@@ -62,18 +56,12 @@ def spreads_agree(groups: Sequence[Sequence[float]]) -> bool:
 
 @dataclass(frozen=True)
 class Inference:
-    """A mean, or a difference of means, with what is known of its error.
+    """A mean, or a difference of means, with what is known of its error."""
 
-    Attributes:
-        value: the estimate.
-        runs: standard error from the training runs; None where there is one run only.
-        degrees: of freedom of `runs`, for Student's t.
-        samples: standard error from the finite number of samples that the runs' spread does not show, None if unknown.
-    """
-
-    value: float
-    runs: float | None
-    degrees: float
+    value: float  # the estimate
+    runs: float | None  # standard error from the training runs; None where there is one run only
+    degrees: float  # of freedom of `runs`, for Student's t
+    # standard error from the finite number of samples that the runs' spread does not show, None if unknown
     samples: float | None
 
     @property
@@ -208,22 +196,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Contest:
-    """A declared difference in the primary metric at the last milestone.
+    """A declared difference in the primary metric at the last milestone."""
 
-    Attributes:
-        names: the rows; of a contrast its name and "".
-        found: first minus second; None where it could not be computed.
-        relative: `found` is a difference of logarithms.
-        reason: why no verdict may be given whatever `found` says, "" if one may.
-        check: the same of FID at infinitely many samples, which FID must not contradict; None where there is nothing to check.
-        moved: how far retraining moves `found`, where it moves each row's value by all of itself; None where that is unknown.
-    """
-
-    names: tuple[str, str]
-    found: Inference | None
-    relative: bool = True
-    reason: str = ""
+    names: tuple[str, str]  # the rows; of a contrast its name and ""
+    found: Inference | None  # first minus second; None where it could not be computed
+    relative: bool = True  # `found` is a difference of logarithms
+    reason: str = ""  # why no verdict may be given whatever `found` says, "" if one may
+    # the same of FID at infinitely many samples, which FID must not contradict; None where there is nothing
+    # to check
     check: Inference | None = None
+    # how far retraining moves `found`, where it moves each row's value by all of itself; None where that is
+    # unknown
     moved: float | None = None
 
     @property
@@ -234,18 +217,12 @@ class Contest:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may be said of a difference.
+    """What may be said of a difference."""
 
-    Attributes:
-        words: the verdict.
-        winner, loser: the rows, "" where none is named.
-        p: p-value adjusted for the number of declared differences, None without a test.
-    """
-
-    words: str
-    winner: str = ""
+    words: str  # the verdict
+    winner: str = ""  # and loser: the rows, "" where none is named
     loser: str = ""
-    p: float | None = None
+    p: float | None = None  # p-value adjusted for the number of declared differences, None without a test
 
 
 def judge(contests: Sequence[Contest], better: int, metric: str, training_cov: float | None) -> list[Verdict]:

@@ -34,26 +34,16 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Axis:
-    """One of the two ways in which points differ.
+    """One of the two ways in which points differ."""
 
-    Attributes:
-        key: its field of a point.
-        option: its option of sampling.
-        word: what stands before its values.
-        name: what it is called in a sentence; `value`: what a value of it is.
-        title: what it is called in a picture.
-        place: where a value stands in a picture.
-        bounds: values beyond which there is nothing to try.
-    """
-
-    key: str
-    option: str
-    word: str
-    name: str
+    key: str  # its field of a point
+    option: str  # its option of sampling
+    word: str  # what stands before its values
+    name: str  # what it is called in a sentence; `value`: what a value of it is
     value: str
-    title: str
-    place: Callable[[float], float]
-    bounds: tuple[float, ...]
+    title: str  # what it is called in a picture
+    place: Callable[[float], float]  # where a value stands in a picture
+    bounds: tuple[float, ...]  # values beyond which there is nothing to try
 
     def of(self, point: Point) -> float | None:
         """Returns a point's value."""
@@ -80,19 +70,15 @@ AXES = (CFG, EMA)
 
 @dataclass(frozen=True)
 class Curve:
-    """An experiment's FID at a milestone over the sweep.
-
-    Attributes:
-        reported: FID on the noise of the report, over training seeds, the table's own point first.
-        on_choice: mean FID over training seeds on the noise of the choice; points whose FID is unknown are left out.
-        chosen: the point of the least FID on the noise of the choice; the first where no FID is known.
-    """
+    """An experiment's FID at a milestone over the sweep."""
 
     experiment: str
     step: int | None
+    # FID on the noise of the report, over training seeds, the table's own point first
     reported: dict[Point, Cell]
+    # mean FID over training seeds on the noise of the choice; points whose FID is unknown are left out
     on_choice: dict[Point, float]
-    chosen: Point
+    chosen: Point  # the point of the least FID on the noise of the choice; the first where no FID is known
 
     def values(self, axis: Axis) -> list[float]:
         """Returns the values that were tried along an axis, in their order."""
@@ -129,16 +115,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is known of a suite over its sweep.
+    """What is known of a suite over its sweep."""
 
-    Attributes:
-        curves: one for each experiment that was swept and milestone.
-        scores: every score file of the sweep and whether its noise is that of the choice.
-        pictures: FID over the sweep at each milestone, behind what each shows.
-    """
-
-    curves: list[Curve]
+    curves: list[Curve]  # one for each experiment that was swept and milestone
+    # every score file of the sweep and whether its noise is that of the choice
     scores: list[tuple[Score, bool]] = field(default_factory=list)
+    # FID over the sweep at each milestone, behind what each shows
     pictures: list[tuple[str, Drawing]] = field(default_factory=list)
 
     @property

@@ -35,25 +35,17 @@ _LABELS_FILE = "dataset.json"
 
 @dataclass
 class Members:
-    """The members of some archives, all lists of equal length.
+    """The members of some archives, all lists of equal length."""
 
-    Attributes:
-        archive: number of the archive.
-        path: name in the archive.
-        place: (offset, bytes there, bytes of the content, deflated) of the content.
-        labels: WebDataset's: {(archive, key): label}, of the members KEY.cls.
-        tables: dataset.json of zips, parsed, by archive.
-        others: members that are no images by their names.
-        faults: [{file, reason}].
-    """
-
-    archive: list[int] = field(default_factory=list)
-    path: list[str] = field(default_factory=list)
+    archive: list[int] = field(default_factory=list)  # number of the archive
+    path: list[str] = field(default_factory=list)  # name in the archive
+    # (offset, bytes there, bytes of the content, deflated) of the content
     place: list[tuple[int, int, int, bool]] = field(default_factory=list)
+    # WebDataset's: {(archive, key): label}, of the members KEY.cls
     labels: dict[tuple[int, str], str] = field(default_factory=dict)
-    tables: dict[int, dict] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
-    faults: list[dict] = field(default_factory=list)
+    tables: dict[int, dict] = field(default_factory=dict)  # dataset.json of zips, parsed, by archive
+    others: list[str] = field(default_factory=list)  # members that are no images by their names
+    faults: list[dict] = field(default_factory=list)  # [{file, reason}]
 
 
 def list_archives(source: Path, files: list[Path], options: Options) -> Listing:

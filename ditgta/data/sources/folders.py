@@ -17,18 +17,13 @@ from ditgta.runtime.errors import InputError
 
 @dataclass
 class Tree:
-    """What lies in a folder and below it, as paths relative to it.
+    """What lies in a folder and below it, as paths relative to it."""
 
-    Attributes:
-        images: files named as images, those of each folder in natural order.
-        others: further files.
-        folders: the folders directly in it, in natural order.
-        faults: [{file, reason}] of what cannot be read: folders, links to nothing, pipes.
-    """
-
+    # files named as images, those of each folder in natural order
     images: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
-    folders: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # further files
+    folders: list[str] = field(default_factory=list)  # the folders directly in it, in natural order
+    # [{file, reason}] of what cannot be read: folders, links to nothing, pipes
     faults: list[dict] = field(default_factory=list)
 
 

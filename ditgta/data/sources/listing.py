@@ -18,40 +18,26 @@ _NAMED = 3
 
 @dataclass
 class Options:
-    """How a source is to be understood, where it does not say it itself.
+    """How a source is to be understood, where it does not say it itself."""
 
-    Attributes:
-        label_column: column of a table or of Parquet that holds the labels.
-        class_names: file of class names, one a line, for sources that number their classes.
-        class_order: "natural" puts class 2 before class 10, "alphabetic" behind it, as torchvision's ImageFolder does.
-    """
-
-    label_column: str | None = None
-    class_names: str | None = None
+    label_column: str | None = None  # column of a table or of Parquet that holds the labels
+    class_names: str | None = None  # file of class names, one a line, for sources that number their classes
+    # "natural" puts class 2 before class 10, "alphabetic" behind it, as torchvision's ImageFolder does
     class_order: str = "natural"
 
 
 @dataclass
 class Listing:
-    """The images of a source in their order, none of them opened.
+    """The images of a source in their order, none of them opened."""
 
-    Attributes:
-        source: the path that was given.
-        names: "class/file" of each image, all different.
-        labels: int64 [count], each an index into `classes`.
-        classes: names; some may be without images.
-        reader: gives the bytes of image i.
-        faults: [{file, reason}] of what must be fixed before the source can be taken as a whole.
-        notes: one line each for what a user should know.
-    """
-
-    source: Path
-    names: list[str]
-    labels: np.ndarray
-    classes: list[str]
-    reader: Reader
+    source: Path  # the path that was given
+    names: list[str]  # "class/file" of each image, all different
+    labels: np.ndarray  # int64 [count], each an index into `classes`
+    classes: list[str]  # names; some may be without images
+    reader: Reader  # gives the bytes of image i
+    # [{file, reason}] of what must be fixed before the source can be taken as a whole
     faults: list[dict] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # one line each for what a user should know
 
 
 def arrange(

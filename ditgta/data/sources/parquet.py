@@ -141,14 +141,10 @@ class Columns:
 
 @dataclass
 class Group:
-    """The images of a group of rows.
+    """The images of a group of rows."""
 
-    Attributes:
-        column: the encoded images.
-        places: int64 [rows, 2]: offset in the file and bytes of each; -1 where they do not lie there as they are.
-    """
-
-    column: Any
+    column: Any  # the encoded images
+    # int64 [rows, 2]: offset in the file and bytes of each; -1 where they do not lie there as they are
     places: np.ndarray
 
 

@@ -21,15 +21,10 @@ class Unreadable(Exception):
 
 
 class Reader:
-    """Where the images of a data set lie.
+    """Where the images of a data set lie."""
 
-    Attributes:
-        root: the folder that file names are relative to.
-        kind: the word by which the reader is found again in an index.
-    """
-
-    kind: ClassVar[str]
-    root: Path
+    kind: ClassVar[str]  # the word by which the reader is found again in an index
+    root: Path  # the folder that file names are relative to
 
     def read(self, i: int) -> bytes:
         """Return the content of image i; OSError where the system refuses, Unreadable where an archive is damaged."""
