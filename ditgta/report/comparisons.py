@@ -61,12 +61,9 @@ def cell_of(group: Sequence[Score], metric: Metric, scale: Scale) -> Cell:
     if len(group) == 1 and metric.scale != "log":
         scale = Scale(False)
     mean = mean_of_runs(scale.of(values), scale.pooled, hidden_error(group, metric, scale.relative))
-    half = mean.half_width()
-    low, high = (None, None) if half is None else (mean.value - half, mean.value + half)
-    error = mean.se
-    if scale.relative:
-        low, high = (None if end is None else math.exp(end) for end in (low, high))
-        error = None if error is None else error * value
+    (low, high), error = mean.ends, mean.se
+    if scale.relative and error is not None:
+        low, high, error = math.exp(low), math.exp(high), error * value
     return Cell(value, se, deviation, reason, values=values, error=error, low=low, high=high)
 
 
@@ -191,11 +188,8 @@ def _plain(
     found: Inference, relative: bool, cells: Sequence[Cell]
 ) -> tuple[float | None, float | None, float | None]:
     """Returns low, high and standard error of a difference in the metric's own units."""
-    half, se = found.half_width(), found.se
-    if half is None:
-        return None, None, None
-    low, high = found.value - half, found.value + half
-    if not relative:
+    (low, high), se = found.ends, found.se
+    if se is None or not relative:
         return low, high, se
     first, second = (cell.value for cell in cells)
     # d(a - b) / d(log a - log b) between both levels: their logarithmic mean.

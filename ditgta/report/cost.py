@@ -73,12 +73,8 @@ def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
         seconds=sum(record["seconds"] for record in jobs),
         cpu_hours=None if None in cpu else sum(s * n for s, n in zip(cpu, counts)) / 3600,
         gpu_hours=sum(r["seconds"] * n for r, n in zip(jobs, counts) if r["gpu"]) / 3600 if told else None,
-        memory_mb=max(
-            (record["peak_memory_mb"] for record in jobs if record.get("peak_memory_mb")), default=None
-        ),
-        gpu_memory_mb=max(
-            (r["peak_gpu_memory_mb"] for r in jobs if r.get("peak_gpu_memory_mb")), default=None
-        ),
+        memory_mb=_most(record.get("peak_memory_mb") for record in jobs),
+        gpu_memory_mb=_most(record.get("peak_gpu_memory_mb") for record in jobs),
         machines=_distinct(machines),
         commands=_distinct(record.get("command") for record in jobs),
         revisions=_distinct(record.get("revision") for record in jobs),
@@ -95,12 +91,16 @@ def total_of(costs: Sequence[Cost]) -> Cost:
         seconds=sum(cost.seconds for cost in costs),
         cpu_hours=None if None in cpu else sum(cpu),
         gpu_hours=None if None in gpu else sum(gpu),
-        memory_mb=max((cost.memory_mb for cost in costs if cost.memory_mb), default=None),
-        gpu_memory_mb=max((cost.gpu_memory_mb for cost in costs if cost.gpu_memory_mb), default=None),
+        memory_mb=_most(cost.memory_mb for cost in costs),
+        gpu_memory_mb=_most(cost.gpu_memory_mb for cost in costs),
         machines=_distinct(name for cost in costs for name in cost.machines),
         commands=(),
         revisions=_distinct(name for cost in costs for name in cost.revisions),
     )
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max(filter(None, values), default=None)
 
 
 def _distinct(words: Iterable[str | None]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from ditgta.report.evidence import Score
 from ditgta.report.model import Comparison, Metric, Scale
 from ditgta.report.statistics import Contest, best_of, contrast_of_runs, judge
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.records import part
 from ditgta.scoring.statistics import Estimate
 
 
@@ -76,17 +77,17 @@ def contrast(
     weights = [weight for _, weight in declared.weights]
     samples = _sampling_error(groups, weights, metric)
     found = contrast_of_runs([cell.values for cell in cells], weights, scale.pooled, scale.relative, samples)
-    half = found.half_width()
+    low, high = found.ends
     reasons = (score.reason(metric) for group in groups for score in group)
     comparison = replace(
         empty,
         value=found.value,
-        se=None if half is None else found.se,
-        low=None if half is None else found.value - half,
-        high=None if half is None else found.value + half,
+        se=found.se,
+        low=low,
+        high=high,
         levels=tuple((cell.value, cell.error) for cell in cells),
         paired=are_paired(groups, metric),
-        reason="" if half is not None else next(filter(None, reasons), ""),
+        reason="" if found.se is not None else next(filter(None, reasons), ""),
     )
     moved = math.hypot(*(weight * cell.value for weight, cell in zip(weights, cells)))
     is_ratio = metric.scale != "plain" and scale.relative
@@ -178,6 +179,6 @@ def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -
             ranked = ", ".join(metric.key for metric in metrics if metric.better)
             raise InputError(f"primary: {key} is not a metric of these scores; take one of {ranked}")
         return known[key]
-    published = any((score.content.get("scorer") or {}).get("published") for score in scores)
+    published = any(part(score.content, "scorer").get("published") for score in scores)
     whole = all(score.se(known["fid"]) is not None for score in scores)
     return known["fid" if published or whole else "kid"]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from ditgta.report.model import Metric
 from ditgta.report.view import step_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file, read_json
-from ditgta.runtime.records import ScoreRecord, checked
+from ditgta.runtime.records import ScoreRecord, checked, part
 from ditgta.scoring.statistics import Estimate
 
 BASELINE = "real against real"
@@ -55,12 +55,17 @@ class Score:
     @property
     def spec(self) -> dict:
         """What was asked for; empty for samples that another program made."""
-        return self.content.get("spec") or {}
+        return part(self.content, "spec")
 
     @property
     def sampling(self) -> dict:
         """How the samples were made; empty if unknown."""
-        return self.spec.get("sampling") or {}
+        return part(self.spec, "sampling")
+
+    @property
+    def training(self) -> dict:
+        """How the network of the samples was trained: the spec of its checkpoint; empty if unknown."""
+        return part(self.content, "samples", "spec", "checkpoint", "spec")
 
     @property
     def way(self) -> dict:
@@ -108,15 +113,16 @@ class Score:
         if self.value(metric) is not None and self.se(metric) is not None:
             return ""
         entry = self.content["metrics"].get(metric.key)
+        if entry is None and metric.on_held_out:
+            return "real images have no loss: it is a network's"
         if entry is None:
-            return (
-                "real images have no loss: it is a network's"
-                if metric.on_held_out
-                else "not among the scores"
-            )
-        return entry.get("reason") or (
-            "no standard error given" if self.value(metric) is not None else "no value given"
-        )
+            return "not among the scores"
+        absent = "value" if self.value(metric) is None else "standard error"
+        return entry.get("reason") or f"no {absent} given"
+
+    def named(self, experiment: str, seed: int, step: int | None) -> "Score":
+        """Returns the same scores under the name that their row has in a table."""
+        return replace(self, experiment=experiment, seed=seed, step=step)
 
 
 def read_score(path: Path) -> Score:
@@ -129,10 +135,10 @@ def read_score(path: Path) -> Score:
     fix = "give the JSON files that the score stage writes"
     metrics = checked(ScoreRecord, content, f"{path} is not a score file", fix)["metrics"]
     spec = content.get("spec") or {}
-    arrays = {}
-    if is_file(path.with_suffix(".npz")):
-        arrays = load_members(path.with_suffix(".npz"))
-    check_arrays(path.with_suffix(".npz"), arrays)
+    beside = path.with_suffix(".npz")
+    arrays = load_members(beside) if is_file(beside) else {}
+    check_arrays(beside, arrays)
+    of_metrics = {k: v for k, v in arrays.items() if k.removesuffix(".groups") in metrics}
     step = spec.get("step")
     return Score(
         path=path,
@@ -140,27 +146,22 @@ def read_score(path: Path) -> Score:
         experiment=str(spec.get("experiment") or path.stem),
         seed=int(spec.get("seed") or 0),
         step=None if step is None else int(step),
-        influence={
-            k: v for k, v in arrays.items() if k.removesuffix(".groups") in metrics and np.isfinite(v).all()
-        },
-        findings={k: v for k, v in arrays.items() if k.removesuffix(".groups") not in metrics},
+        influence={k: v for k, v in of_metrics.items() if np.isfinite(v).all()},
+        findings={k: v for k, v in arrays.items() if k not in of_metrics},
         strata={k.removeprefix(STRATA): v for k, v in arrays.items() if k.startswith(STRATA)},
     )
 
 
 def score_text(content: dict) -> str:
     """Returns a score file's content as lines of text."""
-    lines = [
-        f"{content['num_samples']} samples, {content['num_reference'] or 'unknown number of'} reference images"
-    ]
+    scorer, counted = content["scorer"], content["num_reference"] or "unknown number of"
+    lines = [f"{content['num_samples']} samples, {counted} reference images"]
     for name, entry in content["metrics"].items():
         value = "absent" if entry["value"] is None else f"{entry['value']:.5g}"
         se = "" if entry["se"] is None else f"+- {entry['se']:.2g}"
         reason = f"({entry['reason']})" if entry["reason"] else ""
         lines.append(f"{name.replace('_', ' '):28}{value:>10} {se:12}{reason}".rstrip())
-    lines.append(
-        f"scorer: {content['scorer']['name']}, published: {str(content['scorer']['published']).lower()}"
-    )
+    lines.append(f"scorer: {scorer['name']}, published: {str(scorer['published']).lower()}")
     lines.append(f"second judge: {judge_text(content.get('judge'))}")
     return "\n".join(lines + [f"warning: {warning}" for warning in content["warnings"]])
 
@@ -180,7 +181,7 @@ def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Sco
 
 def samples_folder(score: Score, whole: bool = True) -> Path | None:
     """Returns the folder of a score file's samples if it is still there and, if asked for, whole."""
-    named = (score.content.get("samples") or {}).get("folder")
+    named = part(score.content, "samples").get("folder")
     for folder in (Path(named), score.path.parent / named) if named else ():
         if (folder / "index.json").is_file() and (not whole or is_whole(str(folder))):
             return folder
@@ -205,7 +206,7 @@ def check_same(scores: Sequence[Score], *kinds: str) -> None:
     """Raise InputError where score files tell that they were not made with the same "scorer", "judge" or "reference"."""
     for kind in kinds:
         for other in scores:
-            ours, theirs = ((score.content.get(kind) or {}).get("sha256") for score in (scores[0], other))
+            ours, theirs = (part(score.content, kind).get("sha256") for score in (scores[0], other))
             if ours and theirs and ours != theirs:
                 raise InputError(
                     f"{scores[0].path} and {other.path} were scored with different {kind}s "
@@ -228,13 +229,11 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
         points: dict[int, dict] = {}
         for record in reversed(records):
             begin = min(points, default=math.inf)
-            points.update(
-                {point["step"]: point for point in record.get("losses") or [] if point["step"] < begin}
-            )
+            earlier = [point for point in record.get("losses") or [] if point["step"] < begin]
+            points |= {point["step"]: point for point in earlier}
         steps = sorted(points)
-        kinds = [
-            kind for kind in ("loss", "mse", "vb") if steps and all(kind in points[step] for step in steps)
-        ]
+        common = set.intersection(*map(set, points.values())) if points else set()
+        kinds = [kind for kind in ("loss", "mse", "vb") if kind in common]
         curves.append(
             Curve(
                 experiment=experiment,
@@ -250,10 +249,9 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
 
 def run_of(path: Path, record: dict) -> tuple[str, int]:
     """Returns the experiment and training seed that a checkpoint's record belongs to."""
-    spec = record.get("spec") or {}
     folder = path.parent.parent.name if path.parent.name.startswith("seed") else path.parent.name
-    name = record.get("experiment") or folder or (spec.get("model") or {}).get("posenc") or path.stem
-    return str(name), int(spec.get("seed") or 0)
+    name = record.get("experiment") or folder or part(record, "spec", "model").get("posenc") or path.stem
+    return str(name), int(part(record, "spec").get("seed") or 0)
 
 
 def epochs_of(scores: Sequence[Score], images: int | None) -> dict[int, float]:
@@ -262,12 +260,8 @@ def epochs_of(scores: Sequence[Score], images: int | None) -> dict[int, float]:
         return {}
     batches: dict[int, set] = {}
     for score in scores:
-        spec = ((score.content.get("samples") or {}).get("spec") or {}).get("checkpoint") or {}
-        training = (spec.get("spec") or {}).get("training") or {}
         if score.step is not None:
-            batches.setdefault(score.step, set()).add(training.get("batch_size"))
-    return {
-        step: step * sizes.pop() / images
-        for step, sizes in batches.items()
-        if len(sizes) == 1 and None not in sizes
-    }
+            size = part(score.training, "training").get("batch_size")
+            batches.setdefault(score.step, set()).add(size)
+    common = {step: sizes.pop() for step, sizes in batches.items() if len(sizes) == 1}
+    return {step: step * size / images for step, size in common.items() if size is not None}

@@ -10,20 +10,8 @@ from ditgta.report.view import formula
 
 SCORES = ("suite", "experiment", "posenc", "seed", "step", "metric", "value", "se", "n", "reason")
 DIFFERENCES = (
-    "suite",
-    "first",
-    "second",
-    "step",
-    "metric",
-    "value",
-    "se",
-    "low",
-    "high",
-    "seeds",
-    "paired",
-    "primary",
-    "verdict",
-    "reason",
+    *("suite", "first", "second", "step", "metric", "value", "se", "low", "high"),
+    *("seeds", "paired", "primary", "verdict", "reason"),
 )
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -44,18 +32,26 @@ def _plain(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell
 
 
+def score_lines(who: Sequence, score: Score, metrics: Iterable[Metric]) -> list[list]:
+    """Return a line for each metric of a score file, behind what tells whose it is."""
+    lines = []
+    for metric in metrics:
+        value = [score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
+        lines.append([*who, metric.key, *value])
+    return lines
+
+
 def scores_csv(table: Table, scores: Sequence[Score]) -> str:
     """Return one line per experiment, seed, milestone and metric.
 
     `n` is the number of samples. Real against real images has neither seed nor step. Absent values are empty, with the reason.
     """
-
-    def line(score: Score, metric: Metric) -> list:
+    lines = []
+    for score in scores:
         seed = None if table.baseline and score.experiment == table.baseline.experiment else score.seed
-        row = [table.suite, score.experiment, score.spec.get("posenc"), seed, score.step, metric.key]
-        return [*row, score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
-
-    return csv_text(SCORES, (line(score, metric) for score in scores for metric in table.metrics))
+        who = [table.suite, score.experiment, score.spec.get("posenc"), seed, score.step]
+        lines += score_lines(who, score, table.metrics)
+    return csv_text(SCORES, lines)
 
 
 def differences_csv(table: Table) -> str:

@@ -72,18 +72,13 @@ def band_ratios(scores: Sequence[Score], experiments: Sequence[str]) -> list[Ban
     measured = [score for score in scores if score.held_out is not None]
     if not measured or len({score.held_out.key for score in measured}) > 1:
         return []
-    last = max((-1 if score.step is None else score.step) for score in measured)
-    groups = {
-        name: {s.seed: s for s in measured if s.experiment == name and s.step in (last, None)}
-        for name in experiments
-    }
-    groups = {name: group for name, group in groups.items() if group}
-    first = next(iter(groups), None)
-    found = []
-    for name, group in groups.items():
-        seeds = sorted(group.keys() & groups[first].keys())
-        if seeds:
-            found.append(_ratio(name, [group[s] for s in seeds], [groups[first][s] for s in seeds]))
+    last = max(-1 if score.step is None else score.step for score in measured)
+    first, found = None, []
+    for name in experiments:
+        group = {s.seed: s for s in measured if s.experiment == name and s.step in (last, None)}
+        first = first or group
+        if seeds := sorted(group.keys() & first.keys()):
+            found.append(_ratio(name, [group[seed] for seed in seeds], [first[seed] for seed in seeds]))
     return found
 
 
@@ -108,25 +103,11 @@ def band_figure(table: Table) -> Drawing | None:
         edges = np.linspace(0, 1, len(row.ratio) + 1)
         middles = (edges[:-1] + edges[1:]) / 2
         style = figures.style_of(table.experiments, row.experiment)
-        colour = figures.colour_of(table.experiments, row.experiment)
-        axes.fill_between(
-            middles, 100 * (row.low - 1), 100 * (row.high - 1), color=colour, alpha=0.18, linewidth=0
-        )
-        axes.plot(
-            middles,
-            100 * (row.ratio - 1),
-            label=legend_name(row.experiment),
-            markersize=4,
-            linewidth=1.6,
-            **style,
-        )
-        for place, ratio in zip(middles, row.ratio):
-            tip(
-                axes,
-                place,
-                100 * (ratio - 1),
-                f"{row.experiment} at t = {place:.2g}: {100 * (ratio - 1):+.1f} %",
-            )
+        percent, low, high = (100 * (ratio - 1) for ratio in (row.ratio, row.low, row.high))
+        axes.fill_between(middles, low, high, color=style["color"], alpha=0.18, linewidth=0)
+        axes.plot(middles, percent, label=legend_name(row.experiment), markersize=4, linewidth=1.6, **style)
+        for place, value in zip(middles, percent):
+            tip(axes, place, value, f"{row.experiment} at t = {place:.2g}: {value:+.1f} %")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(0, 1)
     figures.label(axes, "noise level t (1 is noise)", f"held-out loss, % off {table.bands[0].experiment}'s")

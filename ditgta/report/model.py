@@ -32,11 +32,8 @@ class Metric:
     @property
     def heading(self) -> str:
         """The heading with the factor and an arrow that points to the better end."""
-        factor = (
-            ""
-            if not self.shift
-            else f" ×10{str(self.shift).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
-        )
+        power = str(self.shift).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        factor = f" ×10{power}" if self.shift else ""
         return self.name + factor + {-1: " ↓", 0: "", 1: " ↑"}[self.better]
 
 

@@ -82,6 +82,12 @@ class Inference:
         return math.hypot(student, normal)
 
     @property
+    def ends(self) -> tuple[float, float] | tuple[None, None]:
+        """The ends of the 95 % interval; None where the samples' error is unknown."""
+        half = self.half_width()
+        return (None, None) if half is None else (self.value - half, self.value + half)
+
+    @property
     def p(self) -> float:
         """Two-sided p-value of the value being 0: the level at which the interval ends there; 1 where nothing is known."""
         if not self.se:

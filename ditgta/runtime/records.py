@@ -306,6 +306,13 @@ def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
     return content
 
 
+def part(content: dict, *keys: str) -> dict:
+    """Return what lies under some keys of nested JSON objects, {} where one of them is missing."""
+    for key in keys:
+        content = content.get(key) or {}
+    return content
+
+
 def _short(value: object) -> str:
     text = "no such key" if isinstance(value, dict) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
