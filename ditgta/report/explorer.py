@@ -49,12 +49,10 @@ def shelves_of(scores: Sequence[Score], experiments: Sequence[str], classes: Seq
     for label in shown:
         indices = [index for index, other in labels if other == label][: MOST_SAMPLES // count]
         columns = [(f"#{index}", None) for index in indices]
-        grids = {
-            step: Grid(
-                columns, [(name, _samples(own, step, indices)) for name, own in folders.items()], most=SIDE
-            )
-            for step in steps
-        }
+        grids = {}
+        for step in steps:
+            rows = [(name, _samples(own, step, indices)) for name, own in folders.items()]
+            grids[step] = Grid(columns, rows, most=SIDE)
         shelves.append(Shelf(class_name(label, classes), grids))
     return shelves
 

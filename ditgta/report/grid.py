@@ -38,9 +38,8 @@ class Grid:
     @cached_property
     def side(self) -> int:
         """The side in pixels of the largest image."""
-        return max(
-            (image.shape[0] for _, images in self.rows for image in images if image is not None), default=1
-        )
+        there = [image for _, images in self.rows for image in images if image is not None]
+        return max((image.shape[0] for image in there), default=1)
 
     @cached_property
     def cell(self) -> int:
@@ -55,11 +54,9 @@ class Grid:
     @cached_property
     def margin(self) -> int:
         """The width in pixels of the labels, which are cut where they are longer than two cells."""
-        words = [line for label, _ in self.rows for line in label.split("\n")]
-        return (
-            min(int(max(_font(self.text).getlength(drawable(word)) for word in words)), 2 * self.cell)
-            + 3 * GAP
-        )
+        words = "\n".join(label for label, _ in self.rows).split("\n")
+        longest = max(_font(self.text).getlength(drawable(word)) for word in words)
+        return min(int(longest), 2 * self.cell) + 3 * GAP
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """Returns left, top, right and bottom of a cell in pixels."""
@@ -103,12 +100,10 @@ def sample_grid(
     sets = [list(pick(folder, [i for i, _ in chosen])) for folder in found.values()]
     colours = [colour_of(experiments, name) for name in found]
     columns = list(zip(short_names(list(found)), colours))
-    real = (
-        list(_real(images, [label for _, label in chosen], sets[0][0].shape[0]))
-        if images is not None
-        else None
-    )
-    classes = images.classes if images is not None else []
+    real, classes = None, []
+    if images is not None:
+        real = list(_real(images, [label for _, label in chosen], sets[0][0].shape[0]))
+        classes = images.classes
     words = [f"{class_name(label, classes)}\n#{index}" for index, label in chosen]
     parts = -(-len(sets) // MOST_COLUMNS)
     grids = []

@@ -10,13 +10,13 @@ import numpy as np
 
 from ditgta.report.comparisons import cell_of, scale_of
 from ditgta.report.evidence import NETWORKS, Score, check_same, read_score
-from ditgta.report.exports import csv_text
+from ditgta.report.exports import csv_text, score_lines
 from ditgta.report.model import FID, METRICS, Cell, Metric
 from ditgta.report.svg import Drawing
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 from ditgta.runtime.loss_records import LossRecord
-from ditgta.runtime.records import checked
+from ditgta.runtime.records import checked, part
 
 UNGUIDED = Metric("fid_unguided", "FID at cfg 1", -1, scale="log")
 HEAD = (
@@ -153,9 +153,7 @@ def point_of(score: Score) -> Point:
 
 def _first_decay(score: Score) -> float | None:
     """Returns the decay of the first average that a score file's training kept, None where it does not tell."""
-    made = (score.content.get("samples") or {}).get("spec") or {}
-    training = ((made.get("checkpoint") or {}).get("spec") or {}).get("training") or {}
-    decay = training.get("ema_decay")
+    decay = part(score.training, "training").get("ema_decay")
     first = decay[0] if isinstance(decay, list) else decay
     return None if first is None else float(first)
 
@@ -176,7 +174,7 @@ def read_sweep(
         )
     found = [(score, False) for score in scores]
     for path, (experiment, seed, step, choice) in zip(paths, rows):
-        found.append((replace(read_score(path), experiment=experiment, seed=seed, step=step), choice))
+        found.append((read_score(path).named(experiment, seed, step), choice))
     check_same([score for score, _ in found], *NETWORKS)
     swept = {experiment for experiment, *_ in rows}
     found = [(score, choice) for score, choice in found if score.experiment in swept]
@@ -280,7 +278,5 @@ def sweep_csv(sweep: Sweep | None, suite: str) -> str:
         point, noise = point_of(score), "choice" if choice else "report"
         is_chosen = point == chosen[score.experiment, score.step]
         who = [suite, score.experiment, *point, noise, is_chosen, score.seed, score.step]
-        for metric in METRICS:
-            value = [score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
-            lines.append([*who, metric.key, *value])
+        lines += score_lines(who, score, METRICS)
     return csv_text(HEAD, lines)
