@@ -42,13 +42,11 @@ class Pictures:
 
 def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
     """Returns the page's pictures."""
-    losses = [figures.loss_figure(table), figures.gap_figure(table)]
-    bands = band_figure(table)
     classes = {kind: figures.class_figure(table, kind) for kind in ("accuracy", "kid")}
     return Pictures(
         metrics={metric.key: figures.metric_figure(table, metric) for metric in table.metrics},
-        losses=[drawn for drawn in losses if drawn],
-        bands=bands,
+        losses=list(filter(None, [figures.loss_figure(table), figures.gap_figure(table)])),
+        bands=band_figure(table),
         samples=grids,
         nearest=near,
         classes={kind: drawn for kind, drawn in classes.items() if drawn},

@@ -65,11 +65,9 @@ def far_sentence(table: Table) -> str:
     value, name = min(known)
     if value < FAR * real:
         return ""
-    answer = (
-        "the held-out loss is the answer here."
-        if LOSS in table.metrics
-        else "hold images out (images.hold_out) for the held-out loss, which is the answer here."
-    )
+    answer = "the held-out loss is the answer here."
+    if LOSS not in table.metrics:
+        answer = "hold images out (images.hold_out) for the held-out loss, which is the answer here."
     return (
         f"Training has not come near the data: the lowest FID, {value:.3g} of {name}, is {value / real:,.0f} times that of real "
         f"images ({real:.2g}). FID so far off compares failures; {answer}"
@@ -141,14 +139,11 @@ def baseline_sentence(table: Table) -> str:
 def difference_sentence(table: Table) -> str:
     """Returns how differences, their intervals and the verdicts were obtained."""
     known = [c for c in table.comparisons if c.se is not None]
-    begin = (
-        "Differences are first minus second. Sample i has the same noise and label in both rows, so what they have in "
-        "common cancels."
-        if all(c.paired for c in known)
-        else "Differences are first minus second; those marked “unpaired” do not share noise and labels, and combine two "
-        "separate errors."
-    )
-    parts = [begin]
+    if all(c.paired for c in known):
+        common = ". Sample i has the same noise and label in both rows, so what they have in common cancels."
+    else:
+        common = "; those marked “unpaired” do not share noise and labels, and combine two separate errors."
+    parts = [f"Differences are first minus second{common}"]
     if any(c.weights for c in table.comparisons):
         parts.append(
             "A contrast of several rows is the weighted sum of their values, not of logarithms; the spread of runs is taken as a "
@@ -168,17 +163,20 @@ def difference_sentence(table: Table) -> str:
 
 def _runs_sentence(table: Table) -> str:
     """Returns what intervals over several training seeds are made of."""
-    noise = (
-        "Each training seed has noise and labels of its own, so the spread of the runs shows what samples do as well."
-        if table.own_noise
-        else "Training seeds share the samples' noise, which their spread does not show: its error is added in quadrature."
-    )
-    images = (
-        " Held-out images are common to all rows and training seeds: the error from their number is added in quadrature."
-        if LOSS in table.metrics
-        else ""
-    )
-    return f"Over several training seeds intervals are Student's t{_spread_words(table)}. {noise}{images}"
+    parts = [f"Over several training seeds intervals are Student's t{_spread_words(table)}."]
+    if table.own_noise:
+        parts.append(
+            "Each training seed has noise and labels of its own, so the spread of the runs shows what samples do as well."
+        )
+    else:
+        parts.append(
+            "Training seeds share the samples' noise, which their spread does not show: its error is added in quadrature."
+        )
+    if LOSS in table.metrics:
+        parts.append(
+            "Held-out images are common to all rows and training seeds: the error from their number is added in quadrature."
+        )
+    return " ".join(parts)
 
 
 def _spread_words(table: Table) -> str:
@@ -203,11 +201,9 @@ def _spread_words(table: Table) -> str:
 def _verdict_sentence(table: Table) -> str:
     """Returns what a verdict rests on."""
     count = sum(c.primary for c in table.comparisons)
-    fid = (
-        " FID's bias differs from row to row, so FID∞, which has less of it, must say the same."
-        if table.primary.key == "fid"
-        else ""
-    )
+    fid = ""
+    if table.primary.key == "fid":
+        fid = " FID's bias differs from row to row, so FID∞, which has less of it, must say the same."
     return (
         f"Verdicts are about {table.primary.name}, the primary metric, at the last milestone, with p-values adjusted for "
         f"all {count} declared differences (Holm); other metrics and milestones have none. Where one is undecided stands the "
@@ -288,10 +284,9 @@ def metric_words(table: Table, metric: Metric) -> str:
     lines = []
     for name in table.experiments:
         cells = [(row.step, row.cells[metric.key]) for row in table.rows if row.experiment == name]
+        known = [(step, cell) for step, cell in cells if cell.value is not None]
         points = [
-            f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}"
-            for step, cell in cells
-            if cell.value is not None
+            f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}" for step, cell in known
         ]
         lines += [f"{name} {', '.join(points)}"] if points else []
     return f"{metric.name} against training steps: {'; '.join(lines) or 'no values'}"
@@ -299,8 +294,8 @@ def metric_words(table: Table, metric: Metric) -> str:
 
 def band_words(table: Table) -> str:
     """Returns in words what the curve of losses against noise levels shows."""
-    lines = (
-        f"{row.experiment} " + ", ".join(f"{100 * (value - 1):+.1f} %" for value in row.ratio)
-        for row in table.bands
-    )
+    lines = []
+    for row in table.bands:
+        values = ", ".join(f"{100 * (value - 1):+.1f} %" for value in row.ratio)
+        lines.append(f"{row.experiment} {values}")
     return f"held-out loss by noise level, against the first row's: {'; '.join(lines)}"

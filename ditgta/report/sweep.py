@@ -86,12 +86,9 @@ class Curve:
 
     def points(self, axis: Axis) -> dict[float, Point]:
         """Returns the points along an axis through the chosen one, by their values."""
-        others = [other for other in AXES if other is not axis]
-        return {
-            axis.of(point): point
-            for point in self.reported
-            if all(other.of(point) == other.of(self.chosen) for other in others)
-        }
+        fixed = {other.key: other.of(self.chosen) for other in AXES if other is not axis}
+        along = [point for point in self.reported if point == point._replace(**fixed)]
+        return {axis.of(point): point for point in along}
 
     @property
     def unguided(self) -> Cell | None:
@@ -261,11 +258,10 @@ def _beside(score: Score, plain: Score) -> Score:
     entry = plain.content["metrics"].get(FID.key)
     if entry is None:
         return score
-    influence = {
-        key.replace(FID.key, UNGUIDED.key): values
-        for key, values in plain.influence.items()
-        if key in (FID.key, f"{FID.key}.groups")
-    }
+    influence = {}
+    for ending in ("", ".groups"):
+        if (values := plain.influence.get(f"{FID.key}{ending}")) is not None:
+            influence[f"{UNGUIDED.key}{ending}"] = values
     content = {**score.content, "metrics": {**score.content["metrics"], UNGUIDED.key: entry}}
     return replace(score, content=content, influence={**score.influence, **influence})
 
