@@ -46,23 +46,11 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
         described = {"block_out_channels": [1], **read_json(folder / "config.json")}
         where = f"{folder / 'config.json'}"
         return Pixels.from_config(checked(PixelsConfig, described, where, "make it again")).eval().to(device)
-    from diffusers import AutoencoderKL
-    from diffusers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)  # what is wrong is said below, in one line
     try:
         described = checked(Autoencoder, read_json(folder / "config.json"), "config.json", "correct it")
         if described["block_out_channels"][-1] * described.get("latent_channels", 4) > _MOST_WEIGHTS:
             raise ValueError("config.json describes a network that is too large")
-        vae, found = AutoencoderKL.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            torch_dtype=torch.float32,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-        )
+        vae, found = _from_pretrained(folder, local_files_only=True, output_loading_info=True)
         if found["missing_keys"]:
             raise ValueError(f"{WEIGHTS} lacks {sorted(found['missing_keys'])[0]}")
         check_numbers(WEIGHTS, vae.state_dict())
@@ -70,9 +58,21 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
         raise InputError(
             f"{folder} holds no usable AutoencoderKL ({one_line(error)}); make or download it again"
         ) from error
+    return vae.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+
+def _from_pretrained(source: str | Path, **options):
+    """Returns what diffusers reads, in float32; what is wrong is for the caller to say, in one line."""
+    from diffusers import AutoencoderKL
+    from diffusers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    options |= {"use_safetensors": True, "torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+    try:
+        return AutoencoderKL.from_pretrained(source, **options)
     finally:
         logging.set_verbosity(verbosity)
-    return vae.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 def autoencoder_sha256(folder: str | Path) -> str:
@@ -118,26 +118,14 @@ def fetch_autoencoder(source: str, revision: str | None = None):
             f"the autoencoder folder {source} does not exist (seen from {Path.cwd()}); fix the path"
         )
     hub = huggingface_hub()
-    from diffusers import AutoencoderKL
-    from diffusers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    options = {
-        "revision": revision,
-        "use_safetensors": True,
-        "torch_dtype": torch.float32,
-        "low_cpu_mem_usage": False,
-    }
     try:
         with warnings.catch_warnings(action="ignore"):
             try:
-                vae = AutoencoderKL.from_pretrained(source, local_files_only=True, **options)
+                vae = _from_pretrained(source, revision=revision, local_files_only=True)
             except OSError:
-                hub.HfApi().model_info(
-                    source, revision=revision, timeout=10
-                )  # asks once, where a download retries for long
-                vae = AutoencoderKL.from_pretrained(source, **options)
+                # Asks once, where a download retries for long.
+                hub.HfApi().model_info(source, revision=revision, timeout=10)
+                vae = _from_pretrained(source, revision=revision)
     except Exception as error:  # network, hub and file errors have no common type
         at = f" --revision {revision}" if revision else ""
         raise InputError(
@@ -145,8 +133,6 @@ def fetch_autoencoder(source: str, revision: str | None = None):
             f"machine with network run `hf download {source} config.json {WEIGHTS}{at} --local-dir FOLDER`, copy FOLDER here and "
             "set the autoencoder's `pretrained` to it"
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
     return vae.eval().requires_grad_(False)
 
 
@@ -227,9 +213,8 @@ def decode_uint8(vae, latents: torch.Tensor, rule: str = "round") -> torch.Tenso
             127.5 x + 127.5; "floor" is ADM's trunc(clamp(127.5 (x + 1), 0, 255)), half a grey level darker on average.
     """
     assert rule in ("round", "floor"), rule
-    latents = latents.to(vae.device, torch.float32) / vae.config.scaling_factor + (
-        vae.config.shift_factor or 0.0
-    )
+    latents = latents.to(vae.device, torch.float32) / vae.config.scaling_factor
+    latents = latents + (vae.config.shift_factor or 0.0)
     pixels = vae.decode(latents, return_dict=False)[0].permute(0, 2, 3, 1)
     return (127.5 * pixels + (128 if rule == "round" else 127.5)).clamp(0, 255).to(torch.uint8)
 

@@ -112,20 +112,15 @@ def enlarge_digit(levels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray
 
 def place_digit(
     levels: np.ndarray,
-    size: int | tuple[int, int],
-    scales: Sequence[int],
-    grid: int,
+    size: int | tuple[int, int],  # side of the canvas in pixels, or (height, width)
+    scales: Sequence[int],  # sides in pixels; at 8 levels are drawn as they are, else resized bicubically
+    grid: int,  # the digit's upper left corner lies at multiples of so many pixels
     number: int,
     copy: int,
 ) -> np.ndarray:
     """Draws one digit of 8 x 8 levels 0..16 somewhere on a black canvas, uint8 [height, width].
 
     Scale and place are random functions of the digit's number and the copy's, whatever its class.
-
-    Args:
-        size: side of the canvas in pixels, or (height, width).
-        scales: sides of the digit in pixels; at 8 its levels are drawn as they are, else resized by bicubic interpolation.
-        grid: the digit's upper left corner lies at multiples of so many pixels.
     """
     random = generator(0, "digit place", number, copy)
     side = scales[int(random.integers(len(scales)))]

@@ -21,29 +21,15 @@ class FeatureShards:
     """A folder with one npz of float32 features per 1,024 images, each whole or absent, and its record.
 
     The cut depends on the number of images alone, so any number of processes may fill the folder, now or later. Nothing in it is
-    taken on trust: a shard counts if its bytes are those of its record, and its record is of these images and weights (`made_from`).
-    `kinds` of features are attributes of what the network returns.
+    taken on trust: a shard counts if its bytes are those of its record, and its record is of these images and weights.
+    `images` and `scorer` are their checksums; `kinds` of features are attributes of what the network returns.
     """
 
-    def __init__(
-        self, folder: Path, count: int, made_from: dict | None = None, kinds: tuple[str, ...] = KINDS
-    ):
-        self.folder, self.count, self.made_from, self.kinds = folder, count, made_from or {}, kinds
-        self.shards = [
-            range(start, min(start + SHARD_IMAGES, count)) for start in range(0, count, SHARD_IMAGES)
-        ]
-
-    @classmethod
-    def cached(
-        cls, folder: Path, count: int, images: str, scorer: str, kinds: tuple[str, ...] = KINDS
-    ) -> "FeatureShards":
-        """Returns those of some images and weights, given by their checksums, in a folder of features."""
-        return cls(
-            folder / f"{images[:16]}-{scorer[:16]}",
-            count,
-            {"images_sha256": images, "scorer_sha256": scorer, "count": count},
-            kinds,
-        )
+    def __init__(self, cache: Path, count: int, images: str, scorer: str, kinds: tuple[str, ...] = KINDS):
+        self.folder, self.count, self.kinds = cache / f"{images[:16]}-{scorer[:16]}", count, kinds
+        self.made_from = {"images_sha256": images, "scorer_sha256": scorer, "count": count}
+        starts = range(0, count, SHARD_IMAGES)
+        self.shards = [range(start, min(start + SHARD_IMAGES, count)) for start in starts]
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.npz"
@@ -65,9 +51,8 @@ class FeatureShards:
     def write(self, number: int, features: dict[str, np.ndarray]) -> None:
         """Writes a shard atomically: one (images, features) array per kind."""
         assert all(len(features[kind]) == len(self.shards[number]) for kind in self.kinds)
-        record_path(self._path(number)).unlink(
-            missing_ok=True
-        )  # a record never outlives the file that it describes
+        # A record never outlives the file that it describes.
+        record_path(self._path(number)).unlink(missing_ok=True)
         with atomic_path(self._path(number)) as temporary:
             np.savez(temporary, **{kind: features[kind] for kind in self.kinds})
         write_record(self._path(number), {**self.made_from, "shard": number})

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -128,19 +129,15 @@ class ImageIndex:
         With `keep`, a set of at most 1 GB of pixels stays in memory once decoded, for loops that come by again.
         """
         bytes_each = 3 * math.prod(sides_of(self.size))
-        cache: dict[int, np.ndarray] | None = {} if keep and self.count * bytes_each <= _CACHE_BYTES else None
+        one = self.image
+        if keep and self.count * bytes_each <= _CACHE_BYTES:
+            one = cache(self.image)
 
-        def one(i: int) -> np.ndarray:
-            if cache is None:
-                return self.image(i)
-            if i not in cache:
-                cache[i] = self.image(i)
-            return cache[i]
+        def stacked(indices: Sequence[int]) -> np.ndarray:
+            return np.stack([one(int(i)) for i in indices])
 
         threads = min(max(2, usable_cores()), 16)
-        yield from map_ahead(
-            lambda indices: np.stack([one(int(i)) for i in indices]), batches, threads, threads + 2
-        )
+        yield from map_ahead(stacked, batches, threads, threads + 2)
 
 
 def sides_of(size: int | Sequence[int]) -> tuple[int, int]:
@@ -161,16 +158,8 @@ def digest_of(content: bytes) -> bytes:
 
 def index_of(listing: Listing, size: int | tuple[int, int]) -> ImageIndex:
     """Return the index of a listing, nothing of it checked yet; what is known to be faulty stands in `skipped`."""
-    return ImageIndex(
-        listing.source,
-        listing.names,
-        listing.labels,
-        listing.classes,
-        size,
-        skipped=listing.faults,
-        reader=listing.reader,
-        notes=listing.notes,
-    )
+    about = {"skipped": listing.faults, "reader": listing.reader, "notes": listing.notes}
+    return ImageIndex(listing.source, listing.names, listing.labels, listing.classes, size, **about)
 
 
 def contents_sha256(index: ImageIndex) -> str:

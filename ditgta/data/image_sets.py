@@ -13,7 +13,7 @@ from ditgta.data.npz import NpzArray, load_members
 from ditgta.data.sources.find import list_bare
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded, is_file, read_json, sha256_of
-from ditgta.runtime.records import SampleIndex, checked
+from ditgta.runtime.records import SampleIndex, checked, part
 
 ARCHIVES = (".tar", ".zip", ".parquet")
 
@@ -40,13 +40,12 @@ class ImageSet:
 
     def known_by(self) -> dict:
         """Returns the sampling, step, seed and posenc that the set itself tells of, without what it does not."""
-        spec = self.origin.get("spec") or {}
-        training = (spec.get("checkpoint") or {}).get("spec") or {}
+        training = part(self.origin, "spec", "checkpoint", "spec")
         found = {
-            "sampling": spec.get("sampling"),
+            "sampling": part(self.origin, "spec").get("sampling"),
             "step": self.origin.get("step"),
             "seed": training.get("seed"),
-            "posenc": (training.get("model") or {}).get("posenc"),
+            "posenc": part(training, "model").get("posenc"),
         }
         return {key: value for key, value in found.items() if value is not None}
 
@@ -278,10 +277,8 @@ def _statistics(
         if not np.isfinite(array).all():
             raise InputError(f"{name} of {path} holds NaN or infinity; compute the statistics again")
     scale = np.abs(covariance).max(initial=0.0)
-    if (
-        np.abs(covariance - covariance.T).max(initial=0.0) > 1e-5 * scale
-        or (np.diagonal(covariance) < -1e-9 * scale).any()
-    ):
+    skew = np.abs(covariance - covariance.T).max(initial=0.0)
+    if skew > 1e-5 * scale or (np.diagonal(covariance) < -1e-9 * scale).any():
         raise InputError(
             f"{covariance_name} of {path} is not symmetric with variances >= 0, so no covariance; compute it again"
         )

@@ -221,22 +221,17 @@ def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: n
     of the images are not found again.
     """
     overall = float(np.sqrt((std**2).mean() + mean.var()))
-    if (
-        not _SMALLEST_STD
-        <= overall / (found.ready.scaling_factor if found.ready.normalised else 1)
-        <= _LARGEST_STD
-    ):
+    meant = found.ready.scaling_factor if found.ready.normalised else 1
+    if not _SMALLEST_STD <= overall / meant <= _LARGEST_STD:
         raise InputError(
-            f"the latents of {found.ready.path} have a standard deviation of {overall:.3g} where about "
-            f"{found.ready.scaling_factor if found.ready.normalised else 1:g} is meant: they are scaled otherwise than "
-            f"{found.ready.format} scales; name the right format"
+            f"the latents of {found.ready.path} have a standard deviation of {overall:.3g} where about {meant:g} is meant: they are "
+            f"scaled otherwise than {found.ready.format} scales; name the right format"
         )
     if found.index is None or found.vae is None:
         return None
     chosen = np.linspace(0, found.index.count - 1, min(_COMPARED, found.index.count)).round().astype(np.int64)
-    fresh = np.concatenate(
-        [_encoded(found, batch) for batch in found.index.batches(np.array_split(chosen, 4), keep=False)]
-    )
+    batches = found.index.batches(np.array_split(chosen, 4), keep=False)
+    fresh = np.concatenate([_encoded(found, batch) for batch in batches])
     again = sum(_is_there(found, labels, int(i), own) for i, own in zip(chosen, fresh))
     x0 = found.ready.scaling_factor * fresh[:, 0].astype(np.float64)
     if again < len(chosen) / 2:
@@ -254,9 +249,8 @@ def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: n
 
 def _encoded(found: Import, images: np.ndarray) -> np.ndarray:
     """Return the posterior means of images and mirror images as the latents have them, float32 [B, 2, C, h, w]."""
-    pixels = to_model_range(
-        np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:]), found.vae.device
-    )
+    both = np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])
+    pixels = to_model_range(both, found.vae.device)
     if found.ready.pixels == (0, 1):
         pixels = (pixels + 1) / 2
     with torch.no_grad():

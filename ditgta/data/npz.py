@@ -15,19 +15,8 @@ from ditgta.runtime.files import atomic_path, is_file, provenance, sha256_of, wr
 
 # What zipfile, zlib and numpy's reader of headers raise on bytes that are no npz.
 _DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-    EOFError,
-    OSError,
-    KeyError,
-    IndexError,
-    NotImplementedError,
-    OverflowError,
-    RecursionError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, OSError, KeyError, IndexError),
+    *(OverflowError, RuntimeError, SyntaxError, TypeError),
 )
 _SKIP_BYTES = 1 << 22
 MOST_BYTES = 2**28  # of an array that is read whole: the covariance of 5,792 features
@@ -41,12 +30,10 @@ class Header(NamedTuple):
     dtype: np.dtype
 
 
-def load_members(
-    path: Path, names: Container[str] | None = None, most_bytes: int = MOST_BYTES
-) -> dict[str, np.ndarray]:
+def load_members(path: Path, names: Container[str] | None = None) -> dict[str, np.ndarray]:
     """Returns the named arrays of an npz file that are there, by default all.
 
-    An array of more than `most_bytes` is refused before memory is taken for it. Raises InputError then, and if the file is no whole
+    An array of more than MOST_BYTES is refused before memory is taken for it. Raises InputError then, and if the file is no whole
     npz file, or an array is pickled.
     """
     try:
@@ -59,10 +46,10 @@ def load_members(
                 with archive.open(entry) as member:
                     header = _read_header(member, entry)
                     size = math.prod(header.shape) * header.dtype.itemsize
-                    if size > most_bytes:
+                    if size > MOST_BYTES:
                         raise InputError(
                             f"{name} of {path} has shape {header.shape}, {size / 2**20:,.0f} MB, where at most "
-                            f"{most_bytes / 2**20:,.0f} MB can be meant; save what it should be"
+                            f"{MOST_BYTES / 2**20:,.0f} MB can be meant; save what it should be"
                         )
                     content = member.read()
                 array = np.frombuffer(content, header.dtype, math.prod(header.shape))

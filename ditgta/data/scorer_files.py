@@ -49,10 +49,10 @@ class ScorerFile:
             "width": self.tensors["Conv2d_1a_3x3.conv.weight"].shape[0] / 32,
             "input_size": self.input_size,
         }
-        kept = {
-            key: self.details[key] for key in ("accuracy", "num_classes") if self.details.get(key) is not None
-        }
-        return {**described, **kept}
+        for key in ("accuracy", "num_classes"):
+            if self.details.get(key) is not None:
+                described[key] = self.details[key]
+        return described
 
 
 def find_weights(weights: Path | None, out: Path) -> Path:
@@ -149,9 +149,9 @@ def read_tensors(path: Path, fix: str) -> tuple[dict[str, torch.Tensor], dict]:
         raise InputError(
             f"the weights file {path} cannot be read ({error.strerror or error}); {fix}"
         ) from error
-    known = isinstance(tensors, dict) and all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in tensors.items()
-    )
+    if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
+        return {}, details
+    known = all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
     return dict(tensors) if known else {}, details
 
 

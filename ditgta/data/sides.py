@@ -11,7 +11,7 @@ from ditgta.data.features import FeatureShards
 from ditgta.data.image_sets import ImageSet, LooseImages
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.finished import read_finished, refuse_other
-from ditgta.runtime.records import ScoreRecord
+from ditgta.runtime.records import ScoreRecord, part
 from ditgta.runtime.streams import generator
 
 
@@ -158,18 +158,17 @@ def refuse_other_scores(out: Path, inputs: dict[str, dict], asked: dict) -> None
     theirs = read_finished(out, ScoreRecord)
     if not theirs:
         return
-    baseline = (theirs.get("settings") or {}).get("baseline", False)
+    baseline = part(theirs, "settings").get("baseline", False)
     names = ("reference", "training") if baseline else ("reference", "samples", "training")
-    before = {
-        name: {key: (theirs.get(name) or {}).get(key) for key in ("folder", "sha256")} for name in names
-    }
-    ours = {name: inputs.get(name, {"folder": None, "sha256": None}) for name in names}
+    before, ours = {}, {}
     for name in names:
+        before[name] = {key: part(theirs, name).get(key) for key in ("folder", "sha256")}
+        ours[name] = inputs.get(name, {"folder": None, "sha256": None})
         if before[name]["sha256"] == ours[name]["sha256"]:  # contents count, not where they lie
             before[name] = ours[name]
     known = {"baseline": baseline, "drawn": theirs.get("num_samples") if baseline else None}
-    known |= {name: (theirs.get(name) or {}).get("sha256") for name in ("scorer", "judge")}
-    known["crops"] = (theirs.get("settings") or {}).get("crops")
+    known |= {name: part(theirs, name).get("sha256") for name in ("scorer", "judge")}
+    known["crops"] = part(theirs, "settings").get("crops")
     asked = {"baseline": asked["drawn"] is not None, **asked}
     again = {f"{name}.sha256" for name in names}  # made again under its own name
     refuse_other(out, "scores", before | known, ours | asked, again)

@@ -59,21 +59,19 @@ def survey(source: str | Path) -> Survey:
     index = index_of(list_source(source), size=0)
     if not index.count:
         raise InputError(fault_listing(index, index.skipped))
-    chosen = np.unique(
-        np.linspace(0, index.count - 1, min(index.count, MOST_LOOKED_AT)).round().astype(np.int64)
-    )
+    spread = np.linspace(0, index.count - 1, min(index.count, MOST_LOOKED_AT))
+    chosen = np.unique(spread.round().astype(np.int64))
 
     def look(i: int) -> int | str:
         return index.check(i)[0] or min(index.stored_size(i))
 
-    found = list(map_ahead(look, chosen.tolist()))
-    faults = [
-        {"file": index.files[i], "reason": reason}
-        for i, reason in zip(chosen, found)
-        if isinstance(reason, str)
-    ]
+    sides, faults = [], []
+    for i, found in zip(chosen, map_ahead(look, chosen.tolist())):
+        if isinstance(found, str):
+            faults.append({"file": index.files[i], "reason": found})
+        else:
+            sides.append(found)
     faults += index.skipped + index.empty_classes()
-    sides = np.sort(np.array([side for side in found if isinstance(side, int)], np.int64))
     if not len(sides):
         raise InputError(fault_listing(index, faults))
-    return Survey(index, len(chosen), sides, faults)
+    return Survey(index, len(chosen), np.sort(np.array(sides, np.int64)), faults)

@@ -87,17 +87,36 @@ class FileReader(Reader):
         return cls(root, Names(arrays["paths"].tobytes(), arrays["starts"], arrays["stops"]))
 
 
-class MemberReader(Reader):
+class PlacedReader(Reader):
+    """Images inside a few files; arrays with an entry per image tell where."""
+
+    said: ClassVar[tuple[str, ...]] = ("files",)
+    arrays: ClassVar[tuple[str, ...]]
+
+    def take(self, chosen: np.ndarray) -> "PlacedReader":
+        """Return the reader of some images."""
+        said, arrays = self.state()
+        return self.restored(self.root, said, {name: array[chosen] for name, array in arrays.items()})
+
+    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """Return the files and the places in them."""
+        return {name: getattr(self, name) for name in self.said}, {n: getattr(self, n) for n in self.arrays}
+
+    @classmethod
+    def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "PlacedReader":
+        """Return the reader that `state` described."""
+        return cls(root, **said, **arrays)
+
+
+class MemberReader(PlacedReader):
     """Members of archives that are files as they are, or deflated ones: one positioned read per image.
 
-    Args:
-        root: the folder of the archives.
-        files: the archives, relative to it.
-        file, offset, stored: int64 [count]: which archive, where the content begins, and how many bytes it takes there.
-        size: int64 [count], bytes of the content; where it is not `stored`, the content is deflated.
+    Of image i the content begins at `offset` of the archive `files[file]`, relative to the root; it takes `stored` bytes there and,
+    where it is deflated, `size` bytes as it is: all int64 [count].
     """
 
     kind = "members"
+    arrays = ("file", "offset", "stored", "size", "deflated")
 
     def __init__(self, root: Path, files: list[str], file, offset, stored, size, deflated):
         self.root, self.files = Path(root), files
@@ -129,17 +148,3 @@ class MemberReader(Reader):
     def order(self) -> np.ndarray:
         """Return all indices, archive by archive."""
         return np.lexsort((self.offset, self.file))
-
-    def take(self, chosen: np.ndarray) -> "MemberReader":
-        """Return the reader of some members."""
-        return MemberReader(self.root, self.files, *(array[chosen] for array in self.state()[1].values()))
-
-    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """Return the archives and the places in them."""
-        arrays = {name: getattr(self, name) for name in ("file", "offset", "stored", "size", "deflated")}
-        return {"files": self.files}, arrays
-
-    @classmethod
-    def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "MemberReader":
-        """Return the reader that `state` described."""
-        return cls(root, said["files"], **arrays)

@@ -101,10 +101,8 @@ def _rows(table: Path, options: Options, find: _Finder) -> list[tuple[str, str]]
             labels = labels_of(json.loads(read_text(table)), table)
         except RecursionError:
             raise InputError(f"the table {table} is no readable JSON; make it again") from None
-        return [
-            (path, labels.get(path))
-            for path in (sorted(find.paths) if isinstance(labels, OneClass) else labels)
-        ]
+        paths = sorted(find.paths) if isinstance(labels, OneClass) else labels
+        return [(path, labels.get(path)) for path in paths]
     rows = _read(table)
     files, label, first = _columns(table, rows, options, find)
     return [(row[files], row[label].strip()) for row in rows[first:]]
@@ -149,9 +147,9 @@ def _columns(table: Path, rows: list[list[str]], options: Options, find: _Finder
         first = 0 if find(rows[0][0]) or find(rows[0][1]) else 1
         sample = rows[min(first, len(rows) - 1)]
         return (0, 1, first) if find(sample[0]) or not find(sample[1]) else (1, 0, first)
-    missing = (
-        "files (head it file)" if files is None else "labels (head it label, or name it with label_column)"
-    )
+    missing = "labels (head it label, or name it with label_column)"
+    if files is None:
+        missing = "files (head it file)"
     raise InputError(f"the table {table} has no column of {missing}; its columns are {', '.join(rows[0])}")
 
 
