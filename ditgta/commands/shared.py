@@ -22,13 +22,8 @@ def add_command(
     for section in sections:
         flags.add_section(parser, section)
     if spec:
-        parser.add_argument(
-            "--spec",
-            type=flags.spec_of,
-            default={},
-            metavar="JSON",
-            help="options as JSON or a JSON file; flags go before it",
-        )
+        text = "options as JSON or a JSON file; flags go before it"
+        parser.add_argument("--spec", type=flags.spec_of, default={}, metavar="JSON", help=text)
     return parser
 
 
@@ -53,29 +48,15 @@ def add_contents(parser) -> None:
 
 def add_parts(parser) -> None:
     """Adds the options by which several jobs share a stage's shards."""
-    parser.add_argument(
-        "--part",
-        type=flags.part_of,
-        default=(0, 1),
-        metavar="K/N",
-        help="make only shards K, K+N, ... (K from 1); run --gather at the end",
-    )
-    parser.add_argument(
-        "--gather",
-        action="store_true",
-        help="check all shards and write index.json, when parts made them",
-    )
+    text = "make only shards K, K+N, ... (K from 1); run --gather at the end"
+    parser.add_argument("--part", type=flags.part_of, default=(0, 1), metavar="K/N", help=text)
+    text = "check all shards and write index.json, when parts made them"
+    parser.add_argument("--gather", action="store_true", help=text)
 
 
 def add_configuration(parser, suite: bool = True) -> None:
     """Adds the files of the configuration and, where one is worked on, the name of a suite."""
-    add_path(
-        parser,
-        "--configfile",
-        "FILE",
-        "files that are merged over config.yaml, later ones over earlier ones; as Snakemake's option",
-        nargs="+",
-        default=[],
-    )
+    text = "files that are merged over config.yaml, later ones over earlier ones; as Snakemake's option"
+    add_path(parser, "--configfile", "FILE", text, nargs="+", default=[])
     if suite:
         parser.add_argument("--suite", default=None, metavar="NAME", help="suite (none: the configuration's)")

@@ -44,6 +44,6 @@ def _fitted(rows: list[list[str]], width: int) -> list[str]:
     shown = len(columns)
     while shown > LEAST_COLUMNS and sum(widths[:shown]) + 2 * (shown - 1) > width:
         shown -= 1
-    lines = ["  ".join(cell.ljust(size) for cell, size in zip(row[:shown], widths)).rstrip() for row in rows]
+    lines = ["  ".join(map(str.ljust, row[:shown], widths)).rstrip() for row in rows]
     left_out = len(columns) - shown
     return [*lines, f"({left_out} more columns on the page)"] if left_out else lines

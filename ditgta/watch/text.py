@@ -1,5 +1,7 @@
 """A status as text: one screen for people, with bars where it is watched."""
 
+from collections import Counter
+
 from ditgta.runtime.owner import name_of
 from ditgta.runtime.progress import duration
 
@@ -7,35 +9,32 @@ _SHOWN_SCORES = {"loss": "loss", "fid": "FID", "kid": "KID"}
 
 
 BAR = 20  # characters
+HEADS = ("row", "seed", "reached", "step", "epochs", "loss", "images/s", "left", "samples", "score", "job")
 
 
 def text(found: dict, bars: bool = False) -> str:
     """Returns the status as one screen of text, with a bar for the suite and for each training if so asked."""
     words = []
+    counts = Counter(stage["stage"] for stage in found["stages"])
     for stage in found["stages"]:
-        several = sum(other["stage"] == stage["stage"] for other in found["stages"]) > 1
-        name = f"{stage['stage']} {stage['name']}" if several else stage["stage"]
+        name = stage["stage"]
+        name = f"{name} {stage['name']}" if counts[name] > 1 else name
         words.append(" ".join([f"{name} {_progress(stage)}", *(f"({_job(job)})" for job in stage["jobs"])]))
     lines = [f"suite {found['suite']} in {found['results']}: {', '.join(words)}", total(found, bars)]
-    table = [
-        ["row", "seed", "reached", "step", "epochs", "loss", "images/s", "left", "samples", "score", "job"]
-    ]
-    table += [_cells(row, bars) for row in found["rows"]]
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
+    table = [HEADS, *(_cells(row, bars) for row in found["rows"])]
+    widths = [max(map(len, column)) for column in zip(*table)]
+    lines += ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
     lines += _verdict(found["rows"])
-    lines += [
-        f"table: {stage['path']}" for stage in found["stages"] if stage["stage"] == "table" and stage["done"]
-    ]
+    tables = [stage for stage in found["stages"] if stage["stage"] == "table" and stage["done"]]
+    lines += [f"table: {stage['path']}" for stage in tables]
     return "\n".join([*lines, *(f"warning: {fault}" for fault in found["faults"])])
 
 
 def total(found: dict, bars: bool = False) -> str:
     """Returns how far a suite is, in a line."""
     at = found["progress"]
-    share = (
-        1.0 if all(stage["done"] for stage in found["stages"] if stage["stage"] == "table") else at["share"]
-    )
+    tables = [stage["done"] for stage in found["stages"] if stage["stage"] == "table"]
+    share = 1.0 if all(tables) else at["share"]
     left = "" if at["seconds_left"] is None or share == 1 else f", about {duration(at['seconds_left'])} left"
     drawn = f"{bar(share)} " if bars else ""
     return f"{drawn}{percent(share)} of the predicted work is done{left}"
