@@ -93,6 +93,9 @@ class PlacedReader(Reader):
     said: ClassVar[tuple[str, ...]] = ("files",)
     arrays: ClassVar[tuple[str, ...]]
 
+    def __init__(self, root: Path, files: list[str], **places):
+        raise NotImplementedError
+
     def take(self, chosen: np.ndarray) -> "PlacedReader":
         """Return the reader of some images."""
         said, arrays = self.state()
