@@ -94,10 +94,8 @@ class Batches:
 
     def _baked_posterior(self, indices: np.ndarray) -> np.ndarray:
         noise = np.empty((len(indices), *self.shape), np.float32)
-        for i, index in enumerate(indices):
-            generator(self.seed, "posterior baked", int(index)).standard_normal(
-                out=noise[i], dtype=np.float32
-            )
+        for own, index in zip(noise, indices.tolist()):
+            generator(self.seed, "posterior baked", index).standard_normal(out=own, dtype=np.float32)
         return noise
 
     def ahead(self, start: int, stop: int, pin: bool = False) -> Iterator[dict[str, torch.Tensor]]:

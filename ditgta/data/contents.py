@@ -20,10 +20,8 @@ from ditgta.runtime.files import expanded, read_json, sha256_of, write_json
 WHOLE_BYTES = 2**30  # what is up to this size is read in whole
 SIZED_FILES = 50_000  # of more files than these no sizes are asked for
 SAMPLED_FILES = 1000  # of larger folders so many files are read, evenly spread
-_BLOCK, _BLOCKS = (
-    2**16,
-    1024,
-)  # of a larger file, and of a larger folder's files together, so much is read, evenly spread
+# Of a larger file, and of a larger folder's files together, so much is read, evenly spread.
+_BLOCK, _BLOCKS = 2**16, 1024
 TABLES = (".csv", ".tsv")  # whose files lie beside them
 CONTAINERS = (*TABLES, ".tar", ".zip", ".parquet")
 LABELS = ("dataset.json", *NAME_FILES)

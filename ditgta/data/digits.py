@@ -17,13 +17,7 @@ SIDE = 8
 
 
 class Digits:
-    """The digits in the order of their classes.
-
-    Attributes:
-        numbers: of each digit in scikit-learn's order, int64 [1797].
-        labels: int64 [1797].
-        classes: names of the classes.
-    """
+    """The digits in the order of their classes: labels, and each one's number in scikit-learn's order, int64 [1797]."""
 
     def __init__(self):
         from sklearn.datasets import load_digits

@@ -19,24 +19,16 @@ ARCHIVES = (".tar", ".zip", ".parquet")
 
 
 class ImageSet:
-    """A fixed sequence of images, stored feature statistics, or both.
-
-    Attributes:
-        path: where it lies.
-        count: number of images, 0 when there are statistics only.
-        size: (height, width) of the images, None when they differ or there are none.
-        labels: (count,) int64, or None when unknown.
-        statistics: {"pool3" or "spatial": (mean, covariance)}, float64, as stored.
-        origin: what the maker of the set wrote about it, {} if nothing.
-        warnings: what a reader of the scores should know.
-    """
+    """A fixed sequence of images, stored feature statistics, or both."""
 
     def __init__(self, path: Path, count: int = 0, size: tuple[int, int] | None = None):
-        self.path, self.count, self.size = path, count, size
-        self.labels: np.ndarray | None = None
+        self.path, self.count = path, count  # 0 when there are statistics only
+        self.size = size  # (height, width) of the images, None when they differ or there are none
+        self.labels: np.ndarray | None = None  # (count,) int64, or None when unknown
+        # {"pool3" or "spatial": (mean, covariance)}, float64, as stored
         self.statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.origin: dict = {}
-        self.warnings: list[str] = []
+        self.origin: dict = {}  # what the maker of the set wrote about it, {} if nothing
+        self.warnings: list[str] = []  # what a reader of the scores should know
 
     def known_by(self) -> dict:
         """Returns the sampling, step, seed and posenc that the set itself tells of, without what it does not."""
@@ -65,12 +57,8 @@ class ImageSet:
 def open_image_set(path: str | Path) -> ImageSet:
     """Opens an npz file, a folder of sample shards, an image index, or images in a bare folder, tar, zip or Parquet file.
 
-    Args:
-        path: the file or folder (or the index.json in it). An npz holds arr_0 (uint8, N x height x width x 3), with arr_1
-            (labels) if known, and/or mu, sigma (pool3 statistics) and mu_s, sigma_s (spatial ones).
-
-    Raises:
-        InputError: nothing of the kind is there, or it cannot be used as it is; the message says what to fix.
+    An npz holds arr_0 (uint8, N x height x width x 3), with arr_1 (labels) if known, and/or mu, sigma (pool3 statistics) and mu_s,
+    sigma_s (spatial ones). Raises InputError if nothing of the kind is there, or it cannot be used as it is.
     """
     path = expanded(path)
     if path.name == "index.json":

@@ -92,13 +92,9 @@ def _read_header(member: IO[bytes], entry: zipfile.ZipInfo) -> Header:
 
 
 class NpzArray:
-    """One array of an npz file, stored or deflated, read by rows from front to back.
+    """One array of an npz file, stored or deflated, read by rows from front to back; shape and dtype are of the whole array.
 
     Memory is that of the rows asked for. Reading forward continues the stream; reading back starts it again.
-
-    Attributes:
-        path: the file.
-        shape, dtype: of the whole array.
     """
 
     def __init__(self, path: Path, name: str):

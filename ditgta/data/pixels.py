@@ -12,14 +12,11 @@ NAME = "Pixels"  # its class in config.json
 
 
 class Pixels(nn.Module):
-    """Latents are pixels in -1..1, of one channel where all images are grey.
-
-    Attributes:
-        config: what diffusers' AutoencoderKL says of itself, as far as it is asked here.
-    """
+    """Latents are pixels in -1..1, of one channel where all images are grey."""
 
     def __init__(self, channels: int, scaling_factor: float = 1.0):
         super().__init__()
+        # What diffusers' AutoencoderKL says of itself, as far as it is asked here.
         self.config = SimpleNamespace(
             latent_channels=channels,
             scaling_factor=scaling_factor,

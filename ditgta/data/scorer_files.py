@@ -118,9 +118,8 @@ def read_scorer(path: Path) -> ScorerFile:
         raise InputError(f"{path} holds no table of tensors and so no Inception weights; {_download()}")
     check_numbers(str(path), tensors)
     checked(ScorerHeader, details, f"{path} says what no scorer says", "make it again")
-    sha256 = (
-        read_verified_record(path)["sha256"] if details and record_path(path).is_file() else sha256_of(path)
-    )
+    has_record = details and record_path(path).is_file()
+    sha256 = read_verified_record(path)["sha256"] if has_record else sha256_of(path)
     return ScorerFile(
         path=path,
         sha256=sha256,

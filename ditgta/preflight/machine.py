@@ -129,12 +129,14 @@ def gpu_memory_elsewhere(
         return None
     nodes = int(resources.get("nodes") or 1)
     world = World(nodes * launch.processes_per_node(resources, nodes), nodes, 1.0, True)
-    needed = {
-        needed_bytes(options, counted[1], world): name for name, options in trained(config, suite).items()
-    }
-    if not needed:
+    rows = trained(config, suite)
+    if not rows:
         return None
-    said = f"{as_size(max(needed))} of each of {world.count} GPUs ({needed[max(needed)]}); Slurm does not say what they have"
+    needed = {name: needed_bytes(options, counted[1], world) for name, options in rows.items()}
+    name = max(reversed(needed), key=needed.__getitem__)
+    said = (
+        f"{as_size(needed[name])} of each of {world.count} GPUs ({name}); Slurm does not say what they have"
+    )
     return Line(OK, "GPU memory", said)
 
 

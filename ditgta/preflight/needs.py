@@ -7,9 +7,8 @@ from ditgta.launch import processes_per_node
 from ditgta.planning import cost
 from ditgta.planning.work import SuiteWork
 
-PROCESS = (
-    3e9  # bytes of a process on a GPU beside its arrays: the libraries of CUDA and what they keep on the host
-)
+# Bytes of a process on a GPU beside its arrays: the libraries of CUDA and what they keep on the host.
+PROCESS = 3e9
 FEATURES = 4 * (2048 + 2023 + 1008)  # of one image, by the published scorer: pool3, spatial, probabilities
 AT_ONCE = 2  # copies of them, while metrics are computed
 

@@ -11,10 +11,8 @@ def shares_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool:
     """Returns True if the score files' samples share noise and labels, one by one; or the held-out images, of a metric on these."""
     if metric is not None and metric.on_held_out:
         return measured_alike(scores)
-    return all(
-        score.sampling and score.way == scores[0].way and score.num_samples == scores[0].num_samples
-        for score in scores
-    )
+    way, count = scores[0].way, scores[0].num_samples
+    return all(score.sampling and score.way == way and score.num_samples == count for score in scores)
 
 
 def measured_alike(scores: Sequence[Score]) -> bool:

@@ -38,14 +38,9 @@ def class_results(group: Sequence[Score]) -> list[ClassResult]:
         accuracy = [hits[label] for hits in shares if label in hits]
         kid = [found.get(str(label)) or {"value": None} for found in distances]
         kid = [entry for entry in kid if entry["value"] is not None and entry["se"] is not None]
-        results.append(
-            ClassResult(
-                label=label,
-                count=counts.get(label, 0),
-                accuracy=share_interval(float(np.mean(accuracy)), counts[label]) if accuracy else None,
-                kid=_mean_interval(kid) if len(kid) == len(group) else None,
-            )
-        )
+        share = share_interval(float(np.mean(accuracy)), counts[label]) if accuracy else None
+        distance = _mean_interval(kid) if len(kid) == len(group) else None
+        results.append(ClassResult(label, counts.get(label, 0), accuracy=share, kid=distance))
     return results
 
 

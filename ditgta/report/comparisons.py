@@ -19,9 +19,8 @@ from ditgta.report.statistics import (
 )
 from ditgta.scoring.statistics import Estimate, mean_and_deviation, paired_difference
 
-Groups = Mapping[
-    tuple[str, int | None], Sequence[Score]
-]  # of a row at a milestone, one score per training seed
+# Of a row at a milestone, one score per training seed.
+Groups = Mapping[tuple[str, int | None], Sequence[Score]]
 
 
 def scale_of(groups: Sequence[Sequence[Score]], metric: Metric) -> Scale:

@@ -291,9 +291,8 @@ def plain_log_labels(axes) -> None:
 def legend(figure: Figure, columns: int = 3) -> None:
     """Above the axes, where it hides nothing; in fewer columns where names are long."""
     names = figure.axes[0].get_legend_handles_labels()[1]
-    room = (
-        72 * figure.get_figwidth() / (5.5 * max(map(len, names), default=1) + 36)
-    )  # points of a letter and of a mark
+    # Points of a letter and of a mark.
+    room = 72 * figure.get_figwidth() / (5.5 * max(map(len, names), default=1) + 36)
     columns = max(1, min(columns, int(room)))
     lines = -(-len(names) // columns)
     # Inches: the axes keep theirs below a long legend, and have more for many rows.

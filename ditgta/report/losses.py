@@ -46,24 +46,15 @@ def with_losses(score: Score, path: Path) -> Score:
         "loss": loss_estimate(conditional, weights, strata),
         "class_gain": gain_estimate(conditional, null, weights, strata),
     }
-    held_out = HeldOut(
-        path=Path(path),
-        key=(
-            content["held_out"]["sha256"],
-            content["objective"],
-            content["spec"].get("autoencoder_sha256"),
-            str(sorted(item for item in content["spec"]["loss"].items() if item[0] != "ema_decay")),
-        ),
-        count=len(conditional),
-        losses=conditional,
-        attention=content.get("attention"),
-    )
+    spec = content["spec"]
+    how = str(sorted(item for item in spec["loss"].items() if item[0] != "ema_decay"))
+    key = (content["held_out"]["sha256"], content["objective"], spec.get("autoencoder_sha256"), how)
     return replace(
         score,
         content={**score.content, "metrics": score.content["metrics"] | content["metrics"]},
-        influence={**score.influence, **{name: one.influence for name, one in found.items()}},
-        strata={**score.strata, RESAMPLED: strata},
-        held_out=held_out,
+        influence=score.influence | {name: one.influence for name, one in found.items()},
+        strata=score.strata | {RESAMPLED: strata},
+        held_out=HeldOut(Path(path), key, len(conditional), conditional, content.get("attention")),
     )
 
 

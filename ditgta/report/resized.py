@@ -110,10 +110,7 @@ def read_sizes(
     groups: dict[Way, dict[str, list[Score]]] = {}
     for score in sorted(sized, key=lambda score: way_of(score).size[0] * way_of(score).size[1]):
         groups.setdefault(way_of(score), {}).setdefault(score.experiment, []).append(score)
-    scales = {
-        way: {metric: scale_of(list(group.values()), metric) for metric in SIZED_METRICS}
-        for way, group in groups.items()
-    }
+    scales = {way: _scales(group) for way, group in groups.items()}
     plain = dict.fromkeys(SIZED_METRICS, Scale(False))
     return Sizes(
         suite=suite,
@@ -127,6 +124,10 @@ def read_sizes(
         scores=[*sized, *(replace(score, experiment=BASELINE, step=None) for score in real)],
         picture=picture_of(groups, scores),
     )
+
+
+def _scales(group: dict[str, list[Score]]) -> dict[Metric, Scale]:
+    return {metric: scale_of(list(group.values()), metric) for metric in SIZED_METRICS}
 
 
 def way_of(score: Score) -> Way:

@@ -124,13 +124,13 @@ def baseline_sentence(table: Table) -> str:
     """Returns what real images were scored against."""
     if table.baseline is None:
         return ""
-    drawn = count_name(table.baseline.num_samples)
-    sentence = (
-        f"Real against real: {drawn} {'images of training' if table.held_out else 'real images'}, drawn within their classes, "
-        f"against {'images that no row was trained on, as the rows' if table.held_out else 'all others'}"
-        + (f"; the mean of {table.draws} draws, and after ± the standard error of one" if table.draws else "")
-        + "."
-    )
+    drawn, images, others = count_name(table.baseline.num_samples), "real images", "all others"
+    if table.held_out:
+        images, others = "images of training", "images that no row was trained on, as the rows"
+    sentence = f"Real against real: {drawn} {images}, drawn within their classes, against {others}"
+    if table.draws:
+        sentence += f"; the mean of {table.draws} draws, and after ± the standard error of one"
+    sentence += "."
     if {row.num_samples for row in table.rows} == {table.baseline.num_samples}:
         return sentence
     return f"{sentence} FID's bias is another there than in the rows, since their N is; KID has none."
@@ -192,10 +192,10 @@ def _spread_words(table: Table) -> str:
             "or that of the two rows where it is larger"
         )
     if table.primary.scale != "plain" and not table.scale.relative:
-        return (
-            f"{begin} by Welch, each row with its own spread, since values at or below zero have no logarithm"
-        )
-    return f"{begin} by Welch, each row with its own spread, since the rows do not agree in it"
+        why = "values at or below zero have no logarithm"
+    else:
+        why = "the rows do not agree in it"
+    return f"{begin} by Welch, each row with its own spread, since {why}"
 
 
 def _verdict_sentence(table: Table) -> str:
@@ -284,10 +284,10 @@ def metric_words(table: Table, metric: Metric) -> str:
     lines = []
     for name in table.experiments:
         cells = [(row.step, row.cells[metric.key]) for row in table.rows if row.experiment == name]
-        known = [(step, cell) for step, cell in cells if cell.value is not None]
-        points = [
-            f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}" for step, cell in known
-        ]
+        points = []
+        for step, cell in cells:
+            if cell.value is not None:
+                points.append(f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}")
         lines += [f"{name} {', '.join(points)}"] if points else []
     return f"{metric.name} against training steps: {'; '.join(lines) or 'no values'}"
 

@@ -197,11 +197,10 @@ def chosen_scores(sweep: Sweep | None, scores: Sequence[Score]) -> list[Score]:
     """Returns the table's score files with those of the chosen points in place of the first, and their FID at cfg 1 beside it."""
     if sweep is None:
         return list(scores)
-    reported = {
-        (score.experiment, score.seed, score.step, point_of(score)): score
-        for score, choice in sweep.scores
-        if not choice
-    }
+    reported = {}
+    for score, choice in sweep.scores:
+        if not choice:
+            reported[score.experiment, score.seed, score.step, point_of(score)] = score
     curves = {(curve.experiment, curve.step): curve for curve in sweep.curves}
     found = []
     for score in scores:

@@ -156,9 +156,8 @@ def kid_text(found: Interval | None) -> tuple[str, str]:
     if found is None:
         return DASH, ""
     spread = (found.high - found.low) / 4
-    return number(
-        KID, found.value, spread
-    ), f"{number(KID, found.low, spread)} … {number(KID, found.high, spread)}"
+    value, low, high = (number(KID, end, spread) for end in (found.value, found.low, found.high))
+    return value, f"{low} … {high}"
 
 
 def in_prose(metric: Metric) -> str:

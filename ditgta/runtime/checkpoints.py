@@ -103,9 +103,8 @@ def read_header(path: str | Path) -> dict:
         raise InputError(
             f"{path} is a safetensors file without this project's header; import it first"
         ) from None
-    return checked(
-        CheckpointHeader, header, f"checkpoint {path} says what no checkpoint says", "take another"
-    )
+    what = f"checkpoint {path} says what no checkpoint says"
+    return checked(CheckpointHeader, header, what, "take another")
 
 
 def read_checkpoint(

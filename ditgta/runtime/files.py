@@ -44,9 +44,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=temporary_prefix(path), suffix=f".tmp{path.suffix}"
-        )
+        prefix, suffix = temporary_prefix(path), f".tmp{path.suffix}"
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -146,12 +145,9 @@ def read_text(path: str | Path, missing: str = "run the stage that writes it") -
     """Reads a text file; raises InputError if it is no file of UTF-8 that can be read, with what to do where it is `missing`."""
     try:
         if not is_file(path):
-            fault = (
-                "is a folder, not a file; name a file"
-                if os.path.isdir(path)
-                else f"does not exist; {missing}"
-            )
-            raise InputError(f"{path} {fault}")
+            if os.path.isdir(path):
+                raise InputError(f"{path} is a folder, not a file; name a file")
+            raise InputError(f"{path} does not exist; {missing}")
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no text ({one_line(error)}); give another file") from None

@@ -3,7 +3,7 @@
 from collections.abc import Container
 from pathlib import Path
 
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, shortened
 from ditgta.runtime.files import read_json
 from ditgta.runtime.records import Record, checked
 
@@ -29,7 +29,8 @@ def refuse_other(
     names = [name for name in names if name not in contents]
     if names:
         more = f", and {len(names) - 1} more" if len(names) > 1 else ""
-        pair = f"{names[0]} {_short(theirs.get(names[0]))}, not {_short(ours.get(names[0]))}"
+        was, asked = (shortened(str(options.get(names[0])), _LONGEST) for options in (theirs, ours))
+        pair = f"{names[0]} {was}, not {asked}"
         raise InputError(f"{out} holds {what} of other options ({pair}{more}); {fix}")
 
 
@@ -39,11 +40,6 @@ def flat(spec: dict, prefix: str = "") -> dict[str, object]:
     for key, value in spec.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def read_finished(path: Path, kind: type[Record] = Record) -> dict:

@@ -78,10 +78,8 @@ def _imported(module: str) -> ModuleType:
 
 def _offered(module: ModuleType) -> str:
     """Returns the classes that a module's file defines, as the end of a sentence."""
-    own = [
-        name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
-    ]
-    classes = [name for name in own if isinstance(getattr(module, name), type)]
+    classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+    classes = [name for name in classes if getattr(module, name).__module__ == module.__name__]
     return f"; it has {', '.join(classes)}" if classes else ""
 
 

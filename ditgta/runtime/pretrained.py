@@ -13,13 +13,8 @@ from ditgta.runtime.files import expanded, is_file, read_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 AUTOENCODER = "vae"
-UPLOADED = [
-    CONFIG,
-    WEIGHTS,
-    CARD,
-    f"{AUTOENCODER}/config.json",
-    f"{AUTOENCODER}/diffusion_pytorch_model.safetensors",
-]
+UPLOADED = [CONFIG, WEIGHTS, CARD]
+UPLOADED += [f"{AUTOENCODER}/{name}" for name in ("config.json", "diffusion_pytorch_model.safetensors")]
 
 
 def huggingface_hub():
@@ -82,12 +77,8 @@ def push_pretrained(folder: Path, repository: str, private: bool) -> str:
     api = hub.HfApi()
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            allow_patterns=UPLOADED,
-            commit_message="Upload a model of ditgta",
-        )
+        about = {"allow_patterns": UPLOADED, "commit_message": "Upload a model of ditgta"}
+        api.upload_folder(repo_id=repository, folder_path=folder, **about)
     except Exception as error:  # as above
         raise InputError(f"{folder} cannot be uploaded to {repository} ({one_line(error)})") from error
     return str(address)

@@ -97,11 +97,8 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
     if count > 1 and not dist.is_initialized():
         if not cuda:
             _choose_gloo_interface()
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            timeout=timedelta(minutes=60),
-            device_id=device if cuda else None,
-        )
+        backend, own = ("cpu:gloo,cuda:nccl", device) if cuda else ("gloo", None)
+        dist.init_process_group(backend, timeout=timedelta(minutes=60), device_id=own)
         started = True
     try:
         yield Processes(rank, count, device)
@@ -222,8 +219,7 @@ class StopSignal:
             return self.wanted
         if step % STOP_CHECK_EVERY:
             return 0
-        wanted = torch.zeros(
-            self.group.count, dtype=torch.int64
-        )  # on the CPU: asking must not wait for the GPU
+        # On the CPU: asking must not wait for the GPU.
+        wanted = torch.zeros(self.group.count, dtype=torch.int64)
         wanted[self.group.rank] = self.wanted
         return int(self.group.sum(wanted).max())

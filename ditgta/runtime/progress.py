@@ -129,8 +129,8 @@ def reached() -> dict | None:
 
 def _formatted(values: dict) -> list[str]:
     """Returns "name value" of each value; functions are called."""
-    evaluated = {name: value() if callable(value) else value for name, value in values.items()}
-    return [
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in evaluated.items()
-    ]
+    found = []
+    for name, value in values.items():
+        value = value() if callable(value) else value
+        found.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    return found

@@ -54,9 +54,8 @@ class Recorder:
         self.writer = ThreadPoolExecutor(max_workers=1)
         self.writing: Future | None = None
         self.last_good = "none"
-        self.earlier: list[
-            dict
-        ] = []  # what made the state that this process goes on from, and what that had cost
+        # What made the state that this process goes on from, and what that had cost.
+        self.earlier: list[dict] = []
 
     def unfinished(self, milestones: list[int]) -> tuple[list[int], tuple[int, Path] | None]:
         """Returns the milestones that are not there yet, and step and path of the state from which to go on."""

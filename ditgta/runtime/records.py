@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, shortened
 
 
 def _names(names: list) -> list:
@@ -164,9 +164,8 @@ class ImageIndexRecord(Record):
     count: Count
     classes: Annotated[Names, Field(min_length=1)]
     images_per_class: list[Count]
-    size: (
-        _Side | Annotated[list[_Side], Field(min_length=2, max_length=2)]
-    )  # the side of squares, or height and width
+    # The side of squares, or height and width.
+    size: _Side | Annotated[list[_Side], Field(min_length=2, max_length=2)]
     files_sha256: Sha256
 
 
@@ -302,7 +301,8 @@ def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
         place = ".".join(map(str, first["loc"])) or "it"
         message = first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
-        raise InputError(f"{what}: {place}: {message} (got {_short(first['input'])}); {fix}") from None
+        given = "no such key" if isinstance(first["input"], dict) else shortened(repr(first["input"]), 60)
+        raise InputError(f"{what}: {place}: {message} (got {given}); {fix}") from None
     return content
 
 
@@ -311,8 +311,3 @@ def part(content: dict, *keys: str) -> dict:
     for key in keys:
         content = content.get(key) or {}
     return content
-
-
-def _short(value: object) -> str:
-    text = "no such key" if isinstance(value, dict) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

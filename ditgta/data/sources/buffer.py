@@ -35,11 +35,8 @@ class Names(Sequence):
         return (self[i] for i in range(len(self)))
 
     def __eq__(self, other) -> bool:
-        return (
-            isinstance(other, Sequence)
-            and len(self) == len(other)
-            and all(a == b for a, b in zip(self, other))
-        )
+        is_alike = isinstance(other, Sequence) and len(self) == len(other)
+        return is_alike and all(a == b for a, b in zip(self, other))
 
     __hash__ = None
 

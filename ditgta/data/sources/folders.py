@@ -83,19 +83,12 @@ def list_bare_folder(source: Path) -> Listing:
             f"{source} holds no images; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF files are read, in sub-folders too"
         )
     tree.images.sort(key=natural_key)
-    names = [path.split("/", 1)[0] if "/" in path else "." for path in tree.images]
+    names = [path.rpartition("/")[0].partition("/")[0] or "." for path in tree.images]
     classes = sorted(set(names), key=natural_key)
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.array([label_of[name] for name in names], np.int64)
-    return Listing(
-        source,
-        tree.images,
-        labels,
-        classes,
-        FileReader(source, tree.images),
-        tree.faults,
-        notes_on(classes, others=tree.others),
-    )
+    reader, notes = FileReader(source, tree.images), notes_on(classes, others=tree.others)
+    return Listing(source, tree.images, labels, classes, reader, tree.faults, notes)
 
 
 def is_regular(path: Path) -> bool:
