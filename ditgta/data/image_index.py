@@ -60,21 +60,14 @@ class ImageIndex:
 
     def take(self, chosen: np.ndarray) -> "ImageIndex":
         """Return the index of some images, in the order given, of the same classes; what was left out is not said again."""
-        taken = replace(
-            self,
-            files=[self.files[i] for i in chosen],
-            labels=self.labels[chosen],
-            skipped=[],
-            reader=self.reader.take(chosen),
-            digests=None if self.digests is None else self.digests[chosen],
-            files_sha256="",
-        )
-        return taken if taken.digests is None else replace(taken, files_sha256=contents_sha256(taken))
+        files, labels = [self.files[i] for i in chosen], self.labels[chosen]
+        digests = None if self.digests is None else self.digests[chosen]
+        changes = {"reader": self.reader.take(chosen), "digests": digests, "skipped": [], "files_sha256": ""}
+        return _summed(self, files=files, labels=labels, **changes)
 
     def relabelled(self, labels: np.ndarray, classes: list[str]) -> "ImageIndex":
         """Return the index with other labels and classes."""
-        changed = replace(self, labels=labels, classes=list(classes))
-        return changed if changed.digests is None else replace(changed, files_sha256=contents_sha256(changed))
+        return _summed(self, labels=labels, classes=list(classes))
 
     def where(self, i: int) -> str:
         """Return where image i lies and, in a container, its name."""
@@ -138,6 +131,12 @@ class ImageIndex:
 
         threads = min(max(2, usable_cores()), 16)
         yield from map_ahead(stacked, batches, threads, threads + 2)
+
+
+def _summed(index: ImageIndex, **changes) -> ImageIndex:
+    """Return a changed index with the checksum of what it holds, as far as that was read."""
+    changed = replace(index, **changes)
+    return changed if changed.digests is None else replace(changed, files_sha256=contents_sha256(changed))
 
 
 def sides_of(size: int | Sequence[int]) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """What a table cost: processor and GPU hours and peak memory of every stage, from the records of its files."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ditgta.report.checks import read_record
@@ -83,20 +84,23 @@ def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
 
 def total_of(costs: Sequence[Cost]) -> Cost:
     """Returns the sum of costs; hours that some stage does not tell stay unknown."""
-    cpu, gpu = [cost.cpu_hours for cost in costs], [cost.gpu_hours for cost in costs]
     return Cost(
         stage="all",
         row="",
         jobs=sum(cost.jobs for cost in costs),
         seconds=sum(cost.seconds for cost in costs),
-        cpu_hours=None if None in cpu else sum(cpu),
-        gpu_hours=None if None in gpu else sum(gpu),
+        cpu_hours=_sum([cost.cpu_hours for cost in costs]),
+        gpu_hours=_sum([cost.gpu_hours for cost in costs]),
         memory_mb=_most(cost.memory_mb for cost in costs),
         gpu_memory_mb=_most(cost.gpu_memory_mb for cost in costs),
-        machines=_distinct(name for cost in costs for name in cost.machines),
+        machines=_distinct(chain(*(cost.machines for cost in costs))),
         commands=(),
-        revisions=_distinct(name for cost in costs for name in cost.revisions),
+        revisions=_distinct(chain(*(cost.revisions for cost in costs))),
     )
+
+
+def _sum(hours: Sequence[float | None]) -> float | None:
+    return None if None in hours else sum(hours)
 
 
 def _most(values: Iterable[float | None]) -> float | None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ditgta.report.comparisons import (
     are_paired,
     cell_of,
     compare,
+    first_reason,
     matched,
     mean_estimate,
     sampling_error,
@@ -78,7 +80,6 @@ def contrast(
     samples = _sampling_error(groups, weights, metric)
     found = contrast_of_runs([cell.values for cell in cells], weights, scale.pooled, scale.relative, samples)
     low, high = found.ends
-    reasons = (score.reason(metric) for group in groups for score in group)
     comparison = replace(
         empty,
         value=found.value,
@@ -87,7 +88,7 @@ def contrast(
         high=high,
         levels=tuple((cell.value, cell.error) for cell in cells),
         paired=are_paired(groups, metric),
-        reason="" if found.se is not None else next(filter(None, reasons), ""),
+        reason="" if found.se is not None else first_reason(chain(*groups), metric),
     )
     moved = math.hypot(*(weight * cell.value for weight, cell in zip(weights, cells)))
     is_ratio = metric.scale != "plain" and scale.relative
@@ -100,8 +101,7 @@ def _sampling_error(
     """Returns the standard error of a contrast from the finite number of samples that the spread of the runs does not show."""
     if all(seeds_have_own_noise(group, metric) for group in groups):
         return 0.0
-    every = [score for group in groups for score in group]
-    if shares_noise(every, metric):
+    if shares_noise(list(chain(*groups)), metric):
         paired = _weighted([mean_estimate(group, metric) for group in groups], weights)
         if paired is not None and paired.se is not None and math.isfinite(paired.se):
             return paired.se

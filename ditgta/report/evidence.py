@@ -84,13 +84,15 @@ class Score:
 
     def value(self, metric: Metric) -> float | None:
         """Returns the metric's value, None if absent or not finite."""
-        value = self.content["metrics"].get(metric.key, {}).get("value")
-        return value if value is not None and math.isfinite(value) else None
+        return self._finite(metric, "value")
 
     def se(self, metric: Metric) -> float | None:
         """Returns the metric's standard error, None if absent or not finite."""
-        se = self.content["metrics"].get(metric.key, {}).get("se")
-        return se if se is not None and math.isfinite(se) else None
+        return self._finite(metric, "se")
+
+    def _finite(self, metric: Metric, name: str) -> float | None:
+        found = self.content["metrics"].get(metric.key, {}).get(name)
+        return found if found is not None and math.isfinite(found) else None
 
     def estimate(self, metric: Metric, relative: bool = False) -> Estimate | None:
         """Returns the metric with its influence values, None without them; `relative`: of its logarithm, where it is positive."""
@@ -99,14 +101,13 @@ class Score:
             return None
         groups = self.influence.get(f"{metric.key}.groups")
         resampled = self.content["metrics"][metric.key].get("resampled", "samples")
-        unit = value if relative else 1.0
-        return Estimate(
-            math.log(value) if relative else value,
-            influence / unit,
-            resampled=resampled,
-            strata=self.strata.get(resampled),
-            groups=None if groups is None else groups / unit,
+        found = Estimate(
+            value, influence, resampled=resampled, strata=self.strata.get(resampled), groups=groups
         )
+        if not relative:
+            return found
+        groups = None if groups is None else groups / value
+        return replace(found, value=math.log(value), influence=influence / value, groups=groups)
 
     def reason(self, metric: Metric) -> str:
         """Returns why the value or its standard error is absent, "" if neither is."""
@@ -175,8 +176,9 @@ def judge_text(judge: dict | None) -> str:
 
 def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Score]:
     """Returns each experiment's score at its last milestone and first training seed."""
-    own = [[score for score in scores if score.experiment == name] for name in experiments]
-    return [max(group, key=lambda s: (-1 if s.step is None else s.step, -s.seed)) for group in own if group]
+    ordered = sorted(scores, key=lambda score: (-1 if score.step is None else score.step, -score.seed))
+    last = {score.experiment: score for score in ordered}
+    return [last[name] for name in experiments if name in last]
 
 
 def samples_folder(score: Score, whole: bool = True) -> Path | None:
@@ -198,7 +200,7 @@ def check_comparable(scores: Sequence[Score], baseline: Score | None) -> None:
                 f"{seen[key].path} and {score.path} are both {key[0]}, seed {key[1]}, step {key[2]}; give only one of them"
             )
         seen[key] = score
-    check_same([*scores, *([baseline] if baseline else [])], *NETWORKS)
+    check_same([*scores, *filter(None, [baseline])], *NETWORKS)
     check_same(scores, "reference")
 
 

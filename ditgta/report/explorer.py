@@ -38,7 +38,7 @@ class Shelf:
 def shelves_of(scores: Sequence[Score], experiments: Sequence[str], classes: Sequence[str]) -> list[Shelf]:
     """Return the first samples of each class, of many classes those of 16; of each experiment's first training seed."""
     folders = folders_of(scores, experiments)
-    steps = sorted({step for own in folders.values() for step in own})
+    steps = sorted(set().union(*folders.values()))
     if not steps:
         return []
     labels = list(labels_of(next(iter(next(iter(folders.values())).values()))))

@@ -71,7 +71,7 @@ def differences_csv(table: Table) -> str:
 
 def losses_csv(table: Table) -> str:
     """Return the training losses, one line per run and logged step."""
-    kinds = sorted({kind for curve in table.curves for kind in curve.losses})
+    kinds = sorted(set().union(*(curve.losses for curve in table.curves)))
     lines = []
     for curve in table.curves:
         for i, step in enumerate(curve.steps):

@@ -49,9 +49,10 @@ def metric_figure(table: Table, metric: Metric) -> Drawing:
     log_levels = min(levels) > 0 and max(levels) / min(levels) > 6
     axes.set_xscale("log" if log_steps else "linear")
     axes.set_yscale("log" if log_levels else "linear")
-    for name in [name for name in table.experiments if any(row.experiment == name for row in rows)]:
-        own = [row for row in rows if row.experiment == name]
-        _band(axes, table, name, metric, [(row.step, row.cells[metric.key]) for row in own])
+    for name in table.experiments:
+        own = [(row.step, row.cells[metric.key]) for row in rows if row.experiment == name]
+        if own:
+            _band(axes, table, name, metric, own)
     baseline = table.baseline.cells[metric.key].value if table.baseline else None
     if baseline is not None and (baseline > 0 or not log_levels):
         name = legend_name(table.baseline.experiment)
@@ -311,14 +312,10 @@ def _margins(steps: Sequence[int], log: bool) -> tuple[float, float]:
 
 def _apart(steps: Sequence[int], log: bool) -> list[int]:
     """Returns those milestones whose labels have room on the axis, the last one always."""
-    low, high = _margins(steps, log)
-    place = (
-        (lambda step: np.log(step / low) / np.log(high / low))
-        if log
-        else (lambda step: (step - low) / (high - low))
-    )
+    scale = np.log if log else float
+    low, high = map(scale, _margins(steps, log))
     kept = [steps[-1]]
     for step in reversed(steps[:-1]):
-        if place(kept[-1]) - place(step) > 0.08:
+        if (scale(kept[-1]) - scale(step)) / (high - low) > 0.08:
             kept.append(step)
     return kept

@@ -212,7 +212,12 @@ class Table:
     @property
     def everything(self) -> list[Row]:
         """The rows, and the baseline below them."""
-        return [*self.rows, *([self.baseline] if self.baseline else [])]
+        return [*self.rows, *filter(None, [self.baseline])]
+
+    @property
+    def best(self) -> str:
+        """The row that beats every other one by the verdicts, "" if there is none."""
+        return next((row.experiment for row in self.rows if any(c.best for c in row.cells.values())), "")
 
     def rounding(self, row: Row, metric: Metric) -> float | None:
         """Returns the spread that rounds a cell, so that a column has equal decimals at each milestone.

@@ -44,8 +44,10 @@ class Way:
     def words(self, others: Iterable["Way"]) -> str:
         """Returns the way in words, without the size: ntk, log temperature; and its guidance where that of others differs."""
         found = [self.positions]
-        found += ["log temperature"] if self.temperature == "log" else []
-        found += [f"guidance {self.scale:g}"] if len({other.scale for other in others}) > 1 else []
+        if self.temperature == "log":
+            found.append("log temperature")
+        if len({other.scale for other in others}) > 1:
+            found.append(f"guidance {self.scale:g}")
         return ", ".join(found)
 
 
@@ -161,7 +163,9 @@ def _differences(
 
 def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score]) -> Image.Image | None:
     """Returns a few samples of every experiment's first seed: the size of training, then every other way, from left to right."""
-    sized = [score for group in groups.values() for own in group.values() for score in own]
+    sized: list[Score] = []
+    for group in groups.values():
+        sized += chain(*group.values())
     names = list(dict.fromkeys(score.experiment for score in sized))
     step = max((score.step or 0 for score in sized), default=0)
     trained: dict[str, list[Score]] = {}
@@ -173,7 +177,7 @@ def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score
         size = _size_of(next(trained[name][0] for name in names if name in trained))
         columns.insert(0, (f"{size_name(size)}\ntraining", trained))
     folders = [{name: _first_folder(group.get(name, [])) for name in names} for _, group in columns]
-    first = next(filter(None, chain.from_iterable(column.values() for column in folders)), None)
+    first = next(filter(None, chain(*(column.values() for column in folders))), None)
     if first is None:
         return None
     chosen = choose_samples(labels_of(first))

@@ -110,7 +110,7 @@ def _items(table: Table) -> str:
 
 def best_sentence(table: Table) -> str:
     """Returns what bold means, or why nothing is bold."""
-    if any(cell.best for row in table.rows for cell in row.cells.values()):
+    if table.best:
         return (
             f"Bold marks the row that beats every other one by the verdicts, in {table.primary.name} at "
             f"{step_name(table.last)} steps."
@@ -217,9 +217,8 @@ def answer(table: Table) -> str:
     if not judged:
         return "No difference with a verdict was declared."
     metric = in_prose(table.primary)
-    best = [row.experiment for row in table.rows if any(cell.best for cell in row.cells.values())]
-    if best:
-        return f"{best[0]} is better than every other row in {metric}."
+    if table.best:
+        return f"{table.best} is better than every other row in {metric}."
     won = [f"{c.title} {c.verdict.partition(' (')[0]}" if c.weights else _won(c) for c in judged if c.winner]
     if won:
         others = len(judged) - len(won)

@@ -20,7 +20,7 @@ def milestone_strips(scores: Sequence[Score], experiments: Sequence[str]) -> lis
     were sampled in another way than the experiment's first. No strips without two milestones.
     """
     folders = folders_of(scores, experiments)
-    steps = sorted({step for own in folders.values() for step in own})
+    steps = sorted(set().union(*folders.values()))
     if len(steps) < 2:
         return []
     first = next(iter(next(iter(folders.values())).values()))

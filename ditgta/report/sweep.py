@@ -267,9 +267,11 @@ def _beside(score: Score, plain: Score) -> Score:
 
 def sweep_csv(sweep: Sweep | None, suite: str) -> str:
     """Return one line per row, seed, point, noise and metric, with whether the point is the row's chosen one."""
-    lines = []
-    chosen = {(curve.experiment, curve.step): curve.chosen for curve in sweep.curves} if sweep else {}
-    for score, choice in sweep.scores if sweep else ():
+    lines: list[list] = []
+    if sweep is None:
+        return csv_text(HEAD, lines)
+    chosen = {(curve.experiment, curve.step): curve.chosen for curve in sweep.curves}
+    for score, choice in sweep.scores:
         point, noise = point_of(score), "choice" if choice else "report"
         is_chosen = point == chosen[score.experiment, score.step]
         who = [suite, score.experiment, *point, noise, is_chosen, score.seed, score.step]

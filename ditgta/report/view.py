@@ -21,7 +21,7 @@ def number(metric: Metric, value: float | None, spread: float | None = None, sig
     """Formats a value to two significant digits of its spread, in the metric's units, with a true minus sign."""
     if value is None or not math.isfinite(value):
         return DASH
-    value, spread = value * 10**metric.shift, None if spread is None else abs(spread) * 10**metric.shift
+    value, spread = value * 10**metric.shift, abs(spread or 0.0) * 10**metric.shift
     text = f"{value:{'+' if signed else ''}.{_decimals(spread, value)}f}"
     if float(text) == 0:
         text = text.lstrip("+-")

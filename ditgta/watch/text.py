@@ -72,15 +72,19 @@ def _cells(row: dict, bars: bool) -> list[str]:
         str(row["seed"]),
         reached[-1] if reached else "-",
         (f"{bar(row['step'] / int(steps[-1]))} " if bars else "") + f"{row['step']}/{steps[-1]}",
-        "-" if row["epochs"] is None else f"{row['epochs']:.3g}",
-        "-" if row["loss"] is None else f"{row['loss']:.4g}",
-        "-" if row["images_per_second"] is None else f"{row['images_per_second']:.1f}",
+        _number(row["epochs"], ".3g"),
+        _number(row["loss"], ".4g"),
+        _number(row["images_per_second"], ".1f"),
         "-" if row["seconds_left"] is None else duration(row["seconds_left"]),
         f"{sampled[-1]} {_progress(row['samples'][sampled[-1]])}" if sampled else "-",
         f"{scored[-1]} {_score(metrics[scored[-1]])}" if scored else "-",
         "; ".join(f"{job['stage']} {_job(job)}" for job in row["jobs"])
         or {"begun": "none at work"}.get(row["training"], row["training"]),
     ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _progress(part: dict) -> str:

@@ -34,13 +34,9 @@ _LABEL_NAMES = ("label", "labels", "class", "cls", "fine_label", "category", "ta
 
 
 def list_parquet(source: Path, files: list[Path], options: Options) -> Listing:
-    """List the rows of Parquet files.
+    """List the rows of Parquet files, those of one split in natural order.
 
-    Args:
-        files: the files of one split, in natural order.
-
-    Raises:
-        InputError: pyarrow is missing, or the files have no column of images or of labels.
+    Raises InputError if pyarrow is missing, or the files have no column of images or of labels.
     """
     columns = Columns(files[0], options)
     kinds, paths, places = [], [], []

@@ -20,14 +20,9 @@ _LABEL_HEADS = ("label", "labels", "class", "class_name", "classname", "category
 
 
 def list_table(source: Path, table: Path, options: Options) -> Listing:
-    """List the images that a table names, in the folder of the table.
+    """List the images that a table (CSV, TSV or dataset.json) names: paths relative to its folder, or names that occur once below it.
 
-    Args:
-        source: what was given: the table or its folder.
-        table: CSV, TSV or dataset.json; files in it are paths relative to its folder, or names that occur once below it.
-
-    Raises:
-        InputError: the table has no column of files or of labels, or names no image that is there.
+    Raises InputError if the table has no column of files or of labels, or names no image that is there.
     """
     tree = walk(table.parent)
     find = _Finder(tree)
