@@ -76,7 +76,7 @@ def _from_pretrained(source: str | Path, **options):
 
 
 def autoencoder_sha256(folder: str | Path) -> str:
-    """Returns the SHA-256 of an autoencoder's weights, its name in all made with it; raises InputError without weights."""
+    """Returns the SHA-256 of an autoencoder's weights, which names it in what it made; raises InputError without weights."""
     weights = Path(folder) / WEIGHTS
     if not weights.is_file():
         raise InputError(f"{folder} holds no autoencoder; it must contain config.json and {WEIGHTS}")
@@ -226,16 +226,11 @@ def adapted_autoencoder(
     """Return an autoencoder whose latents are another's normalised by channel, and whose pixels lie in -1..1.
 
     Both are affine, so they go into the layers at the ends, and whoever decodes latents needs to know nothing of it. What is
-    decoded is exact to rounding; what is encoded is not in the outermost pixels where `pixels` are 0..1, for the first layer
-    pads with zeros.
+    decoded is exact to rounding; what is encoded is not in the outermost pixels where `pixels` are 0..1, for the first layer pads
+    with zeros.
 
-    Args:
-        mean, std: float64 [C]; a latent q becomes (q - mean) / std.
-        pixels: the range of the other's pixels, (-1, 1) or (0, 1).
-        scaling_factor: what normalised latents are multiplied by.
-
-    Raises:
-        InputError: the autoencoder has no layer that could take it.
+    A latent q becomes (q - mean) / std, both float64 [C]; normalised latents are multiplied by `scaling_factor`, and the range of
+    the other's pixels is (-1, 1) or (0, 1). Raises InputError if the autoencoder has no layer that could take it.
     """
     vae = copy.deepcopy(vae)
     first, last = vae.quant_conv, vae.post_quant_conv

@@ -35,7 +35,7 @@ def held_out(
 
 
 def with_classes_of(index: ImageIndex, other: ImageIndex) -> ImageIndex:
-    """Returns an index with its classes numbered as those of another; raises InputError if it has a class more."""
+    """Returns an index with its classes numbered as those of another; raises InputError if it has one that the other has not."""
     unknown = [name for name in index.classes if name not in other.classes]
     if unknown:
         raise InputError(

@@ -19,8 +19,9 @@ def check_images(
 ) -> ImageIndex:
     """Decode every image completely, which alone finds truncated files, and return the index of the good ones.
 
-    With "stop" all bad files and empty classes are listed in one InputError; "skip" leaves them out and records them in `skipped`, and
-    raises InputError if no image is left. `keep` is given number and content of each good image, in the order in which they lie on the disk.
+    With "stop" all bad files and empty classes are listed in one InputError; "skip" leaves them out and records them in `skipped`,
+    and raises InputError if no image is left. `keep` is given number and content of each good image, in the order in which they lie
+    on the disk.
     """
     if on_error not in ("stop", "skip"):
         raise InputError(f"on_error {on_error!r} is neither 'stop' nor 'skip'; choose one of them")

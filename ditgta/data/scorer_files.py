@@ -60,7 +60,7 @@ def find_weights(weights: Path | None, out: Path) -> Path:
 
     Without a name it is looked for in `weights/` and in the current folder, then beside the scores, then where torch.hub
     (and with it pytorch-fid) keeps its downloads.
-    Raises InputError if there is no such file, which says what to download and where to put it.
+    Raises InputError, which says what to download and where to put it, if there is no such file.
     """
     if weights is not None:
         if not is_file(weights):

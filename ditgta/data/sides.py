@@ -64,7 +64,7 @@ def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
 
 
 def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *index: int | str) -> np.ndarray:
-    """Returns `count` of `total` indices in random order, of each class (if known) its share to within one; `index`: of the draw."""
+    """Returns `count` of `total` indices in random order, of each class (if known) its share to within one; `index`: which draw."""
     random = generator(0, "score draw", *index)
     order = random.permutation(total)
     if labels is not None:

@@ -44,7 +44,7 @@ def decays_of(header: dict) -> list[float]:
 
 
 def average_of(path: str | Path, header: dict, decay: float | None) -> str:
-    """Returns the group of the average of a decay, None: the first; raises InputError, which names those there are, if it is none."""
+    """Returns the group of the average of a decay (None: the first); raises InputError, which names the known ones, if there is none."""
     if decay is None:
         return AVERAGE
     decays = decays_of(header)
@@ -140,7 +140,7 @@ def read_part(path: str | Path, prefix: str) -> dict[str, Tensor]:
 
 
 def check_numbers(what: str, tensors: dict[str, Tensor], fix: str = "take another file") -> None:
-    """Make sure that tensors hold finite real numbers, as weights do; raises InputError if one does not, which is named."""
+    """Make sure that tensors hold finite real numbers, as weights do; raises InputError, which names the first that does not."""
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             if not name.endswith("num_batches_tracked"):

@@ -142,7 +142,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def read_text(path: str | Path, missing: str = "run the stage that writes it") -> str:
-    """Reads a text file; raises InputError if it is no file of UTF-8 that can be read, with what to do where it is `missing`."""
+    """Reads a text file; raises InputError, with `missing` as the fix where there is none, if it cannot be read as UTF-8."""
     try:
         if not is_file(path):
             if os.path.isdir(path):

@@ -25,7 +25,7 @@ WAIT_IN_JOB_SECONDS = 3000.0  # less than the hour after which processes that wa
 
 
 class Lease:
-    """The lease file of a folder, held or asked for; its purpose is who may hold it, for the error line, e.g. "another trainer"."""
+    """The lease of a folder, held or asked for; `purpose` says in the error line who may hold it, e.g. "another trainer"."""
 
     def __init__(self, path: Path, purpose: str = "another process"):
         self.path, self.purpose, self.token = path, purpose, uuid.uuid4().hex
@@ -108,7 +108,7 @@ def lease(folder: str | Path, purpose: str, name: str = LEASE_NAME) -> Iterator[
     this process's own clock: if its heartbeat stands still it is replaced, if it moves this process gives way. A Slurm job waits up
     to 50 minutes for a live holder: it is there because a head was killed whose jobs live on, or because a node lost its daemon.
 
-    The purpose is who may hold it, for the error line, e.g. "another trainer"; leases of other file names are other leases.
+    `purpose` says in the error line who may hold it, e.g. "another trainer"; leases of other file names are other leases.
     """
     path = Path(folder) / name
     made = [place for place in (path.parent, *path.parent.parents) if not place.exists()]

@@ -139,12 +139,12 @@ class Group:
 class RowReader(PlacedReader):
     """Rows of Parquet files.
 
-    What Parquet reads at once is a group of rows; the last ones, at most 512 MB, stay in memory. A column that is not
-    compressed, as newer versions of `datasets` write images, holds them as they are: once a group has been read, it is known
-    where in the file each image of it lies, and from then on that is read alone.
+    What Parquet reads at once is a group of rows; the last ones, at most 512 MB, stay in memory. A column that is not compressed,
+    as newer versions of `datasets` write images, holds them as they are: once a group has been read, it is known where in the file
+    each image of it lies, and from then on that is read alone.
 
-    Of image i, in row `row` of group `group` of the file `files[file]`, relative to the root, the bytes are in `column`, by its path;
-    `offset` and `size` are where in the file it lies as it is, -1 where that is not known: all int64 [count].
+    Of image i, in row `row` of group `group` of the file `files[file]`, relative to the root, the bytes are in `column`, by its
+    path; `offset` and `size` are where in the file it lies as it is, -1 where that is not known: all int64 [count].
     """
 
     kind = "rows"
