@@ -68,7 +68,7 @@ def inputs_of(arguments: argparse.Namespace) -> Iterator[Path]:
         yield config.default_file()
     given = {name.rpartition(".")[2]: value for name, value in vars(arguments).items() if "." in name}
     for text in _paths([given, getattr(arguments, "spec", None)]):
-        if _names_path(text):
+        if 0 < len(text) < 4096 and "\0" not in text and os.path.exists(text):
             yield Path(text)
 
 
@@ -83,10 +83,6 @@ def _paths(value: object) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _paths(item)
-
-
-def _names_path(text: str) -> bool:
-    return 0 < len(text) < 4096 and "\0" not in text and os.path.exists(text)
 
 
 def _check_apart(written: list[Path], source: Path) -> None:

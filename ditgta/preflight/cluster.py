@@ -48,13 +48,11 @@ def minutes_of(text: str) -> float:
     if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", text):
         return float("inf")
     days, _, rest = text.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
-    if days:
-        hours, minutes, seconds = (*parts, 0, 0)[:3]
-        return 1440 * int(days) + 60 * hours + minutes + seconds / 60
-    if len(parts) == 3:
-        return 60 * parts[0] + parts[1] + parts[2] / 60
-    return parts[0] + (parts[1] / 60 if len(parts) == 2 else 0)
+    parts = list(map(int, rest.split(":")))
+    if not days and len(parts) < 3:
+        parts = [0, *parts]  # minutes stand first
+    hours, minutes, seconds = (*parts, 0, 0)[:3]
+    return 1440 * int(days or 0) + 60 * hours + minutes + seconds / 60
 
 
 class Profile:

@@ -136,14 +136,12 @@ class Inputs:
     def latents(self, name: str) -> Iterator[Line]:
         """Yield whether latents made elsewhere are there."""
         source = getattr(self.config.experiments[name].latents, "from")
-        if source and not expanded(source).exists() and not self._done("latents", name):
+        is_taken = Path(self.layout.path("latents", name), "index.json").is_file()
+        if source and not expanded(source).exists() and not is_taken:
             fix = f"put them there, or set {setting(self.config, name, 'latents', 'from', 'PATH')}"
             yield Line(MISSING, "latents", f"{source} does not exist", fix)
         elif source:
             yield Line(OK, "latents", f"taken from {source}")
-
-    def _done(self, noun: str, owner: str) -> bool:
-        return Path(self.layout.path(noun, owner), "index.json").is_file()
 
     def autoencoder(self, name: str) -> Line:
         """Return whether an autoencoder is there whole, will be trained, or can be fetched."""

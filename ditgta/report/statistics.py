@@ -100,8 +100,8 @@ class Inference:
             low, high = (middle, high) if self.half_width(middle) > abs(self.value) else (low, middle)
         return (low + high) / 2
 
-    def smallest_gap(self, level: float = LEVEL, power: float = POWER) -> float | None:
-        """Returns the true difference that a test at this level would have found with this power; None without runs.
+    def smallest_gap(self, level: float = LEVEL) -> float | None:
+        """Returns the true difference that a test at this level would have found with the power POWER; None without runs.
 
         With the errors taken as they are, the power is averaged over what runs would have shown as their spread.
         """
@@ -115,7 +115,7 @@ class Inference:
         for _ in range(60):
             middle = (low + high) / 2
             missed = ndtr((bounds - middle) / self.se) - ndtr((-bounds - middle) / self.se)
-            low, high = (middle, high) if 1 - missed.mean() < power else (low, middle)
+            low, high = (middle, high) if 1 - missed.mean() < POWER else (low, middle)
         return high
 
 

@@ -28,7 +28,7 @@ def list_table(source: Path, table: Path, options: Options) -> Listing:
     find = _Finder(tree)
     rows = _rows(table, options, find)
     kinds, paths = [], []
-    faults = [fault for fault in tree.faults if find.names(fault["file"])]
+    faults = list(tree.faults)
     for file, label in rows:
         path = find(file)
         if path is None:
@@ -77,16 +77,12 @@ class _Finder:
             name = path.rpartition("/")[2]
             for key in {path.rpartition(".")[0], name, name.rpartition(".")[0]}:
                 self.by_name[key] = path if key not in self.by_name else None
-        self.broken = {fault["file"] for fault in tree.faults}
 
     def __call__(self, cell: str) -> str | None:
         cell = cell.replace("\\", "/").removeprefix("./").strip()
         if cell in self.paths:
             return cell
         return self.by_name.get(cell) or self.by_name.get(cell.rpartition("/")[2])
-
-    def names(self, file: str) -> bool:
-        return file in self.broken
 
 
 def _rows(table: Path, options: Options, find: _Finder) -> list[tuple[str, str]]:
