@@ -103,7 +103,8 @@ class PlacedReader(Reader):
 
     def state(self) -> tuple[dict, dict[str, np.ndarray]]:
         """Return the files and the places in them."""
-        return {name: getattr(self, name) for name in self.said}, {n: getattr(self, n) for n in self.arrays}
+        said = {name: getattr(self, name) for name in self.said}
+        return said, {name: getattr(self, name) for name in self.arrays}
 
     @classmethod
     def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "PlacedReader":
