@@ -33,10 +33,13 @@ def read_costs(
         records.setdefault(("train", experiment), []).extend(records_of(path))
     for stage in ("sample", "loss", "score"):
         for score in scores:
-            folder = samples_folder(score, whole=False) if stage == "sample" else None
-            made = records_of(folder / "index.json") if folder else []
-            made += records_of(score.held_out.path) if stage == "loss" and score.held_out else []
-            made += [score.content.get("provenance") or score.content] if stage == "score" else []
+            made: list[dict] = []
+            if stage == "sample" and (folder := samples_folder(score, whole=False)):
+                made = records_of(folder / "index.json")
+            elif stage == "loss" and score.held_out:
+                made = records_of(score.held_out.path)
+            elif stage == "score":
+                made = [score.content.get("provenance") or score.content]
             records.setdefault((stage, score.experiment), []).extend(made)
     costs = [cost_of(stage, row, found) for (stage, row), found in records.items()]
     return [cost for cost in costs if cost.jobs]
@@ -49,7 +52,8 @@ def records_of(path: Path) -> list[dict]:
     """
     record = read_record(path)
     others = [record_path(path.parent / shard["file"]) for shard in record.get("shards") or []]
-    others += [path.with_name("source.json")] if path.name == "index.json" else []
+    if path.name == "index.json":
+        others.append(path.with_name("source.json"))
     return [record, *record.get("earlier", []), *(read_record(other) for other in others if other.is_file())]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ditgta.report.alike import sampled_alike, shares_noise
 from ditgta.report.evidence import Score, judge_text, last_scores
 from ditgta.report.findings import CHOSEN, COMPARED, Option
-from ditgta.report.view import DASH, plain_list
+from ditgta.report.view import DASH, count_name, plain_list
 from ditgta.runtime.finished import flat
 from ditgta.runtime.records import part
 
@@ -63,7 +63,7 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
     lines = [("Scorer", _scorer(part(content, "scorer")))]
     if "judge" in content:
         lines.append(("Second judge", judge_text(content["judge"])))
-    samples = [f"{plain_list([f'{count:,}' for count in counts])} per row" if counts else "number unknown"]
+    samples = [f"{plain_list(list(map(count_name, counts)))} per row" if counts else "number unknown"]
     if sampling:
         samples.append(f"{sampling.get('sampler', 'unknown')} sampler, {sampling.get('steps', '?')} steps")
         samples.append(_guidance(sampling, scores[0].choices.get("cfg_scale")))
@@ -78,8 +78,10 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
     lines.append(("Samples", "; ".join(samples)))
     reference, number = part(content, "reference"), content.get("num_reference")
     described = [f"{number:,} real images" if number else "number of real images unknown"]
-    described += ["held out of training"] if "training" in content else []
-    described += [f"sha256 {str(reference['sha256'])[:12]}"] if reference.get("sha256") else []
+    if "training" in content:
+        described.append("held out of training")
+    if reference.get("sha256"):
+        described.append(f"sha256 {str(reference['sha256'])[:12]}")
     lines.append(("Reference", "; ".join(described)))
     lines.append(("Training seeds", f"{len(seeds)} ({plain_list(seeds)})"))
     return lines

@@ -200,8 +200,10 @@ def _first_folder(group: Sequence[Score]) -> Path | None:
 
 def sizes_csv(found: Sizes | None) -> str:
     """Return one line per row, seed and metric at other sizes; real against real images has neither positions nor seed."""
-    lines = []
-    for score in found.scores if found else ():
+    lines: list[list] = []
+    if found is None:
+        return csv_text(HEAD, lines)
+    for score in found.scores:
         real, way = score.experiment == BASELINE, way_of(score)
         how = [None] * 4 if real else [way.positions, way.temperature, way.scale, score.seed]
         who = [found.suite, score.experiment, size_name(way.size), *how, score.step]

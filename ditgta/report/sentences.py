@@ -287,7 +287,8 @@ def metric_words(table: Table, metric: Metric) -> str:
         for step, cell in cells:
             if cell.value is not None:
                 points.append(f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}")
-        lines += [f"{name} {', '.join(points)}"] if points else []
+        if points:
+            lines.append(f"{name} {', '.join(points)}")
     return f"{metric.name} against training steps: {'; '.join(lines) or 'no values'}"
 
 
