@@ -71,13 +71,9 @@ def sample_grid(
 ) -> tuple[list[Grid], list[str]]:
     """Returns every experiment's samples at its last milestone and first training seed, and warnings.
 
-    Args:
-        scores: score files, which name the folders of their samples.
-        experiments: names in the order of columns.
-        images: an image index, for a last column of real images of the same classes.
-
     A row has one noise index and label throughout; rows follow the order of the classes. They come in two grids of equal
-    height, to stand beside or below each other; more than 9 experiments in grids of as many columns as are legible.
+    height, to stand beside or below each other; more than 9 experiments in grids of as many columns as are legible. Of an image
+    index a last column shows real images of the same classes.
     """
     found, faults = {}, []
     for score in last_scores(scores, experiments):

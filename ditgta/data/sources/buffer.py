@@ -8,9 +8,7 @@ import numpy as np
 class Names(Sequence):
     """A fixed sequence of texts in one buffer of UTF-8: some 16 bytes each beside the text itself.
 
-    Args:
-        buffer: bytes, or anything that gives bytes when sliced, such as a mapped file.
-        starts, stops: int64 [count], where each text lies in the buffer.
+    The buffer is bytes, or anything that gives bytes when sliced, such as a mapped file; starts and stops are int64 [count].
     """
 
     def __init__(self, buffer, starts: np.ndarray, stops: np.ndarray):
