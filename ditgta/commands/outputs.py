@@ -11,12 +11,7 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import check_ending, read_json
 
 # What stands beside the file that a command is told to write, and what of a folder it writes that others might have written.
-BESIDE = {
-    "import-checkpoint": (".json",),
-    "scorer": (".json",),
-    "score": (".npz",),
-    "loss": (".npz",),
-}
+BESIDE = {"import-checkpoint": ".json", "scorer": ".json", "score": ".npz", "loss": ".npz"}
 # Options of the configuration that are paths of what is read.
 PATHS = ("source", "class_names", "held_out", "pretrained", "from", "weights", "reference", "checkpoint")
 KINDS = {
@@ -44,14 +39,15 @@ ENDINGS = {"plan": ".json", "schema": ".json", "sizes": ".png", "show-encoding":
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Make sure that a command replaces nothing but what the same command wrote.
 
-    Raises:
-        InputError: what would be written is read by the command, or belongs to something else.
+    Raises InputError if what would be written is read by the command, or belongs to something else.
     """
     for name in ("out", "grid", "cache"):
         out = getattr(arguments, name, None)
         if out is None:
             continue
-        written = [out, *(out.with_suffix(suffix) for suffix in BESIDE.get(arguments.stage, ()))]
+        written = [out]
+        if arguments.stage in BESIDE:
+            written.append(out.with_suffix(BESIDE[arguments.stage]))
         for path in inputs_of(arguments):
             _check_apart(written, path)
         if name == "out" and arguments.stage in ENDINGS:
@@ -67,12 +63,12 @@ def inputs_of(arguments: argparse.Namespace) -> Iterator[Path]:
     for action in arguments.parser._actions:
         if action.type is flags.path:
             value = getattr(arguments, action.dest, None)
-            yield from value if isinstance(value, list) else [value] if value else []
+            yield from filter(None, value if isinstance(value, list) else [value])
     if hasattr(arguments, "configfile"):
         yield config.default_file()
     given = {name.rpartition(".")[2]: value for name, value in vars(arguments).items() if "." in name}
     for text in _paths([given, getattr(arguments, "spec", None)]):
-        if _names_path(text):
+        if 0 < len(text) < 4096 and "\0" not in text and os.path.exists(text):
             yield Path(text)
 
 
@@ -87,10 +83,6 @@ def _paths(value: object) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _paths(item)
-
-
-def _names_path(text: str) -> bool:
-    return 0 < len(text) < 4096 and "\0" not in text and os.path.exists(text)
 
 
 def _check_apart(written: list[Path], source: Path) -> None:
@@ -207,18 +199,17 @@ def _by_beginning(path: Path, sign: bytes, kind: str) -> str:
 
 def _of_record(path: Path, content: dict) -> str | None:
     """Return what a JSON record vouches for, None where that is not the file in question."""
+    own = ".json"
     if "metrics" in content and "scorer" in content:
-        found, own = "scores", ".json"
+        found = "scores"
     elif "metrics" in content and "objective" in content:
-        found, own = "losses", ".json"
+        found = "losses"
     elif "file" in content and "sha256" in content:
         found, own = _of_result(content), Path(str(content["file"])).suffix
     elif {"suite", "stages", "notes"} <= content.keys():
-        found, own = "a plan", ".json"
-    elif "$defs" in content:
-        found, own = "a schema", ".json"
+        found = "a plan"
     else:
-        found, own = "something else", ".json"
+        found = "a schema" if "$defs" in content else "something else"
     return found if path.suffix in (own, ".json") else None
 
 

@@ -16,24 +16,14 @@ def add_command(
     aliases: tuple[str, ...] = (),
     spec: bool = True,
 ) -> flags.Parser:
-    """Adds a command and returns its parser.
-
-    Args:
-        sections: groups of the configuration whose options it has.
-        spec: whether these can be given as JSON too.
-    """
+    """Adds a command with the options of some groups of the configuration, with `spec` also as JSON, and returns its parser."""
     parser = commands.add_parser(name, help=text, description=text, aliases=aliases)
     parser.set_defaults(run=run, parser=parser)
     for section in sections:
         flags.add_section(parser, section)
     if spec:
-        parser.add_argument(
-            "--spec",
-            type=flags.spec_of,
-            default={},
-            metavar="JSON",
-            help="options as JSON or a JSON file; flags go before it",
-        )
+        text = "options as JSON or a JSON file; flags go before it"
+        parser.add_argument("--spec", type=flags.spec_of, default={}, metavar="JSON", help=text)
     return parser
 
 
@@ -58,29 +48,15 @@ def add_contents(parser) -> None:
 
 def add_parts(parser) -> None:
     """Adds the options by which several jobs share a stage's shards."""
-    parser.add_argument(
-        "--part",
-        type=flags.part_of,
-        default=(0, 1),
-        metavar="K/N",
-        help="make only shards K, K+N, ... (K starts at 1); run --gather at the end",
-    )
-    parser.add_argument(
-        "--gather",
-        action="store_true",
-        help="check all shards and write index.json, after parts made them",
-    )
+    text = "make only shards K, K+N, ... (K starts at 1); run --gather at the end"
+    parser.add_argument("--part", type=flags.part_of, default=(0, 1), metavar="K/N", help=text)
+    text = "check all shards and write index.json, after parts made them"
+    parser.add_argument("--gather", action="store_true", help=text)
 
 
 def add_configuration(parser, suite: bool = True) -> None:
     """Adds the files of the configuration and, where one is worked on, the name of a suite."""
-    add_path(
-        parser,
-        "--configfile",
-        "FILE",
-        "files that are merged over config.yaml, later files over earlier ones; as in Snakemake",
-        nargs="+",
-        default=[],
-    )
+    text = "files that are merged over config.yaml, later files over earlier ones; as in Snakemake"
+    add_path(parser, "--configfile", "FILE", text, nargs="+", default=[])
     if suite:
         parser.add_argument("--suite", default=None, metavar="NAME", help="suite (none: the configuration's)")

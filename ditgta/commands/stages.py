@@ -85,16 +85,10 @@ def add_train(commands) -> None:
     text = "train a diffusion transformer on latents"
     parser = add_command(commands, "train", run_train, text, config.Model, config.Training)
     add_path(parser, "--latents", "DIR", "folder of the latent shards")
-    add_output(
-        parser, flags.new_folder, "folder for the checkpoints, one file per milestone: STEP.safetensors"
-    )
-    parser.add_argument(
-        "--milestones",
-        type=flags.numbers,
-        required=True,
-        metavar="STEPS",
-        help="steps at which a checkpoint is kept, e.g. 200000,2500000; the last ends the training",
-    )
+    text = "folder for the checkpoints, one file per milestone: STEP.safetensors"
+    add_output(parser, flags.new_folder, text)
+    text = "steps at which a checkpoint is kept, e.g. 200000,2500000; the last ends the training"
+    parser.add_argument("--milestones", type=flags.numbers, required=True, metavar="STEPS", help=text)
     text = "folder of the autoencoder; with it, a tracker gets samples at each snapshot"
     add_path(parser, "--autoencoder", "DIR", text, default=None)
     text = "seed of weights, order, noise and label dropout (default: 0)"
@@ -123,13 +117,8 @@ def add_sample(commands) -> None:
     text = "folder for shards and samples.npz, or one .npz file"
     add_output(parser, flags.new_output, text, default=None)
     add_output(parser, flags.new_file, "write a labelled picture instead", "--grid", default=None)
-    parser.add_argument(
-        "--classes",
-        type=flags.numbers,
-        default=None,
-        metavar="LABELS",
-        help="labels of the picture's columns, e.g. 207,360,387",
-    )
+    text = "labels of the picture's columns, e.g. 207,360,387"
+    parser.add_argument("--classes", type=flags.numbers, default=None, metavar="LABELS", help=text)
     parser.add_argument("--rows", type=flags.count, default=4, metavar="INT", help="rows of the picture")
     add_parts(parser)
 
@@ -230,9 +219,8 @@ def run_show_encoding(arguments) -> None:
 def add_scorer(commands) -> None:
     text = "train a small Inception network as the scorer of the images"
     parser = add_command(commands, "scorer", run_scorer, text, config.Scorer)
-    add_path(
-        parser, "--images", "DIR", "folder of the images' index; not needed with --weights", default=None
-    )
+    text = "folder of the images' index; not needed with --weights"
+    add_path(parser, "--images", "DIR", text, default=None)
     add_output(parser, flags.new_file, "weights (.safetensors)")
     add_contents(parser)
 
@@ -277,9 +265,8 @@ def add_score(commands) -> None:
     text = "expected checksum of the file of --judge"
     parser.add_argument("--judge-contents", default=None, metavar="SHA256", help=text)
     parser.add_argument("--batch-size", **BATCH_SIZE)
-    add_output(
-        parser, flags.new_folder, "folder for features (none: beside the samples)", "--cache", default=None
-    )
+    text = "folder for features (none: beside the samples)"
+    add_output(parser, flags.new_folder, text, "--cache", default=None)
     add_contents(parser)
 
 
@@ -309,9 +296,7 @@ def run_score(arguments) -> None:
 def add_table(commands) -> None:
     text = "put scores into a table: CSV, Markdown and HTML with pictures"
     parser = add_command(commands, "table", run_table, text)
-    parser.add_argument(
-        "--scores", type=flags.path, nargs="+", required=True, metavar="FILE", help="score files"
-    )
+    add_path(parser, "--scores", "FILE", "score files", nargs="+")
     for name, text in (
         ("--losses", "records of held-out losses, in the order of the score files"),
         ("--sized", "scores of rows at other sizes, and of real images at each of them"),
@@ -320,7 +305,7 @@ def add_table(commands) -> None:
         ("--training", "records of checkpoints, for the loss curves"),
         ("--shared", "records of what the rows share (images, autoencoder, latents, scorer), for the cost"),
     ):
-        parser.add_argument(name, type=flags.path, nargs="*", default=[], metavar="FILE", help=text)
+        add_path(parser, name, "FILE", text, nargs="*", default=[])
     add_path(parser, "--baseline", "FILE", "scores of real against real images", default=None)
     text = "folder of the images' index, for real images beside samples, and for class names"
     add_path(parser, "--images", "DIR", text, default=None)

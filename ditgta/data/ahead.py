@@ -16,19 +16,12 @@ def usable_cores() -> int:
 
 
 def map_ahead(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    threads: int | None = None,
-    ahead: int | None = None,
+    function: Callable[[Item], Result],  # its exception is raised when its result is due
+    items: Iterable[Item],  # read lazily, so that millions of them cost no memory
+    threads: int | None = None,  # by default the usable cores, at least 2
+    ahead: int | None = None,  # how many results may wait, by default 4 per thread
 ) -> Iterator[Result]:
-    """Yields function(item) for every item, in order, computed by threads while the caller is busy.
-
-    Args:
-        function: called in a thread; its exception is raised when its result is due.
-        items: read lazily, so that millions of them cost no memory.
-        threads: number of threads, by default the usable cores (at least 2).
-        ahead: how many results may wait, by default 4 per thread.
-    """
+    """Yields function(item) for every item, in order, computed by threads while the caller is busy."""
     threads = threads or max(2, usable_cores())
     ahead = ahead or 4 * threads
     waiting: deque = deque()

@@ -29,9 +29,7 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
     """Returns the diffusers AutoencoderKL, or Pixels, of a folder in evaluation mode, float32 and channels_last, on `device`.
 
     Only safetensors weights are read. Where autoencoder.json stands beside them, their SHA-256 must be the one it names.
-
-    Raises:
-        InputError: the folder is missing, holds no such autoencoder, or its weights are damaged.
+    Raises InputError if the folder is missing, holds no such autoencoder, or its weights are damaged.
     """
     folder = Path(folder)
     weights = folder / WEIGHTS
@@ -48,23 +46,11 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
         described = {"block_out_channels": [1], **read_json(folder / "config.json")}
         where = f"{folder / 'config.json'}"
         return Pixels.from_config(checked(PixelsConfig, described, where, "make it again")).eval().to(device)
-    from diffusers import AutoencoderKL
-    from diffusers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)  # what is wrong is said below, in one line
     try:
         described = checked(Autoencoder, read_json(folder / "config.json"), "config.json", "correct it")
         if described["block_out_channels"][-1] * described.get("latent_channels", 4) > _MOST_WEIGHTS:
             raise ValueError("config.json describes too large a network")
-        vae, found = AutoencoderKL.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            torch_dtype=torch.float32,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-        )
+        vae, found = _from_pretrained(folder, local_files_only=True, output_loading_info=True)
         if found["missing_keys"]:
             raise ValueError(f"{WEIGHTS} lacks {sorted(found['missing_keys'])[0]}")
         check_numbers(WEIGHTS, vae.state_dict())
@@ -72,17 +58,25 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
         raise InputError(
             f"{folder} holds no usable AutoencoderKL ({one_line(error)}); make or download it again"
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
     return vae.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
-def autoencoder_sha256(folder: str | Path) -> str:
-    """Returns the SHA-256 of an autoencoder's weights, which names it in everything made with it.
+def _from_pretrained(source: str | Path, **options):
+    """Returns what diffusers reads, in float32; what is wrong is for the caller to say, in one line."""
+    from diffusers import AutoencoderKL
+    from diffusers.utils import logging
 
-    Raises:
-        InputError: the folder holds no weights.
-    """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    options |= {"use_safetensors": True, "torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+    try:
+        return AutoencoderKL.from_pretrained(source, **options)
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def autoencoder_sha256(folder: str | Path) -> str:
+    """Returns the SHA-256 of an autoencoder's weights, which names it in what it made; raises InputError without weights."""
     weights = Path(folder) / WEIGHTS
     if not weights.is_file():
         raise InputError(f"{folder} holds no autoencoder; it must contain config.json and {WEIGHTS}")
@@ -113,12 +107,8 @@ def save_autoencoder(vae: torch.nn.Module, folder: str | Path, spec: dict, **con
 def fetch_autoencoder(source: str, revision: str | None = None):
     """Returns a published AutoencoderKL in float32: a local folder, the Hugging Face cache, or a download.
 
-    Args:
-        source: a folder in diffusers' format, or a name on the Hugging Face hub such as stabilityai/sd-vae-ft-ema.
-        revision: branch, tag or commit on the hub; None is the main branch.
-
-    Raises:
-        InputError: it is not on this machine and cannot be downloaded.
+    `source` is a folder in diffusers' format, or a name on the Hugging Face hub such as stabilityai/sd-vae-ft-ema; `revision` a
+    branch, tag or commit there, None the main branch. Raises InputError if it is not on this machine and cannot be downloaded.
     """
     folder = expanded(source)
     if folder.is_dir():
@@ -128,26 +118,14 @@ def fetch_autoencoder(source: str, revision: str | None = None):
             f"the autoencoder folder {source} does not exist (relative to {Path.cwd()}); fix the path"
         )
     hub = huggingface_hub()
-    from diffusers import AutoencoderKL
-    from diffusers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
-    options = {
-        "revision": revision,
-        "use_safetensors": True,
-        "torch_dtype": torch.float32,
-        "low_cpu_mem_usage": False,
-    }
     try:
         with warnings.catch_warnings(action="ignore"):
             try:
-                vae = AutoencoderKL.from_pretrained(source, local_files_only=True, **options)
+                vae = _from_pretrained(source, revision=revision, local_files_only=True)
             except OSError:
-                hub.HfApi().model_info(
-                    source, revision=revision, timeout=10
-                )  # asks once, where a download retries for long
-                vae = AutoencoderKL.from_pretrained(source, **options)
+                # Asks once, where a download retries for long.
+                hub.HfApi().model_info(source, revision=revision, timeout=10)
+                vae = _from_pretrained(source, revision=revision)
     except Exception as error:  # network, hub and file errors have no common type
         at = f" --revision {revision}" if revision else ""
         raise InputError(
@@ -155,8 +133,6 @@ def fetch_autoencoder(source: str, revision: str | None = None):
             f"machine with a network run `hf download {source} config.json {WEIGHTS}{at} --local-dir FOLDER`, copy FOLDER here and "
             "set the autoencoder's `pretrained` to it"
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
     return vae.eval().requires_grad_(False)
 
 
@@ -237,9 +213,8 @@ def decode_uint8(vae, latents: torch.Tensor, rule: str = "round") -> torch.Tenso
             127.5 x + 127.5; "floor" is ADM's trunc(clamp(127.5 (x + 1), 0, 255)), half a grey level darker on average.
     """
     assert rule in ("round", "floor"), rule
-    latents = latents.to(vae.device, torch.float32) / vae.config.scaling_factor + (
-        vae.config.shift_factor or 0.0
-    )
+    latents = latents.to(vae.device, torch.float32) / vae.config.scaling_factor
+    latents = latents + (vae.config.shift_factor or 0.0)
     pixels = vae.decode(latents, return_dict=False)[0].permute(0, 2, 3, 1)
     return (127.5 * pixels + (128 if rule == "round" else 127.5)).clamp(0, 255).to(torch.uint8)
 
@@ -250,17 +225,11 @@ def adapted_autoencoder(
 ) -> torch.nn.Module:
     """Return an autoencoder whose latents are another's normalised by channel, and whose pixels lie in -1..1.
 
-    Both are affine, so they go into the layers at the ends, and decoding needs no change. What is
-    decoded is exact to rounding; what is encoded is not in the outermost pixels where `pixels` are 0..1, for the first layer
-    pads with zeros.
+    Both are affine, so they go into the layers at the ends, and decoding needs no change. What is decoded is exact to rounding;
+    what is encoded is not in the outermost pixels where `pixels` are 0..1, for the first layer pads with zeros.
 
-    Args:
-        mean, std: float64 [C]; a latent q becomes (q - mean) / std.
-        pixels: the range of the other's pixels, (-1, 1) or (0, 1).
-        scaling_factor: what normalised latents are multiplied by.
-
-    Raises:
-        InputError: the autoencoder has no layer that could take it.
+    A latent q becomes (q - mean) / std, both float64 [C]; normalised latents are multiplied by `scaling_factor`, and the range of
+    the other's pixels is (-1, 1) or (0, 1). Raises InputError if the autoencoder has no layer that could take it.
     """
     vae = copy.deepcopy(vae)
     first, last = vae.quant_conv, vae.post_quant_conv

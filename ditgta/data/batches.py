@@ -14,18 +14,6 @@ from ditgta.runtime.streams import generator
 class Batches:
     """Draws this process's slice of each step's global batch.
 
-    Args:
-        shards: the latents.
-        seed: the experiment's seed.
-        batch_size: images in the global batch.
-        part: this process's slice of the global batch.
-        flip: "random" (drawn at each step), "baked" (once per image) or "none".
-        posterior: "resample" (drawn at each step), "baked" (once per image) or "mean".
-        label_dropout: probability that a label becomes the null label.
-        timesteps: "independent", or "stratified": the times of a global batch are evenly spread from a random start.
-        time_density: "uniform", or "logit-normal": 1 / (1 + exp(-z)) of standard normal z, so that the middle is seen more often
-            (Esser et al., "Scaling Rectified Flow Transformers", 2024, section 3.1).
-
     What is random about an image at a step is a function of (seed, step, place in the global batch): it depends neither on the
     number of processes nor on earlier steps, and a process draws for its own images alone.
     """
@@ -33,13 +21,16 @@ class Batches:
     def __init__(
         self,
         shards: LatentShards,
-        seed: int,
-        batch_size: int,
-        part: slice,
-        flip: str,
-        posterior: str,
-        label_dropout: float,
+        seed: int,  # of the experiment
+        batch_size: int,  # images in the global batch
+        part: slice,  # this process's slice of the global batch
+        flip: str,  # "random" (drawn at each step), "baked" (once per image) or "none"
+        posterior: str,  # "resample" (drawn at each step), "baked" (once per image) or "mean"
+        label_dropout: float,  # probability that a label becomes the null label
+        # or "stratified": the times of a global batch are evenly spread from a random start
         timesteps: str = "independent",
+        # or "logit-normal": 1 / (1 + exp(-z)) of standard normal z, so that the middle is seen more often
+        # (Esser et al., "Scaling Rectified Flow Transformers", 2024, section 3.1)
         time_density: str = "uniform",
     ):
         self.shards, self.seed, self.batch_size, self.part = shards, seed, batch_size, part
@@ -103,10 +94,8 @@ class Batches:
 
     def _baked_posterior(self, indices: np.ndarray) -> np.ndarray:
         noise = np.empty((len(indices), *self.shape), np.float32)
-        for i, index in enumerate(indices):
-            generator(self.seed, "posterior baked", int(index)).standard_normal(
-                out=noise[i], dtype=np.float32
-            )
+        for own, index in zip(noise, indices.tolist()):
+            generator(self.seed, "posterior baked", index).standard_normal(out=own, dtype=np.float32)
         return noise
 
     def ahead(self, start: int, stop: int, pin: bool = False) -> Iterator[dict[str, torch.Tensor]]:

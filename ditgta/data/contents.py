@@ -20,10 +20,8 @@ from ditgta.runtime.files import expanded, read_json, sha256_of, write_json
 WHOLE_BYTES = 2**30  # what is up to this size is read in whole
 SIZED_FILES = 50_000  # of more files than these no sizes are asked for
 SAMPLED_FILES = 1000  # of larger folders so many files are read, evenly spread
-_BLOCK, _BLOCKS = (
-    2**16,
-    1024,
-)  # of a larger file, and of a larger folder's files together, so much is read, evenly spread
+# Of a larger file, and of a larger folder's files together, so much is read, evenly spread.
+_BLOCK, _BLOCKS = 2**16, 1024
 TABLES = (".csv", ".tsv")  # whose files lie beside them
 CONTAINERS = (*TABLES, ".tar", ".zip", ".parquet")
 LABELS = ("dataset.json", *NAME_FILES)
@@ -34,20 +32,18 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class Contents:
-    """What a path held when it was read.
+    """What a path held when it was read."""
 
-    Attributes:
-        sha256: of a file, its bytes; of several, their names and bytes: of a folder's images and tables of labels, or of all its
-            files where none is an image (an autoencoder); of a table and the images beside it; of the files of a pattern.
-            Above WHOLE_BYTES names, sizes and samples of the bytes; above SIZED_FILES without the sizes.
-        files: number of files that count.
-        stamp: sizes and times of all files, which tell without reading that nothing has changed; "" with `folders`.
-        folders: {relative path: time} of all folders and tables, in place of a stamp where there are more than SIZED_FILES.
-    """
-
+    # of a file, its bytes; of several, their names and bytes: of a folder's images and tables of labels, or
+    # of all its files where none is an image (an autoencoder); of a table and the images beside it; of the
+    # files of a pattern. Above WHOLE_BYTES names, sizes and samples of the bytes; above SIZED_FILES without
+    # the sizes.
     sha256: str
-    files: int
+    files: int  # number of files that count
+    # sizes and times of all files, which tell without reading that nothing has changed; "" with `folders`
     stamp: str = ""
+    # {relative path: time} of all folders and tables, in place of a stamp where there are more than
+    # SIZED_FILES
     folders: dict[str, int | None] = field(default_factory=dict)
 
     def is_still_in(self, path: Path) -> bool:
@@ -67,8 +63,7 @@ def exists(path: Path) -> bool:
 def read_contents(path: Path) -> Contents:
     """Reads what a file, folder or pattern of files holds; of several files one that cannot be read counts as such.
 
-    Raises:
-        InputError: it is a file that cannot be read.
+    Raises InputError if it is a file that cannot be read.
     """
     base, names = _counted(path)
     if path.is_file():
@@ -95,11 +90,7 @@ def read_contents(path: Path) -> Contents:
 
 
 def check_contents(path: str | Path, expected: str | None) -> str:
-    """Returns the checksum of what a path holds.
-
-    Raises:
-        InputError: it is not the expected one.
-    """
+    """Returns the checksum of what a path holds; raises InputError if it is not the expected one."""
     if not exists(expanded(path)):
         raise InputError(f"{path} does not exist (relative to {Path.cwd()}); restore it, or fix the path")
     found = read_contents(expanded(path)).sha256
@@ -116,9 +107,8 @@ def changed(path: str | Path) -> InputError:
 def spec_of_images(asked: dict, held: Callable[[str | None], str | None]) -> dict:
     """Returns what decides a list of images: what was asked of the images stage, with checksums in place of paths.
 
-    Args:
-        asked: {source, size, on_error, class_names, held_out, ...}.
-        held: returns the checksum of what a path holds, None of what is no path.
+    `asked` is {source, size, on_error, class_names, held_out, ...}; `held` returns the checksum of what a path holds, None of no
+    path.
     """
     paths = ("source", "class_names", "held_out")
     options = {name: value for name, value in asked.items() if name not in paths}

@@ -54,8 +54,7 @@ def corner(size: tuple[int, int], side: int, number: int) -> tuple[int, int]:
 def fits(images: ImageSet, side: int) -> bool:
     """Returns whether crops of a side lie within the images of a set.
 
-    Raises:
-        InputError: the images have different sizes, so that their crops would show different shares of them.
+    Raises InputError if the images have different sizes, so that their crops would show different shares of them.
     """
     if images.count and images.size is None:
         raise InputError(

@@ -14,9 +14,8 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 # What the bytes may be, whatever the suffix says: large photo sets hold PNG and GIF files named .jpg.
 Image.init()
-_FORMATS = tuple(
-    name for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if name in Image.OPEN
-)  # AVIF where Pillow was built with it
+_KNOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_FORMATS = tuple(name for name in _KNOWN if name in Image.OPEN)  # AVIF where Pillow was built with it
 _LARGEST_PIXELS = 2**28
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE_OF_ORIENTATION = {
@@ -34,15 +33,9 @@ _GREY_RAW_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8}
 def decode_rgb(source: str | Path | bytes, name: str = "") -> Image.Image:
     """Decodes an image completely and returns it as an 8-bit RGB image, upright.
 
-    Transparency is composed on white, 16-bit grey is scaled (x / 257), CMYK is converted as Pillow does, the EXIF
-    orientation is applied, and of an animation the first frame is taken. Colour profiles are not applied.
-
-    Args:
-        source: a file's path or its content.
-        name: what an error calls it; by default the path.
-
-    Raises:
-        InputError: the file is missing, is not an image, or is truncated.
+    Transparency is composed on white, 16-bit grey is scaled (x / 257), CMYK is converted as Pillow does, the EXIF orientation is
+    applied, and of an animation the first frame is taken. Colour profiles are not applied. `source` is a path or the file's
+    content; errors call it `name`, by default the path. Raises InputError if it is missing, no image or truncated.
     """
     try:
         return _decode(source)

@@ -17,13 +17,7 @@ SIDE = 8
 
 
 class Digits:
-    """The digits in the order of their classes.
-
-    Attributes:
-        numbers: of each digit in scikit-learn's order, int64 [1797].
-        labels: int64 [1797].
-        classes: names of the classes.
-    """
+    """The digits in the order of their classes: labels, and each one's number in scikit-learn's order, int64 [1797]."""
 
     def __init__(self):
         from sklearn.datasets import load_digits
@@ -48,11 +42,7 @@ def write_digits(
 ) -> list[str]:
     """Writes some digits as PNG files and returns their names, in the order of the digits and then of their copies.
 
-    Args:
-        chosen: places in `digits.numbers`.
-        copies: images of each digit.
-        draw: returns the pixels of a digit's copy, uint8 [height, width].
-        folder: of the files.
+    `chosen` are places in `digits.numbers`; `draw` returns the pixels of a digit's copy, uint8 [height, width].
     """
 
     def write(item: tuple[int, int]) -> str:
@@ -81,13 +71,9 @@ def digits_index(
     placement: dict | None = None,
     copies: int = 1,
 ) -> ImageIndex:
-    """Writes some digits into a folder and returns their index.
+    """Writes some digits, places in `digits.numbers`, into a folder and returns their index; `size` is a side or (height, width).
 
-    Args:
-        chosen: places in `digits.numbers`.
-        size: side of the images in pixels, or (height, width).
-        placement: {scales, grid} of placed digits, which are as large on every canvas; None enlarges each digit to the image.
-        copies: images of each digit.
+    `placement` is {scales, grid} of placed digits, which are as large on every canvas; None enlarges each digit to the image.
     """
 
     def draw(number: int, copy: int) -> np.ndarray:
@@ -120,20 +106,15 @@ def enlarge_digit(levels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray
 
 def place_digit(
     levels: np.ndarray,
-    size: int | tuple[int, int],
-    scales: Sequence[int],
-    grid: int,
+    size: int | tuple[int, int],  # side of the canvas in pixels, or (height, width)
+    scales: Sequence[int],  # sides in pixels; at 8 levels are drawn as they are, else resized bicubically
+    grid: int,  # the digit's upper left corner lies at multiples of so many pixels
     number: int,
     copy: int,
 ) -> np.ndarray:
     """Draws one digit of 8 x 8 levels 0..16 somewhere on a black canvas, uint8 [height, width].
 
     Scale and place are random functions of the digit's number and the copy's, whatever its class.
-
-    Args:
-        size: side of the canvas in pixels, or (height, width).
-        scales: sides of the digit in pixels; at 8 its levels are drawn as they are, else resized by bicubic interpolation.
-        grid: the digit's upper left corner lies at multiples of so many pixels.
     """
     random = generator(0, "digit place", number, copy)
     side = scales[int(random.integers(len(scales)))]

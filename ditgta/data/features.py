@@ -22,33 +22,14 @@ class FeatureShards:
 
     The cut depends on the number of images alone, so any number of processes may fill the folder, now or later. Nothing in it is
     taken on trust: a shard counts if its bytes are those of its record, and its record is of these images and weights.
-
-    Args:
-        folder: of the shards; `cached` names it for the checksums of images and weights.
-        count: number of images.
-        made_from: what decides the features.
-        kinds: of features, attributes of what the network returns.
+    `images` and `scorer` are their checksums; `kinds` of features are attributes of what the network returns.
     """
 
-    def __init__(
-        self, folder: Path, count: int, made_from: dict | None = None, kinds: tuple[str, ...] = KINDS
-    ):
-        self.folder, self.count, self.made_from, self.kinds = folder, count, made_from or {}, kinds
-        self.shards = [
-            range(start, min(start + SHARD_IMAGES, count)) for start in range(0, count, SHARD_IMAGES)
-        ]
-
-    @classmethod
-    def cached(
-        cls, folder: Path, count: int, images: str, scorer: str, kinds: tuple[str, ...] = KINDS
-    ) -> "FeatureShards":
-        """Returns those of some images and weights, given by their checksums, in a folder of features."""
-        return cls(
-            folder / f"{images[:16]}-{scorer[:16]}",
-            count,
-            {"images_sha256": images, "scorer_sha256": scorer, "count": count},
-            kinds,
-        )
+    def __init__(self, cache: Path, count: int, images: str, scorer: str, kinds: tuple[str, ...] = KINDS):
+        self.folder, self.count, self.kinds = cache / f"{images[:16]}-{scorer[:16]}", count, kinds
+        self.made_from = {"images_sha256": images, "scorer_sha256": scorer, "count": count}
+        starts = range(0, count, SHARD_IMAGES)
+        self.shards = [range(start, min(start + SHARD_IMAGES, count)) for start in starts]
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.npz"
@@ -70,19 +51,14 @@ class FeatureShards:
     def write(self, number: int, features: dict[str, np.ndarray]) -> None:
         """Writes a shard atomically: one (images, features) array per kind."""
         assert all(len(features[kind]) == len(self.shards[number]) for kind in self.kinds)
-        record_path(self._path(number)).unlink(
-            missing_ok=True
-        )  # a record never outlives the file that it describes
+        # A record never outlives the file that it describes.
+        record_path(self._path(number)).unlink(missing_ok=True)
         with atomic_path(self._path(number)) as temporary:
             np.savez(temporary, **{kind: features[kind] for kind in self.kinds})
         write_record(self._path(number), {**self.made_from, "shard": number})
 
     def blocks(self, kind: str) -> Iterator[np.ndarray]:
-        """Yields the (images, features) array of every shard in order.
-
-        Raises:
-            InputError: a shard is damaged.
-        """
+        """Yields the (images, features) array of every shard in order; raises InputError if a shard is damaged."""
         for number, images in enumerate(self.shards):
             try:
                 with np.load(self._path(number), allow_pickle=False) as file:

@@ -12,16 +12,13 @@ MOST = 256  # a data set may lie in thousands of archives
 class Handles:
     """Open files by key, the least recently used ones closed once nobody reads them any more.
 
-    Whoever reads keeps the file that it was given in a variable until it has read.
-
-    Args:
-        opened: opens the file of a key.
-        most: how many stay open; fewer where the system lets this process open few.
+    Whoever reads keeps the file that it was given in a variable until it has read. `opened` opens the file of a key; at most MOST
+    stay open, fewer where the system lets this process open few.
     """
 
-    def __init__(self, opened: Callable[[Any], Any], most: int = MOST):
+    def __init__(self, opened: Callable[[Any], Any]):
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self.opened, self.most = opened, max(1, min(most, allowed // 4)) if allowed > 0 else most
+        self.opened, self.most = opened, max(1, min(MOST, allowed // 4)) if allowed > 0 else MOST
         self.files: OrderedDict[Any, Any] = OrderedDict()
         self.lock = threading.Lock()
 

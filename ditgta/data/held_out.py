@@ -12,19 +12,11 @@ from ditgta.runtime.errors import InputError
 def held_out(
     labels: np.ndarray, originals: Sequence[bytes], share: float, classes: Sequence[str]
 ) -> np.ndarray:
-    """Returns a mask of the images that are held out, bool [N].
+    """Returns a mask of the images that are held out, bool [N], of labels int64 [N].
 
     Of each class the originals with the smallest hashes are held out, `share` of them to the nearest whole one. Images of one
-    original, and copies of one file, stand on one side.
-
-    Args:
-        labels: int64 [N].
-        originals: what is equal of images of one original, e.g. their content.
-        share: 0..1.
-        classes: names of the classes.
-
-    Raises:
-        InputError: a class would have no image on one of the sides.
+    original, of which `originals` holds what is equal, and copies of one file, stand on one side. Raises InputError if a class would
+    have no image on one of the sides.
     """
     draws = np.array([hashlib.sha256(b"hold out " + one).digest()[:8] for one in originals]).view(">u8")
     mask = np.zeros(len(labels), bool)
@@ -43,11 +35,7 @@ def held_out(
 
 
 def with_classes_of(index: ImageIndex, other: ImageIndex) -> ImageIndex:
-    """Returns an index with its classes numbered as those of another.
-
-    Raises:
-        InputError: it has a class that the other has not.
-    """
+    """Returns an index with its classes numbered as those of another; raises InputError if it has one that the other has not."""
     unknown = [name for name in index.classes if name not in other.classes]
     if unknown:
         raise InputError(

@@ -15,23 +15,13 @@ _FAULTS_NAMED = 20
 
 
 def check_images(
-    index: ImageIndex,
-    on_error: str = "stop",
-    threads: int | None = None,
-    silent: bool = False,
-    keep: Callable[[int, bytes], None] | None = None,
+    index: ImageIndex, on_error: str = "stop", keep: Callable[[int, bytes], None] | None = None
 ) -> ImageIndex:
     """Decode every image completely, which alone finds truncated files, and return the index of the good ones.
 
-    Args:
-        index: what to check.
-        on_error: "stop" raises; "skip" leaves bad files and empty classes out and records them in `skipped`.
-        threads: how many files are decoded at a time, by default one per usable core.
-        silent: no progress lines.
-        keep: is given number and content of each good image, in the order in which they lie on the disk.
-
-    Raises:
-        InputError: with "stop", one message that lists all bad files and empty classes; with "skip", no image is left.
+    With "stop" all bad files and empty classes are listed in one InputError; "skip" leaves them out and records them in `skipped`,
+    and raises InputError if no image is left. `keep` is given number and content of each good image, in the order in which they lie
+    on the disk.
     """
     if on_error not in ("stop", "skip"):
         raise InputError(f"on_error {on_error!r} is neither 'stop' nor 'skip'; choose one of them")
@@ -45,10 +35,9 @@ def check_images(
         reason, content = index.check(i)
         return reason, digest_of(content), content if keep else b""
 
-    with Progress("images", index.count, silent=silent) as progress:
-        for i, (reason, digest, content) in zip(
-            numbers, map_ahead(check, numbers, threads, ahead=1024 if not keep else None)
-        ):
+    checks = map_ahead(check, numbers, ahead=None if keep else 1024)
+    with Progress("images", index.count) as progress:
+        for i, (reason, digest, content) in zip(numbers, checks):
             digests[i] = np.frombuffer(digest, np.uint8)
             if reason is not None:
                 reasons[i] = reason
@@ -56,7 +45,7 @@ def check_images(
                 keep(i, content)
             progress.advance()
     faults = index.skipped + [{"file": index.files[i], "reason": reasons[i]} for i in sorted(reasons)]
-    good = np.array([i for i in range(index.count) if i not in reasons], np.int64)
+    good = np.setdiff1d(np.arange(index.count), list(reasons))
     return _kept(replace(index, digests=digests), good, faults, on_error)
 
 
@@ -64,7 +53,8 @@ def _kept(index: ImageIndex, good: np.ndarray, faults: list[dict], on_error: str
     """Return the index of some images, classes renumbered, after judging the faults."""
     labels = index.labels[good]
     filled = np.bincount(labels, minlength=len(index.classes)) > 0
-    empty = [fault for fault in index.empty_classes() if fault["file"] not in {f["file"] for f in faults}]
+    known = {fault["file"] for fault in faults}
+    empty = [fault for fault in index.empty_classes() if fault["file"] not in known]
     skipped = faults + empty
     if skipped and on_error == "stop":
         raise InputError(fault_listing(index, skipped))

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,35 +25,24 @@ _CACHE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """A fixed list of images with labels; an image's number in it is its identity in all later stages.
+    """A fixed list of images with labels; an image's number in it is its identity in all later stages."""
 
-    Attributes:
-        root: where the images lie, or the folder of what they lie in.
-        files: names "class/file" in index order.
-        labels: int64 [count], each an index into `classes`.
-        classes: class names in the order of their labels.
-        size: side in pixels of the square crops that `image` returns, or (height, width) of oblong ones.
-        spec: what was asked of the stage that made the index, {} for a bare source.
-        files_sha256: SHA-256 of the classes and of each image's label and content, in order; "" where they were not read.
-        skipped: [{file, reason}] of what was left out.
-        reader: gives the bytes of image i; by default of the file of that name in `root`.
-        digests: uint8 [count, 16], the beginning of the SHA-256 of each image's bytes; None where they were not read.
-        notes: one line each for what a user should know of the source.
-        name: what the set is called: the last part of its source.
-    """
-
-    root: Path
-    files: Sequence[str]
-    labels: np.ndarray
-    classes: list[str]
+    root: Path  # where the images lie, or the folder of what they lie in
+    files: Sequence[str]  # names "class/file" in index order
+    labels: np.ndarray  # int64 [count], each an index into `classes`
+    classes: list[str]  # class names in the order of their labels
+    # side in pixels of the square crops that `image` returns, or (height, width) of oblong ones
     size: int | tuple[int, int]
+    # what was asked of the stage that made the index, {} for a bare source
     spec: dict = field(default_factory=dict)
+    # SHA-256 of the classes and of each image's label and content, in order; "" where they were not read
     files_sha256: str = ""
-    skipped: list[dict] = field(default_factory=list)
-    reader: Reader | None = None
+    skipped: list[dict] = field(default_factory=list)  # [{file, reason}] of what was left out
+    reader: Reader | None = None  # gives the bytes of image i; by default of the file of that name in `root`
+    # uint8 [count, 16], the beginning of the SHA-256 of each image's bytes; None where they were not read
     digests: np.ndarray | None = None
-    notes: list[str] = field(default_factory=list)
-    name: str = "images"
+    notes: list[str] = field(default_factory=list)  # one line each for what a user should know of the source
+    name: str = "images"  # what the set is called: the last part of its source
 
     def __post_init__(self):
         if self.reader is None:
@@ -70,21 +60,14 @@ class ImageIndex:
 
     def take(self, chosen: np.ndarray) -> "ImageIndex":
         """Return the index of some images, in the order given, of the same classes; what was left out is not said again."""
-        taken = replace(
-            self,
-            files=[self.files[i] for i in chosen],
-            labels=self.labels[chosen],
-            skipped=[],
-            reader=self.reader.take(chosen),
-            digests=None if self.digests is None else self.digests[chosen],
-            files_sha256="",
-        )
-        return taken if taken.digests is None else replace(taken, files_sha256=contents_sha256(taken))
+        files, labels = [self.files[i] for i in chosen], self.labels[chosen]
+        digests = None if self.digests is None else self.digests[chosen]
+        changes = {"reader": self.reader.take(chosen), "digests": digests, "skipped": [], "files_sha256": ""}
+        return _summed(self, files=files, labels=labels, **changes)
 
     def relabelled(self, labels: np.ndarray, classes: list[str]) -> "ImageIndex":
         """Return the index with other labels and classes."""
-        changed = replace(self, labels=labels, classes=list(classes))
-        return changed if changed.digests is None else replace(changed, files_sha256=contents_sha256(changed))
+        return _summed(self, labels=labels, classes=list(classes))
 
     def where(self, i: int) -> str:
         """Return where image i lies and, in a container, its name."""
@@ -139,19 +122,21 @@ class ImageIndex:
         With `keep`, a set of at most 1 GB of pixels stays in memory once decoded, for loops that come by again.
         """
         bytes_each = 3 * math.prod(sides_of(self.size))
-        cache: dict[int, np.ndarray] | None = {} if keep and self.count * bytes_each <= _CACHE_BYTES else None
+        one = self.image
+        if keep and self.count * bytes_each <= _CACHE_BYTES:
+            one = cache(self.image)
 
-        def one(i: int) -> np.ndarray:
-            if cache is None:
-                return self.image(i)
-            if i not in cache:
-                cache[i] = self.image(i)
-            return cache[i]
+        def stacked(indices: Sequence[int]) -> np.ndarray:
+            return np.stack([one(int(i)) for i in indices])
 
         threads = min(max(2, usable_cores()), 16)
-        yield from map_ahead(
-            lambda indices: np.stack([one(int(i)) for i in indices]), batches, threads, threads + 2
-        )
+        yield from map_ahead(stacked, batches, threads, threads + 2)
+
+
+def _summed(index: ImageIndex, **changes) -> ImageIndex:
+    """Return a changed index with the checksum of what it holds, as far as that was read."""
+    changed = replace(index, **changes)
+    return changed if changed.digests is None else replace(changed, files_sha256=contents_sha256(changed))
 
 
 def sides_of(size: int | Sequence[int]) -> tuple[int, int]:
@@ -172,16 +157,8 @@ def digest_of(content: bytes) -> bytes:
 
 def index_of(listing: Listing, size: int | tuple[int, int]) -> ImageIndex:
     """Return the index of a listing, nothing of it checked yet; what is known to be faulty stands in `skipped`."""
-    return ImageIndex(
-        listing.source,
-        listing.names,
-        listing.labels,
-        listing.classes,
-        size,
-        skipped=listing.faults,
-        reader=listing.reader,
-        notes=listing.notes,
-    )
+    about = {"skipped": listing.faults, "reader": listing.reader, "notes": listing.notes}
+    return ImageIndex(listing.source, listing.names, listing.labels, listing.classes, size, **about)
 
 
 def contents_sha256(index: ImageIndex) -> str:

@@ -13,40 +13,31 @@ from ditgta.data.npz import NpzArray, load_members
 from ditgta.data.sources.find import list_bare
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded, is_file, read_json, sha256_of
-from ditgta.runtime.records import SampleIndex, checked
+from ditgta.runtime.records import SampleIndex, checked, part
 
 ARCHIVES = (".tar", ".zip", ".parquet")
 
 
 class ImageSet:
-    """A fixed sequence of images, stored feature statistics, or both.
-
-    Attributes:
-        path: where it lies.
-        count: number of images, 0 when there are statistics only.
-        size: (height, width) of the images, None when they differ or there are none.
-        labels: (count,) int64, or None when unknown.
-        statistics: {"pool3" or "spatial": (mean, covariance)}, float64, as stored.
-        origin: what the maker of the set wrote about it, {} if nothing.
-        warnings: what a reader of the scores should know.
-    """
+    """A fixed sequence of images, stored feature statistics, or both."""
 
     def __init__(self, path: Path, count: int = 0, size: tuple[int, int] | None = None):
-        self.path, self.count, self.size = path, count, size
-        self.labels: np.ndarray | None = None
+        self.path, self.count = path, count  # 0 when there are statistics only
+        self.size = size  # (height, width) of the images, None when they differ or there are none
+        self.labels: np.ndarray | None = None  # (count,) int64, or None when unknown
+        # {"pool3" or "spatial": (mean, covariance)}, float64, as stored
         self.statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.origin: dict = {}
-        self.warnings: list[str] = []
+        self.origin: dict = {}  # what the maker of the set wrote about it, {} if nothing
+        self.warnings: list[str] = []  # what a reader of the scores should know
 
     def known_by(self) -> dict:
         """Returns the sampling, step, seed and posenc that the set itself tells of, without what it does not."""
-        spec = self.origin.get("spec") or {}
-        training = (spec.get("checkpoint") or {}).get("spec") or {}
+        training = part(self.origin, "spec", "checkpoint", "spec")
         found = {
-            "sampling": spec.get("sampling"),
+            "sampling": part(self.origin, "spec").get("sampling"),
             "step": self.origin.get("step"),
             "seed": training.get("seed"),
-            "posenc": (training.get("model") or {}).get("posenc"),
+            "posenc": part(training, "model").get("posenc"),
         }
         return {key: value for key, value in found.items() if value is not None}
 
@@ -58,9 +49,7 @@ class ImageSet:
         """Yields images start..stop in order, uint8 (at most batch_size, height, width, 3), equal sizes together.
 
         Calls with rising `start` read a compressed file once, not once per call.
-
-        Raises:
-            InputError: an image or a file is damaged.
+        Raises InputError if an image or a file is damaged.
         """
         raise NotImplementedError
 
@@ -68,12 +57,8 @@ class ImageSet:
 def open_image_set(path: str | Path) -> ImageSet:
     """Opens an npz file, a folder of sample shards, an image index, or images in a bare folder, tar, zip or Parquet file.
 
-    Args:
-        path: the file or folder (or the index.json in it). An npz holds arr_0 (uint8, N x height x width x 3), with arr_1
-            (labels) if known, and/or mu, sigma (pool3 statistics) and mu_s, sigma_s (spatial ones).
-
-    Raises:
-        InputError: nothing of the kind is there, or it cannot be used as it is; the message says what to fix.
+    An npz holds arr_0 (uint8, N x height x width x 3), with arr_1 (labels) if known, and/or mu, sigma (pool3 statistics) and mu_s,
+    sigma_s (spatial ones). Raises InputError if nothing of the kind is there, or it cannot be used as it is.
     """
     path = expanded(path)
     if path.name == "index.json":
@@ -280,10 +265,8 @@ def _statistics(
         if not np.isfinite(array).all():
             raise InputError(f"{name} of {path} holds NaN or infinity; compute the statistics again")
     scale = np.abs(covariance).max(initial=0.0)
-    if (
-        np.abs(covariance - covariance.T).max(initial=0.0) > 1e-5 * scale
-        or (np.diagonal(covariance) < -1e-9 * scale).any()
-    ):
+    skew = np.abs(covariance - covariance.T).max(initial=0.0)
+    if skew > 1e-5 * scale or (np.diagonal(covariance) < -1e-9 * scale).any():
         raise InputError(
             f"{covariance_name} of {path} is not symmetric with variances >= 0 and so not a covariance; compute it again"
         )

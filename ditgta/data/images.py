@@ -48,23 +48,20 @@ def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str =
     with atomic_path(folder / "files.tsv") as temporary, open(temporary, "wb") as table:
         for label, digest, file in zip(index.labels.tolist(), index.digests, index.files):
             table.write(f"{label}\t{digest.tobytes().hex()}\t{file}\n".encode())
-    said, arrays = index.reader.state()
-    plain = (
-        isinstance(index.reader, FileReader)
-        and index.reader.root == index.root
-        and index.reader.paths == index.files
-    )
+    reader = index.reader
+    said, arrays = reader.state()
+    plain = isinstance(reader, FileReader) and reader.root == index.root and reader.paths == index.files
     (folder / "places.safetensors").unlink(missing_ok=True)
     if not plain:
         with atomic_path(folder / "places.safetensors") as temporary:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
-    root = index.reader.root.absolute()
+    root = reader.root.absolute()
     results = folder.parent if folder.name == HELD_OUT else folder
     inside = root.is_relative_to(results) or (source and not expanded(source).is_absolute())
     origin = {
         "spec": spec,
         "source": source,
-        "reader": index.reader.kind,
+        "reader": reader.kind,
         "root": os.path.relpath(root, folder) if inside else str(root),
         "reader_state": {} if plain else said,
         "files_tsv_sha256": sha256_of(folder / "files.tsv"),
@@ -86,13 +83,9 @@ def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str =
 
 
 def load_index(path: str | Path) -> ImageIndex:
-    """Read an image index; the table of files is mapped into memory, not copied.
+    """Read an image index, of its folder or its index.json; the table of files is mapped into memory, not copied.
 
-    Args:
-        path: the folder of the index or its index.json.
-
-    Raises:
-        InputError: the index is missing or damaged, or the images' folder has moved away.
+    Raises InputError if the index is missing or damaged, or the images' folder has moved away.
     """
     path = Path(path)
     folder = path.parent if path.name == "index.json" else path
@@ -167,9 +160,8 @@ def _read_table(folder: Path, source: dict) -> tuple[np.ndarray, np.ndarray, Nam
     for first in range(0, len(starts), 65536):
         rows = slice(first, first + 65536)
         digits = raw[tabs[rows, None] + np.arange(1, 2 * DIGEST_BYTES + 1)]
-        digests[rows] = np.frombuffer(bytes.fromhex(digits.tobytes().decode()), np.uint8).reshape(
-            -1, DIGEST_BYTES
-        )
+        content = bytes.fromhex(digits.tobytes().decode())
+        digests[rows] = np.frombuffer(content, np.uint8).reshape(-1, DIGEST_BYTES)
     return labels, digests, Names(mapped, tabs + 2 * DIGEST_BYTES + 2, stops)
 
 

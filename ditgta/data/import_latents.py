@@ -31,15 +31,10 @@ _CHANNELS_OF_16 = 8  # autoencoders with as many channels divide the side by 16
 
 
 def open_ready(path: str | Path, format: str, std: float | None = None) -> Ready:
-    """Return latents made elsewhere, of which one has been looked at.
+    """Return latents made elsewhere, of which one has been looked at: a folder, or for edm2 and repa a zip too, in one of `FORMATS`.
 
-    Args:
-        path: a folder, or for edm2 and repa a zip too.
-        format: one of `FORMATS`.
-        std: standard deviation to which the formats that normalise scale latents; None is 1.
-
-    Raises:
-        InputError: they are not there, or not of this format.
+    The formats that normalise scale latents to the standard deviation `std`; None is 1. Raises InputError if they are not there, or
+    not of this format.
     """
     path = expanded(path)
     if not path.exists():
@@ -57,20 +52,13 @@ def open_ready(path: str | Path, format: str, std: float | None = None) -> Ready
 
 @dataclass
 class Import:
-    """Latents made elsewhere, with the images and the autoencoder that they should be of.
+    """Latents made elsewhere, with the images and the autoencoder that they should be of."""
 
-    Attributes:
-        ready: the latents.
-        index: the images; None without images.
-        vae: the autoencoder, None likewise.
-        image_size: side of the images in pixels.
-        order: int64 [classes]: the label in `index` of each label of the latents; None where they are the same.
-    """
-
-    ready: Ready
-    index: ImageIndex | None
-    vae: torch.nn.Module | None
-    image_size: int
+    ready: Ready  # the latents
+    index: ImageIndex | None  # the images; None without images
+    vae: torch.nn.Module | None  # the autoencoder, None likewise
+    image_size: int  # side of the images in pixels
+    # int64 [classes]: the label in `index` of each label of the latents; None where they are the same
     order: np.ndarray | None = None
 
     def made_from(self) -> dict:
@@ -129,13 +117,9 @@ class Import:
 
 
 def open_import(options: dict, index: ImageIndex | None, vae: torch.nn.Module | None) -> Import:
-    """Return latents made elsewhere after checking number, shape and scale against the images and the autoencoder.
+    """Return latents made elsewhere, of {from, format, std, image_size}, after checking that images and autoencoder fit.
 
-    Args:
-        options: {from, format, std, image_size}.
-
-    Raises:
-        InputError: they do not fit each other.
+    Raises InputError if number, shape or scale do not.
     """
     ready = open_ready(options["from"], options["format"], options.get("std"))
     what = f"{ready.path} holds {ready.count:,} latents of {ready.shape[0]} x {ready.shape[1]} x {ready.shape[2]}"
@@ -192,8 +176,7 @@ def _label_order(found: Import) -> np.ndarray | None:
 def gathered(found: Import, out: Path, plan: list[range]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the labels of all finished shards, and mean and standard deviation of x0 by channel.
 
-    Raises:
-        InputError: the classes do not have as many images as in the index.
+    Raises InputError if the classes do not have as many images as in the index.
     """
     labels, sums, values = [], np.zeros((2, found.ready.shape[0])), found.ready.count * found.ready.sides
     for number in range(len(plan)):
@@ -231,33 +214,22 @@ def told(mean: np.ndarray, std: np.ndarray, fresh: dict | None) -> list[str]:
 def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: np.ndarray) -> dict | None:
     """Compare the latents' statistics with a fresh encoding of 16 images, if images and autoencoder are given.
 
-    Args:
-        labels: of all latents, as the index has them.
-        mean, std: of x0 by channel, float64 [C].
-
-    Returns:
-        {images, mean, std, found_again} of the fresh encoding, None where there is none.
-
-    Raises:
-        InputError: the scale cannot be meant, or most of the images are not found again.
+    `labels` are those of all latents, as the index has them; `mean` and `std` are of x0 by channel, float64 [C]. Returns {images,
+    mean, std, found_again} of the fresh encoding, None where there is none. Raises InputError if the scale cannot be meant, or most
+    of the images are not found again.
     """
     overall = float(np.sqrt((std**2).mean() + mean.var()))
-    if (
-        not _SMALLEST_STD
-        <= overall / (found.ready.scaling_factor if found.ready.normalised else 1)
-        <= _LARGEST_STD
-    ):
+    meant = found.ready.scaling_factor if found.ready.normalised else 1
+    if not _SMALLEST_STD <= overall / meant <= _LARGEST_STD:
         raise InputError(
-            f"the latents of {found.ready.path} have a standard deviation of {overall:.3g} where about "
-            f"{found.ready.scaling_factor if found.ready.normalised else 1:g} is expected: they do not have the scale of "
-            f"{found.ready.format}; name the right format"
+            f"the latents of {found.ready.path} have a standard deviation of {overall:.3g} where about {meant:g} is expected: "
+            f"they do not have the scale of {found.ready.format}; name the right format"
         )
     if found.index is None or found.vae is None:
         return None
     chosen = np.linspace(0, found.index.count - 1, min(_COMPARED, found.index.count)).round().astype(np.int64)
-    fresh = np.concatenate(
-        [_encoded(found, batch) for batch in found.index.batches(np.array_split(chosen, 4), keep=False)]
-    )
+    batches = found.index.batches(np.array_split(chosen, 4), keep=False)
+    fresh = np.concatenate([_encoded(found, batch) for batch in batches])
     again = sum(_is_there(found, labels, int(i), own) for i, own in zip(chosen, fresh))
     x0 = found.ready.scaling_factor * fresh[:, 0].astype(np.float64)
     if again < len(chosen) / 2:
@@ -275,9 +247,8 @@ def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: n
 
 def _encoded(found: Import, images: np.ndarray) -> np.ndarray:
     """Return the posterior means of images and mirror images as the latents have them, float32 [B, 2, C, h, w]."""
-    pixels = to_model_range(
-        np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:]), found.vae.device
-    )
+    both = np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])
+    pixels = to_model_range(both, found.vae.device)
     if found.ready.pixels == (0, 1):
         pixels = (pixels + 1) / 2
     with torch.no_grad():

@@ -15,19 +15,8 @@ from ditgta.runtime.files import atomic_path, is_file, provenance, sha256_of, wr
 
 # What zipfile, zlib and numpy's reader of headers raise on bytes that are no npz.
 _DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    tokenize.TokenError,
-    EOFError,
-    OSError,
-    KeyError,
-    IndexError,
-    NotImplementedError,
-    OverflowError,
-    RecursionError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, OSError, KeyError, IndexError),
+    *(OverflowError, RuntimeError, SyntaxError, TypeError),
 )
 _SKIP_BYTES = 1 << 22
 MOST_BYTES = 2**28  # of an array that is read whole: the covariance of 5,792 features
@@ -41,16 +30,11 @@ class Header(NamedTuple):
     dtype: np.dtype
 
 
-def load_members(
-    path: Path, names: Container[str] | None = None, most_bytes: int = MOST_BYTES
-) -> dict[str, np.ndarray]:
+def load_members(path: Path, names: Container[str] | None = None) -> dict[str, np.ndarray]:
     """Returns the named arrays of an npz file that are there, by default all.
 
-    Args:
-        most_bytes: of each array; a larger one is refused before memory is taken for it.
-
-    Raises:
-        InputError: the file is no whole npz file, or an array is pickled, or too large.
+    An array of more than MOST_BYTES is refused before memory is taken for it. Raises InputError then, and if the file is no whole
+    npz file, or an array is pickled.
     """
     try:
         with _archive(path) as archive:
@@ -62,10 +46,10 @@ def load_members(
                 with archive.open(entry) as member:
                     header = _read_header(member, entry)
                     size = math.prod(header.shape) * header.dtype.itemsize
-                    if size > most_bytes:
+                    if size > MOST_BYTES:
                         raise InputError(
                             f"{name} of {path} has shape {header.shape}, {size / 2**20:,.0f} MB, where at most "
-                            f"{most_bytes / 2**20:,.0f} MB are plausible; save the right array"
+                            f"{MOST_BYTES / 2**20:,.0f} MB are plausible; save the right array"
                         )
                     content = member.read()
                 array = np.frombuffer(content, header.dtype, math.prod(header.shape))
@@ -78,13 +62,9 @@ def load_members(
 
 
 def write_with_arrays(out: Path, content: dict, arrays: dict[str, np.ndarray], key: str) -> dict:
-    """Write arrays as .npz and then the record that names them under `key` by their checksum, whole or not at all.
+    """Write arrays as .npz and then the record `out` that names them under `key` by their checksum, whole or not at all.
 
-    Args:
-        out: the record, .json; the arrays lie beside it.
-
-    Returns:
-        The record but its provenance.
+    Returns the record but its provenance.
     """
     with atomic_path(out.with_suffix(".npz")) as temporary:
         np.savez(temporary, **arrays)
@@ -112,13 +92,9 @@ def _read_header(member: IO[bytes], entry: zipfile.ZipInfo) -> Header:
 
 
 class NpzArray:
-    """One array of an npz file, stored or deflated, read by rows from front to back.
+    """One array of an npz file, stored or deflated, read by rows from front to back; shape and dtype are of the whole array.
 
     Memory is that of the rows asked for. Reading forward continues the stream; reading back starts it again.
-
-    Attributes:
-        path: the file.
-        shape, dtype: of the whole array.
     """
 
     def __init__(self, path: Path, name: str):
@@ -135,8 +111,7 @@ class NpzArray:
     def find(cls, path: Path, name: str) -> "NpzArray | None":
         """Returns an array of a file, None if the file has no array of this name.
 
-        Raises:
-            InputError: the file is no whole npz file, or the array is pickled or stored by columns.
+        Raises InputError if the file is no whole npz file, or the array is pickled or stored by columns.
         """
         try:
             with _archive(path) as archive:
@@ -160,11 +135,7 @@ class NpzArray:
         self._next = 0
 
     def read(self, start: int, count: int) -> np.ndarray:
-        """Returns rows start..start + count.
-
-        Raises:
-            InputError: the file ends early or its checksum is wrong.
-        """
+        """Returns rows start..start + count; raises InputError if the file ends early or its checksum is wrong."""
         assert start >= 0 and start + count <= self.shape[0]
         try:
             if self._stream is None or start < self._next:

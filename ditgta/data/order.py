@@ -12,16 +12,8 @@ def batch_indices(seed: int, step: int, count: int, batch_size: int) -> np.ndarr
     """Returns the image indices of one global batch as int64 [batch_size], a pure function of its arguments.
 
     An epoch is count // batch_size steps over a new permutation of all images; the images left over at its end are
-    dropped, as in the reference (1,281,167 images at batch size 256: 5004 steps an epoch).
-
-    Args:
-        seed: the experiment's seed.
-        step: number of training steps already made; the first batch is step 0.
-        count: number of images.
-        batch_size: images per step, over all processes together.
-
-    Raises:
-        InputError: there are fewer images than one batch needs.
+    dropped, as in the reference (1,281,167 images at batch size 256: 5004 steps an epoch). The first batch is step 0.
+    Raises InputError if there are fewer images than one batch needs.
     """
     if not 0 < batch_size <= count:
         raise InputError(

@@ -31,13 +31,9 @@ _NEWEST_PROTOCOL = 3  # of pickle, that PyTorch's reader of plain values knows
 def load_plain(
     path: Path, damaged: str = "is damaged or not a PyTorch checkpoint; download it again"
 ) -> object:
-    """Returns what a file of torch.save holds, on the CPU.
+    """Returns what a file of torch.save holds, on the CPU; of one that cannot be read the error line says that it is `damaged`.
 
-    Args:
-        damaged: the fault and fix in the error line for a file that cannot be read.
-
-    Raises:
-        InputError: the file is damaged, of a protocol that is not read here, or wants more than plain values.
+    Raises InputError also if the file is of a protocol that is not read here, or wants more than plain values.
     """
     is_file(path)  # a pipe would wait for a writer forever
     try:

@@ -12,14 +12,11 @@ NAME = "Pixels"  # its class in config.json
 
 
 class Pixels(nn.Module):
-    """Latents are pixels in -1..1, of one channel where all images are grey.
-
-    Attributes:
-        config: what diffusers' AutoencoderKL says of itself, as far as it is asked here.
-    """
+    """Latents are pixels in -1..1, of one channel where all images are grey."""
 
     def __init__(self, channels: int, scaling_factor: float = 1.0):
         super().__init__()
+        # What diffusers' AutoencoderKL says of itself, as far as it is asked here.
         self.config = SimpleNamespace(
             latent_channels=channels,
             scaling_factor=scaling_factor,
@@ -36,8 +33,7 @@ class Pixels(nn.Module):
     def encode(self, pixels: Tensor, return_dict: bool = False) -> tuple[SimpleNamespace]:
         """Return the posterior, which is a point, of pixels (B, 3, H, W): its log variance is None.
 
-        Raises:
-            InputError: a coloured image where latents have one channel.
+        Raises InputError if an image is coloured and latents have one channel.
         """
         if self.config.latent_channels == 1 and not (pixels == pixels[:, :1]).all():
             raise InputError("an image is coloured; set autoencoder: {pixels: rgb}")

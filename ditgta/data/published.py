@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,8 +44,7 @@ class Published:
 def read_published(path: str | Path) -> Published:
     """Reads a published checkpoint: a .pt or .safetensors file, or a folder in diffusers' format.
 
-    Raises:
-        InputError: the file is missing, damaged, wants more than plain tensors, or holds no weights of a DiT.
+    Raises InputError if the file is missing, damaged, wants more than plain tensors, or holds no weights of a DiT.
     """
     path = Path(path)
     if path.is_dir():
@@ -80,10 +80,9 @@ def _sorted_out(path: Path, content: object) -> Published:
             f"{path} holds a {type(content).__name__}, not a dictionary of weights; give another file"
         )
     known = _options(path, content.get("args"))
-    ema, model = (
-        next((_plain(path, content[key]) for key in keys if isinstance(content.get(key), dict)), None)
-        for keys in (_EMA, _MODEL)
-    )
+    ema, model = _inner(content, _EMA), _inner(content, _MODEL)
+    ema = None if ema is None else _plain(path, ema)
+    model = None if model is None else _plain(path, model)
     if ema or model:
         return _checked(path, Published(ema or model, model, known))
     return _checked(path, Published(_plain(path, content), None, known))
@@ -96,16 +95,20 @@ def _options(path: Path, said: object) -> dict:
     if not isinstance(said, dict):
         return {}
     found = {key: said[key] for key in OPTIONS if said.get(key) is not None}
-    found = {
-        key: value.item() if isinstance(value, np.generic | Tensor) and math.prod(value.shape) == 1 else value
-        for key, value in found.items()
-    }
+    for key, value in found.items():
+        if isinstance(value, np.generic | Tensor) and math.prod(value.shape) == 1:
+            found[key] = value.item()
     return checked(PublishedOptions, found, f"{path} has invalid options", "give another file")
+
+
+def _inner(content: dict, keys: Sequence[str]) -> dict | None:
+    """Returns the first dictionary that stands under one of the keys, None without."""
+    return next((content[key] for key in keys if isinstance(content.get(key), dict)), None)
 
 
 def _plain(path: Path, weights: dict) -> Weights:
     """Drops what wrappers put around a network and in front of names (module., _orig_mod.), and entries that are no tensors."""
-    inner = next((weights[key] for key in _WRAPPERS if isinstance(weights.get(key), dict)), None)
+    inner = _inner(weights, _WRAPPERS)
     if inner is not None:
         return _plain(path, inner)
     found = {}

@@ -39,56 +39,39 @@ _PARSING = threading.Lock()  # headers are Python literals, which Python 3.11 pa
 
 @dataclass
 class Ready:
-    """Latents made elsewhere.
+    """Latents made elsewhere."""
 
-    Attributes:
-        path: what was given.
-        count: number of images.
-        known_by: checksum of names, sizes and shapes, which tells other latents without reading all of them.
-        shape: (C, h, w) of a latent.
-        sides: 2 where mirror images are there too.
-        flips: "both" sides, "none", or "baked": one side of each image, drawn when the latents were made.
-        moments: whether mean and standard deviation of the posterior are stored, or one draw of it.
-        read: returns the stored values of some images, float32 [n, sides, C or 2 C, h, w].
-        labels: returns the labels of some images, int64 [n].
-        scale: what stored means must be divided by to be the autoencoder's own.
-        mean, std: float64 [C], by which each channel is normalised; 0 and 1 where it is not.
-        normalised: whether it is.
-        scaling_factor: what normalised, or the autoencoder's own, latents are multiplied by for training.
-        pixels: the range in which the autoencoder was given pixels.
-        format: the word by which a user names it.
-    """
-
-    path: Path
-    count: int
+    path: Path  # what was given
+    count: int  # number of images
+    # checksum of names, sizes and shapes, which tells other latents without reading all of them
     known_by: str
-    shape: tuple[int, int, int]
-    sides: int
-    flips: str
-    moments: bool
+    shape: tuple[int, int, int]  # (C, h, w) of a latent
+    sides: int  # 2 where mirror images are there too
+    flips: str  # "both" sides, "none", or "baked": one side of each image, drawn when the latents were made
+    moments: bool  # whether mean and standard deviation of the posterior are stored, or one draw of it
+    # returns the stored values of some images, float32 [n, sides, C or 2 C, h, w]
     read: Callable[[Sequence[int]], np.ndarray]
-    labels: Callable[[Sequence[int]], np.ndarray]
-    scale: float = 1.0
+    labels: Callable[[Sequence[int]], np.ndarray]  # returns the labels of some images, int64 [n]
+    scale: float = 1.0  # what stored means must be divided by to be the autoencoder's own
+    # and std: float64 [C], by which each channel is normalised; 0 and 1 where it is not
     mean: np.ndarray = field(default_factory=lambda: np.zeros(1))
     std: np.ndarray = field(default_factory=lambda: np.ones(1))
-    normalised: bool = False
+    normalised: bool = False  # whether it is
+    # what normalised, or the autoencoder's own, latents are multiplied by for training
     scaling_factor: float = 1.0
-    pixels: tuple[int, int] = (-1, 1)
-    format: str = ""
+    pixels: tuple[int, int] = (-1, 1)  # the range in which the autoencoder was given pixels
+    format: str = ""  # the word by which a user names it
 
 
 def open_fast_dit(path: Path) -> Ready:
     """Return what fast-DiT's, or DiT + GTA's, extraction wrote."""
     folders = [entry for entry in path.iterdir() if entry.is_dir()] if path.is_dir() else []
-    found = {
-        kind: [folder for folder in folders if folder.name == kind or folder.name.endswith(f"_{kind}")]
-        for kind in ("features", "labels")
-    }
-    if [len(found[kind]) for kind in found] != [1, 1]:
+    kinds = [folder.name.rpartition("_")[2] for folder in folders]
+    if kinds.count("features") != 1 or kinds.count("labels") != 1:
         raise InputError(
             f"{path} does not hold one folder ..._features and one ..._labels of fast-DiT; give the folder that holds both"
         )
-    (features,), (labels,) = found.values()
+    features, labels = folders[kinds.index("features")], folders[kinds.index("labels")]
     names, others = (_npy_names(folder) for folder in (features, labels))
     if unpaired := sorted(set(names) ^ set(others), key=natural_key):
         raise InputError(
@@ -109,22 +92,10 @@ def open_fast_dit(path: Path) -> Ready:
             raise InputError(f"{labels} holds files that are not one whole number; extract them again")
         return np.array([int(value.reshape(-1)[0]) for value in values], np.int64)
 
-    read = _reading(reader, features, shape, shape[1:])
-    scale = STABLE_DIFFUSION_SCALE
-    known_by = checksum(names, shape)
-    return Ready(
-        path,
-        len(names),
-        known_by,
-        shape[1:],
-        1,
-        "baked",
-        False,
-        read,
-        read_labels,
-        scale,
-        scaling_factor=scale,
-    )
+    read, known_by = _reading(reader, features, shape, shape[1:]), checksum(names, shape)
+    ready = Ready(path, len(names), known_by, shape[1:], 1, "baked", False, read, read_labels)
+    ready.scale = ready.scaling_factor = STABLE_DIFFUSION_SCALE
+    return ready
 
 
 def open_moments(path: Path, kind: str) -> Ready:
@@ -156,25 +127,17 @@ def open_moments(path: Path, kind: str) -> Ready:
     read = _reading(reader, folder, shape, shape)
     latent = (shape[0] // 2, *shape[1:])
     known_by = checksum([f"{name} {value}" for name, value in zip(names, values)], shape)
-    common = (
-        path,
-        len(names),
-        known_by,
-        latent,
-        1,
-        "none",
-        True,
-        read,
-        lambda chosen: labels[np.asarray(chosen)],
-    )
+    ready = Ready(path, len(names), known_by, latent, 1, "none", True, read, labels.take)
     if kind == "repa":
-        return Ready(*common, scaling_factor=STABLE_DIFFUSION_SCALE)
+        ready.scaling_factor = STABLE_DIFFUSION_SCALE
+        return ready
     if latent[0] != len(_EDM2_MEAN):
         raise InputError(
             f"{folder} has {latent[0]} channels, but EDM2's constants are for {len(_EDM2_MEAN)}; give latents of EDM2"
         )
-    mean, std = np.array(_EDM2_MEAN), np.array(_EDM2_STD)
-    return Ready(*common, mean=mean, std=std, normalised=True, pixels=(0, 1))
+    ready.mean, ready.std, ready.normalised = np.array(_EDM2_MEAN), np.array(_EDM2_STD), True
+    ready.pixels = (0, 1)
+    return ready
 
 
 def _unzipped(folder: Path) -> tuple[Reader, list[str], dict | None]:
@@ -190,9 +153,8 @@ def _unzipped(folder: Path) -> tuple[Reader, list[str], dict | None]:
 def _zipped(file: Path) -> tuple[Reader, list[str], dict | None]:
     try:
         with zipfile.ZipFile(file) as archive, open(file, "rb") as raw:
-            entries = [
-                e for e in archive.infolist() if e.filename.endswith(".npy") and not is_junk_path(e.filename)
-            ]
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            entries = [entry for entry in entries if not is_junk_path(entry.filename)]
             places = [place_in_zip(raw, entry) for entry in entries]
             table = json.loads(archive.read(_LABELS_FILE)) if _LABELS_FILE in archive.namelist() else None
     except (zipfile.BadZipFile, ValueError, EOFError) as error:

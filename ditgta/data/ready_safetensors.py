@@ -19,9 +19,7 @@ _MEASURED = 10_000  # as many latents as LightningDiT's code takes the statistic
 
 def open_lightningdit(path: Path) -> Ready:
     """Return LightningDiT's latents; where their statistics are missing they are computed from 10,000, evenly spread."""
-    files = (
-        sorted(path.glob("*.safetensors"), key=lambda file: natural_key(file.name)) if path.is_dir() else []
-    )
+    files = sorted(path.glob("*.safetensors"), key=lambda file: natural_key(file.name))
     if not files:
         raise InputError(
             f"{path} holds no .safetensors files; give the folder that LightningDiT's extraction wrote"
@@ -43,13 +41,10 @@ def open_lightningdit(path: Path) -> Ready:
             raise InputError(f"labels of {path} are not one whole number per image; extract them again")
         return found.astype(np.int64)
 
-    known_by = checksum(
-        [f"{file.name} {file.stat().st_size} {shape[0]}" for file, (shape, _) in zip(files, about)], shape
-    )
-    flips = "both" if flipped else "none"
-    ready = Ready(
-        path, int(starts[-1]), known_by, tuple(shape), len(keys), flips, False, read, labels, normalised=True
-    )
+    words = [f"{file.name} {file.stat().st_size} {stored[0]}" for file, (stored, _) in zip(files, about)]
+    flips, count, known_by = "both" if flipped else "none", int(starts[-1]), checksum(words, shape)
+    ready = Ready(path, count, known_by, tuple(shape), len(keys), flips, False, read, labels)
+    ready.normalised = True
     ready.mean, ready.std = _statistics(path / _STATISTICS_FILE, ready)
     return ready
 

@@ -13,12 +13,7 @@ NAME = "images.pack"
 
 
 class Repack:
-    """Writes the bytes of images one behind the other; the file appears when the `with` block ends without an error.
-
-    Args:
-        folder: where the file is written.
-        index: of the images that may come.
-    """
+    """Writes the bytes of images of an index one behind the other; the file appears when the `with` block ends without an error."""
 
     def __init__(self, folder: Path, index: ImageIndex):
         self.folder, self.places = folder, np.zeros((index.count, 2), np.int64)

@@ -26,21 +26,14 @@ MOST_BYTES, MOST_SECONDS = 2**30, 3600  # of a download: the published file has 
 
 @dataclass(frozen=True)
 class ScorerFile:
-    """A scorer's tensors and what is known of them.
-
-    Attributes:
-        path, sha256: the file.
-        tensors: the Inception state dict.
-        published: the bytes are those of the published file.
-        input_size: side in pixels to which images are resized.
-        details: what the training wrote down (width, accuracy ...), {} for other weights.
-    """
+    """A scorer's tensors and what is known of them."""
 
     path: Path
     sha256: str
-    tensors: dict[str, torch.Tensor]
-    published: bool
-    input_size: int = PUBLISHED_INPUT_SIZE
+    tensors: dict[str, torch.Tensor]  # the Inception state dict
+    published: bool  # the bytes are those of the published file
+    input_size: int = PUBLISHED_INPUT_SIZE  # side in pixels to which images are resized
+    # what the training wrote down (width, accuracy ...), {} for other weights
     details: dict = field(default_factory=dict)
 
     def description(self) -> dict:
@@ -56,10 +49,10 @@ class ScorerFile:
             "width": self.tensors["Conv2d_1a_3x3.conv.weight"].shape[0] / 32,
             "input_size": self.input_size,
         }
-        kept = {
-            key: self.details[key] for key in ("accuracy", "num_classes") if self.details.get(key) is not None
-        }
-        return {**described, **kept}
+        for key in ("accuracy", "num_classes"):
+            if self.details.get(key) is not None:
+                described[key] = self.details[key]
+        return described
 
 
 def find_weights(weights: Path | None, out: Path) -> Path:
@@ -67,9 +60,7 @@ def find_weights(weights: Path | None, out: Path) -> Path:
 
     Without a name it is looked for in `weights/` and in the current folder, then beside the scores, then where torch.hub
     (and with it pytorch-fid) keeps its downloads.
-
-    Raises:
-        InputError: there is no such file; the message says what to download and where to put it.
+    Raises InputError, which says what to download and where to put it, if there is no such file.
     """
     if weights is not None:
         if not is_file(weights):
@@ -87,8 +78,8 @@ def find_weights(weights: Path | None, out: Path) -> Path:
 def fetch_scorer(source: str, out: Path) -> ScorerFile:
     """Copies a scorer's weights to `out`, from an https address or a path, and reads them once to know that they can be used.
 
-    Raises:
-        InputError: they cannot be fetched or read, or bear the published name without being the published bytes; `out` is not made.
+    Raises InputError if they cannot be fetched or read, or bear the published name without being the published bytes, and then
+    `out` is not made.
     """
     shown = redacted(source)
     with atomic_path(out) as temporary:
@@ -119,8 +110,7 @@ def _download() -> str:
 def read_scorer(path: Path) -> ScorerFile:
     """Reads published weights (.pth), weights of the same layout, or a trained scorer (safetensors), judged by content.
 
-    Raises:
-        InputError: the file is truncated or holds something else.
+    Raises InputError if the file is truncated or holds something else.
     """
     path = Path(path)
     tensors, details = read_tensors(path, _download())
@@ -128,9 +118,8 @@ def read_scorer(path: Path) -> ScorerFile:
         raise InputError(f"{path} holds no table of tensors, so it has no Inception weights; {_download()}")
     check_numbers(str(path), tensors)
     checked(ScorerHeader, details, f"{path} has an invalid header", "make it again")
-    sha256 = (
-        read_verified_record(path)["sha256"] if details and record_path(path).is_file() else sha256_of(path)
-    )
+    has_record = details and record_path(path).is_file()
+    sha256 = read_verified_record(path)["sha256"] if has_record else sha256_of(path)
     return ScorerFile(
         path=path,
         sha256=sha256,
@@ -144,11 +133,7 @@ def read_scorer(path: Path) -> ScorerFile:
 def read_tensors(path: Path, fix: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Reads a .pth or .safetensors file, judged by content: its tensors, {} where it holds something else, and what it says of them.
 
-    Args:
-        fix: what a user can do where the file cannot be read.
-
-    Raises:
-        InputError: it is truncated or damaged.
+    Raises InputError, with the fix, if it is truncated or damaged.
     """
     try:
         is_file(path)  # a pipe would wait for a writer forever
@@ -163,9 +148,9 @@ def read_tensors(path: Path, fix: str) -> tuple[dict[str, torch.Tensor], dict]:
         raise InputError(
             f"the weights file {path} cannot be read ({error.strerror or error}); {fix}"
         ) from error
-    known = isinstance(tensors, dict) and all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in tensors.items()
-    )
+    if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
+        return {}, details
+    known = all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
     return dict(tensors) if known else {}, details
 
 

@@ -50,19 +50,12 @@ def new_shard(
 
 
 def write_shard(path: Path, shard: dict[str, np.ndarray], spec: dict, **content) -> None:
-    """Writes one shard in safetensors' format and then its record, whose presence says that the shard is complete.
-
-    Args:
-        content: what the record says of the shard beside.
-    """
+    """Writes one shard in safetensors' format and then its record, which says that it is complete and holds `content` too."""
     header, end = {}, 0
     for name, array in shard.items():
         begin, end = end, end + array.nbytes
-        header[name] = {
-            "dtype": _KINDS[array.dtype.str],
-            "shape": array.shape,
-            "data_offsets": [begin, end],
-        }
+        about = {"dtype": _KINDS[array.dtype.str], "shape": array.shape}
+        header[name] = {**about, "data_offsets": [begin, end]}
     text = json.dumps(header).ljust(_HEADER_BYTES - 8).encode()
     record_path(path).unlink(missing_ok=True)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -92,15 +85,9 @@ def write_latent_index(folder: Path, plan: list[range], **content) -> None:
     """
     path, shards = folder / "index.json", []
     for number, images in enumerate(plan):
-        record = read_json(record_path(folder / shard_name(number)))
-        shards.append(
-            {
-                "file": shard_name(number),
-                "sha256": record["sha256"],
-                "start": images.start,
-                "count": len(images),
-            }
-        )
+        name = shard_name(number)
+        sha256 = read_json(record_path(folder / name))["sha256"]
+        shards.append({"file": name, "sha256": sha256, "start": images.start, "count": len(images)})
     content |= {"count": sum(len(images) for images in plan), "shards": shards}
     with contextlib.suppress(InputError):  # it is missing or damaged
         if content.items() <= read_json(path).items():
@@ -114,23 +101,7 @@ class LatentShards:
     What is asked of an image is read with one positioned read: memory is that of one batch, and
     of all labels, however large the set, and threads may read at the same time.
 
-    Args:
-        folder: what the latents stage wrote.
-
-    Attributes:
-        count: number of images.
-        shard_count: number of shards.
-        labels: of all images, int64 [count].
-        classes: class names.
-        latent_shape: (C, h, w).
-        image_size: side of the images in pixels.
-        scaling_factor: what `draw_latents` multiplies with.
-        sides: 2 where mirror images are there, else 1.
-        moments: 2 for mean and log variance of each posterior, 1 for one draw of it.
-        content: all of index.json.
-
-    Raises:
-        InputError: the folder is not one of latents, or a shard is missing, of the wrong length or of other images.
+    Raises InputError if the folder is not one of latents, or a shard is missing, of the wrong length or of other images.
     """
 
     def __init__(self, folder: str | Path):
@@ -156,10 +127,11 @@ class LatentShards:
         self.count: int = content["count"]
         self.shard_count = len(content["shards"])
         self.classes: list[str] = content["classes"]
-        self.latent_shape: tuple[int, int, int] = tuple(content["latent_shape"])
-        self.image_size: int = content["image_size"]
-        self.scaling_factor: float = content["scaling_factor"]
-        self.sides: int = content.get("sides", 2)
+        self.latent_shape: tuple[int, int, int] = tuple(content["latent_shape"])  # (C, h, w)
+        self.image_size: int = content["image_size"]  # side in pixels
+        self.scaling_factor: float = content["scaling_factor"]  # what `draw_latents` multiplies with
+        self.sides: int = content.get("sides", 2)  # 2 where mirror images are there, else 1
+        # 2 for mean and log variance of each posterior, 1 for one draw of it
         self.moments: int = content.get("moments", 2)
         self._side = np.dtype(("<f2", (self.moments, *self.latent_shape)))
         self._starts = np.array([shard["start"] for shard in content["shards"]], np.int64)
@@ -167,19 +139,12 @@ class LatentShards:
         if len(self.labels) != self.count:
             raise ValueError(f"{len(self.labels)} images in its shards")
         paths = [self.folder / shard["file"] for shard in content["shards"]]
-        self._files = Handles(
-            lambda number: io.FileIO(paths[number])
-        )  # at most 256, so all of them may stay open
+        self._files = Handles(lambda number: io.FileIO(paths[number]))  # at most 256: all may stay open
 
     def read(self, indices: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray | None]:
-        """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} in the order asked for; logvar is None for draws.
+        """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} of images [B] in the order asked for; logvar is None for draws.
 
-        Args:
-            indices: image indices [B].
-            mirrored: bool [B], True takes the mirrored image.
-
-        Raises:
-            InputError: a shard ends early, or there are no mirrored images.
+        `mirrored`, bool [B], takes the mirrored image. Raises InputError if a shard ends early, or there are no mirrored images.
         """
         if self.sides == 1 and mirrored.any():
             raise InputError(
@@ -256,15 +221,10 @@ class LatentShards:
 def draw_latents(
     record: dict[str, np.ndarray | None], posterior_noise: np.ndarray | None, scaling_factor: float
 ) -> np.ndarray:
-    """Returns scaled latents x0 = (mean + exp(logvar / 2) noise) * scaling_factor, float32 [B, C, h, w].
+    """Returns scaled latents x0 = (mean + exp(logvar / 2) noise) * scaling_factor, float32 [B, C, h, w], of what `read` returns.
 
-    Args:
-        record: what `LatentShards.read` returns.
-        posterior_noise: standard normal [B, C, h, w], or None for the mean alone.
-        scaling_factor: `LatentShards.scaling_factor`.
-
-    Raises:
-        InputError: noise for latents that are draws already.
+    The noise is standard normal [B, C, h, w], None for the mean alone; raises InputError if latents are draws already and there is
+    any.
     """
     latents = _float32(record["mean"])
     if posterior_noise is not None:

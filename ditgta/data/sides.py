@@ -11,27 +11,20 @@ from ditgta.data.features import FeatureShards
 from ditgta.data.image_sets import ImageSet, LooseImages
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.finished import read_finished, refuse_other
-from ditgta.runtime.records import ScoreRecord
+from ditgta.runtime.records import ScoreRecord, part
 from ditgta.runtime.streams import generator
 
 
 @dataclass
 class Side:
-    """One of the two things that a score compares.
+    """One of the two things that a score compares."""
 
-    Attributes:
-        images: where it comes from.
-        features: features of its images, None if it has none.
-        statistics: {"pool3" or "spatial": (mean, covariance)} that were stored with it.
-        chosen: indices of the images that count, in order; None for all.
-        real: they were collected, not sampled from a network.
-    """
-
-    images: ImageSet
-    features: FeatureShards | None
+    images: ImageSet  # where it comes from
+    features: FeatureShards | None  # features of its images, None if it has none
+    # {"pool3" or "spatial": (mean, covariance)} that were stored with it
     statistics: dict[str, tuple[np.ndarray, np.ndarray]]
-    chosen: np.ndarray | None = None
-    real: bool = False
+    chosen: np.ndarray | None = None  # indices of the images that count, in order; None for all
+    real: bool = False  # they were collected, not sampled from a network
 
     @property
     def count(self) -> int:
@@ -71,12 +64,7 @@ def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
 
 
 def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *index: int | str) -> np.ndarray:
-    """Returns `count` of `total` indices in random order, of each class its share to within one.
-
-    Args:
-        labels: (total,), None where unknown.
-        index: which draw it is; equal ones give equal indices.
-    """
+    """Returns `count` of `total` indices in random order, of each class (if known) its share to within one; `index`: which draw."""
     random = generator(0, "score draw", *index)
     order = random.permutation(total)
     if labels is not None:
@@ -87,13 +75,9 @@ def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *inde
 
 
 def real_against_real(side: Side, count: int, number: int, others: Side | None = None) -> list[Side]:
-    """Returns reference and samples: `count` real images, drawn within the classes, and what they are compared with.
+    """Returns reference and samples: `count` real images, of draw `number`, drawn within the classes, and what they are compared with.
 
-    Args:
-        side: the reference.
-        count: how many are drawn.
-        number: which draw.
-        others: the images that are drawn from; None draws from the reference, which then is what is left of it.
+    Without `others` they are drawn from the reference itself, which then is what is left of it.
     """
     if others is not None:
         drawn = draw_within_classes(others.labels, others.count, count, "real against real", number)
@@ -119,12 +103,7 @@ def check_counts(sets: Sequence[ImageSet], baseline: bool) -> None:
 def check_statistics(sides: Sequence[Side], channels: int) -> list[str]:
     """Drops stored statistics of another network where the images can replace them, and returns the warnings.
 
-    Args:
-        sides: reference and samples.
-        channels: the scorer's number of pool3 features.
-
-    Raises:
-        InputError: statistics of another network without images.
+    `sides` are reference and samples, `channels` the scorer's pool3 features. Raises InputError if there are no images.
     """
     warnings = []
     for side in sides:
@@ -142,11 +121,9 @@ def check_statistics(sides: Sequence[Side], channels: int) -> list[str]:
 
 
 def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) -> list[str]:
-    """Returns what a reader of the scores should know of reference and samples.
+    """Returns what a reader of the scores should know of reference and samples, with so many pool3 features of the scorer.
 
-    Args:
-        channels: the scorer's number of pool3 features.
-        split_size: images in a split of the Inception Score; None where their order is random.
+    `split_size`: images in a split of the Inception Score; None where their order is random.
     """
     reference, samples = sides
     found = list(dict.fromkeys(warning for side in sides for warning in side.images.warnings))
@@ -173,31 +150,25 @@ def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) ->
 
 
 def refuse_other_scores(out: Path, inputs: dict[str, dict], asked: dict) -> None:
-    """Make sure that a file holds no finished scores of others, which would be replaced.
+    """Raise InputError if a file holds finished scores of other images or of another scorer, which would be replaced.
 
-    Args:
-        inputs: {"reference", "samples", "training": {folder, sha256}}, those that are given.
-        asked: {scorer, judge: checksums of their weights, crops: side of crops, drawn: of a baseline, the number of images}; None where
-            there is none.
-
-    Raises:
-        InputError: it holds scores of other images or of another scorer.
+    `inputs` are {"reference", "samples", "training": {folder, sha256}}, those that are given; `asked` is {scorer, judge: checksums
+    of their weights, crops: side of crops, drawn: of a baseline, the number of images}, None where there is none.
     """
     theirs = read_finished(out, ScoreRecord)
     if not theirs:
         return
-    baseline = (theirs.get("settings") or {}).get("baseline", False)
+    baseline = part(theirs, "settings").get("baseline", False)
     names = ("reference", "training") if baseline else ("reference", "samples", "training")
-    before = {
-        name: {key: (theirs.get(name) or {}).get(key) for key in ("folder", "sha256")} for name in names
-    }
-    ours = {name: inputs.get(name, {"folder": None, "sha256": None}) for name in names}
+    before, ours = {}, {}
     for name in names:
+        before[name] = {key: part(theirs, name).get(key) for key in ("folder", "sha256")}
+        ours[name] = inputs.get(name, {"folder": None, "sha256": None})
         if before[name]["sha256"] == ours[name]["sha256"]:  # contents count, not where they lie
             before[name] = ours[name]
     known = {"baseline": baseline, "drawn": theirs.get("num_samples") if baseline else None}
-    known |= {name: (theirs.get(name) or {}).get("sha256") for name in ("scorer", "judge")}
-    known["crops"] = (theirs.get("settings") or {}).get("crops")
+    known |= {name: part(theirs, name).get("sha256") for name in ("scorer", "judge")}
+    known["crops"] = part(theirs, "settings").get("crops")
     asked = {"baseline": asked["drawn"] is not None, **asked}
     again = {f"{name}.sha256" for name in names}  # made again under its own name
     refuse_other(out, "scores", before | known, ours | asked, again)

@@ -16,19 +16,13 @@ MOST_LOOKED_AT = 2000  # some ten seconds; all of ImageNet would take an hour
 
 @dataclass(frozen=True)
 class Survey:
-    """What a look at a source found.
+    """What a look at a source found."""
 
-    Attributes:
-        index: all images, whether they can be decoded or not.
-        looked_at: how many of them were decoded; all, or evenly spread ones.
-        short_sides: int64, the shorter side in pixels of each that was decoded without a fault, ascending.
-        faults: [{file, reason}] of what was looked at, and of empty classes.
-    """
-
-    index: ImageIndex
-    looked_at: int
+    index: ImageIndex  # all images, whether they can be decoded or not
+    looked_at: int  # how many of them were decoded; all, or evenly spread ones
+    # int64, the shorter side in pixels of each that was decoded without a fault, ascending
     short_sides: np.ndarray
-    faults: list[dict]
+    faults: list[dict]  # [{file, reason}] of what was looked at, and of empty classes
 
     @property
     def count(self) -> int:
@@ -60,27 +54,24 @@ class Survey:
 def survey(source: str | Path) -> Survey:
     """Look at a source of images, in whatever container they lie.
 
-    Raises:
-        InputError: it is missing, is no source of images, or none of its images can be decoded.
+    Raises InputError if it is missing, is no source of images, or none of its images can be decoded.
     """
     index = index_of(list_source(source), size=0)
     if not index.count:
         raise InputError(fault_listing(index, index.skipped))
-    chosen = np.unique(
-        np.linspace(0, index.count - 1, min(index.count, MOST_LOOKED_AT)).round().astype(np.int64)
-    )
+    spread = np.linspace(0, index.count - 1, min(index.count, MOST_LOOKED_AT))
+    chosen = np.unique(spread.round().astype(np.int64))
 
     def look(i: int) -> int | str:
         return index.check(i)[0] or min(index.stored_size(i))
 
-    found = list(map_ahead(look, chosen.tolist()))
-    faults = [
-        {"file": index.files[i], "reason": reason}
-        for i, reason in zip(chosen, found)
-        if isinstance(reason, str)
-    ]
+    sides, faults = [], []
+    for i, found in zip(chosen, map_ahead(look, chosen.tolist())):
+        if isinstance(found, str):
+            faults.append({"file": index.files[i], "reason": found})
+        else:
+            sides.append(found)
     faults += index.skipped + index.empty_classes()
-    sides = np.sort(np.array([side for side in found if isinstance(side, int)], np.int64))
     if not len(sides):
         raise InputError(fault_listing(index, faults))
-    return Survey(index, len(chosen), sides, faults)
+    return Survey(index, len(chosen), np.sort(np.array(sides, np.int64)), faults)

@@ -37,11 +37,7 @@ def names_of_this_place() -> list[tuple[str, str]]:
 
 
 def anonymous(text: str, others: dict[str, str] | None = None) -> str:
-    """Return text in which nothing names the user, the machine or their folders.
-
-    Args:
-        others: more texts to replace, as of an account, and what stands for them.
-    """
+    """Return text in which nothing names the user, the machine or their folders; `others`: more texts, and what stands for them."""
     names = [*names_of_this_place(), *((others or {}).items())]
     for name, word in names:
         whole = re.escape(name) if "/" in name else rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"

@@ -25,6 +25,7 @@ RULES = (
     *("list_images", "fit_autoencoder", "encode", "encode_part", "train", "sample", "sample_part"),
     *("measure_loss", "fit_scorer", "score"),
 )
+FLAGS = {"slurm_account": "-A", "slurm_partition": "-p", "qos": "--qos", "constraint": "-C", "runtime": "-t"}
 PLACEHOLDERS = re.compile(r"(my|your|the)?[-_]?(account|partition)|<.*>|todo|xxx", re.IGNORECASE)
 
 
@@ -47,23 +48,17 @@ def minutes_of(text: str) -> float:
     if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", text):
         return float("inf")
     days, _, rest = text.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
-    if days:
-        hours, minutes, seconds = (*parts, 0, 0)[:3]
-        return 1440 * int(days) + 60 * hours + minutes + seconds / 60
-    if len(parts) == 3:
-        return 60 * parts[0] + parts[1] + parts[2] / 60
-    return parts[0] + (parts[1] / 60 if len(parts) == 2 else 0)
+    parts = list(map(int, rest.split(":")))
+    if not days and len(parts) < 3:
+        parts = [0, *parts]  # minutes stand first
+    hours, minutes, seconds = (*parts, 0, 0)[:3]
+    return 1440 * int(days or 0) + 60 * hours + minutes + seconds / 60
 
 
 class Profile:
-    """A profile of Snakemake: its file, its content, and the resources of each rule.
+    """A profile of Snakemake, by the folder behind --profile: its file, its content, and the resources of each rule.
 
-    Args:
-        name: folder, as behind --profile.
-
-    Raises:
-        InputError: there is none of this name, or it cannot be read.
+    Raises InputError if there is none of this name, or it cannot be read.
     """
 
     def __init__(self, name: str):
@@ -109,21 +104,14 @@ def tasks_per_gpu(resources: dict) -> int:
 
 def sbatch_words(resources: dict) -> list[str]:
     """Return how a job with these resources is sent, as Snakemake's plugin does it."""
-    flags = {
-        "slurm_account": "-A",
-        "slurm_partition": "-p",
-        "qos": "--qos",
-        "constraint": "-C",
-        "runtime": "-t",
-    }
-    words = [
-        word for key, flag in flags.items() if resources.get(key) for word in (flag, str(resources[key]))
-    ]
+    words = []
+    for key, flag in FLAGS.items():
+        if resources.get(key):
+            words += [flag, str(resources[key])]
+    for key, option in (("mem_mb", "mem"), ("nodes", "nodes"), ("gpu", "gpus"), ("gres", "gres")):
+        if resources.get(key) and not (key == "gpu" and resources.get("gres")):
+            words.append(f"--{option}={resources[key]}")
     tasks, gpus = resources.get("tasks"), resources.get("gpu") or "gpu" in str(resources.get("gres", ""))
-    words += [f"--mem={resources['mem_mb']}"] if resources.get("mem_mb") else []
-    words += [f"--nodes={resources['nodes']}"] if resources.get("nodes") else []
-    words += [f"--gpus={resources['gpu']}"] if resources.get("gpu") and not resources.get("gres") else []
-    words += [f"--gres={resources['gres']}"] if resources.get("gres") else []
     if gpus and tasks_per_gpu(resources):
         words.append(f"--ntasks-per-gpu={tasks_per_gpu(resources)}")
     if resources.get("mpi") or not gpus:
@@ -142,12 +130,8 @@ def lines(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
         return
     settings = fields(ask("scontrol", "show", "config") or "")
     if not settings:
-        yield Line(
-            MISSING,
-            "Slurm",
-            "the controller does not answer `scontrol show config`",
-            "ask the administrators of the cluster",
-        )
+        said = "the controller does not answer `scontrol show config`"
+        yield Line(MISSING, "Slurm", said, "ask the administrators of the cluster")
         return
     yield Line(OK, "Slurm", f"cluster {settings.get('ClusterName', '')} answers")
     yield from accounting(profile, settings)
@@ -163,13 +147,11 @@ def on_profile(profile: Profile) -> Iterator[Line]:
         yield Line(WARNING, "profile", f"{file} has the same name", fix)
     if "SLURM_TRES_PER_TASK" in os.environ:
         said = "SLURM_TRES_PER_TASK of the job around this shell contradicts the requested tasks per GPU"
-        yield Line(
-            WARNING, "profile", said, "start Snakemake on a login node, or `unset SLURM_TRES_PER_TASK`"
-        )
+        fix = "start Snakemake on a login node, or `unset SLURM_TRES_PER_TASK`"
+        yield Line(WARNING, "profile", said, fix)
     if profile.content.get("executor") != "slurm":
-        yield Line(
-            MISSING, "profile", "it does not send jobs to Slurm", f"add `executor: slurm` to {profile.file}"
-        )
+        fix = f"add `executor: slurm` to {profile.file}"
+        yield Line(MISSING, "profile", "it does not send jobs to Slurm", fix)
     for rule in RULES:
         resources = profile.resources(rule)
         if (resources.get("gpu") or 0) > 1 and not resources.get("mpi") and tasks_per_gpu(resources):
@@ -177,23 +159,16 @@ def on_profile(profile: Profile) -> Iterator[Line]:
             fix = f"add `tasks_per_gpu: 0` to its resources in {profile.file}"
             yield Line(MISSING, "profile", said, fix)
         if resources.get("gpus"):
-            yield Line(
-                MISSING,
-                "profile",
-                f"{rule}: `gpus` is not a resource of the plugin",
-                "write `gpu: N`, or `gres: gpu:N`",
-            )
+            said = f"{rule}: `gpus` is not a resource of the plugin"
+            yield Line(MISSING, "profile", said, "write `gpu: N`, or `gres: gpu:N`")
 
 
 def enough(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
     """Yield whether a profile's jobs have the memory that the suite's need."""
     for need in memory_needs(SuiteWork(config, suite), profile.resources):
         if need.is_met:
-            yield Line(
-                OK,
-                "profile",
-                f"{need.rule}: {as_size(need.bytes)} of a node's memory; the profile gives {as_size(need.given)}",
-            )
+            said = f"{need.rule}: {as_size(need.bytes)} of a node's memory; the profile gives {as_size(need.given)}"
+            yield Line(OK, "profile", said)
         else:
             yield Line(MISSING, "profile", need.said(profile.name), _larger(profile, need.rule))
 
@@ -214,14 +189,12 @@ def accounting(profile: Profile, settings: dict[str, str]) -> Iterator[Line]:
     kept = float(re.match(r"\d*", settings.get("MinJobAge", "")).group() or 0)
     if command == "squeue" and kept < 3 * first:
         said = f"Slurm forgets ended jobs after {kept:.0f} s (MinJobAge), status is asked every {first:.0f} s and more"
-        yield Line(
-            WARNING, "status", said, f"lower slurm-init-seconds-before-status-checks in {profile.file}"
-        )
+        fix = f"lower slurm-init-seconds-before-status-checks in {profile.file}"
+        yield Line(WARNING, "status", said, fix)
     account = profile.resources("train").get("slurm_account")
     if account and PLACEHOLDERS.fullmatch(str(account)):
-        yield Line(
-            MISSING, "account", f"{account} is a placeholder", f"name yours, or none, in {profile.file}"
-        )
+        fix = f"name yours, or none, in {profile.file}"
+        yield Line(MISSING, "account", f"{account} is a placeholder", fix)
         return
     if not has_database:
         yield Line(OK, "account", "the cluster has no accounts")
@@ -235,12 +208,8 @@ def accounting(profile: Profile, settings: dict[str, str]) -> Iterator[Line]:
     known = sorted({line.partition("|")[0] for line in answer.splitlines() if line})
     shown = ", ".join(known) or "none"
     if account and str(account) not in known:
-        yield Line(
-            MISSING,
-            "account",
-            f"{account} is not one of yours: {shown}",
-            f"correct slurm_account in {profile.file}",
-        )
+        fix = f"correct slurm_account in {profile.file}"
+        yield Line(MISSING, "account", f"{account} is not one of yours: {shown}", fix)
         return
     yield Line(OK, "account", f"{account or 'the default one'}, of {shown}")
 
@@ -261,9 +230,8 @@ def partition(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
     for name, rules in asked.items():
         if name not in known:
             said = "there is no default partition" if name == "None" else f"there is no partition {name}"
-            yield Line(
-                MISSING, "partition", said, f"set slurm_partition in {profile.file}: {', '.join(known)}"
-            )
+            fix = f"set slurm_partition in {profile.file}: {', '.join(known)}"
+            yield Line(MISSING, "partition", said, fix)
             continue
         one, limit = known[name], minutes_of(known[name].get("MaxTime", ""))
         if one.get("State") != "UP":

@@ -26,6 +26,7 @@ from ditgta.runtime.pretrained import huggingface_hub
 TRIED = 8  # images that are decoded, evenly spread
 REACH_SECONDS = 4
 HUB = "huggingface.co"
+BY_A_JOB = "will be downloaded by a job; it is unknown whether the job's node has a network"
 REFERENCES = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet/256"
 
 
@@ -44,16 +45,7 @@ def is_reachable(host: str) -> bool:
 
 
 class Inputs:
-    """The checks of one suite's inputs.
-
-    Args:
-        layout: files of the configuration.
-        suite: its name.
-        jobs_elsewhere: jobs run on other machines, whose network is not known here.
-
-    Attributes:
-        counted: (images for training and held out together, classes), once they have been counted.
-    """
+    """The checks of one suite's inputs; of jobs elsewhere, on other machines, the network is not known here."""
 
     def __init__(self, layout: Layout, suite: str, jobs_elsewhere: bool = False):
         self.layout, self.config, self.suite = layout, layout.config, suite
@@ -61,6 +53,7 @@ class Inputs:
         self.rows = [name for name in self.options.experiments if name in layout.trained]
         self.first = self.options.experiments[0]
         self.jobs_elsewhere = jobs_elsewhere
+        # (images for training and held out together, classes), once they have been counted
         self.counted: tuple[int, int] | None = None
 
     def lines(self) -> Iterator[Line]:
@@ -112,9 +105,8 @@ class Inputs:
                 index.image(i)
         except InputError as error:
             named = setting(self.config, self.first, "images", "source" if key == "images" else key, "PATH")
-            return Line(
-                MISSING, what, str(error).splitlines()[0], f"{self._put_there(source)}, or set {named}"
-            )
+            fix = f"{self._put_there(source)}, or set {named}"
+            return Line(MISSING, what, str(error).splitlines()[0], fix)
         if key == "images":
             self.counted = (index.count, len(index.classes))
         said = f"{index.count:,} images of {len(index.classes):,} classes in {source}; {min(TRIED, index.count)} decoded"
@@ -142,31 +134,23 @@ class Inputs:
             yield Line(MISSING, "batch", f"batch_size {largest} is more than the {count:,} images", fix)
         if self.options.published and self.counted != IMAGENET:
             said = f"the published values beside the table are for ImageNet's {IMAGENET[0]:,} images of 1,000 classes"
-            yield Line(
-                WARNING,
-                "published",
-                f"{said}, not for these {count:,} images of {classes:,} classes",
-                "compare only rows with each other",
-            )
+            said += f", not for these {count:,} images of {classes:,} classes"
+            yield Line(WARNING, "published", said, "compare only rows with each other")
 
     def latents(self, name: str) -> Iterator[Line]:
         """Yield whether latents made elsewhere are there."""
         source = getattr(self.config.experiments[name].latents, "from")
-        if source and not expanded(source).exists() and not self._done("latents", name):
+        is_taken = Path(self.layout.path("latents", name), "index.json").is_file()
+        if source and not expanded(source).exists() and not is_taken:
             fix = f"put them there, or set {setting(self.config, name, 'latents', 'from', 'PATH')}"
             yield Line(MISSING, "latents", f"{source} does not exist", fix)
         elif source:
             yield Line(OK, "latents", f"taken from {source}")
 
-    def _done(self, noun: str, owner: str) -> bool:
-        return Path(self.layout.path(noun, owner), "index.json").is_file()
-
     def autoencoder(self, name: str) -> Line:
         """Return whether an autoencoder is there whole, will be trained, or can be fetched."""
-        options, folder = (
-            self.config.experiments[name].autoencoder,
-            Path(self.layout.path("autoencoder", name)),
-        )
+        options = self.config.experiments[name].autoencoder
+        folder = Path(self.layout.path("autoencoder", name))
         if options.pixels:
             return Line(OK, "autoencoder", "none: latents are pixels")
         if (folder / "autoencoder.json").is_file():
@@ -177,9 +161,8 @@ class Inputs:
         if local.is_dir():
             lacking = [file for file in ("config.json", WEIGHTS) if not (local / file).is_file()]
             if lacking:
-                return Line(
-                    MISSING, "autoencoder", f"{local} lacks {' and '.join(lacking)}", self._fetch(name, local)
-                )
+                said = f"{local} lacks {' and '.join(lacking)}"
+                return Line(MISSING, "autoencoder", said, self._fetch(name, local))
             return Line(OK, "autoencoder", f"{local}, sha256 {sha256_of(local / WEIGHTS)[:12]}...")
         return self._hub(name, options.pretrained, options.revision)
 
@@ -195,7 +178,7 @@ class Inputs:
             said = f"{repository} is not in the Hugging Face cache, and {HUB} does not answer"
             return Line(MISSING, "autoencoder", said, self._fetch(name, Path("vae")))
         if self.jobs_elsewhere:
-            said = f"{repository} will be downloaded by a job; it is unknown whether the job's node has a network"
+            said = f"{repository} {BY_A_JOB}"
             return Line(WARNING, "autoencoder", said, self._fetch(name, Path("vae")))
         return Line(OK, "autoencoder", f"{repository} will be downloaded from {HUB}, which answers")
 
@@ -211,10 +194,8 @@ class Inputs:
 
     def scorer(self) -> Line:
         """Return whether the scorer's weights are there whole, will be trained, or can be fetched."""
-        options, file = (
-            self.options.scorer,
-            Path(self.layout.path("scorer", self.suite), "scorer.safetensors"),
-        )
+        options = self.options.scorer
+        file = Path(self.layout.path("scorer", self.suite), "scorer.safetensors")
         if file.with_suffix(".json").is_file():
             return self._checksum("scorer", file, file.with_suffix(".json"))
         if not options.weights:
@@ -230,8 +211,7 @@ class Inputs:
         if not is_reachable(host):
             return Line(MISSING, "scorer", f"{name} must be downloaded, but {host} does not answer", fix)
         if self.jobs_elsewhere:
-            said = f"{name} will be downloaded by a job; it is unknown whether the job's node has a network"
-            return Line(WARNING, "scorer", said, fix)
+            return Line(WARNING, "scorer", f"{name} {BY_A_JOB}", fix)
         return Line(OK, "scorer", f"{name} will be downloaded from {host}, which answers")
 
     def judge(self) -> Iterator[Line]:
@@ -240,9 +220,8 @@ class Inputs:
             return
         path = expanded(self.options.scorer.judge)
         if path.is_file():
-            yield Line(
-                OK, "judge", f"{path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_of(path)[:12]}..."
-            )
+            said = f"{path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_of(path)[:12]}..."
+            yield Line(OK, "judge", said)
             return
         fix = f"copy the weights of DINOv2 there, or name another file: `suites: {{{self.suite}: {{scorer: {{judge: PATH}}}}}}` in a --configfile"
         yield Line(MISSING, "judge", f"{path} does not exist", fix)
@@ -250,22 +229,13 @@ class Inputs:
     def _weights(self, path: Path, fix: str) -> Line:
         if not path.is_file():
             return Line(MISSING, "scorer", f"{path} does not exist", fix)
-        found = sha256_of(path)
-        is_named_published = path.name == PUBLISHED_SCORER["url"].rpartition("/")[2]
-        if is_named_published and found != PUBLISHED_SCORER["sha256"]:
-            published = PUBLISHED_SCORER["sha256"][:12]
-            return Line(
-                MISSING,
-                "scorer",
-                f"{path} has sha256 {found[:12]}..., the published file {published}...",
-                fix,
-            )
-        kind = (
-            "the published FID weights"
-            if found == PUBLISHED_SCORER["sha256"]
-            else "not the published FID weights"
-        )
-        return Line(OK, "scorer", f"{path}: {kind}, sha256 {found[:12]}...")
+        found, published = sha256_of(path), PUBLISHED_SCORER["sha256"]
+        if found == published:
+            return Line(OK, "scorer", f"{path}: the published FID weights, sha256 {found[:12]}...")
+        if path.name == PUBLISHED_SCORER["url"].rpartition("/")[2]:
+            said = f"{path} has sha256 {found[:12]}..., the published file {published[:12]}..."
+            return Line(MISSING, "scorer", said, fix)
+        return Line(OK, "scorer", f"{path}: not the published FID weights, sha256 {found[:12]}...")
 
     def _checksum(self, what: str, file: Path, record: Path) -> Line:
         """Return whether a file among the results is the one that its record vouches for."""
@@ -284,11 +254,9 @@ class Inputs:
         if not given:
             return
         path = expanded(given)
-        known = "VIRTUAL_imagenet256" in path.name
-        download = (
-            f"on a machine with network `curl -L -o {given} {REFERENCES}/{path.name}`, or " if known else ""
-        )
-        fix = f"{download}set `suites: {{{self.suite}: {{scorer: {{reference: PATH}}}}}}` in a --configfile"
+        fix = f"set `suites: {{{self.suite}: {{scorer: {{reference: PATH}}}}}}` in a --configfile"
+        if "VIRTUAL_imagenet256" in path.name:
+            fix = f"on a machine with network `curl -L -o {given} {REFERENCES}/{path.name}`, or {fix}"
         if not path.exists():
             yield Line(MISSING, "reference", f"{given} does not exist", fix)
             return

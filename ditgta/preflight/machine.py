@@ -44,19 +44,13 @@ def disk(stages: list[Stage], layout: Layout, suite: str) -> Line:
         missing = sum(not Path(file).is_file() for file in files)
         needed += stage.bytes * missing / max(1, len(files))
     if not os.access(place, os.W_OK):
-        return Line(
-            MISSING,
-            "disk",
-            f"{place} cannot be written",
-            "fix its permissions, or start with --directory ELSEWHERE",
-        )
+        fix = "fix its permissions, or start with --directory ELSEWHERE"
+        return Line(MISSING, "disk", f"{place} cannot be written", fix)
     free = shutil.disk_usage(place).free
     said = f"{as_size(needed)} still to be written, {as_size(free)} free at {place}"
     fix = "free space, or start Snakemake with --directory ON_A_LARGER_DISK"
-    if needed > free:
-        return Line(MISSING, "disk", said, fix)
     if needed > TIGHT * free:
-        return Line(WARNING, "disk", said, fix)
+        return Line(MISSING if needed > free else WARNING, "disk", said, fix)
     return Line(OK, "disk", f"{said} (quotas are not checked)")
 
 
@@ -100,26 +94,29 @@ def processes_here(rows: int, gpus: int) -> int:
     return max(1, gpus // max(1, rows))
 
 
+def trained(config: Config, suite: str) -> dict[str, Experiment]:
+    """Return the rows of a suite that are trained here."""
+    rows = {name: config.experiments[name] for name in config.suites[suite].experiments}
+    return {name: options for name, options in rows.items() if not options.checkpoint}
+
+
 def memory(config: Config, suite: str, counted: tuple[int, int]) -> Iterator[Line]:
     """Yield whether a training process finds memory: on a GPU, or on this machine beside the other rows."""
-    rows = {name: config.experiments[name] for name in config.suites[suite].experiments}
-    trained = {name: options for name, options in rows.items() if not options.checkpoint}
-    if not trained:
+    rows = trained(config, suite)
+    if not rows:
         return
-    jobs, gpus = len(trained) * len(config.suites[suite].seeds), torch.cuda.device_count()
+    jobs, gpus = len(rows) * len(config.suites[suite].seeds), torch.cuda.device_count()
     world = World(processes_here(jobs, gpus), 1, 1.0, gpus > 0)
-    largest = max(trained, key=lambda name: needed_bytes(trained[name], counted[1], world))
-    needed = needed_bytes(trained[largest], counted[1], world)
+    largest = max(rows, key=lambda name: needed_bytes(rows[name], counted[1], world))
+    needed = needed_bytes(rows[largest], counted[1], world)
     if gpus:
         yield gpu_memory(config, largest, counted[1], world, needed)
         return
     at_once, free = min(jobs, usable_cores()), psutil.virtual_memory().available
     said = f"{at_once} training{'s' * (at_once > 1)} at once, {as_size(needed)} each ({largest}); {as_size(free)} free"
     fix = f"set {setting(config, largest, 'training', 'micro_batch', '8')}, or give Snakemake fewer --cores"
-    if needed > free:
-        yield Line(MISSING, "memory", said, fix)
-    elif at_once * needed > free:
-        yield Line(WARNING, "memory", said, fix)
+    if at_once * needed > free:
+        yield Line(MISSING if needed > free else WARNING, "memory", said, fix)
     else:
         yield Line(OK, "memory", said)
 
@@ -132,15 +129,14 @@ def gpu_memory_elsewhere(
         return None
     nodes = int(resources.get("nodes") or 1)
     world = World(nodes * launch.processes_per_node(resources, nodes), nodes, 1.0, True)
-    rows = {name: config.experiments[name] for name in config.suites[suite].experiments}
-    needed = {
-        needed_bytes(options, counted[1], world): name
-        for name, options in rows.items()
-        if not options.checkpoint
-    }
-    if not needed:
+    rows = trained(config, suite)
+    if not rows:
         return None
-    said = f"{as_size(max(needed))} of each of {world.count} GPUs ({needed[max(needed)]}); Slurm does not report their memory"
+    needed = {name: needed_bytes(options, counted[1], world) for name, options in rows.items()}
+    name = max(reversed(needed), key=needed.__getitem__)
+    said = (
+        f"{as_size(needed[name])} of each of {world.count} GPUs ({name}); Slurm does not report their memory"
+    )
     return Line(OK, "GPU memory", said)
 
 
@@ -170,10 +166,8 @@ def smaller(config: Config, name: str, classes: int, world: World, total: float)
     while images > 1:
         images //= 2
         training = experiment.training.model_copy(update={"micro_batch": images})
-        if (
-            needed_bytes(experiment.model_copy(update={"training": training}), classes, world)
-            <= TIGHT * total
-        ):
+        changed = experiment.model_copy(update={"training": training})
+        if needed_bytes(changed, classes, world) <= TIGHT * total:
             return f"set {setting(config, name, 'training', 'micro_batch', str(images))}"
     return f"set {setting(config, name, 'training', 'checkpoint_gradients', 'true')}, or use GPUs with more memory"
 
@@ -186,39 +180,28 @@ def compiler(config: Config, suite: str) -> Line | None:
     wanted = any(option or (option is None and gpus) for option in options)
     if not wanted:
         return None
-    found = next(
-        (name for name in (os.environ.get("CC"), "gcc", "cc", "clang") if name and shutil.which(name)), None
-    )
+    known = filter(None, (os.environ.get("CC"), "gcc", "cc", "clang"))
+    found = next(filter(shutil.which, known), None)
     if found is None:
         fix = "load a compiler (`module load gcc`), or set `compile: false` under training and sampling"
         return Line(MISSING, "compiler", "torch.compile finds no C compiler on PATH", fix)
     if gpus and importlib.util.find_spec("triton") is None:
-        fix = "`pip install triton`; results are right without it"
-        return Line(
-            WARNING, "compiler", "Triton is not installed: networks are not compiled, and slower", fix
-        )
+        said = "Triton is not installed: networks are not compiled, and slower"
+        return Line(WARNING, "compiler", said, "`pip install triton`; results are right without it")
     return Line(OK, "compiler", f"{found}{', Triton' if gpus else ''}")
 
 
 def all_reduce(count: int) -> Line:
     """Return whether processes on `count` GPUs of this machine average a tensor among themselves, as a training does."""
-    words = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={count}",
-        "-m",
-        "ditgta.preflight.all_reduce",
-    ]
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    words += ["-m", "ditgta.preflight.all_reduce"]
     try:
-        done = subprocess.run(
-            [sys.executable, *words], capture_output=True, text=True, timeout=ALL_REDUCE_SECONDS
-        )
+        done = subprocess.run(words, capture_output=True, text=True, timeout=ALL_REDUCE_SECONDS)
     except subprocess.TimeoutExpired:
         done = None
-    what = (
-        f"NCCL on {count} GPU{'s' * (count > 1)}" if torch.cuda.is_available() else f"gloo, {count} processes"
-    )
+    what = f"gloo, {count} processes"
+    if torch.cuda.is_available():
+        what = f"NCCL on {count} GPU{'s' * (count > 1)}"
     if done is not None and done.returncode == 0:
         return Line(OK, "all-reduce", f"{what}: {done.stdout.strip()}")
     said = f"not done within {ALL_REDUCE_SECONDS} s" if done is None else _last_line(done.stderr)

@@ -7,9 +7,8 @@ from ditgta.launch import processes_per_node
 from ditgta.planning import cost
 from ditgta.planning.work import SuiteWork
 
-PROCESS = (
-    3e9  # bytes of a process on a GPU beside its arrays: the libraries of CUDA and what they keep on the host
-)
+# Bytes of a process on a GPU beside its arrays: the libraries of CUDA and what they keep on the host.
+PROCESS = 3e9
 FEATURES = 4 * (2048 + 2023 + 1008)  # of one image, by the published scorer: pool3, spatial, probabilities
 AT_ONCE = 2  # copies of them, while metrics are computed
 
@@ -46,11 +45,7 @@ def scoring_bytes(work: SuiteWork) -> float:
 
 
 def memory_needs(work: SuiteWork, resources_of: Callable[[str], Mapping]) -> Iterator[Need]:
-    """Yield the needs of the jobs that take most, where a profile says what they are given.
-
-    Args:
-        resources_of: the resources of a rule's jobs.
-    """
+    """Yield the needs of the jobs that take most, where a profile says by `resources_of` what a rule's jobs are given."""
     experiments = work.config.experiments
     names = [name for name in work.config.suites[work.suite].experiments if not experiments[name].checkpoint]
     train, score = resources_of("train"), resources_of("score")

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 
 from ditgta.report.evidence import BASELINE, Score
 from ditgta.report.model import Metric
-from ditgta.report.view import step_name
+from ditgta.report.view import count_name, step_name
 
 
 def shares_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool:
     """Returns True if the score files' samples share noise and labels, one by one; or the held-out images, of a metric on these."""
     if metric is not None and metric.on_held_out:
         return measured_alike(scores)
-    return all(
-        score.sampling and score.way == scores[0].way and score.num_samples == scores[0].num_samples
-        for score in scores
-    )
+    way, count = scores[0].way, scores[0].num_samples
+    return all(score.sampling and score.way == way and score.num_samples == count for score in scores)
 
 
 def measured_alike(scores: Sequence[Score]) -> bool:
@@ -50,20 +48,20 @@ def seeds_have_own_noise(scores: Sequence[Score], metric: Metric | None = None) 
 def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> list[str]:
     """Returns the warnings of the score files, each once with the rows it concerns, and what makes rows unequal."""
     origins: dict[str, list[str]] = {}
-    for score in scores:
+    for score in [*scores, *filter(None, [baseline])]:
+        name = BASELINE if score is baseline else score.name
         for warning in score.content.get("warnings") or []:
-            origins.setdefault(str(warning), []).append(score.name)
-    for warning in (baseline.content.get("warnings") or []) if baseline else []:
-        origins.setdefault(str(warning), []).append(BASELINE)
+            origins.setdefault(str(warning), []).append(name)
     warnings = []
     for warning, rows in origins.items():
         if len(scores) > 1 and len(set(rows) - {BASELINE}) == len(scores):
-            rows = ["every row", *(row for row in rows if row == BASELINE)]
+            rows = ["every row", BASELINE] if BASELINE in rows else ["every row"]
         warnings.append(f"{warning} ({'; '.join(rows)})")
     counts = sorted({score.num_samples for score in scores} - {None})
     if len(counts) > 1:
+        listed = ", ".join(map(count_name, counts))
         warnings.append(
-            f"Rows have different numbers of samples ({', '.join(f'{n:,}' for n in counts)}); the bias of FID depends on this number, so these rows are not comparable."
+            f"Rows have different numbers of samples ({listed}); the bias of FID depends on this number, so these rows are not comparable."
         )
     if any(score.sampling for score in scores) and not sampled_alike(scores):
         warnings.append(
@@ -71,9 +69,7 @@ def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> 
         )
     for name in spec.get("experiments") or []:
         steps = {score.step for score in scores if score.experiment == name}
-        lacking = (
-            [step for step in spec.get("milestones") or [] if step not in steps] if None not in steps else []
-        )
-        if lacking:
+        lacking = [step for step in spec.get("milestones") or [] if step not in steps]
+        if lacking and None not in steps:
             warnings.append(f"No scores of {name} at {', '.join(map(step_name, lacking))} steps were given.")
     return warnings

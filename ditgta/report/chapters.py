@@ -70,16 +70,18 @@ def _differences(table: Table, pictures: Pictures) -> Chapter:
     """Return the differences in the primary metric, FID and KID at the last milestone; all others folded."""
     first = headline_comparisons(table)
     shown = [c for c in first if c.step == table.last]
+    others = [c for c in table.comparisons if c not in first and c.value is not None]
     folded = {
         "Differences at earlier milestones": [c for c in first if c not in shown],
-        "Differences in the other metrics": [
-            c for c in table.comparisons if c not in first and c.value is not None
-        ],
+        "Differences in the other metrics": others,
     }
-    values = {"shown": shown, "folded": folded, "reach": _reach(table.comparisons)}
-    return Chapter(
-        "differences", "Differences", _body("differences", table, notes=table.footnotes(), **values)
-    )
+    values = {
+        "shown": shown,
+        "folded": folded,
+        "reach": _reach(table.comparisons),
+        "notes": table.footnotes(),
+    }
+    return Chapter("differences", "Differences", _body("differences", table, **values))
 
 
 def _reach(comparisons: Sequence[Comparison]) -> dict[tuple, float]:
@@ -92,7 +94,9 @@ def _reach(comparisons: Sequence[Comparison]) -> dict[tuple, float]:
 
 
 def _published(table: Table, pictures: Pictures) -> Chapter | None:
-    return Chapter("published", "Published values", _body("published", table)) if table.published else None
+    if not table.published:
+        return None
+    return Chapter("published", "Published values", _body("published", table))
 
 
 def _held_out(table: Table, pictures: Pictures) -> Chapter | None:
@@ -107,20 +111,16 @@ def _sweep(table: Table, pictures: Pictures) -> Chapter | None:
     sweep = pictures.sweep
     if sweep is None:
         return None
-    return Chapter(
-        "sweep", sweep.title, _body("sweep", table, sweep=sweep, fid=FID, is_guided=CFG in sweep.axes)
-    )
+    body = _body("sweep", table, sweep=sweep, fid=FID, is_guided=CFG in sweep.axes)
+    return Chapter("sweep", sweep.title, body)
 
 
 def _scores(table: Table, pictures: Pictures) -> Chapter:
     shown = [metric for metric in table.metrics if metric.key in pictures.metrics and metric != LOSS]
     first = [metric for metric in shown if metric.key in FIRST_METRICS]
     others = [metric for metric in shown if metric not in first]
-    return Chapter(
-        "scores",
-        "Scores against steps",
-        _body("scores", table, pictures=pictures, first=first, others=others),
-    )
+    body = _body("scores", table, pictures=pictures, first=first, others=others)
+    return Chapter("scores", "Scores against steps", body)
 
 
 def _losses(table: Table, pictures: Pictures) -> Chapter:
@@ -169,13 +169,14 @@ def _encodings(table: Table, pictures: Pictures) -> Chapter | None:
     """Return what each encoding makes of places, and how far its row's blocks attend."""
     if pictures.encodings is None and pictures.distances is None:
         return None
-    return Chapter(
-        "encodings", "What the encodings say about position", _body("encodings", table, pictures=pictures)
-    )
+    body = _body("encodings", table, pictures=pictures)
+    return Chapter("encodings", "What the encodings say about position", body)
 
 
 def _cost(table: Table, pictures: Pictures) -> Chapter | None:
-    return Chapter("cost", "Cost", _body("cost", table, total=total_of(table.costs))) if table.costs else None
+    if not table.costs:
+        return None
+    return Chapter("cost", "Cost", _body("cost", table, total=total_of(table.costs)))
 
 
 def _reading(table: Table, pictures: Pictures) -> Chapter:
@@ -189,22 +190,17 @@ def _provenance(table: Table, pictures: Pictures) -> Chapter:
     scored = [entry["revision"] for entry in table.provenance if entry["revision"]]
     made = total_of(table.costs).revisions if table.costs else ()
     settings = next((entry["settings"] for entry in table.provenance if entry["settings"]), {})
-    versions = [
-        f"{name} {version}"
-        for entry in table.provenance
-        for name, version in sorted(entry["versions"].items())
-    ]
+    settings = {key: value for key, value in settings.items() if key not in ("baseline", "floor")}
+    versions = []
+    for entry in table.provenance:
+        versions += [f"{name} {version}" for name, version in sorted(entry["versions"].items())]
     values = {
         "equal": equal,
         "fairness": sentence,
         "switches": switches,
         "others": [option for option in table.options if option not in switches],
         "revisions": list(dict.fromkeys([*made, *scored])),
-        "settings": "; ".join(
-            f"{key.replace('_', ' ')} {value}"
-            for key, value in sorted(settings.items())
-            if key not in ("baseline", "floor")
-        ),
+        "settings": "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in sorted(settings.items())),
         "config": redacted(as_text(table.config)) if table.config else "",
         "word": shlex.quote(drawable(table.suite)),
         "versions": list(dict.fromkeys(versions)),

@@ -43,22 +43,12 @@ def is_whole(folder: str) -> bool:
 def _holds(path: Path, count: int) -> bool:
     """Tells whether a shard's arrays say that they are so many images with a label each."""
     images, labels = (NpzArray.find(path, name) for name in ("arr_0", "arr_1"))
-    if images is None or labels is None or labels.dtype.kind not in "iu":
+    if images is None or labels is None or images.dtype != np.uint8 or labels.dtype.kind not in "iu":
         return False
-    return (
-        len(images.shape) == 4
-        and images.dtype == np.uint8
-        and images.shape[0] == count
-        and labels.shape == (count,)
-    )
+    return len(images.shape) == 4 and images.shape[0] == count and labels.shape == (count,)
 
 
 def read_record(path: Path) -> dict:
-    """Returns the record beside a heavy file, or an index.
-
-    Raises:
-        InputError: it is missing, or none.
-    """
-    return checked(
-        ResultRecord, read_json(path), f"{path} is not the record of a result", "run its stage again"
-    )
+    """Returns the record beside a heavy file, or an index; raises InputError if it is missing, or none."""
+    what = f"{path} is not the record of a result"
+    return checked(ResultRecord, read_json(path), what, "run its stage again")

@@ -32,20 +32,15 @@ def class_results(group: Sequence[Score]) -> list[ClassResult]:
         hits, counts = hits_of(score)
         shares.append(hits)
         distances.append(score.content.get("kid_by_class") or {})
-    labels = sorted(counts or {int(label) for label in distances[0]})
+    labels = sorted(counts or set(map(int, distances[0])))
     results = []
     for label in labels:
         accuracy = [hits[label] for hits in shares if label in hits]
-        kid = [entry for entry in (by_class.get(str(label)) for by_class in distances) if entry]
+        kid = [by_class.get(str(label)) or {"value": None} for by_class in distances]
         kid = [entry for entry in kid if entry["value"] is not None and entry["se"] is not None]
-        results.append(
-            ClassResult(
-                label=label,
-                count=counts.get(label, 0),
-                accuracy=share_interval(float(np.mean(accuracy)), counts[label]) if accuracy else None,
-                kid=_mean_interval(kid) if len(kid) == len(group) else None,
-            )
-        )
+        share = share_interval(float(np.mean(accuracy)), counts[label]) if accuracy else None
+        distance = _mean_interval(kid) if len(kid) == len(group) else None
+        results.append(ClassResult(label, counts.get(label, 0), accuracy=share, kid=distance))
     return results
 
 
@@ -94,5 +89,6 @@ def csv_by_class(scores: Sequence[Score], classes: Sequence[str]) -> str:
 
 def _mean_interval(entries: Sequence[dict]) -> Interval:
     """Returns the mean over training seeds; its error is the mean error, right where seeds share noise and else too large."""
-    value, se = (float(np.mean([entry[key] for entry in entries])) for key in ("value", "se"))
+    value = float(np.mean([entry["value"] for entry in entries]))
+    se = float(np.mean([entry["se"] for entry in entries]))
     return Interval(value, value - CONFIDENCE_FACTOR * se, value + CONFIDENCE_FACTOR * se)

@@ -1,8 +1,9 @@
 """Rows, their differences and the verdicts on them, made of score files."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -19,20 +20,15 @@ from ditgta.report.statistics import (
 )
 from ditgta.scoring.statistics import Estimate, mean_and_deviation, paired_difference
 
-Groups = Mapping[
-    tuple[str, int | None], Sequence[Score]
-]  # of a row at a milestone, one score per training seed
+# Of a row at a milestone, one score per training seed.
+Groups = Mapping[tuple[str, int | None], Sequence[Score]]
 
 
 def scale_of(groups: Sequence[Sequence[Score]], metric: Metric) -> Scale:
-    """Returns the scale of a metric at a milestone.
-
-    Args:
-        groups: the score files of each row.
-    """
+    """Returns the scale of a metric at a milestone, of each row's score files."""
     rows = [[score.value(metric) for score in group] for group in groups]
     rows = [row for row in rows if None not in row]
-    positive = all(value > 0 for row in rows for value in row)
+    positive = all(value > 0 for value in chain(*rows))
     if metric.scale != "plain" and not positive:
         return Scale(False)  # the runs of a row near zero are no guide to those of one far from it
     scale = Scale(metric.scale != "plain")
@@ -41,11 +37,7 @@ def scale_of(groups: Sequence[Sequence[Score]], metric: Metric) -> Scale:
 
 
 def row_of(experiment: str, step: int | None, group: Sequence[Score], scales: Mapping[str, Scale]) -> Row:
-    """Returns the row of the score files of one experiment and milestone, one file per training seed.
-
-    Args:
-        scales: by metric, which also are the columns.
-    """
+    """Returns the row of one experiment and milestone, of one score file per training seed; `scales` by metric are its columns."""
     counts = sorted({score.num_samples for score in group} - {None})
     return Row(
         experiment=experiment,
@@ -65,17 +57,19 @@ def cell_of(group: Sequence[Score], metric: Metric, scale: Scale) -> Cell:
     values = tuple(score.value(metric) for score in group)
     value, deviation = mean_and_deviation(values)
     se = sampling_error(group, metric)
-    reason = "" if se is not None else next(filter(None, (score.reason(metric) for score in group)), "")
+    reason = "" if se is not None else first_reason(group, metric)
     if len(group) == 1 and metric.scale != "log":
         scale = Scale(False)
     mean = mean_of_runs(scale.of(values), scale.pooled, hidden_error(group, metric, scale.relative))
-    half = mean.half_width()
-    low, high = (None, None) if half is None else (mean.value - half, mean.value + half)
-    error = mean.se
-    if scale.relative:
-        low, high = (None if end is None else math.exp(end) for end in (low, high))
-        error = None if error is None else error * value
+    (low, high), error = mean.ends, mean.se
+    if scale.relative and error is not None:
+        low, high, error = math.exp(low), math.exp(high), error * value
     return Cell(value, se, deviation, reason, values=values, error=error, low=low, high=high)
+
+
+def first_reason(scores: Iterable[Score], metric: Metric) -> str:
+    """Returns why the first score without a value or a standard error has none, "" where all have both."""
+    return next(filter(None, (score.reason(metric) for score in scores)), "")
 
 
 def mean_estimate(group: Sequence[Score], metric: Metric, relative: bool = False) -> Estimate | None:
@@ -123,10 +117,8 @@ def compare(
     """Compares two experiments at one milestone over the training seeds that both have.
 
     Of one seed the 95 % interval is that of the paired difference. Of several it is Student's with the milestone's spread of
-    runs, on their scale, which the samples' error joins where seeds share noise.
-
-    Returns:
-        The difference, without a verdict, and what a verdict on it would rest on.
+    runs, on their scale, which the samples' error joins where seeds share noise. Returns the difference, without a verdict, and what
+    a verdict on it would rest on.
     """
     groups, fault = matched(names, (firsts, seconds), metric)
     empty = Comparison(*names, step, metric, seeds=len(groups[0]))
@@ -138,7 +130,6 @@ def compare(
     shown = inference if len(shared) > 1 else _inference(groups, cells, metric, Scale(False))
     value = cells[0].value - cells[1].value
     low, high, se = _plain(shown, scale.relative and len(shared) > 1, cells)
-    reasons = (score.reason(metric) for group in groups for score in group)
     comparison = replace(
         empty,
         value=value,
@@ -147,7 +138,7 @@ def compare(
         high=high,
         levels=tuple((cell.value, cell.error) for cell in cells),
         paired=are_paired(groups, metric),
-        reason="" if se is not None else next(filter(None, reasons), ""),
+        reason="" if se is not None else first_reason(chain(*groups), metric),
     )
     return comparison, Contest(names, inference, relative=scale.relative)
 
@@ -161,7 +152,7 @@ def matched(
         lacking = [name for name, group in zip(names, groups) if not group]
         return [[] for _ in groups], f"no scores of {lacking[0]}" if lacking else "no training seed in common"
     groups = [[s for seed in shared for s in group if s.seed == seed] for group in groups]
-    every = [score for group in groups for score in group]
+    every = list(chain(*groups))
     absent = [score for score in every if score.value(metric) is None]
     if absent:
         return groups, absent[0].reason(metric)
@@ -172,7 +163,7 @@ def matched(
 
 def are_paired(groups: Sequence[Sequence[Score]], metric: Metric) -> bool:
     """Says whether both rows of each training seed share noise and labels, and their errors with them."""
-    known = all(score.estimate(metric) for group in groups for score in group)
+    known = all(score.estimate(metric) for score in chain(*groups))
     return known and all(shares_noise(pair, metric) for pair in zip(*groups))
 
 
@@ -199,11 +190,8 @@ def _plain(
     inference: Inference, relative: bool, cells: Sequence[Cell]
 ) -> tuple[float | None, float | None, float | None]:
     """Returns low, high and standard error of a difference in the metric's own units."""
-    half, se = inference.half_width(), inference.se
-    if half is None:
-        return None, None, None
-    low, high = inference.value - half, inference.value + half
-    if not relative:
+    (low, high), se = inference.ends, inference.se
+    if se is None or not relative:
         return low, high, se
     first, second = (cell.value for cell in cells)
     # d(a - b) / d(log a - log b) between both levels: their logarithmic mean.

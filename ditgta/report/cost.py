@@ -1,6 +1,7 @@
 """What a table cost: processor and GPU hours and peak memory of every stage, from the records of its files."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ditgta.report.checks import read_record
@@ -18,11 +19,9 @@ def read_costs(
 ) -> list[Cost]:
     """Returns the cost of every stage and row, in the order in which the stages run.
 
-    Args:
-        scores: score files, which name the folders of their samples; those of rows at other sizes and points of a sweep too.
-        training: records of checkpoints.
-        shared: records of what rows share: images, autoencoder, latents, scorer.
-        names: experiment and seed of each of the checkpoints, where it is not for their records to say.
+    The score files, those of rows at other sizes and points of a sweep too, name the folders of their samples. `training` are
+    records of checkpoints, and `names` experiment and seed of each, where it is not for the records to say; `shared` are records of
+    what rows share: images, autoencoder, latents, scorer.
     """
     records: dict[tuple[str, str], list[dict]] = {}
     for path in map(Path, shared):
@@ -34,10 +33,13 @@ def read_costs(
         records.setdefault(("train", experiment), []).extend(records_of(path))
     for stage in ("sample", "loss", "score"):
         for score in scores:
-            folder = samples_folder(score, whole=False) if stage == "sample" else None
-            made = records_of(folder / "index.json") if folder else []
-            made += records_of(score.held_out.path) if stage == "loss" and score.held_out else []
-            made += [score.content.get("provenance") or score.content] if stage == "score" else []
+            made: list[dict] = []
+            if stage == "sample" and (folder := samples_folder(score, whole=False)):
+                made = records_of(folder / "index.json")
+            elif stage == "loss" and score.held_out:
+                made = records_of(score.held_out.path)
+            elif stage == "score":
+                made = [score.content.get("provenance") or score.content]
             records.setdefault((stage, score.experiment), []).extend(made)
     costs = [cost_of(stage, row, entries) for (stage, row), entries in records.items()]
     return [cost for cost in costs if cost.jobs]
@@ -50,7 +52,8 @@ def records_of(path: Path) -> list[dict]:
     """
     record = read_record(path)
     others = [record_path(path.parent / shard["file"]) for shard in record.get("shards") or []]
-    others += [path.with_name("source.json")] if path.name == "index.json" else []
+    if path.name == "index.json":
+        others.append(path.with_name("source.json"))
     return [record, *record.get("earlier", []), *(read_record(other) for other in others if other.is_file())]
 
 
@@ -77,12 +80,8 @@ def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
         gpu_hours=sum(r["seconds"] * n for r, n in zip(jobs, counts) if r["gpu"]) / 3600
         if is_gpu_recorded
         else None,
-        memory_mb=max(
-            (record["peak_memory_mb"] for record in jobs if record.get("peak_memory_mb")), default=None
-        ),
-        gpu_memory_mb=max(
-            (r["peak_gpu_memory_mb"] for r in jobs if r.get("peak_gpu_memory_mb")), default=None
-        ),
+        memory_mb=_most(record.get("peak_memory_mb") for record in jobs),
+        gpu_memory_mb=_most(record.get("peak_gpu_memory_mb") for record in jobs),
         machines=_distinct(machines),
         commands=_distinct(record.get("command") for record in jobs),
         revisions=_distinct(record.get("revision") for record in jobs),
@@ -91,20 +90,27 @@ def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
 
 def total_of(costs: Sequence[Cost]) -> Cost:
     """Returns the sum of costs; hours that some stage does not tell stay unknown."""
-    cpu, gpu = [cost.cpu_hours for cost in costs], [cost.gpu_hours for cost in costs]
     return Cost(
         stage="all",
         row="",
         jobs=sum(cost.jobs for cost in costs),
         seconds=sum(cost.seconds for cost in costs),
-        cpu_hours=None if None in cpu else sum(cpu),
-        gpu_hours=None if None in gpu else sum(gpu),
-        memory_mb=max((cost.memory_mb for cost in costs if cost.memory_mb), default=None),
-        gpu_memory_mb=max((cost.gpu_memory_mb for cost in costs if cost.gpu_memory_mb), default=None),
-        machines=_distinct(name for cost in costs for name in cost.machines),
+        cpu_hours=_sum([cost.cpu_hours for cost in costs]),
+        gpu_hours=_sum([cost.gpu_hours for cost in costs]),
+        memory_mb=_most(cost.memory_mb for cost in costs),
+        gpu_memory_mb=_most(cost.gpu_memory_mb for cost in costs),
+        machines=_distinct(chain(*(cost.machines for cost in costs))),
         commands=(),
-        revisions=_distinct(name for cost in costs for name in cost.revisions),
+        revisions=_distinct(chain(*(cost.revisions for cost in costs))),
     )
+
+
+def _sum(hours: Sequence[float | None]) -> float | None:
+    return None if None in hours else sum(hours)
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max(filter(None, values), default=None)
 
 
 def _distinct(words: Iterable[str | None]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ditgta.report.comparisons import (
     are_paired,
     cell_of,
     compare,
+    first_reason,
     matched,
     mean_estimate,
     sampling_error,
@@ -20,20 +22,16 @@ from ditgta.report.evidence import Score
 from ditgta.report.model import Comparison, Metric, Scale
 from ditgta.report.statistics import Contest, best_of, contrast_of_runs, judge
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.records import part
 from ditgta.scoring.statistics import Estimate
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A declared difference.
+    """A declared difference."""
 
-    Attributes:
-        names: both rows; of a contrast its name and "".
-        weights: (row, weight) of a contrast; () of a pair.
-    """
-
-    names: tuple[str, str]
-    weights: tuple[tuple[str, float], ...] = ()
+    names: tuple[str, str]  # both rows; of a contrast its name and ""
+    weights: tuple[tuple[str, float], ...] = ()  # (row, weight) of a contrast; () of a pair
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -43,11 +41,7 @@ class Declared:
     def compared(
         self, groups: Sequence[Sequence[Score]], metric: Metric, step: int | None, scale: Scale
     ) -> tuple[Comparison, Contest]:
-        """Returns the difference in a metric without a verdict, and what a verdict on it would rest on.
-
-        Args:
-            groups: the score files of each row, one per training seed.
-        """
+        """Returns the difference in a metric without a verdict, and what a verdict would rest on, of each row's score files."""
         if not self.weights:
             first, second = groups
             return compare(first, second, metric, self.names, step, scale)
@@ -55,11 +49,7 @@ class Declared:
 
 
 def read_declared(entries: Sequence) -> list[Declared]:
-    """Returns differences as a table's spec has them: [first, second], or {name, weights: {row: weight}}.
-
-    Raises:
-        InputError: an entry is neither.
-    """
+    """Returns a spec's differences: [first, second], or {name, weights: {row: weight}}; raises InputError if one is neither."""
     differences = []
     for entry in entries:
         if isinstance(entry, Mapping) and entry.get("name") and isinstance(entry.get("weights"), Mapping):
@@ -91,17 +81,16 @@ def contrast(
     inference = contrast_of_runs(
         [cell.values for cell in cells], weights, scale.pooled, scale.relative, samples
     )
-    half = inference.half_width()
-    reasons = (score.reason(metric) for group in groups for score in group)
+    low, high = inference.ends
     comparison = replace(
         empty,
         value=inference.value,
-        se=None if half is None else inference.se,
-        low=None if half is None else inference.value - half,
-        high=None if half is None else inference.value + half,
+        se=inference.se,
+        low=low,
+        high=high,
         levels=tuple((cell.value, cell.error) for cell in cells),
         paired=are_paired(groups, metric),
-        reason="" if half is not None else next(filter(None, reasons), ""),
+        reason="" if inference.se is not None else first_reason(chain(*groups), metric),
     )
     moved = math.hypot(*(weight * cell.value for weight, cell in zip(weights, cells)))
     is_ratio = metric.scale != "plain" and scale.relative
@@ -114,8 +103,7 @@ def _sampling_error(
     """Returns the standard error of a contrast from the finite number of samples that the spread of the runs does not show."""
     if all(seeds_have_own_noise(group, metric) for group in groups):
         return 0.0
-    every = [score for group in groups for score in group]
-    if shares_noise(every, metric):
+    if shares_noise(list(chain(*groups)), metric):
         paired = _weighted([mean_estimate(group, metric) for group in groups], weights)
         if paired is not None and paired.se is not None and math.isfinite(paired.se):
             return paired.se
@@ -148,12 +136,8 @@ def comparisons_of(
 ) -> tuple[list[Comparison], str]:
     """Returns the declared differences in every metric at every milestone, and the best row at the last, "" if there is none.
 
-    Those in the primary metric at the last milestone have verdicts, or the reason why there is none.
-
-    Args:
-        groups: the score files by row and milestone.
-        scales: by milestone and metric.
-        training_cov: see `statistics.judge`.
+    Those in the primary metric at the last milestone have verdicts, or the reason why there is none. The score files stand by row
+    and milestone, the scales by milestone and metric.
     """
     outcomes: dict[tuple, tuple[Comparison, Contest]] = {}
     for one in declared:
@@ -185,18 +169,11 @@ def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -
 
 
 def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -> Metric:
-    """Returns the metric that verdicts are about.
+    """Returns the metric, one of the columns, that verdicts are about.
 
-    Without a declared one it is FID where the scorer is the published network or every row has an FID with an error bar, and
-    else KID, which few samples suffice for.
-
-    Args:
-        spec: the suite's; "primary" declares one.
-        scores: the score files of the last milestone.
-        metrics: the columns.
-
-    Raises:
-        InputError: the declared metric is not among the scores, or which of its ends is better is unknown.
+    Without one that the suite's spec declares under "primary" it is FID where the scorer is the published network or every row at
+    the last milestone has an FID with an error bar, and else KID, which few samples suffice for. Raises InputError if the declared
+    metric is not among the scores, or which of its ends is better is unknown.
     """
     known = {metric.key: metric for metric in metrics}
     if key := spec.get("primary"):
@@ -204,6 +181,6 @@ def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -
             ranked = ", ".join(metric.key for metric in metrics if metric.better)
             raise InputError(f"primary: {key} is not a metric of these scores; choose one of {ranked}")
         return known[key]
-    published = any((score.content.get("scorer") or {}).get("published") for score in scores)
+    published = any(part(score.content, "scorer").get("published") for score in scores)
     whole = all(score.se(known["fid"]) is not None for score in scores)
     return known["fid" if published or whole else "kid"]

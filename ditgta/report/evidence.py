@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from ditgta.report.model import Metric
 from ditgta.report.view import step_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file, read_json
-from ditgta.runtime.records import ScoreRecord, checked
+from ditgta.runtime.records import ScoreRecord, checked, part
 from ditgta.scoring.statistics import Estimate
 
 BASELINE = "real against real"
@@ -23,57 +23,49 @@ NETWORKS = ("scorer", "judge")  # by whose features images are compared
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The losses of one checkpoint on held-out images.
-
-    Attributes:
-        key: of what it was measured and how; losses of different keys compare with none.
-        count: number of images.
-        losses: (images, bands), with each image's label.
-        attention: how far blocks attend, an AttentionRecord; None in records that do not say it.
-    """
+    """The losses of one checkpoint on held-out images."""
 
     path: Path
-    key: tuple
-    count: int
-    losses: np.ndarray
-    attention: dict | None = None
+    key: tuple  # of what it was measured and how; losses of different keys compare with none
+    count: int  # number of images
+    losses: np.ndarray  # (images, bands), with each image's label
+    attention: dict | None = None  # an AttentionRecord; None in records that do not say it
 
 
 @dataclass(frozen=True)
 class Score:
-    """One score file: an experiment, trained with one seed, at one step.
-
-    Attributes:
-        content: the JSON.
-        influence: influence values by metric, and with the ending ".groups" those of groups of samples.
-        findings: what is known image by image (see `metrics.look_closer`), {} in files without it.
-        strata: of "samples", "reference images" and "held-out images", where the counts of their classes are fixed.
-        held_out: the losses of its checkpoint on held-out images, None without.
-        choices: options of sampling whose values were chosen for this row, and the values that they were chosen from.
-        chosen: these options and what was chosen.
-    """
+    """One score file: an experiment, trained with one seed, at one step."""
 
     path: Path
-    content: dict
+    content: dict  # the JSON
     experiment: str
     seed: int
     step: int | None
+    # influence values by metric, and with the ending ".groups" those of groups of samples
     influence: dict[str, np.ndarray]
+    # what is known image by image (see `metrics.look_closer`), {} in files without it
     findings: dict[str, np.ndarray] = field(default_factory=dict)
+    # of "samples", "reference images" and "held-out images", where the counts of their classes are fixed
     strata: dict[str, np.ndarray] = field(default_factory=dict)
-    held_out: HeldOut | None = None
+    held_out: HeldOut | None = None  # the losses of its checkpoint on held-out images, None without
+    # options of sampling whose values were chosen for this row, and the values that they were chosen from
     choices: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    chosen: dict[str, float | None] = field(default_factory=dict)
+    chosen: dict[str, float | None] = field(default_factory=dict)  # these options and what was chosen
 
     @property
     def spec(self) -> dict:
         """What was asked for; empty for samples that another program made."""
-        return self.content.get("spec") or {}
+        return part(self.content, "spec")
 
     @property
     def sampling(self) -> dict:
         """How the samples were made; empty if unknown."""
-        return self.spec.get("sampling") or {}
+        return part(self.spec, "sampling")
+
+    @property
+    def training(self) -> dict:
+        """How the network of the samples was trained: the spec of its checkpoint; empty if unknown."""
+        return part(self.content, "samples", "spec", "checkpoint", "spec")
 
     @property
     def way(self) -> dict:
@@ -92,65 +84,62 @@ class Score:
 
     def value(self, metric: Metric) -> float | None:
         """Returns the metric's value, None if absent or not finite."""
-        value = self.content["metrics"].get(metric.key, {}).get("value")
-        return value if value is not None and math.isfinite(value) else None
+        return self._finite(metric, "value")
 
     def se(self, metric: Metric) -> float | None:
         """Returns the metric's standard error, None if absent or not finite."""
-        se = self.content["metrics"].get(metric.key, {}).get("se")
-        return se if se is not None and math.isfinite(se) else None
+        return self._finite(metric, "se")
+
+    def _finite(self, metric: Metric, name: str) -> float | None:
+        number = self.content["metrics"].get(metric.key, {}).get(name)
+        return number if number is not None and math.isfinite(number) else None
 
     def estimate(self, metric: Metric, relative: bool = False) -> Estimate | None:
-        """Returns the metric with its influence values, None without them.
-
-        Args:
-            relative: of the metric's logarithm; its value must be positive.
-        """
+        """Returns the metric with its influence values, None without them; `relative`: of its logarithm, where it is positive."""
         value, influence = self.value(metric), self.influence.get(metric.key)
         if value is None or influence is None:
             return None
         groups = self.influence.get(f"{metric.key}.groups")
         resampled = self.content["metrics"][metric.key].get("resampled", "samples")
-        unit = value if relative else 1.0
-        return Estimate(
-            math.log(value) if relative else value,
-            influence / unit,
-            resampled=resampled,
-            strata=self.strata.get(resampled),
-            groups=None if groups is None else groups / unit,
+        estimate = Estimate(
+            value, influence, resampled=resampled, strata=self.strata.get(resampled), groups=groups
         )
+        if not relative:
+            return estimate
+        groups = None if groups is None else groups / value
+        return replace(estimate, value=math.log(value), influence=influence / value, groups=groups)
 
     def reason(self, metric: Metric) -> str:
         """Returns why the value or its standard error is absent, "" if neither is."""
         if self.value(metric) is not None and self.se(metric) is not None:
             return ""
         entry = self.content["metrics"].get(metric.key)
+        if entry is None and metric.on_held_out:
+            return "real images have no loss: only networks have one"
         if entry is None:
-            return (
-                "real images have no loss: only networks have one"
-                if metric.on_held_out
-                else "not among the scores"
-            )
-        return entry.get("reason") or (
-            "no standard error given" if self.value(metric) is not None else "no value given"
-        )
+            return "not among the scores"
+        absent = "value" if self.value(metric) is None else "standard error"
+        return entry.get("reason") or f"no {absent} given"
+
+    def named(self, experiment: str, seed: int, step: int | None) -> "Score":
+        """Returns the same scores under the name that their row has in a table."""
+        return replace(self, experiment=experiment, seed=seed, step=step)
 
 
 def read_score(path: Path) -> Score:
     """Reads a score file and the influence values beside it.
 
-    Raises:
-        InputError: the file is missing or is not a score file, or the influence values are damaged.
+    Raises InputError if the file is missing or is not a score file, or the influence values are damaged.
     """
     path = Path(path)
     content = read_json(path)
     fix = "give the JSON files that the score stage writes"
     metrics = checked(ScoreRecord, content, f"{path} is not a score file", fix)["metrics"]
     spec = content.get("spec") or {}
-    arrays = {}
-    if is_file(path.with_suffix(".npz")):
-        arrays = load_members(path.with_suffix(".npz"))
-    check_arrays(path.with_suffix(".npz"), arrays)
+    beside = path.with_suffix(".npz")
+    arrays = load_members(beside) if is_file(beside) else {}
+    check_arrays(beside, arrays)
+    of_metrics = {k: v for k, v in arrays.items() if k.removesuffix(".groups") in metrics}
     step = spec.get("step")
     return Score(
         path=path,
@@ -158,27 +147,22 @@ def read_score(path: Path) -> Score:
         experiment=str(spec.get("experiment") or path.stem),
         seed=int(spec.get("seed") or 0),
         step=None if step is None else int(step),
-        influence={
-            k: v for k, v in arrays.items() if k.removesuffix(".groups") in metrics and np.isfinite(v).all()
-        },
-        findings={k: v for k, v in arrays.items() if k.removesuffix(".groups") not in metrics},
+        influence={k: v for k, v in of_metrics.items() if np.isfinite(v).all()},
+        findings={k: v for k, v in arrays.items() if k not in of_metrics},
         strata={k.removeprefix(STRATA): v for k, v in arrays.items() if k.startswith(STRATA)},
     )
 
 
 def score_text(content: dict) -> str:
     """Returns a score file's content as lines of text."""
-    lines = [
-        f"{content['num_samples']} samples, {content['num_reference'] or 'unknown number of'} reference images"
-    ]
+    scorer, counted = content["scorer"], content["num_reference"] or "unknown number of"
+    lines = [f"{content['num_samples']} samples, {counted} reference images"]
     for name, entry in content["metrics"].items():
         value = "absent" if entry["value"] is None else f"{entry['value']:.5g}"
         se = "" if entry["se"] is None else f"+- {entry['se']:.2g}"
         reason = f"({entry['reason']})" if entry["reason"] else ""
         lines.append(f"{name.replace('_', ' '):28}{value:>10} {se:12}{reason}".rstrip())
-    lines.append(
-        f"scorer: {content['scorer']['name']}, published: {str(content['scorer']['published']).lower()}"
-    )
+    lines.append(f"scorer: {scorer['name']}, published: {str(scorer['published']).lower()}")
     lines.append(f"second judge: {judge_text(content.get('judge'))}")
     return "\n".join(lines + [f"warning: {warning}" for warning in content["warnings"]])
 
@@ -192,13 +176,14 @@ def judge_text(judge: dict | None) -> str:
 
 def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Score]:
     """Returns each experiment's score at its last milestone and first training seed."""
-    own = [[score for score in scores if score.experiment == name] for name in experiments]
-    return [max(group, key=lambda s: (-1 if s.step is None else s.step, -s.seed)) for group in own if group]
+    ordered = sorted(scores, key=lambda score: (-1 if score.step is None else score.step, -score.seed))
+    last = {score.experiment: score for score in ordered}
+    return [last[name] for name in experiments if name in last]
 
 
 def samples_folder(score: Score, whole: bool = True) -> Path | None:
     """Returns the folder of a score file's samples if it is still there and, if asked for, whole."""
-    named = (score.content.get("samples") or {}).get("folder")
+    named = part(score.content, "samples").get("folder")
     for folder in (Path(named), score.path.parent / named) if named else ():
         if (folder / "index.json").is_file() and (not whole or is_whole(str(folder))):
             return folder
@@ -206,11 +191,7 @@ def samples_folder(score: Score, whole: bool = True) -> Path | None:
 
 
 def check_comparable(scores: Sequence[Score], baseline: Score | None) -> None:
-    """Refuses scores that must not stand in one table.
-
-    Raises:
-        InputError: two files of one row, or files of different scorers or reference images.
-    """
+    """Raise InputError where two score files are of one row, or of different scorers or reference images."""
     seen: dict[tuple, Score] = {}
     for score in scores:
         key = (score.experiment, score.seed, score.step)
@@ -219,19 +200,15 @@ def check_comparable(scores: Sequence[Score], baseline: Score | None) -> None:
                 f"{seen[key].path} and {score.path} are both {key[0]}, seed {key[1]}, step {key[2]}; give only one of them"
             )
         seen[key] = score
-    check_same([*scores, *([baseline] if baseline else [])], *NETWORKS)
+    check_same([*scores, *filter(None, [baseline])], *NETWORKS)
     check_same(scores, "reference")
 
 
 def check_same(scores: Sequence[Score], *kinds: str) -> None:
-    """Refuses score files that were not made with the same "scorer", "judge" or "reference", as far as they tell.
-
-    Raises:
-        InputError: the first file and another one differ.
-    """
+    """Raise InputError where score files tell that they were not made with the same "scorer", "judge" or "reference"."""
     for kind in kinds:
         for other in scores:
-            ours, theirs = ((score.content.get(kind) or {}).get("sha256") for score in (scores[0], other))
+            ours, theirs = (part(score.content, kind).get("sha256") for score in (scores[0], other))
             if ours and theirs and ours != theirs:
                 raise InputError(
                     f"{scores[0].path} and {other.path} were scored with different {kind}s "
@@ -242,8 +219,7 @@ def check_same(scores: Sequence[Score], *kinds: str) -> None:
 def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = None) -> list[Curve]:
     """Returns one loss curve per experiment and seed; where records overlap, that of the higher step counts.
 
-    Args:
-        names: experiment and seed of each record, where it is not for the record to say.
+    `names`: experiment and seed of each record, where it is not for the record to say.
     """
     runs: dict[tuple[str, int], list[dict]] = {}
     for path, name in zip(map(Path, paths), names or [None] * len(paths)):
@@ -255,13 +231,11 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
         points: dict[int, dict] = {}
         for record in reversed(records):
             begin = min(points, default=math.inf)
-            points.update(
-                {point["step"]: point for point in record.get("losses") or [] if point["step"] < begin}
-            )
+            earlier = [point for point in record.get("losses") or [] if point["step"] < begin]
+            points |= {point["step"]: point for point in earlier}
         steps = sorted(points)
-        kinds = [
-            kind for kind in ("loss", "mse", "vb") if steps and all(kind in points[step] for step in steps)
-        ]
+        common = set.intersection(*map(set, points.values())) if points else set()
+        kinds = [kind for kind in ("loss", "mse", "vb") if kind in common]
         curves.append(
             Curve(
                 experiment=experiment,
@@ -277,28 +251,19 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
 
 def run_of(path: Path, record: dict) -> tuple[str, int]:
     """Returns the experiment and training seed that a checkpoint's record belongs to."""
-    spec = record.get("spec") or {}
     folder = path.parent.parent.name if path.parent.name.startswith("seed") else path.parent.name
-    name = record.get("experiment") or folder or (spec.get("model") or {}).get("posenc") or path.stem
-    return str(name), int(spec.get("seed") or 0)
+    name = record.get("experiment") or folder or part(record, "spec", "model").get("posenc") or path.stem
+    return str(name), int(part(record, "spec").get("seed") or 0)
 
 
 def epochs_of(scores: Sequence[Score], images: int | None) -> dict[int, float]:
-    """Returns the passes over the training images at each milestone whose rows were all trained with one batch size.
-
-    Args:
-        images: in the training set; None where they were not counted.
-    """
+    """Returns the passes over the training images at each milestone whose rows share a batch size; {} where images are not counted."""
     if not images:
         return {}
     batches: dict[int, set] = {}
     for score in scores:
-        spec = ((score.content.get("samples") or {}).get("spec") or {}).get("checkpoint") or {}
-        training = (spec.get("spec") or {}).get("training") or {}
         if score.step is not None:
-            batches.setdefault(score.step, set()).add(training.get("batch_size"))
-    return {
-        step: step * sizes.pop() / images
-        for step, sizes in batches.items()
-        if len(sizes) == 1 and None not in sizes
-    }
+            size = part(score.training, "training").get("batch_size")
+            batches.setdefault(score.step, set()).add(size)
+    common = {step: sizes.pop() for step, sizes in batches.items() if len(sizes) == 1}
+    return {step: step * size / images for step, size in common.items() if size is not None}

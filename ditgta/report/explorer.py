@@ -36,13 +36,9 @@ class Shelf:
 
 
 def shelves_of(scores: Sequence[Score], experiments: Sequence[str], classes: Sequence[str]) -> list[Shelf]:
-    """Return the first samples of each class, of many classes those of 16; of each experiment's first training seed.
-
-    Args:
-        classes: their names.
-    """
+    """Return the first samples of each class, of many classes those of 16; of each experiment's first training seed."""
     folders = folders_of(scores, experiments)
-    steps = sorted({step for own in folders.values() for step in own})
+    steps = sorted(set().union(*folders.values()))
     if not steps:
         return []
     labels = list(labels_of(next(iter(next(iter(folders.values())).values()))))
@@ -53,12 +49,10 @@ def shelves_of(scores: Sequence[Score], experiments: Sequence[str], classes: Seq
     for label in shown:
         indices = [index for index, other in labels if other == label][: MOST_SAMPLES // count]
         columns = [(f"#{index}", None) for index in indices]
-        grids = {
-            step: Grid(
-                columns, [(name, _samples(own, step, indices)) for name, own in folders.items()], most=SIDE
-            )
-            for step in steps
-        }
+        grids = {}
+        for step in steps:
+            rows = [(name, _samples(own, step, indices)) for name, own in folders.items()]
+            grids[step] = Grid(columns, rows, most=SIDE)
         shelves.append(Shelf(class_name(label, classes), grids))
     return shelves
 

@@ -10,20 +10,8 @@ from ditgta.report.view import formula
 
 SCORES = ("suite", "experiment", "posenc", "seed", "step", "metric", "value", "se", "n", "reason")
 DIFFERENCES = (
-    "suite",
-    "first",
-    "second",
-    "step",
-    "metric",
-    "value",
-    "se",
-    "low",
-    "high",
-    "seeds",
-    "paired",
-    "primary",
-    "verdict",
-    "reason",
+    *("suite", "first", "second", "step", "metric", "value", "se", "low", "high"),
+    *("seeds", "paired", "primary", "verdict", "reason"),
 )
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -44,26 +32,34 @@ def _plain(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell
 
 
+def score_lines(who: Sequence, score: Score, metrics: Iterable[Metric]) -> list[list]:
+    """Return a line for each metric of a score file, behind what tells whose it is."""
+    lines = []
+    for metric in metrics:
+        value = [score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
+        lines.append([*who, metric.key, *value])
+    return lines
+
+
 def scores_csv(table: Table, scores: Sequence[Score]) -> str:
     """Return one line per experiment, seed, milestone and metric.
 
     `n` is the number of samples. Real against real images has neither seed nor step. Absent values are empty, with the reason.
     """
-
-    def line(score: Score, metric: Metric) -> list:
+    lines = []
+    for score in scores:
         seed = None if table.baseline and score.experiment == table.baseline.experiment else score.seed
-        row = [table.suite, score.experiment, score.spec.get("posenc"), seed, score.step, metric.key]
-        return [*row, score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
-
-    return csv_text(SCORES, (line(score, metric) for score in scores for metric in table.metrics))
+        who = [table.suite, score.experiment, score.spec.get("posenc"), seed, score.step]
+        lines += score_lines(who, score, table.metrics)
+    return csv_text(SCORES, lines)
 
 
 def differences_csv(table: Table) -> str:
     """Return one line per declared difference, milestone and metric: first minus second with its 95 % interval.
 
-    Values are in full precision and as in score files; those of a metric that is compared by logarithms are log ratios only where the
-    page says so. Absent ones are empty, with the reason; `verdict` stands in the primary metric at the last milestone alone.
-    A contrast of several rows has its name and sum as `first`, and no `second`.
+    Values are in full precision and as in score files; those of a metric that is compared by logarithms are log ratios only where
+    the page says so. Absent ones are empty, with the reason; `verdict` stands in the primary metric at the last milestone alone. A
+    contrast of several rows has its name and sum as `first`, and no `second`.
     """
     lines = []
     for c in table.comparisons:
@@ -75,7 +71,7 @@ def differences_csv(table: Table) -> str:
 
 def losses_csv(table: Table) -> str:
     """Return the training losses, one line per run and logged step."""
-    kinds = sorted({kind for curve in table.curves for kind in curve.losses})
+    kinds = sorted(set().union(*(curve.losses for curve in table.curves)))
     lines = []
     for curve in table.curves:
         for i, step in enumerate(curve.steps):

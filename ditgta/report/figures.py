@@ -21,7 +21,7 @@ from ditgta.report.evidence import BASELINE
 from ditgta.report.findings import Curve
 from ditgta.report.model import CLASS_ACCURACY, KID, Cell, Metric, Table
 from ditgta.report.svg import FAINT, INK, Drawing, tip
-from ditgta.report.view import class_name, plus_minus, step_name
+from ditgta.report.view import class_name, ends_of, plus_minus, step_name
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness; yellow is left out, too pale for a line on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
@@ -49,18 +49,14 @@ def metric_figure(table: Table, metric: Metric) -> Drawing:
     log_levels = min(levels) > 0 and max(levels) / min(levels) > 6
     axes.set_xscale("log" if log_steps else "linear")
     axes.set_yscale("log" if log_levels else "linear")
-    for name in [name for name in table.experiments if any(row.experiment == name for row in rows)]:
-        own = [row for row in rows if row.experiment == name]
-        _band(axes, table, name, metric, [(row.step, row.cells[metric.key]) for row in own])
+    for name in table.experiments:
+        own = [(row.step, row.cells[metric.key]) for row in rows if row.experiment == name]
+        if own:
+            _band(axes, table, name, metric, own)
     baseline = table.baseline.cells[metric.key].value if table.baseline else None
     if baseline is not None and (baseline > 0 or not log_levels):
-        axes.axhline(
-            baseline * unit,
-            color=INK,
-            linestyle=(0, (5, 4)),
-            linewidth=1,
-            label=legend_name(table.baseline.experiment),
-        )
+        name = legend_name(table.baseline.experiment)
+        axes.axhline(baseline * unit, color=INK, linestyle=(0, (5, 4)), linewidth=1, label=name)
     _set_bottom(axes, [row.cells[metric.key] for row in rows], baseline, unit)
     axes.set_xlim(*_margins(steps, log_steps))
     axes.xaxis.set_major_locator(FixedLocator(_apart(steps, log_steps)))
@@ -76,24 +72,13 @@ def _band(axes: Axes, table: Table, name: str, metric: Metric, points: Sequence[
     steps, cells = zip(*points)
     unit = 10**metric.shift
     values = unit * np.array([cell.value for cell in cells])
-    low, high = (
-        unit * np.array([cell.value if end is None else end for cell, end in zip(cells, ends)])
-        for ends in ([cell.low for cell in cells], [cell.high for cell in cells])
-    )
+    low, high = unit * np.array(list(map(ends_of, cells))).T
     colour = colour_of(table.experiments, name)
     # A mean of values lies off that of their logarithms.
     reach = np.maximum([values - low, high - values], 0.0)
     axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.errorbar(
-        steps,
-        values,
-        yerr=reach,
-        label=legend_name(name),
-        markersize=5,
-        capsize=3,
-        linewidth=1.6,
-        **style_of(table.experiments, name),
-    )
+    style = style_of(table.experiments, name) | {"markersize": 5, "capsize": 3, "linewidth": 1.6}
+    axes.errorbar(steps, values, yerr=reach, label=legend_name(name), **style)
     for step, cell, value in zip(steps, cells, values):
         tip(axes, step, value, f"{name} at {step_name(step)}: {plus_minus(metric, cell.value, cell.error)}")
     if any(len(cell.values) > 1 for cell in cells):
@@ -108,7 +93,7 @@ def _set_bottom(axes, cells: Sequence[Cell], baseline: float | None, unit: float
         levels = [cell.value for cell in cells] + ([baseline] if baseline and baseline > 0 else [])
         axes.set_ylim(bottom=0.5 * unit * min(levels))
         return
-    ends = [cell.value if cell.low is None else cell.low for cell in cells]
+    ends = [low for low, _ in map(ends_of, cells)]
     if min([*ends, baseline or 0.0]) >= 0:
         axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
 
@@ -174,26 +159,20 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
     names = [name for name in [*table.experiments, BASELINE] if table.by_class.get(name)]
     figure, axes = blank(height=1.2 + max(0.3, 0.06 * len(names)) * len(labels))
     for i, name in enumerate(names):
-        results = [
-            (r.label, getattr(r, kind))
-            for r in table.by_class[name]
-            if r.label in labels and getattr(r, kind)
-        ]
+        results = {result.label: getattr(result, kind) for result in table.by_class[name]}
+        results = {label: interval for label, interval in results.items() if label in labels and interval}
         if not results:
             continue
-        places = [labels.index(label) + 0.7 * ((i + 0.5) / len(names) - 0.5) for label, _ in results]
-        low, value, high = (
-            10**metric.shift * np.array([getattr(r, end) for _, r in results])
-            for end in ("low", "value", "high")
-        )
+        places = np.array([labels.index(label) for label in results]) + 0.7 * ((i + 0.5) / len(names) - 0.5)
+        intervals = np.array([(one.low, one.value, one.high) for one in results.values()])
+        low, value, high = 10**metric.shift * intervals.T
         style = {"color": INK, "marker": "|"} if name == BASELINE else style_of(table.experiments, name)
         style |= {"linestyle": "none", "markersize": 4.5, "elinewidth": 1.1}
         axes.errorbar(value, places, xerr=(value - low, high - value), label=legend_name(name), **style)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.yaxis.set_major_locator(FixedLocator(range(len(labels))))
-    axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda i, _: class_name(labels[round(i)], table.classes)[:16])
-    )
+    shown = FuncFormatter(lambda place, _: class_name(labels[round(place)], table.classes)[:16])
+    axes.yaxis.set_major_formatter(shown)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.grid(True, axis="x", color=FAINT, linewidth=0.6)
     label(axes, metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better], "class")
@@ -244,12 +223,11 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 def _gap(curves: Sequence[Curve], name: str, reference: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns steps and the difference of two experiments' losses, averaged over the training seeds they share."""
     of = {(curve.experiment, curve.seed): dict(zip(curve.steps, curve.losses["loss"])) for curve in curves}
-    pairs = [
-        (own, of[reference, seed])
-        for (other, seed), own in of.items()
-        if other == name and (reference, seed) in of
-    ]
-    gaps = [{step: own[step] - base[step] for step in own.keys() & base.keys()} for own, base in pairs]
+    gaps = []
+    for (other, seed), own in of.items():
+        base = of.get((reference, seed))
+        if other == name and base is not None:
+            gaps.append({step: own[step] - base[step] for step in own.keys() & base.keys()})
     steps, gap = _mean(gaps)
     return (steps, gap) if len(steps) > 1 else None
 
@@ -314,9 +292,8 @@ def plain_log_labels(axes) -> None:
 def legend(figure: Figure, columns: int = 3) -> None:
     """Above the axes, where it hides nothing; in fewer columns where names are long."""
     names = figure.axes[0].get_legend_handles_labels()[1]
-    room = (
-        72 * figure.get_figwidth() / (5.5 * max(map(len, names), default=1) + 36)
-    )  # points of a letter and of a mark
+    # Points of a letter and of a mark.
+    room = 72 * figure.get_figwidth() / (5.5 * max(map(len, names), default=1) + 36)
     columns = max(1, min(columns, int(room)))
     lines = -(-len(names) // columns)
     # Inches: the axes keep theirs below a long legend, and have more for many rows.
@@ -335,14 +312,10 @@ def _margins(steps: Sequence[int], log: bool) -> tuple[float, float]:
 
 def _apart(steps: Sequence[int], log: bool) -> list[int]:
     """Returns those milestones whose labels have room on the axis, the last one always."""
-    low, high = _margins(steps, log)
-    place = (
-        (lambda step: np.log(step / low) / np.log(high / low))
-        if log
-        else (lambda step: (step - low) / (high - low))
-    )
+    scale = np.log if log else float
+    low, high = map(scale, _margins(steps, log))
     kept = [steps[-1]]
     for step in reversed(steps[:-1]):
-        if place(kept[-1]) - place(step) > 0.08:
+        if (scale(kept[-1]) - scale(step)) / (high - low) > 0.08:
             kept.append(step)
     return kept

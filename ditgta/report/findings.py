@@ -31,61 +31,39 @@ class Interval:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class of one row at a milestone, over its training seeds.
-
-    Attributes:
-        label: the class.
-        count: samples of the class per training seed.
-        accuracy: share of them that the scorer takes for this class, None where it has not learnt the classes.
-        kid: kernel distance to the real images of the class, None where it could not be computed.
-    """
+    """One class of one row at a milestone, over its training seeds."""
 
     label: int
-    count: int
+    count: int  # samples of the class per training seed
+    # share of them that the scorer takes for this class, None where it has not learnt the classes
     accuracy: Interval | None
+    # kernel distance to the real images of the class, None where it could not be computed
     kid: Interval | None
 
 
 @dataclass(frozen=True)
 class BandRatio:
-    """How the held-out loss of a row lies to that of the first row, band by band, at the last milestone.
+    """How the held-out loss of a row lies to that of the first row, band by band, at the last milestone."""
 
-    Attributes:
-        experiment: the row.
-        ratio: (bands,) exp of the mean over training seeds of the logarithm of the ratio.
-        low, high: (bands,) ends of the 95 % interval that the images' number leaves.
-    """
-
-    experiment: str
-    ratio: np.ndarray
-    low: np.ndarray
+    experiment: str  # the row
+    ratio: np.ndarray  # (bands,) exp of the mean over training seeds of the logarithm of the ratio
+    low: np.ndarray  # and high: (bands,) ends of the 95 % interval that the images' number leaves
     high: np.ndarray
 
 
 @dataclass(frozen=True)
 class Nearness:
-    """How near the samples of one row lie to the reference images, in the scorer's features.
+    """How near the samples of one row lie to the reference images, in the scorer's features."""
 
-    Attributes:
-        experiment: the row.
-        checked: number of samples whose neighbours were looked for: the first ones.
-        candidates: number of reference images that they were looked for among.
-        trained_on: these are the images that the row was trained on; False also where that is unknown.
-        typical: median distance of a real image to the nearest other one.
-        ratio: the samples' median distance to the nearest reference image, in units of `typical`.
-        near: share of samples that are nearer than all but 5 % of real images are.
-        copies: number of samples nearer than the two nearest real images are.
-        closest: (index, distance in units of `typical`) of the sample that lies nearest of all.
-    """
-
-    experiment: str
-    checked: int
-    candidates: int
-    trained_on: bool
-    typical: float
-    ratio: float
-    near: Interval
-    copies: int
+    experiment: str  # the row
+    checked: int  # number of samples whose neighbours were looked for: the first ones
+    candidates: int  # number of reference images that they were looked for among
+    trained_on: bool  # these are the images that the row was trained on; False also where that is unknown
+    typical: float  # median distance of a real image to the nearest other one
+    ratio: float  # the samples' median distance to the nearest reference image, in units of `typical`
+    near: Interval  # share of samples that are nearer than all but 5 % of real images are
+    copies: int  # number of samples nearer than the two nearest real images are
+    # (index, distance in units of `typical`) of the sample that lies nearest of all
     closest: tuple[int, float]
 
 
@@ -116,27 +94,17 @@ class Option:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the jobs of one stage took for one row, or for all rows.
+    """What the jobs of one stage took for one row, or for all rows."""
 
-    Attributes:
-        stage, row: the stage's word; the experiment, or the folder that several rows share.
-        jobs: processes that left a record (the first process of each job).
-        seconds: their wall times together.
-        cpu_hours, gpu_hours: over all processes of the jobs; None where a record does not tell.
-        memory_mb, gpu_memory_mb: most that one process had at a time; None likewise.
-        machines: the processors and GPUs.
-        commands: what was run, in order.
-        revisions: the commits at which that was.
-    """
-
-    stage: str
+    stage: str  # and row: the stage's word; the experiment, or the folder that several rows share
     row: str
-    jobs: int
-    seconds: float
+    jobs: int  # processes that left a record (the first process of each job)
+    seconds: float  # their wall times together
+    # and gpu_hours: over all processes of the jobs; None where a record does not tell
     cpu_hours: float | None
     gpu_hours: float | None
-    memory_mb: float | None
+    memory_mb: float | None  # and gpu_memory_mb: most that one process had at a time; None likewise
     gpu_memory_mb: float | None
-    machines: tuple[str, ...]
-    commands: tuple[str, ...]
-    revisions: tuple[str, ...]
+    machines: tuple[str, ...]  # the processors and GPUs
+    commands: tuple[str, ...]  # what was run, in order
+    revisions: tuple[str, ...]  # the commits at which that was

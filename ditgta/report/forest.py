@@ -1,10 +1,13 @@
 """The answer as a picture: the declared differences in the primary metric at the last milestone, with their intervals."""
 
+import numpy as np
+
 from ditgta.report import figures
 from ditgta.report.model import Comparison, Table
 from ditgta.report.svg import INK, Drawing, tip
 from ditgta.report.view import (
     difference_text,
+    ends_of,
     formula,
     in_prose,
     interval_text,
@@ -27,10 +30,8 @@ def forest_figure(table: Table) -> Drawing:
     unit = 10**table.primary.shift
     for place, c in enumerate(shown):
         _line(axes, c, place, unit)
-    places = range(len(shown))  # beside the intervals alone: no words are crossed
-    axes.vlines(
-        [0] * len(shown), [p - _ZERO for p in places], [p + _ZERO for p in places], INK, linewidth=0.8
-    )
+    places = np.arange(len(shown))  # beside the intervals alone: no words are crossed
+    axes.vlines(np.zeros(len(shown)), places - _ZERO, places + _ZERO, INK, linewidth=0.8)
     axes.grid(False)
     axes.set_ylim(len(shown) - 0.5, -0.6)
     axes.set_yticks([])
@@ -44,15 +45,14 @@ def forest_figure(table: Table) -> Drawing:
 
 def _line(axes, c: Comparison, place: int, unit: float) -> None:
     """Draw a difference: its words above its interval."""
-    low, high = (unit * (c.value if end is None else end) for end in (c.low, c.high))
+    low, high = ends_of(c)
     colour, verdict = _COLOURS[mood(c)], verdict_text(c)
-    axes.plot([low, high], [place, place], color=colour, linewidth=2)
+    axes.plot([unit * low, unit * high], [place, place], color=colour, linewidth=2)
     axes.plot([unit * c.value], [place], "s", color=colour, markersize=6)
     title = f"{c.title} = {formula(c)}" if c.weights else c.title
-    for words, height, size in ((title, -0.22, 9.5), (verdict, 0.38, 8)):
-        axes.text(
-            0, place + height, _cut(words), color=INK, fontsize=size, transform=axes.get_yaxis_transform()
-        )
+    style = {"color": INK, "transform": axes.get_yaxis_transform()}
+    axes.text(0, place - 0.22, _cut(title), fontsize=9.5, **style)
+    axes.text(0, place + 0.38, _cut(verdict), fontsize=8, **style)
     tip(axes, unit * c.value, place, f"{title}: {difference_text(c)}, 95 % {interval_text(c)}; {verdict}")
 
 

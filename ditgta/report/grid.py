@@ -26,26 +26,20 @@ GAP = 5
 
 @dataclass(frozen=True)
 class Grid:
-    """Images in rows and columns.
+    """Images in rows and columns."""
 
-    Attributes:
-        columns: (heading, colour of its mark or None).
-        rows: (label, images as uint8 [H, W, 3]); a missing image leaves its cell empty. A second line of a label may follow \\n.
-        apart: number of the column that a wider gap sets apart, if any.
-        most: the largest side of a cell in pixels; larger images are reduced to it.
-    """
-
-    columns: Sequence[tuple[str, str | None]]
+    columns: Sequence[tuple[str, str | None]]  # (heading, colour of its mark or None)
+    # (label, images as uint8 [H, W, 3]); a missing image leaves its cell empty. A second line of a label may
+    # follow \n.
     rows: Sequence[tuple[str, Sequence[np.ndarray | None]]]
-    apart: int | None = None
-    most: int = 256
+    apart: int | None = None  # number of the column that a wider gap sets apart, if any
+    most: int = 256  # the largest side of a cell in pixels; larger images are reduced to it
 
     @cached_property
     def side(self) -> int:
         """The side in pixels of the largest image."""
-        return max(
-            (image.shape[0] for _, images in self.rows for image in images if image is not None), default=1
-        )
+        there = [image for _, images in self.rows for image in images if image is not None]
+        return max((image.shape[0] for image in there), default=1)
 
     @cached_property
     def cell(self) -> int:
@@ -60,11 +54,9 @@ class Grid:
     @cached_property
     def margin(self) -> int:
         """The width in pixels of the labels, which are cut where they are longer than two cells."""
-        words = [line for label, _ in self.rows for line in label.split("\n")]
-        return (
-            min(int(max(_font(self.text).getlength(drawable(word)) for word in words)), 2 * self.cell)
-            + 3 * GAP
-        )
+        words = "\n".join(label for label, _ in self.rows).split("\n")
+        longest = max(_font(self.text).getlength(drawable(word)) for word in words)
+        return min(int(longest), 2 * self.cell) + 3 * GAP
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """Returns left, top, right and bottom of a cell in pixels."""
@@ -79,13 +71,9 @@ def sample_grid(
 ) -> tuple[list[Grid], list[str]]:
     """Returns every experiment's samples at its last milestone and first training seed, and warnings.
 
-    Args:
-        scores: score files, which name the folders of their samples.
-        experiments: names in the order of columns.
-        images: an image index, for a last column of real images of the same classes.
-
     A row has one noise index and label throughout; rows follow the order of the classes. They come in two grids of equal
-    height, to stand beside or below each other; more than 9 experiments in grids of as many columns as are legible.
+    height, to stand beside or below each other; more than 9 experiments in grids of as many columns as are legible. Of an image
+    index a last column shows real images of the same classes.
     """
     folders, faults = {}, []
     for score in last_scores(scores, experiments):
@@ -108,12 +96,10 @@ def sample_grid(
     sets = [list(pick(folder, [i for i, _ in chosen])) for folder in folders.values()]
     colours = [colour_of(experiments, name) for name in folders]
     columns = list(zip(short_names(list(folders)), colours))
-    real = (
-        list(_real(images, [label for _, label in chosen], sets[0][0].shape[0]))
-        if images is not None
-        else None
-    )
-    classes = images.classes if images is not None else []
+    real, classes = None, []
+    if images is not None:
+        real = list(_real(images, [label for _, label in chosen], sets[0][0].shape[0]))
+        classes = images.classes
     words = [f"{class_name(label, classes)}\n#{index}" for index, label in chosen]
     parts = -(-len(sets) // MOST_COLUMNS)
     grids = []

@@ -24,8 +24,7 @@ from ditgta.scoring.statistics import standard_error, strata_of
 def read_losses(path: Path) -> dict:
     """Returns a record of the loss stage with the arrays beside it under "arrays".
 
-    Raises:
-        InputError: a file is missing or is not what the loss stage writes.
+    Raises InputError if a file is missing or is not what the loss stage writes.
     """
     fix = "give the JSON files that the loss stage writes"
     content = checked(LossRecord, read_json(path), f"{path} is not a record of losses", fix)
@@ -47,24 +46,15 @@ def with_losses(score: Score, path: Path) -> Score:
         "loss": loss_estimate(conditional, weights, strata),
         "class_gain": gain_estimate(conditional, null, weights, strata),
     }
-    held_out = HeldOut(
-        path=Path(path),
-        key=(
-            content["held_out"]["sha256"],
-            content["objective"],
-            content["spec"].get("autoencoder_sha256"),
-            str(sorted(item for item in content["spec"]["loss"].items() if item[0] != "ema_decay")),
-        ),
-        count=len(conditional),
-        losses=conditional,
-        attention=content.get("attention"),
-    )
+    spec = content["spec"]
+    how = str(sorted(item for item in spec["loss"].items() if item[0] != "ema_decay"))
+    key = (content["held_out"]["sha256"], content["objective"], spec.get("autoencoder_sha256"), how)
     return replace(
         score,
         content={**score.content, "metrics": score.content["metrics"] | content["metrics"]},
-        influence={**score.influence, **{name: one.influence for name, one in estimates.items()}},
-        strata={**score.strata, RESAMPLED: strata},
-        held_out=held_out,
+        influence=score.influence | {name: one.influence for name, one in estimates.items()},
+        strata=score.strata | {RESAMPLED: strata},
+        held_out=HeldOut(Path(path), key, len(conditional), conditional, content.get("attention")),
     )
 
 
@@ -73,18 +63,13 @@ def band_ratios(scores: Sequence[Score], experiments: Sequence[str]) -> list[Ban
     measured = [score for score in scores if score.held_out is not None]
     if not measured or len({score.held_out.key for score in measured}) > 1:
         return []
-    last = max((-1 if score.step is None else score.step) for score in measured)
-    groups = {
-        name: {s.seed: s for s in measured if s.experiment == name and s.step in (last, None)}
-        for name in experiments
-    }
-    groups = {name: group for name, group in groups.items() if group}
-    first = next(iter(groups), None)
-    ratios = []
-    for name, group in groups.items():
-        seeds = sorted(group.keys() & groups[first].keys())
-        if seeds:
-            ratios.append(_ratio(name, [group[s] for s in seeds], [groups[first][s] for s in seeds]))
+    last = max(-1 if score.step is None else score.step for score in measured)
+    first, ratios = None, []
+    for name in experiments:
+        group = {s.seed: s for s in measured if s.experiment == name and s.step in (last, None)}
+        first = first or group
+        if seeds := sorted(group.keys() & first.keys()):
+            ratios.append(_ratio(name, [group[seed] for seed in seeds], [first[seed] for seed in seeds]))
     return ratios
 
 
@@ -109,25 +94,11 @@ def band_figure(table: Table) -> Drawing | None:
         edges = np.linspace(0, 1, len(row.ratio) + 1)
         middles = (edges[:-1] + edges[1:]) / 2
         style = figures.style_of(table.experiments, row.experiment)
-        colour = figures.colour_of(table.experiments, row.experiment)
-        axes.fill_between(
-            middles, 100 * (row.low - 1), 100 * (row.high - 1), color=colour, alpha=0.18, linewidth=0
-        )
-        axes.plot(
-            middles,
-            100 * (row.ratio - 1),
-            label=legend_name(row.experiment),
-            markersize=4,
-            linewidth=1.6,
-            **style,
-        )
-        for place, ratio in zip(middles, row.ratio):
-            tip(
-                axes,
-                place,
-                100 * (ratio - 1),
-                f"{row.experiment} at t = {place:.2g}: {100 * (ratio - 1):+.1f} %",
-            )
+        percent, low, high = (100 * (ratio - 1) for ratio in (row.ratio, row.low, row.high))
+        axes.fill_between(middles, low, high, color=style["color"], alpha=0.18, linewidth=0)
+        axes.plot(middles, percent, label=legend_name(row.experiment), markersize=4, linewidth=1.6, **style)
+        for place, value in zip(middles, percent):
+            tip(axes, place, value, f"{row.experiment} at t = {place:.2g}: {value:+.1f} %")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(0, 1)
     figures.label(axes, "noise level t (1 is noise)", f"held-out loss, % off {table.bands[0].experiment}'s")

@@ -13,6 +13,7 @@ from ditgta.report.findings import Nearness
 from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, fitted, labels_of, pick
 from ditgta.report.view import class_name, short_names
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.records import part
 
 QUANTILE = 0.05
 
@@ -23,8 +24,7 @@ def nearness(score: Score) -> Nearness | None:
         return None
     distances, real = score.findings["nearest_distance"][:, 0], score.findings["reference_distance"]
     typical = float(np.median(real)) or 1.0
-    made = (score.content.get("samples") or {}).get("spec") or {}
-    images = (((made.get("checkpoint") or {}).get("spec") or {}).get("latents") or {}).get("images")
+    images = part(score.training, "latents").get("images")
     closest, searched = int(distances.argmin()), _searched(score)
     return Nearness(
         experiment=score.experiment,
@@ -51,9 +51,6 @@ def nearest_grids(
 
     The samples are the first of each class, up to 12 classes, and below them the one that lies nearest of all. Distances
     are given in units of the typical distance of a real image to the nearest other one.
-
-    Args:
-        classes: their names.
     """
     grids, faults = {}, []
     for score in last_scores(scores, experiments):
@@ -62,18 +59,14 @@ def nearest_grids(
             continue
         described = _searched(score)
         try:
-            reference = _reference(*(described.get(key) for key in ("folder", "sha256")))
+            reference = _reference(described.get("folder"), described.get("sha256"))
         except InputError as error:
             faults.append(f"The picture of nearest images has no row for {score.experiment}: {error}.")
             continue
         labels = [(index, label) for index, label in labels_of(folder) if index < summary.checked]
-        chosen = list(
-            {label: (index, label) for index, label in reversed(choose_samples(iter(labels)))}.values()
-        )
-        chosen = [
-            *sorted(chosen, key=lambda item: item[1]),
-            (summary.closest[0], dict(labels)[summary.closest[0]]),
-        ]
+        first = {label: index for index, label in reversed(choose_samples(iter(labels)))}
+        chosen = [(index, label) for label, index in sorted(first.items())]
+        chosen.append((summary.closest[0], dict(labels)[summary.closest[0]]))
         name = short_names(experiments)[experiments.index(score.experiment)]
         heading = (name, colour_of(experiments, score.experiment))
         grids[score.experiment] = _grid(score, summary, reference, chosen, heading, classes)
@@ -91,10 +84,9 @@ def _grid(
     neighbours = score.findings["nearest_index"][[index for index, _ in chosen]]
     there = (neighbours >= 0) & (neighbours < reference.count)
     pixels = _pixels(reference, np.unique(neighbours[there]).tolist())
+    samples = pick(samples_folder(score), [index for index, _ in chosen])
     rows = []
-    for row, ((index, label), sample) in enumerate(
-        zip(chosen, pick(samples_folder(score), [i for i, _ in chosen]))
-    ):
+    for row, ((index, label), sample) in enumerate(zip(chosen, samples)):
         distance = score.findings["nearest_distance"][index, 0] / summary.typical
         name = "nearest of all" if row == len(chosen) - 1 else class_name(label, classes)
         near = [fitted(pixels[i], sample.shape[0]) if i in pixels else None for i in neighbours[row].tolist()]
@@ -107,8 +99,7 @@ def _grid(
 def _reference(folder: str | None, sha256: str | None) -> ImageSet:
     """Returns the reference images that a score file names; rows share them, and large ones take a while to be verified.
 
-    Raises:
-        InputError: they are gone or others lie in their place.
+    Raises InputError if they are gone or others lie in their place.
     """
     if not folder:
         raise InputError("its score file does not name the reference images")

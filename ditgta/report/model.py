@@ -32,11 +32,8 @@ class Metric:
     @property
     def heading(self) -> str:
         """The heading with the factor and an arrow that points to the better end."""
-        factor = (
-            ""
-            if not self.shift
-            else f" ×10{str(self.shift).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
-        )
+        power = str(self.shift).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        factor = f" ×10{power}" if self.shift else ""
         return self.name + factor + {-1: " ↓", 0: "", 1: " ↑"}[self.better]
 
 
@@ -67,27 +64,16 @@ CLASS_ACCURACY = Metric("class_accuracy", "Class accuracy", +1)
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of one row.
+    """A metric of one row."""
 
-    Attributes:
-        value: the mean over training seeds; None where absent, and then `reason` says why.
-        se: standard error of the mean from the finite number of samples.
-        sd: standard deviation over training seeds; None for one seed.
-        reason: why value or standard error is absent, "" otherwise.
-        best: the verdicts name every other row at the milestone worse.
-        values: the value of each training seed.
-        error: standard error of the mean from training seeds and samples together.
-        low, high: ends of the 95 % interval of the mean, None where unknown.
-    """
-
-    value: float | None
-    se: float | None = None
-    sd: float | None = None
-    reason: str = ""
-    best: bool = False
-    values: tuple[float, ...] = ()
-    error: float | None = None
-    low: float | None = None
+    value: float | None  # the mean over training seeds; None where absent, and then `reason` says why
+    se: float | None = None  # standard error of the mean from the finite number of samples
+    sd: float | None = None  # standard deviation over training seeds; None for one seed
+    reason: str = ""  # why value or standard error is absent, "" otherwise
+    best: bool = False  # the verdicts name every other row at the milestone worse
+    values: tuple[float, ...] = ()  # the value of each training seed
+    error: float | None = None  # standard error of the mean from training seeds and samples together
+    low: float | None = None  # and high: ends of the 95 % interval of the mean, None where unknown
     high: float | None = None
 
 
@@ -104,35 +90,27 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference `first` minus `second` of a metric at a milestone, or a contrast of several rows called `first`.
-
-    Attributes:
-        value, se: the difference and its standard error; None where absent, and then `reason` says why.
-        low, high: ends of the 95 % interval.
-        levels: (value, standard error) of each of both rows, over the training seeds that they share.
-        seeds: number of training seeds that both rows share.
-        paired: the rows' samples share noise and labels one by one.
-        primary: it is in the primary metric at the last milestone, so there is a verdict or a reason for none.
-        verdict: in words, "" where there is none.
-        winner: the row that the verdict names better, "" if it names none.
-        weights: (row, weight) pairs of a contrast, whose `second` is ""; () of a pair.
-    """
+    """The difference `first` minus `second` of a metric at a milestone, or a contrast of several rows called `first`."""
 
     first: str
     second: str
     step: int | None
     metric: Metric
+    # and se: the difference and its standard error; None where absent, and then `reason` says why
     value: float | None = None
     se: float | None = None
-    low: float | None = None
+    low: float | None = None  # and high: ends of the 95 % interval
     high: float | None = None
+    # (value, standard error) of each of both rows, over the training seeds that they share
     levels: tuple[tuple[float, float | None], ...] = ()
-    seeds: int = 0
-    paired: bool = False
+    seeds: int = 0  # number of training seeds that both rows share
+    paired: bool = False  # the rows' samples share noise and labels one by one
+    # it is in the primary metric at the last milestone, so there is a verdict or a reason for none
     primary: bool = False
-    verdict: str = ""
-    winner: str = ""
+    verdict: str = ""  # in words, "" where there is none
+    winner: str = ""  # the row that the verdict names better, "" if it names none
     reason: str = ""
+    # (row, weight) pairs of a contrast, whose `second` is ""; () of a pair
     weights: tuple[tuple[str, float], ...] = ()
 
     @property
@@ -148,15 +126,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Scale:
-    """How the training runs of a metric are compared at a milestone.
+    """How the training runs of a metric are compared at a milestone."""
 
-    Attributes:
-        relative: by their logarithms.
-        pooled: the spread of the runs of all rows, where they agree in it.
-    """
-
-    relative: bool
-    pooled: Spread | None = None
+    relative: bool  # by their logarithms
+    pooled: Spread | None = None  # the spread of the runs of all rows, where they agree in it
 
     def of(self, values: Sequence[float]) -> list[float]:
         """Returns values on this scale."""
@@ -165,86 +138,61 @@ class Scale:
 
 @dataclass(frozen=True)
 class Published:
-    """A published FID.
-
-    Attributes:
-        value: as published.
-        cell: the table's own FID of the row at this milestone.
-        distance: own minus published, in standard errors of that difference; None where it is unknown, and then `reason` says why.
-    """
+    """A published FID."""
 
     experiment: str
     step: int
-    value: float
-    cell: Cell
+    value: float  # as published
+    cell: Cell  # the table's own FID of the row at this milestone
+    # own minus published, in standard errors of that difference; None where it is unknown, and then `reason`
+    # says why
     distance: float | None
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Everything that the written forms of a table have in common.
+    """Everything that the written forms of a table have in common."""
 
-    Attributes:
-        suite: name of the suite.
-        experiments: names in the order of rows, which also fixes their colours.
-        metrics: the columns.
-        rows: in order of milestone, then experiment.
-        baseline: real images against real images, if scored.
-        comparisons: differences asked for, every metric.
-        primary: the metric whose differences at the last milestone have verdicts.
-        last: that milestone.
-        scale: how its training runs are compared there; None where nothing is scored there.
-        own_noise: training seeds were sampled with noise and labels of their own; False where they share them, None for one seed.
-        held_out: the reference holds images that no row was trained on.
-        bands: the rows' held-out losses by noise level.
-        draws: of real images, of which `baseline` is the mean; None if unknown.
-        protocol: (term, description) pairs: how everything was sampled and scored.
-        trained_scorer: the scorer was trained for this suite, so its values compare with no other table's.
-        published_scorer: the scorer is the network of published scores; None if the score files do not say.
-        warnings: what the score files and the comparison of them warn of.
-        curves: losses, one per experiment and seed.
-        provenance: one {name, ...} per file read.
-        options: what decides results, in each row.
-        classes: names of the classes, [] if unknown.
-        by_class: results class by class at each experiment's last milestone, and real against real.
-        nearness: how near the samples of each experiment's last milestone lie to the reference images.
-        costs: what each stage took.
-        published: FID that was published of rows, beside the table's.
-        published_source: where those stand.
-        order: whether the order of the rows changes over a sweep, in a sentence; "" without one.
-        config: the configuration of the suite and its experiments alone, {} if unknown.
-        epochs: passes over the training images at each milestone; nothing where that is unknown, or rows differ in it.
-    """
-
-    suite: str
-    experiments: list[str]
-    metrics: list[Metric]
-    rows: list[Row]
-    baseline: Row | None = None
-    comparisons: list[Comparison] = field(default_factory=list)
-    primary: Metric | None = None
-    last: int | None = None
-    scale: Scale | None = None
+    suite: str  # name of the suite
+    experiments: list[str]  # names in the order of rows, which also fixes their colours
+    metrics: list[Metric]  # the columns
+    rows: list[Row]  # in order of milestone, then experiment
+    baseline: Row | None = None  # real images against real images, if scored
+    comparisons: list[Comparison] = field(default_factory=list)  # differences asked for, every metric
+    primary: Metric | None = None  # the metric whose differences at the last milestone have verdicts
+    last: int | None = None  # that milestone
+    scale: Scale | None = None  # how its training runs are compared there; None where nothing is scored there
+    # training seeds were sampled with noise and labels of their own; False where they share them, None for
+    # one seed
     own_noise: bool | None = None
-    held_out: bool = False
-    bands: list[BandRatio] = field(default_factory=list)
-    draws: int | None = None
+    held_out: bool = False  # the reference holds images that no row was trained on
+    bands: list[BandRatio] = field(default_factory=list)  # the rows' held-out losses by noise level
+    draws: int | None = None  # of real images, of which `baseline` is the mean; None if unknown
+    # (term, description) pairs: how everything was sampled and scored
     protocol: list[tuple[str, str]] = field(default_factory=list)
+    # the scorer was trained for this suite, so its values compare with no other table's
     trained_scorer: bool = False
+    # the scorer is the network of published scores; None if the score files do not say
     published_scorer: bool | None = None
+    # what the score files and the comparison of them warn of
     warnings: list[str] = field(default_factory=list)
-    curves: list[Curve] = field(default_factory=list)
-    provenance: list[dict] = field(default_factory=list)
-    options: list[Option] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)  # losses, one per experiment and seed
+    provenance: list[dict] = field(default_factory=list)  # one {name, ...} per file read
+    options: list[Option] = field(default_factory=list)  # what decides results, in each row
+    classes: list[str] = field(default_factory=list)  # names of the classes, [] if unknown
+    # results class by class at each experiment's last milestone, and real against real
     by_class: dict[str, list[ClassResult]] = field(default_factory=dict)
+    # how near the samples of each experiment's last milestone lie to the reference images
     nearness: list[Nearness] = field(default_factory=list)
-    costs: list[Cost] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)  # what each stage took
+    # FID that was published of rows, beside the table's
     published: list[Published] = field(default_factory=list)
-    published_source: str = ""
-    order: str = ""
+    published_source: str = ""  # where those stand
+    order: str = ""  # whether the order of the rows changes over a sweep, in a sentence; "" without one
+    # the configuration of the suite and its experiments alone, {} if unknown
     config: dict = field(default_factory=dict)
+    # passes over the training images at each milestone; nothing where that is unknown, or rows differ in it
     epochs: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -264,7 +212,12 @@ class Table:
     @property
     def everything(self) -> list[Row]:
         """The rows, and the baseline below them."""
-        return [*self.rows, *([self.baseline] if self.baseline else [])]
+        return [*self.rows, *filter(None, [self.baseline])]
+
+    @property
+    def best(self) -> str:
+        """The row that beats every other one by the verdicts, "" if there is none."""
+        return next((row.experiment for row in self.rows if any(c.best for c in row.cells.values())), "")
 
     def rounding(self, row: Row, metric: Metric) -> float | None:
         """Returns the spread that rounds a cell, so that a column has equal decimals at each milestone.

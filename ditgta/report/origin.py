@@ -6,30 +6,17 @@ from collections.abc import Sequence
 from ditgta.report.alike import sampled_alike, shares_noise
 from ditgta.report.evidence import Score, judge_text, last_scores
 from ditgta.report.findings import CHOSEN, COMPARED, Option
-from ditgta.report.view import DASH, plain_list
+from ditgta.report.view import DASH, count_name, plain_list
 from ditgta.runtime.finished import flat
+from ditgta.runtime.records import part
 
 # Options that move scores between programs which otherwise do the same; shown first.
 SWITCHES = (
-    "model.posenc",
-    "model.qk_norm",
-    "training.flip",
-    "training.posterior",
-    "training.precision",
-    "training.tf32",
-    "training.compile",
-    "sampling.sampler",
-    "sampling.steps",
-    "sampling.cfg_scale",
-    "sampling.cfg_channels",
-    "sampling.guidance_precision",
-    "sampling.labels",
-    "sampling.num_samples",
-    "sampling.precision",
-    "sampling.compile",
-    "sampling.seed",
-    "sampling.tf32",
-    "sampling.uint8",
+    *("model.posenc", "model.qk_norm"),
+    *("training.flip", "training.posterior", "training.precision", "training.tf32", "training.compile"),
+    *("sampling.sampler", "sampling.steps", "sampling.cfg_scale", "sampling.cfg_channels"),
+    *("sampling.guidance_precision", "sampling.labels", "sampling.num_samples", "sampling.precision"),
+    *("sampling.compile", "sampling.seed", "sampling.tf32", "sampling.uint8"),
 )
 
 
@@ -37,39 +24,29 @@ def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Opti
     """Returns every recorded option of training and sampling, the switches first, then by name; the training seed is no option."""
     by_row: dict[str, dict[str, object]] = {}
     for score in last_scores(scores, experiments):
-        made = (score.content.get("samples") or {}).get("spec") or {}
-        training = dict((made.get("checkpoint") or {}).get("spec") or {})
-        training.pop("seed", None)
-        sampling = dict(score.sampling or made.get("sampling") or {})
-        sampling.pop("training_seed", None)
-        kept = {key: value for key, value in sampling.items() if key not in score.choices}
-        by_row[score.experiment] = flat({**training, "sampling": kept, CHOSEN: score.chosen})
-    names = {name for options in by_row.values() for name in options}
+        training = {key: value for key, value in score.training.items() if key != "seed"}
+        sampling = score.sampling or part(score.content, "samples", "spec", "sampling")
+        left_out = {"training_seed", *score.choices}
+        kept = {key: value for key, value in sampling.items() if key not in left_out}
+        texts = flat({**training, "sampling": kept, CHOSEN: score.chosen})
+        by_row[score.experiment] = {name: _text(value) for name, value in texts.items()}
+    names = set().union(*by_row.values())
     order = [name for name in SWITCHES if name in names] + sorted(names - set(SWITCHES))
-    return [
-        Option(
-            name, {row: _text(options[name]) if name in options else DASH for row, options in by_row.items()}
-        )
-        for name in order
-    ]
+    return [Option(name, {row: own.get(name, DASH) for row, own in by_row.items()}) for name in order]
 
 
 def fairness(options: Sequence[Option]) -> tuple[bool, str]:
     """Returns whether rows differ in their positional encoding alone, and what they differ in as a sentence."""
     others = [option for option in options if option.differs and not option.is_each_rows]
     if not options:
-        return (
-            False,
-            "The score files do not record how their samples were made, so it is unknown whether rows differ in other options.",
-        )
+        words = "The score files do not record how their samples were made, so it is unknown whether rows differ in other options."
+        return False, words
     if not others:
         return True, f"Of {len(options)} recorded options, the rows differ only in {COMPARED}."
     listed = "; ".join(f"{option.name} ({option.text.replace('; ', ', ')})" for option in others[:6])
     more = f"; and {len(others) - 6} more" if len(others) > 6 else ""
-    return (
-        False,
-        f"Rows also differ in options other than the positional encoding, which affects their differences: {listed}{more}.",
-    )
+    words = f"Rows also differ in options other than the positional encoding, which affects their differences: {listed}{more}."
+    return False, words
 
 
 def _text(value: object) -> str:
@@ -81,27 +58,28 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
     content, sampling = scores[0].content, scores[0].sampling
     seeds = sorted({score.seed for score in scores})
     counts = sorted({score.num_samples for score in scores} - {None})
-    lines = [("Scorer", _scorer(content.get("scorer") or {}))]
+    lines = [("Scorer", _scorer(part(content, "scorer")))]
     if "judge" in content:
         lines.append(("Second judge", judge_text(content["judge"])))
-    samples = [f"{plain_list([f'{count:,}' for count in counts])} per row" if counts else "number unknown"]
+    samples = [f"{plain_list(list(map(count_name, counts)))} per row" if counts else "number unknown"]
     if sampling:
         samples.append(f"{sampling.get('sampler', 'unknown')} sampler, {sampling.get('steps', '?')} steps")
         samples.append(_guidance(sampling, scores[0].choices.get("cfg_scale")))
         samples += _average(scores)
         samples.append(f"{sampling.get('labels', 'unknown')} labels")
         samples.append(f"sampling seed {sampling.get('seed', '?')}")
+        same = "noise and label of sample i are the same in every row"
         if shares_noise(scores):
-            samples.append("noise and label of sample i are the same in every row")
+            samples.append(same)
         elif sampled_alike(scores):
-            samples.append(
-                "noise and label of sample i are the same in every row, and new for each training seed"
-            )
+            samples.append(f"{same}, and new for each training seed")
     lines.append(("Samples", "; ".join(samples)))
-    reference, number = content.get("reference") or {}, content.get("num_reference")
+    reference, number = part(content, "reference"), content.get("num_reference")
     described = [f"{number:,} real images" if number else "number of real images unknown"]
-    described += ["held out of training"] if "training" in content else []
-    described += [f"sha256 {str(reference['sha256'])[:12]}"] if reference.get("sha256") else []
+    if "training" in content:
+        described.append("held out of training")
+    if reference.get("sha256"):
+        described.append(f"sha256 {str(reference['sha256'])[:12]}")
     lines.append(("Reference", "; ".join(described)))
     lines.append(("Training seeds", f"{len(seeds)} ({plain_list(seeds)})"))
     return lines
@@ -117,7 +95,7 @@ def _guidance(sampling: dict, choices: Sequence[float] | None) -> str:
     channels = sampling.get("cfg_channels", "all")
     which = "all noise channels" if channels == "all" else f"the first {channels} noise channels"
     if choices:
-        listed = plain_list([f"{choice:g}" for choice in choices])
+        listed = _numbers(choices)
         return f"classifier-free guidance on {which}, its scale chosen for each row of {listed} by FID on another noise"
     return f"classifier-free guidance {scale:g} on {which}"
 
@@ -126,12 +104,14 @@ def _average(scores: Sequence[Score]) -> list[str]:
     """Returns which average of the weights was sampled, in words; nothing where there is one alone."""
     lists = dict.fromkeys(score.choices["ema_decay"] for score in scores if "ema_decay" in score.choices)
     if lists:
-        listed = [plain_list([f"{decay:g}" for decay in decays]) for decays in lists]
-        return [
-            f"the EMA decay of the weights chosen for each row of {' or of '.join(listed)} by FID on another noise"
-        ]
+        listed = " or of ".join(map(_numbers, lists))
+        return [f"the EMA decay of the weights chosen for each row of {listed} by FID on another noise"]
     decays = sorted({score.sampling["ema_decay"] for score in scores if "ema_decay" in score.sampling})
-    return [f"EMA decay {plain_list([f'{decay:g}' for decay in decays])}"] if decays else []
+    return [f"EMA decay {_numbers(decays)}"] if decays else []
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return plain_list([f"{value:g}" for value in values])
 
 
 def is_trained(scorer: dict) -> bool:
@@ -158,19 +138,19 @@ def _scorer(scorer: dict) -> str:
 def provenance_of(score: Score, name: str) -> dict:
     """Returns what stands behind the numbers of one score file."""
     content = score.content
-    samples, made = content.get("samples") or {}, content.get("provenance") or content
+    samples, made = part(content, "samples"), content.get("provenance") or content
     return {
         "name": name,
         "file": score.path.name,
         "num_samples": content.get("num_samples"),
         "samples_sha256": samples.get("sha256") or DASH,
         "checkpoint_sha256": samples.get("checkpoint_sha256") or DASH,
-        "reference": content.get("reference") or {},
-        "scorer": content.get("scorer") or {},
-        "settings": content.get("settings") or {},
-        "versions": made.get("versions") or {},
+        "reference": part(content, "reference"),
+        "scorer": part(content, "scorer"),
+        "settings": part(content, "settings"),
+        "versions": part(made, "versions"),
         "revision": made.get("revision"),
         "command": made.get("command"),
         "spec": score.spec,
-        "samples": samples.get("spec") or {},
+        "samples": part(samples, "spec"),
     }

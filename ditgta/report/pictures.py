@@ -20,50 +20,33 @@ from ditgta.runtime.files import atomic_path
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a page.
+    """The pictures of a page."""
 
-    Attributes:
-        metrics: by metric, against steps.
-        losses: the losses, and how far they lie apart if there are several rows.
-        samples: grids of samples.
-        strips: samples of the same noise at every milestone.
-        nearest: by experiment, samples beside their nearest reference images.
-        bands: held-out losses against the noise level, None without.
-        classes: "accuracy" and "kid" by class, as far as known.
-        encodings: what each row's encoding makes of places, None without a checkpoint.
-        distances: how far each row's blocks attend, None where no record says it.
-        reach: what `distances` draws, and why rows are not in it.
-        forest: the differences that have verdicts.
-        shelves: samples class by class.
-        sizes: the rows at other sizes than that of training, None without.
-        sweep: the rows over a sweep of guidance and of averages, None without.
-    """
-
-    metrics: dict[str, Drawing]
-    losses: list[Drawing]
-    samples: list[Grid]
-    nearest: dict[str, Grid]
-    classes: dict[str, Drawing]
+    metrics: dict[str, Drawing]  # by metric, against steps
+    losses: list[Drawing]  # the losses, and how far they lie apart if there are several rows
+    samples: list[Grid]  # grids of samples
+    nearest: dict[str, Grid]  # by experiment, samples beside their nearest reference images
+    classes: dict[str, Drawing]  # "accuracy" and "kid" by class, as far as known
+    # what each row's encoding makes of places, None without a checkpoint
     encodings: Image.Image | None = None
-    distances: Drawing | None = None
+    distances: Drawing | None = None  # how far each row's blocks attend, None where no record says it
+    # what `distances` draws, and why rows are not in it
     reach: Distances = field(default_factory=lambda: Distances({}))
-    bands: Drawing | None = None
-    strips: list[Grid] = field(default_factory=list)
-    forest: Drawing | None = None
-    shelves: list[Shelf] = field(default_factory=list)
-    sizes: Sizes | None = None
-    sweep: Sweep | None = None
+    bands: Drawing | None = None  # held-out losses against the noise level, None without
+    strips: list[Grid] = field(default_factory=list)  # samples of the same noise at every milestone
+    forest: Drawing | None = None  # the differences that have verdicts
+    shelves: list[Shelf] = field(default_factory=list)  # samples class by class
+    sizes: Sizes | None = None  # the rows at other sizes than that of training, None without
+    sweep: Sweep | None = None  # the rows over a sweep of guidance and of averages, None without
 
 
 def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
     """Returns the page's pictures."""
-    losses = [figures.loss_figure(table), figures.gap_figure(table)]
-    bands = band_figure(table)
     classes = {kind: figures.class_figure(table, kind) for kind in ("accuracy", "kid")}
     return Pictures(
         metrics={metric.key: figures.metric_figure(table, metric) for metric in table.metrics},
-        losses=[drawn for drawn in losses if drawn],
-        bands=bands,
+        losses=list(filter(None, [figures.loss_figure(table), figures.gap_figure(table)])),
+        bands=band_figure(table),
         samples=grids,
         nearest=near,
         classes={kind: drawn for kind, drawn in classes.items() if drawn},

@@ -12,13 +12,10 @@ def published_values(
     table: Table,
     training_cov: float | None,
 ) -> list[Published]:
-    """Returns the published values of rows that have scores, in the rows' order.
+    """Returns the published values of rows that have scores, in the rows' order; `declared` are FID by experiment and milestone.
 
-    Args:
-        declared: FID by experiment and milestone, whose numbers are words in JSON.
-        table: says whose network the scorer is.
-        training_cov: standard deviation of log FID over training runs; None: a distance holds the samples' error alone
-            where there is one run.
+    `training_cov`: standard deviation of log FID over training runs; without it a distance holds the samples' error alone where
+    there is one run. The table says whose network the scorer is.
     """
     entries = []
     for row in rows:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from PIL import Image
@@ -9,12 +10,13 @@ from PIL import Image
 from ditgta.report.comparisons import compare, row_of, scale_of
 from ditgta.report.declared import Declared
 from ditgta.report.evidence import BASELINE, NETWORKS, Score, check_same, read_score, samples_folder
-from ditgta.report.exports import csv_text
+from ditgta.report.exports import csv_text, score_lines
 from ditgta.report.grid import choose_samples, labels_of, pick
 from ditgta.report.model import CLASS_ACCURACY, DINOV2, FID, KID, Comparison, Metric, Row, Scale
 from ditgta.report.sizes import draw
 from ditgta.runtime.addresses import size_name
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.records import part
 
 CROPS = (
     Metric("fid_crops", "FID of crops", -1, scale="log"),
@@ -23,76 +25,53 @@ CROPS = (
 WHOLE = (FID, KID)
 SIZED_METRICS = (*CROPS, *WHOLE, *DINOV2, CLASS_ACCURACY)
 HEAD = (
-    "suite",
-    "experiment",
-    "size",
-    "positions",
-    "temperature",
-    "cfg_scale",
-    "seed",
-    "step",
-    "metric",
-    "value",
-    "se",
-    "n",
-    "reason",
+    *("suite", "experiment", "size", "positions", "temperature", "cfg_scale", "seed", "step"),
+    *("metric", "value", "se", "n", "reason"),
 )
-MOST_ROWS, MOST_HEIGHT = (
-    6,
-    192,
-)  # of the picture: rows, but one of each experiment at least; pixels of an image of training's size
+MOST_ROWS = 6  # of the picture, but one of each experiment at least
+MOST_HEIGHT = 192  # pixels of an image of training's size
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a row was sampled at another size.
+    """How a row was sampled at another size."""
 
-    Attributes:
-        size: (height, width) in pixels.
-        scale: of guidance; None if unknown.
-    """
-
-    size: tuple[int, int]
+    size: tuple[int, int]  # (height, width) in pixels
     positions: str
     temperature: str
-    scale: float | None
+    scale: float | None  # of guidance; None if unknown
 
     def words(self, others: Iterable["Way"]) -> str:
         """Returns the way in words, without the size: ntk, log temperature; and its guidance where that of others differs."""
         parts = [self.positions]
-        parts += ["log temperature"] if self.temperature == "log" else []
-        parts += [f"guidance {self.scale:g}"] if len({other.scale for other in others}) > 1 else []
+        if self.temperature == "log":
+            parts.append("log temperature")
+        if len({other.scale for other in others}) > 1:
+            parts.append(f"guidance {self.scale:g}")
         return ", ".join(parts)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is known of a suite at other sizes.
+    """What is known of a suite at other sizes."""
 
-    Attributes:
-        suite: its name.
-        trained: (height, width) of training, None if unknown.
-        rows: by way, the row of each experiment; ways of one size stand together.
-        baselines: by size, real images against real ones.
-        comparisons: by way, the declared differences in the metrics of crops, without verdicts.
-        scores: all score files.
-        picture: one noise under each experiment, all ways side by side; None where the samples are gone.
-    """
-
-    suite: str
-    trained: tuple[int, int] | None
-    rows: dict[Way, list[Row]]
-    baselines: dict[tuple[int, int], Row]
+    suite: str  # its name
+    trained: tuple[int, int] | None  # (height, width) of training, None if unknown
+    rows: dict[Way, list[Row]]  # by way, the row of each experiment; ways of one size stand together
+    baselines: dict[tuple[int, int], Row]  # by size, real images against real ones
+    # by way, the declared differences in the metrics of crops, without verdicts
     comparisons: dict[Way, list[Comparison]]
-    scores: list[Score] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)  # all score files
+    # one noise under each experiment, all ways side by side; None where the samples are gone
     picture: Image.Image | None = None
 
     @property
     def by_size(self) -> dict[tuple[int, int], list[Way]]:
         """The ways of each size."""
-        return {
-            size: [way for way in self.rows if way.size == size] for size in (way.size for way in self.rows)
-        }
+        ways: dict[tuple[int, int], list[Way]] = {}
+        for way in self.rows:
+            ways.setdefault(way.size, []).append(way)
+        return ways
 
     @property
     def is_small(self) -> bool:
@@ -114,34 +93,26 @@ def read_sizes(
 ) -> Sizes | None:
     """Returns what score files say of other sizes, None without files.
 
-    Args:
-        paths: score files of rows, then those of real images at each size.
-        rows: experiment, seed and step of the former, where it is not for the files to say.
-        declared: differences of which pairs are shown.
-        scores: the table's score files, whose samples are of the size of training.
-
-    Raises:
-        InputError: a file is none, does not tell its size, or was scored with another network than the table.
+    The files are those of rows, then those of real images at each size; `rows` are experiment, seed and step of the former, where
+    it is not for the files to say, `declared` differences of which pairs are shown, `scores` the table's score files, of the size
+    of training. Raises InputError if a file is none, does not tell its size, or was scored with another network than the table.
     """
     files = [read_score(path) for path in paths]
     if not files:
         return None
-    real = [score for score in files if (score.content.get("settings") or {}).get("baseline")]
+    real = [score for score in files if part(score.content, "settings").get("baseline")]
     sized = [score for score in files if score not in real]
     if rows is not None:
         if len(rows) != len(sized):
             raise InputError(
                 f"{len(rows)} rows and {len(sized)} score files of other sizes do not match; fix the spec"
             )
-        sized = [replace(score, experiment=e, seed=s, step=t) for score, (e, s, t) in zip(sized, rows)]
+        sized = [score.named(*row) for score, row in zip(sized, rows)]
     check_same([*scores[:1], *sized, *real], *NETWORKS)
     groups: dict[Way, dict[str, list[Score]]] = {}
     for score in sorted(sized, key=lambda score: way_of(score).size[0] * way_of(score).size[1]):
         groups.setdefault(way_of(score), {}).setdefault(score.experiment, []).append(score)
-    scales = {
-        way: {metric: scale_of(list(group.values()), metric) for metric in SIZED_METRICS}
-        for way, group in groups.items()
-    }
+    scales = {way: _scales(group) for way, group in groups.items()}
     plain = dict.fromkeys(SIZED_METRICS, Scale(False))
     return Sizes(
         suite=suite,
@@ -157,19 +128,19 @@ def read_sizes(
     )
 
 
-def way_of(score: Score) -> Way:
-    """Returns how a score file's samples were made.
+def _scales(group: dict[str, list[Score]]) -> dict[Metric, Scale]:
+    return {metric: scale_of(list(group.values()), metric) for metric in SIZED_METRICS}
 
-    Raises:
-        InputError: it does not tell.
-    """
+
+def way_of(score: Score) -> Way:
+    """Returns how a score file's samples were made; raises InputError if it does not tell."""
     sampling, scale = score.sampling, score.sampling.get("cfg_scale")
     size = sampling.get("size") or _size_of(score)
     return Way(tuple(size), str(sampling.get("positions", "")), str(sampling.get("temperature", "1")), scale)
 
 
 def _size_of(score: Score) -> tuple[int, int]:
-    size = (score.content.get("samples") or {}).get("size")
+    size = part(score.content, "samples").get("size")
     if not isinstance(size, list) or len(size) != 2:
         raise InputError(f"{score.path} does not record the size of its images; score them again")
     return size[0], size[1]
@@ -183,51 +154,45 @@ def _differences(
         if one.weights or not set(one.rows) <= set(group):
             continue
         firsts, seconds = (group[name] for name in one.rows)
-        step = firsts[0].step
-        comparisons = [
-            compare(firsts, seconds, metric, one.names, step, scales[metric])[0] for metric in CROPS
-        ]
-        if all(comparison.value is None for comparison in comparisons):
+        for metrics in (CROPS, WHOLE):
             comparisons = [
-                compare(firsts, seconds, metric, one.names, step, scales[metric])[0] for metric in WHOLE
+                compare(firsts, seconds, m, one.names, firsts[0].step, scales[m])[0] for m in metrics
             ]
+            if any(comparison.value is not None for comparison in comparisons):
+                break
         yield from comparisons
 
 
 def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score]) -> Image.Image | None:
     """Returns a few samples of every experiment's first seed: the size of training, then every other way, from left to right."""
-    names = list(dict.fromkeys(name for group in groups.values() for name in group))
-    step = max(
-        (score.step or 0 for group in groups.values() for own in group.values() for score in own), default=0
-    )
-    columns: list[tuple[str, dict[str, list[Score]]]] = []
-    trained = {name: [s for s in scores if s.experiment == name and (s.step or 0) == step] for name in names}
-    if any(trained.values()):
-        size = _size_of(next(own[0] for own in trained.values() if own))
-        columns.append((f"{size_name(size)}\ntraining", trained))
-    columns += [(f"{size_name(way.size)}\n{way.words(groups)}", group) for way, group in groups.items()]
+    sized: list[Score] = []
+    for group in groups.values():
+        sized += chain(*group.values())
+    names = list(dict.fromkeys(score.experiment for score in sized))
+    step = max((score.step or 0 for score in sized), default=0)
+    trained: dict[str, list[Score]] = {}
+    for score in scores:
+        if score.experiment in names and (score.step or 0) == step:
+            trained.setdefault(score.experiment, []).append(score)
+    columns = [(f"{size_name(way.size)}\n{way.words(groups)}", group) for way, group in groups.items()]
+    if trained:
+        size = _size_of(next(trained[name][0] for name in names if name in trained))
+        columns.insert(0, (f"{size_name(size)}\ntraining", trained))
     folders = [{name: _first_folder(group.get(name, [])) for name in names} for _, group in columns]
-    first = next((folder for column in folders for folder in column.values() if folder), None)
+    first = next(filter(None, chain(*(column.values() for column in folders))), None)
     if first is None:
         return None
     chosen = choose_samples(labels_of(first))
     count = min(max(1, MOST_ROWS // len(names)), len(chosen))
-    chosen = [chosen[i * len(chosen) // count] for i in range(count)]
-    indices = [index for index, _ in chosen]
-    cells = [
-        {
-            name: list(pick(folder, indices)) if folder else [None] * len(indices)
-            for name, folder in column.items()
-        }
-        for column in folders
-    ]
-    rows = [(name, place) for place in range(len(indices)) for name in names]
-    return draw(
-        [heading for heading, _ in columns],
-        [f"{name} #{indices[place]}" for name, place in rows],
-        [[column[name][place] for column in cells] for name, place in rows],
-        MOST_HEIGHT,
-    )
+    indices = [chosen[i * len(chosen) // count][0] for i in range(count)]
+    labels = [f"{name} #{index}" for index in indices for name in names]
+    images: list[list] = [[] for _ in labels]
+    for column in folders:
+        for place, name in enumerate(names):
+            samples = pick(column[name], indices) if column[name] else [None] * count
+            for row, sample in zip(images[place :: len(names)], samples):
+                row.append(sample)
+    return draw([heading for heading, _ in columns], labels, images, MOST_HEIGHT)
 
 
 def _first_folder(group: Sequence[Score]) -> Path | None:
@@ -237,19 +202,12 @@ def _first_folder(group: Sequence[Score]) -> Path | None:
 
 def sizes_csv(sizes: Sizes | None) -> str:
     """Return one line per row, seed and metric at other sizes; real against real images has neither positions nor seed."""
-    lines = []
-    for score in sizes.scores if sizes else ():
+    lines: list[list] = []
+    if sizes is None:
+        return csv_text(HEAD, lines)
+    for score in sizes.scores:
         real, way = score.experiment == BASELINE, way_of(score)
-        how = [None] * 3 if real else [way.positions, way.temperature, way.scale]
-        who = [
-            sizes.suite,
-            score.experiment,
-            size_name(way.size),
-            *how,
-            None if real else score.seed,
-            score.step,
-        ]
-        for metric in SIZED_METRICS:
-            value = [score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
-            lines.append([*who, metric.key, *value])
+        how = [None] * 4 if real else [way.positions, way.temperature, way.scale, score.seed]
+        who = [sizes.suite, score.experiment, size_name(way.size), *how, score.step]
+        lines += score_lines(who, score, SIZED_METRICS)
     return csv_text(HEAD, lines)

@@ -65,11 +65,9 @@ def far_sentence(table: Table) -> str:
     value, name = min(known)
     if value < FAR * real:
         return ""
-    answer = (
-        "use the held-out loss here."
-        if LOSS in table.metrics
-        else "hold images out (images.hold_out) and use the held-out loss."
-    )
+    answer = "use the held-out loss here."
+    if LOSS not in table.metrics:
+        answer = "hold images out (images.hold_out) and use the held-out loss."
     return (
         f"Training is still far from the data: the lowest FID, {value:.3g} of {name}, is {value / real:,.0f} times that of real "
         f"images ({real:.2g}). Such a high FID compares failures; {answer}"
@@ -112,7 +110,7 @@ def _items(table: Table) -> str:
 
 def best_sentence(table: Table) -> str:
     """Returns what bold means, or why nothing is bold."""
-    if any(cell.best for row in table.rows for cell in row.cells.values()):
+    if table.best:
         return (
             f"Bold marks the row that the verdicts rank above every other row, in {table.primary.name} at "
             f"{step_name(table.last)} steps."
@@ -126,13 +124,13 @@ def baseline_sentence(table: Table) -> str:
     """Returns what real images were scored against."""
     if table.baseline is None:
         return ""
-    drawn = count_name(table.baseline.num_samples)
-    sentence = (
-        f"Real against real: {drawn} {'training images' if table.held_out else 'real images'}, drawn within their classes, "
-        f"against {'images that no row was trained on, as for the rows' if table.held_out else 'all others'}"
-        + (f"; the mean of {table.draws} draws, ± is the standard error of one draw" if table.draws else "")
-        + "."
-    )
+    drawn, images, others = count_name(table.baseline.num_samples), "real images", "all others"
+    if table.held_out:
+        images, others = "training images", "images that no row was trained on, as for the rows"
+    sentence = f"Real against real: {drawn} {images}, drawn within their classes, against {others}"
+    if table.draws:
+        sentence += f"; the mean of {table.draws} draws, ± is the standard error of one draw"
+    sentence += "."
     if {row.num_samples for row in table.rows} == {table.baseline.num_samples}:
         return sentence
     return f"{sentence} Its N differs from that of the rows, so its FID has another bias; KID has none."
@@ -141,14 +139,11 @@ def baseline_sentence(table: Table) -> str:
 def difference_sentence(table: Table) -> str:
     """Returns how differences, their intervals and the verdicts were obtained."""
     known = [c for c in table.comparisons if c.se is not None]
-    begin = (
-        "Differences are first minus second. Sample i has the same noise and label in both rows, so common effects "
-        "cancel."
-        if all(c.paired for c in known)
-        else "Differences are first minus second; those marked “unpaired” do not share noise and labels, and combine two "
-        "separate errors."
-    )
-    parts = [begin]
+    if all(c.paired for c in known):
+        common = ". Sample i has the same noise and label in both rows, so common effects cancel."
+    else:
+        common = "; those marked “unpaired” do not share noise and labels, and combine two separate errors."
+    parts = [f"Differences are first minus second{common}"]
     if any(c.weights for c in table.comparisons):
         parts.append(
             "A contrast of several rows is the weighted sum of their values, not of logarithms. If the spread of runs is pooled "
@@ -168,17 +163,20 @@ def difference_sentence(table: Table) -> str:
 
 def _runs_sentence(table: Table) -> str:
     """Returns how intervals over several training seeds are computed."""
-    noise = (
-        "Each training seed has its own noise and labels, so the spread of the runs includes the effect of sampling."
-        if table.own_noise
-        else "Training seeds share the samples' noise, so their spread does not include sampling: its error is added in quadrature."
-    )
-    images = (
-        " All rows and training seeds share the held-out images: the error from the number of images is added in quadrature."
-        if LOSS in table.metrics
-        else ""
-    )
-    return f"Over several training seeds, intervals use Student's t{_spread_words(table)}. {noise}{images}"
+    parts = [f"Over several training seeds, intervals use Student's t{_spread_words(table)}."]
+    if table.own_noise:
+        parts.append(
+            "Each training seed has its own noise and labels, so the spread of the runs includes the effect of sampling."
+        )
+    else:
+        parts.append(
+            "Training seeds share the samples' noise, so their spread does not include sampling: its error is added in quadrature."
+        )
+    if LOSS in table.metrics:
+        parts.append(
+            "All rows and training seeds share the held-out images: the error from the number of images is added in quadrature."
+        )
+    return " ".join(parts)
 
 
 def _spread_words(table: Table) -> str:
@@ -194,18 +192,18 @@ def _spread_words(table: Table) -> str:
             "or of the two rows if theirs is larger"
         )
     if table.primary.scale != "plain" and not table.scale.relative:
-        return f"{begin} by Welch's test, each row with its own spread, because values at or below zero have no logarithm"
-    return f"{begin} by Welch's test, each row with its own spread, because the spreads differ too much"
+        why = "values at or below zero have no logarithm"
+    else:
+        why = "the spreads differ too much"
+    return f"{begin} by Welch's test, each row with its own spread, because {why}"
 
 
 def _verdict_sentence(table: Table) -> str:
     """Returns the basis of the verdicts."""
     count = sum(c.primary for c in table.comparisons)
-    fid = (
-        " FID's bias differs from row to row, so FID∞, which has less bias, must agree."
-        if table.primary.key == "fid"
-        else ""
-    )
+    fid = ""
+    if table.primary.key == "fid":
+        fid = " FID's bias differs from row to row, so FID∞, which has less bias, must agree."
     return (
         f"Verdicts are for {table.primary.name}, the primary metric, at the last milestone, with p-values adjusted for "
         f"all {count} declared differences (Holm); other metrics and milestones have none. An undecided difference shows the "
@@ -219,9 +217,8 @@ def answer(table: Table) -> str:
     if not judged:
         return "No difference with a verdict was declared."
     metric = in_prose(table.primary)
-    best = [row.experiment for row in table.rows if any(cell.best for cell in row.cells.values())]
-    if best:
-        return f"{best[0]} is better than every other row in {metric}."
+    if table.best:
+        return f"{table.best} is better than every other row in {metric}."
     won = [f"{c.title} {c.verdict.partition(' (')[0]}" if c.weights else _won(c) for c in judged if c.winner]
     if won:
         others = len(judged) - len(won)
@@ -288,19 +285,19 @@ def metric_words(table: Table, metric: Metric) -> str:
     lines = []
     for name in table.experiments:
         cells = [(row.step, row.cells[metric.key]) for row in table.rows if row.experiment == name]
-        points = [
-            f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}"
-            for step, cell in cells
-            if cell.value is not None
-        ]
-        lines += [f"{name} {', '.join(points)}"] if points else []
+        points = []
+        for step, cell in cells:
+            if cell.value is not None:
+                points.append(f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}")
+        if points:
+            lines.append(f"{name} {', '.join(points)}")
     return f"{metric.name} against training steps: {'; '.join(lines) or 'no values'}"
 
 
 def band_words(table: Table) -> str:
     """Returns in words what the curve of losses against noise levels shows."""
-    lines = (
-        f"{row.experiment} " + ", ".join(f"{100 * (value - 1):+.1f} %" for value in row.ratio)
-        for row in table.bands
-    )
+    lines = []
+    for row in table.bands:
+        values = ", ".join(f"{100 * (value - 1):+.1f} %" for value in row.ratio)
+        lines.append(f"{row.experiment} {values}")
     return f"held-out loss by noise level, against the first row's: {'; '.join(lines)}"

@@ -17,27 +17,24 @@ def draw(
 ) -> Image.Image:
     """Return images in columns of one size each, with a heading (of two lines at most) above and a name before.
 
-    Args:
-        images: one list for each row, uint8 (H, W, 3); None leaves a place empty, and says so.
-        most: largest height in pixels of the first column's images, to which all are reduced alike; None: as they are.
+    A row of images is uint8 (H, W, 3); None leaves a place empty, and says so. All are reduced alike so that the first column's
+    images are at most `most` pixels high; None: as they are.
     """
-    shapes = [
-        next((row[k].shape[:2] for row in images if row[k] is not None), (1, 1)) for k in range(len(columns))
-    ]
+    there = [[image.shape[:2] for image in column if image is not None] for column in zip(*images)]
+    shapes = [own[0] if own else (1, 1) for own in there]
     zoom: float = max(1, round(CELL_PIXELS / shapes[0][0]))
     if most and shapes[0][0] > most:
         zoom = most / shapes[0][0]
     font = ImageFont.load_default(TEXT)
-    margin = int(max(font.getlength(name) for name in rows)) + 2 * GAP
-    widths = [
-        max(round(zoom * width), int(max(font.getlength(line) for line in heading.split("\n"))))
-        for (_, width), heading in zip(shapes, columns)
-    ]
+    margin = int(max(map(font.getlength, rows))) + 2 * GAP
+    widths = []
+    for (_, width), heading in zip(shapes, columns):
+        longest = max(map(font.getlength, heading.split("\n")))
+        widths.append(max(round(zoom * width), int(longest)))
     height = round(zoom * max(shape[0] for shape in shapes))
     rule = Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.LANCZOS
-    canvas = Image.new(
-        "RGB", (margin + sum(widths) + GAP * len(widths), BAND + len(rows) * (height + GAP)), "white"
-    )
+    whole = (margin + sum(widths) + GAP * len(widths), BAND + len(rows) * (height + GAP))
+    canvas = Image.new("RGB", whole, "white")
     pen, left = ImageDraw.Draw(canvas), margin
     for k, heading in enumerate(columns):
         pen.multiline_text((left, 2), heading, fill="black", font=font, spacing=2)

@@ -21,25 +21,15 @@ _QUANTILES = 500  # of the spread, over which the power is averaged
 
 @dataclass(frozen=True)
 class Spread:
-    """The standard deviation of training runs around the mean of their row.
+    """The standard deviation of training runs around the mean of their row."""
 
-    Attributes:
-        sd: of values or of their logarithms.
-        degrees: of freedom.
-        rows: how many rows it was taken from.
-    """
-
-    sd: float
-    degrees: int
-    rows: int = 1
+    sd: float  # of values or of their logarithms
+    degrees: int  # of freedom
+    rows: int = 1  # how many rows it was taken from
 
 
 def spread_of_runs(groups: Sequence[Sequence[float]]) -> Spread | None:
-    """Returns the spread of the runs of all rows around their rows' means; None where no row has two runs.
-
-    Args:
-        groups: the values of each row's training runs.
-    """
+    """Returns the spread of the values of all rows' runs around their rows' means; None where no row has two runs."""
     groups = [np.asarray(group, np.float64) for group in groups if len(group) > 1]
     degrees = sum(len(group) - 1 for group in groups)
     if not degrees:
@@ -66,18 +56,12 @@ def spreads_agree(groups: Sequence[Sequence[float]]) -> bool:
 
 @dataclass(frozen=True)
 class Inference:
-    """A mean, or a difference of means, with what is known of its error.
+    """A mean, or a difference of means, with what is known of its error."""
 
-    Attributes:
-        value: the estimate.
-        runs: standard error from the training runs; None where there is one run only.
-        degrees: of freedom of `runs`, for Student's t.
-        samples: standard error from the finite number of samples that the runs' spread does not show, None if unknown.
-    """
-
-    value: float
-    runs: float | None
-    degrees: float
+    value: float  # the estimate
+    runs: float | None  # standard error from the training runs; None where there is one run only
+    degrees: float  # of freedom of `runs`, for Student's t
+    # standard error from the finite number of samples that the runs' spread does not show, None if unknown
     samples: float | None
 
     @property
@@ -98,6 +82,12 @@ class Inference:
         return math.hypot(student, normal)
 
     @property
+    def ends(self) -> tuple[float, float] | tuple[None, None]:
+        """The ends of the 95 % interval; None where the samples' error is unknown."""
+        half = self.half_width()
+        return (None, None) if half is None else (self.value - half, self.value + half)
+
+    @property
     def p(self) -> float:
         """Two-sided p-value of the value being 0: the level at which the interval ends there; 1 where nothing is known."""
         if not self.se:
@@ -110,8 +100,8 @@ class Inference:
             low, high = (middle, high) if self.half_width(middle) > abs(self.value) else (low, middle)
         return (low + high) / 2
 
-    def smallest_gap(self, level: float = LEVEL, power: float = POWER) -> float | None:
-        """Returns the true difference that a test at this level would have found with this power; None without runs.
+    def smallest_gap(self, level: float = LEVEL) -> float | None:
+        """Returns the true difference that a test at this level would have found with the power POWER; None without runs.
 
         With the errors taken as they are, the power is averaged over what runs would have shown as their spread.
         """
@@ -125,17 +115,15 @@ class Inference:
         for _ in range(60):
             middle = (low + high) / 2
             missed = ndtr((bounds - middle) / self.se) - ndtr((-bounds - middle) / self.se)
-            low, high = (middle, high) if 1 - missed.mean() < power else (low, middle)
+            low, high = (middle, high) if 1 - missed.mean() < POWER else (low, middle)
         return high
 
 
 def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float | None) -> Inference:
-    """Returns the mean of a row's runs.
+    """Returns the mean of the values of a row's runs.
 
-    Args:
-        values: of each run.
-        pooled: the spread over all rows, None where they do not agree in it: then the row's own is taken.
-        samples: standard error of the mean that the spread of the runs does not show.
+    `pooled` is the spread over all rows, None where they do not agree in it: then the row's own is taken. `samples` is the standard
+    error of the mean that the spread of the runs does not show.
     """
     own = spread_of_runs([values])
     if own is None:
@@ -147,12 +135,7 @@ def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float 
 def difference_of_runs(
     first: Sequence[float], second: Sequence[float], pooled: Spread | None, samples: float | None
 ) -> Inference:
-    """Returns the difference of the means of two rows' runs: Student's t with a pooled spread, else Welch's (1947).
-
-    Args:
-        first, second: values of each run.
-        pooled, samples: as in `mean_of_runs`.
-    """
+    """Returns the difference of two rows' means: Student's t with a pooled spread, else Welch's (1947); see `mean_of_runs`."""
     value = float(np.mean(first) - np.mean(second))
     if min(len(first), len(second)) < 2:
         return Inference(value, None, math.inf, samples)
@@ -177,10 +160,7 @@ def contrast_of_runs(
 ) -> Inference:
     """Returns the weighted sum of rows' means, of the values themselves: as `difference_of_runs`, for any number of rows.
 
-    Args:
-        rows: values of each row's runs.
-        relative: `pooled` is of logarithms, so a row's runs spread by that share of its mean.
-        pooled, samples: as in `mean_of_runs`.
+    With `relative`, `pooled` is of logarithms, so a row's runs spread by that share of its mean.
     """
     means = [float(np.mean(values)) for values in rows]
     value = math.fsum(weight * mean for weight, mean in zip(weights, means))
@@ -222,22 +202,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Contest:
-    """A declared difference in the primary metric at the last milestone.
+    """A declared difference in the primary metric at the last milestone."""
 
-    Attributes:
-        names: the rows; of a contrast its name and "".
-        inference: of first minus second; None where it could not be computed.
-        relative: `inference` is a difference of logarithms.
-        reason: why no verdict may be given whatever `inference` says, "" if one may.
-        check: the same of FID at infinitely many samples, which FID must not contradict; None where there is nothing to check.
-        moved: how far retraining moves `inference`, where it moves each row's value by all of itself; None where that is unknown.
-    """
-
-    names: tuple[str, str]
-    inference: Inference | None
-    relative: bool = True
-    reason: str = ""
+    names: tuple[str, str]  # the rows; of a contrast its name and ""
+    inference: Inference | None  # of first minus second; None where it could not be computed
+    relative: bool = True  # `inference` is a difference of logarithms
+    reason: str = ""  # why no verdict may be given whatever `inference` says, "" if one may
+    # the same of FID at infinitely many samples, which FID must not contradict; None where there is nothing
+    # to check
     check: Inference | None = None
+    # how far retraining moves `inference`, where it moves each row's value by all of itself; None where that
+    # is unknown
     moved: float | None = None
 
     @property
@@ -248,28 +223,19 @@ class Contest:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may be said of a difference.
+    """What may be said of a difference."""
 
-    Attributes:
-        words: the verdict.
-        winner, loser: the rows, "" where none is named.
-        p: p-value adjusted for the number of declared differences, None without a test.
-    """
-
-    words: str
-    winner: str = ""
+    words: str  # the verdict
+    winner: str = ""  # and loser: the rows, "" where none is named
     loser: str = ""
-    p: float | None = None
+    p: float | None = None  # p-value adjusted for the number of declared differences, None without a test
 
 
 def judge(contests: Sequence[Contest], better: int, metric: str, training_cov: float | None) -> list[Verdict]:
     """Returns the verdict on each declared difference; that any of them is false has at most the chance LEVEL.
 
-    Args:
-        contests: all that were declared, those without a test too: they count.
-        better: -1 where lower values are better, +1 where higher ones are.
-        metric: its name, for the words.
-        training_cov: standard deviation of the metric's logarithm over training runs, declared for rows with one run.
+    Differences without a test count too. Lower values of the metric are `better` at -1, higher ones at +1. `training_cov` is the
+    standard deviation of the metric's logarithm over training runs, declared for rows with one run.
     """
     adjusted = holm([_p(contest.inference) for contest in contests])
     checked = holm([_p(contest.check) for contest in contests])

@@ -20,27 +20,20 @@ def milestone_strips(scores: Sequence[Score], experiments: Sequence[str]) -> lis
     were sampled in another way than the experiment's first. No strips without two milestones.
     """
     folders = folders_of(scores, experiments)
-    steps = sorted({step for own in folders.values() for step in own})
+    steps = sorted(set().union(*folders.values()))
     if len(steps) < 2:
         return []
     first = next(iter(next(iter(folders.values())).values()))
     known = choose_samples(labels_of(first))
     count = min(MOST_SAMPLES, max(1, MOST_CELLS // len(steps)), len(known))
     chosen = [known[round(i)] for i in np.linspace(0, len(known) - 1, count)]
-    cells = {
-        (name, step): _picked(folder, chosen) for name, own in folders.items() for step, folder in own.items()
-    }
-    empty = [None] * len(chosen)
-    return [
-        Grid(
-            [(step_name(step), None) for step in steps],
-            [
-                (f"{name}\n#{index}", [cells.get((name, step), empty)[place] for step in steps])
-                for name in folders
-            ],
-        )
-        for place, (index, _) in enumerate(chosen)
-    ]
+    columns = [(step_name(step), None) for step in steps]
+    rows: list[list] = [[] for _ in chosen]  # of each sample
+    for name, own in folders.items():
+        strips = zip(*(_picked(own.get(step), chosen) for step in steps))
+        for row, (index, _), strip in zip(rows, chosen, strips):
+            row.append((f"{name}\n#{index}", strip))
+    return [Grid(columns, row) for row in rows]
 
 
 def folders_of(scores: Sequence[Score], experiments: Sequence[str]) -> dict[str, dict[int, Path]]:
@@ -48,16 +41,16 @@ def folders_of(scores: Sequence[Score], experiments: Sequence[str]) -> dict[str,
     by_row: dict[str, dict[int, Path]] = {}
     for name in experiments:
         own = [score for score in scores if score.experiment == name and score.step is not None]
-        own = sorted((s for s in own if s.seed == min(o.seed for o in own)), key=lambda s: s.step)
-        alike = [score for score in own if score.sampling == own[0].sampling]
+        own.sort(key=lambda score: (score.seed, score.step))
+        alike = [s for s in own if s.seed == own[0].seed and s.sampling == own[0].sampling]
         folders = {score.step: folder for score in alike if (folder := samples_folder(score))}
         if folders:
             by_row[name] = folders
     return by_row
 
 
-def _picked(folder: Path, chosen: Sequence[tuple[int, int]]) -> list[np.ndarray | None]:
-    """Returns the samples of these indices; None for those whose label is another one."""
-    if not set(chosen) <= set(labels_of(folder)):
+def _picked(folder: Path | None, chosen: Sequence[tuple[int, int]]) -> list[np.ndarray | None]:
+    """Returns the samples of these indices; None where there is no folder or a label is another one."""
+    if folder is None or not set(chosen) <= set(labels_of(folder)):
         return [None] * len(chosen)
     return list(pick(folder, [index for index, _ in chosen]))

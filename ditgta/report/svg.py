@@ -52,12 +52,7 @@ class Drawing:
         return stream.getvalue()
 
     def svg(self, name: str, words: str) -> Markup:
-        """Return the figure as an element of a page.
-
-        Args:
-            name: keeps its ids apart from those of other figures of the page.
-            words: what it shows, for those who do not see it.
-        """
+        """Return the figure as an element of a page whose ids begin with `name`; `words` tell what it shows to who cannot see it."""
         stream = io.StringIO()
         self.figure.savefig(stream, format="svg", facecolor="none", metadata={"Date": None})
         text = stream.getvalue()

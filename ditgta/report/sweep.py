@@ -10,13 +10,13 @@ import numpy as np
 
 from ditgta.report.comparisons import cell_of, scale_of
 from ditgta.report.evidence import NETWORKS, Score, check_same, read_score
-from ditgta.report.exports import csv_text
+from ditgta.report.exports import csv_text, score_lines
 from ditgta.report.model import FID, METRICS, Cell, Metric
 from ditgta.report.svg import Drawing
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 from ditgta.runtime.loss_records import LossRecord
-from ditgta.runtime.records import checked
+from ditgta.runtime.records import checked, part
 
 UNGUIDED = Metric("fid_unguided", "FID at cfg 1", -1, scale="log")
 HEAD = (
@@ -34,26 +34,16 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Axis:
-    """One of the two ways in which points differ.
+    """One of the two ways in which points differ."""
 
-    Attributes:
-        key: its field of a point.
-        option: its option of sampling.
-        word: what stands before its values.
-        name: what it is called in a sentence; `value`: what a value of it is.
-        title: what it is called in a picture.
-        place: where a value stands in a picture.
-        bounds: values beyond which there is nothing to try.
-    """
-
-    key: str
-    option: str
-    word: str
-    name: str
+    key: str  # its field of a point
+    option: str  # its option of sampling
+    word: str  # what stands before its values
+    name: str  # what it is called in a sentence; `value`: what a value of it is
     value: str
-    title: str
-    place: Callable[[float], float]
-    bounds: tuple[float, ...]
+    title: str  # what it is called in a picture
+    place: Callable[[float], float]  # where a value stands in a picture
+    bounds: tuple[float, ...]  # values beyond which there is nothing to try
 
     def of(self, point: Point) -> float | None:
         """Returns a point's value."""
@@ -80,19 +70,15 @@ AXES = (CFG, EMA)
 
 @dataclass(frozen=True)
 class Curve:
-    """An experiment's FID at a milestone over the sweep.
-
-    Attributes:
-        reported: FID on the noise of the report, over training seeds, the table's own point first.
-        on_choice: mean FID over training seeds on the noise of the choice; points whose FID is unknown are left out.
-        chosen: the point of the least FID on the noise of the choice; the first where no FID is known.
-    """
+    """An experiment's FID at a milestone over the sweep."""
 
     experiment: str
     step: int | None
+    # FID on the noise of the report, over training seeds, the table's own point first
     reported: dict[Point, Cell]
+    # mean FID over training seeds on the noise of the choice; points whose FID is unknown are left out
     on_choice: dict[Point, float]
-    chosen: Point
+    chosen: Point  # the point of the least FID on the noise of the choice; the first where no FID is known
 
     def values(self, axis: Axis) -> list[float]:
         """Returns the values that were tried along an axis, in their order."""
@@ -100,12 +86,9 @@ class Curve:
 
     def points(self, axis: Axis) -> dict[float, Point]:
         """Returns the points along an axis through the chosen one, by their values."""
-        others = [other for other in AXES if other is not axis]
-        return {
-            axis.of(point): point
-            for point in self.reported
-            if all(other.of(point) == other.of(self.chosen) for other in others)
-        }
+        fixed = {other.key: other.of(self.chosen) for other in AXES if other is not axis}
+        along = [point for point in self.reported if point == point._replace(**fixed)]
+        return {axis.of(point): point for point in along}
 
     @property
     def unguided(self) -> Cell | None:
@@ -129,16 +112,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is known of a suite over its sweep.
+    """What is known of a suite over its sweep."""
 
-    Attributes:
-        curves: one for each experiment that was swept and milestone.
-        scores: every score file of the sweep and whether its noise is that of the choice.
-        pictures: FID over the sweep at each milestone, behind what each shows.
-    """
-
-    curves: list[Curve]
+    curves: list[Curve]  # one for each experiment that was swept and milestone
+    # every score file of the sweep and whether its noise is that of the choice
     scores: list[tuple[Score, bool]] = field(default_factory=list)
+    # FID over the sweep at each milestone, behind what each shows
     pictures: list[tuple[str, Drawing]] = field(default_factory=list)
 
     @property
@@ -162,11 +141,7 @@ class Sweep:
 
 
 def point_of(score: Score) -> Point:
-    """Returns how the samples of a score file were made.
-
-    Raises:
-        InputError: it does not tell their guidance scale.
-    """
+    """Returns how the samples of a score file were made; raises InputError if it does not tell their guidance scale."""
     if (scale := score.sampling.get("cfg_scale")) is None:
         raise InputError(f"{score.path} does not record the guidance scale of its samples; score them again")
     decay = score.sampling.get("ema_decay")
@@ -175,9 +150,7 @@ def point_of(score: Score) -> Point:
 
 def _first_decay(score: Score) -> float | None:
     """Returns the decay of the first average that a score file's training kept, None where it does not tell."""
-    made = (score.content.get("samples") or {}).get("spec") or {}
-    training = ((made.get("checkpoint") or {}).get("spec") or {}).get("training") or {}
-    decay = training.get("ema_decay")
+    decay = part(score.training, "training").get("ema_decay")
     first = decay[0] if isinstance(decay, list) else decay
     return None if first is None else float(first)
 
@@ -185,15 +158,10 @@ def _first_decay(score: Score) -> float | None:
 def read_sweep(
     paths: Sequence[Path], rows: Sequence[tuple[str, int, int, bool]] | None, scores: Sequence[Score]
 ) -> Sweep | None:
-    """Returns what score files say of a sweep, None without files.
+    """Returns what score files at the further points of a sweep say, None without files.
 
-    Args:
-        paths: score files at the further points of the sweep.
-        rows: experiment, seed and step of each, and whether its noise is that of the choice.
-        scores: the table's score files: the first point, with the noise of the report.
-
-    Raises:
-        InputError: a file is none or of another scorer, or there is another number of rows than of files.
+    `rows` are experiment, seed and step of each, and whether its noise is that of the choice; the table's own score files are the
+    first point, with the noise of the report. Raises InputError if a file is none or of another scorer, or their numbers differ.
     """
     if not paths:
         return None
@@ -203,7 +171,7 @@ def read_sweep(
         )
     entries = [(score, False) for score in scores]
     for path, (experiment, seed, step, choice) in zip(paths, rows):
-        entries.append((replace(read_score(path), experiment=experiment, seed=seed, step=step), choice))
+        entries.append((read_score(path).named(experiment, seed, step), choice))
     check_same([score for score, _ in entries], *NETWORKS)
     swept = {experiment for experiment, *_ in rows}
     entries = [(score, choice) for score, choice in entries if score.experiment in swept]
@@ -229,11 +197,10 @@ def chosen_scores(sweep: Sweep | None, scores: Sequence[Score]) -> list[Score]:
     """Returns the table's score files with those of the chosen points in place of the first, and their FID at cfg 1 beside it."""
     if sweep is None:
         return list(scores)
-    reported = {
-        (score.experiment, score.seed, score.step, point_of(score)): score
-        for score, choice in sweep.scores
-        if not choice
-    }
+    reported = {}
+    for score, choice in sweep.scores:
+        if not choice:
+            reported[score.experiment, score.seed, score.step, point_of(score)] = score
     curves = {(curve.experiment, curve.step): curve for curve in sweep.curves}
     result = []
     for score in scores:
@@ -259,16 +226,10 @@ def chosen_losses(
     averaged: Sequence[Path],
     rows: Sequence[tuple[str, int, int]] | None,
 ) -> list[Path]:
-    """Returns the held-out losses of the averages that were chosen, in the order of the score files.
+    """Returns the held-out losses of the averages that were chosen, in the order of the table's score files at the chosen points.
 
-    Args:
-        scores: the table's, at the chosen points.
-        losses: of the first averages, in the same order.
-        averaged: those of further averages.
-        rows: experiment, seed and step of each of these.
-
-    Raises:
-        InputError: those of a chosen average are not given, or there is another number of rows than of files.
+    `losses` are of the first averages, in the same order, `averaged` those of further ones, and `rows` experiment, seed and step of
+    these. Raises InputError if those of a chosen average are not given, or there is another number of rows than of files.
     """
     if len(rows or []) != len(averaged):
         raise InputError(
@@ -296,24 +257,23 @@ def _beside(score: Score, plain: Score) -> Score:
     entry = plain.content["metrics"].get(FID.key)
     if entry is None:
         return score
-    influence = {
-        key.replace(FID.key, UNGUIDED.key): values
-        for key, values in plain.influence.items()
-        if key in (FID.key, f"{FID.key}.groups")
-    }
+    influence = {}
+    for ending in ("", ".groups"):
+        if (values := plain.influence.get(f"{FID.key}{ending}")) is not None:
+            influence[f"{UNGUIDED.key}{ending}"] = values
     content = {**score.content, "metrics": {**score.content["metrics"], UNGUIDED.key: entry}}
     return replace(score, content=content, influence={**score.influence, **influence})
 
 
 def sweep_csv(sweep: Sweep | None, suite: str) -> str:
     """Return one line per row, seed, point, noise and metric, with whether the point is the row's chosen one."""
-    lines = []
-    chosen = {(curve.experiment, curve.step): curve.chosen for curve in sweep.curves} if sweep else {}
-    for score, choice in sweep.scores if sweep else ():
+    lines: list[list] = []
+    if sweep is None:
+        return csv_text(HEAD, lines)
+    chosen = {(curve.experiment, curve.step): curve.chosen for curve in sweep.curves}
+    for score, choice in sweep.scores:
         point, noise = point_of(score), "choice" if choice else "report"
         is_chosen = point == chosen[score.experiment, score.step]
         who = [suite, score.experiment, *point, noise, is_chosen, score.seed, score.step]
-        for metric in METRICS:
-            value = [score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
-            lines.append([*who, metric.key, *value])
+        lines += score_lines(who, score, METRICS)
     return csv_text(HEAD, lines)

@@ -11,7 +11,7 @@ from ditgta.report.drawing import legend_name
 from ditgta.report.model import FID, Table
 from ditgta.report.svg import Drawing, tip
 from ditgta.report.sweep import Axis, Curve, Sweep
-from ditgta.report.view import plus_minus, step_name
+from ditgta.report.view import ends_of, plus_minus, step_name
 
 
 def drawn_sweep(table: Table, sweep: Sweep | None) -> Sweep | None:
@@ -51,8 +51,7 @@ def _draw(panel: Axes, table: Table, curve: Curve, axis: Axis, has_label: bool) 
     if not cells:
         return
     values = np.array([cell.value for cell in cells.values()])
-    low = np.array([cell.value if cell.low is None else cell.low for cell in cells.values()])
-    high = np.array([cell.value if cell.high is None else cell.high for cell in cells.values()])
+    low, high = np.array(list(map(ends_of, cells.values()))).T
     reach = np.maximum([values - low, high - values], 0.0)
     style = figures.style_of(table.experiments, curve.experiment)
     label = legend_name(curve.experiment) if has_label else None

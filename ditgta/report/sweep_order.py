@@ -28,18 +28,18 @@ def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) 
     if len(curves) < 2:
         return ""
     points = [curve.points(axis) for curve in curves]
-    levels = {
-        value: [curve.reported[own[value]].value for curve, own in zip(curves, points)]
-        for value in curves[0].values(axis)
-        if all(value in own for own in points)
-    }
-    known = {value: fids for value, fids in levels.items() if None not in fids}
+    known: dict[float, list[float]] = {}
+    for value in curves[0].values(axis):
+        if all(value in own for own in points):
+            fids = [curve.reported[own[value]].value for curve, own in zip(curves, points)]
+            if None not in fids:
+                known[value] = fids
     if len(known) < 2:
         return ""
-    names = [curve.experiment for curve in curves]
     pairs = combinations(known, 2)
     one, other = max(pairs, key=lambda pair: len(_swapped(known[pair[0]], known[pair[1]])))
     beside = "".join(f", {words}" for words in others)
+    names = [curve.experiment for curve in curves]
     swapped = _swapped(known[one], known[other])
     if not swapped:
         return (
@@ -47,18 +47,15 @@ def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) 
             f"{_named(known[one], names)} at {axis.named(one)}."
         )
     orders = "; ".join(f"{axis.named(value)}: {_named(known[value], names)}" for value in (one, other))
-    again = [
-        [curve.on_choice.get(own[value]) for curve, own in zip(curves, points)] for value in (one, other)
-    ]
-    is_known = not any(None in values for values in again)
-    is_same = is_known and set(swapped) <= set(_swapped(*again))
-    repeated = (
-        "the same rows change places on the other noise" if is_same else "differently on the other noise"
-    )
-    return (
-        f"The order of the rows by FID {at} changes with {axis.name}{beside}: {orders} "
-        f"({repeated if is_known else 'one noise'})."
-    )
+    again = [curve.on_choice.get(own[one]) for curve, own in zip(curves, points)]
+    then = [curve.on_choice.get(own[other]) for curve, own in zip(curves, points)]
+    if None in again or None in then:
+        repeated = "one noise"
+    elif set(swapped) <= set(_swapped(again, then)):
+        repeated = "the same rows change places on the other noise"
+    else:
+        repeated = "differently on the other noise"
+    return f"The order of the rows by FID {at} changes with {axis.name}{beside}: {orders} ({repeated})."
 
 
 def _swapped(one: Sequence[float], other: Sequence[float]) -> list[tuple[int, int]]:

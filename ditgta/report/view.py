@@ -21,7 +21,7 @@ def number(metric: Metric, value: float | None, spread: float | None = None, sig
     """Formats a value to two significant digits of its spread, in the metric's units, with a true minus sign."""
     if value is None or not math.isfinite(value):
         return DASH
-    value, spread = value * 10**metric.shift, None if spread is None else abs(spread) * 10**metric.shift
+    value, spread = value * 10**metric.shift, abs(spread or 0.0) * 10**metric.shift
     text = f"{value:{'+' if signed else ''}.{_decimals(spread, value)}f}"
     if float(text) == 0:
         text = text.lstrip("+-")
@@ -31,6 +31,11 @@ def number(metric: Metric, value: float | None, spread: float | None = None, sig
 def spread_of(cell: Cell) -> float | None:
     """Returns the spread that follows the ± sign: over training seeds where there are several, else the standard error."""
     return cell.sd if cell.sd is not None else cell.se
+
+
+def ends_of(estimate: Cell | Comparison) -> tuple[float, float]:
+    """Returns the ends of an interval to draw: the value itself where they are unknown."""
+    return (estimate.value, estimate.value) if estimate.low is None else (estimate.low, estimate.high)
 
 
 def row_name(row: Row) -> str:
@@ -74,19 +79,18 @@ def class_name(label: int, classes: Sequence[str]) -> str:
 def short_names(names: Sequence[str]) -> list[str]:
     """Returns names without the words with which all of them begin or end, for places without room."""
     parts = [re.split("([-_.])", name) for name in names]
-    while len(parts) > 1 and all(len(part) > 1 for part in parts) and len({tuple(p[:2]) for p in parts}) == 1:
-        parts = [part[2:] for part in parts]
-    while (
-        len(parts) > 1 and all(len(part) > 1 for part in parts) and len({tuple(p[-2:]) for p in parts}) == 1
-    ):
-        parts = [part[:-2] for part in parts]
+    for end, rest in ((slice(2), slice(2, None)), (slice(-2, None), slice(-2))):
+        while len(parts) > 1 and min(map(len, parts)) > 1 and len({tuple(part[end]) for part in parts}) == 1:
+            parts = [part[rest] for part in parts]
     return ["".join(part) for part in parts]
 
 
 def plain_list(words: Sequence[object]) -> str:
     """Joins words as prose: a, b and c."""
-    words = [str(word) for word in words]
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else ""
+    words = list(map(str, words))
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def difference_text(comparison: Comparison) -> str:
@@ -98,11 +102,9 @@ def interval_text(comparison: Comparison) -> str:
     """Formats a 95 % interval."""
     if comparison.low is None:
         return DASH
-    ends = (
-        number(comparison.metric, end, comparison.se, signed=True)
-        for end in (comparison.low, comparison.high)
-    )
-    return " … ".join(ends)
+    metric, se = comparison.metric, comparison.se
+    low = number(metric, comparison.low, se, signed=True)
+    return f"{low} … {number(metric, comparison.high, se, signed=True)}"
 
 
 def verdict_text(comparison: Comparison) -> str:
@@ -121,7 +123,9 @@ def formula(comparison: Comparison) -> str:
 
 
 def hours_text(hours: float | None) -> str:
-    return DASH if hours is None else f"{hours:.3f}" if hours < 10 else f"{hours:,.0f}"
+    if hours is None:
+        return DASH
+    return f"{hours:.3f}" if hours < 10 else f"{hours:,.0f}"
 
 
 def memory_text(megabytes: float | None) -> str:
@@ -151,10 +155,8 @@ def kid_text(interval: Interval | None) -> tuple[str, str]:
     """Formats a KID and its interval; a dash and nothing where there is none."""
     if interval is None:
         return DASH, ""
-    value, low, high = (
-        number(KID, end, (interval.high - interval.low) / 4)
-        for end in (interval.value, interval.low, interval.high)
-    )
+    spread = (interval.high - interval.low) / 4
+    value, low, high = (number(KID, end, spread) for end in (interval.value, interval.low, interval.high))
     return value, f"{low} … {high}"
 
 

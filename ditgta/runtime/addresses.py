@@ -57,11 +57,9 @@ def address_fault(address: str) -> str:
         host = (parts.hostname or "").encode("idna")
     except ValueError:  # also when the host cannot be encoded; its text may hold a part of a password
         host = b""
-    return (
-        ""
-        if host
-        else f"{without_secrets(address)} is not an address of the form https://HOST/PATH; correct it"
-    )
+    if host:
+        return ""
+    return f"{without_secrets(address)} is not an address of the form https://HOST/PATH; correct it"
 
 
 def is_hub_name(source: str) -> bool:

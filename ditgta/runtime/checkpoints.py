@@ -44,11 +44,7 @@ def decays_of(header: dict) -> list[float]:
 
 
 def average_of(path: str | Path, header: dict, decay: float | None) -> str:
-    """Returns the group of the average of a decay; None: the first.
-
-    Raises:
-        InputError: the checkpoint has no such average; the line names those that it has.
-    """
+    """Returns the group of the average of a decay (None: the first); raises InputError, which names the known ones, if there is none."""
     if decay is None:
         return AVERAGE
     decays = decays_of(header)
@@ -74,12 +70,10 @@ def write_tensors(
 
 
 def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str, Tensor]], **record) -> dict:
-    """Writes a checkpoint and its JSON record atomically, and returns the record.
+    """Writes a checkpoint and its JSON record, which holds `record` too, atomically, and returns the record.
 
-    Args:
-        header: plain values; "spec" and "step" among them. Kept inside the file, so that it needs nothing else.
-        groups: tensors by group and name, e.g. {"ema": {...}, "model": {...}}; stored as "GROUP.NAME".
-        record: further content of the record.
+    The header holds plain values, "spec" and "step" among them, and is kept inside the file, so that it needs nothing else.
+    `groups` are tensors by group and name, e.g. {"ema": {...}, "model": {...}}; stored as "GROUP.NAME".
     """
     tensors = {f"{group}.{name}": tensor for group, items in groups.items() for name, tensor in items.items()}
     record_path(path).unlink(missing_ok=True)  # a record never outlives the file that it describes
@@ -93,11 +87,7 @@ def checkpoint_sha256(path: Path) -> str:
 
 
 def read_header(path: str | Path) -> dict:
-    """Returns a checkpoint's header without reading its tensors.
-
-    Raises:
-        InputError: the file is missing, damaged or not a checkpoint of this project.
-    """
+    """Returns a checkpoint's header without reading its tensors; raises InputError if it is missing, damaged or of another project."""
     path = Path(path)
     if not is_file(path):
         fault = "is a folder; name a file in it" if path.is_dir() else "does not exist; check the path"
@@ -113,19 +103,16 @@ def read_header(path: str | Path) -> dict:
         raise InputError(
             f"{path} is a safetensors file without this project's header; import it first"
         ) from None
-    return checked(CheckpointHeader, header, f"checkpoint {path} has an invalid header", "give another")
+    what = f"checkpoint {path} has an invalid header"
+    return checked(CheckpointHeader, header, what, "give another")
 
 
 def read_checkpoint(
     path: str | Path, groups: Iterable[str], verify: bool = True
 ) -> tuple[dict, dict[str, dict[str, Tensor]]]:
-    """Returns a checkpoint's header and the tensors of some of its groups, by group and name.
+    """Returns a checkpoint's header and the tensors of some of its groups, by group and name; `verify`: its record, if any, must fit.
 
-    Args:
-        verify: compare the file's sha256 with its record's, where it has a record.
-
-    Raises:
-        InputError: the file is missing, damaged or not a checkpoint of this project, or lacks a group.
+    Raises InputError if the file is missing, damaged or not a checkpoint of this project, or lacks a group.
     """
     header = read_header(path)
     if verify and record_path(path).is_file():
@@ -153,11 +140,7 @@ def read_part(path: str | Path, prefix: str) -> dict[str, Tensor]:
 
 
 def check_numbers(what: str, tensors: dict[str, Tensor], fix: str = "give another file") -> None:
-    """Make sure that tensors hold finite real numbers, as weights do.
-
-    Raises:
-        InputError: one does not; it is named.
-    """
+    """Make sure that tensors hold finite real numbers, as weights do; raises InputError, which names the first that does not."""
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             if not name.endswith("num_batches_tracked"):

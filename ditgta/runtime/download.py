@@ -17,11 +17,7 @@ _PLAIN = "/%:@!$&'()*+,;=~-._"
 
 
 def download(address: str, out: Path, most_bytes: int, most_seconds: float) -> None:
-    """Writes what lies at an https address to a file.
-
-    Raises:
-        InputError: it cannot be had, not by https, or it is larger or slower than it may be.
-    """
+    """Writes what lies at an https address to a file; raises InputError if it cannot be had, is too large or too slow."""
     if fault := address_fault(address):
         raise InputError(fault)
     place = without_secrets(address)

@@ -26,8 +26,12 @@ class Stopped(RuntimeError):
 
 def one_line(error: BaseException) -> str:
     """Returns an error's text on one line of at most 160 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
+    return shortened(" ".join(str(error).split()) or type(error).__name__, 160)
+
+
+def shortened(text: str, most: int) -> str:
+    """Returns a text of at most so many characters, cut with dots where it is longer."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def shown(message: str) -> str:

@@ -37,18 +37,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The content is fsynced before the rename and the folder after it: a reader, or a machine that lost power,
     sees the old file or the new one, never a part. The temporary file keeps the suffix of `path`. Those that killed processes have
     left in the folder are removed.
-
-    Raises:
-        InputError: the folder cannot be written or the disk is full; the old file is untouched.
+    Raises InputError if the folder cannot be written or the disk is full, and then the old file is untouched.
     """
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=temporary_prefix(path), suffix=f".tmp{path.suffix}"
-        )
+        prefix, suffix = temporary_prefix(path), f".tmp{path.suffix}"
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -122,11 +119,7 @@ def check_ending(out: Path, *endings: str) -> None:
 
 
 def is_file(path: str | Path) -> bool:
-    """Tells whether a path leads to a file that can be read.
-
-    Raises:
-        InputError: it leads to a pipe or device, which would wait for a writer forever, or it cannot be followed.
-    """
+    """Tells whether a path leads to a file that can be read; raises InputError if it is a pipe or device, or cannot be followed."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -139,11 +132,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def expanded(path: str | Path) -> Path:
-    """Returns a path with its `~` as the home folder.
-
-    Raises:
-        InputError: the home folder is unknown, or the path is none.
-    """
+    """Returns a path with its `~` as the home folder; raises InputError if the home folder is unknown, or the path is none."""
     if "\0" in str(path):
         raise InputError(f"{str(path)!r} is not a path: it holds a zero byte; correct it")
     try:
@@ -153,22 +142,12 @@ def expanded(path: str | Path) -> Path:
 
 
 def read_text(path: str | Path, missing: str = "run the stage that writes it") -> str:
-    """Reads a text file.
-
-    Args:
-        missing: what to do where there is none.
-
-    Raises:
-        InputError: it is missing, a folder or pipe, cannot be read, or is no UTF-8.
-    """
+    """Reads a text file; raises InputError, with `missing` as the fix where there is none, if it cannot be read as UTF-8."""
     try:
         if not is_file(path):
-            fault = (
-                "is a folder, not a file; name a file"
-                if os.path.isdir(path)
-                else f"does not exist; {missing}"
-            )
-            raise InputError(f"{path} {fault}")
+            if os.path.isdir(path):
+                raise InputError(f"{path} is a folder, not a file; name a file")
+            raise InputError(f"{path} does not exist; {missing}")
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file ({one_line(error)}); give another file") from None
@@ -182,11 +161,7 @@ def reason_of(error: Exception) -> str:
 
 
 def read_json(path: str | Path) -> dict:
-    """Reads a JSON file.
-
-    Raises:
-        InputError: the file is missing or is no JSON object.
-    """
+    """Reads a JSON file; raises InputError if the file is missing or is no JSON object."""
     try:
         content = json.loads(read_text(path))
     except InputError:
@@ -250,11 +225,7 @@ def write_record(path: str | Path, spec: dict, **content) -> dict:
 
 
 def read_verified_record(path: str | Path) -> dict:
-    """Returns the record of a heavy file after checking the file against it.
-
-    Raises:
-        InputError: file or record is missing, or the file's sha256 is not the record's.
-    """
+    """Returns a heavy file's record; raises InputError if one of the two is missing, or the file's sha256 is not the record's."""
     path = Path(path)
     if not is_file(path):
         raise InputError(f"{path} does not exist; run the stage that writes it")

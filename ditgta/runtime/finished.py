@@ -3,7 +3,7 @@
 from collections.abc import Container
 from pathlib import Path
 
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, shortened
 from ditgta.runtime.files import read_json
 from ditgta.runtime.records import Record, checked
 
@@ -20,22 +20,17 @@ def refuse_other(
 ) -> None:
     """Make sure that a finished result is not replaced by one of other options or inputs.
 
-    Args:
-        out: file or folder of the result.
-        what: it is, e.g. "a training".
-        theirs: what decided the result that is there, nested options.
-        ours: what decides the one to be made.
-        contents: dotted names of checksums that may differ: an input was made again, or edited, under its own name.
-
-    Raises:
-        InputError: the two differ in something else; the first such option is named.
+    `out` is file or folder of the result, `what` it is, e.g. "a training"; `theirs` are the nested options that decided the result
+    that is there, `ours` those of the one to be made. `contents` are dotted names of checksums that may differ: an input was made
+    again, or edited, under its own name. Raises InputError if the two differ in something else; the first such option is named.
     """
     theirs, ours = flat(theirs), flat(ours)
     names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
     names = [name for name in names if name not in contents]
     if names:
         more = f", and {len(names) - 1} more" if len(names) > 1 else ""
-        pair = f"{names[0]} {_short(theirs.get(names[0]))}, not {_short(ours.get(names[0]))}"
+        was, asked = (shortened(str(options.get(names[0])), _LONGEST) for options in (theirs, ours))
+        pair = f"{names[0]} {was}, not {asked}"
         raise InputError(f"{out} holds {what} with other options ({pair}{more}); {fix}")
 
 
@@ -45,11 +40,6 @@ def flat(spec: dict, prefix: str = "") -> dict[str, object]:
     for key, value in spec.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def read_finished(path: Path, kind: type[Record] = Record) -> dict:

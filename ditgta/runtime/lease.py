@@ -25,12 +25,7 @@ WAIT_IN_JOB_SECONDS = 3000.0  # less than the hour after which processes that wa
 
 
 class Lease:
-    """The lease of a folder, held or asked for.
-
-    Args:
-        path: of the lease file.
-        purpose: who may hold it, for the error line, e.g. "another trainer".
-    """
+    """The lease of a folder, held or asked for; `purpose` says in the error line who may hold it, e.g. "another trainer"."""
 
     def __init__(self, path: Path, purpose: str = "another process"):
         self.path, self.purpose, self.token = path, purpose, uuid.uuid4().hex
@@ -52,11 +47,7 @@ class Lease:
         }
 
     def acquire(self) -> None:
-        """Takes the lease, from a dead holder too; waits for a live one inside a Slurm job only.
-
-        Raises:
-            InputError: a live holder has the lease.
-        """
+        """Takes the lease, from a dead holder too; a live one is waited for in a Slurm job only, and else raises InputError."""
         patience = WAIT_IN_JOB_SECONDS if os.environ.get("SLURM_JOB_ID") else 0
         deadline, waits = time.monotonic() + patience, False
         while not _create(self.path, self.content()):
@@ -83,11 +74,7 @@ class Lease:
             grave.unlink()
 
     def check(self) -> None:
-        """Makes sure that the lease is still ours: to be called before anything is written under it.
-
-        Raises:
-            InputError: another process has taken it over.
-        """
+        """Raise InputError where another process has taken the lease over: to be called before anything is written under it."""
         holder = _read(self.path)
         if holder is None or holder.get("token") != self.token:
             raise InputError(
@@ -115,18 +102,13 @@ class Lease:
 
 @contextlib.contextmanager
 def lease(folder: str | Path, purpose: str, name: str = LEASE_NAME) -> Iterator[Lease]:
-    """Holds a lease of the folder, which is made where it is missing; yields it.
+    """Holds a lease of the folder, which is made where it is missing; yields it. Raises InputError if a live holder has it.
 
     A holder that is known to be dead (same machine, no such process) is replaced at once. Any other is watched for 30 seconds of
     this process's own clock: if its heartbeat stands still it is replaced, if it moves this process gives way. A Slurm job waits up
     to 50 minutes for a live holder: it is there because a head was killed whose jobs live on, or because a node lost its daemon.
 
-    Args:
-        purpose: who may hold the lease, for the error line, e.g. "another trainer".
-        name: of the lease file; leases of other names are other leases.
-
-    Raises:
-        InputError: a live holder has the lease.
+    `purpose` says in the error line who may hold it, e.g. "another trainer"; leases of other file names are other leases.
     """
     path = Path(folder) / name
     made = [place for place in (path.parent, *path.parent.parents) if not place.exists()]

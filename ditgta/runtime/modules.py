@@ -25,8 +25,7 @@ def is_own(name: str) -> bool:
 def identified(name: str) -> str:
     """Returns MODULE:CLASS@SHA256 of a name of that form, with or without a checksum, and others as they are; imports nothing.
 
-    Raises:
-        InputError: there is no such module, or its file has another checksum than the name says.
+    Raises InputError if there is no such module, or its file has another checksum than the name says.
     """
     if not is_own(name):
         return name
@@ -44,8 +43,7 @@ def identified(name: str) -> str:
 def load_class(name: str) -> type:
     """Imports the module of MODULE:CLASS@SHA256, whose file must have this checksum, and returns the class.
 
-    Raises:
-        InputError: the file is missing or another, cannot be imported, or has no such class.
+    Raises InputError if the file is missing or another, cannot be imported, or has no such class.
     """
     module, kind, checksum = _parts(identified(name))
     folder, file = _find(module)
@@ -80,10 +78,8 @@ def _imported(module: str) -> ModuleType:
 
 def _offered(module: ModuleType) -> str:
     """Returns the classes that a module's file defines, as the end of a sentence."""
-    own = [
-        name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
-    ]
-    classes = [name for name in own if isinstance(getattr(module, name), type)]
+    classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+    classes = [name for name in classes if getattr(module, name).__module__ == module.__name__]
     return f"; it has {', '.join(classes)}" if classes else ""
 
 

@@ -13,13 +13,8 @@ from ditgta.runtime.files import expanded, is_file, read_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 AUTOENCODER = "vae"
-UPLOADED = [
-    CONFIG,
-    WEIGHTS,
-    CARD,
-    f"{AUTOENCODER}/config.json",
-    f"{AUTOENCODER}/diffusion_pytorch_model.safetensors",
-]
+UPLOADED = [CONFIG, WEIGHTS, CARD]
+UPLOADED += [f"{AUTOENCODER}/{name}" for name in ("config.json", "diffusion_pytorch_model.safetensors")]
 
 
 def huggingface_hub():
@@ -32,11 +27,7 @@ def huggingface_hub():
 
 
 def read_config(folder: Path) -> dict:
-    """Returns config.json.
-
-    Raises:
-        InputError: it is missing, damaged or of another kind of model.
-    """
+    """Returns config.json; raises InputError if it is missing, damaged or of another kind of model."""
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if not isinstance(config.get("model"), dict):
         raise InputError(
@@ -46,11 +37,7 @@ def read_config(folder: Path) -> dict:
 
 
 def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict, dict[str, Tensor]]:
-    """Returns config and weights of a folder or of a repository on the hub.
-
-    Raises:
-        InputError: it is not there, or damaged.
-    """
+    """Returns config and weights of a folder or of a repository on the hub; raises InputError if it is not there, or damaged."""
     folder = fetch_pretrained(name, revision)
     config = read_config(folder)
     is_file(folder / WEIGHTS)  # a pipe would wait for a writer forever
@@ -63,8 +50,7 @@ def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict
 def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
     """Returns the folder `name`, or that into which the hub's repository `name` has been downloaded.
 
-    Raises:
-        InputError: there is no such folder, and the hub cannot be reached or has no such repository.
+    Raises InputError if there is no such folder, and the hub cannot be reached or has no such repository.
     """
     folder = expanded(name)
     if folder.is_dir():
@@ -82,8 +68,7 @@ def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
 def push_pretrained(folder: Path, repository: str, private: bool) -> str:
     """Uploads a folder to a repository on the hub, which is made where there is none; returns its address.
 
-    Raises:
-        InputError: the folder holds no model, nobody is logged in, or the hub refuses or cannot be reached.
+    Raises InputError if the folder holds no model, nobody is logged in, or the hub refuses or cannot be reached.
     """
     read_config(folder)
     hub = huggingface_hub()
@@ -92,12 +77,8 @@ def push_pretrained(folder: Path, repository: str, private: bool) -> str:
     api = hub.HfApi()
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            allow_patterns=UPLOADED,
-            commit_message="Upload a model of ditgta",
-        )
+        about = {"allow_patterns": UPLOADED, "commit_message": "Upload a model of ditgta"}
+        api.upload_folder(repo_id=repository, folder_path=folder, **about)
     except Exception as error:  # as above
         raise InputError(f"{folder} cannot be uploaded to {repository} ({one_line(error)})") from error
     return str(address)

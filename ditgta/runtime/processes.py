@@ -79,9 +79,7 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
     """Joins the process group that the launcher's environment describes, and leaves it at the end.
 
     On a GPU the same work gives the same bits, and float32 products are float32, unless `tf32` allows TF32 for them.
-
-    Raises:
-        InputError: more processes than GPUs on this machine.
+    Raises InputError if there are more processes than GPUs on this machine.
     """
     keep_freed_memory()
     count, rank, local_rank = _launched()
@@ -99,11 +97,8 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
     if count > 1 and not dist.is_initialized():
         if not cuda:
             _choose_gloo_interface()
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            timeout=timedelta(minutes=60),
-            device_id=device if cuda else None,
-        )
+        backend, own = ("cpu:gloo,cuda:nccl", device) if cuda else ("gloo", None)
+        dist.init_process_group(backend, timeout=timedelta(minutes=60), device_id=own)
         started = True
     try:
         yield Processes(rank, count, device)
@@ -115,8 +110,7 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
 def _launched() -> tuple[int, int, int]:
     """Return the number of processes, this one's rank, and its rank on this machine, as a launcher's environment says them.
 
-    Raises:
-        InputError: it says no such thing, or not all of it.
+    Raises InputError if it says no such thing, or not all of it.
     """
     fix = "start with torchrun or accelerate, or unset WORLD_SIZE, RANK and LOCAL_RANK"
     found = []
@@ -229,8 +223,7 @@ class StopSignal:
             return self.wanted
         if step % STOP_CHECK_EVERY:
             return 0
-        wanted = torch.zeros(
-            self.group.count, dtype=torch.int64
-        )  # on the CPU: asking must not wait for the GPU
+        # On the CPU: asking must not wait for the GPU.
+        wanted = torch.zeros(self.group.count, dtype=torch.int64)
         wanted[self.group.rank] = self.wanted
         return int(self.group.sum(wanted).max())

@@ -26,14 +26,6 @@ def duration(seconds: float) -> str:
 class Progress:
     """Reports the progress of a loop on standard error.
 
-    Args:
-        stage: the word in front of every line, e.g. "train".
-        total: number of units to reach.
-        start: units already done when the loop begins (a resumed stage).
-        unit: what is counted, e.g. "steps" or "images".
-        images_per_unit: images that one unit stands for; a rate in images/s is printed.
-        silent: print nothing (all processes but the first).
-        log: file to which the lines are appended as well, and kept across restarts.
 
     Use as a context manager and call `advance(n, **values)`; values (e.g. loss=0.41) are appended to the line. A value may be
     a function without arguments: it is called only when a line is due, so that a loss need not leave the GPU for it.
@@ -41,13 +33,13 @@ class Progress:
 
     def __init__(
         self,
-        stage: str,
-        total: int,
-        start: int = 0,
-        unit: str = "images",
-        images_per_unit: float = 1,
-        silent: bool = False,
-        log: Path | None = None,
+        stage: str,  # the word in front of every line, e.g. "train"
+        total: int,  # number of units to reach
+        start: int = 0,  # units already done when the loop begins (a resumed stage)
+        unit: str = "images",  # what is counted, e.g. "steps"
+        images_per_unit: float = 1,  # a rate in images/s is printed
+        silent: bool = False,  # print nothing (all processes but the first)
+        log: Path | None = None,  # to which the lines are appended as well, and kept across restarts
     ):
         self.stage, self.total, self.start, self.done = stage, total, start, start
         self.unit, self.images_per_unit, self.silent = unit, images_per_unit, silent
@@ -137,8 +129,8 @@ def reached() -> dict | None:
 
 def _formatted(values: dict) -> list[str]:
     """Returns "name value" of each value; functions are called."""
-    evaluated = {name: value() if callable(value) else value for name, value in values.items()}
-    return [
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in evaluated.items()
-    ]
+    found = []
+    for name, value in values.items():
+        value = value() if callable(value) else value
+        found.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    return found

@@ -36,11 +36,7 @@ CURVE_POINTS = 1000  # points of the loss curve in a milestone's record
 
 
 def refuse_other(out: Path, spec: dict) -> None:
-    """Makes sure that a folder holds no states of a training of other options, which would be replaced.
-
-    Raises:
-        InputError: it does; the line names what differs.
-    """
+    """Raise InputError where a folder holds states of a training of other options, which would be replaced."""
     known = []
     for _, path in list_checkpoints(out / RUN) + list_checkpoints(out):
         with contextlib.suppress(InputError):  # what is damaged does not name its options
@@ -58,9 +54,8 @@ class Recorder:
         self.writer = ThreadPoolExecutor(max_workers=1)
         self.writing: Future | None = None
         self.last_good = "none"
-        self.earlier: list[
-            dict
-        ] = []  # what made the state that this process goes on from, and what that had cost
+        # What made the state that this process goes on from, and what that had cost.
+        self.earlier: list[dict] = []
 
     def unfinished(self, milestones: list[int]) -> tuple[list[int], tuple[int, Path] | None]:
         """Returns the milestones that are not there yet, and step and path of the state from which to go on."""
@@ -133,11 +128,7 @@ class Recorder:
         ready: Callable[[], None] | None = None,
         **record,
     ) -> None:
-        """Write a copied state in the background, as a milestone or as a snapshot that replaces older ones.
-
-        Args:
-            ready: called before the copy is read; waits until it is complete.
-        """
+        """Write a copied state in the background, once `ready` has returned, as a milestone or as a snapshot that replaces older ones."""
         header = {**self.header, "step": step, "pending": "pending" in groups}
         if milestone:
             record = {**record, "experiment": self.experiment, "losses": self.losses()}

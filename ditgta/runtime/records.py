@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, shortened
 
 
 def _names(names: list) -> list:
@@ -164,9 +164,8 @@ class ImageIndexRecord(Record):
     count: Count
     classes: Annotated[Names, Field(min_length=1)]
     images_per_class: list[Count]
-    size: (
-        _Side | Annotated[list[_Side], Field(min_length=2, max_length=2)]
-    )  # the side of squares, or height and width
+    # The side of squares, or height and width.
+    size: _Side | Annotated[list[_Side], Field(min_length=2, max_length=2)]
     files_sha256: Sha256
 
 
@@ -291,16 +290,9 @@ class TableSpec(Record):
 
 
 def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
-    """Return what a file says, unchanged, after comparing it with what such a file must say.
+    """Return what a file says, unchanged, after comparing it with the record that such a file must hold.
 
-    Args:
-        kind: the record.
-        content: as it was read from JSON.
-        what: names the file in the error.
-        fix: what to do about it.
-
-    Raises:
-        InputError: something is missing, of another type or out of bounds; the first such is named.
+    Raises InputError if something is missing, of another type or out of bounds: what the file is, the first such, and the fix.
     """
     try:
         kind.model_validate(content)
@@ -309,10 +301,13 @@ def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
         place = ".".join(map(str, first["loc"])) or "content"
         message = first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
-        raise InputError(f"{what}: {place}: {message} (got {_short(first['input'])}); {fix}") from None
+        given = "missing" if isinstance(first["input"], dict) else shortened(repr(first["input"]), 60)
+        raise InputError(f"{what}: {place}: {message} (got {given}); {fix}") from None
     return content
 
 
-def _short(value: object) -> str:
-    text = "missing" if isinstance(value, dict) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def part(content: dict, *keys: str) -> dict:
+    """Return what lies under some keys of nested JSON objects, {} where one of them is missing."""
+    for key in keys:
+        content = content.get(key) or {}
+    return content

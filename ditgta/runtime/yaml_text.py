@@ -8,14 +8,10 @@ from ditgta.runtime.errors import InputError
 
 
 def with_entries(text: str, additions: dict[str, dict]) -> str:
-    """Returns the text of a YAML file with entries appended to some of its top-level mappings.
+    """Returns the text of a YAML file, a mapping in block style or nothing, with entries appended to some of its top-level mappings.
 
-    Args:
-        text: the file; a mapping in block style, or nothing.
-        additions: {section: {entry: content}}; a section that is not there is begun at the end.
-
-    Raises:
-        InputError: the file is laid out so that text cannot be added to it safely.
+    `additions` are {section: {entry: content}}; a section that is not there is begun at the end. Raises InputError if the file is
+    laid out so that text cannot be added to it safely.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     lines = text.splitlines()

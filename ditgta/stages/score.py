@@ -180,7 +180,7 @@ def _seen(
     for images, checksum, folder in known:
         features = None
         if images.count:
-            features = FeatureShards.cached(folder, images.count, checksum, view.sha256, view.kinds)
+            features = FeatureShards(folder, images.count, checksum, view.sha256, view.kinds)
             extract(features, images, view.network, group, batch_size)
         sides.append(Side(images, features, {} if view.names else dict(images.statistics)))
     return sides

@@ -52,7 +52,7 @@ def run(images: Path, out: Path, weights: Path | None = None, keep: int = 0, bat
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)
         checksum = group.gather(image_set.sha256() if group.is_first else None)[0]
         folder = out.with_name(f".{out.stem}.features")
-        features = FeatureShards.cached(folder, image_set.count, checksum, scorer.sha256)
+        features = FeatureShards(folder, image_set.count, checksum, scorer.sha256)
         extract(features, image_set, network, group, batch_size)
         arrays: dict[str, np.ndarray] = {}
         if group.is_first:

@@ -7,11 +7,7 @@ LEAST_COLUMNS = 3  # steps, row, and a metric
 
 
 def answer(table: Path, width: int) -> list[str]:
-    """Returns headlines and rows of a table in Markdown; columns that do not fit into `width` characters are left to the page.
-
-    Args:
-        table: the file table.md.
-    """
+    """Returns headlines and rows of a table.md; columns that do not fit into `width` characters are left to the page."""
     lines = table.read_text(encoding="utf-8").splitlines()
     cells = [_cells(line) for line in lines if line.startswith("|")]
     sentences = []
@@ -48,6 +44,6 @@ def _fitted(rows: list[list[str]], width: int) -> list[str]:
     shown = len(columns)
     while shown > LEAST_COLUMNS and sum(widths[:shown]) + 2 * (shown - 1) > width:
         shown -= 1
-    lines = ["  ".join(cell.ljust(size) for cell, size in zip(row[:shown], widths)).rstrip() for row in rows]
+    lines = ["  ".join(map(str.ljust, row[:shown], widths)).rstrip() for row in rows]
     left_out = len(columns) - shown
     return [*lines, f"({left_out} more columns on the page)"] if left_out else lines

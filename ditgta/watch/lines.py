@@ -10,7 +10,7 @@ from pathlib import Path
 from ditgta.layout import Layout
 from ditgta.runtime.lease import DEAD_AFTER_SECONDS
 from ditgta.runtime.progress import duration
-from ditgta.watch.reader import Reader, number
+from ditgta.watch.reader import Reader, number, reached
 from ditgta.watch.text import total
 
 PACE_SHARE = 0.05  # of the work, after which the pace seen is trusted
@@ -32,9 +32,8 @@ class Watch:
         for job in jobs_of(found):
             self._judge(job, now)
         at = found["progress"]
-        if (
-            not 0.8 < self.work / at["work_seconds"] < 1.25
-        ):  # the images have been counted, or a rate has been measured
+        # The images have been counted, or a rate has been measured.
+        if not 0.8 < self.work / at["work_seconds"] < 1.25:
             self.begin, self.first, self.work = now, at["share"], at["work_seconds"]
         done = at["share"] - self.first
         if done > PACE_SHARE:
@@ -69,31 +68,29 @@ def lines(found: dict, whole: bool = True) -> list[str]:
                 at_work.setdefault(job["stage"], []).append((_name(part, job), job))
     said = []
     for stage, jobs in at_work.items():
-        said += [f"{name}: {reached(job)}" for name, job in jobs[:SHOWN_JOBS]]
+        said += [f"{name}: {words(job)}" for name, job in jobs[:SHOWN_JOBS]]
         if len(jobs) > SHOWN_JOBS:
-            lefts = [left for _, job in jobs if (left := _number(job, "seconds_left")) is not None]
+            lefts = [number(reached(job).get("seconds_left")) for _, job in jobs]
+            lefts = [left for left in lefts if left is not None]
             last = f", the last for {duration(max(lefts))}" if lefts else ""
             said.append(f"{stage}: {len(jobs) - SHOWN_JOBS} more running{last}")
     return [*said, f"suite {found['suite']}: {total(found)}"] if whole else said
 
 
-def reached(job: dict) -> str:
-    """Returns how far a job is, as its lease says."""
-    at = job["holder"].get("reached")
-    if not isinstance(at, dict):
+def words(job: dict) -> str:
+    """Returns how far a job is in words."""
+    at = reached(job)
+    if not at:
         return "starting"
-    words = [f"{at.get('done')}/{at.get('total')} {at.get('unit')}"]
-    words += [f"{name} {value:.4g}" for name in ("loss", "mse") if (value := _number(job, name)) is not None]
-    if (rate := _number(job, "images_per_second")) is not None:
-        words.append(f"{rate:.1f} images/s")
-    if (left := _number(job, "seconds_left")) is not None:
-        words.append(f"{duration(left)} left")
-    return ", ".join(words)
-
-
-def _number(job: dict, name: str) -> float | None:
-    at = job["holder"].get("reached")
-    return number(at.get(name)) if isinstance(at, dict) else None
+    found = [f"{at.get('done')}/{at.get('total')} {at.get('unit')}"]
+    for name in ("loss", "mse"):
+        if (value := number(at.get(name))) is not None:
+            found.append(f"{name} {value:.4g}")
+    if (rate := number(at.get("images_per_second"))) is not None:
+        found.append(f"{rate:.1f} images/s")
+    if (left := number(at.get("seconds_left"))) is not None:
+        found.append(f"{duration(left)} left")
+    return ", ".join(found)
 
 
 def _name(part: dict, job: dict) -> str:

@@ -80,14 +80,8 @@ class Reader:
         """Returns where the scores of real images are, as `stage` does."""
         file = Path(self.layout.baseline(suite))
         jobs = self.leases("baseline", [file.with_name(f".{file.name}.lease")])
-        return {
-            "stage": "baseline",
-            "name": readable(file.stem),
-            "path": str(file),
-            "done": file.is_file(),
-            "shards": None,
-            "jobs": jobs,
-        }
+        found = {"stage": "baseline", "name": readable(file.stem), "path": str(file), "done": file.is_file()}
+        return found | {"shards": None, "jobs": jobs}
 
     def progress(self, suite: str, stages: list[dict], rows: list[dict]) -> dict:
         """Returns {share, work_seconds, seconds_left}: the share of a suite's predicted work that is done, and the time of what is left.
@@ -96,34 +90,29 @@ class Reader:
         jobs at once as are at work; None where none is, or before any training has shown its rate.
         """
         work = SuiteWork(self.config, suite, self.images(rows[0]["experiment"]))
-        rates = [
-            row["images_per_second"] * work.per_image(row["experiment"])
-            for row in rows
-            if row["images_per_second"]
-        ]
+        known = [row for row in rows if row["images_per_second"]]
+        rates = [row["images_per_second"] * work.per_image(row["experiment"]) for row in known]
         rate = statistics.median(rates) if rates else RATE
-        parts = [(work.stage(stage["stage"]).at(rate), share_of(stage)) for stage in stages]
+        parts = [(work.stage(stage["stage"]), share_of(stage)) for stage in stages]
         for row in rows:
             name, milestones = row["experiment"], row["milestones"]
             if name not in self.layout.imported:
-                last = max(map(int, milestones))
-                parts.append(
-                    (work.train(name).at(rate), 1.0 if all(milestones.values()) else row["step"] / last)
-                )
+                share = row["step"] / max(map(int, milestones))
+                parts.append((work.train(name), 1.0 if all(milestones.values()) else share))
             for step in milestones:
-                parts.append((work.sample(name).at(rate), share_of(row["samples"][step])))
-                parts.append((work.score(name).at(rate), float(bool(row["scores"][step]))))
+                parts.append((work.sample(name), share_of(row["samples"][step])))
+                parts.append((work.score(name), float(bool(row["scores"][step]))))
                 if row["losses"]:
-                    parts.append((work.loss(name).at(rate), float(bool(row["losses"][step]))))
+                    parts.append((work.loss(name), float(bool(row["losses"][step]))))
         for row in self.layout.rows_beside(suite):
             scored = Path(self.layout.scores(suite, row)).is_file()
-            parts.append((work.sample(row.experiment).at(rate), share_of(self.samples(suite, row))))
-            parts.append((work.score(row.experiment).at(rate), float(scored)))
+            parts.append((work.sample(row.experiment), share_of(self.samples(suite, row))))
+            parts.append((work.score(row.experiment), float(scored)))
         for row in self.layout.averaged_rows(suite):
             measured = Path(self.layout.losses(suite, row)).is_file()
-            parts.append((work.loss(row.experiment).at(rate), float(measured)))
-        total = sum(seconds for seconds, _ in parts)
-        done = sum(seconds * share for seconds, share in parts)
+            parts.append((work.loss(row.experiment), float(measured)))
+        total = sum(part.at(rate) for part, _ in parts)
+        done = sum(part.at(rate) * share for part, share in parts)
         alive = sum(job["state"] == "alive" for job in self.jobs)
         return {
             "share": done / total,
@@ -136,34 +125,31 @@ class Reader:
         experiment, seed, _ = rows[0]
         imported = experiment in self.layout.imported
         steps = [row.step for row in rows]
-        files = {row.step: Path(self.layout.checkpoint(row)) for row in rows}
-        records = {
-            step: record
-            for step, file in files.items()
-            if file.is_file() and (record := self.json(record_of(str(file))))
-        }
+        records = {}
+        for one in rows:
+            file = self.layout.checkpoint(one)
+            if Path(file).is_file() and (record := self.json(record_of(file))):
+                records[one.step] = record
         run = Path(self.layout.run(experiment, seed))
         jobs = self.leases("train", [run / LEASE_NAME])
         stages = ("sample", "loss", "score") if self.layout.has_losses(suite) else ("sample", "score")
         for stage in stages:
             folder = Path(self.layout.path(stage, (suite, experiment)), f"seed{seed}")
             jobs += self.leases(stage, folder.glob(".*.lease"))
-        begun = bool(records) or run.is_dir()
         last = self.last_entry(run / "metrics.jsonl")
         newest = records[max(records)] if records else {}
-        if (
-            not last
-            and isinstance(losses := newest.get("losses"), list)
-            and isinstance((losses or [0])[-1], dict)
-        ):
+        losses = newest.get("losses")
+        if not last and isinstance(losses, list) and losses and isinstance(losses[-1], dict):
             last = losses[-1]
-        reached = [job["holder"].get("reached") for job in jobs if job["stage"] == "train"]
-        at_work = [int(number(at.get("done")) or 0) for at in reached if isinstance(at, dict)]
+        at_work = [int(number(reached(job).get("done")) or 0) for job in jobs if job["stage"] == "train"]
         step = max([int(number(last.get("step")) or 0), *records, *at_work])
         rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
         batch_size = self.config.experiments[experiment].training.batch_size
         left = (steps[-1] - step) * batch_size
         count = self.images(experiment)
+        training = "begun" if records or run.is_dir() else "not begun"
+        has_losses = self.layout.has_losses(suite)
+        measured = {row.step: self.layout.losses(suite, row) for row in rows} if has_losses else {}
         return {
             "experiment": experiment,
             "seed": seed,
@@ -173,12 +159,10 @@ class Reader:
             "loss": number(last.get("loss")),
             "images_per_second": None if imported else rate,
             "seconds_left": None if imported or left <= 0 or not rate else round(left / rate),
-            "training": "done" if len(records) == len(steps) else "begun" if begun else "not begun",
+            "training": "done" if len(records) == len(steps) else training,
             "jobs": jobs,
             "samples": {str(row.step): self.samples(suite, row) for row in rows},
-            "losses": {str(row.step): self.metrics(self.layout.losses(suite, row)) for row in rows}
-            if self.layout.has_losses(suite)
-            else {},
+            "losses": {str(step): self.metrics(path) for step, path in measured.items()},
             "scores": {str(row.step): self.metrics(self.layout.scores(suite, row)) for row in rows},
         }
 
@@ -199,20 +183,18 @@ class Reader:
     def metrics(self, path: str) -> dict:
         """Returns {metric: {value, se}} of a row's scores or held-out losses, {} where there are none."""
         metrics = (self.json(path) or {}).get("metrics")
-        entries = metrics.items() if isinstance(metrics, dict) else ()
-        return {
-            name: {"value": number(entry.get("value")), "se": number(entry.get("se"))}
-            for name, entry in entries
-            if isinstance(entry, dict)
-        }
+        found = {}
+        for name, entry in metrics.items() if isinstance(metrics, dict) else ():
+            if isinstance(entry, dict):
+                found[name] = {"value": number(entry.get("value")), "se": number(entry.get("se"))}
+        return found
 
     def leases(self, stage: str, paths: Iterable[Path]) -> list[dict]:
         """Returns {stage, state, lease, holder} of every lease that is held; states are judged later, all at once."""
-        found = [
-            {"stage": stage, "state": "unknown", "lease": str(path), "holder": holder}
-            for path in sorted(paths)
-            if (holder := self.json(path))
-        ]
+        found = []
+        for path in sorted(paths):
+            if holder := self.json(path):
+                found.append({"stage": stage, "state": "unknown", "lease": str(path), "holder": holder})
         self.jobs += found
         return found
 
@@ -271,13 +253,18 @@ def share_of(part: dict) -> float:
         return 1.0
     if part["shards"]:
         return min(1.0, part["shards"][0] / max(part["shards"][1], 1))
-    reached = [job["holder"].get("reached") for job in part.get("jobs", ()) if job["state"] == "alive"]
-    shares = [
-        (number(at.get("done")) or 0.0) / total
-        for at in reached
-        if isinstance(at, dict) and (total := number(at.get("total")))
-    ]
-    return min(1.0, max(shares, default=0.0))
+    shares = [0.0]
+    for job in part.get("jobs", ()):
+        at = reached(job)
+        if job["state"] == "alive" and (total := number(at.get("total"))):
+            shares.append((number(at.get("done")) or 0.0) / total)
+    return min(1.0, max(shares))
+
+
+def reached(job: dict) -> dict:
+    """Returns how far a job is, as its lease says; {} where it does not."""
+    at = job["holder"].get("reached")
+    return at if isinstance(at, dict) else {}
 
 
 def number(value: object) -> float | None:

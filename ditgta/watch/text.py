@@ -1,5 +1,7 @@
 """A status as text: one screen for people, with bars where it is watched."""
 
+from collections import Counter
+
 from ditgta.runtime.owner import name_of
 from ditgta.runtime.progress import duration
 
@@ -7,35 +9,32 @@ _SHOWN_SCORES = {"loss": "loss", "fid": "FID", "kid": "KID"}
 
 
 BAR = 20  # characters
+HEADS = ("row", "seed", "reached", "step", "epochs", "loss", "images/s", "left", "samples", "score", "job")
 
 
 def text(found: dict, bars: bool = False) -> str:
     """Returns the status as one screen of text, with a bar for the suite and for each training if so asked."""
     words = []
+    counts = Counter(stage["stage"] for stage in found["stages"])
     for stage in found["stages"]:
-        several = sum(other["stage"] == stage["stage"] for other in found["stages"]) > 1
-        name = f"{stage['stage']} {stage['name']}" if several else stage["stage"]
+        name = stage["stage"]
+        name = f"{name} {stage['name']}" if counts[name] > 1 else name
         words.append(" ".join([f"{name} {_progress(stage)}", *(f"({_job(job)})" for job in stage["jobs"])]))
     lines = [f"suite {found['suite']} in {found['results']}: {', '.join(words)}", total(found, bars)]
-    table = [
-        ["row", "seed", "reached", "step", "epochs", "loss", "images/s", "left", "samples", "score", "job"]
-    ]
-    table += [_cells(row, bars) for row in found["rows"]]
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
+    table = [HEADS, *(_cells(row, bars) for row in found["rows"])]
+    widths = [max(map(len, column)) for column in zip(*table)]
+    lines += ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
     lines += _verdict(found["rows"])
-    lines += [
-        f"table: {stage['path']}" for stage in found["stages"] if stage["stage"] == "table" and stage["done"]
-    ]
+    tables = [stage for stage in found["stages"] if stage["stage"] == "table" and stage["done"]]
+    lines += [f"table: {stage['path']}" for stage in tables]
     return "\n".join([*lines, *(f"warning: {fault}" for fault in found["faults"])])
 
 
 def total(found: dict, bars: bool = False) -> str:
     """Returns how far a suite is, in a line."""
     at = found["progress"]
-    share = (
-        1.0 if all(stage["done"] for stage in found["stages"] if stage["stage"] == "table") else at["share"]
-    )
+    tables = [stage["done"] for stage in found["stages"] if stage["stage"] == "table"]
+    share = 1.0 if all(tables) else at["share"]
     left = "" if at["seconds_left"] is None or share == 1 else f", about {duration(at['seconds_left'])} left"
     drawn = f"{bar(share)} " if bars else ""
     return f"{drawn}{percent(share)} of the predicted work is done{left}"
@@ -75,15 +74,19 @@ def _cells(row: dict, bars: bool) -> list[str]:
         str(row["seed"]),
         reached[-1] if reached else "-",
         (f"{bar(row['step'] / int(steps[-1]))} " if bars else "") + f"{row['step']}/{steps[-1]}",
-        "-" if row["epochs"] is None else f"{row['epochs']:.3g}",
-        "-" if row["loss"] is None else f"{row['loss']:.4g}",
-        "-" if row["images_per_second"] is None else f"{row['images_per_second']:.1f}",
+        _number(row["epochs"], ".3g"),
+        _number(row["loss"], ".4g"),
+        _number(row["images_per_second"], ".1f"),
         "-" if row["seconds_left"] is None else duration(row["seconds_left"]),
         f"{sampled[-1]} {_progress(row['samples'][sampled[-1]])}" if sampled else "-",
         f"{scored[-1]} {_score(metrics[scored[-1]])}" if scored else "-",
         "; ".join(f"{job['stage']} {_job(job)}" for job in row["jobs"])
         or {"begun": "none running"}.get(row["training"], row["training"]),
     ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _progress(part: dict) -> str:

@@ -11,7 +11,7 @@ from ditgta.runtime.errors import InputError
 @pytest.fixture
 def shards(tmp_path, monkeypatch):
     monkeypatch.setattr(features_module, "SHARD_IMAGES", 4)
-    return FeatureShards(tmp_path / "features", 10)
+    return FeatureShards(tmp_path, 10, "a" * 64, "b" * 64)
 
 
 def _fill(shards, numbers):
@@ -43,8 +43,8 @@ def test_damaged_shard_is_missing(shards):
 def test_what_is_not_of_these_images_and_weights_is_made_again(tmp_path, monkeypatch):
     """Another's shards, with or without their records, values that were changed, and rows that are missing."""
     monkeypatch.setattr(features_module, "SHARD_IMAGES", 4)
-    own = FeatureShards.cached(tmp_path, 10, "a" * 64, "b" * 64)
-    other = FeatureShards.cached(tmp_path, 10, "a" * 64, "c" * 64)
+    own = FeatureShards(tmp_path, 10, "a" * 64, "b" * 64)
+    other = FeatureShards(tmp_path, 10, "a" * 64, "c" * 64)
     _fill(own, [0, 1, 2])
     _fill(other, [0, 1, 2])
     assert own.missing() == other.missing() == []

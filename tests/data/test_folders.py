@@ -46,7 +46,7 @@ def test_natural_order():
 
 
 def test_index_is_written_and_read_back(source, tmp_path):
-    index = check_images(listed(source, 4), silent=True)
+    index = check_images(listed(source, 4))
     write_index(tmp_path / "out", index, {"size": 4})
     for path in (tmp_path / "out", tmp_path / "out/index.json"):
         read = load_index(path)
@@ -74,14 +74,14 @@ def test_all_faults_are_listed_together(source, tmp_path):
     (source / "class10/line\nbreak.png").write_bytes(good)
     (source / "empty").mkdir()
     with pytest.raises(InputError) as raised:
-        check_images(listed(source, 4), silent=True)
+        check_images(listed(source, 4))
     lines = str(raised.value).splitlines()
     assert lines[0].startswith("4 errors") and "on_error: skip" in lines[0] and len(lines) == 5
     text = str(raised.value)
     for name in ("class10/cut.png", "class10/text.jpg", "line\\nbreak", "empty/"):
         assert name in text
 
-    index = check_images(listed(source, 4), on_error="skip", silent=True)
+    index = check_images(listed(source, 4), on_error="skip")
     assert index.count == 4 and index.classes == ["class2", "class10"]
     assert {entry["file"] for entry in index.skipped} == {
         "class10/cut.png", "class10/text.jpg", "class10/line\nbreak.png", "empty/",
@@ -92,7 +92,7 @@ def test_long_lists_of_faults_are_cut(source):
     for i in range(30):
         (source / f"class2/bad{i}.png").write_text("x")
     with pytest.raises(InputError) as raised:
-        check_images(listed(source, 4), silent=True)
+        check_images(listed(source, 4))
     lines = str(raised.value).splitlines()
     assert len(lines) == 22 and lines[-1].strip() == "... and 10 more"
 
@@ -100,7 +100,7 @@ def test_long_lists_of_faults_are_cut(source):
 def test_class_that_loses_all_its_images_is_dropped(source):
     (source / "class2a").mkdir()
     (source / "class2a/bad.png").write_text("x")
-    index = check_images(listed(source, 4), on_error="skip", silent=True)
+    index = check_images(listed(source, 4), on_error="skip")
     assert index.classes == ["class2", "class10"] and index.labels.tolist() == [0, 0, 0, 1]
     assert [entry["file"] for entry in index.skipped] == ["class2a/bad.png", "class2a/"]
 
@@ -123,9 +123,9 @@ def test_unusable_folders_are_one_line(tmp_path):
             listed(tmp_path / name, 8)
         assert len(str(raised.value).splitlines()) == 1
     with pytest.raises(InputError, match="no readable image"):
-        check_images(listed(tmp_path / "bad", 8), on_error="skip", silent=True)
+        check_images(listed(tmp_path / "bad", 8), on_error="skip")
     with pytest.raises(InputError, match="'stop' nor 'skip'"):
-        check_images(listed(tmp_path / "flat/..", 8), on_error="go", silent=True)
+        check_images(listed(tmp_path / "flat/..", 8), on_error="go")
 
 
 def test_bare_folder_with_and_without_classes(source, tmp_path):
@@ -147,7 +147,7 @@ def test_links_in_a_circle_end(source):
 
 def faults_of(folder):
     with pytest.raises(InputError) as raised:
-        check_images(listed(folder, 4), silent=True)
+        check_images(listed(folder, 4))
     return str(raised.value)
 
 
@@ -186,7 +186,7 @@ def test_every_suffix_in_any_case(tmp_path):
     for suffix, kind in formats.items():
         (tmp_path / "src/a").mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), "blue").save(tmp_path / f"src/a/x.{suffix}", kind)
-    index = check_images(listed(tmp_path / "src", 4), silent=True)
+    index = check_images(listed(tmp_path / "src", 4))
     assert index.count == len(formats)
     for i in range(index.count):
         assert abs(index.image(i).astype(int) - [0, 0, 255]).max() < 12, index.files[i]
@@ -211,7 +211,7 @@ def test_nothing_vanishes_without_a_word(source):
     text = faults_of(source)
     assert text.startswith("3 errors") and "'birds' is a broken link" in text
     assert "'class2/gone.png' is a broken link" in text and "'class2/pipe.png' is not a regular file" in text
-    index = check_images(listed(source, 4), on_error="skip", silent=True)
+    index = check_images(listed(source, 4), on_error="skip")
     assert index.count == 4 and len(index.skipped) == 3
 
 
@@ -244,10 +244,10 @@ def test_want_of_memory_or_a_failing_disk_is_no_damage(source, monkeypatch):
     for error in (OSError(errno.EIO, "Input/output error"), OSError(errno.EMFILE, "Too many open files")):
         monkeypatch.setattr(index.reader, "read", lambda i, error=error: (_ for _ in ()).throw(error))
         with pytest.raises(InputError, match=rf"{error.strerror}.*fix that"):
-            check_images(index, on_error="skip", silent=True)
+            check_images(index, on_error="skip")
     monkeypatch.setattr(decode, "_decode", lambda _: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(MemoryError):
-        check_images(listed(source, 4), on_error="skip", silent=True)
+        check_images(listed(source, 4), on_error="skip")
 
 
 def test_index_is_small_and_the_same_wherever_it_is_made(source, tmp_path):
@@ -256,7 +256,7 @@ def test_index_is_small_and_the_same_wherever_it_is_made(source, tmp_path):
     os.rename(source, tmp_path / "moved")
     texts = []
     for place in ("moved", "again"):
-        index = check_images(listed(tmp_path / place, 4), on_error="skip", silent=True)
+        index = check_images(listed(tmp_path / place, 4), on_error="skip")
         write_index(tmp_path / f"out-{place}", index, {"source": place})
         texts.append((tmp_path / f"out-{place}/index.json").read_text())
         os.rename(tmp_path / place, tmp_path / "again") if place == "moved" else None
@@ -274,7 +274,7 @@ def test_index_is_small_and_the_same_wherever_it_is_made(source, tmp_path):
      ("source.json", {"files_tsv_sha256": None}), ("source.json", {"places_sha256": 1}), ("index.json", {"classes": ["b", "a"]})],
 )  # fmt: skip
 def test_index_that_says_nonsense_is_one_line(source, tmp_path, file, change):
-    write_index(tmp_path / "out", check_images(listed(source, 4), silent=True), {})
+    write_index(tmp_path / "out", check_images(listed(source, 4)), {})
     content = json.loads((tmp_path / "out" / file).read_text())
     (tmp_path / "out" / file).write_text(json.dumps(content | change))
     with pytest.raises(InputError, match="images stage again"):

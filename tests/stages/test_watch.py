@@ -21,7 +21,7 @@ from ditgta.runtime.lease import LEASE_NAME, Lease
 from ditgta.runtime.progress import Progress
 from ditgta.watch.answer import answer, page_of
 from ditgta.watch.lines import Watch, lines
-from ditgta.watch.lines import reached as how_far
+from ditgta.watch.lines import words as how_far
 from tests.stages.test_status import RAW, write_losses, write_milestone
 
 AT = {"done": 150, "total": 300, "unit": "steps", "images_per_second": 50.0, "seconds_left": 30, "loss": 0.25}

@@ -112,20 +112,20 @@ def objective_flag(experiment):
     return "" if objective == "ddpm" else f"--objective {objective}"
 
 
-def sampled_row(wildcards):
-    """Returns the suite and the row of samples."""
-    suite, experiment = owner("sample", wildcards)
+def row_of(stage, wildcards):
+    """Returns the suite and the row of samples, or of held-out losses."""
+    suite, experiment = owner(stage, wildcards)
     return suite, Row(experiment, int(wildcards.seed), int(wildcards.step))
 
 
 def samples_folder(wildcards, output=None):
     """Returns the folder of a row's samples."""
-    return LAYOUT.samples(*sampled_row(wildcards))
+    return LAYOUT.samples(*row_of("sample", wildcards))
 
 
 def sample_inputs(wildcards):
     """Returns the checkpoint and the autoencoder."""
-    _, row = sampled_row(wildcards)
+    _, row = row_of("sample", wildcards)
     folder = samples_folder(wildcards)
     files = {"checkpoint": checkpoint_of(row)} | decoder_of(row.experiment)
     return given("sample", [f"{folder}/index.json", f"{folder}/samples.npz"], files)
@@ -138,15 +138,9 @@ def sampling(wildcards):
     return options if is_named else options.of_training(int(wildcards.seed))
 
 
-def measured_row(wildcards):
-    """Returns the suite and the row of held-out losses."""
-    suite, experiment = owner("loss", wildcards)
-    return suite, Row(experiment, int(wildcards.seed), int(wildcards.step))
-
-
 def loss_inputs(wildcards):
     """Returns the checkpoint, the autoencoder and the images."""
-    suite, row = measured_row(wildcards)
+    suite, row = row_of("loss", wildcards)
     own = Path(LAYOUT.losses(suite, row))
     files = {"checkpoint": checkpoint_of(row)} | decoder_of(row.experiment) | images_of(row.experiment)
     return given("measure_loss", [own, own.with_suffix(".npz")], files)
@@ -251,30 +245,20 @@ def losses_of(suite, rows):
     return [LAYOUT.losses(suite, row) for row in rows] if LAYOUT.has_losses(suite) else []
 
 
-def losses_flag(wildcards, input):
-    """Returns the options that name the held-out losses of all rows, and of further averages; nothing where there are none."""
-    named = {"--losses": input.losses, "--averaged": input.averaged}
-    return " ".join(f"{flag} {' '.join(files)}" for flag, files in named.items() if files)
-
-
-def sized_flag(wildcards, input):
-    """Returns the option that names the scores at other sizes, nothing where there are none."""
-    return f"--sized {' '.join(input.sized)}" if input.sized else ""
-
-
-def swept_flag(wildcards, input):
-    """Returns the option that names the scores at the further points of a sweep, nothing without one."""
-    return f"--swept {' '.join(input.swept)}" if input.swept else ""
+def table_flags(wildcards, input):
+    """Returns the options that name what a suite need not have: losses, other sizes, further points of a sweep."""
+    names = ("losses", "averaged", "sized", "swept")
+    return " ".join(f"--{name} {' '.join(input[name])}" for name in names if input[name])
 
 
 def table_spec(wildcards, output):
     """Returns how a table is shown, and which row each of its score files is."""
     suite = owner("table", wildcards)
     sized = [(EXPERIMENTS[row.experiment].like, *row[1:]) for row in LAYOUT.sized_rows(suite)]
-    swept = [
-        (EXPERIMENTS[row.experiment].like, *row[1:], EXPERIMENTS[row.experiment].sampling.choice)
-        for row in LAYOUT.swept_rows(suite)
-    ]
+    swept = []
+    for row in LAYOUT.swept_rows(suite):
+        experiment = EXPERIMENTS[row.experiment]
+        swept.append((experiment.like, *row[1:], experiment.sampling.choice))
     averaged = [(EXPERIMENTS[row.experiment].like, *row[1:]) for row in LAYOUT.averaged_rows(suite)]
     rows = {"rows": LAYOUT.rows(suite), "sized_rows": sized, "swept_rows": swept}
     rows |= {"averaged_rows": averaged} if averaged else {}

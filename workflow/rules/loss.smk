@@ -18,8 +18,8 @@ rule measure_loss:
     params:
         run=command,
         name=named("loss"),
-        decoder=lambda wildcards, output: LAYOUT.decoder(measured_row(wildcards)[1].experiment),
-        images=lambda wildcards, output: LAYOUT.held_out(measured_row(wildcards)[1].experiment),
+        decoder=lambda wildcards, output: LAYOUT.decoder(row_of("loss", wildcards)[1].experiment),
+        images=lambda wildcards, output: LAYOUT.held_out(row_of("loss", wildcards)[1].experiment),
         flags=lambda wildcards, output: loss_options(wildcards).free_flags(),
         spec=lambda wildcards, output: spec_text(loss_options(wildcards).spec()),
     message:

@@ -21,7 +21,7 @@ rule sample:
         name=named("sample"),
         out=samples_folder,
         part="",
-        decoder=lambda wildcards, output: LAYOUT.decoder(sampled_row(wildcards)[1].experiment),
+        decoder=lambda wildcards, output: LAYOUT.decoder(row_of("sample", wildcards)[1].experiment),
         flags=lambda wildcards, output: sampling(wildcards).free_flags(),
         number=lambda wildcards, output: sampling(wildcards).num_samples,
         spec=lambda wildcards, output: spec_text(sampling(wildcards).spec()),

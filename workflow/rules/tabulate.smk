@@ -4,6 +4,10 @@
 report: "../report/workflow.rst"
 
 
+CURVES = ["differences", "fid", "inception_score", "losses", "sweep"]
+GRIDS = ["samples", "milestones", "nearest", "sizes"]
+
+
 rule tabulate:
     """Write the table as HTML that stands alone, Markdown, LaTeX and CSV, its figures as PNG and PDF."""
     input:
@@ -28,24 +32,8 @@ rule tabulate:
         sweep="<table>/sweep.csv",
         latex="<table>/table.tex",
         markdown="<table>/table.md",
-        pictures=expand(
-            "<table>/{name}.png",
-            name=[
-                "differences",
-                "fid",
-                "inception_score",
-                "losses",
-                "samples",
-                "milestones",
-                "nearest",
-                "sizes",
-                "sweep",
-            ],
-        ),
-        figures=expand(
-            "<table>/{name}.pdf",
-            name=["differences", "fid", "inception_score", "losses", "sweep"],
-        ),
+        pictures=expand("<table>/{name}.png", name=CURVES + GRIDS),
+        figures=expand("<table>/{name}.pdf", name=CURVES),
     log:
         "<logs>/table/{table}.log",
     localrule: True
@@ -54,13 +42,11 @@ rule tabulate:
     params:
         run=command,
         name=named("table"),
-        losses=losses_flag,
-        sized=sized_flag,
-        swept=swept_flag,
+        flags=table_flags,
         spec=table_spec,
     message:
         "Table of suite {params.name}: {output.html}; log: {log}"
     shell:
-        "{params.run} table --scores {input.scores} {params.losses} {params.sized} {params.swept} --training {input.training} --shared {input.shared}"
+        "{params.run} table --scores {input.scores} {params.flags} --training {input.training} --shared {input.shared}"
         " --baseline {input.baseline} --images $(dirname {input.images}) --out $(dirname {output.html})"
         " --spec {params.spec:q} > {log} 2>&1"

@@ -35,36 +35,23 @@ _LABELS_FILE = "dataset.json"
 
 @dataclass
 class Members:
-    """The members of some archives, all lists of equal length.
+    """The members of some archives, all lists of equal length."""
 
-    Attributes:
-        archive: number of the archive.
-        path: name in the archive.
-        place: (offset, bytes there, bytes of the content, deflated) of the content.
-        labels: WebDataset's: {(archive, key): label}, of the members KEY.cls.
-        tables: dataset.json of zips, parsed, by archive.
-        others: members that are no images by their names.
-        faults: [{file, reason}].
-    """
-
-    archive: list[int] = field(default_factory=list)
-    path: list[str] = field(default_factory=list)
+    archive: list[int] = field(default_factory=list)  # number of the archive
+    path: list[str] = field(default_factory=list)  # name in the archive
+    # (offset, bytes there, bytes of the content, deflated) of the content
     place: list[tuple[int, int, int, bool]] = field(default_factory=list)
+    # WebDataset's: {(archive, key): label}, of the members KEY.cls
     labels: dict[tuple[int, str], str] = field(default_factory=dict)
-    tables: dict[int, dict] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
-    faults: list[dict] = field(default_factory=list)
+    tables: dict[int, dict] = field(default_factory=dict)  # dataset.json of zips, parsed, by archive
+    others: list[str] = field(default_factory=list)  # members that are no images by their names
+    faults: list[dict] = field(default_factory=list)  # [{file, reason}]
 
 
 def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
-    """List the images of tars or zips: class folders inside, one archive per class, WebDataset's or EDM2's labels.
+    """List the images of tars or zips, in natural order: class folders inside, one archive per class, WebDataset's or EDM2's labels.
 
-    Args:
-        source: what was given: an archive, or the folder of several.
-        files: the archives, in natural order.
-
-    Raises:
-        InputError: an archive is compressed as a whole, damaged, or holds no images with a class.
+    Raises InputError if an archive is compressed as a whole, damaged, or holds no images with a class.
     """
     members = Members()
     for number, file in enumerate(files):
@@ -121,19 +108,16 @@ def _kinds(source: Path, files: list[Path], members: Members, notes: list[str]) 
         if len(loose) == len(found) and found:
             raise InputError(f"{source} holds no class folders; {LAYOUT}")
         return _kept(members, found, None)
-    return [
-        path.partition("/")[0] if "/" in path else files[number].stem
-        for number, path in zip(members.archive, members.path)
-    ]
+    folders = [path.rpartition("/")[0].partition("/")[0] for path in members.path]
+    return [folder or files[number].stem for folder, number in zip(folders, members.archive)]
 
 
 def _kept(members: Members, kinds: list[str | None], reason: str | None) -> list[str]:
     """Take members without a class out; with a reason each is a fault."""
-    if reason:
-        members.faults += [
-            {"file": p, "reason": reason} for p, kind in zip(members.path, kinds) if kind is None
-        ]
     keep = [i for i, kind in enumerate(kinds) if kind is not None]
+    if reason:
+        lost = sorted(set(range(len(kinds))) - set(keep))
+        members.faults += [{"file": members.path[i], "reason": reason} for i in lost]
     for name in ("archive", "path", "place"):
         column = getattr(members, name)
         setattr(members, name, [column[i] for i in keep])
@@ -190,9 +174,8 @@ def _read_tar(raw: BinaryIO, start: int, prefix: str, number: int, members: Memb
             found[path] = target
         elif not entry.isreg() or entry.issparse():
             if is_image(path):
-                members.faults.append(
-                    {"file": path, "reason": "is a link or a device in the archive, without content"}
-                )
+                reason = "is a link or a device in the archive, without content"
+                members.faults.append({"file": path, "reason": reason})
         elif path.lower().endswith(".tar"):
             _read_tar(raw, offset, path[: -len(".tar")] + "/", number, members, found)
         elif is_image(path):
@@ -229,12 +212,8 @@ def _scan_zip(file: Path, number: int, members: Members) -> None:
                 elif not is_image(path):
                     members.others.append(path)
                 elif (place := place_in_zip(raw, entry)) is None:
-                    reason = (
-                        "is encrypted" if entry.flag_bits & 1 else "is compressed by an unsupported method"
-                    )
-                    members.faults.append(
-                        {"file": path, "reason": f"{reason}; make the zip again without it"}
-                    )
+                    why = "is encrypted" if entry.flag_bits & 1 else "is compressed by an unsupported method"
+                    members.faults.append({"file": path, "reason": f"{why}; make the zip again without it"})
                 else:
                     members.archive.append(number)
                     members.path.append(path)
@@ -292,10 +271,7 @@ def _check_archive(file: Path) -> None:
 
 def archives_in(folder: Path) -> list[Path]:
     """Return the tars, or else the zips, that lie directly in a folder, in natural order."""
-    for suffix in (".tar", ".zip"):
-        names = [
-            path.name for path in folder.iterdir() if path.suffix.lower() == suffix and path.name[0] != "."
-        ]
-        if names:
-            return [folder / name for name in sorted(names, key=natural_key)]
-    return []
+    found = [path for path in folder.iterdir() if path.suffix.lower() in (".tar", ".zip")]
+    found = [path for path in found if path.name[0] != "."]
+    tars = [path for path in found if path.suffix.lower() == ".tar"]
+    return sorted(tars or found, key=lambda path: natural_key(path.name))

@@ -8,9 +8,7 @@ import numpy as np
 class Names(Sequence):
     """A fixed sequence of texts in one buffer of UTF-8: some 16 bytes each beside the text itself.
 
-    Args:
-        buffer: bytes, or anything that gives bytes when sliced, such as a mapped file.
-        starts, stops: int64 [count], where each text lies in the buffer.
+    The buffer is bytes, or anything that gives bytes when sliced, such as a mapped file; starts and stops are int64 [count].
     """
 
     def __init__(self, buffer, starts: np.ndarray, stops: np.ndarray):
@@ -35,11 +33,8 @@ class Names(Sequence):
         return (self[i] for i in range(len(self)))
 
     def __eq__(self, other) -> bool:
-        return (
-            isinstance(other, Sequence)
-            and len(self) == len(other)
-            and all(a == b for a, b in zip(self, other))
-        )
+        is_alike = isinstance(other, Sequence) and len(self) == len(other)
+        return is_alike and all(a == b for a, b in zip(self, other))
 
     __hash__ = None
 

@@ -18,13 +18,9 @@ KINDS = "a folder of class folders, a tar or a folder of tars, a zip, Parquet, o
 def list_source(source: str | Path, options: Options | None = None) -> Listing:
     """List the images of a source without opening one.
 
-    Args:
-        source: a folder of class folders, of tars, of Parquet files, or with a table of labels; a tar, zip, Parquet file or
-            table; or a pattern of files, such as data/train-*.parquet.
-        options: what the source does not say itself.
-
-    Raises:
-        InputError: it is not there, is nothing of the kind, or holds no images.
+    A source is a folder of class folders, of tars, of Parquet files, or with a table of labels; a tar, zip, Parquet file or table;
+    or a pattern of files, such as data/train-*.parquet; `options` say what it does not say itself. Raises InputError if it is not
+    there, is nothing of the kind, or holds no images.
     """
     source, options = expanded(source), options or Options()
     if any(sign in source.name for sign in "*?[") and not source.exists():

@@ -17,27 +17,18 @@ from ditgta.runtime.errors import InputError
 
 @dataclass
 class Tree:
-    """What lies in a folder and below it, as paths relative to it.
+    """What lies in a folder and below it, as paths relative to it."""
 
-    Attributes:
-        images: files named as images, those of each folder in natural order.
-        others: further files.
-        folders: the folders directly in it, in natural order.
-        faults: [{file, reason}] of what cannot be read: folders, links to nothing, pipes.
-    """
-
+    # files named as images, those of each folder in natural order
     images: list[str] = field(default_factory=list)
-    others: list[str] = field(default_factory=list)
-    folders: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # further files
+    folders: list[str] = field(default_factory=list)  # the folders directly in it, in natural order
+    # [{file, reason}] of what cannot be read: folders, links to nothing, pipes
     faults: list[dict] = field(default_factory=list)
 
 
 def walk(root: Path) -> Tree:
-    """Look at all that lies in a folder, as `scan` says.
-
-    Raises:
-        InputError: the folder itself cannot be read.
-    """
+    """Look at all that lies in a folder, as `scan` says; raises InputError if the folder itself cannot be read."""
     tree = Tree()
 
     def unreadable(relative: str, error: OSError) -> None:
@@ -65,11 +56,7 @@ def _take_file(tree: Tree, entry: os.DirEntry, path: str) -> None:
 
 
 def list_folder(source: Path, options: Options) -> Listing:
-    """List a folder of class folders; empty classes are listed too.
-
-    Raises:
-        InputError: it holds no class folders, or no images.
-    """
+    """List a folder of class folders, empty ones too; raises InputError if it holds no class folders, or no images."""
     tree = walk(source)
     if not tree.folders:
         raise InputError(f"{source} holds no class folders; {LAYOUT}")
@@ -88,8 +75,7 @@ def list_folder(source: Path, options: Options) -> Listing:
 def list_bare_folder(source: Path) -> Listing:
     """List a folder of images with or without class folders; images that lie loose in it are of the class ".".
 
-    Raises:
-        InputError: it holds no images.
+    Raises InputError if it holds no images.
     """
     tree = walk(source)
     if not tree.images:
@@ -97,19 +83,12 @@ def list_bare_folder(source: Path) -> Listing:
             f"{source} holds no images; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF files are read, also in subfolders"
         )
     tree.images.sort(key=natural_key)
-    names = [path.split("/", 1)[0] if "/" in path else "." for path in tree.images]
+    names = [path.rpartition("/")[0].partition("/")[0] or "." for path in tree.images]
     classes = sorted(set(names), key=natural_key)
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.array([label_of[name] for name in names], np.int64)
-    return Listing(
-        source,
-        tree.images,
-        labels,
-        classes,
-        FileReader(source, tree.images),
-        tree.faults,
-        notes_on(classes, others=tree.others),
-    )
+    reader, notes = FileReader(source, tree.images), notes_on(classes, others=tree.others)
+    return Listing(source, tree.images, labels, classes, reader, tree.faults, notes)
 
 
 def is_regular(path: Path) -> bool:

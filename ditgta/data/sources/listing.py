@@ -18,62 +18,40 @@ _NAMED = 3
 
 @dataclass
 class Options:
-    """How a source is to be understood, where it does not say it itself.
+    """How a source is to be understood, where it does not say it itself."""
 
-    Attributes:
-        label_column: column of a table or of Parquet that holds the labels.
-        class_names: file of class names, one a line, for sources that number their classes.
-        class_order: "natural" puts class 2 before class 10, "alphabetic" behind it, as torchvision's ImageFolder does.
-    """
-
-    label_column: str | None = None
-    class_names: str | None = None
+    label_column: str | None = None  # column of a table or of Parquet that holds the labels
+    class_names: str | None = None  # file of class names, one a line, for sources that number their classes
+    # "natural" puts class 2 before class 10, "alphabetic" behind it, as torchvision's ImageFolder does
     class_order: str = "natural"
 
 
 @dataclass
 class Listing:
-    """The images of a source in their order, none of them opened.
+    """The images of a source in their order, none of them opened."""
 
-    Attributes:
-        source: the path that was given.
-        names: "class/file" of each image, all different.
-        labels: int64 [count], each an index into `classes`.
-        classes: names; some may be without images.
-        reader: gives the bytes of image i.
-        faults: [{file, reason}] of what must be fixed before the source can be taken as a whole.
-        notes: one line each for what a user should know.
-    """
-
-    source: Path
-    names: list[str]
-    labels: np.ndarray
-    classes: list[str]
-    reader: Reader
+    source: Path  # the path that was given
+    names: list[str]  # "class/file" of each image, all different
+    labels: np.ndarray  # int64 [count], each an index into `classes`
+    classes: list[str]  # names; some may be without images
+    reader: Reader  # gives the bytes of image i
+    # [{file, reason}] of what must be fixed before the source can be taken as a whole
     faults: list[dict] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # one line each for what a user should know
 
 
 def arrange(
-    kinds: Sequence[str],
-    rests: Sequence[str],
+    kinds: Sequence[str],  # each image's class: its name, or its number where `numbered` is given
+    rests: Sequence[str],  # each image's name within its class
     options: Options,
-    numbered: Sequence[str] | None = None,
-    known: Iterable[str] = (),
+    numbered: Sequence[str] | None = None,  # class names in an order of the source's own, which is kept
+    known: Iterable[str] = (),  # classes that are there even if they hold no image
+    # each image's container, which goes before the names of all images where two names are equal
     shards: Sequence[str] | None = None,
 ) -> tuple[list[str], np.ndarray, list[str], np.ndarray]:
     """Put images into the order of every index: by class, within it by name, numbers in names by their value.
 
-    Args:
-        kinds: each image's class: its name, or its number where `numbered` is given.
-        rests: each image's name within its class.
-        options: `class_order` is used.
-        numbered: class names in an order of the source's own, which is kept.
-        known: classes that are there even if they hold no image.
-        shards: the container of each image; it goes before the names of all images where two names are equal.
-
-    Returns:
-        Names, labels and classes of the index, and int64 [count]: which entry comes at each place.
+    Returns names, labels and classes of the index, and int64 [count]: which entry comes at each place.
     """
     if numbered is None:
         key = natural_key if options.class_order == "natural" else None
@@ -126,12 +104,7 @@ def order_notes(classes: Sequence[str], options: Options) -> list[str]:
 
 
 def notes_on(classes: Sequence[str], loose: Sequence[str] = (), others: Iterable[str] = ()) -> list[str]:
-    """Return what is said of classes alike, and of files that are left out.
-
-    Args:
-        loose: images beside the class folders.
-        others: files whose names do not end as images' do.
-    """
+    """Return what is said of classes alike, of loose images beside class folders, and of other files: both are left out."""
     notes = []
     if alike := alike_but_for_case(classes):
         pairs = ", ".join(" / ".join(group) for group in alike[:_NAMED])

@@ -25,7 +25,7 @@ from ditgta.data.sources.listing import (
     spoken_names,
 )
 from ditgta.data.sources.names import natural_key
-from ditgta.data.sources.readers import Reader, Unreadable
+from ditgta.data.sources.readers import PlacedReader, Unreadable
 from ditgta.runtime.errors import InputError
 
 CACHE_BYTES = 2**29
@@ -34,13 +34,9 @@ _LABEL_NAMES = ("label", "labels", "class", "cls", "fine_label", "category", "ta
 
 
 def list_parquet(source: Path, files: list[Path], options: Options) -> Listing:
-    """List the rows of Parquet files.
+    """List the rows of Parquet files, those of one split in natural order.
 
-    Args:
-        files: the files of one split, in natural order.
-
-    Raises:
-        InputError: pyarrow is missing, or the files have no column of images or of labels.
+    Raises InputError if pyarrow is missing, or the files have no column of images or of labels.
     """
     columns = Columns(files[0], options)
     kinds, paths, places = [], [], []
@@ -57,10 +53,8 @@ def list_parquet(source: Path, files: list[Path], options: Options) -> Listing:
     numbered = columns.classes if options.class_names is None else read_class_names(Path(options.class_names))
     numbered = numbered or names_of_numbers(source, options, kinds)
     width, spoken = len(str(len(kinds))), spoken_names(kinds, numbered)
-    rests = [
-        rest_of(path, kind) if path else f"{row:0{width}d}"
-        for row, (path, kind) in enumerate(zip(paths, spoken))
-    ]
+    numbers = (f"{row:0{width}d}" for row in range(len(paths)))
+    rests = [rest_of(p, kind) if p else number for p, kind, number in zip(paths, spoken, numbers)]
     names, labels, classes, order = arrange(kinds, rests, options, numbered, shards=stems)
     root = source if source.is_dir() else files[0].parent
     inside = [str(file.relative_to(root)) for file in files]
@@ -77,11 +71,7 @@ def list_parquet(source: Path, files: list[Path], options: Options) -> Listing:
 class Columns:
     """Which columns hold images, their names and their labels, as a file's schema says.
 
-    Attributes:
-        image: path of the column of encoded images, e.g. "image.bytes".
-        path: that of their file names, "" where there is none.
-        label: that of the labels.
-        classes: class names by number, None where the file does not say them.
+    Columns are known by paths, e.g. "image.bytes"; that of names is "" and `classes` None where the file does not say them.
     """
 
     def __init__(self, file: Path, options: Options):
@@ -101,13 +91,15 @@ class Columns:
         return {name: about for name, about in features.items() if isinstance(about, dict)}
 
     @staticmethod
+    def _named(schema, features: dict, kind: str) -> list[str]:
+        """Return the columns of a kind of feature."""
+        return [name for name in features if features[name].get("_type") == kind and name in schema.names]
+
+    @staticmethod
     def _image(schema, features: dict, file: Path) -> tuple[str, str]:
         import pyarrow.types as types
 
-        found = [
-            name for name, about in features.items() if about.get("_type") == "Image" and name in schema.names
-        ]
-        for name in found or schema.names:
+        for name in Columns._named(schema, features, "Image") or schema.names:
             kind = schema.field(name).type
             if types.is_struct(kind) and "bytes" in (inner := [field.name for field in kind]):
                 return f"{name}.bytes", f"{name}.path" if "path" in inner else ""
@@ -125,11 +117,7 @@ class Columns:
                     f"{file} has no column {options.label_column!r}, only {', '.join(schema.names)}; fix label_column"
                 )
             return options.label_column
-        named = [
-            name
-            for name, about in features.items()
-            if about.get("_type") == "ClassLabel" and name in schema.names
-        ]
+        named = Columns._named(schema, features, "ClassLabel")
         found = named or [name for name in schema.names if name in _LABEL_NAMES]
         if len(found) == 1:
             return found[0]
@@ -141,33 +129,27 @@ class Columns:
 
 @dataclass
 class Group:
-    """The images of a group of rows.
+    """The images of a group of rows."""
 
-    Attributes:
-        column: the encoded images.
-        places: int64 [rows, 2]: offset in the file and bytes of each; -1 where they do not lie there as they are.
-    """
-
-    column: Any
+    column: Any  # the encoded images
+    # int64 [rows, 2]: offset in the file and bytes of each; -1 where they do not lie there as they are
     places: np.ndarray
 
 
-class RowReader(Reader):
+class RowReader(PlacedReader):
     """Rows of Parquet files.
 
-    What Parquet reads at once is a group of rows; the last ones, at most 512 MB, stay in memory. A column that is not
-    compressed, as newer versions of `datasets` write images, holds them as they are: once a group has been read, it is known
-    where in the file each image of it lies, and from then on that is read alone.
+    What Parquet reads at once is a group of rows; the last ones, at most 512 MB, stay in memory. A column that is not compressed,
+    as newer versions of `datasets` write images, holds them as they are: once a group has been read, it is known where in the file
+    each image of it lies, and from then on that is read alone.
 
-    Args:
-        root: the folder of the files.
-        files: relative to it.
-        column: path of the column of encoded images.
-        file, group, row: int64 [count]: which file, which of its groups, and which row of that.
-        offset, size: int64 [count]: where in the file the image lies as it is, -1 where that is not known.
+    Of image i, in row `row` of group `group` of the file `files[file]`, relative to the root, the bytes are in `column`, by its
+    path; `offset` and `size` are where in the file it lies as it is, -1 where that is not known: all int64 [count].
     """
 
     kind = "rows"
+    said = ("files", "column")
+    arrays = ("file", "group", "row", "offset", "size")
 
     def __init__(self, root: Path, files: list[str], column: str, file, group, row, offset=None, size=None):
         self.root, self.files, self.column = Path(root), files, column
@@ -200,11 +182,12 @@ class RowReader(Reader):
             path = self.root / self.files[file]
             found = _read_images(self.parquets[self.files[file]], group, self.column, path)
             self.groups[file, group] = found
-            while (
-                len(self.groups) > 1 and sum(one.column.nbytes for one in self.groups.values()) > CACHE_BYTES
-            ):
+            while len(self.groups) > 1 and self._held() > CACHE_BYTES:
                 self.groups.popitem(last=False)
             return found
+
+    def _held(self) -> int:
+        return sum(group.column.nbytes for group in self.groups.values())
 
     def where(self, i: int) -> str:
         """Return the file and the row."""
@@ -223,29 +206,11 @@ class RowReader(Reader):
         turns = np.flatnonzero(np.diff(groups, prepend=-1))
         return float(sizes[groups[turns]].sum() / max(len(groups), 1))
 
-    def take(self, chosen: np.ndarray) -> "RowReader":
-        """Return the reader of some rows."""
-        return RowReader(
-            self.root, self.files, self.column, *(array[chosen] for array in self.state()[1].values())
-        )
-
-    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """Return the files, the column, and the rows with their places."""
-        arrays = {name: getattr(self, name) for name in ("file", "group", "row", "offset", "size")}
-        return {"files": self.files, "column": self.column}, arrays
-
-    @classmethod
-    def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "RowReader":
-        """Return the reader that `state` described."""
-        return cls(root, said["files"], said["column"], **arrays)
-
 
 def parquets_in(folder: Path) -> tuple[list[Path], str | None]:
     """Return the Parquet files of a folder or of data/ in it, those of the split "train" where there are several; and which."""
     for place in (folder, folder / "data"):
-        files = (
-            sorted(place.glob("*.parquet"), key=lambda path: natural_key(path.name)) if place.is_dir() else []
-        )
+        files = sorted(place.glob("*.parquet"), key=lambda path: natural_key(path.name))
         splits = {path.name.partition("-")[0].partition(".")[0] for path in files}
         if not files:
             continue

@@ -21,15 +21,10 @@ class Unreadable(Exception):
 
 
 class Reader:
-    """Where the images of a data set lie.
+    """Where the images of a data set lie."""
 
-    Attributes:
-        root: the folder that file names are relative to.
-        kind: the word by which the reader is found again in an index.
-    """
-
-    kind: ClassVar[str]
-    root: Path
+    kind: ClassVar[str]  # the word by which the reader is found again in an index
+    root: Path  # the folder that file names are relative to
 
     def read(self, i: int) -> bytes:
         """Return the content of image i; OSError where the system refuses, Unreadable where an archive is damaged."""
@@ -92,17 +87,40 @@ class FileReader(Reader):
         return cls(root, Names(arrays["paths"].tobytes(), arrays["starts"], arrays["stops"]))
 
 
-class MemberReader(Reader):
+class PlacedReader(Reader):
+    """Images inside a few files; arrays with an entry per image tell where."""
+
+    said: ClassVar[tuple[str, ...]] = ("files",)
+    arrays: ClassVar[tuple[str, ...]]
+
+    def __init__(self, root: Path, files: list[str], **places):
+        raise NotImplementedError
+
+    def take(self, chosen: np.ndarray) -> "PlacedReader":
+        """Return the reader of some images."""
+        said, arrays = self.state()
+        return self.restored(self.root, said, {name: array[chosen] for name, array in arrays.items()})
+
+    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """Return the files and the places in them."""
+        said = {name: getattr(self, name) for name in self.said}
+        return said, {name: getattr(self, name) for name in self.arrays}
+
+    @classmethod
+    def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "PlacedReader":
+        """Return the reader that `state` described."""
+        return cls(root, **said, **arrays)
+
+
+class MemberReader(PlacedReader):
     """Members of archives that are files as they are, or deflated ones: one positioned read per image.
 
-    Args:
-        root: the folder of the archives.
-        files: the archives, relative to it.
-        file, offset, stored: int64 [count]: which archive, where the content begins, and how many bytes it takes there.
-        size: int64 [count], bytes of the content; where it is not `stored`, the content is deflated.
+    Of image i the content begins at `offset` of the archive `files[file]`, relative to the root; it takes `stored` bytes there and,
+    where it is deflated, `size` bytes as it is: all int64 [count].
     """
 
     kind = "members"
+    arrays = ("file", "offset", "stored", "size", "deflated")
 
     def __init__(self, root: Path, files: list[str], file, offset, stored, size, deflated):
         self.root, self.files = Path(root), files
@@ -134,17 +152,3 @@ class MemberReader(Reader):
     def order(self) -> np.ndarray:
         """Return all indices, archive by archive."""
         return np.lexsort((self.offset, self.file))
-
-    def take(self, chosen: np.ndarray) -> "MemberReader":
-        """Return the reader of some members."""
-        return MemberReader(self.root, self.files, *(array[chosen] for array in self.state()[1].values()))
-
-    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """Return the archives and the places in them."""
-        arrays = {name: getattr(self, name) for name in ("file", "offset", "stored", "size", "deflated")}
-        return {"files": self.files}, arrays
-
-    @classmethod
-    def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "MemberReader":
-        """Return the reader that `state` described."""
-        return cls(root, said["files"], **arrays)

@@ -20,20 +20,15 @@ _LABEL_HEADS = ("label", "labels", "class", "class_name", "classname", "category
 
 
 def list_table(source: Path, table: Path, options: Options) -> Listing:
-    """List the images that a table names, in the folder of the table.
+    """List the images that a table (CSV, TSV or dataset.json) names: paths relative to its folder, or names that occur once below it.
 
-    Args:
-        source: what was given: the table or its folder.
-        table: CSV, TSV or dataset.json; files in it are paths relative to its folder, or names that occur once below it.
-
-    Raises:
-        InputError: the table has no column of files or of labels, or names no image that is there.
+    Raises InputError if the table has no column of files or of labels, or names no image that is there.
     """
     tree = walk(table.parent)
     find = _Finder(tree)
     rows = _rows(table, options, find)
     kinds, paths = [], []
-    faults = [fault for fault in tree.faults if find.names(fault["file"])]
+    faults = list(tree.faults)
     for file, label in rows:
         path = find(file)
         if path is None:
@@ -54,11 +49,7 @@ def list_table(source: Path, table: Path, options: Options) -> Listing:
 
 
 def table_in(folder: Path) -> Path | None:
-    """Return the one table directly in a folder whose rows name files there; None if there is none.
-
-    Raises:
-        InputError: there are several.
-    """
+    """Return the one table directly in a folder whose rows name files there, None without; raises InputError if there are several."""
     if is_regular(folder / "dataset.json") and _is_labels_file(folder / "dataset.json"):
         return folder / "dataset.json"
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and is_regular(path))
@@ -84,16 +75,12 @@ class _Finder:
             name = path.rpartition("/")[2]
             for key in {path.rpartition(".")[0], name, name.rpartition(".")[0]}:
                 self.by_name[key] = path if key not in self.by_name else None
-        self.broken = {fault["file"] for fault in tree.faults}
 
     def __call__(self, cell: str) -> str | None:
         cell = cell.replace("\\", "/").removeprefix("./").strip()
         if cell in self.paths:
             return cell
         return self.by_name.get(cell) or self.by_name.get(cell.rpartition("/")[2])
-
-    def names(self, file: str) -> bool:
-        return file in self.broken
 
 
 def _rows(table: Path, options: Options, find: _Finder) -> list[tuple[str, str]]:
@@ -103,10 +90,8 @@ def _rows(table: Path, options: Options, find: _Finder) -> list[tuple[str, str]]
             labels = labels_of(json.loads(read_text(table)), table)
         except RecursionError:
             raise InputError(f"the table {table} is not readable JSON; make it again") from None
-        return [
-            (path, labels.get(path))
-            for path in (sorted(find.paths) if isinstance(labels, OneClass) else labels)
-        ]
+        paths = sorted(find.paths) if isinstance(labels, OneClass) else labels
+        return [(path, labels.get(path)) for path in paths]
     rows = _read(table)
     files, label, first = _columns(table, rows, options, find)
     return [(row[files], row[label].strip()) for row in rows[first:]]

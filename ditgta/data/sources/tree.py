@@ -15,10 +15,8 @@ def scan(root: Path, on_error: OnError, in_order: bool = False) -> Iterator[tupl
     """Yield all that lies in a folder and below it, folders too, each with its path relative to the root.
 
     Each folder is taken once, however many links lead to it: the path without a link, or else the first by name, counts. So
-    links in a circle end, and what is yielded does not depend on the order in which a file system lists its entries.
-
-    Args:
-        in_order: the entries of each folder in natural order; else as the file system lists them, which is faster.
+    links in a circle end, and what is yielded does not depend on the order in which a file system lists its entries. With `in_order`
+    the entries of each folder are in natural order; else as the file system lists them, which is faster.
     """
     seen, links = set(), []
     queue: deque[str] = deque([""])

@@ -20,7 +20,7 @@ ONE = containers.pictures()["cat 2/p2.JPG"]
 
 def line_of(source, options: Options | None = None) -> str:
     with pytest.raises(InputError) as raised:
-        check_images(index_of(list_source(source, options), 8), silent=True)
+        check_images(index_of(list_source(source, options), 8))
     return str(raised.value)
 
 
@@ -78,7 +78,7 @@ def test_links_inside_a_tar(tmp_path):
             entry.type, entry.linkname = kind, target
             tar.addfile(entry)
     assert "'b/2.jpg' is a link or a device in the archive" in line_of(tmp_path / "x.tar")
-    index = check_images(index_of(list_source(tmp_path / "x.tar"), 8), "skip", silent=True)
+    index = check_images(index_of(list_source(tmp_path / "x.tar"), 8), "skip")
     assert list(index.files) == ["a/1.jpg", "b/1.jpg"] and index.read(1) == ONE
 
 
@@ -87,7 +87,7 @@ def test_last_of_two_members_of_one_name_counts(tmp_path):
     with tarfile.open(path, "a") as tar:
         put(tmp_path / "1.jpg", ONE)
         tar.add(tmp_path / "1.jpg", "a/1.jpg")
-    assert check_images(index_of(list_source(path), 8), silent=True).count == 2
+    assert check_images(index_of(list_source(path), 8)).count == 2
 
 
 def test_webdataset_with_faults(tmp_path):
