@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ditgta.config import Experiment, Suite
-from ditgta.data.npz import NpzArray
 from ditgta.planning import cost
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded
@@ -73,8 +72,10 @@ def feature_bytes(scored: Scored, width: float, judge_width: int) -> float:
 
 def images_in(reference: str) -> int:
     """Returns how many images a reference file holds beside its statistics, 0 where it is not at hand."""
+    from ditgta.data.npz import NpzArray  # and NumPy, without which a status is quick
+
     try:
-        found = NpzArray.find(expanded(reference), "arr_0")
+        array = NpzArray.find(expanded(reference), "arr_0")
     except InputError:
         return 0
-    return found.shape[0] if found else 0
+    return array.shape[0] if array else 0
