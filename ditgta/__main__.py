@@ -43,6 +43,10 @@ def hold_output(arguments: argparse.Namespace) -> contextlib.AbstractContextMana
 
 # torch's words on GPUs and on processors, and for sizes beyond all memory
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Storage size calculation overflowed", "INT64_MAX")
+NO_COMPILER = (
+    "No working C++ compiler",
+    "Failed to find C compiler",
+)  # of Inductor on CPUs, of Triton on GPUs
 # What can be done about what the machine refuses.
 FIXES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
@@ -63,6 +67,18 @@ def refusal(error: OSError) -> str:
     why = os.strerror(error.errno) if error.errno else one_line(error)
     fix = FIXES.get(error.errno, "free space or fix the permissions, then run again")
     return f"cannot {verb} {one_line(ValueError(error.filename or 'results'))}: {why}; {fix}"
+
+
+def lack(error: Exception) -> str | None:
+    """Returns as one line what this machine lacks, memory or a compiler, and what to do; None for any other error."""
+    reason = " ".join(str(error).split()) or "MemoryError"
+    if isinstance(error, MemoryError) or any(words in reason for words in OUT_OF_MEMORY):
+        return f"not enough memory ({reason[:120]}); lower the batch size (in training: micro_batch) or the model's size"
+    if any(words in reason for words in NO_COMPILER):
+        return (
+            "torch.compile finds no C compiler on PATH; load one (`module load gcc`), or set `compile: false`"
+        )
+    return None
 
 
 def main(words: list[str] | None = None) -> int:
@@ -91,10 +107,9 @@ def main(words: list[str] | None = None) -> int:
                 launch.requeue()
         return 130 if stopped.signal == signal.SIGINT else 143
     except (MemoryError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or "MemoryError"
-        if not isinstance(error, MemoryError) and not any(words in reason for words in OUT_OF_MEMORY):
+        line = lack(error)
+        if line is None:
             raise
-        line = f"not enough memory ({reason[:120]}); lower the batch size (in training: micro_batch) or the model's size"
         print(f"ditgta {arguments.stage}: error: {line}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt as stop:

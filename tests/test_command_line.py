@@ -67,3 +67,11 @@ def test_it_is_a_command_of_its_own():
     for command in ([sys.executable, "-c", call], [sys.executable, "-m", "ditgta", "--version"]):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0 and re.fullmatch(r"\d+\.\d+\.\d+\w*\n", done.stdout)
+
+
+def test_what_the_machine_lacks_is_one_line():
+    from ditgta.__main__ import lack
+
+    assert "compile: false" in lack(RuntimeError("InvalidCxxCompiler: No working C++ compiler found in ..."))
+    assert "micro_batch" in lack(MemoryError())
+    assert lack(RuntimeError("shape mismatch")) is None
