@@ -66,6 +66,7 @@ def test_training_stops_at_a_full_or_read_only_disk_and_goes_on(
     assert losses(tmp_path / "gta") == losses(undisturbed)
 
 
+@pytest.mark.slow
 @needs_mount
 def test_sampling_stops_at_a_full_disk_and_goes_on(undisturbed, tiny_autoencoder, tmp_path):
     folder = tmp_path / "disk"

@@ -472,6 +472,7 @@ def test_columns_that_repeat_others_are_folded_unless_verdicts_are_about_them(su
     assert "Coverage ↑" in heads(tmp_path)[0]
 
 
+@pytest.mark.slow
 def test_samples_are_there_class_by_class_at_every_milestone(suite):
     text = (suite[1] / "table.html").read_text()
     for name in CLASSES:

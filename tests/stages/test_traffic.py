@@ -57,7 +57,8 @@ def sent(namespace, latents, out, processes: int, steps: int) -> tuple[int, int]
     return int(re.search(r"lo:\s*(?:\d+\s+){8}(\d+)", done.stdout)[1]), repeated * PACKET
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
 def test_gradients_are_sent_as_predicted(namespace, tiny_latents, tmp_path, processes):
     (few, few_again), (many, many_again) = (
         sent(namespace, tiny_latents, tmp_path / str(n), processes, n) for n in (2, 14)

@@ -134,6 +134,7 @@ def test_repeating_a_stage_plans_it_and_what_follows(replan):
     }
 
 
+@pytest.mark.slow
 def test_repeating_a_stage_of_a_copy_is_no_more(tiny_suite, tmp_path):
     copy_without_times(tiny_suite / "results", tmp_path / "copy/results")
     for path in (tmp_path / "copy").rglob("*.json"):
