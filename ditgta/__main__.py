@@ -43,10 +43,8 @@ def hold_output(arguments: argparse.Namespace) -> contextlib.AbstractContextMana
 
 # torch's words on GPUs and on processors, and for sizes beyond all memory
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Storage size calculation overflowed", "INT64_MAX")
-NO_COMPILER = (
-    "No working C++ compiler",
-    "Failed to find C compiler",
-)  # of Inductor on CPUs, of Triton on GPUs
+# Inductor's words on CPUs, and Triton's on GPUs
+NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
 # What can be done about what the machine refuses.
 FIXES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n), then run again",
@@ -75,9 +73,8 @@ def lack(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or any(words in reason for words in OUT_OF_MEMORY):
         return f"not enough memory ({reason[:120]}); lower the batch size (in training: micro_batch) or the model's size"
     if any(words in reason for words in NO_COMPILER):
-        return (
-            "torch.compile finds no C compiler on PATH; load one (`module load gcc`), or set `compile: false`"
-        )
+        fix = "load one (`module load gcc`), or set `compile: false`"
+        return f"torch.compile finds no C compiler on PATH; {fix}"
     return None
 
 

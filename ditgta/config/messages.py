@@ -12,11 +12,9 @@ from ditgta.runtime.addresses import redacted
 def listing(faults: list[str]) -> str:
     """Returns all faults as one message."""
     faults = list(dict.fromkeys(faults))
-    head = (
-        "the configuration has one error"
-        if len(faults) == 1
-        else f"the configuration has {len(faults)} errors"
-    )
+    head = "the configuration has one error"
+    if len(faults) > 1:
+        head = f"the configuration has {len(faults)} errors"
     return "\n".join([f"{head}:", *(f"  {fault}" for fault in faults)])
 
 

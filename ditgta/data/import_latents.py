@@ -196,7 +196,7 @@ def gathered(found: Import, out: Path, plan: list[range]) -> tuple[np.ndarray, n
     return everything, mean, np.sqrt(np.maximum(squares - mean**2, 0))
 
 
-def told(mean: np.ndarray, std: np.ndarray, fresh: dict | None) -> list[str]:
+def statistics_lines(mean: np.ndarray, std: np.ndarray, fresh: dict | None) -> list[str]:
     """Return the statistics as lines for a reader."""
     lines = []
     for channel, (m, s) in enumerate(zip(mean, std)):

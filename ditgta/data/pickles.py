@@ -39,7 +39,7 @@ def load_plain(
     try:
         # By content: torch would take a path that ends in .safetensors for that format.
         with (
-            warnings.catch_warnings(action="ignore"),  # what stops the reading is an error too
+            warnings.catch_warnings(action="ignore"),  # whatever matters raises an error too
             torch.serialization.safe_globals(_HARMLESS),
             open(path, "rb") as file,
         ):

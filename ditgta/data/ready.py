@@ -53,7 +53,7 @@ class Ready:
     read: Callable[[Sequence[int]], np.ndarray]
     labels: Callable[[Sequence[int]], np.ndarray]  # returns the labels of some images, int64 [n]
     scale: float = 1.0  # what stored means must be divided by to be the autoencoder's own
-    # and std: float64 [C], by which each channel is normalised; 0 and 1 where it is not
+    # mean, std: float64 [C], by which each channel is normalised; 0 and 1 where it is not
     mean: np.ndarray = field(default_factory=lambda: np.zeros(1))
     std: np.ndarray = field(default_factory=lambda: np.ones(1))
     normalised: bool = False  # whether it is

@@ -223,8 +223,8 @@ def draw_latents(
 ) -> np.ndarray:
     """Returns scaled latents x0 = (mean + exp(logvar / 2) noise) * scaling_factor, float32 [B, C, h, w], of what `read` returns.
 
-    The noise is standard normal [B, C, h, w], None for the mean alone; raises InputError if latents are draws already and there is
-    any.
+    The noise is standard normal [B, C, h, w], or None for the mean alone. Raises InputError if noise is given for latents that are
+    draws already.
     """
     latents = _float32(record["mean"])
     if posterior_noise is not None:

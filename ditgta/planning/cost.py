@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from ditgta.config import Images, Loss, Sampling
 from ditgta.runtime.files import expanded
 
-JUDGES = {
-    "vits14": (384, 12),
-    "vitb14": (768, 12),
-    "vitl14": (1024, 24),
-}  # width and depth of DINOv2's networks
+# Width and depth of DINOv2's networks.
+JUDGES = {"vits14": (384, 12), "vitb14": (768, 12), "vitl14": (1024, 24)}
 JUDGE_PATCH, JUDGE_PATCHES = 14, 256  # side of a patch in pixels, and patches of an image, in a second judge
 
 

@@ -100,11 +100,8 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     per_image = KEPT[step.layers, precision][_column(step)] * t * d
     per_image += 16 * t + (28 if step.layers == "compiled" else 36) * d
     if shape.qk_norm:
-        per_image += (
-            t
-            * h
-            * (NORMS["plain"] if step.layers == "cpu" and not step.attends_by_kernel else NORMS[step.layers])
-        )
+        layers = "plain" if step.layers == "cpu" and not step.attends_by_kernel else step.layers
+        per_image += t * h * NORMS[layers]
     # Fused attention keeps a sum for each head and token, the kernel for bf16 all weights.
     all_weights = step.layers == "cpu" and precision == "bf16" and t <= MOST_TOKENS
     if all_weights:

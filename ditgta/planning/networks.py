@@ -1,7 +1,6 @@
 """Operations of the networks beside the transformer: autoencoder, scorer, second judge. Counted on tensors without data."""
 
 import functools
-import re
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from ditgta.config import Autoencoder
 from ditgta.data.autoencoder import small_autoencoder, stable_diffusion_autoencoder
 from ditgta.planning import cost
 from ditgta.runtime.files import expanded
+from ditgta.scoring.dinov2 import sizes_of
 
 
 @functools.cache
@@ -53,19 +53,10 @@ def _count(module: torch.nn.Module, *inputs: torch.Tensor, method: str = "forwar
 
 def judge_sizes(weights: str) -> tuple[int, int, int]:
     """Returns width, depth and registers of a second judge, as the tensors in its file say or, without, as `cost.judge_sizes`."""
-    return _sizes_in(_shapes(expanded(weights))) or cost.judge_sizes(weights)
-
-
-def _sizes_in(shapes: dict[str, list[int]]) -> tuple[int, int, int] | None:
-    """Returns width, depth and registers of DINOv2's tensors, in the authors' names or transformers'; None of others."""
-    named = {name.removeprefix("embeddings."): shape for name, shape in shapes.items()}
-    blocks = [
-        int(found[1]) for name in shapes if (found := re.match(r"(?:blocks|encoder\.layer)\.(\d+)\.", name))
-    ]
-    if "cls_token" not in named or not blocks:
-        return None
-    registers = named.get("register_tokens", [1, 0, 0])[1]
-    return named["cls_token"][-1], 1 + max(blocks), registers
+    try:
+        return sizes_of(_shapes(expanded(weights)))
+    except ValueError:
+        return cost.judge_sizes(weights)
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:

@@ -103,10 +103,8 @@ class SuiteWork:
 
     def score(self, experiment: str) -> Work:
         """Returns the scoring of one row at one milestone."""
-        options, side = (
-            self.config.sampling(self.suite, experiment),
-            self.config.experiments[experiment].images.size,
-        )
+        options = self.config.sampling(self.suite, experiment)
+        side = self.config.experiments[experiment].images.size
         other = options.size not in (None, (side, side)) and min(options.size) >= side
         return self._scored(options.num_samples, crops=options.num_samples if other else 0)
 

@@ -67,12 +67,10 @@ class Inputs:
         yield from self.judge()
         yield from self.reference()
         yield from self.checkpoints()
-        answers = (
-            "answers"
-            if is_reachable(HUB)
-            else "does not answer: missing files must be copied to this machine"
-        )
-        yield Line(OK, "network", f"{HUB} {answers}")
+        said = f"{HUB} does not answer: missing files must be copied to this machine"
+        if is_reachable(HUB):
+            said = f"{HUB} answers"
+        yield Line(OK, "network", said)
 
     def _distinct(self, stage: str) -> list[str]:
         """Return one row for each folder of a stage."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from ditgta.launch import processes_per_node
 from ditgta.planning import cost
+from ditgta.planning.scoring import FEATURES
 from ditgta.planning.work import SuiteWork
 
 # Bytes of a process on a GPU beside its arrays: the libraries of CUDA and what they keep on the host.
 PROCESS = 3e9
-FEATURES = 4 * (2048 + 2023 + 1008)  # of one image, by the published scorer: pool3, spatial, probabilities
-AT_ONCE = 2  # copies of them, while metrics are computed
+AT_ONCE = 2  # copies of all features, float32, while metrics are computed
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def scoring_bytes(work: SuiteWork) -> float:
     """Return what the scoring of one row takes of memory."""
     suite = work.config.suites[work.suite]
     width = 1.0 if suite.scorer.weights else suite.scorer.width
-    return PROCESS + AT_ONCE * FEATURES * width * suite.sampling.num_samples
+    return PROCESS + AT_ONCE * 4 * sum(FEATURES) * width * suite.sampling.num_samples
 
 
 def memory_needs(work: SuiteWork, resources_of: Callable[[str], Mapping]) -> Iterator[Need]:

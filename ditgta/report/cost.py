@@ -69,7 +69,6 @@ def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
     jobs = sorted(last.values(), key=lambda record: record.get("started") or 0)
     counts = [record.get("processes") or 1 for record in jobs]
     cpu = [record.get("cpu_seconds") for record in jobs]
-    is_gpu_recorded = all("gpu" in record for record in jobs)
     machines = [record.get("gpu") or record.get("cpu") for record in jobs]
     return Cost(
         stage=stage,
@@ -77,15 +76,20 @@ def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
         jobs=len(jobs),
         seconds=sum(record["seconds"] for record in jobs),
         cpu_hours=None if None in cpu else sum(s * n for s, n in zip(cpu, counts)) / 3600,
-        gpu_hours=sum(r["seconds"] * n for r, n in zip(jobs, counts) if r["gpu"]) / 3600
-        if is_gpu_recorded
-        else None,
+        gpu_hours=_gpu_hours(jobs, counts),
         memory_mb=_most(record.get("peak_memory_mb") for record in jobs),
         gpu_memory_mb=_most(record.get("peak_gpu_memory_mb") for record in jobs),
         machines=_distinct(machines),
         commands=_distinct(record.get("command") for record in jobs),
         revisions=_distinct(record.get("revision") for record in jobs),
     )
+
+
+def _gpu_hours(jobs: Sequence[dict], counts: Sequence[int]) -> float | None:
+    """Returns the hours of all processes on GPUs, None where a record does not tell whether it had one."""
+    if not all("gpu" in record for record in jobs):
+        return None
+    return sum(record["seconds"] * count for record, count in zip(jobs, counts) if record["gpu"]) / 3600
 
 
 def total_of(costs: Sequence[Cost]) -> Cost:

@@ -47,7 +47,7 @@ class BandRatio:
 
     experiment: str  # the row
     ratio: np.ndarray  # (bands,) exp of the mean over training seeds of the logarithm of the ratio
-    low: np.ndarray  # and high: (bands,) ends of the 95 % interval that the images' number leaves
+    low: np.ndarray  # low, high: (bands,) ends of the 95 % interval that the images' number leaves
     high: np.ndarray
 
 
@@ -96,14 +96,14 @@ class Option:
 class Cost:
     """What the jobs of one stage took for one row, or for all rows."""
 
-    stage: str  # and row: the stage's word; the experiment, or the folder that several rows share
+    stage: str  # stage, row: the stage's word; the experiment, or the folder that several rows share
     row: str
     jobs: int  # processes that left a record (the first process of each job)
     seconds: float  # their wall times together
-    # and gpu_hours: over all processes of the jobs; None where a record does not tell
+    # cpu_hours, gpu_hours: over all processes of the jobs; None where a record does not tell
     cpu_hours: float | None
     gpu_hours: float | None
-    memory_mb: float | None  # and gpu_memory_mb: most that one process had at a time; None likewise
+    memory_mb: float | None  # memory_mb, gpu_memory_mb: most that one process had at a time; None likewise
     gpu_memory_mb: float | None
     machines: tuple[str, ...]  # the processors and GPUs
     commands: tuple[str, ...]  # what was run, in order

@@ -73,7 +73,7 @@ class Cell:
     best: bool = False  # the verdicts name every other row at the milestone worse
     values: tuple[float, ...] = ()  # the value of each training seed
     error: float | None = None  # standard error of the mean from training seeds and samples together
-    low: float | None = None  # and high: ends of the 95 % interval of the mean, None where unknown
+    low: float | None = None  # low, high: ends of the 95 % interval of the mean, None where unknown
     high: float | None = None
 
 
@@ -96,10 +96,10 @@ class Comparison:
     second: str
     step: int | None
     metric: Metric
-    # and se: the difference and its standard error; None where absent, and then `reason` says why
+    # value, se: the difference and its standard error; None where absent, and then `reason` says why
     value: float | None = None
     se: float | None = None
-    low: float | None = None  # and high: ends of the 95 % interval
+    low: float | None = None  # low, high: ends of the 95 % interval
     high: float | None = None
     # (value, standard error) of each of both rows, over the training seeds that they share
     levels: tuple[tuple[float, float | None], ...] = ()

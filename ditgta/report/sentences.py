@@ -56,7 +56,7 @@ def caveats(table: Table) -> list[str]:
 
 
 def far_sentence(table: Table) -> str:
-    """Returns in words that training is still far from the data, by FID at the last milestone; "" where it has, or that is unknown."""
+    """Returns in words that training is still far from the data, by FID at the last milestone; "" if it is near, or if that is unknown."""
     rows = [row for row in table.rows if row.step == table.last and "fid" in row.cells]
     known = [(row.cells["fid"].value, row.experiment) for row in rows if row.cells["fid"].value is not None]
     real = table.baseline.cells["fid"].value if table.baseline and "fid" in table.baseline.cells else None

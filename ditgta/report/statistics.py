@@ -226,7 +226,7 @@ class Verdict:
     """What may be said of a difference."""
 
     words: str  # the verdict
-    winner: str = ""  # and loser: the rows, "" where none is named
+    winner: str = ""  # winner, loser: the rows, "" where none is named
     loser: str = ""
     p: float | None = None  # p-value adjusted for the number of declared differences, None without a test
 

@@ -26,7 +26,6 @@ def duration(seconds: float) -> str:
 class Progress:
     """Reports the progress of a loop on standard error.
 
-
     Use as a context manager and call `advance(n, **values)`; values (e.g. loss=0.41) are appended to the line. A value may be
     a function without arguments: it is called only when a line is due, so that a loss need not leave the GPU for it.
     """

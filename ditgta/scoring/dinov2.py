@@ -5,6 +5,7 @@ better than FID does. Weights: those of the authors (dinov2_vit{s,b,l}14*_pretra
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -117,8 +118,8 @@ def load_dinov2(tensors: dict[str, Tensor]) -> DINOv2:
     for name in ("cls_token", "pos_embed", "patch_embed.weight", "blocks.0.qkv.weight"):
         if name not in own:
             raise ValueError(f"{name} of DINOv2 is missing")
-    width, depth = own["cls_token"].shape[-1], 1 + max(map(_block_of, own))
-    side, registers = (own["pos_embed"].shape[1] - 1) ** 0.5, own.get("register_tokens")
+    width, depth, registers = sizes_of({name: tensor.shape for name, tensor in tensors.items()})
+    side = (own["pos_embed"].shape[1] - 1) ** 0.5
     if own["patch_embed.weight"].shape[1:] != (3, PATCH, PATCH):
         raise ValueError(f"its patches are not {PATCH} x {PATCH} pixels")
     if width % HEAD_WIDTH or side != int(side):
@@ -126,7 +127,7 @@ def load_dinov2(tensors: dict[str, Tensor]) -> DINOv2:
             f"width {width} and {own['pos_embed'].shape[1]} positions do not belong to a DINOv2 model"
         )
     with torch.device("meta"):
-        network = DINOv2(width, depth, int(side), 0 if registers is None else registers.shape[1])
+        network = DINOv2(width, depth, int(side), registers)
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     for name in [*expected, *own]:
         if name not in own or name not in expected:
@@ -135,6 +136,19 @@ def load_dinov2(tensors: dict[str, Tensor]) -> DINOv2:
             raise ValueError(f"{name} is {list(own[name].shape)}, not {list(expected[name])}")
     network.load_state_dict({name: tensor.float() for name, tensor in own.items()}, assign=True)
     return network.eval().requires_grad_(False)
+
+
+def sizes_of(shapes: Mapping[str, Sequence[int]]) -> tuple[int, int, int]:
+    """Return width, depth and registers of a network by the shapes of its tensors, in the authors' names or transformers'.
+
+    Raises:
+        ValueError: they are not those of such a network.
+    """
+    own = {_own_name(name): shape for name, shape in shapes.items()}
+    depth = 1 + max(map(_block_of, own), default=-1)
+    if "cls_token" not in own or not depth:
+        raise ValueError("cls_token or blocks of DINOv2 are missing")
+    return own["cls_token"][-1], depth, own.get("register_tokens", (1, 0))[1]
 
 
 def _block_of(name: str) -> int:
@@ -162,17 +176,17 @@ _RENAMED = (  # in the authors' names, and in transformers'
 )
 
 
+def _own_name(name: str) -> str:
+    for pattern, new in _RENAMED:
+        name = re.sub(pattern, new, name)
+    return name
+
+
 def _own_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors by the names that they have here, with queries, keys and values in one."""
     if any(name.endswith(("mlp.w12.weight", "mlp.weights_in.weight")) for name in tensors):
         raise ValueError("it is a ViT-g, which has another feed-forward layer; give ViT-S, B or L")
-    own_tensors = {}
-    for name, tensor in tensors.items():
-        if name in _UNUSED:
-            continue
-        for pattern, new in _RENAMED:
-            name = re.sub(pattern, new, name)
-        own_tensors[name] = tensor
+    own_tensors = {_own_name(name): tensor for name, tensor in tensors.items() if name not in _UNUSED}
     parts = [name for name in own_tensors if ".attention.attention.query." in name]
     for name in parts:
         three = [own_tensors.pop(name.replace("query", kind), None) for kind in ("query", "key", "value")]

@@ -20,7 +20,7 @@ from ditgta.data.autoencoder import (
 from ditgta.data.contents import read_contents, spec_of_latents
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
-from ditgta.data.import_latents import check_statistics, gathered, open_import, told
+from ditgta.data.import_latents import check_statistics, gathered, open_import, statistics_lines
 from ditgta.data.pixels import Pixels
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import new_shard, shard_name, shard_state, write_latent_index, write_shard
@@ -177,7 +177,7 @@ class Importer:
         imports, ready = self.imports, self.imports.ready
         labels, mean, std = gathered(imports, out, plan)
         fresh = check_statistics(imports, labels, mean, std)
-        for line in told(mean, std, fresh):
+        for line in statistics_lines(mean, std, fresh):
             print(f"latents: {line}", flush=True)
         made_for = "" if self.autoencoder is None else autoencoder_sha256(self.autoencoder)
         if ready.normalised and imports.vae is not None:
@@ -190,9 +190,8 @@ class Importer:
             )
         elif ready.normalised:
             made_for = f"none was given when latents of {ready.format} were imported"
-        classes = (
-            imports.index.classes if imports.index else [str(label) for label in range(labels.max() + 1)]
-        )
+        numbers = [str(label) for label in range(labels.max() + 1)]
+        classes = imports.index.classes if imports.index else numbers
         return {
             "classes": classes,
             "latent_shape": list(ready.shape),

@@ -82,11 +82,9 @@ def run(images: Path, out: Path, spec: dict) -> None:
         count = len(others[1])
         check_numbers("the scorer", model.state_dict(), "lower its learning_rate")
         _write(out, model, index, spec, accuracies, losses, used=len(chosen), held_out=count)
-    accuracy = (
-        "unknown, because no class has two images"
-        if accuracies["accuracy"] is None
-        else f"{accuracies['accuracy']:.2%}"
-    )
+    accuracy = "unknown, because no class has two images"
+    if accuracies["accuracy"] is not None:
+        accuracy = f"{accuracies['accuracy']:.2%}"
     print(f"scorer: held-out accuracy {accuracy} on {count} images, {out}", flush=True)
 
 

@@ -43,14 +43,23 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
-def test_a_signal_asks_to_stop(number):
-    before = signal.getsignal(number)
+@pytest.fixture
+def heard(request):
+    """A signal with a handler of its own, as in a terminal: what is started by nohup ignores some."""
+    before = signal.signal(request.param, signal.SIG_DFL)
+    yield request.param
+    signal.signal(request.param, before)
+
+
+@pytest.mark.parametrize(
+    "heard", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP], indirect=True
+)
+def test_a_signal_asks_to_stop(heard):
     with StopSignal(Processes(0, 1, torch.device("cpu"))) as stop:
         assert stop.agreed(1) == 0
-        os.kill(os.getpid(), number)
-        assert stop.agreed(1) == number
-    assert signal.getsignal(number) == before
+        os.kill(os.getpid(), heard)
+        assert stop.agreed(1) == heard
+    assert signal.getsignal(heard) == signal.SIG_DFL
 
 
 def test_a_terminal_that_is_closed_under_nohup_stops_nothing():

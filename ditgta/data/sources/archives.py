@@ -108,8 +108,10 @@ def _kinds(source: Path, files: list[Path], members: Members, notes: list[str]) 
         if len(loose) == len(found) and found:
             raise InputError(f"{source} holds no class folders; {LAYOUT}")
         return _kept(members, found, None)
-    folders = [path.rpartition("/")[0].partition("/")[0] for path in members.path]
-    return [folder or files[number].stem for folder, number in zip(folders, members.archive)]
+    kinds = []
+    for number, path in zip(members.archive, members.path):
+        kinds.append(path.partition("/")[0] if "/" in path else files[number].stem)
+    return kinds
 
 
 def _kept(members: Members, kinds: list[str | None], reason: str | None) -> list[str]:

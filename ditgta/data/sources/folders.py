@@ -83,7 +83,7 @@ def list_bare_folder(source: Path) -> Listing:
             f"{source} holds no images; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF files are read, also in subfolders"
         )
     tree.images.sort(key=natural_key)
-    names = [path.rpartition("/")[0].partition("/")[0] or "." for path in tree.images]
+    names = [path.partition("/")[0] if "/" in path else "." for path in tree.images]
     classes = sorted(set(names), key=natural_key)
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.array([label_of[name] for name in names], np.int64)
