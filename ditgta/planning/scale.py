@@ -12,7 +12,8 @@ from ditgta.planning.machine import Machine
 LINKS = {"v100": 150e9, "a100": 300e9, "h100": 450e9, "h200": 450e9, "rtx4090": 32e9}
 PCIE, NETWORK = 32e9, 25e9  # a GPU whose class is not said; 200 Gb/s InfiniBand between nodes
 # Measured on a CPU: the interpreter with its libraries; and a pass with the holes of glibc's heap, where freed blocks of all sizes
-# are kept, over the pass alone: float32, bf16 (whose casts make blocks of more sizes), and where attention is the plain layer.
+# are kept, over the pass alone: float32, bf16 (whose casts make blocks of more sizes), and where attention is the plain layer, not
+# compiled, whose temporaries are of many sizes.
 BASE, HOLES, PLAIN_HOLES = 331e6, (1.15, 1.3), 1.4
 
 
@@ -59,7 +60,8 @@ def memory_of(experiment: Experiment, classes: int, world: World) -> Memory:
     )
     kept = not (world.gpus or training.checkpoint_gradients)
     state, work = cost.checkpoint_bytes(shape, len(training.decays)), memory.pass_bytes(shape, step)
-    holes = HOLES[step.bf16] if step.attends_by_kernel else PLAIN_HOLES
+    fused = step.attends_by_kernel or step.layers == "compiled"
+    holes = HOLES[step.bf16] if fused else PLAIN_HOLES
     return Memory(state, work * (holes if kept else 1), state)
 
 
