@@ -263,6 +263,7 @@ def like_a_gpu(here, monkeypatch):
     return here, calls
 
 
+@pytest.mark.slow
 def test_what_is_done_on_gpus_alone(like_a_gpu, tmp_path):
     measure, calls = like_a_gpu
     report = Report(tmp_path / "gpu.md", MACHINE)

@@ -77,6 +77,7 @@ def test_the_frequencies_of_the_page(folder, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_the_command_of_the_page_tests_it(folder):
     call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--posenc", NAMES[0]]
     chosen = [str(ROOT / "tests/model/test_every_encoding.py"), "-k", "place_matters or named or checkpoint"]

@@ -201,6 +201,7 @@ class Hub(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_a_published_autoencoder_is_downloaded_at_its_revision(index, trained, tmp_path):
     """From a hub on this machine: fetched once, then found in the cache when the hub is gone."""
     published = tmp_path / "published"

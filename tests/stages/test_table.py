@@ -472,7 +472,6 @@ def test_columns_that_repeat_others_are_folded_unless_verdicts_are_about_them(su
     assert "Coverage ↑" in heads(tmp_path)[0]
 
 
-@pytest.mark.slow
 def test_samples_are_there_class_by_class_at_every_milestone(suite):
     text = (suite[1] / "table.html").read_text()
     for name in CLASSES:
@@ -486,6 +485,7 @@ def test_samples_are_there_class_by_class_at_every_milestone(suite):
     assert (images[2] == noise_pixels(48, 8, "abs", 0, 2_500_000)[9]).all()
 
 
+@pytest.mark.slow
 def test_a_page_that_would_be_too_large_has_fewer_classes_to_leaf_through(suite, tmp_path, monkeypatch):
     letters = len((suite[1] / "table.html").read_text())
     for most, classes in ((letters, 4), (letters - 1, 2), (1000, 0)):

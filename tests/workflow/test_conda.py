@@ -45,6 +45,7 @@ def conda(tmp_path, monkeypatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_jobs_run_in_the_environment_with_the_package_of_the_checkout(conda, tmp_path):
     outcome = run_snakemake(tmp_path, "images", "--sdm", "conda", "--printshellcmds")
     assert outcome.code == 0, outcome.text[-4000:]

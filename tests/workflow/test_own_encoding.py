@@ -33,6 +33,7 @@ def configuration(posenc=NAME):
     return content
 
 
+@pytest.mark.slow
 def test_a_row_of_ones_own_from_plan_to_samples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()

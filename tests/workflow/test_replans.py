@@ -134,7 +134,6 @@ def test_repeating_a_stage_plans_it_and_what_follows(replan):
     }
 
 
-@pytest.mark.slow
 def test_repeating_a_stage_of_a_copy_is_no_more(tiny_suite, tmp_path):
     copy_without_times(tiny_suite / "results", tmp_path / "copy/results")
     for path in (tmp_path / "copy").rglob("*.json"):
@@ -143,6 +142,7 @@ def test_repeating_a_stage_of_a_copy_is_no_more(tiny_suite, tmp_path):
     assert outcome.jobs == {"score": 5, "tabulate": 1}
 
 
+@pytest.mark.slow
 def test_a_milestone_that_was_put_between_others_changes_nothing_later(tiny_suite, tmp_path):
     """Really trained: what was there keeps its bytes and its losses, and is planned again neither with nor without the profile."""
     shutil.copytree(tiny_suite, tmp_path / "copy")

@@ -86,6 +86,7 @@ def test_images_equal_those_of_one_process_to_one_grey_level(on_slurm, tiny_suit
     assert all(np.abs(ours[name] - theirs[name]).max() <= 1 for name in ours)
 
 
+@pytest.mark.slow
 def test_weights_equal_those_of_four_processes_on_this_machine(on_slurm, tmp_path):
     outcome = run_snakemake(tmp_path, "checkpoints", "--set-resources", "train:gpu=4", configs=SUITE)
     assert outcome.code == 0, outcome.text[-6000:]
