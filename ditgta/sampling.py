@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ditgta.config import Sampling
-from ditgta.config.names import sampler_fault
+from ditgta.config.names import STOCHASTIC_SAMPLERS, sampler_fault
 from ditgta.data.ahead import map_ahead
 from ditgta.data.autoencoder import autoencoder_sha256, decode_uint8, downsampling, load_autoencoder
 from ditgta.diffusion.samplers import sample
@@ -149,7 +149,7 @@ class Sampler:
         precision = torch.float64 if options.guidance_precision == "float64" else torch.float32
         shape = (self.network.config.latent_channels, *self.network.config.latent_size)
         y = torch.tensor(labels, device=self.device)
-        draws = options.steps if options.sampler == "ancestral" else 1
+        draws = options.steps if options.sampler in STOCHASTIC_SAMPLERS else 1
         noise = draw_ahead(options.noise_seed, indices, shape, draws, self.device)
 
         def predict(x: torch.Tensor, time: float) -> torch.Tensor:

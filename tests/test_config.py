@@ -85,7 +85,7 @@ def test_a_sampler_must_suit_the_objective_of_every_row():
         {"a": flow, "b": flow, "c": {}},
         {"s": {**SUITE, "experiments": ["a", "b", "c"], "sampling": {"sampler": "ancestral"}}},
     )
-    line = "suites.s.sampling: sampler ancestral does not belong to objective flow; use euler or heun (rows: a, b)"
+    line = "suites.s.sampling: sampler ancestral does not belong to objective flow; use euler or heun or euler-ancestral (rows: a, b)"
     assert text.endswith(line)
     heun = {**SUITE, "sampling": {"sampler": "heun"}}
     assert load({"a": flow}, {"s": heun}).suites["s"].sampling.sampler == "heun"

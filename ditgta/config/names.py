@@ -58,8 +58,9 @@ RESIZINGS = {
 PIXEL_CHANNELS = {"grey": 1, "rgb": 3}
 
 # The training objectives, and the samplers that belong to each.
-OBJECTIVES = {"ddpm": ("ancestral", "ddim", "dpm-solver++"), "flow": ("euler", "heun")}
+OBJECTIVES = {"ddpm": ("ancestral", "ddim", "dpm-solver++"), "flow": ("euler", "heun", "euler-ancestral")}
 SAMPLERS = tuple(sampler for samplers in OBJECTIVES.values() for sampler in samplers)
+STOCHASTIC_SAMPLERS = ("ancestral", "euler-ancestral")  # draw noise at every step but the last
 
 
 class LatentFormat(NamedTuple):

@@ -95,12 +95,31 @@ def heun(predict: Predict, x: Tensor, steps: int, draw_noise: Draw) -> Iterator[
         yield x
 
 
+def euler_ancestral(predict: Predict, x: Tensor, steps: int, draw_noise: Draw) -> Iterator[Tensor]:
+    """Sample q(x_s | x_t, x_0) along the straight path: an Euler step, of whose noise a share is drawn again.
+
+    A step from t to s keeps the share (1 - t) s / ((1 - s) t) of the noise, the ratio of the ratios of noise to signal, so that errors
+    of earlier steps fade. This is DDIM with eta = 1 (Song et al., 2021, Equation 16) on this path, "Euler ancestral" in k-diffusion; in
+    the limit of small steps it is the SDE of SiT with diffusion 2t / (1 - t) (Ma et al., 2024). Noise is drawn once per step but the last.
+    """
+    for index in reversed(range(steps)):
+        t, s = (index + 1) / steps, index / steps
+        velocity = predict(x, TIMESTEPS * t).to(x.dtype)
+        x0, noise = x - t * velocity, x + (1 - t) * velocity
+        if index:
+            kept = (1 - t) * s / ((1 - s) * t)
+            noise = kept * noise + (1 - kept**2) ** 0.5 * draw_noise()
+        x = (1 - s) * x0 + s * noise
+        yield x
+
+
 SAMPLERS = {
     "ancestral": ancestral,
     "ddim": ddim,
     "dpm-solver++": dpm_solver,
     "euler": euler,
     "heun": heun,
+    "euler-ancestral": euler_ancestral,
 }
 
 
@@ -119,7 +138,7 @@ def sample(
         x: standard normal noise (B, C, h, w); its type is that of the update (float32 or float64).
         sampler: one of SAMPLERS that belongs to the network's objective.
         steps: number of steps.
-        draw_noise: called once per ancestral step but the last.
+        draw_noise: called once per step but the last, by the samplers that draw noise.
         progress: called after each step.
 
     Returns:

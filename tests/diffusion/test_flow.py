@@ -84,9 +84,13 @@ def noise_in_the_plane(count):
     return torch.from_numpy(generator(0, "plane").standard_normal((count, 2, 1, 1)))
 
 
-@pytest.mark.parametrize("sampler, steps", [("heun", 60), ("euler", 400)])
+@pytest.mark.parametrize("sampler, steps", [("heun", 60), ("euler", 400), ("euler-ancestral", 400)])
 def test_the_exact_velocity_leads_to_the_distribution(sampler, steps):
-    x = sample(exact_velocity, noise_in_the_plane(6000), sampler, steps, draw_noise=None)
+    fresh = generator(0, "fresh")
+    draw = (
+        (lambda: torch.from_numpy(fresh.standard_normal((6000, 2, 1, 1)))) if "ancestral" in sampler else None
+    )
+    x = sample(exact_velocity, noise_in_the_plane(6000), sampler, steps, draw)
     x = x.flatten(1).numpy()
     nearest = ((x[:, None] - MEANS) ** 2).sum(-1).argmin(1)
     for mode, mean in enumerate(MEANS):
@@ -139,6 +143,27 @@ def test_one_step_of_each_is_as_written():
         found = sample(predict, torch.from_numpy(x), name, steps, None, lambda: done.append(1))
         assert np.allclose(found, expected[name], rtol=1e-12) and seen == times[name]
         assert len(done) == steps
+
+
+def test_an_ancestral_step_is_a_draw_from_the_posterior():
+    """q(x_s | x_t, x_0) by the rule for products of Gaussians, where x_t is x_s scaled down with more noise; the last step is x_0."""
+    x, fresh = arrays("x0", "noise")
+    steps, drawn = 4, []
+
+    def draw():
+        drawn.append(fresh)
+        return torch.from_numpy(fresh)
+
+    found = SAMPLERS["euler-ancestral"](lambda x, time: 0.3 * x, torch.from_numpy(x), steps, draw)
+    for t, s in ((1, 0.75), (0.75, 0.5), (0.5, 0.25)):
+        velocity = 0.3 * x
+        x0 = x - t * velocity
+        scale = (1 - t) / (1 - s)
+        added = t**2 - (scale * s) ** 2
+        mean = scale * s**2 / t**2 * x + (1 - s) * added / t**2 * x0
+        x = mean + s * added**0.5 / t * fresh
+        assert np.allclose(next(found), x, rtol=1e-12)
+    assert np.allclose(next(found), x - 0.25 * 0.3 * x, rtol=1e-12) and len(drawn) == steps - 1
 
 
 def test_an_unknown_sampler_is_named():

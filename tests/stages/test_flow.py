@@ -110,6 +110,22 @@ def test_samplers_approach_each_other(flow_checkpoint, tiny_autoencoder, tmp_pat
     assert error("heun", 10) < 0.5 * error("euler", 20) < 0.2 * error("euler", 4)
 
 
+def test_noise_drawn_again_belongs_to_the_image(flow_checkpoint, tiny_autoencoder, tmp_path):
+    one, other = (
+        sampled(
+            flow_checkpoint,
+            tiny_autoencoder,
+            tmp_path / str(size),
+            sampler="euler-ancestral",
+            batch_size=size,
+        )
+        for size in (9, 2)
+    )
+    assert np.abs(one - other).max() <= 1
+    plain = sampled(flow_checkpoint, tiny_autoencoder, tmp_path / "plain")
+    assert np.abs(one - plain).max() > 20
+
+
 def test_classes_are_where_the_latents_are(flow_checkpoint, tiny_autoencoder):
     """Latents of class k lie around k - 1 before they are scaled: so do those that are sampled."""
     sampler = sample.Sampler.from_files(flow_checkpoint, tiny_autoencoder, Sampling(**SAMPLING), "cpu")

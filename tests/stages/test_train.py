@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ditgta import load
 from ditgta.config import Model, Training
@@ -224,12 +225,18 @@ def test_gradients_are_clipped_where_asked(tiny_latents, undisturbed, tmp_path):
 
 def test_three_processes_share_an_uneven_batch_exactly(tiny_latents, tmp_path):
     for processes in (1, 3):
-        more = ["--batch-size", "16", "--log-every", "1"]
+        more = ["--batch-size", "16", "--log-every", "1", "--ema-decay", "0.9", "0.5"]
         call = command(tiny_latents, tmp_path / str(processes), [3], *more, processes=processes)
         done = subprocess.run(call, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     for one, three in zip(losses(tmp_path / "1"), losses(tmp_path / "3"), strict=True):
         assert three["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    one, three = (load_file(tmp_path / processes / "0000003.safetensors") for processes in "13")
+    averages = [name for name in one if name.startswith(("ema.", "ema1."))]
+    assert len(averages) == 2 * sum(name.startswith("model.") for name in one)
+    for name in averages:
+        torch.testing.assert_close(three[name], one[name], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(one["ema.y_embedder.weight"], one["ema1.y_embedder.weight"], atol=1e-5)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ rule fit_autoencoder:
         "<logs>/autoencoder/{autoencoder}.log",
     conda:
         "../../envs/environment.yaml"
-    threads: autoencoder_threads
+    threads: autoencoder_threads("autoencoder")
     resources:
         gpu=min(1, len(GPUS)),
     params:

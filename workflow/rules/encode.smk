@@ -12,7 +12,7 @@ rule encode:
         "<logs>/latents/{latents}.log",
     conda:
         "../../envs/environment.yaml"
-    threads: CORES
+    threads: autoencoder_threads("latents")
     resources:
         gpu=min(1, len(GPUS)),
     params:

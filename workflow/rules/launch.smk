@@ -83,6 +83,11 @@ def command(wildcards, threads, resources):
     return f"PATH={shlex.quote(checkout)}/envs/container:$PATH {words}" if IN_CONTAINER else words
 
 
-def autoencoder_threads(wildcards):
-    """Returns the cores of an autoencoder's job: a small one is trained on one, and the scorer beside it."""
-    return CORES if autoencoder(wildcards).pretrained else max(1, CORES // 2)
+def autoencoder_threads(stage):
+    """Returns a function that gives the cores of a job with an autoencoder: half for a small one, as the scorer is trained beside it."""
+
+    def threads(wildcards):
+        pretrained = EXPERIMENTS[owner(stage, wildcards)].autoencoder.pretrained
+        return CORES if pretrained else max(1, CORES // 2)
+
+    return threads
