@@ -33,25 +33,21 @@ GPU_NAME = re.compile(r"\d+|(GPU|MIG)-[0-9A-Za-z/-]+")  # a number, or a UUID or
 def visible_gpus() -> list[str]:
     """Returns the names of this machine's NVIDIA GPUs, as CUDA_VISIBLE_DEVICES takes them; none where there are none.
 
-    Raises:
-        InputError: that variable names none.
+    Raises InputError if that variable holds something else.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        names = [name.strip() for name in chosen.split(",")]
-        names = [name for name in names if name not in ("", "-1", "NoDevFiles")]
-        wrong = [name for name in names if not GPU_NAME.fullmatch(name)]
-        if wrong or len(set(names)) < len(names):
+        names = [name for name in map(str.strip, chosen.split(",")) if name not in ("", "-1", "NoDevFiles")]
+        if len(set(names)) < len(names) or not all(map(GPU_NAME.fullmatch, names)):
             raise InputError(
                 f"CUDA_VISIBLE_DEVICES={chosen!r} does not name a set of GPUs; write numbers or UUIDs separated by commas, each once"
             )
         return names
     try:
-        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
         return []
-    lines = found.stdout.splitlines() if found.returncode == 0 else []
-    return [str(i) for i in range(sum(line.startswith("GPU ") for line in lines))]
+    return list(map(str, range(len(re.findall("^GPU ", listed.stdout, re.MULTILINE)))))
 
 
 def command(
@@ -71,15 +67,17 @@ def command(
     resources = resources or {}
     nodes = int(resources.get("nodes") or 1)
     per_node = processes_per_node(resources, nodes)
-    python = "python" if checkout else shlex.quote(sys.executable)
-    cores = int(threads) * (max(1, int(resources.get("tasks") or 1) // nodes) if resources.get("mpi") else 1)
-    share = max(1, cores // per_node)
+    mpi, cores = resources.get("mpi"), int(threads)
+    if mpi:
+        cores *= max(1, int(resources.get("tasks") or 1) // nodes)
+    share, python = max(1, cores // per_node), shlex.quote(sys.executable)
     words = [f"OMP_NUM_THREADS={share}", f"MKL_NUM_THREADS={share}"]
     if checkout:
+        python = "python"
         words.append(f"PYTHONPATH={shlex.quote(checkout)}")
-    if resources.get("mpi"):
+    if mpi:
         words += [
-            f"{resources['mpi']} --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={cores}",
+            f"{mpi} --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --cpus-per-task={cores}",
             f"--kill-on-bad-exit=1 {python} -m torch.distributed.run --nnodes={nodes} --nproc-per-node={per_node}",
             "--rdzv-backend=c10d --rdzv-id=$SLURM_JOB_ID",
             "--rdzv-endpoint=$(hostname):$((20000 + SLURM_JOB_ID % 20000))",
@@ -116,14 +114,13 @@ def processes_per_node(resources: Mapping, nodes: int) -> int:
 def lock_folder(parent: Path | None = None) -> Path:
     """Returns the folder of this user's locks, which nobody else can make or write: in a shared temporary folder names are free to all.
 
-    Raises:
-        InputError: what bears its name is a link, no folder, another user's, or open to others.
+    Raises InputError if what bears its name is a link, no folder, another user's, or open to others.
     """
     folder = (parent or Path(tempfile.gettempdir())) / f"ditgta-gpus-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
-    found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+    state = os.lstat(folder)
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o022:
         raise InputError(
             f"{folder} is not a folder that only this user can write; remove it, or set TMPDIR to your own folder"
         )
@@ -137,7 +134,7 @@ def take_gpus(count: int, names: list[str], folder: Path) -> list[str]:
     Whoever lacks a GPU gives back those it holds before it tries again, so that two jobs never wait for each other. What is
     waited for is said at once and then every minute.
     """
-    said = -math.inf
+    last_line = -math.inf
     while True:
         held: dict[str, int] = {}
         for name in names:
@@ -150,8 +147,8 @@ def take_gpus(count: int, names: list[str], folder: Path) -> list[str]:
                 return list(held)
         for descriptor in held.values():
             os.close(descriptor)
-        if time.monotonic() - said >= SAY_SECONDS:
-            said = time.monotonic()
+        if time.monotonic() - last_line >= SAY_SECONDS:
+            last_line = time.monotonic()
             line = f"waiting for {count} free GPUs: {len(held)} of {','.join(names)} are free; locks are in {folder}"
             print(f"ditgta.launch: {line}", file=sys.stderr, flush=True)
         time.sleep(1)
@@ -175,9 +172,11 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER, help="command to run")
     arguments, unknown = parser.parse_known_args(words)
     try:
-        if unknown or arguments.gpus is None:
-            got = f" (got {unknown[0]})" if unknown else ""
-            raise InputError(f"give the number of GPUs as --gpus N, before the command{got}")
+        text = "give the number of GPUs as --gpus N, before the command"
+        if unknown:
+            raise InputError(f"{text} (got {unknown[0]})")
+        if arguments.gpus is None:
+            raise InputError(text)
         become(arguments.gpus, arguments.command)
     except (InputError, OSError) as error:
         parser.exit(2, f"ditgta.launch: error: {one_line(error)}\n")
@@ -186,12 +185,11 @@ def main(words: list[str] | None = None) -> None:
 def become(count: int, words: list[str]) -> None:
     """Becomes a command once enough GPUs are free, with these alone visible.
 
-    Raises:
-        InputError: there is no command, or there are fewer GPUs, or their names or locks cannot be used.
+    Raises InputError if there is no command, there are fewer GPUs, or their names or locks cannot be used.
     """
     names = visible_gpus()
     if not words or shutil.which(words[0]) is None:
-        raise InputError(f"{words[0] if words else 'nothing'} is not a command; give one after --gpus N")
+        raise InputError(f"{(*words, 'nothing')[0]} is not a command; give one after --gpus N")
     if not 0 < count <= len(names):
         raise InputError(f"{count} GPUs are requested, but there are {len(names)}; request 1 to {len(names)}")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take_gpus(count, names, lock_folder()))

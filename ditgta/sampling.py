@@ -55,11 +55,8 @@ def load_both(
 ) -> tuple[DiT, Any, dict]:
     """Return the network of a checkpoint's EMA weights, an autoencoder's folder as AutoencoderKL, and the checkpoint's header.
 
-    Args:
-        ema_decay: of the average that is taken, where the checkpoint has several; None: the first.
-
-    Raises:
-        InputError: one of them cannot be used, or they do not belong together.
+    `ema_decay`: of the average that is taken, where the checkpoint has several; None: the first. Raises InputError if one of them cannot
+    be used, or they do not belong together.
     """
     header = read_header(checkpoint)
     network = load(checkpoint, ema_decay=ema_decay).to(device)
@@ -117,7 +114,7 @@ class Sampler:
         options = options.for_objective(network.config.objective)
         if options.size:
             network = _of_size(network, downsampling(autoencoder), options)
-        dtype = torch.bfloat16 if options.precision == "bf16" else None
+        dtype = {"bf16": torch.bfloat16}.get(options.precision)
         self.network, self.numerics = for_inference(network, dtype, options.kernels, options.compile)
         self.autoencoder, self.options = autoencoder, options
         self.device = autoencoder.device
@@ -127,11 +124,7 @@ class Sampler:
     def from_files(
         cls, checkpoint: Path, autoencoder: Path, options: Sampling, device: torch.device | str
     ) -> "Sampler":
-        """Returns the sampler of a checkpoint's EMA weights and an autoencoder's folder.
-
-        Raises:
-            InputError: one of them cannot be used, or they do not belong together.
-        """
+        """Returns the sampler of a checkpoint's EMA weights and an autoencoder's folder; raises InputError as `load_both` does."""
         network, vae, header = load_both(checkpoint, autoencoder, device, options.ema_decay)
         return cls(network, vae, options, header.get("classes"))
 
@@ -141,12 +134,10 @@ class Sampler:
     ) -> np.ndarray:
         """Returns the images of some indices, uint8 (B, H, W, 3); `progress` is called after each sampling step."""
         options, wanted = self.options, len(indices)
-        if self.numerics[
-            "compile"
-        ]:  # compiled for one shape: the last batch is filled up, and the surplus dropped
+        if self.numerics["compile"]:  # for one shape: the last batch is filled up, and the surplus dropped
             missing = max(0, options.batch_size - wanted)
             indices, labels = (list(items) + list(items[-1:]) * missing for items in (indices, labels))
-        precision = torch.float64 if options.guidance_precision == "float64" else torch.float32
+        precision = getattr(torch, options.guidance_precision)
         shape = (self.network.config.latent_channels, *self.network.config.latent_size)
         y = torch.tensor(labels, device=self.device)
         draws = options.steps if options.sampler in STOCHASTIC_SAMPLERS else 1
@@ -158,14 +149,10 @@ class Sampler:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
                 return guided(self.network, x.float(), t, y, scale, options.cfg_channels, precision)
 
+        def draw() -> torch.Tensor:
+            return next(noise).to(precision)
+
         with contextlib.closing(noise):
-            latents = sample(
-                predict,
-                next(noise).to(precision),
-                options.sampler,
-                options.steps,
-                lambda: next(noise).to(precision),
-                progress,
-            )
+            latents = sample(predict, draw(), options.sampler, options.steps, draw, progress)
         pixels = decode_uint8(self.autoencoder, latents.float(), options.uint8)
         return pixels[:wanted].cpu().numpy()

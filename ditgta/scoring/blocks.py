@@ -17,12 +17,16 @@ class Unit(NamedTuple):
     padded: bool = True
 
 
-class Branch(NamedTuple):
+class Branch:
     """One path through a mixed block: an optional pool, units one after another, then units side by side."""
 
-    units: tuple[Unit, ...] = ()
-    fork: tuple[Unit, ...] = ()
-    pool: str | None = None
+    def __init__(self, *units: Unit, fork: tuple[Unit, ...] = (), pool: str | None = None):
+        self.units, self.fork, self.pool = units, fork, pool
+
+    @property
+    def reads_input(self) -> bool:
+        """Whether it begins with a 1x1 convolution of the block's input, or of its local average."""
+        return bool(self.units) and self.units[0].kernel == 1 and self.pool in (None, "average")
 
 
 def _reducing(name: str, channels: int) -> Unit:
@@ -33,10 +37,10 @@ def _reducing(name: str, channels: int) -> Unit:
 def _mixed_5(pool_channels: int) -> tuple[Branch, ...]:
     """Returns the block for maps of 35x35 (Szegedy et al. 2016, arXiv:1512.00567, figure 5)."""
     return (
-        Branch((Unit("branch1x1", 64),)),
-        Branch((Unit("branch5x5_1", 48), Unit("branch5x5_2", 64, 5))),
-        Branch((Unit("branch3x3dbl_1", 64), Unit("branch3x3dbl_2", 96, 3), Unit("branch3x3dbl_3", 96, 3))),
-        Branch((Unit("branch_pool", pool_channels),), pool="average"),
+        Branch(Unit("branch1x1", 64)),
+        Branch(Unit("branch5x5_1", 48), Unit("branch5x5_2", 64, 5)),
+        Branch(Unit("branch3x3dbl_1", 64), Unit("branch3x3dbl_2", 96, 3), Unit("branch3x3dbl_3", 96, 3)),
+        Branch(Unit("branch_pool", pool_channels), pool="average"),
     )
 
 
@@ -44,37 +48,31 @@ def _mixed_6(middle: int) -> tuple[Branch, ...]:
     """Returns the block for maps of 17x17, 7x7 filters factorised (arXiv:1512.00567, figure 6)."""
     row, column = (1, 7), (7, 1)
     return (
-        Branch((Unit("branch1x1", 192),)),
+        Branch(Unit("branch1x1", 192)),
         Branch(
-            (Unit("branch7x7_1", middle), Unit("branch7x7_2", middle, row), Unit("branch7x7_3", 192, column))
+            Unit("branch7x7_1", middle), Unit("branch7x7_2", middle, row), Unit("branch7x7_3", 192, column)
         ),
         Branch(
-            (
-                Unit("branch7x7dbl_1", middle),
-                Unit("branch7x7dbl_2", middle, column),
-                Unit("branch7x7dbl_3", middle, row),
-                Unit("branch7x7dbl_4", middle, column),
-                Unit("branch7x7dbl_5", 192, row),
-            )
+            Unit("branch7x7dbl_1", middle),
+            Unit("branch7x7dbl_2", middle, column),
+            Unit("branch7x7dbl_3", middle, row),
+            Unit("branch7x7dbl_4", middle, column),
+            Unit("branch7x7dbl_5", 192, row),
         ),
-        Branch((Unit("branch_pool", 192),), pool="average"),
+        Branch(Unit("branch_pool", 192), pool="average"),
     )
 
 
 def _mixed_7(pool: str) -> tuple[Branch, ...]:
     """Returns the block for maps of 8x8, its filter banks widened (arXiv:1512.00567, figure 7)."""
     row, column = (1, 3), (3, 1)
+    fork = Unit("branch3x3_2a", 384, row), Unit("branch3x3_2b", 384, column)
+    double_fork = Unit("branch3x3dbl_3a", 384, row), Unit("branch3x3dbl_3b", 384, column)
     return (
-        Branch((Unit("branch1x1", 320),)),
-        Branch(
-            (Unit("branch3x3_1", 384),),
-            fork=(Unit("branch3x3_2a", 384, row), Unit("branch3x3_2b", 384, column)),
-        ),
-        Branch(
-            (Unit("branch3x3dbl_1", 448), Unit("branch3x3dbl_2", 384, 3)),
-            fork=(Unit("branch3x3dbl_3a", 384, row), Unit("branch3x3dbl_3b", 384, column)),
-        ),
-        Branch((Unit("branch_pool", 192),), pool=pool),
+        Branch(Unit("branch1x1", 320)),
+        Branch(Unit("branch3x3_1", 384), fork=fork),
+        Branch(Unit("branch3x3dbl_1", 448), Unit("branch3x3dbl_2", 384, 3), fork=double_fork),
+        Branch(Unit("branch_pool", 192), pool=pool),
     )
 
 
@@ -90,10 +88,8 @@ MIXED = {
     "Mixed_5c": _mixed_5(64),
     "Mixed_5d": _mixed_5(64),
     "Mixed_6a": (
-        Branch((_reducing("branch3x3", 384),)),
-        Branch(
-            (Unit("branch3x3dbl_1", 64), Unit("branch3x3dbl_2", 96, 3), _reducing("branch3x3dbl_3", 96)),
-        ),
+        Branch(_reducing("branch3x3", 384)),
+        Branch(Unit("branch3x3dbl_1", 64), Unit("branch3x3dbl_2", 96, 3), _reducing("branch3x3dbl_3", 96)),
         Branch(pool="reduce"),
     ),
     "Mixed_6b": _mixed_6(128),
@@ -101,14 +97,12 @@ MIXED = {
     "Mixed_6d": _mixed_6(160),
     "Mixed_6e": _mixed_6(192),
     "Mixed_7a": (
-        Branch((Unit("branch3x3_1", 192), _reducing("branch3x3_2", 320))),
+        Branch(Unit("branch3x3_1", 192), _reducing("branch3x3_2", 320)),
         Branch(
-            (
-                Unit("branch7x7x3_1", 192),
-                Unit("branch7x7x3_2", 192, (1, 7)),
-                Unit("branch7x7x3_3", 192, (7, 1)),
-                _reducing("branch7x7x3_4", 192),
-            )
+            Unit("branch7x7x3_1", 192),
+            Unit("branch7x7x3_2", 192, (1, 7)),
+            Unit("branch7x7x3_3", 192, (7, 1)),
+            _reducing("branch7x7x3_4", 192),
         ),
         Branch(pool="reduce"),
     ),
@@ -140,16 +134,8 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training,
-            momentum=self.momentum,
-            eps=1e-3,
-        )
+        statistics, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
+        return F.batch_norm(x, *statistics, *affine, self.training, self.momentum, eps=1e-3)
 
 
 class ConvUnit(nn.Module):
@@ -212,7 +198,7 @@ class Mixed(nn.Module):
 
     def fold(self) -> None:
         """Merges the 1x1 convolutions that read the block's input into one; its units must be folded."""
-        heads = [branch for branch in self.branches if _reads_input(branch)]
+        heads = [branch for branch in self.branches if branch.reads_input]
         self.head_names = [branch.units[0].name for branch in heads]
         convolutions = [self.get_submodule(name).conv for name in self.head_names]
         self.head_channels = [convolution.out_channels for convolution in convolutions]
@@ -227,11 +213,6 @@ class Mixed(nn.Module):
         """Returns the outputs of the merged units by name; ReLU copies each slice into a tensor of its own."""
         parts = dict(zip(self.head_names, self.merged(x).split(self.head_channels, dim=1), strict=True))
         # A mean and an affine 1x1 convolution commute: after the convolution fewer channels are pooled.
-        return {
-            name: F.relu(pool_3x3(y, "average") if name in self.averaged else y) for name, y in parts.items()
-        }
-
-
-def _reads_input(branch: Branch) -> bool:
-    """Says whether a branch begins with a 1x1 convolution of the block's input, or of its local average."""
-    return bool(branch.units) and branch.units[0].kernel == 1 and branch.pool in (None, "average")
+        for name in self.averaged:
+            parts[name] = pool_3x3(parts[name], "average")
+        return {name: F.relu(part) for name, part in parts.items()}

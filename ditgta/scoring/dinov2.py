@@ -46,12 +46,10 @@ class Block(nn.Module):
 
 
 class DINOv2(nn.Module):
-    """The network without its training heads.
+    """The network without its training heads; heads of attention are 64 wide.
 
-    Args:
-        width, depth: of the transformer; heads are 64 wide.
-        side: patches per side of the table of positions, 37 of the published ones (518 pixels).
-        registers: tokens beside class and patches, 4 or none.
+    `side` is the number of patches per side of the table of positions, 37 of the published ones (518 pixels), `registers` that of tokens
+    beside class and patches, 4 or none.
     """
 
     def __init__(self, width: int, depth: int, side: int = 37, registers: int = 0):
@@ -66,8 +64,9 @@ class DINOv2(nn.Module):
     @property
     def name(self) -> str:
         """The name of the network of this size."""
-        width, registers = self.cls_token.shape[-1], self.register_tokens is not None
-        return f"DINOv2 {SIZES.get(width, f'of width {width}')}{' with registers' if registers else ''}"
+        width = self.cls_token.shape[-1]
+        name = f"DINOv2 {SIZES.get(width, f'of width {width}')}"
+        return name if self.register_tokens is None else f"{name} with registers"
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Judged:
@@ -81,11 +80,8 @@ class DINOv2(nn.Module):
     def tokens(self, pixels: Tensor) -> Tensor:
         """Return all tokens after the last norm, (B, 1 + registers + patches, D), of normalised pixels (B, 3, h, w)."""
         patches = self.patch_embed(pixels)
-        table = self._positions(*patches.shape[2:])
-        x = (
-            torch.cat([self.cls_token.expand(len(pixels), -1, -1), patches.flatten(2).transpose(1, 2)], 1)
-            + table
-        )
+        classes = self.cls_token.expand(len(pixels), -1, -1)
+        x = torch.cat([classes, patches.flatten(2).transpose(1, 2)], 1) + self._positions(*patches.shape[2:])
         if self.register_tokens is not None:
             registers = self.register_tokens.expand(len(pixels), -1, -1)
             x = torch.cat([x[:, :1], registers, x[:, 1:]], 1)
@@ -111,8 +107,7 @@ class DINOv2(nn.Module):
 def load_dinov2(tensors: dict[str, Tensor]) -> DINOv2:
     """Return the network of a table of tensors, in the authors' names or transformers', ready for inference.
 
-    Raises:
-        ValueError: they are not those of such a network; the message says what is wrong.
+    Raises ValueError if they are not those of such a network; the message says what is wrong.
     """
     own = _own_names(tensors)
     for name in ("cls_token", "pos_embed", "patch_embed.weight", "blocks.0.qkv.weight"):
@@ -141,20 +136,13 @@ def load_dinov2(tensors: dict[str, Tensor]) -> DINOv2:
 def sizes_of(shapes: Mapping[str, Sequence[int]]) -> tuple[int, int, int]:
     """Return width, depth and registers of a network by the shapes of its tensors, in the authors' names or transformers'.
 
-    Raises:
-        ValueError: they are not those of such a network.
+    Raises ValueError if they are not those of such a network.
     """
     own = {_own_name(name): shape for name, shape in shapes.items()}
-    depth = 1 + max(map(_block_of, own), default=-1)
-    if "cls_token" not in own or not depth:
+    blocks = re.findall(r"^blocks\.(\d+)\.", "\n".join(own), re.MULTILINE)
+    if "cls_token" not in own or not blocks:
         raise ValueError("cls_token or blocks of DINOv2 are missing")
-    return own["cls_token"][-1], depth, own.get("register_tokens", (1, 0))[1]
-
-
-def _block_of(name: str) -> int:
-    """Return the block that a tensor belongs to, -1 of none."""
-    match = re.match(r"blocks\.(\d+)\.", name)
-    return int(match[1]) if match else -1
+    return own["cls_token"][-1], 1 + max(map(int, blocks)), own.get("register_tokens", (1, 0))[1]
 
 
 _UNUSED = ("mask_token", "embeddings.mask_token")  # of training
@@ -187,10 +175,10 @@ def _own_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if any(name.endswith(("mlp.w12.weight", "mlp.weights_in.weight")) for name in tensors):
         raise ValueError("it is a ViT-g, which has another feed-forward layer; give ViT-S, B or L")
     own_tensors = {_own_name(name): tensor for name, tensor in tensors.items() if name not in _UNUSED}
-    parts = [name for name in own_tensors if ".attention.attention.query." in name]
-    for name in parts:
-        three = [own_tensors.pop(name.replace("query", kind), None) for kind in ("query", "key", "value")]
-        if any(one is None for one in three):
-            raise ValueError(f"{name} lacks its keys or values")
-        own_tensors[name.replace("attention.attention.query", "qkv")] = torch.cat(three)
+    for name in list(own_tensors):
+        if ".attention.attention.query." in name:
+            three = [own_tensors.pop(name.replace("query", kind), None) for kind in ("query", "key", "value")]
+            if any(one is None for one in three):
+                raise ValueError(f"{name} lacks its keys or values")
+            own_tensors[name.replace("attention.attention.query", "qkv")] = torch.cat(three)
     return own_tensors

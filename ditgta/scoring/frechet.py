@@ -11,12 +11,8 @@ def frechet_distance(
 ) -> float:
     """Returns |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), the squared 2-Wasserstein distance (Heusel et al. 2017, eq. 6).
 
-    Args:
-        mean_1, mean_2: (d,) means.
-        covariance_1, covariance_2: (d, d) symmetric, positive semidefinite; singular ones (n <= d) are as welcome.
-
-    Raises:
-        ValueError: the shapes do not agree or a number is not finite.
+    Means are (d,), covariances (d, d) symmetric, positive semidefinite; singular ones (n <= d) are as welcome. Raises ValueError if the
+    shapes do not agree or a number is not finite.
     """
     mean_1, covariance_1 = _checked(mean_1, covariance_1)
     mean_2, covariance_2 = _checked(mean_2, covariance_2)
@@ -76,9 +72,8 @@ def _varying(covariance_1: np.ndarray, covariance_2: np.ndarray) -> np.ndarray:
 
 def _cholesky(covariance: np.ndarray) -> np.ndarray | None:
     """Returns the lower Cholesky factor, or None when the matrix is singular in float64."""
-    factor, failed_at = scipy.linalg.lapack.dpotrf(
-        covariance.T, lower=1
-    )  # transposed: LAPACK's order of memory
+    # Transposed: LAPACK's order of memory.
+    factor, failed_at = scipy.linalg.lapack.dpotrf(covariance.T, lower=1)
     return None if failed_at else factor
 
 
@@ -108,7 +103,6 @@ def frechet_estimate(
     features: np.ndarray,
     reference_mean: np.ndarray,
     reference_covariance: np.ndarray,
-    moments: Moments | None = None,
 ) -> Estimate:
     """Returns FID (or sFID) of features with its influence values; the reference is held fixed.
 
@@ -118,15 +112,10 @@ def frechet_estimate(
     that never fire) have no part in tr (S S0)^1/2, so T is zero there; of the others S must be regular, or there is no
     derivative.
 
-    Args:
-        features: (n, d) of any float type; n >= 2.
-        reference_mean, reference_covariance: (d,) and (d, d).
-        moments: the moments of `features`, if they are known already.
-
-    Raises:
-        ValueError: the shapes do not agree or a number is not finite.
+    `features` are (n, d) of any float type, n >= 2, the reference's mean (d,) and covariance (d, d). Raises ValueError if the shapes do
+    not agree or a number is not finite.
     """
-    moments = moments or Moments.of(features)
+    moments = Moments.of(features)
     mean, covariance = _checked(moments.mean, moments.covariance)
     reference_mean, reference_covariance = _checked(reference_mean, reference_covariance)
     n, d = features.shape
@@ -172,14 +161,9 @@ def frechet_at_infinity(
 ) -> Estimate:
     """Returns 2 FID_N - (FID of one half + FID of the other) / 2: FID_N without its bias c/N (Chong and Forsyth 2020, eq. 7).
 
-    To first order its influence values are those of FID_N itself.
-
-    Args:
-        features: (n, d).
-        reference_mean, reference_covariance: (d,) and (d, d).
-        order: (n,) a random permutation; its two halves are the halves. Where the counts of the classes are fixed they
-            must be halved too (`balanced_order`): each half must be drawn as all samples are, at half their number.
-        estimate: the FID of all features, if it is known already.
+    To first order its influence values are those of FID_N itself. `features` are (n, d), `order` (n,) a random permutation, whose two
+    halves are the halves. Where the counts of the classes are fixed they must be halved too (`balanced_order`): each half must be drawn
+    as all samples are, at half their number. `estimate`: the FID of all features, if it is known already.
     """
     estimate = estimate or frechet_estimate(features, reference_mean, reference_covariance)
     n = len(features)
@@ -189,12 +173,10 @@ def frechet_at_infinity(
         both.merge(half)
     varying = int(_varying(both.covariance, np.asarray(reference_covariance)).sum())
     if n // 2 <= varying:
-        return Estimate(
-            None, reason=f"halves of {n // 2} samples have a singular covariance ({varying} features)"
-        )
-    values = [
-        frechet_distance(half.mean, half.covariance, reference_mean, reference_covariance) for half in halves
-    ]
+        reason = f"halves of {n // 2} samples have a singular covariance ({varying} features)"
+        return Estimate(None, reason=reason)
+    reference = reference_mean, reference_covariance
+    values = [frechet_distance(half.mean, half.covariance, *reference) for half in halves]
     return Estimate(2 * estimate.value - sum(values) / 2, estimate.influence, estimate.reason)
 
 

@@ -45,13 +45,8 @@ class InceptionV3(nn.Module):
     (Heusel et al. 2017, arXiv:1706.08500). Every layer follows ADM's evaluation suite (Dhariwal and Nichol 2021,
     arXiv:2105.05233): TF1 resize, batch normalisation with eps 1e-3, averages that leave the padding out.
 
-    Args:
-        width: factor on all channel counts, a multiple of 1/16 in which every count is whole.
-        num_classes: outputs of the classifier.
-        input_size: side in pixels to which images are resized, at least 75.
-
-    Raises:
-        InputError: width or input_size is out of range.
+    `width` is a factor on all channel counts, a multiple of 1/16 in which every count is whole, `input_size` the side in pixels to which
+    images are resized, at least 75. Raises InputError if one of them is out of range.
     """
 
     def __init__(self, width: float = 1.0, num_classes: int = 1008, input_size: int = 299):
@@ -77,8 +72,7 @@ class InceptionV3(nn.Module):
     def prepare(self, images_NHWC: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Returns uint8 images as the network's input: resized, (x - 128) / 128, (N, 3, size, size) on its device.
 
-        Raises:
-            InputError: the images are not uint8 of shape (N, height, width, 3).
+        Raises InputError if the images are not uint8 of shape (N, height, width, 3).
         """
         weight = self.fc.weight
         images_NHWC = _as_images(images_NHWC).to(weight.device)
@@ -135,9 +129,8 @@ class InceptionV3(nn.Module):
             x = self.get_submodule(name)(x)
             if name == "Mixed_6d" and "spatial" in names:
                 # The first channels of the concatenation are those of branch1x1.
-                maps["spatial"] = (
-                    x[:, : min(SPATIAL_CHANNELS, round(192 * self.width))].permute(0, 2, 3, 1).flatten(1)
-                )
+                count = min(SPATIAL_CHANNELS, round(192 * self.width))
+                maps["spatial"] = x[:, :count].permute(0, 2, 3, 1).flatten(1)
             if name == "Mixed_6e" and "768" in names:
                 maps["768"] = x.mean((2, 3))
         maps["2048"] = x.mean((2, 3))
@@ -150,8 +143,9 @@ class InceptionV3(nn.Module):
         """
         fused = copy.deepcopy(self).eval().requires_grad_(False)
         for kind in (ConvUnit, Mixed):
-            for module in [module for module in fused.modules() if isinstance(module, kind)]:
-                module.fold()
+            for module in list(fused.modules()):
+                if isinstance(module, kind):
+                    module.fold()
         return fused.to(memory_format=torch.channels_last)
 
 
@@ -185,14 +179,12 @@ def _as_images(images: torch.Tensor | np.ndarray) -> torch.Tensor:
 def load_inception(state_dict: Mapping[str, torch.Tensor], input_size: int = 299) -> InceptionV3:
     """Builds the network that a state dict belongs to, in eval mode; width and classes follow from its shapes.
 
-    Raises:
-        InputError: a tensor is missing, unexpected or of the wrong shape.
+    Raises InputError if a tensor is missing, unexpected or of the wrong shape.
     """
-    tensors = {
-        key: tuple(getattr(tensor, "shape", ()))
-        for key, tensor in state_dict.items()
-        if not key.endswith("num_batches_tracked")
-    }
+    tensors = {}
+    for key, tensor in state_dict.items():
+        if not key.endswith("num_batches_tracked"):
+            tensors[key] = tuple(getattr(tensor, "shape", ()))
     stem, fc = tensors.get("Conv2d_1a_3x3.conv.weight", ()), tensors.get("fc.weight", ())
     if len(stem) != 4 or len(fc) != 2:
         raise InputError(
@@ -210,15 +202,12 @@ def load_inception(state_dict: Mapping[str, torch.Tensor], input_size: int = 299
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     faults = [f"{key} is missing" for key in expected if key not in tensors]
     faults += [f"{key} is unexpected" for key in tensors if key not in expected]
-    faults += [
-        f"{key} has shape {list(tensors[key])}, not {list(shape)}"
-        for key, shape in expected.items()
-        if tensors.get(key, shape) != shape
-    ]
+    for key, shape in expected.items():
+        if tensors.get(key, shape) != shape:
+            faults.append(f"{key} has shape {list(tensors[key])}, not {list(shape)}")
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise InputError(f"Inception weights: {'; '.join(faults[:3])}{more}; give another weights file")
-    model.load_state_dict(
-        {key: torch.as_tensor(state_dict[key]).detach().float() for key in expected}, assign=True
-    )
+    weights = {key: torch.as_tensor(state_dict[key]).detach().float() for key in expected}
+    model.load_state_dict(weights, assign=True)
     return model.eval()

@@ -13,12 +13,8 @@ def inception_score(probabilities: np.ndarray, split_size: int | None = 5000) ->
     counts as much as the others. The derivative of log IS of a split to the weight of item i is KL_i - log IS, because the
     derivative of the mean's entropy cancels the normalisation of p.
 
-    Args:
-        probabilities: (n, classes), each row a distribution.
-        split_size: items per split; None takes all n as one split.
-
-    Raises:
-        ValueError: there are no rows.
+    `probabilities` are (n, classes), each row a distribution; a `split_size` of None takes all n as one split. Raises ValueError if there
+    are no rows.
     """
     n = len(probabilities)
     if n == 0:

@@ -25,14 +25,8 @@ def kernel_distance(
     two new items; where each class has a fixed share p_c, fewer pairs than that are of one class, so the mean over a set's
     pairs is sum_cd p_c p_d (mean over the pairs of c and d), of c = d without the pairs of an item with itself.
 
-    Args:
-        samples: (n, d), n >= 2.
-        reference: (m, d), m >= 2.
-        device: where the kernel matrices are computed block by block; needs float64.
-        strata, reference_strata: (n,) and (m,) from `strata_of`, where the classes of a set have fixed counts.
-
-    Raises:
-        ValueError: a set has fewer than two vectors, or d differs.
+    `samples` are (n, d) and `reference` (m, d), with `strata` (n,) and `reference_strata` (m,) from `strata_of` where the classes of a
+    set have fixed counts. The device must know float64. Raises ValueError if a set has fewer than two vectors, or d differs.
     """
     n, m = len(samples), len(reference)
     if n < 2 or m < 2:
@@ -58,30 +52,26 @@ def class_kernel_distances(
 ) -> dict[int, Estimate]:
     """Returns the kernel distance within each class of the samples: unbiased, so a few dozen images of a class will do.
 
-    A class of which a side has fewer than two images has no value, with the reason.
-
-    Args:
-        samples, reference: (n, d) and (m, d).
-        labels, reference_labels: (n,) and (m,), of the same classes.
+    A class of which a side has fewer than two images has no value, with the reason. `samples` (n, d) and `reference` (m, d) have labels
+    (n,) and (m,) of the same classes.
     """
     distances = {}
     for label in np.unique(labels).tolist():
-        sides = samples[labels == label], reference[reference_labels == label]
-        few = min(map(len, sides)) < 2
-        reason = "fewer than 2 {} of this class".format(
-            "samples" if len(sides[0]) < 2 else "reference images"
-        )
-        distances[label] = Estimate(None, reason=reason) if few else kernel_distance(*sides, device)
+        own, real = samples[labels == label], reference[reference_labels == label]
+        if len(own) < 2:
+            distances[label] = Estimate(None, reason="fewer than 2 samples of this class")
+        elif len(real) < 2:
+            distances[label] = Estimate(None, reason="fewer than 2 reference images of this class")
+        else:
+            distances[label] = kernel_distance(own, real, device)
     return distances
 
 
 def _blocks(features: np.ndarray, device: torch.device | str):
     """Yields (start, float64 block on the device)."""
     for start in range(0, len(features), _BLOCK):
-        yield (
-            start,
-            torch.from_numpy(np.asarray(features[start : start + _BLOCK], dtype=np.float64)).to(device),
-        )
+        block = np.asarray(features[start : start + _BLOCK], dtype=np.float64)
+        yield start, torch.from_numpy(block).to(device)
 
 
 def _kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -105,10 +95,7 @@ def _own_row_sums(features: np.ndarray, device: torch.device | str) -> np.ndarra
 
 
 def _own_row_means(features: np.ndarray, strata: np.ndarray | None, device: torch.device | str) -> np.ndarray:
-    """Returns the mean of k(x_i, x) over another item x of the set, for every i.
-
-    With strata x is of class d with the probability n_d / n, also where that is the class of x_i.
-    """
+    """Returns the mean of k(x_i, x) over another item x, for every i; with strata x is of any class d with the probability n_d / n."""
     n, sums = len(features), _own_row_sums(features, device)
     if strata is None:
         return sums / (n - 1)

@@ -23,10 +23,7 @@ def loss_estimate(losses: np.ndarray, weights: Sequence[float], strata: np.ndarr
     So the logarithm of the ratio of two rows is a mean of log ratios, in which each band counts by its weight and not by its
     level; of a plain mean over noise levels, those with little noise decide nearly all.
 
-    Args:
-        losses: (N, B) float64, positive.
-        weights: (B,), in any unit.
-        strata: (N,) stratum of each image where the counts of the classes are fixed.
+    `losses` are (N, B) float64, positive, `weights` (B,) in any unit, `strata` (N,) of images where the counts of the classes are fixed.
     """
     value, influence = _log_mean(losses, weights)
     value = float(np.exp(value))
@@ -38,9 +35,7 @@ def gain_estimate(
 ) -> Estimate:
     """Returns by how much lower the loss is with the image's label than with the null label, in percent of log ratio.
 
-    Args:
-        conditional, null: (N, B) losses of the same noisy images.
-        weights, strata: as of `loss_estimate`.
+    `conditional` and `null` are (N, B) losses of the same noisy images; `weights` and `strata` are as of `loss_estimate`.
     """
     (with_label, one), (without, other) = (_log_mean(losses, weights) for losses in (conditional, null))
     return Estimate(100 * (without - with_label), 100 * (other - one), resampled=RESAMPLED, strata=strata)

@@ -29,16 +29,8 @@ def neighbour_estimates(
     that other samples change too, and not smoothly: their error is that of the share and, in quadrature, that of a jackknife
     which leaves out one group of samples after another; without groups they have none.
 
-    Args:
-        reference: (m, d) features.
-        samples: (n, d) features.
-        neighbours: k.
-        dtype: in which squared distances are computed.
-        device: where they are computed, block by block.
-        groups: (n,) group of each sample (`jackknife_groups`).
-
-    Raises:
-        ValueError: a set has k vectors or fewer, or d differs.
+    `reference` are (m, d) and `samples` (n, d) features, `groups` (n,) the group of each sample (`jackknife_groups`). Squared distances
+    are of type `dtype`, computed block by block. Raises ValueError if a set has k vectors or fewer, or d differs.
     """
     if reference.shape[1] != samples.shape[1]:
         raise ValueError(
@@ -87,11 +79,7 @@ def _members(
 
 
 def neighbour_radii(features: torch.Tensor, neighbours: int) -> torch.Tensor:
-    """Returns the squared distance from each of (n, d) vectors to its k-th neighbour, itself excluded.
-
-    Raises:
-        ValueError: there are k vectors or fewer.
-    """
+    """Returns (n,) squared distances from (n, d) vectors to their k-th neighbours, themselves excluded; ValueError if n <= k."""
     if len(features) <= neighbours:
         raise ValueError(
             f"{len(features)} features have no neighbour number {neighbours}; more than {neighbours} are needed"
@@ -105,12 +93,8 @@ def neighbour_radii(features: torch.Tensor, neighbours: int) -> torch.Tensor:
 def radii_without_groups(features: torch.Tensor, neighbours: int, members: torch.Tensor) -> torch.Tensor:
     """Returns (groups, n) squared distances to the k-th neighbour outside each group; -1 for the group's own vectors.
 
-    The k-th neighbour outside a group is looked for among the nearest 32, or all of a small set.
-
-    Args:
-        features: (n, d).
-        neighbours: k.
-        members: (n, groups), 1 where a vector is in a group, else 0.
+    The k-th neighbour outside a group is looked for among the nearest 32, or all of a small set. `members` (n, groups) are 1 where one
+    of the (n, d) features is in a group, else 0.
     """
     count, groups = members.shape
     radii = torch.empty((groups, count), dtype=features.dtype, device=features.device)
@@ -148,10 +132,8 @@ def nearest(
     Nearest first. In float64: a copy lies at a distance far below the norms whose difference it is, and float32 would not
     see it. Where the stream has fewer vectors, indices are -1 and distances inf.
 
-    Args:
-        queries: (q, d).
-        blocks: (rows, d) each; indices count through all of them.
-        own: (q,) each query's index in the stream, which is left out; None where queries are not part of it.
+    `queries` are (q, d) and `blocks` of the stream (rows, d); indices count through all of them. `own` is (q,) each query's index in
+    the stream, which is left out; None where queries are not part of it.
     """
     origin = queries.mean(axis=0, dtype=np.float64)
     x = _centred(queries, origin, torch.float64, device)
@@ -193,13 +175,7 @@ def _mean(values: np.ndarray) -> Estimate:
 
 
 def _share(mask: torch.Tensor, left_out: torch.Tensor, reason: str) -> Estimate:
-    """Returns a share of the reference.
-
-    Args:
-        mask: (m,) bool.
-        left_out: (groups,) of how many it holds without each group of samples.
-        reason: why there are no groups, "" if there are.
-    """
+    """Returns a share of the reference, `mask` (m,); `left_out` (groups,): of how many it holds without each group of samples."""
     hits = mask.cpu().numpy().astype(np.float64)
     if reason:
         return Estimate(float(hits.mean()), reason=reason, resampled="reference images")

@@ -22,14 +22,8 @@ def resize_tf1(images_NHWC: torch.Tensor | np.ndarray, size: int | tuple[int, in
     """Resizes as TensorFlow 1's `resize_bilinear` does, bit for bit, for any input and output size.
 
     Source coordinates are i * in / out (corners not aligned, pixel centres not halved), without antialiasing or
-    rounding; columns are interpolated before rows.
-
-    Args:
-        images_NHWC: (N, height, width, channels), uint8 or float32.
-        size: side, or (height, width), of the result.
-
-    Returns:
-        (N, height, width, channels), float32, with the values' range unchanged.
+    rounding; columns are interpolated before rows. Images (N, height, width, channels) are uint8 or float32, `size` is side or
+    (height, width) of the result, which is float32 with the values' range unchanged.
     """
     images_NHWC = torch.as_tensor(images_NHWC)
     height_out, width_out = (size, size) if isinstance(size, int) else size

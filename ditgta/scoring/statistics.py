@@ -1,4 +1,4 @@
-"""Means and covariances of features, and what an error bar is made of: influence values."""
+"""Means and covariances of features, estimates with their influence values, of which error bars are made, and how they are written."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -89,11 +89,7 @@ class Moments:
         return moments
 
     def update(self, features: np.ndarray) -> None:
-        """Adds an (n, d) array of feature vectors.
-
-        Raises:
-            ValueError: the array is not (n, d) with this object's d.
-        """
+        """Adds an (n, d) array of feature vectors; raises ValueError if d is not this object's."""
         if features.ndim != 2 or features.shape[1] != self.mean.size:
             raise ValueError(f"features have shape {features.shape}; (n, {self.mean.size}) is needed")
         for start in range(0, len(features), BLOCK_ROWS):
@@ -118,11 +114,7 @@ class Moments:
 
     @property
     def covariance(self) -> np.ndarray:
-        """The (d, d) unbiased covariance, divided by count - 1.
-
-        Raises:
-            ValueError: fewer than two vectors were seen.
-        """
+        """The (d, d) unbiased covariance, divided by count - 1; ValueError if fewer than two vectors were seen."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 feature vectors, {self.count} given")
         return (self.scatter + self.scatter.T) / (2 * (self.count - 1))
@@ -156,10 +148,7 @@ def standard_error(influence: np.ndarray, strata: np.ndarray | None = None) -> f
 
     Of independent items sd / sqrt(n): the infinitesimal jackknife (Efron 1982, chapter 6). Where class c has a fixed number
     n_c of items, what differs between classes is no error: the variance is sum_c n_c var_c / n^2 (Cochran 1977, eq. 5.7).
-
-    Args:
-        influence: (n,).
-        strata: (n,) numbers from `strata_of`; None for independent items.
+    `strata` are (n,) numbers from `strata_of`; None for independent items.
     """
     n = len(influence)
     if n < 2:
@@ -175,9 +164,7 @@ def standard_error(influence: np.ndarray, strata: np.ndarray | None = None) -> f
 def balanced_order(order: np.ndarray, strata: np.ndarray | None) -> np.ndarray:
     """Returns a permutation of (n,) items whose halves hold equally many of each stratum, to within one.
 
-    Args:
-        order: (n,) a random permutation, which decides what goes where within a stratum.
-        strata: (n,); None leaves the permutation as it is.
+    `order` is a random permutation, which decides what goes where within a stratum; strata of None leave it as it is.
     """
     if strata is None:
         return order
@@ -223,3 +210,28 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """Returns mean and standard deviation (n - 1) of a metric over training seeds; no deviation from a single seed."""
     values = np.asarray(values, dtype=np.float64)
     return float(values.mean()), (float(values.std(ddof=1)) if len(values) > 1 else None)
+
+
+def entry_of(estimates: Sequence[Estimate]) -> dict:
+    """Returns what a score file says of a metric: its mean over draws, and the standard error of one draw."""
+    first = next(
+        (estimate for estimate in estimates if estimate.value is None or estimate.se is None), estimates[0]
+    )
+    entry = {"value": first.value, "se": first.se, "reason": first.reason}
+    if first.value is not None:
+        entry["value"] = float(np.mean([estimate.value for estimate in estimates]))
+    if first.se is None:
+        return entry
+    squares = [estimate.se**2 for estimate in estimates]
+    return {**entry, "se": math.sqrt(sum(squares) / len(squares)), "resampled": first.resampled}
+
+
+def arrays_of(estimates: dict[str, Estimate]) -> dict[str, np.ndarray]:
+    """Returns the influence values by metric, those of groups of samples, and the strata of samples and reference images."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, estimate in estimates.items():
+        parts = {name: estimate.influence, f"{name}.groups": estimate.groups}
+        if estimate.influence is not None:
+            parts[f"strata of {estimate.resampled}"] = estimate.strata
+            arrays |= {key: array for key, array in parts.items() if array is not None}
+    return arrays

@@ -31,7 +31,7 @@ from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
 
 _ENCODED_IMAGES = 2048
-_ENCODED_IMAGES_PRETRAINED = 16
+_ENCODED_PRETRAINED = 16
 _DECODED_IMAGES = 256
 _SHOWN_IMAGES = 16
 _LOSS_POINTS = 100
@@ -48,8 +48,7 @@ def run(images: Path, out: Path, spec: dict) -> None:
         spec: {pretrained: hub name or folder, revision}, or {pixels: "grey" or "rgb"}, or without either {widths,
             latent_channels, steps, batch_size, learning_rate, kl_weight, seed}; all with tf32.
 
-    Raises:
-        InputError: the pretrained one cannot be had, or the options do not fit the images.
+    Raises InputError where the pretrained one cannot be had, or the options do not fit the images.
     """
     out = Path(out)
     index = load_index(images)
@@ -58,35 +57,26 @@ def run(images: Path, out: Path, spec: dict) -> None:
             return
         identity = {"name": index.name, "files_sha256": index.files_sha256}
         _refuse_other(out, spec, identity)
+        measurements, measured = {}, _ENCODED_IMAGES
         if spec.get("pixels"):
             vae = Pixels(PIXEL_CHANNELS[spec["pixels"]]).to(group.device)
-            measurements, measured = {}, _ENCODED_IMAGES
         elif spec.get("pretrained"):
-            vae = fetch_autoencoder(spec["pretrained"], spec.get("revision")).to(group.device)
+            vae, measured = fetch_autoencoder(spec["pretrained"], spec.get("revision")), _ENCODED_PRETRAINED
+            vae.to(group.device)
             _check_size(index, downsampling(vae))
-            measurements, measured = {}, _ENCODED_IMAGES_PRETRAINED
         else:
-            vae, losses = train(index, spec, group.device)
-            measurements, measured = {"loss": losses}, _ENCODED_IMAGES
+            vae, measurements["loss"] = train(index, spec, group.device)
         chosen = _spread(index.count, measured)
-        mean, logvar = _moments(vae, index, chosen)
-        draws = mean if logvar is None else _draws(mean, logvar, spec.get("seed", 0))
-        if not spec.get("pretrained") and not spec.get("pixels"):
+        mean, draws = _moments(vae, index, chosen, spec.get("seed", 0))
+        if "loss" in measurements:
             vae.register_to_config(scaling_factor=1 / float(draws.double().std(correction=0)))
         measurements["latents"] = _latent_statistics(mean, draws, vae.config.scaling_factor)
         few = _spread(len(chosen), _DECODED_IMAGES)
         measurements["psnr_db"] = _psnr(vae, index, chosen[few], mean[few])
         measurements["psnr_db_of_draws"] = _psnr(vae, index, chosen[few], draws[few])
         _write_comparison(vae, index, out / "reconstruction.png")
-        save_autoencoder(
-            vae,
-            out,
-            spec,
-            downsampling=downsampling(vae),
-            images=identity,
-            encoded_images=len(chosen),
-            **measurements,
-        )
+        measurements |= {"downsampling": downsampling(vae), "encoded_images": len(chosen)}
+        save_autoencoder(vae, out, spec, images=identity, **measurements)
     print(f"autoencoder: PSNR {measurements['psnr_db']:.2f} dB on {len(few)} images, {out}", flush=True)
 
 
@@ -97,20 +87,16 @@ def _refuse_other(out: Path, spec: dict, images: dict) -> None:
         theirs = record.get("images") or images
         if theirs.get("files_sha256") == images["files_sha256"]:  # contents count, not names
             theirs = images
-        ours = {**spec, "images": images}
-        refuse_other(
-            out, "an autoencoder", {**record["spec"], "images": theirs}, ours, {"images.files_sha256"}
-        )
+        before = {**record["spec"], "images": theirs}
+        refuse_other(out, "an autoencoder", before, {**spec, "images": images}, {"images.files_sha256"})
 
 
 def train(index: ImageIndex, spec: dict, device: torch.device):
     """Trains a small AutoencoderKL on mean squared error plus kl_weight times the KL per latent element.
 
     Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, equation 10. The learning rate rises over the first
-    twentieth and falls to zero along a cosine. Every random number is a stream of (seed, step).
-
-    Returns:
-        The autoencoder in evaluation mode, and about 100 points {step, mse, kl} of its training.
+    twentieth and falls to zero along a cosine. Every random number is a stream of (seed, step). Returns the autoencoder in evaluation
+    mode, and about 100 points {step, mse, kl} of its training.
     """
     seed, steps, batch_size = spec["seed"], spec["steps"], min(spec["batch_size"], index.count)
     _check_size(index, 2 ** (len(spec["widths"]) - 1))
@@ -133,10 +119,8 @@ def train(index: ImageIndex, spec: dict, device: torch.device):
 
             # Evaluate loss and gradients.
             posterior = vae.encode(pixels, return_dict=False)[0]
-            noise = generator(seed, "autoencoder posterior", step).standard_normal(
-                posterior.mean.shape, np.float32
-            )
-            latents = posterior.mean + posterior.std * torch.from_numpy(noise).to(device)
+            noise = _noise(posterior.mean.shape, seed, "autoencoder posterior", step).to(device)
+            latents = posterior.mean + posterior.std * noise
             error = functional.mse_loss(vae.decode(latents, return_dict=False)[0], pixels)
             divergence = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
             loss = error + spec["kl_weight"] * divergence
@@ -146,8 +130,7 @@ def train(index: ImageIndex, spec: dict, device: torch.device):
             # Run optimizer.
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             rate = min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = spec["learning_rate"] * rate
+            optimizer.param_groups[0]["lr"] = spec["learning_rate"] * rate
             optimizer.step()
 
             if step % keep_every == 0 or step == steps - 1:
@@ -165,12 +148,14 @@ def initialize(module: torch.nn.Module, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if parameter.ndim > 1:
-                draw = generator(seed, "autoencoder weights", name).standard_normal(
-                    parameter.shape, np.float32
-                )
-                parameter.copy_(torch.from_numpy(draw) / math.sqrt(parameter[0].numel()))
+                draw = _noise(parameter.shape, seed, "autoencoder weights", name)
+                parameter.copy_(draw / math.sqrt(parameter[0].numel()))
             else:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+                parameter.fill_(name.endswith("weight"))
+
+
+def _noise(shape: tuple[int, ...], seed: int, purpose: str, *index: int | str) -> torch.Tensor:
+    return torch.from_numpy(generator(seed, purpose, *index).standard_normal(shape, np.float32))
 
 
 def _check_size(index: ImageIndex, factor: int) -> None:
@@ -191,18 +176,15 @@ def _chunks(index: ImageIndex, chosen: np.ndarray) -> list[np.ndarray]:
     return np.array_split(chosen, math.ceil(len(chosen) * index.size**2 / 2**19))
 
 
-def _moments(vae, index: ImageIndex, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Returns mean and logvar of the chosen images' posteriors (not scaled) on the CPU; logvar is None where latents are pixels."""
+def _moments(vae, index: ImageIndex, chosen: np.ndarray, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns mean of the chosen images' posteriors and a draw from each (not scaled) on the CPU; both are the pixels if these are latents."""
     moments = [encode_moments(vae, batch) for batch in index.batches(_chunks(index, chosen))]
     means, logvars = zip(*moments)
-    logvar = None if logvars[0] is None else torch.cat([part.cpu() for part in logvars])
-    return torch.cat([part.cpu() for part in means]), logvar
-
-
-def _draws(mean: torch.Tensor, logvar: torch.Tensor, seed: int) -> torch.Tensor:
-    """Returns a draw from each posterior."""
-    noise = generator(seed, "autoencoder check").standard_normal(mean.shape, np.float32)
-    return mean + (0.5 * logvar).exp() * torch.from_numpy(noise)
+    mean = torch.cat(means).cpu()
+    if logvars[0] is None:
+        return mean, mean
+    noise = _noise(mean.shape, seed, "autoencoder check")
+    return mean, mean + (0.5 * torch.cat(logvars).cpu()).exp() * noise
 
 
 def _latent_statistics(mean: torch.Tensor, draws: torch.Tensor, scaling_factor: float) -> dict:

@@ -1,5 +1,6 @@
 """Bug report: versions, configuration, logs, the failing command and the machine in one file that names no person and no place."""
 
+import contextlib
 import json
 import os
 import platform
@@ -34,11 +35,8 @@ def run(
 ) -> None:
     """Write a report and say where it is.
 
-    Args:
-        config: the configuration, or why it cannot be read.
-        findings: the lines of `ditgta check`.
-        command: what failed; None: what Snakemake's newest log says of it.
-        account: of the cluster, to be left out.
+    `config` is the configuration, or why it cannot be read; `findings` are the lines of `ditgta check`; `command` is what failed, None:
+    what Snakemake's newest log says of it; `account` is that of the cluster, to be left out.
     """
     sections = {
         "What happened": "Please write here what you did, what you expected, and what happened instead.",
@@ -50,10 +48,8 @@ def run(
         "Configuration": configuration(config, suite),
     }
     text = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections.items())
-    write_text(
-        out,
-        anonymous(f"# Report on ditgta\n\n{text}\n", {account: "ACCOUNT"} if account else None),
-    )
+    names = {account: "ACCOUNT"} if account else None
+    write_text(out, anonymous(f"# Report on ditgta\n\n{text}\n", names))
     print(
         f"bug-report: {out}; read it before you send it: it holds your configuration and the ends of your logs"
     )
@@ -82,22 +78,21 @@ def versions() -> str:
         declared = requires("ditgta") or []
     except PackageNotFoundError:  # run from a checkout that is not installed
         declared = (CHECKOUT / "envs/constraints.txt").read_text().splitlines()
-    for name in sorted({re.match(r"[\w.-]+", line)[0] for line in declared if re.match(r"\w", line)}):
-        try:
+    for name in sorted(set(re.findall(r"^\w[\w.-]*", "\n".join(declared), re.MULTILINE))):
+        with contextlib.suppress(PackageNotFoundError):
             lines.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
     return _fenced("\n".join(lines))
 
 
 def machine() -> str:
     """Return what the machine is: system, processor, memory, GPUs, the job around this process."""
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    job = sorted(name for name in os.environ if name.startswith("SLURM_JOB"))
+    gpus = list(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
+    job = any(name.startswith("SLURM_JOB") for name in os.environ)
+    memory = psutil.virtual_memory()
     lines = [
         f"system: {platform.system()} {platform.release()}, {' '.join(platform.libc_ver())}",
         f"processor: {provenance()['cpu']}, {usable_cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
-        f"memory: {psutil.virtual_memory().total / 2**30:.0f} GiB, {psutil.virtual_memory().available / 2**30:.0f} GiB free",
+        f"memory: {memory.total / 2**30:.0f} GiB, {memory.available / 2**30:.0f} GiB free",
         f"GPUs: {', '.join(gpus) or 'none'}; torch for CUDA: {torch.version.cuda or 'none'}",
         f"in a Slurm job: {'yes' if job else 'no'}",
     ]
@@ -116,8 +111,8 @@ def failing_command() -> str | None:
 
 def logs(results: Path) -> str:
     """Return the last lines of the newest logs: of jobs, of trainings, and Snakemake's own."""
-    paths = [*_newest([*results.glob("logs/**/*.log"), *results.glob("train/*/seed*/run/train.log")], LOGS)]
-    paths += _newest(Path(".snakemake/log").glob("*.log"), 1)
+    own = [*results.glob("logs/**/*.log"), *results.glob("train/*/seed*/run/train.log")]
+    paths = _newest(own, LOGS) + _newest(Path(".snakemake/log").glob("*.log"), 1)
     parts = [f"{path}\n\n{_fenced(_tail(path, LINES))}" for path in paths]
     return "\n\n".join(parts) or "none"
 
@@ -125,10 +120,8 @@ def logs(results: Path) -> str:
 def _newest(paths: Iterable[Path], count: int) -> list[Path]:
     known = []
     for path in paths:
-        try:
+        with contextlib.suppress(OSError):  # it has just been removed
             known.append((path.stat().st_mtime, path))
-        except OSError:  # it has just been removed
-            continue
     return [path for _, path in sorted(known, reverse=True)[:count]]
 
 

@@ -1,6 +1,7 @@
 """Check: what a suite needs, before days are spent on it - what is there and right, what is not, and the fix."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -22,13 +23,13 @@ SECONDS = 17.0  # from the start of the process until what has not answered is g
 def run(config: Config, suite: str, results: Path, profile: str | None) -> None:
     """Print what a suite needs, a line each: ok, warning or missing, and the fix.
 
-    Raises:
-        InputError: the suite cannot finish as it is; or it is unknown.
+    Raises InputError if the suite cannot finish as it is, or is unknown.
     """
     lines = list(findings(config, suite, results, profile))
     for line in lines:
         print(line, flush=True)
-    missing, warnings = (sum(line.state == state for line in lines) for state in (MISSING, WARNING))
+    states = Counter(line.state for line in lines)
+    missing, warnings = states[MISSING], states[WARNING]
     beside = f"{len(lines)} lines, {warnings} warning{'s' * (warnings != 1)}"
     if missing:
         raise InputError(
@@ -40,28 +41,25 @@ def run(config: Config, suite: str, results: Path, profile: str | None) -> None:
 def findings(config: Config, suite: str, results: Path, profile: str | None) -> Iterator[Line]:
     """Yield the lines of a check.
 
-    Args:
-        results: folder of the results, which need not exist.
-        profile: profile of Snakemake that sends the jobs to Slurm; None: they run on this machine.
-
-    Raises:
-        InputError: the suite or the profile is unknown.
+    The folder of the results need not exist; `profile`: that of Snakemake that sends the jobs to Slurm, None: they run on this
+    machine. Raises InputError if the suite or the profile is unknown.
     """
     if suite not in config.suites:
         raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
     deadline = time.monotonic() + SECONDS
-    sent_by = cluster.Profile(profile) if profile else None
+    sent_by = profile and cluster.Profile(profile)
     inputs = Answer("inputs", lambda: _inputs(config, suite, results, profile is not None))
     if sent_by:
         place = Answer("cluster", lambda: (cluster.lines(sent_by, config, suite), None))
     else:
-        gpus = torch.cuda.device_count()
-        place = Answer("GPUs", lambda: ([machine.all_reduce(gpus)] if gpus else [], None))
+        counts = filter(None, [torch.cuda.device_count()])
+        place = Answer("GPUs", lambda: (map(machine.all_reduce, counts), None))
     yield machine.versions()
     # Counts are known at once but for images in files, which are waited for: space and memory depend on them.
     yield from inputs.wait(deadline)
     checked = inputs.rest
-    counted = (checked and checked.counted) or KNOWN_IMAGES.get(_source(config, suite)) or IMAGENET
+    source = config.experiments[config.suites[suite].experiments[0]].images.source
+    counted = (checked and checked.counted) or KNOWN_IMAGES.get(source) or IMAGENET
     stages, _ = plan(config, suite, counted)
     if checked:
         yield machine.disk(stages, checked.layout, suite)
@@ -69,7 +67,10 @@ def findings(config: Config, suite: str, results: Path, profile: str | None) -> 
         resources = sent_by.resources("train")
         yield from filter(None, [machine.gpu_memory_elsewhere(config, suite, counted, resources)])
     else:
-        yield from _of_this_machine(config, suite, counted, stages)
+        yield from filter(None, [machine.driver()])
+        yield from machine.memory(config, suite, counted)
+        yield from filter(None, [machine.compiler(config, suite)])
+        yield machine.hours(stages, machine_of(HERE))
     yield from place.wait(deadline)
 
 
@@ -81,17 +82,6 @@ def account_of(profile: str | None) -> str | None:
 def _inputs(config: Config, suite: str, results: Path, elsewhere: bool) -> tuple[list[Line], Inputs]:
     inputs = Inputs(Layout(config, str(results)), suite, elsewhere)
     return list(inputs.lines()), inputs
-
-
-def _source(config: Config, suite: str) -> str:
-    return config.experiments[config.suites[suite].experiments[0]].images.source
-
-
-def _of_this_machine(config: Config, suite: str, counted: tuple[int, int], stages: list) -> Iterator[Line]:
-    yield from filter(None, [machine.driver()])
-    yield from machine.memory(config, suite, counted)
-    yield from filter(None, [machine.compiler(config, suite)])
-    yield machine.hours(stages, machine_of(HERE))
 
 
 class Answer:

@@ -6,6 +6,7 @@ this machine does not see.
 
 import shutil
 from collections.abc import Iterator
+from itertools import product, starmap
 from pathlib import Path
 
 from ditgta.config import Config
@@ -23,11 +24,7 @@ FEATURES = ".features"  # what scoring keeps beside samples and images
 
 
 def run(config: Config, results: Path, delete: bool) -> None:
-    """Prints what is left over, a line each with its size.
-
-    Raises:
-        InputError: there is no such folder.
-    """
+    """Prints what is left over, a line each with its size; raises InputError if there is no such folder."""
     if not results.is_dir():
         raise InputError(
             f"the results folder {results} does not exist (relative to {Path.cwd()}); give --results DIR"
@@ -66,24 +63,27 @@ def leftovers(layout: Layout) -> list[Path]:
 
 def used_by_suites(layout: Layout) -> set[Path]:
     """Returns the files and folders that the configuration's suites use, and those in which they lie."""
-    paths: set[Path] = set()
-    for suite in layout.config.suites:
-        names = layout.config.suites[suite].experiments
-        for stage in ("images", "autoencoder", "latents"):
-            paths |= {Path(layout.path(stage, name)) for name in names}
-        paths |= {Path(layout.path(stage, suite)) for stage in ("scorer", "table")}
-        paths |= {Path(layout.images(names[0], size)) for size in layout.sizes(suite)}
-        paths |= {Path(layout.baseline(suite, size)).with_suffix("") for size in layout.sizes(suite)}
-        for row in [*layout.rows(suite), *layout.rows_beside(suite)]:
-            paths.add(Path(layout.samples(suite, row)))
-            paths.add(Path(layout.scores(suite, row)).with_suffix(""))
-        for row in layout.rows(suite):
-            paths.add(Path(layout.checkpoint(row)).with_suffix(""))
-            paths.add(Path(layout.run(row.experiment, row.seed)))
+    paths: list[str] = []
+    for suite, options in layout.config.suites.items():
+        names, rows, sizes = options.experiments, layout.rows(suite), layout.sizes(suite)
+        paths += starmap(layout.path, product(("images", "autoencoder", "latents"), names))
+        paths += starmap(layout.path, product(("scorer", "table"), [suite]))
+        for size in sizes:
+            paths += layout.images(names[0], size), layout.baseline(suite, size)
+        for row in [*rows, *layout.rows_beside(suite)]:
+            paths += layout.samples(suite, row), layout.scores(suite, row)
+        for row in rows:
+            paths += layout.checkpoint(row), layout.run(row.experiment, row.seed)
         if layout.has_losses(suite):
-            measured = [*layout.rows(suite), *layout.averaged_rows(suite)]
-            paths |= {Path(layout.losses(suite, row)).with_suffix("") for row in measured}
-    return paths | {folder for path in paths for folder in path.parents}
+            paths += [layout.losses(suite, row) for row in [*rows, *layout.averaged_rows(suite)]]
+    used = set(map(_plain, map(Path, paths)))
+    return used.union(*(path.parents for path in used))
+
+
+def _plain(path: Path) -> Path:
+    """Returns what a heavy file, its record and the features beside it have in common."""
+    path = path.with_name(path.name.removesuffix(FEATURES))
+    return path.with_suffix("") if path.suffix in (".json", ".npz", ".safetensors") else path
 
 
 def _results(root: Path) -> Iterator[Path]:
@@ -91,36 +91,31 @@ def _results(root: Path) -> Iterator[Path]:
     for stage in FOLDERS.keys() - {"logs"}:
         for path in _visible(root / stage):
             yield path
-            if stage in ("train", "sample", "loss", "score") and path.is_dir():
+            if stage in ("train", "sample", "loss", "score"):
                 for seed in _visible(path):
                     yield seed
-                    yield from _visible(seed) if seed.is_dir() else ()
+                    yield from _visible(seed)
 
 
 def _is_used(path: Path, used: set[Path]) -> bool:
     """Returns whether a path is used, or lies in a folder that is itself left over and goes with it."""
-    plain = path.with_name(path.name.removesuffix(FEATURES))
-    plain = plain.with_suffix("") if plain.suffix in (".json", ".npz", ".safetensors") else plain
-    return plain in used or (path.parent not in used)
+    return _plain(path) in used or path.parent not in used
 
 
 def unseen_names(layout: Layout) -> set[tuple[str, str]]:
     """Returns (stage, readable name) of what belongs to sources that are not here and were never seen here."""
     places: set[tuple[str, object]] = set()
     for suite, options in layout.config.suites.items():
+        rows, averages = layout.config.beside(suite), layout.specs.averaged(suite)
         for name in options.experiments:
-            if NOT_SEEN in str(layout.specs.scores(suite, name)):
-                places |= {("score", (suite, size)) for size in layout.sizes(suite)}
-                places |= {
-                    (stage, (suite, row))
-                    for stage in ("sample", "score")
-                    for row in layout.config.beside(suite)
-                }
-                places |= {(stage, name) for stage in ("images", "autoencoder", "latents", "train")}
-                places |= {(stage, (suite, name)) for stage in ("sample", "score")}
-                if layout.has_losses(suite):
-                    places |= {("loss", (suite, row)) for row in [name, *layout.specs.averaged(suite)]}
-                places |= {("scorer", suite), ("table", suite)}
+            if NOT_SEEN not in str(layout.specs.scores(suite, name)):
+                continue
+            places |= set(product(("images", "autoencoder", "latents", "train"), [name]))
+            places |= set(product(("sample", "score"), product([suite], [name, *rows])))
+            places |= set(product(["score"], product([suite], layout.sizes(suite))))
+            places |= set(product(("scorer", "table"), [suite]))
+            if layout.has_losses(suite):
+                places |= set(product(["loss"], product([suite], [name, *averages])))
     return {(stage, readable(Path(layout.path(stage, owner)).name)) for stage, owner in places}
 
 

@@ -25,10 +25,10 @@ OPTIONS = ("label_column", "class_names", "class_order")
 def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None, least: int = 1) -> None:
     """List and check the images of one data set and write the index's files, index.json last (see `write_index`).
 
-    Images that are held out have an index of their own in `out`/held-out, of the same classes.
+    Images that are held out have an index of their own in `out`/held-out, of the same classes. Raises InputError where the source is
+    missing or not to be understood, holds files that cannot be read, or other contents.
 
     Args:
-        out: folder of the index.
         spec: {source: "digits" or what `list_source` takes (relative to the working directory), size: side of the crops in
             pixels, or [height, width] of them, on_error: "stop" or "skip", label_column, class_names, class_order: see `Options`, hold_out: share that is
             held out, or held_out: a source of images that are, placement: {scales, grid, copies, held_out_copies} of digits}.
@@ -36,9 +36,6 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
         repack: copy the images' bytes into one file in `out`, which is then read instead of the source.
         contents: what the checksum of the source must be.
         least: how many images there must be, and how many held out where any are.
-
-    Raises:
-        InputError: the source is missing or not to be understood, holds files that cannot be read, or other contents.
     """
     out = Path(out).absolute()
     source, size = spec["source"], side_or_sides(spec["size"])
@@ -46,9 +43,7 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
         raise InputError(f"size {size} is not a number of pixels; give 32 or 256, for example")
     _refuse_other(out, spec)
     if source == DIGITS:
-        # They would describe a mixture if this run were killed.
-        for folder in (out, out / HELD_OUT):
-            (folder / "index.json").unlink(missing_ok=True)
+        _remove_indices(out)  # they would describe a mixture if this run were killed
         index, kept_back = _digits(out, spec, size)
     else:
         index = _listed(source, spec, size)
@@ -57,14 +52,18 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
         index = _checked(index, spec.get("on_error", "stop"), out if repack else None)
         index, kept_back = _divided(index, spec)
         _check_number(source, least, index, kept_back)
-    for folder in (out, out / HELD_OUT):
-        (folder / "index.json").unlink(missing_ok=True)
-    decided = spec_of_images(spec, _held)
+    _remove_indices(out)
+    decided, counted = spec_of_images(spec, _held), f"{index.count} images of {len(index.classes)} classes"
     if kept_back is not None:
         write_index(out / HELD_OUT, kept_back, {**decided, "side": HELD_OUT}, spec.get("held_out") or source)
+        counted += f", {kept_back.count} more held out"
     write_index(out, index, decided, source)
-    beside = "" if kept_back is None else f", {kept_back.count} more held out"
-    print(f"images: {index.count} images of {len(index.classes)} classes{beside}, {out}", flush=True)
+    print(f"images: {counted}, {out}", flush=True)
+
+
+def _remove_indices(out: Path) -> None:
+    for folder in (out, out / HELD_OUT):
+        (folder / "index.json").unlink(missing_ok=True)
 
 
 def _check_number(source: str, least: int, index: ImageIndex, kept_back: ImageIndex | None) -> None:
@@ -129,12 +128,11 @@ def _digits(out: Path, spec: dict, size: int | tuple[int, int]) -> tuple[ImageIn
         raise InputError(
             f"a digit of {max(placement['scales'])} pixels does not fit images of size {size}; use a larger size"
         )
-    mask = np.zeros(len(digits.labels), bool)
+    mask, kept_back = np.zeros(len(digits.labels), bool), None
+    copies = {"copies": 1, "held_out_copies": 1} | (placement or {})
     if share:
         mask = held_out(digits.labels, digits.originals(), share, digits.classes)
-    copies, held_out_copies = (placement["copies"], placement["held_out_copies"]) if placement else (1, 1)
-    index = digits_index(digits, np.flatnonzero(~mask), size, out / "files", placement, copies)
-    if not share:
-        return index, None
-    folder = out / HELD_OUT / "files"
-    return index, digits_index(digits, np.flatnonzero(mask), size, folder, placement, held_out_copies)
+        folder, number = out / HELD_OUT / "files", copies["held_out_copies"]
+        kept_back = digits_index(digits, np.flatnonzero(mask), size, folder, placement, number)
+    whole = np.flatnonzero(~mask)
+    return digits_index(digits, whole, size, out / "files", placement, copies["copies"]), kept_back

@@ -1,6 +1,6 @@
 """Stage latents: images and their mirror images become shards of posterior moments, or latents made elsewhere do."""
 
-from collections.abc import Iterator
+import itertools
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,6 +39,7 @@ EDITED = (
     "autoencoder.contents",
     "latents.contents",
 )
+REMADE = {"damaged": "is damaged", "other": "is from other images, latents or weights"}
 
 
 def run(
@@ -55,41 +56,38 @@ def run(
     Shards are divided among the parts, and a part's among its processes. Batches never cross a shard's border, so a
     shard's bytes depend on neither division (images above 75 pixels: at the same number of torch threads and batch size).
 
+    Raises InputError where images and autoencoder do not fit, an image cannot be decoded, latents overflow float16, imported latents
+    are not those of the images, or (part None) shards are missing.
+
     Args:
         images: folder of the image index; None only for imported latents without images.
         autoencoder: folder of the autoencoder; None likewise.
-        out: folder of the shards.
         part: (0, 1) makes all shards and index.json; (k, n) makes shards k, k + n, ... and no index.json; None makes
             nothing: it checks that every shard is whole and writes index.json.
         batch_size: images per forward pass (each with its mirror image).
         spec: recorded in index.json; by default the specs of the images and of the autoencoder, and what was imported.
         imported: {from, format, std, image_size} of latents made elsewhere, which are taken instead of encoding images.
-
-    Raises:
-        InputError: images and autoencoder do not fit, an image cannot be decoded, latents overflow float16, imported latents
-            are not those of the images, or (part None) shards are missing.
     """
-    out, spec = Path(out), spec or {}
-    index = load_index(images) if images is not None else None
-    record = {}
+    out, index, name, size = Path(out), None, None, 0
+    default = {"images": None, "autoencoder": {}}
+    if images is not None:
+        index = load_index(images)
+        name, size, default["images"] = index.name, index.size, index.spec
     if autoencoder is not None and (Path(autoencoder) / RECORD).is_file():
-        record = read_json(Path(autoencoder) / RECORD)
-    tf32 = record.get("spec", {}).get("tf32", False)
-    size = index.size if index is not None else 0
+        default["autoencoder"] = read_json(Path(autoencoder) / RECORD).get("spec", {})
+    tf32 = default["autoencoder"].get("tf32", False)
     with processes(tf32) as group, threads_for(size):
         vae = None if autoencoder is None else load_autoencoder(autoencoder, group.device)
         if imported:
             maker = Importer(imported, index, vae, autoencoder)
+            default["latents"] = spec_of_latents(imported, read_contents(Path(imported["from"])).sha256)
         elif index is None or vae is None:
             raise InputError(
                 "give --images and --autoencoder to encode images, or --from and --format to import latents"
             )
         else:
             maker = Encoder(index, vae, autoencoder, tf32, batch_size)
-        default = {"images": index.spec if index else None, "autoencoder": record.get("spec", {})}
-        if imported:
-            default["latents"] = spec_of_latents(imported, read_contents(Path(imported["from"])).sha256)
-        spec, name = spec or default, index.name if index else None
+        spec = spec or default
         _refuse_other(out, spec, name, maker.made_from)
         plan = plan_shards(maker.count)
         _make(maker, plan, out, part, group)
@@ -102,22 +100,14 @@ def run(
 def _refuse_other(out: Path, spec: dict, name: str | None, made_from: dict) -> None:
     """Raise InputError where a folder holds finished latents of other images, of other options or of another autoencoder."""
     theirs = read_finished(out / "index.json", LatentIndex)
-    if not theirs or all(theirs.get(key) == value for key, value in made_from.items()):
+    if not theirs or made_from.items() <= theirs.items():
         return
-    before, ours = (
-        {**options, "images_name": of}
-        for options, of in ((theirs["spec"], theirs.get("images")), (spec, name))
-    )
-    refuse_other(out, "latents", before, ours, EDITED)
+    before = {**theirs["spec"], "images_name": theirs.get("images")}
+    refuse_other(out, "latents", before, {**spec, "images_name": name}, EDITED)
 
 
 class Encoder:
-    """Makes shards by encoding images and their mirror images.
-
-    Attributes:
-        count: number of images.
-        made_from: what decides the bytes of the shards.
-    """
+    """Makes shards by encoding `count` images and their mirror images; `made_from` decides their bytes."""
 
     def __init__(self, index: ImageIndex, vae, autoencoder: Path, tf32: bool, batch_size: int):
         self.index, self.vae, self.batch_size, self.count = index, vae, batch_size, index.count
@@ -126,8 +116,9 @@ class Encoder:
             "images_sha256": index.files_sha256,
             "image_size": index.size,
             "autoencoder_sha256": autoencoder_sha256(autoencoder),
-            **({"tf32": True} if tf32 else {}),
         }
+        if tf32:
+            self.made_from["tf32"] = True
 
     def make(self, shards: list[tuple[int, range]], out: Path, group: Processes) -> None:
         """Write shards."""
@@ -146,19 +137,14 @@ class Encoder:
 
 
 class Importer:
-    """Makes shards of latents made elsewhere.
-
-    Attributes:
-        count: number of images.
-        made_from: what decides the bytes of the shards.
-    """
+    """Makes shards of latents of `count` images that were made elsewhere; `made_from` decides their bytes."""
 
     def __init__(self, options: dict, index: ImageIndex | None, vae, autoencoder: Path | None):
         self.imports = open_import(options, index, vae)
         self.count = self.imports.ready.count
         self.made_from = {
             **self.imports.made_from(),
-            "images_sha256": index.files_sha256 if index else None,
+            "images_sha256": index and index.files_sha256,
             "image_size": self.imports.image_size,
         }
         self.autoencoder = autoencoder
@@ -179,19 +165,20 @@ class Importer:
         fresh = check_statistics(imports, labels, mean, std)
         for line in statistics_lines(mean, std, fresh):
             print(f"latents: {line}", flush=True)
-        made_for = "" if self.autoencoder is None else autoencoder_sha256(self.autoencoder)
+        made_for = ""
+        if self.autoencoder is not None:
+            made_for = autoencoder_sha256(self.autoencoder)
         if ready.normalised and imports.vae is not None:
             vae = adapted_autoencoder(imports.vae, ready.mean, ready.std, ready.pixels, ready.scaling_factor)
             save_autoencoder(vae, out / "autoencoder", {"adapted_from": made_for, "format": ready.format})
             made_for = autoencoder_sha256(out / "autoencoder")
-            print(
-                f"latents: sample with the autoencoder {out / 'autoencoder'}, which undoes the normalisation",
-                flush=True,
-            )
+            text = f"sample with the autoencoder {out / 'autoencoder'}, which undoes the normalisation"
+            print(f"latents: {text}", flush=True)
         elif ready.normalised:
             made_for = f"none was given when latents of {ready.format} were imported"
-        numbers = [str(label) for label in range(labels.max() + 1)]
-        classes = imports.index.classes if imports.index else numbers
+        classes = list(map(str, range(labels.max() + 1)))
+        if imports.index:
+            classes = imports.index.classes
         return {
             "classes": classes,
             "latent_shape": list(ready.shape),
@@ -214,7 +201,7 @@ def _make(
     first, step = part or (0, 1)
     mine = group.share(range(first, len(plan), step))
     missing = _unfinished(out, mine, maker.made_from, group)
-    anywhere = sorted(number for numbers in group.gather(missing) for number in numbers)
+    anywhere = sorted(itertools.chain(*group.gather(missing)))
     if anywhere and group.is_first and part in (None, (0, 1)):
         (out / "index.json").unlink(missing_ok=True)  # it must never describe shards that are being made
     if part is not None:
@@ -239,16 +226,15 @@ def encode_shards(
 ) -> None:
     """Encodes and writes shards (number, image indices): threads decode ahead, one thread writes behind."""
     latent_shape = _latent_shape(vae, index)
-    total = sum(len(indices) for _, indices in shards)
-    batches = index.batches(
-        (batch for _, indices in shards for batch in _cut(indices, batch_size)), keep=False
-    )
+    cut = [_cut(indices, batch_size) for _, indices in shards]
+    total = sum(map(len, itertools.chain(*cut)))
+    batches = index.batches(itertools.chain(*cut), keep=False)
     written: Future | None = None
     with Progress("latents", total, silent=not group.is_first) as progress, ThreadPoolExecutor(1) as writer:
-        for number, indices in shards:
+        for (number, indices), parts in zip(shards, cut):
             labels = index.labels[indices.start : indices.stop]
             shard = new_shard(indices, labels, latent_shape, moments=_moment_count(vae))
-            for batch in _cut(indices, batch_size):
+            for batch in parts:
                 rows = slice(batch[0] - indices.start, batch[-1] + 1 - indices.start)
                 shard["moments"][rows] = moments_of_both_sides(vae, next(batches))
                 progress.advance(len(batch))
@@ -262,13 +248,8 @@ def encode_shards(
 def moments_of_both_sides(vae, images: np.ndarray) -> np.ndarray:
     """Returns float16 [B, 2, 2, C, h, w] of uint8 images [B, H, W, 3]: of each image and its mirror image, mean and logvar.
 
-    Where latents are pixels there is no logvar: [B, 2, 1, C, h, w].
-
-
-    The mean is stored less the autoencoder's shift_factor (most have none), so that scaling alone gives the latents.
-
-    Raises:
-        InputError: a moment is not finite, or beyond float16.
+    Where latents are pixels there is no logvar: [B, 2, 1, C, h, w]. The mean is stored less the autoencoder's shift_factor (most have
+    none), so that scaling alone gives the latents. Raises InputError if a moment is not finite, or beyond float16.
     """
     pixels = torch.from_numpy(images).to(vae.device)
     mean, logvar = encode_moments(vae, torch.stack([pixels, pixels.flip(2)], 1).flatten(0, 1))
@@ -286,32 +267,23 @@ def moments_of_both_sides(vae, images: np.ndarray) -> np.ndarray:
 
 def _unfinished(out: Path, numbers: list[int], made_from: dict, group: Processes) -> list[int]:
     """Returns which of this process's shards must be made, after saying why where that is not plain."""
-    unfinished, kept = [], 0
+    unfinished = []
     for number in numbers:
         state = shard_state(out / shard_name(number), made_from)
-        if state == "whole":
-            kept += 1
-            continue
-        unfinished.append(number)
-        if state == "damaged":
-            print(f"latents: {out / shard_name(number)} is damaged and is made again", flush=True)
-        elif state == "other":
-            print(
-                f"latents: {out / shard_name(number)} is from other images, latents or weights and is made again",
-                flush=True,
-            )
+        if state in REMADE:
+            print(f"latents: {out / shard_name(number)} {REMADE[state]} and is made again", flush=True)
+        if state != "whole":
+            unfinished.append(number)
+    kept = len(numbers) - len(unfinished)
     if kept and unfinished:
-        print(
-            f"latents: process {group.rank} keeps {kept} finished shards, makes {len(unfinished)} more",
-            flush=True,
-        )
+        text = f"keeps {kept} finished shards, makes {len(unfinished)} more"
+        print(f"latents: process {group.rank} {text}", flush=True)
     return unfinished
 
 
-def _cut(indices: range, batch_size: int) -> Iterator[range]:
+def _cut(indices: range, batch_size: int) -> list[range]:
     """Cuts a shard into batches."""
-    for start in range(indices.start, indices.stop, batch_size):
-        yield range(start, min(start + batch_size, indices.stop))
+    return [indices[begin : begin + batch_size] for begin in range(0, len(indices), batch_size)]
 
 
 def _moment_count(vae) -> int:

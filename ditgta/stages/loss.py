@@ -6,6 +6,7 @@ that differences are paired exactly; the numbers do not depend on the number of 
 Beside the losses it measures, on a few of the images, how far each block attends. That decides nothing, so it is no part of the spec.
 """
 
+from collections import ChainMap
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,7 @@ from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
 from ditgta.sampling import load_both
 from ditgta.scoring.loss import by_band, gain_estimate, loss_estimate
-from ditgta.scoring.records import entry_of
-from ditgta.scoring.statistics import strata_of
+from ditgta.scoring.statistics import entry_of, strata_of
 
 TERM = {"ddpm": "mse", "flow": "loss"}  # of the noise, and of the velocity
 ATTENTION_IMAGES, ATTENTION_LEVELS = 16, 4  # 64 passes; the losses of the digits are 14,360
@@ -41,14 +41,8 @@ ATTENTION_IMAGES, ATTENTION_LEVELS = 16, 4  # 64 passes; the losses of the digit
 def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: Loss) -> dict:
     """Measures the loss of a checkpoint's EMA weights and writes it to `out` (.json), that of each image in each band beside it (.npz).
 
-    Args:
-        images: folder of the index of the held-out images.
-
-    Returns:
-        The content of `out` (on the first process, else {}).
-
-    Raises:
-        InputError: something given cannot be used, or they do not belong together.
+    `images` is the folder of the index of the held-out images. Returns the content of `out` on the first process, else {}. Raises
+    InputError where something given cannot be used, or they do not belong together.
     """
     out = Path(out)
     check_ending(out, ".json")
@@ -74,9 +68,10 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         attention = attention_of(network, measure, group)
         if not group.is_first:
             return {}
-        found = {name: by_band(table, len(options.weights)) for name, table in losses.items()}
+        labels = index.labels[chosen]
+        by_image = {name: by_band(table, len(options.weights)) for name, table in losses.items()}
         content = {
-            **_summary(found, index.labels[chosen], options),
+            **_summary(**by_image, labels=labels, options=options),
             "attention": attention,
             "num_images": len(chosen),
             "held_out": held_out,
@@ -85,9 +80,8 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
             "spec": spec,
             "numerics": measure.numerics,
         }
-        content = write_with_arrays(
-            out, content, {"image": chosen, "label": index.labels[chosen], **found}, "arrays_sha256"
-        )
+        arrays = {"image": chosen, "label": labels, **by_image}
+        content = write_with_arrays(out, content, arrays, "arrays_sha256")
     for name, entry in content["metrics"].items():
         print(f"{name.replace('_', ' ')}: {entry['value']:.5g} +- {entry['se']:.2g}", flush=True)
     return content
@@ -139,19 +133,17 @@ class Measure:
         return self.chosen[batch.start // timesteps : (batch.stop - 1) // timesteps + 1]
 
     @torch.inference_mode()
-    def __call__(self, batch: range, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the losses of a batch's items with their label and with the null label, each (b,) float64.
+    def __call__(self, batch: range, pixels: np.ndarray) -> np.ndarray:
+        """Returns the losses of a batch's items with their label and with the null label, (2, b) float64.
 
-        Args:
-            pixels: the images that `images_of` names, uint8 (n, H, W, 3).
+        `pixels`: the images that `images_of` names, uint8 (n, H, W, 3).
         """
         # a compiled network takes one shape alone
         x0, t, noise, x, y = self.noisy(np.resize(np.array(batch), self.options.batch_size), pixels)
         null = torch.full_like(y, self.network.num_classes)
         outputs = self.network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, null])).chunk(2)
         losses = [self.objective.losses(output, x0, t, noise)[self.term] for output in outputs]
-        conditional, null = (loss[: len(batch)].double().cpu().numpy() for loss in losses)
-        return conditional, null
+        return torch.stack(losses)[:, : len(batch)].double().cpu().numpy()
 
     def noisy(self, items: np.ndarray, pixels: np.ndarray) -> tuple[torch.Tensor, ...]:
         """Returns x0, t, noise, x and y of items (b,): latents, times, noise, latents with noise, labels; pixels as of `__call__`."""
@@ -189,47 +181,42 @@ def _gathered(measure: Measure, group: Processes) -> dict[str, np.ndarray]:
     """Returns the losses of all images at all noise levels, {"conditional", "null"}: each (N, T) float64; processes share the work."""
     mine = group.share(measure.batches)
     pixels = measure.index.batches(map(measure.images_of, mine), keep=False)
-    found = {}
-    total = sum(map(len, mine))
+    losses, total = {}, sum(map(len, mine))
     with (
         threads_for(measure.index.size),
         Progress("loss", total, unit="noisy images", silent=not group.is_first) as progress,
     ):
         for batch in mine:
-            found[batch.start] = measure(batch, next(pixels))
+            losses[batch.start] = measure(batch, next(pixels))
             progress.advance(len(batch))
-    parts = {start: pair for part in group.gather(found) for start, pair in part.items()}
-    conditional, null = (np.concatenate([parts[start][i] for start in sorted(parts)]) for i in (0, 1))
-    shape = (-1, measure.options.timesteps)
-    return {"conditional": conditional.reshape(shape), "null": null.reshape(shape)}
+    losses = ChainMap(*group.gather(losses))
+    whole = np.concatenate([losses[start] for start in sorted(losses)], axis=1)
+    return dict(zip(("conditional", "null"), whole.reshape(2, -1, measure.options.timesteps)))
 
 
 @torch.inference_mode()
 def attention_of(network: DiT, measure: Measure, group: Processes) -> dict | None:
     """Returns how far each block and head attends on some images at some noise levels, with their label; None where not finite.
 
-    An image's levels are one batch, whoever computes it.
-
-    Args:
-        network: of the plain layers, with the weights of the measured one.
+    An image's levels are one batch, whoever computes it. `network` is of the plain layers, with the weights of the measured one.
     """
     timesteps = measure.options.timesteps
     places, draws = _spread(len(measure.chosen), ATTENTION_IMAGES), _spread(timesteps, ATTENTION_LEVELS)
     mine = group.share(places)
     pixels = measure.index.batches((measure.chosen[[place]] for place in mine), keep=False)
-    found = {}
+    distances = {}
     with threads_for(measure.index.size):
         for place in mine:
             _, t, _, x, y = measure.noisy(place * timesteps + np.array(draws), next(pixels))
             with attention_distances(network) as passes:
                 network(x, t, y)
-            found[place] = mean_distances(passes).double().cpu().numpy()
-    parts = {place: part for shared in group.gather(found) for place, part in shared.items()}
-    distances = np.mean([parts[place] for place in places], axis=0)
-    if not np.isfinite(distances).all():
+            distances[place] = mean_distances(passes).double().cpu().numpy()
+    distances = ChainMap(*group.gather(distances))
+    mean = np.mean([distances[place] for place in places], axis=0)
+    if not np.isfinite(mean).all():
         return None
     return {
-        "distances": distances.round(5).tolist(),
+        "distances": mean.round(5).tolist(),
         "uniform": round(uniform_distance(*network.config.grid), 5),
         "images": len(places),
         "noise_levels": len(draws),
@@ -253,12 +240,12 @@ def _check(index: ImageIndex, header: dict, images: Path) -> None:
         raise InputError(f"{images} has images of {index.size} pixels, the checkpoint was trained on {size}")
 
 
-def _summary(losses: dict[str, np.ndarray], labels: np.ndarray, options: Loss) -> dict:
+def _summary(conditional: np.ndarray, null: np.ndarray, labels: np.ndarray, options: Loss) -> dict:
     """Returns metrics and levels by band."""
     strata = strata_of(labels)
-    metrics = {
-        "loss": loss_estimate(losses["conditional"], options.weights, strata),
-        "class_gain": gain_estimate(losses["conditional"], losses["null"], options.weights, strata),
+    loss = loss_estimate(conditional, options.weights, strata)
+    gain = gain_estimate(conditional, null, options.weights, strata)
+    return {
+        "metrics": {"loss": entry_of([loss]), "class_gain": entry_of([gain])},
+        "bands": {"conditional": conditional.mean(0).tolist(), "null": null.mean(0).tolist()},
     }
-    bands = {name: table.mean(0).tolist() for name, table in losses.items()}
-    return {"metrics": {name: entry_of([found]) for name, found in metrics.items()}, "bands": bands}

@@ -1,11 +1,13 @@
 """New experiment: a look at a folder of images, and experiments and a suite sized to it, to this machine and to the time there is."""
 
+import itertools
 import math
 import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,17 +35,31 @@ MOST_STEPS = 500_000
 _MOST_HOURS = 1e6
 LEAST_STEPS = 200
 LEAST_SAMPLES = 300
-MOST_SAMPLES = {False: 2000, True: 50_000}  # without and with GPUs
-SAMPLING_STEPS = {False: (50, 25), True: (250, 100, 50, 25)}
-FEATURES = {False: 128, True: 2048}  # of the scorer trained on the images, and of the published one
+SIZES = (256, 128, 64, 32)
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A size of model, the images and steps that make it worth its cost, and how it is trained for so many steps.
+class Means(NamedTuple):
+    """What a kind of machine can do in a useful time."""
 
-    The batch is that of a machine without GPUs; with GPUs it is four times as large.
-    """
+    largest_size: int
+    most_samples: int
+    sampling_steps: tuple[int, ...]  # to choose from
+    batch_factor: int  # on a recipe's batch size
+    side_tokens: int  # of a network's input
+    tf32: dict
+
+
+class Networks(NamedTuple):
+    """The autoencoder and the scorer of a suite."""
+
+    features: int  # of the scorer
+    downsampling: int  # of the autoencoder
+    autoencoder: dict
+    scorer: dict
+
+
+class Recipe(NamedTuple):
+    """A size of model, the images and steps that make it worth its cost, and how it is trained for so many steps without GPUs."""
 
     model: str
     images: int
@@ -51,6 +67,12 @@ class Recipe:
     needs_gpu: bool
     batch_size: int
     learning_rate: float
+
+
+WITHOUT_GPU = Means(64, 2000, (50, 25), 1, 8, {})
+WITH_GPU = Means(256, 50_000, (250, 100, 50, 25), 4, 16, {"tf32": True})
+PUBLISHED = Networks(2048, 8, {"pretrained": "stabilityai/sd-vae-ft-ema"}, {"weights": PUBLISHED_URL})
+TRAINED = Networks(128, 4, {}, {})  # small ones, on the images
 
 
 # The first is the paper's, the last the default suite's.
@@ -62,11 +84,7 @@ RECIPES = (
 LEAST_RATE = 1e-4
 SEEDS = [0, 1, 2]  # before steps: one run earns no verdict
 HOLD_OUT = 0.2
-RETRAINED = (
-    0.013  # how far retraining moves FID at ImageNet's scale, as a share of its level (arXiv 2606.20536)
-)
-SIZES = (256, 128, 64, 32)
-LARGEST_WITHOUT_GPU = 64
+RETRAINED = 0.013  # share of FID by which retraining moves it at ImageNet's scale (arXiv 2606.20536)
 
 
 def run(images: Path, name: str | None, hours: float, files: Sequence[Path], write: bool) -> None:
@@ -79,14 +97,13 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
         files: of the configuration, with which the proposal must go together; `write` adds it to the last of them, which
             need not exist yet. Without any it goes into a file of its own, NAME.yaml.
 
-    Raises:
-        InputError: an unusable folder, a name that is taken, or a file to which nothing can be added safely.
+    Raises InputError for an unusable folder, a name that is taken, or a file to which nothing can be added safely.
     """
     if not 0 < hours < _MOST_HOURS:
         raise InputError(f"--hours must be more than 0 and less than {_MOST_HOURS:g}, got {hours:g}")
     name = name or re.sub("[^A-Za-z0-9]+", "-", images.absolute().name).strip("-") or "images"
     file = files[-1] if files else Path(f"{name}.yaml")
-    raw = read([*files[:-1], *([file] if file.exists() else [])])
+    raw = read([*files[:-1], *filter(Path.exists, [file])])
     _check_names(name, raw)
     summary = survey(images)
     machine, gpus = machine_of(HERE), torch.cuda.device_count()
@@ -110,23 +127,24 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
     print(estimate.table(name, machine, stages, explanations))
     print(f"with the start-up of jobs and the waiting time of GPUs: {spent:.2f} h")
     print("\n".join(f"note: {note}" for note in notes))
-    given = shlex.join(["--configfile", *map(str, [*files[:-1], file])])
-    command = f"snakemake --cores all {shlex.quote(name)}" + ("" if file == Path(DEFAULT) else f" {given}")
-    if write:
-        path = file.resolve()
-        before = path.read_bytes().decode() if path.exists() else ""
-        write_text(path, with_entries(before, proposal) if before.strip() else as_text(proposal))
-        print(f"written to {file}; start it with: {command}")
-    else:
+    command = f"snakemake --cores all {shlex.quote(name)}"
+    if file != Path(DEFAULT):
+        command += f" {shlex.join(['--configfile', *map(str, [*files[:-1], file])])}"
+    if not write:
         print(f"nothing was written; --write adds this to {file}; then run: {command}")
+        return
+    path, text = file.resolve(), as_text(proposal)
+    if path.exists() and (before := path.read_bytes().decode()).strip():
+        text = with_entries(before, proposal)
+    write_text(path, text)
+    print(f"written to {file}; start it with: {command}")
 
 
 def hours_of_stages(
     config: Config, suite: str, stages: list[estimate.Stage], machine: Machine, gpus: int
 ) -> dict[str, float]:
     """Returns the hours of each stage, with what operations do not tell: starting jobs and, on GPUs, kernels."""
-    most = [most for _, most in estimate.hours_of(stages, machine)]
-    hours = dict(zip((stage.stage for stage in stages), most))
+    hours = {stage.stage: most for stage, (_, most) in zip(stages, estimate.hours_of(stages, machine))}
     hours["starts"] = sum(stage.jobs for stage in stages) * JOB_SECONDS / 3600 / machine.devices
     if gpus:
         options = config.suites[suite]
@@ -143,12 +161,10 @@ def hours_of_stages(
 
 
 def _check_names(name: str, raw: dict) -> None:
-    taken = [
-        *(f"experiment {one}" for one in (name, *rows_of(name)) if one in (raw.get("experiments") or {})),
-        *(f"suite {one}" for one in (name,) if one in (raw.get("suites") or {})),
-    ]
-    if taken:
-        raise InputError(f"{taken[0]} is already in the configuration; choose another --name")
+    for kind, names in (("experiment", [name, *rows_of(name)]), ("suite", [name])):
+        for one in names:
+            if one in (raw.get(f"{kind}s") or {}):
+                raise InputError(f"{kind} {one} is already in the configuration; choose another --name")
 
 
 def rows_of(name: str) -> list[str]:
@@ -167,20 +183,26 @@ def propose(
     """Returns {experiments, suites} as they stand in a configuration, and notes on what was chosen.
 
     The largest images and then the largest model are taken with which a useful number of steps fits into the time; then
-    samples get up to a third of it, and training what is left.
-
-    Args:
-        hours_of: returns the hours of each stage of a proposal on this machine.
+    samples get up to a third of it, and training what is left. `hours_of` returns the hours of each stage of a proposal here.
     """
     notes: list[str] = []
-    choices = [(size, recipe) for size in _sizes(summary, gpus) for recipe in _recipes(summary, gpus)]
-    for size, recipe in choices:
-        draft = Draft(source, name, summary, size, recipe, gpus)
-        if fits := sum(hours_of(draft.proposal(recipe.steps, LEAST_SAMPLES, 25)).values()) <= hours:
+    means = WITH_GPU if gpus else WITHOUT_GPU
+    most = min(
+        np.percentile(summary.short_sides, 25), means.largest_size
+    )  # at most a quarter must be enlarged
+    sizes = [size for size in SIZES if size <= most] or SIZES[-1:]
+    recipes = [r for r in RECIPES if summary.count >= r.images and (gpus or not r.needs_gpu)]
+
+    def spent(*numbers: int) -> float:
+        return sum(hours_of(draft.proposal(*numbers)).values())
+
+    for size, recipe in itertools.product(sizes, recipes):
+        draft = Draft(source, name, summary, size, recipe, means)
+        if fits := spent(recipe.steps, LEAST_SAMPLES, 25) <= hours:
             break
     samples, sampling_steps = _sampling(draft, hours, hours_of)
-    both = [sum(hours_of(draft.proposal(steps, samples, sampling_steps)).values()) for steps in (1000, 2000)]
-    affordable = (hours - both[0]) / (both[1] - both[0]) * 1000 + 1000
+    first, second = (spent(steps, samples, sampling_steps) for steps in (1000, 2000))
+    affordable = (hours - first) / (second - first) * 1000 + 1000
     epochs = MOST_EPOCHS * summary.count // draft.batch_size
     steps = nice(max(LEAST_STEPS, min(affordable, epochs, MOST_STEPS)))
     if not fits:
@@ -190,26 +212,14 @@ def propose(
     return draft.proposal(steps, samples, sampling_steps), notes + draft.notes(steps, samples)
 
 
-def _sizes(summary: Survey, gpus: int) -> list[int]:
-    """Returns the image sizes to choose from: those to which at most a quarter of the images must be enlarged."""
-    most = np.percentile(summary.short_sides, 25)
-    return [s for s in SIZES if s <= most and (gpus or s <= LARGEST_WITHOUT_GPU)] or [SIZES[-1]]
-
-
-def _recipes(summary: Survey, gpus: int) -> list[Recipe]:
-    return [r for r in RECIPES if summary.count >= r.images and (gpus or not r.needs_gpu)]
-
-
 def _sampling(draft: "Draft", hours: float, hours_of: Callable) -> tuple[int, int]:
     """Returns number of samples and sampling steps: as many as there are images where a third of the time allows it."""
-    wanted = nice(min(max(draft.summary.count, LEAST_SAMPLES), MOST_SAMPLES[draft.gpus > 0]))
-    for samples in sorted(
-        {nice(wanted * share) for share in (1, 0.5, 0.2, 0.1)} | {LEAST_SAMPLES}, reverse=True
-    ):
-        for steps in SAMPLING_STEPS[draft.gpus > 0]:
-            spent = hours_of(draft.proposal(LEAST_STEPS, samples, steps))
-            if spent["sample"] + spent["score"] <= hours / 3:
-                return samples, steps
+    wanted = nice(min(max(draft.summary.count, LEAST_SAMPLES), draft.means.most_samples))
+    counts = {LEAST_SAMPLES, *(nice(wanted * share) for share in (1, 0.5, 0.2, 0.1))}
+    for samples, steps in itertools.product(sorted(counts, reverse=True), draft.means.sampling_steps):
+        spent = hours_of(draft.proposal(LEAST_STEPS, samples, steps))
+        if spent["sample"] + spent["score"] <= hours / 3:
+            return samples, steps
     return LEAST_SAMPLES, 25
 
 
@@ -228,12 +238,12 @@ class Draft:
     summary: Survey
     size: int
     recipe: Recipe
-    gpus: int
+    means: Means
 
     @property
-    def published(self) -> bool:
-        """Whether the published autoencoder and FID network are used; below, small ones are trained on the images."""
-        return self.size >= 128
+    def networks(self) -> Networks:
+        """The published autoencoder and FID network, or for small images those that are trained on them."""
+        return PUBLISHED if self.size >= 128 else TRAINED
 
     @property
     def holds_out(self) -> bool:
@@ -244,18 +254,17 @@ class Draft:
     @property
     def batch_size(self) -> int:
         """Images per step."""
-        return max(1, min(self.recipe.batch_size * (4 if self.gpus else 1), self.summary.count // 2))
+        return max(1, min(self.recipe.batch_size * self.means.batch_factor, self.summary.count // 2))
 
     def proposal(self, steps: int, samples: int, sampling_steps: int) -> dict:
         """Returns {experiments, suites}."""
+        name, tf32, networks = self.name, self.means.tf32, self.networks
         images = {"source": self.source, "size": self.size}
-        tf32 = {"tf32": True} if self.gpus else {}
         if self.summary.faults:
             images["on_error"] = "skip"
         if self.holds_out:
             images["hold_out"] = HOLD_OUT
-        side = self.size // (8 if self.published else 4)
-        patch = max(1, side // (16 if self.gpus else 8))  # 256 or 64 tokens
+        patch = max(1, self.size // networks.downsampling // self.means.side_tokens)
         # The longer a training at a constant rate is, the smaller the rate at which it ends well.
         rate = self.recipe.learning_rate * min(1, math.sqrt(self.recipe.steps / steps))
         rate = max(LEAST_RATE, float(f"{rate:.1e}"))
@@ -270,16 +279,16 @@ class Draft:
         }
         base = {
             "images": images,
-            "autoencoder": {"pretrained": "stabilityai/sd-vae-ft-ema", **tf32} if self.published else {},
+            "autoencoder": dict(networks.autoencoder),
             "model": {"name": f"{self.recipe.model}/{patch}"},
             "training": training,
         }
-        rows = {
-            f"{self.name}-{posenc}": {"like": self.name, "model": {"posenc": posenc}} for posenc in POSENCS
-        }
+        if networks is PUBLISHED:
+            base["autoencoder"] |= tf32
+        rows = {row: {"like": name, "model": {"posenc": kind}} for row, kind in zip(rows_of(name), POSENCS)}
         suite = {
-            "experiments": rows_of(self.name),
-            "differences": [[f"{self.name}-{posenc}" for posenc in pair] for pair in DIFFERENCES],
+            "experiments": list(rows),
+            "differences": [[f"{name}-{posenc}" for posenc in pair] for pair in DIFFERENCES],
             "milestones": sorted({nice(0.4 * steps), steps}),
             "seeds": SEEDS,
             **({"primary": "loss"} if self.holds_out else {}),
@@ -289,33 +298,31 @@ class Draft:
                 "cfg_scale": 1.5 if self.summary.classes > 1 else 1.0,
                 **tf32,
             },
-            "scorer": {"weights": PUBLISHED_URL} if self.published else {},
+            "scorer": dict(networks.scorer),
         }
-        return {"experiments": {self.name: base, **rows}, "suites": {self.name: suite}}
+        return {"experiments": {name: base, **rows}, "suites": {name: suite}}
 
     def notes(self, steps: int, samples: int) -> list[str]:
         """Returns what a reader of the proposal should know."""
-        summary, features = self.summary, FEATURES[self.published]
-        few = [
-            f"{count:,} {what}"
-            for count, what in ((summary.count, "images"), (samples, "samples"))
-            if count <= features
-        ]
+        summary, features = self.summary, self.networks.features
+        counts = {"images": summary.count, "samples": samples}
+        few = [f"{count:,} {what}" for what, count in counts.items() if count <= features]
         small = int((summary.short_sides < self.size).sum())
-        notes = [
+        notes = []
+        if few:
+            notes.append(
+                f"{' and '.join(few)} against {features:,} features: use KID, because FID is too high"
+            )
+        notes += [
             f"each image is seen {steps * self.batch_size / summary.count:,.0f} times in {steps:,} steps",
             self._gap_note(),
             "images are mirrored at random; training: {flip: none} if a mirrored image is another thing, as with letters",
         ]
-        if few:
-            notes.insert(
-                0, f"{' and '.join(few)} against {features:,} features: use KID, because FID is too high"
-            )
         if small:
             notes.append(
                 f"{small / len(summary.short_sides):.0%} of the images are smaller than {self.size} pixels and are enlarged"
             )
-        if self.published:
+        if self.networks is PUBLISHED:
             notes.append(
                 "the pretrained autoencoder and the FID network are downloaded once, or given as paths"
             )

@@ -29,7 +29,6 @@ def run(
     Args:
         device: name in DEVICES, or "here" for this machine, whose rate is measured and whose devices are counted.
         devices: how many of them, None for one, or all of this machine; each GPU has a process, a machine without has one.
-        nodes: machines that share them.
         bandwidth: GB/s of the slowest link between them, None for that of the device or, between nodes, of the network.
         efficiency: share of the peak rate that is reached, instead of what is known of the device.
         images: (images, classes) of the data set where it is neither the digits nor ImageNet.
@@ -59,15 +58,6 @@ def run(
     print(table(suite, machine, stages, notes))
     if out is not None:
         rows = [{**vars(stage), "hours": hours} for stage, hours in zip(stages, hours_of(stages, machine))]
-        write_json(
-            out,
-            {
-                "suite": suite,
-                "device": machine.name,
-                "devices": machine.devices,
-                "efficiency": machine.efficiency,
-                "stages": rows,
-                "scale": figures,
-                "notes": notes,
-            },
-        )
+        content = {"suite": suite, "device": machine.name, "devices": machine.devices}
+        content |= {"efficiency": machine.efficiency, "stages": rows, "scale": figures, "notes": notes}
+        write_json(out, content)

@@ -1,6 +1,8 @@
 """Save and push: a checkpoint as a folder that the Hugging Face hub and `from_pretrained` know, with a model card."""
 
+import contextlib
 import os
+import re
 from pathlib import Path
 
 from ditgta.config import OBJECTIVES, Sampling
@@ -14,30 +16,19 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import provenance, read_text, sha256_of, spec_hash, write_json, write_text
 from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, UPLOADED, WEIGHTS, push_pretrained
+from ditgta.runtime.records import part
 from ditgta.sampling import Sampler
 
 _LIBRARY = "ditgta"
 _TRAINING = (
-    "objective",
-    "batch_size",
-    "learning_rate",
-    "weight_decay",
-    "ema_decay",
-    "gradient_clip",
-    "label_dropout",
+    *("objective", "batch_size", "learning_rate", "weight_decay"),
+    *("ema_decay", "gradient_clip", "label_dropout"),
 )
 _SWITCHES = {
     "training": ("flip", "posterior", "precision", "tf32"),
     "sampling": (
-        "sampler",
-        "steps",
-        "cfg_scale",
-        "cfg_channels",
-        "labels",
-        "precision",
-        "tf32",
-        "guidance_precision",
-        "uint8",
+        *("sampler", "steps", "cfg_scale", "cfg_channels", "labels"),
+        *("precision", "tf32", "guidance_precision", "uint8"),
     ),
 }
 
@@ -52,14 +43,13 @@ def run_save(
 ) -> None:
     """Writes config.json, model.safetensors (EMA weights), README.md and the autoencoder in a folder of its own.
 
+    Raises InputError for files that cannot be used, or do not belong together.
+
     Args:
         autoencoder: the one whose latents the checkpoint was trained on.
         scores: score file of this very checkpoint, for the card.
         table: folder of the table in which it stands, for the card.
         ema_decay: of the average that is written, where the checkpoint has several; None: the first.
-
-    Raises:
-        InputError: files that cannot be used, or do not belong together.
     """
     header = read_header(checkpoint)
     first = OBJECTIVES[header["model"].get("objective", "ddpm")][0]
@@ -95,46 +85,37 @@ def run_save(
 def _refuse_other(folder: Path, config: dict) -> None:
     """Raise InputError where a folder holds a model of another checkpoint, or files of something else."""
     record = read_finished(folder / CONFIG)
-    if not record:
-        if _is_own_card(folder / CARD):
-            return  # of a save that was cut off
-        if there := [name for name in (CARD, *UPLOADED) if os.path.lexists(folder / name)]:
-            raise InputError(
-                f"{folder} holds {there[0]}, which save-pretrained did not write and would replace; name another folder"
-            )
+    if record:
+        names = ("step", "seed", "training", "model", "spec_hash")
+        theirs, ours = ({name: one.get(name) for name in names} for one in (record, config))
+        refuse_other(folder, "a pretrained model", theirs, ours, fix="name another folder")
         return
-    names = ("step", "seed", "training", "model", "spec_hash")
-    theirs, ours = ({name: one.get(name) for name in names} for one in (record, config))
-    refuse_other(folder, "a pretrained model", theirs, ours, fix="name another folder")
-
-
-def _is_own_card(path: Path) -> bool:
-    try:
-        return f"library_name: {_LIBRARY}" in read_text(path)
-    except InputError:
-        return False
+    with contextlib.suppress(InputError):
+        if f"library_name: {_LIBRARY}" in read_text(folder / CARD):
+            return  # of a save that was cut off
+    for name in (CARD, *UPLOADED):
+        if os.path.lexists(folder / name):
+            raise InputError(
+                f"{folder} holds {name}, which save-pretrained did not write and would replace; name another folder"
+            )
 
 
 def run_push(folder: Path, repository: str, private: bool) -> None:
-    """Uploads a folder that `run_save` wrote to the Hugging Face hub.
-
-    Raises:
-        InputError: the folder holds no model, or it cannot be uploaded.
-    """
+    """Uploads a folder that `run_save` wrote to the Hugging Face hub; raises InputError if it holds no model, or that fails."""
     print(f"{folder}: uploaded to {push_pretrained(folder, repository, private)}")
 
 
 def _score_of(checkpoint: Path, scores: Path, ema_decay: float | None) -> Score:
     """Returns a checkpoint's own scores, of the average of a decay; None: of the first."""
     score, ours = read_score(scores), sha256_of(checkpoint)
-    theirs = (score.content.get("samples") or {}).get("checkpoint_sha256")
+    theirs = part(score.content, "samples").get("checkpoint_sha256")
     if theirs != ours:
         raise InputError(
             f"{scores} scores samples of another checkpoint (sha256 {str(theirs)[:12]}) than {checkpoint} "
             f"({ours[:12]}); give the scores of that one"
         )
-    if score.sampling.get("ema_decay") != ema_decay:
-        own = score.sampling.get("ema_decay")
+    own = score.sampling.get("ema_decay")
+    if own != ema_decay:
         fix = "leave --ema-decay out" if own is None else f"give --ema-decay {own:g}"
         raise InputError(f"{scores} scores samples of another average of the weights; {fix}")
     return score
@@ -143,23 +124,23 @@ def _score_of(checkpoint: Path, scores: Path, ema_decay: float | None) -> Score:
 def _table_of(folder: Path) -> str:
     """Returns a table's Markdown with its headings two levels down."""
     try:
-        lines = read_text(folder / "table.md").splitlines()
+        text = read_text(folder / "table.md")
     except InputError as error:
         raise InputError(f"{folder} holds no table.md ({error}); run the table stage") from None
-    return "\n".join(f"##{line}" if line.startswith("#") else line for line in lines)
+    return re.sub("^#", "###", text.removesuffix("\n"), flags=re.MULTILINE)
 
 
 def model_card(name: str, config: dict, spec: dict, score: Score | None, table: str) -> str:
     """Returns README.md: front matter, use, scores with error bars, training, switches, citation."""
     model, posenc = config["model"], config["model"]["posenc"].partition("@")[0]
     source = config.get("images") or "images"
+    size = f"DiT, {model['depth']} blocks of width {model['width']}"
     return render(
         "model_card.md",
         front_matter=_front_matter(name, posenc, source, score),
         name=name,
         posenc=posenc,
-        size=(spec.get("model") or {}).get("name")
-        or f"DiT, {model['depth']} blocks of width {model['width']}",
+        size=part(spec, "model").get("name") or size,
         source=source,
         config=config,
         sampling=score.sampling if score else {},
@@ -176,21 +157,23 @@ def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> s
     """Returns the YAML block that the hub reads, with the scores in its model index."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    published = score and (score.content.get("scorer") or {}).get("published")
-    caveat = "" if published else " by the table's own scorer, comparable only within the table"
-    results = [
-        EvalResult(
-            task_type="unconditional-image-generation",
-            task_name="class-conditional image generation",
-            dataset_type=source,
-            dataset_name=source,
-            metric_type=metric.key,
-            metric_name=metric.name + caveat,
-            metric_value=score.value(metric),
-        )
-        for metric in METRICS
-        if score and score.value(metric) is not None
-    ]
+    caveat, results = " by the table's own scorer, comparable only within the table", []
+    if score and part(score.content, "scorer").get("published"):
+        caveat = ""
+    for metric in METRICS:
+        value = score and score.value(metric)
+        if value is not None:
+            results.append(
+                EvalResult(
+                    task_type="unconditional-image-generation",
+                    task_name="class-conditional image generation",
+                    dataset_type=source,
+                    dataset_name=source,
+                    metric_type=metric.key,
+                    metric_name=metric.name + caveat,
+                    metric_value=value,
+                )
+            )
     data = ModelCardData(
         library_name=_LIBRARY,
         tags=["diffusion", "dit", "class-conditional", f"posenc-{posenc}"],

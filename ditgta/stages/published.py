@@ -29,20 +29,17 @@ def run_import(
     out: Path,
     given: dict,
     image_size: int | None,
-    step: int | None = None,
     objective: str | None = None,
 ) -> None:
-    """Writes a published checkpoint as one of this project.
+    """Writes a published checkpoint as one of this project; its step is the file name's number, or 0.
+
+    Raises InputError where the file cannot be used, something must be said that it does not say, or what was said contradicts it.
 
     Args:
         source: .pt or .safetensors file, or diffusers folder.
         given: what the user said of the model: name, posenc, qk_norm, depth, width, heads; only what was said.
         image_size: side in pixels, where the file does not say it.
-        step: training step to record; by default the file name's number, or 0.
         objective: "ddpm", "flow", or "sit" for flow with the conventions of SiT, where the file does not say it; by default "ddpm".
-
-    Raises:
-        InputError: the file cannot be used, something must be said that it does not say, or what was said contradicts it.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"{out} must end in .safetensors")
@@ -51,24 +48,18 @@ def run_import(
         ema, weights = (group and from_sit(group) for group in (published.ema, published.model))
         published, objective = Published(ema, weights, published.options), "flow"
     model = _build(source, published, given, image_size, objective)
-    config, groups = model.config, {AVERAGE: published.ema}
-    if published.model is not None:
-        groups["model"] = published.model
-    for group, weights in groups.items():
-        _check_weights(source, model, weights)
-        model.load_state_dict(weights)
-        groups[group] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    config, groups = model.config, {}
+    for group, weights in ((AVERAGE, published.ema), ("model", published.model)):
+        if weights is not None:
+            _check_weights(source, model, weights)
+            model.load_state_dict(weights)
+            groups[group] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     identity = {"file": source.name}
     if source.is_file():
         identity["sha256"] = sha256_of(source)
-    if step is None:
-        step = int(source.stem) if source.stem.isdigit() else 0
-    header = {
-        "spec": {"imported": identity, "model": asdict(config)},
-        "step": step,
-        "model": asdict(config),
-        "pending": False,
-    }
+    step = int(source.stem) if source.stem.isdigit() else 0
+    spec = {"imported": identity, "model": asdict(config)}
+    header = {"spec": spec, "step": step, "model": asdict(config), "pending": False}
     _refuse_other(out, header)
     record = write_checkpoint(out, header, groups, losses=[])
     print(
@@ -93,28 +84,28 @@ def _agree(source: Path, what: str, option: object, record: object, flag: str) -
         raise InputError(
             f"{source} says {what} {record}, {flag} says {option}; leave {flag} out, or give the other file"
         )
-    return option if option is not None else record
+    return record if option is None else option
 
 
 def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[str, bool]:
     """Returns the encoding and whether the table of abs is added to it, from user, file and the names of the weights."""
-    chosen_table = given.get("absolute_table")
-    table = bool(
-        _agree(source, "absolute_table", chosen_table, options.get("absolute_table"), "--absolute-table")
-    )
+    chosen, recorded = given.get("absolute_table"), options.get("absolute_table")
+    table = bool(_agree(source, "absolute_table", chosen, recorded, "--absolute-table"))
     names = _names_of_encoding(weights)
     if "depth" in options:  # a diffusers folder, which leaves the table of abs out
         names.add("pos_embed")
-    named = given.get("posenc") or options.get("posenc") or ""
-    kinds = POSENCS | ({named: encoding_class(named)} if is_own(named) else {})
-    fitting = [
-        name
-        for name, kind in kinds.items()
-        if (kind.rotated or not table)
-        and names
-        == _names_of_encoding(DiT(DiTConfig((1, 1), 1, 0, 8, 1, 1, name, absolute_table=table)).state_dict())
-    ]
-    choice = options.get("posenc") or (fitting[0] if len(fitting) == 1 else None)
+    kinds, named = dict(POSENCS), given.get("posenc") or options.get("posenc") or ""
+    if is_own(named):
+        kinds[named] = encoding_class(named)
+    fitting = []
+    for name, kind in kinds.items():
+        if kind.rotated or not table:
+            smallest = DiT(DiTConfig((1, 1), 1, 0, 8, 1, 1, name, absolute_table=table))
+            if names == _names_of_encoding(smallest.state_dict()):
+                fitting.append(name)
+    choice = options.get("posenc") or None
+    if len(fitting) == 1:
+        choice = choice or fitting[0]
     posenc = _agree(source, "posenc", given.get("posenc"), choice, "--posenc")
     fits = f"its weights fit {', '.join(fitting) or 'no encoding'}"
     fix = "--posenc or --absolute-table" if "pos_embed" in names and not table else "--posenc"
@@ -138,9 +129,8 @@ def _objective(source: Path, weights: dict, options: dict, option: str | None) -
     """Returns what the network predicts, from user and file; the number of channels must be that."""
     objective = _agree(source, "objective", option, options.get("objective"), "--objective") or "ddpm"
     channels, patch = weights["x_embedder.proj.weight"].shape[1:3]
-    outputs, expected = len(weights["final_layer.linear.weight"]) // patch**2, channels
-    if objective == "ddpm":
-        expected = 2 * channels
+    outputs = len(weights["final_layer.linear.weight"]) // patch**2
+    expected = {"ddpm": 2 * channels}.get(objective, channels)  # noise and its variance, or a velocity
     if outputs != expected:
         raise InputError(
             f"{source} predicts {outputs} channels for {channels} of the latent, objective {objective} needs {expected}; give --objective"
@@ -154,9 +144,8 @@ def _build(
     weights, options = published.ema, published.options
     objective = _objective(source, weights, options, objective)
     posenc, table = _encoding(source, weights, options, given)
-    base = _agree(
-        source, "rotary_base", given.get("rotary_base"), options.get("rotary_base"), "--rotary-base"
-    )
+    chosen, recorded = given.get("rotary_base"), options.get("rotary_base")
+    base = _agree(source, "rotary_base", chosen, recorded, "--rotary-base")
     normed = "blocks.0.attn.q_norm.scale" in weights
     qk_norm = _agree(source, "qk_norm", given.get("qk_norm"), normed, "--qk-norm")
     side = _agree(source, "image size", image_size, options.get("image_size"), "--image-size")
@@ -229,11 +218,8 @@ def _refuse_other_export(out: Path, ema: dict[str, torch.Tensor]) -> None:
 def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> None:
     """Writes a checkpoint's weights in the reference's key layout: OUT.pt (model, ema, args) or OUT.safetensors (EMA alone).
 
-    Args:
-        ema_decay: of the average that is written, where the checkpoint has several; None: the first.
-
-    Raises:
-        InputError: an unusable checkpoint, one without such an average, or another suffix.
+    `ema_decay`: of the average that is written, where the checkpoint has several; None: the first. Raises InputError for an unusable
+    checkpoint, one without such an average, or another suffix.
     """
     if out.suffix not in (".pt", ".pth", ".safetensors"):
         raise InputError(f"{out} must end in .pt or .safetensors")

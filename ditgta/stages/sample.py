@@ -5,6 +5,7 @@ from the same noise and labels, and a run stopped anywhere, or spread over any n
 """
 
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,45 +36,39 @@ from ditgta.sampling import Sampler, image_label
 _MOST_CELLS = 10_000  # of a picture
 
 
-def shard_ranges(count: int) -> list[tuple[int, int]]:
-    """Returns start and stop of every shard of `count` images: shards of at most 256, as equal as can be."""
-    return [(images.start, images.stop) for images in plan_shards(count, most=None)]
-
-
 def run(
     checkpoint: Path, autoencoder: Path, out: Path, sampling: Sampling, part: tuple[int, int] | None = (0, 1)
 ) -> None:
     """Samples into shards of the folder `out` (or into one file when `out` ends in .npz; its shards lie beside it).
 
-    Args:
-        part: (k, n) makes every n-th shard from k on; (0, 1) makes all and then writes index.json and samples.npz; None does
-            only the latter, when parts have made the shards.
-
-    Raises:
-        InputError: unusable checkpoint or autoencoder, or shards missing when gathering.
+    `part`: (k, n) makes every n-th shard from k on; (0, 1) makes all and then writes index.json and samples.npz; None does only the
+    latter, when parts have made the shards. Raises InputError for an unusable checkpoint or autoencoder, or shards that are missing
+    when gathering.
     """
-    single = out if out.suffix == ".npz" else None
-    folder = out.with_suffix(".shards") if single else out
+    folder, single = out, out / "samples.npz"
+    if out.suffix == ".npz":
+        folder, single = out.with_suffix(".shards"), out
     with processes(sampling.tf32) as group:
         header = read_header(checkpoint)
         sampling = sampling.for_objective(header["model"].get("objective", "ddpm"))
         average_of(checkpoint, header, sampling.ema_decay)
         sampling = sampling.model_copy(update={"ema_decay": further_decay(header, sampling.ema_decay)})
-        digest = checkpoint_sha256(checkpoint)
+        trained = {"spec": header["spec"], "step": header["step"], "sha256": checkpoint_sha256(checkpoint)}
         spec = {
-            "checkpoint": {"spec": header["spec"], "step": header["step"], "sha256": digest},
+            "checkpoint": trained,
             "autoencoder_sha256": autoencoder_sha256(autoencoder),
             "sampling": sampling.spec(),
         }
         _refuse_other(folder, spec, header)
-        ranges = shard_ranges(sampling.num_samples)
+        plan = plan_shards(sampling.num_samples, most=None)
         if part is not None:
+            first, step = part
             sampler = Sampler.from_files(checkpoint, autoencoder, sampling, group.device)
-            mine = group.share(list(range(len(ranges)))[part[0] :: part[1]])
-            _make_shards(sampler, folder, ranges, mine, spec, group)
+            mine = group.share(range(first, len(plan), step))
+            _make_shards(sampler, folder, plan, mine, spec_hash(spec), group)
             group.barrier()
         if group.is_first and part in (None, (0, 1)):
-            _gather(folder, single or folder / "samples.npz", ranges, spec, header, digest, sampling)
+            _gather(folder, single, plan, spec, header, sampling)
 
 
 def _refuse_other(folder: Path, spec: dict, header: dict) -> None:
@@ -87,34 +82,25 @@ def _refuse_other(folder: Path, spec: dict, header: dict) -> None:
 
 
 def _make_shards(
-    sampler: Sampler, folder: Path, ranges: list, mine: list[int], spec: dict, group: Processes
+    sampler: Sampler, folder: Path, plan: list[range], mine: list[int], digest: str, group: Processes
 ) -> None:
-    options, digest = sampler.options, spec_hash(spec)
+    options, classes = sampler.options, sampler.network.num_classes
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [i for i in mine if not _finished(_shard(folder, i), digest)]
-    total = sum(stop - start for start, stop in (ranges[i] for i in mine))
-    done = total - sum(stop - start for start, stop in (ranges[i] for i in missing))
-    with Progress("sample", total, done, silent=not group.is_first) as progress:
-        for i in missing:
-            start, stop = ranges[i]
-            labels = [
-                image_label(options.labels, options.noise_seed, index, sampler.network.num_classes)
-                for index in range(start, stop)
-            ]
-            batches = []
-            for begin in range(start, stop, options.batch_size):
-                indices = list(range(begin, min(begin + options.batch_size, stop)))
-                batches.append(sampler(indices, [labels[index - start] for index in indices]))
+    missing = [number for number in mine if not _finished(_shard(folder, number), digest)]
+    total, left = (sum(len(plan[number]) for number in numbers) for numbers in (mine, missing))
+    with Progress("sample", total, total - left, silent=not group.is_first) as progress:
+        for number in missing:
+            path, images, batches, labels = _shard(folder, number), plan[number], [], []
+            for begin in range(0, len(images), options.batch_size):
+                indices = list(images[begin : begin + options.batch_size])
+                own = [image_label(options.labels, options.noise_seed, index, classes) for index in indices]
+                batches.append(sampler(indices, own))
+                labels += own
                 progress.advance(len(indices))
-            with atomic_path(_shard(folder, i)) as temporary:
+            with atomic_path(path) as temporary:
                 np.savez(temporary, arr_0=np.concatenate(batches), arr_1=np.asarray(labels, dtype=np.int64))
-            write_record(
-                _shard(folder, i),
-                {"hash": digest},
-                start=start,
-                count=stop - start,
-                numerics=sampler.numerics,
-            )
+            place = {"start": images.start, "count": len(images)}
+            write_record(path, {"hash": digest}, **place, numerics=sampler.numerics)
 
 
 def _shard(folder: Path, index: int) -> Path:
@@ -134,17 +120,11 @@ def _finished(path: Path, digest: str) -> dict | None:
 
 
 def _gather(
-    folder: Path,
-    single: Path,
-    ranges: list,
-    spec: dict,
-    header: dict,
-    checkpoint_sha256: str,
-    options: Sampling,
+    folder: Path, single: Path, plan: list[range], spec: dict, header: dict, options: Sampling
 ) -> None:
     digest, shards, numerics = spec_hash(spec), [], []
-    for i, (start, stop) in enumerate(ranges):
-        path = _shard(folder, i)
+    for number, images in enumerate(plan):
+        path = _shard(folder, number)
         record = _finished(path, digest)
         if record is None:
             raise InputError(
@@ -152,7 +132,8 @@ def _gather(
             )
         if record.get("numerics") not in numerics:
             numerics.append(record.get("numerics"))
-        shards.append({"file": path.name, "sha256": record["sha256"], "start": start, "count": stop - start})
+        place = {"start": images.start, "count": len(images)}
+        shards.append({"file": path.name, "sha256": record["sha256"], **place})
     _write_npz(single, [folder / shard["file"] for shard in shards], options.num_samples)
     with np.load(folder / shards[0]["file"]) as first:
         shape = list(first["arr_0"].shape[1:])
@@ -163,7 +144,7 @@ def _gather(
             "shape": shape,
             "spec": spec,
             "step": header["step"],
-            "checkpoint_sha256": checkpoint_sha256,
+            "checkpoint_sha256": spec["checkpoint"]["sha256"],
             "numerics": numerics,  # of its shards, one entry for each that differs
             "labels": options.labels,
             "classes": header.get("classes"),
@@ -197,34 +178,30 @@ def run_grid(
 ) -> None:
     """Writes a picture whose columns are classes and whose rows are different noise, with labels above.
 
-    Raises:
-        InputError: a label that the checkpoint does not know, or unusable files.
+    Raises InputError for a label that the checkpoint does not know, or unusable files.
     """
     if out.suffix.lower() != ".png":
         raise InputError(f"--grid {out} must end in .png")
     with processes(sampling.tf32) as group:
         sampler = Sampler.from_files(checkpoint, autoencoder, sampling, group.device)
         known = sampler.network.num_classes
-        classes = classes if classes is not None else list(range(min(known, 10)))
+        if classes is None:
+            classes = list(range(min(known, 10)))
         for label in classes:
             if not 0 <= label < known:
                 raise InputError(f"class {label} is not one of 0..{known - 1} that {checkpoint} knows")
         if rows * len(classes) > _MOST_CELLS:
             raise InputError(f"{rows} rows of {len(classes)} classes are too many for a picture; give fewer")
-        labels = [label for _ in range(rows) for label in classes]
-        with Progress(
-            "sample", len(labels) * sampling.steps, unit="image steps", silent=not group.is_first
-        ) as progress:
-            images = []
+        labels, images = classes * rows, []
+        total = len(labels) * sampling.steps
+        with Progress("sample", total, unit="image steps", silent=not group.is_first) as progress:
             for begin in range(0, len(labels), sampling.batch_size):
-                batch = list(range(begin, min(begin + sampling.batch_size, len(labels))))
-                count = len(batch)
-                images.append(sampler(batch, [labels[i] for i in batch], lambda n=count: progress.advance(n)))
+                own = labels[begin : begin + sampling.batch_size]
+                indices = list(range(begin, begin + len(own)))
+                images.append(sampler(indices, own, partial(progress.advance, len(own))))
         if group.is_first:
-            picture = draw_grid(
-                np.concatenate(images), rows, [f"{label} {sampler.classes[label]}" for label in classes]
-            )
-            write_picture(out, picture)
+            headers = [f"{label} {sampler.classes[label]}" for label in classes]
+            write_picture(out, draw_grid(np.concatenate(images), rows, headers))
 
 
 def draw_grid(images: np.ndarray, rows: int, headers: list[str]) -> Image.Image:

@@ -20,6 +20,7 @@ from ditgta.runtime.files import atomic_path, record_path, write_record
 from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
+from ditgta.runtime.records import part
 from ditgta.runtime.streams import generator
 from ditgta.scoring.blocks import BatchNorm
 from ditgta.scoring.inception import InceptionV3, load_inception
@@ -46,39 +47,28 @@ def run(images: Path, out: Path, spec: dict) -> None:
             class kept for measuring accuracy where the index holds none out; an epoch is one pass over the rest, and 100 steps
             are made at least.
 
-    Raises:
-        InputError: the index cannot be read, or the options do not make a network.
+    Raises InputError where the index cannot be read, or the options do not make a network.
     """
     out = Path(out)
     with processes() as group, threads_for(spec["input_size"]):
         if not group.is_first:  # a minute on one process; more of them would change the numbers
             return
-        index = None if spec.get("weights") else load_index(images)
-        given = {"weights": redacted(spec.get("weights") or "")}  # as records name them
-        _refuse_other(out, given if index is None else spec, index)
-        if index is None:
-            file = fetch_scorer(spec["weights"], out)
-            load_inception(file.tensors, file.input_size)
-            write_record(out, given, published=file.published)
-            print(
-                f"scorer: {given['weights']}, {'published' if file.published else 'NOT the published'} weights, {out}",
-                flush=True,
-            )
+        if spec.get("weights"):
+            _fetch(out, spec["weights"])
             return
+        index = load_index(images)
+        _refuse_other(out, spec, _identity(index))
         model = InceptionV3(spec["width"], len(index.classes), spec["input_size"])
         chosen = choose(index, spec["seed"])
-        pixels = _load(index, chosen)
-        labels = torch.from_numpy(index.labels[chosen])
+        pixels, labels = _load(index, chosen)
         others = _held_out(images, spec["seed"])
         if others is None:
             mask = hold_out(labels.numpy(), spec["holdout"], spec["seed"])
             others = pixels[mask], labels[mask]
             pixels, labels = pixels[~mask], labels[~mask]
         losses = train(model.to(group.device), pixels, labels, spec)
-        accuracies = {
-            **measure(model, *others),
-            "train_accuracy": measure(model, pixels, labels)["accuracy"],
-        }
+        accuracies = measure(model, *others)
+        accuracies["train_accuracy"] = measure(model, pixels, labels)["accuracy"]
         count = len(others[1])
         check_numbers("the scorer", model.state_dict(), "lower its learning_rate")
         _write(out, model, index, spec, accuracies, losses, used=len(chosen), held_out=count)
@@ -88,20 +78,30 @@ def run(images: Path, out: Path, spec: dict) -> None:
     print(f"scorer: held-out accuracy {accuracy} on {count} images, {out}", flush=True)
 
 
-def _identity(index: ImageIndex | None) -> dict:
-    return {} if index is None else {"name": index.name, "files_sha256": index.files_sha256}
+def _fetch(out: Path, weights: str) -> None:
+    """Writes weights that are there already, with their record."""
+    spec = {"weights": redacted(weights)}  # as records name them
+    _refuse_other(out, spec, {})
+    file = fetch_scorer(weights, out)
+    load_inception(file.tensors, file.input_size)
+    write_record(out, spec, published=file.published)
+    kind = "published" if file.published else "NOT the published"
+    print(f"scorer: {spec['weights']}, {kind} weights, {out}", flush=True)
 
 
-def _refuse_other(out: Path, spec: dict, index: ImageIndex | None) -> None:
+def _identity(index: ImageIndex) -> dict:
+    return {"name": index.name, "files_sha256": index.files_sha256}
+
+
+def _refuse_other(out: Path, spec: dict, images: dict) -> None:
     """Raise InputError where a scorer of other images or of other options is there."""
     record = read_finished(record_path(out))
     if out.is_file() and "spec" in record:
-        theirs, ours = record.get("images") or {}, _identity(index)
-        theirs = {name: theirs.get(name) for name in ours}
-        if theirs.get("files_sha256") == ours.get("files_sha256"):
-            theirs = ours
-        theirs, ours = {**record["spec"], "images": theirs}, {**spec, "images": ours}
-        refuse_other(out, "a scorer", theirs, ours, {"images.files_sha256"})
+        theirs = {name: part(record, "images").get(name) for name in images}
+        if theirs.get("files_sha256") == images.get("files_sha256"):  # contents count, not names
+            theirs = images
+        before = {**record["spec"], "images": theirs}
+        refuse_other(out, "a scorer", before, {**spec, "images": images}, {"images.files_sha256"})
 
 
 def _held_out(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -109,8 +109,7 @@ def _held_out(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor] | No
     if not (Path(images) / HELD_OUT / "index.json").is_file():
         return None
     index = load_index(Path(images) / HELD_OUT)
-    chosen = choose(index, seed)
-    return _load(index, chosen), torch.from_numpy(index.labels[chosen])
+    return _load(index, choose(index, seed))
 
 
 def choose(index: ImageIndex, seed: int) -> np.ndarray:
@@ -121,15 +120,14 @@ def choose(index: ImageIndex, seed: int) -> np.ndarray:
     return np.sort(generator(seed, "scorer images").permutation(index.count)[:most])
 
 
-def _load(index: ImageIndex, chosen: np.ndarray) -> torch.Tensor:
-    """Returns the chosen images as uint8 (N, size, size, 3)."""
+def _load(index: ImageIndex, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the chosen images as uint8 (N, size, size, 3), and their labels (N,)."""
     pixels = np.empty((len(chosen), index.size, index.size, 3), np.uint8)
-    parts = [range(start, min(start + 64, len(chosen))) for start in range(0, len(chosen), 64)]
-    for part, batch in zip(
-        parts, index.batches((chosen[part.start : part.stop] for part in parts), keep=False)
-    ):
-        pixels[part.start : part.stop] = batch
-    return torch.from_numpy(pixels)
+    starts = range(0, len(chosen), 64)
+    batches = index.batches((chosen[start : start + 64] for start in starts), keep=False)
+    for start, batch in zip(starts, batches):
+        pixels[start : start + 64] = batch
+    return torch.from_numpy(pixels), torch.from_numpy(index.labels[chosen])
 
 
 def hold_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -149,12 +147,7 @@ def train(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor, spec: 
     probabilities of the Inception Score, which leave it out, are those of the classifier. Afterwards the running
     statistics are averaged again over images as they are scored, without augmentation and with the final weights.
 
-    Args:
-        pixels: uint8 (N, height, width, 3).
-        labels: int64 (N,).
-
-    Returns:
-        About 100 points {step, loss} of the training.
+    `pixels` are uint8 (N, height, width, 3), `labels` int64 (N,). Returns about 100 points {step, loss} of the training.
     """
     seed, count, device = spec["seed"], len(pixels), model.fc.weight.device
     initialize(model, seed)
@@ -163,11 +156,8 @@ def train(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor, spec: 
     steps_per_epoch = count // batch_size
     steps = max(spec["epochs"] * steps_per_epoch, _LEAST_STEPS)
     warmup, keep_every = max(1, steps // 10), math.ceil(steps / _LOSS_POINTS)
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=spec["learning_rate"],
-        weight_decay=_WEIGHT_DECAY,
-    )
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=spec["learning_rate"], weight_decay=_WEIGHT_DECAY)
     losses = []
     model.train()
     with (
@@ -185,8 +175,7 @@ def train(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor, spec: 
 
             # Run optimizer.
             rate = min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / steps))
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = spec["learning_rate"] * rate
+            optimizer.param_groups[0]["lr"] = spec["learning_rate"] * rate
             optimizer.step()
             if step % keep_every == 0 or step == steps - 1:
                 losses.append({"step": step, "loss": round(loss.item(), 6)})
@@ -207,8 +196,8 @@ def initialize(model: InceptionV3, seed: int) -> None:
     model.fc.bias.requires_grad_(False).zero_()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("conv.weight") or name == "fc.weight":
-                gain = 2.0 if name.endswith("conv.weight") else 1.0
+            if name.endswith(("conv.weight", "fc.weight")):
+                gain = 1.0 if name == "fc.weight" else 2.0
                 values = generator(seed, "scorer weights", name).standard_normal(parameter.shape, np.float32)
                 deviation = math.sqrt(gain / math.prod(parameter.shape[1:]))
                 parameter.copy_(torch.from_numpy(values) * deviation)
@@ -250,15 +239,12 @@ def renew_statistics(model: InceptionV3, pixels: torch.Tensor, seed: int) -> Non
 
 
 def measure(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor) -> dict:
-    """Returns {accuracy, chance}: the share of images classified rightly, and that of the commonest class.
-
-    Both are None where there are no images.
-    """
+    """Returns {accuracy, chance}, shares of images classified rightly and of the commonest class; None where there are no images."""
     if not len(pixels):
         return {"accuracy": None, "chance": None}
     fused, right = model.fuse(), 0
-    for part in torch.arange(len(pixels)).split(256):
-        right += int((fused(pixels[part]).logits.argmax(1).cpu() == labels[part]).sum())
+    for batch in torch.arange(len(pixels)).split(256):
+        right += int((fused(pixels[batch]).logits.argmax(1).cpu() == labels[batch]).sum())
     return {"accuracy": right / len(labels), "chance": int(labels.bincount().max()) / len(labels)}
 
 
@@ -282,12 +268,6 @@ def _write(
     tensors = {key: tensor.contiguous().cpu() for key, tensor in model.state_dict().items()}
     with atomic_path(out) as temporary:
         save_file(tensors, temporary, metadata={"ditgta": json.dumps(header, sort_keys=True)})
-    write_record(
-        out,
-        spec,
-        **header,
-        **{name: value for name, value in accuracies.items() if name != "accuracy"},
-        images={**_identity(index), "count": index.count, "size": index.size, **counts},
-        pool3=model.pool3_channels,
-        loss=losses,
-    )
+    images = {**_identity(index), "count": index.count, "size": index.size, **counts}
+    content = {**header, **accuracies, "images": images, "pool3": model.pool3_channels, "loss": losses}
+    write_record(out, spec, **content)

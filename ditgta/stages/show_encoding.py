@@ -23,13 +23,12 @@ IMAGES, STEPS = 8, 10
 def run(names: list[str], out: Path, model: str, image_size: int) -> None:
     """Write a picture with a row for each encoding, and below it, where checkpoints are given, how far their blocks attend.
 
+    Raises InputError for an unknown encoding or an unusable checkpoint.
+
     Args:
         names: encodings as they start, names of POSENCS or MODULE:CLASS; or checkpoints (.safetensors) with what they learned.
         model: named size of the network in which the encodings stand, for those that are not of a checkpoint.
         image_size: side of its images in pixels, of which a latent pixel stands for 8.
-
-    Raises:
-        InputError: an unknown encoding or an unusable checkpoint.
     """
     looks, distances, uniform = [], {}, 0.0
     for name in names:
@@ -41,10 +40,10 @@ def run(names: list[str], out: Path, model: str, image_size: int) -> None:
             encoding, label = _untrained(name, model, image_size), name
         looks.append((label, look(encoding)))
         print(f"{label}: {_in_words(looks[-1][1])}")
-    pictures = [encoding_figure(looks)]
+    picture = encoding_figure(looks)
     if distances:
-        pictures.append(distance_figure(distances, uniform).image())
-    write_picture(out, _below(pictures))
+        picture = _below(picture, distance_figure(distances, uniform).image())
+    write_picture(out, picture)
 
 
 @torch.no_grad()
@@ -69,10 +68,10 @@ def distances_of(network: DiT, images: int = IMAGES, steps: int = STEPS) -> np.n
     y = torch.arange(images) % network.num_classes
     shape = (network.config.latent_channels, *network.config.latent_size)
     noise = next(draw_ahead(0, list(range(images)), shape, 1, network.device))
-    sampler = "ddim" if network.config.objective == "ddpm" else "euler"
-    with attention_distances(network) as found:
+    sampler = {"ddpm": "ddim"}.get(network.config.objective, "euler")
+    with attention_distances(network) as passes:
         sample(lambda x, t: network(x.float(), torch.full((1,), t), y), noise, sampler, steps, lambda: noise)
-    return mean_distances(found).numpy()
+    return mean_distances(passes).numpy()
 
 
 def _in_words(seen: Look) -> str:
@@ -80,17 +79,14 @@ def _in_words(seen: Look) -> str:
     if seen.turns is None:
         return "no pair of channels turns along a direction"
     turns = seen.turns.norm(dim=-1)[0]
-    slow = float((turns < SLOW).double().mean())
-    return (
-        f"{turns.shape[-1]} pairs a head, {slow:.0%} of which make less than {SLOW:g} turns across the grid"
-    )
+    slow = f"{float((turns < SLOW).double().mean()):.0%}"
+    return f"{turns.shape[-1]} pairs a head, {slow} of which make less than {SLOW:g} turns across the grid"
 
 
-def _below(pictures: list[Image.Image]) -> Image.Image:
-    """Return pictures one below the other, on white."""
-    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
-    top = 0
-    for picture in pictures:
-        canvas.paste(picture, (0, top))
-        top += picture.height
+def _below(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    """Return two pictures one below the other, on white."""
+    size = (max(upper.width, lower.width), upper.height + lower.height)
+    canvas = Image.new("RGB", size, "white")
+    canvas.paste(upper, (0, 0))
+    canvas.paste(lower, (0, upper.height))
     return canvas

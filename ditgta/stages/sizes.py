@@ -1,5 +1,6 @@
 """Sizes: one noise and label under several checkpoints, at several sizes, as one picture."""
 
+import itertools
 from pathlib import Path
 
 from ditgta.config import Sampling
@@ -25,17 +26,16 @@ def run(
 ) -> None:
     """Write a picture whose rows are checkpoints and whose columns are sizes, that of training first.
 
+    Raises InputError for unusable files, an unknown label, or a size that does not suit a network.
+
     Args:
         sizes: (height, width) in pixels.
         methods: ways in which places are told at sizes that are not that of training, a column each; a place stays empty where an
             encoding cannot be told so.
         label: class of the image, whose noise is that of the sample stage's first.
         sampling: its size and positions do not matter.
-
-    Raises:
-        InputError: unusable files, an unknown label, or a size that does not suit a network.
     """
-    others = [(size, method) for size in sizes for method in methods]
+    others = list(itertools.product(sizes, methods))
     with processes(sampling.tf32) as group, Progress("sizes", len(checkpoints)) as progress:
         rows = []
         for checkpoint in checkpoints:
@@ -47,20 +47,17 @@ def run(
             options = sampling.model_copy(update={"batch_size": 1, "size": None})
             images = [Sampler(network, vae, options)([0], [label])[0]]
             for size, method in others:
-                moved = options.model_copy(update={"size": size, "positions": method})
-                able = method in network.encoding.resizings
-                images.append(Sampler(network, vae, moved)([0], [label])[0] if able else None)
-            rows.append((_name(checkpoint, header), images))
+                images.append(None)
+                if method in network.encoding.resizings:
+                    moved = options.model_copy(update={"size": size, "positions": method})
+                    images[-1] = Sampler(network, vae, moved)([0], [label])[0]
+            record = record_path(checkpoint)
+            content = read_json(record) if record.is_file() else header
+            rows.append((drawable(run_of(checkpoint, content)[0]), images))
             progress.advance(1)
         if not group.is_first:
             return
         trained = rows[0][1][0].shape[:2]
-        headings = [f"{size_name(trained)}\ntraining", *(f"{size_name(s)}\n{m}" for s, m in others)]
-        picture = draw(headings, [drawable(name) for name, _ in rows], [images for _, images in rows])
-        write_picture(out, picture)
-
-
-def _name(checkpoint: Path, header: dict) -> str:
-    """Return the row that a checkpoint belongs to."""
-    record = record_path(checkpoint)
-    return run_of(checkpoint, read_json(record) if record.is_file() else header)[0]
+        headings = [f"{size_name(size)}\n{method}" for size, method in [(trained, "training"), *others]]
+        names, pictures = zip(*rows)
+        write_picture(out, draw(headings, names, pictures))

@@ -21,19 +21,14 @@ NAMES = {"pool3": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 def run(images: Path, out: Path, weights: Path | None = None, keep: int = 0, batch_size: int = 32) -> dict:
     """Write mean and covariance of the scorer's features, and some of the images, to an npz file.
 
+    Returns {name: shape} of what was written on the first process, else {}. Raises InputError if images or weights cannot be used.
+
     Args:
         images: npz, folder of sample shards, image index, folder or archive of images.
         out: npz with mu (d,), sigma (d, d), mu_s, sigma_s float64; with `keep` also arr_0 (keep, height, width, 3) uint8 and, where
             labels are known, arr_1 (keep,) int64.
         weights: scorer; None looks for the published file.
         keep: images to store, evenly over the classes; KID, precision, recall, density and coverage need them.
-        batch_size: images per forward pass.
-
-    Returns:
-        {name: shape} of what was written, on the first process; else {}.
-
-    Raises:
-        InputError: the images or the weights cannot be used.
     """
     out = Path(out)
     if out.suffix != ".npz":

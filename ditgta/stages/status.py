@@ -17,11 +17,7 @@ CLEAR = "\x1b[H\x1b[J"  # cursor home, and all after it gone
 
 
 def check(config: Config, suite: str, results: Path) -> None:
-    """Makes sure that there is something to look at.
-
-    Raises:
-        InputError: an unknown suite, or no such folder.
-    """
+    """Raises InputError for an unknown suite, or where there is no such folder."""
     if suite not in config.suites:
         raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
     if not results.is_dir():
@@ -31,15 +27,7 @@ def check(config: Config, suite: str, results: Path) -> None:
 
 
 def run(config: Config, suite: str, results: Path, wait: float, as_json: bool) -> None:
-    """Prints where the stages and rows of a suite stand, as text or as JSON.
-
-    Args:
-        results: folder of the results.
-        wait: seconds for which the heartbeat of a job on another machine is watched.
-
-    Raises:
-        InputError: an unknown suite, or no such folder.
-    """
+    """Prints where the stages and rows of a suite stand, as text or JSON; `wait`: seconds to watch the heartbeats of other machines."""
     check(config, suite, results)
     state = Reader(Layout(config, str(results))).suite(suite, wait)
     print(json.dumps(state, indent=1) if as_json else text(state))

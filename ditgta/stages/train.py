@@ -41,6 +41,8 @@ from ditgta.runtime.recorder import RUN, Recorder, refuse_other
 from ditgta.sampling import Sampler, image_label
 
 QUICK = {"ddpm": "dpm-solver++", "flow": "heun"}  # samplers of what trackers show
+IMAGE_ORDER = {"tensorboard": {"dataformats": "NHWC"}}  # to say to trackers that expect another
+MOMENTS = ("exp_avg", "exp_avg_sq")  # that the optimizer keeps of each parameter
 
 
 class Trainer:
@@ -55,10 +57,9 @@ class Trainer:
             # costs 30 % of such a step's processor time; users who recompute activations are short of memory.
             keep_freed_memory(2**20)
         self.parameters = dict(self.network.named_parameters())
-        self.averages = {
-            group: {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-            for group in average_groups(len(options.decays))
-        }
+        self.averages = {}
+        for name in average_groups(len(options.decays)):
+            self.averages[name] = {key: value.clone() for key, value in self.network.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=options.learning_rate,
@@ -141,8 +142,7 @@ class Trainer:
         if not self.pending:
             return torch.zeros(0, len(self.objective.terms), device=self.group.device)
         total = self.group.sum(torch.stack(self.pending))
-        rows = total if self.group.is_first else torch.zeros_like(total)
-        self.pending = list(rows)
+        self._keep(total)
         return total
 
     def groups(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -151,17 +151,16 @@ class Trainer:
         The copies are complete when `side.finish` returns. They stand where the last ones stood, which must have been written by
         then: new memory would double the pause.
         """
-        optimizer = {}
+        optimizer, copied = {}, {}
         for name, parameter in self.parameters.items():
-            state = self.optimizer.state[parameter]
-            optimizer[f"exp_avg.{name}"] = state["exp_avg"]
-            optimizer[f"exp_avg_sq.{name}"] = state["exp_avg_sq"]
+            for moment in MOMENTS:
+                optimizer[f"{moment}.{name}"] = self.optimizer.state[parameter][moment]
         groups = {**self.averages, "model": self.network.state_dict(), "optimizer": optimizer}
         with self.side.run():
-            copied = {
-                group: {name: self._copy(f"{group}.{name}", tensor) for name, tensor in tensors.items()}
-                for group, tensors in groups.items()
-            }
+            for group, tensors in groups.items():
+                copied[group] = {
+                    name: self._copy(f"{group}.{name}", value) for name, value in tensors.items()
+                }
         if self.pending:
             copied["pending"] = {"losses": torch.stack(self.pending).cpu()}
         return copied
@@ -182,21 +181,22 @@ class Trainer:
                 average[name].copy_(tensor)
         moments = groups["optimizer"]
         for name, parameter in self.parameters.items():
-            for moment in ("exp_avg", "exp_avg_sq"):
+            state = {"step": torch.tensor(float(header["step"]), device=parameter.device)}
+            for moment in MOMENTS:
                 value = moments.get(f"{moment}.{name}")
                 if value is None or value.shape != parameter.shape:
                     raise InputError(
                         f"{path} lacks {moment} of {name}, or has it in another shape; delete the file and train again"
                     )
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(header["step"]), device=parameter.device),
-                "exp_avg": moments[f"exp_avg.{name}"].to(parameter.device),
-                "exp_avg_sq": moments[f"exp_avg_sq.{name}"].to(parameter.device),
-            }
+                state[moment] = value.to(parameter.device)
+            self.optimizer.state[parameter] = state
         if header["pending"]:
             _, extra = read_checkpoint(path, ["pending"], verify=False)
-            losses = extra["pending"]["losses"].to(self.group.device)
-            self.pending = list(losses if self.group.is_first else torch.zeros_like(losses))
+            self._keep(extra["pending"]["losses"].to(self.group.device))
+
+    def _keep(self, losses: torch.Tensor) -> None:
+        """Keep global losses (n, terms) on the first process alone, because they are summed over all."""
+        self.pending = list(losses if self.group.is_first else torch.zeros_like(losses))
 
 
 def run(
@@ -245,30 +245,31 @@ def run(
             "image_size": shards.image_size,
             "autoencoder_sha256": shards.content["autoencoder_sha256"],
         }
-        recorder = Recorder(
-            out, header, readable(out.parent.name if out.name.startswith("seed") else out.name)
-        )
-        held = None
+        row = out.parent if out.name.startswith("seed") else out
+        recorder = Recorder(out, header, readable(row.name))
+        held, states = None, None
         if group.is_first:
             held = stack.enter_context(lease(folder, "another trainer"))
-        missing, latest = group.gather(recorder.unfinished(milestones) if group.is_first else None)[0]
+            states = recorder.unfinished(milestones)
+        missing, latest = group.gather(states)[0]
         if not missing:
             if group.is_first:
                 recorder.say(f"nothing to do: {out / checkpoint_name(milestones[-1])} is there")
             return
         with group.own_errors():  # every shard is checked before it is used; the processes share the work
             shards.verify(group.share(range(shards.shard_count)))
-        start, state = latest if latest else (0, None)
+        start, state = latest or (0, None)
         accelerator = _accelerator(training, folder, group)
         if group.is_first:
             recorder.begin(start, state)
         trainer = Trainer(network, training, accelerator, group)
         recorder.header["numerics"] = trainer.numerics
+        before = None
         if state is not None:
             trainer.load(state)
-            recorder.last_good = str(state)
+            recorder.last_good, before = str(state), read_header(state).get("numerics")
         if group.is_first:
-            for line in _remarks(training, trainer.numerics, read_header(state) if state else None):
+            for line in _remarks(training, trainer.numerics, before):
                 recorder.say(line)
         part = group.batch_slice(training.batch_size)
         trainer.settle(part.stop - part.start)
@@ -276,25 +277,24 @@ def run(
             _train(trainer, recorder, shards, start, missing, seed, stop, held, autoencoder)
 
 
-def _remarks(options: Training, numerics: dict, resumed: dict | None) -> list[str]:
-    """Return what a user should know before a training begins, a line each."""
+def _remarks(options: Training, numerics: dict, before: dict | None) -> list[str]:
+    """Return what a user should know before a training begins, or resumes with the numerics of `before`, a line each."""
     lines = []
-    if resumed and (before := resumed.get("numerics")) and before != numerics:
-        names = [
-            name for name in sorted(before.keys() | numerics.keys()) if before.get(name) != numerics.get(name)
-        ]
-        changes = ", ".join(f"{name} {before.get(name)} -> {numerics.get(name)}" for name in names)
+    if before and before != numerics:
+        changes = []
+        for name in sorted(before.keys() | numerics.keys()):
+            if before.get(name) != numerics.get(name):
+                changes.append(f"{name} {before.get(name)} -> {numerics.get(name)}")
         lines.append(
-            f"resumes a training with other numerics ({changes}): results are equal to rounding, not bit for bit"
+            f"resumes a training with other numerics ({', '.join(changes)}): results are equal to rounding, not bit for bit"
         )
     if not numerics["device"].startswith("CPU") and options.precision == "float32" and not options.tf32:
         lines.append(
             "float32 without TF32 is slow on a GPU; set training.tf32: true or training.precision: bf16"
         )
     if numerics["compile"]:
-        cache = os.environ.get(
-            "TORCHINDUCTOR_CACHE_DIR", "the temporary folder; keep it with TORCHINDUCTOR_CACHE_DIR"
-        )
+        name = "TORCHINDUCTOR_CACHE_DIR"
+        cache = os.environ.get(name, f"the temporary folder; keep it with {name}")
         lines.append(f"compiling: the first step takes up to a minute; compiled code is cached in {cache}")
     return lines
 
@@ -323,8 +323,8 @@ def _build(shards: LatentShards, model: Model, objective: str, seed: int) -> DiT
 
 
 def _accelerator(training: Training, folder: Path, group: Processes) -> Accelerator:
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no") or "no"
-    precision = "bf16" if training.precision == "bf16" else "no"
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
+    precision = {"bf16": "bf16"}.get(training.precision, "no")
     if asked not in ("no", precision):
         raise InputError(
             f"accelerate launch asks for mixed precision {asked}, --precision is {training.precision}; "
@@ -378,15 +378,8 @@ def _train(
         options.time_density,
     )
     last = milestones[-1]
-    progress = Progress(
-        "train",
-        last,
-        start,
-        "steps",
-        options.batch_size,
-        silent=not group.is_first,
-        log=recorder.folder / "train.log",
-    )
+    silent, log = not group.is_first, recorder.folder / "train.log"
+    progress = Progress("train", last, start, "steps", options.batch_size, silent, log)
     if start in milestones:  # a snapshot stands at this very step
         _save(trainer, recorder, start, True, held)
     begun, latest, paused = time.monotonic(), {}, 0.0
@@ -428,9 +421,8 @@ def _train(
         trainer.accelerator.end_training()
     if group.is_first:
         elapsed = max(time.monotonic() - begun, 1e-9)
-        recorder.say(
-            f"snapshots paused training for {paused:.2f}s of {elapsed:.1f}s ({paused / elapsed:.1%})"
-        )
+        share = f"({paused / elapsed:.1%})"
+        recorder.say(f"snapshots paused training for {paused:.2f}s of {elapsed:.1f}s {share}")
 
 
 def _show_samples(trainer: Trainer, autoencoder: Path, step: int) -> None:
@@ -439,16 +431,14 @@ def _show_samples(trainer: Trainer, autoencoder: Path, step: int) -> None:
     trainer.side.join()
     network = DiT(trainer.network.config).to(device)
     network.load_state_dict(trainer.averages[AVERAGE])
-    quick = QUICK[network.config.objective]
-    options = Sampling(num_samples=16, sampler=quick, steps=20, cfg_scale=2.0)
+    options = Sampling(num_samples=16, sampler=QUICK[network.config.objective], steps=20, cfg_scale=2.0)
     sampler = Sampler(network, load_autoencoder(autoencoder, device), options)
-    indices = range(options.num_samples)
+    indices = list(range(options.num_samples))
     labels = [image_label(options.labels, options.seed, index, network.num_classes) for index in indices]
-    images = sampler(list(indices), labels)
+    images = sampler(indices, labels)
     for tracker in trainer.accelerator.trackers:
         if hasattr(tracker, "log_images"):
-            order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
-            tracker.log_images({"samples": images}, step=step, **order)
+            tracker.log_images({"samples": images}, step=step, **IMAGE_ORDER.get(tracker.name, {}))
 
 
 def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held, **record) -> float:
@@ -457,10 +447,8 @@ def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held
     if trainer.group.is_first:
         held.check()
         recorder.wait()
-        groups = trainer.groups()
-        recorder.save(
-            groups, step, milestone, ready=trainer.side.finish, processes=trainer.group.count, **record
-        )
+        record["processes"] = trainer.group.count
+        recorder.save(trainer.groups(), step, milestone, ready=trainer.side.finish, **record)
     return time.monotonic() - begin
 
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from ditgta import sampling
 from ditgta.config import Sampling
+from ditgta.data.shard_plan import plan_shards
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 from ditgta.sampling import image_label
 from ditgta.stages import sample
-from ditgta.stages.sample import shard_ranges
 
 SAMPLING = {"num_samples": 300, "steps": 3, "cfg_scale": 1.5}
 
@@ -234,9 +234,9 @@ def test_labels_random_and_balanced():
 
 def test_shards_cover_every_image_once():
     for count in (1, 255, 256, 257, 1000, 50000):
-        ranges = shard_ranges(count)
-        assert [i for start, stop in ranges for i in range(start, stop)] == list(range(count))
-        assert max(stop - start for start, stop in ranges) <= 256
+        ranges = plan_shards(count, most=None)
+        assert [i for images in ranges for i in images] == list(range(count))
+        assert max(map(len, ranges)) <= 256
 
 
 def test_grid_shows_the_images_under_their_labels(checkpoint, tiny_autoencoder, tmp_path):
