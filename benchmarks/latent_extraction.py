@@ -24,7 +24,7 @@ from benchmarks.steps import DEVICE, this_process
 from ditgta.data.autoencoder import stable_diffusion_autoencoder, to_model_range
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.stages import images
-from ditgta.stages.latents import encode_shards
+from ditgta.stages.latents import Encoder
 
 SIZE, WIDTH, HEIGHT = 256, 500, 375
 
@@ -64,7 +64,7 @@ def measure(batch_size: int, batches: int, rounds: int) -> dict[str, list[float]
                     vae.encode(tensor)
 
         calls = {
-            "stage": lambda: encode_shards(vae, index, [(0, range(count))], out, batch_size, {}, group),
+            "stage": lambda: Encoder(index, vae, {}, batch_size).make([(0, range(count))], out, group),
             "encoder": lambda: encode(vae, ready),
             "usual": lambda: encode(usual, as_usual[:1]),
         }

@@ -11,24 +11,18 @@ BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric's value with its standard error.
+    """A metric's value with its standard error."""
 
-    Attributes:
-        value: the metric; None where it cannot be computed, and then `reason` says why.
-        influence: (n,) float64, mean about 0: how much n times the value moves when one item gets more weight. None where
-            there is no standard error, and then `reason` says why.
-        reason: why value or standard error is absent, else None.
-        resampled: what one item is: "samples" or "reference images".
-        strata: (n,) stratum of each item where the counts of the classes are fixed, None for independent items.
-        groups: (groups,) values of the delete-a-group jackknife (`jackknife_values`) over the samples, for a metric whose
-            items are reference images; its error joins that of the items in quadrature.
-    """
-
-    value: float | None
+    value: float | None  # None where it cannot be computed
+    # (n,) float64, mean about 0: how much n times the value moves when one item gets more weight; None without a standard error
     influence: np.ndarray | None = None
-    reason: str | None = None
-    resampled: str = "samples"
-    strata: np.ndarray | None = None
+    reason: str | None = None  # why value or standard error is absent
+    resampled: str = "samples"  # what one item is: "samples" or "reference images"
+    strata: np.ndarray | None = (
+        None  # (n,) of items where the counts of the classes are fixed, None for independent items
+    )
+    # (groups,) values of the delete-a-group jackknife (`jackknife_values`) over the samples, for a metric whose items are reference
+    # images; its error joins that of the items in quadrature
     groups: np.ndarray | None = None
 
     @property
@@ -59,24 +53,17 @@ class Moments:
 
     Every block is centred on its own mean before it is squared and joined by the pairwise update of Chan, Golub and LeVeque
     (1983, eq. 2.1), so neither the cut into blocks nor the split over processes moves the result beyond rounding (1e-13).
-
-    Attributes:
-        count: number of vectors seen.
-        mean: (d,) float64.
-        scatter: (d, d) float64, the sum of outer products of centred vectors.
     """
 
     def __init__(self, dimension: int):
-        self.count = 0
+        self.count = 0  # vectors
         self.mean = np.zeros(dimension)
-        self.scatter = np.zeros((dimension, dimension))
+        self.scatter = np.zeros((dimension, dimension))  # the sum of outer products of centred vectors
 
     @classmethod
     def of(cls, features: np.ndarray) -> "Moments":
         """Returns the moments of an (n, d) array of any float type."""
-        moments = cls(features.shape[1])
-        moments.update(features)
-        return moments
+        return cls.of_blocks([features])
 
     @classmethod
     def of_blocks(cls, blocks: Iterable[np.ndarray]) -> "Moments":

@@ -86,7 +86,10 @@ def run(
                 "give --images and --autoencoder to encode images, or --from and --format to import latents"
             )
         else:
-            maker = Encoder(index, vae, autoencoder, tf32, batch_size)
+            made_from = {"autoencoder_sha256": autoencoder_sha256(autoencoder)}
+            if tf32:
+                made_from["tf32"] = True
+            maker = Encoder(index, vae, made_from, batch_size)
         spec = spec or default
         _refuse_other(out, spec, name, maker.made_from)
         plan = plan_shards(maker.count)
@@ -109,20 +112,40 @@ def _refuse_other(out: Path, spec: dict, name: str | None, made_from: dict) -> N
 class Encoder:
     """Makes shards by encoding `count` images and their mirror images; `made_from` decides their bytes."""
 
-    def __init__(self, index: ImageIndex, vae, autoencoder: Path, tf32: bool, batch_size: int):
+    def __init__(self, index: ImageIndex, vae, made_from: dict, batch_size: int):
+        factor = downsampling(vae)
+        if index.size % factor:
+            raise InputError(
+                f"the autoencoder divides the side by {factor}, which does not divide the image size {index.size}; "
+                "give it the autoencoder made for these images"
+            )
         self.index, self.vae, self.batch_size, self.count = index, vae, batch_size, index.count
-        self.latent_shape = _latent_shape(vae, index)
-        self.made_from = {
-            "images_sha256": index.files_sha256,
-            "image_size": index.size,
-            "autoencoder_sha256": autoencoder_sha256(autoencoder),
-        }
-        if tf32:
-            self.made_from["tf32"] = True
+        self.latent_shape = (vae.config.latent_channels, index.size // factor, index.size // factor)
+        self.moments = 1 if isinstance(vae, Pixels) else 2  # of pixels there is the mean alone
+        self.made_from = {"images_sha256": index.files_sha256, "image_size": index.size, **made_from}
 
     def make(self, shards: list[tuple[int, range]], out: Path, group: Processes) -> None:
-        """Write shards."""
-        encode_shards(self.vae, self.index, shards, out, self.batch_size, self.made_from, group)
+        """Write shards: threads decode ahead, one thread writes behind."""
+        cut = [_cut(indices, self.batch_size) for _, indices in shards]
+        total = sum(map(len, itertools.chain(*cut)))
+        batches = self.index.batches(itertools.chain(*cut), keep=False)
+        written: Future | None = None
+        with (
+            Progress("latents", total, silent=not group.is_first) as progress,
+            ThreadPoolExecutor(1) as writer,
+        ):
+            for (number, indices), parts in zip(shards, cut):
+                labels = self.index.labels[indices.start : indices.stop]
+                shard = new_shard(indices, labels, self.latent_shape, moments=self.moments)
+                for batch in parts:
+                    rows = slice(batch[0] - indices.start, batch[-1] + 1 - indices.start)
+                    shard["moments"][rows] = moments_of_both_sides(self.vae, next(batches))
+                    progress.advance(len(batch))
+                if written:
+                    written.result()
+                written = writer.submit(write_shard, out / shard_name(number), shard, self.made_from)
+            if written:
+                written.result()
 
     def index_content(self, out: Path, plan: list[range]) -> dict:
         """Return what index.json says of the latents."""
@@ -132,7 +155,7 @@ class Encoder:
             "scaling_factor": self.vae.config.scaling_factor,
             "sides": 2,
             "flips": "both",
-            "moments": _moment_count(self.vae),
+            "moments": self.moments,
         }
 
 
@@ -215,36 +238,6 @@ def _make(
     group.barrier()
 
 
-def encode_shards(
-    vae,
-    index: ImageIndex,
-    shards: list[tuple[int, range]],
-    out: Path,
-    batch_size: int,
-    made_from: dict,
-    group: Processes,
-) -> None:
-    """Encodes and writes shards (number, image indices): threads decode ahead, one thread writes behind."""
-    latent_shape = _latent_shape(vae, index)
-    cut = [_cut(indices, batch_size) for _, indices in shards]
-    total = sum(map(len, itertools.chain(*cut)))
-    batches = index.batches(itertools.chain(*cut), keep=False)
-    written: Future | None = None
-    with Progress("latents", total, silent=not group.is_first) as progress, ThreadPoolExecutor(1) as writer:
-        for (number, indices), parts in zip(shards, cut):
-            labels = index.labels[indices.start : indices.stop]
-            shard = new_shard(indices, labels, latent_shape, moments=_moment_count(vae))
-            for batch in parts:
-                rows = slice(batch[0] - indices.start, batch[-1] + 1 - indices.start)
-                shard["moments"][rows] = moments_of_both_sides(vae, next(batches))
-                progress.advance(len(batch))
-            if written is not None:
-                written.result()
-            written = writer.submit(write_shard, out / shard_name(number), shard, made_from)
-        if written is not None:
-            written.result()
-
-
 def moments_of_both_sides(vae, images: np.ndarray) -> np.ndarray:
     """Returns float16 [B, 2, 2, C, h, w] of uint8 images [B, H, W, 3]: of each image and its mirror image, mean and logvar.
 
@@ -284,18 +277,3 @@ def _unfinished(out: Path, numbers: list[int], made_from: dict, group: Processes
 def _cut(indices: range, batch_size: int) -> list[range]:
     """Cuts a shard into batches."""
     return [indices[begin : begin + batch_size] for begin in range(0, len(indices), batch_size)]
-
-
-def _moment_count(vae) -> int:
-    """Returns how many moments of each posterior are kept: of pixels there is the mean alone."""
-    return 1 if isinstance(vae, Pixels) else 2
-
-
-def _latent_shape(vae, index: ImageIndex) -> tuple[int, int, int]:
-    factor = downsampling(vae)
-    if index.size % factor:
-        raise InputError(
-            f"the autoencoder divides the side by {factor}, which does not divide the image size {index.size}; "
-            "give it the autoencoder made for these images"
-        )
-    return vae.config.latent_channels, index.size // factor, index.size // factor

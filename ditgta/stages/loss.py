@@ -108,13 +108,8 @@ def choose(index: ImageIndex, most: int) -> np.ndarray:
 class Measure:
     """The loss of batches of noisy images.
 
-    An item is one noise level of one image; items are numbered image by image, from little noise to much, and batches are of equal
-    size, so that no result depends on who computes which batch.
-
-    Attributes:
-        items: how many there are.
-        batches: the items of each batch.
-        numerics: what rounding depends on.
+    An item is one noise level of one image; items are numbered image by image, from little noise to much, and `batches` of them are of
+    equal size, so that no result depends on who computes which batch.
     """
 
     def __init__(self, network: DiT, vae, index: ImageIndex, chosen: np.ndarray, options: Loss):
@@ -123,9 +118,8 @@ class Measure:
         self.term = TERM[network.config.objective]
         self.vae, self.index, self.chosen, self.options = vae, index, chosen, options
         self.shape = (network.config.latent_channels, *network.config.latent_size)
-        self.items = len(chosen) * options.timesteps
-        size = options.batch_size
-        self.batches = [range(start, min(start + size, self.items)) for start in range(0, self.items, size)]
+        items = range(len(chosen) * options.timesteps)
+        self.batches = [items[i : i + options.batch_size] for i in items[:: options.batch_size]]
 
     def images_of(self, batch: range) -> np.ndarray:
         """Returns the images of a batch's items."""

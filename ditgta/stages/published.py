@@ -1,6 +1,7 @@
 """Published checkpoints in and out: import-checkpoint and export-checkpoint."""
 
 import argparse
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -200,21 +201,6 @@ def _check_weights(source: Path, model: DiT, weights: dict[str, torch.Tensor]) -
         )
 
 
-def _refuse_other_export(out: Path, ema: dict[str, torch.Tensor]) -> None:
-    """Raise InputError where a file is there that is no export of these very weights."""
-    if not out.is_file():
-        return
-    try:
-        weights = read_published(out).ema
-    except InputError:  # another thing than a network's weights
-        weights = {}
-    same = weights.keys() == ema.keys() and all(torch.equal(weights[name], ema[name]) for name in ema)
-    if not same:
-        raise InputError(
-            f"{out} holds something other than these weights and would be replaced; name another file"
-        )
-
-
 def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> None:
     """Writes a checkpoint's weights in the reference's key layout: OUT.pt (model, ema, args) or OUT.safetensors (EMA alone).
 
@@ -226,7 +212,15 @@ def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> N
     group = average_of(checkpoint, read_header(checkpoint), ema_decay)
     header, groups = read_checkpoint(checkpoint, [group])
     average, options = groups[group], header["model"]
-    _refuse_other_export(out, average)
+    if out.is_file():
+        weights = {}
+        with contextlib.suppress(InputError):  # another thing than a network's weights
+            weights = read_published(out).ema
+        same = weights.keys() == average.keys()
+        if not same or not all(torch.equal(weights[name], average[name]) for name in average):
+            raise InputError(
+                f"{out} holds something other than these weights and would be replaced; name another file"
+            )
     if out.suffix == ".safetensors":
         write_tensors(out, average)
         return

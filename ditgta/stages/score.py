@@ -4,7 +4,6 @@ Guarantees: features are kept in shards, so a run that was stopped goes on; the 
 because processes share only the network's work and the metrics are computed from all features in their order.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,23 +48,16 @@ CROPS, DINOV2 = ("fid_crops", "kid_crops"), ("fd_dinov2", "kid_dinov2")
 _TOO_SMALL = "the images are smaller than the training images in height or width: no crops of that size"
 
 
-@dataclass(frozen=True)
-class View:
-    """A way in which the images of every side are seen.
+class View(NamedTuple):
+    """A way in which the images of every side are seen."""
 
-    Attributes:
-        names: of its Frechet and its kernel distance; None of the scorer on whole images, which has all metrics.
-        network: gives their features.
-        sha256: of its weights.
-        kinds: of features that are kept, the first of which its distances are of.
-        crops: side in pixels of random crops that are seen in place of whole images.
-    """
-
-    names: tuple[str, str] | None
+    names: (
+        tuple[str, str] | None
+    )  # of its Frechet and its kernel distance; None of the scorer on whole images
     network: torch.nn.Module
-    sha256: str
-    kinds: tuple[str, ...] = ("pool3",)
-    crops: int | None = None
+    sha256: str  # of the network's weights
+    kinds: tuple[str, ...] = ("pool3",)  # of features that are kept, the first of which its distances are of
+    crops: int | None = None  # side in pixels of random crops that are seen in place of whole images
 
 
 class Known(NamedTuple):
@@ -125,7 +117,9 @@ def run(
         paths = {"reference": reference, "samples": samples, "training": training}
         sets = {name: open_image_set(path) for name, path in paths.items() if path is not None}
         scored = sets.get("samples") or sets.get("training") or sets["reference"]
-        drawn = _drawn_count(scored, num_samples) if baseline else None
+        drawn, half = None, scored.count // 2
+        if baseline:
+            drawn = min(num_samples or half, half)
         check_counts(list(sets.values()), baseline)
         views = [View(None, network, scorer.sha256, KINDS)]
         asked = {"drawn": drawn, "scorer": scorer.sha256, "crops": crops, "judge": None}
@@ -190,12 +184,6 @@ def _pairs(sides: dict[str, Side], drawn: int | None) -> list[list[Side]]:
         return [[sides["reference"], sides["samples"]]]
     trained_on = sides.get("training")
     return [real_against_real(sides["reference"], drawn, draw, trained_on) for draw in range(DRAWS)]
-
-
-def _drawn_count(images: ImageSet, num_samples: int | None) -> int:
-    """Return how many real images are drawn for a baseline."""
-    half = images.count // 2
-    return min(num_samples or half, half)
 
 
 def _judge(path: Path, device: torch.device | str) -> View:

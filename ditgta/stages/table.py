@@ -330,7 +330,9 @@ def _compared(table: Table, groups: dict[tuple[str, int | None], list[Score]], s
     rows = {place: row_of(*place, group, scales[place[1]]) for place, group in groups.items()}
     published = published_values(list(rows.values()), spec.get("published") or {}, table, spread)
     if (best, last) in rows:
-        rows[best, last] = _emphasised(rows[best, last], primary)
+        cells = rows[best, last].cells
+        marked = {**cells, primary.key: replace(cells[primary.key], best=True)}
+        rows[best, last] = replace(rows[best, last], cells=marked)
     return replace(
         table,
         published=published,
@@ -341,8 +343,3 @@ def _compared(table: Table, groups: dict[tuple[str, int | None], list[Score]], s
         last=last,
         scale=scales.get(last, {}).get(primary),
     )
-
-
-def _emphasised(row: Row, metric: Metric) -> Row:
-    """Returns a row with its value of one metric marked as the best."""
-    return replace(row, cells={**row.cells, metric.key: replace(row.cells[metric.key], best=True)})

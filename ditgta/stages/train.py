@@ -42,6 +42,7 @@ from ditgta.sampling import Sampler, image_label
 
 QUICK = {"ddpm": "dpm-solver++", "flow": "heun"}  # samplers of what trackers show
 IMAGE_ORDER = {"tensorboard": {"dataformats": "NHWC"}}  # to say to trackers that expect another
+DRAWN = {"flip", "posterior", "label_dropout", "timesteps", "time_density"}  # how batches are drawn
 MOMENTS = ("exp_avg", "exp_avg_sq")  # that the optimizer keeps of each parameter
 
 
@@ -210,12 +211,9 @@ def run(
 ) -> None:
     """Trains until the last milestone, from the newest state found, and writes out/STEP.safetensors at each.
 
-    Args:
-        autoencoder: folder of the autoencoder; a tracker then gets samples at each snapshot.
-
-    Raises:
-        InputError: unusable latents, options that do not fit, a live trainer on the same run, a loss that is not finite.
-        Stopped: a signal asked to stop; a snapshot has been written.
+    With the folder of the autoencoder a tracker gets samples at each snapshot. Raises InputError for unusable latents, options that do
+    not fit, a live trainer on the same run, or a loss that is not finite, and Stopped when a signal has asked to stop and a snapshot
+    has been written.
     """
     milestones = sorted(set(milestones))
     if milestones[0] < 1:
@@ -272,9 +270,11 @@ def run(
             for line in _remarks(training, trainer.numerics, before):
                 recorder.say(line)
         part = group.batch_slice(training.batch_size)
+        drawn = training.model_dump(include=DRAWN)
+        batches = Batches(shards, seed, training.batch_size, part, **drawn)
         trainer.settle(part.stop - part.start)
         with StopSignal(group) as stop:
-            _train(trainer, recorder, shards, start, missing, seed, stop, held, autoencoder)
+            _train(trainer, recorder, batches, start, missing, stop, held, autoencoder)
 
 
 def _remarks(options: Training, numerics: dict, before: dict | None) -> list[str]:
@@ -302,21 +302,13 @@ def _remarks(options: Training, numerics: dict, before: dict | None) -> list[str
 def _build(shards: LatentShards, model: Model, objective: str, seed: int) -> DiT:
     try:
         return DiT.from_name(
-            model.name,
+            **model.model_dump(),
             image_size=shards.image_size,
-            posenc=model.posenc,
             num_classes=len(shards.classes),
-            qk_norm=model.qk_norm,
-            rotary_base=model.rotary_base,
-            absolute_table=model.absolute_table,
             downsampling=shards.image_size // shards.latent_shape[1],
             latent_channels=shards.latent_shape[0],
-            depth=model.depth,
-            width=model.width,
-            heads=model.heads,
             objective=objective,
             seed=seed,
-            label_std=model.label_std,
         )
     except ValueError as error:
         raise InputError(f"{error} (set model and posenc in the experiment's `model`)") from None
@@ -330,6 +322,7 @@ def _accelerator(training: Training, folder: Path, group: Processes) -> Accelera
             f"accelerate launch asks for mixed precision {asked}, --precision is {training.precision}; "
             "give --precision bf16, or leave --mixed_precision out"
         )
+    averaging = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     warnings.filterwarnings("ignore", "`log_with=")  # a tracker that is not installed: said below
     try:
         accelerator = Accelerator(
@@ -337,9 +330,7 @@ def _accelerator(training: Training, folder: Path, group: Processes) -> Accelera
             mixed_precision=precision,
             log_with=training.tracker,
             project_dir=folder,
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-            ],
+            kwargs_handlers=[averaging],
         )
     except ValueError as error:  # accelerate's answer to a tracker that it does not know
         raise InputError(f"tracker {training.tracker}: {' '.join(str(error).split())}") from None
@@ -354,29 +345,10 @@ def _accelerator(training: Training, folder: Path, group: Processes) -> Accelera
 
 
 def _train(
-    trainer,
-    recorder,
-    shards,
-    start: int,
-    milestones: list[int],
-    seed: int,
-    stop: StopSignal,
-    held,
-    autoencoder: Path | None,
+    trainer, recorder, batches, start: int, milestones: list[int], stop: StopSignal, held, autoencoder
 ) -> None:
     """The training loop."""
     options, group = trainer.options, trainer.group
-    batches = Batches(
-        shards,
-        seed,
-        options.batch_size,
-        group.batch_slice(options.batch_size),
-        options.flip,
-        options.posterior,
-        options.label_dropout,
-        options.timesteps,
-        options.time_density,
-    )
     last = milestones[-1]
     silent, log = not group.is_first, recorder.folder / "train.log"
     progress = Progress("train", last, start, "steps", options.batch_size, silent, log)
@@ -412,10 +384,8 @@ def _train(
             progress.advance(1, **latest)
             if stopping:
                 recorder.wait()
-                raise Stopped(
-                    f"stopped by a signal at step {step}; snapshot written; run the same command to resume",
-                    stopping,
-                )
+                text = f"stopped by a signal at step {step}; snapshot written; run the same command to resume"
+                raise Stopped(text, stopping)
     recorder.wait()
     if options.tracker:
         trainer.accelerator.end_training()
