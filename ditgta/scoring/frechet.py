@@ -100,9 +100,7 @@ def _root_sum(eigenvalues: np.ndarray) -> float:
 
 
 def frechet_estimate(
-    features: np.ndarray,
-    reference_mean: np.ndarray,
-    reference_covariance: np.ndarray,
+    features: np.ndarray, reference_mean: np.ndarray, reference_covariance: np.ndarray
 ) -> Estimate:
     """Returns FID (or sFID) of features with its influence values; the reference is held fixed.
 

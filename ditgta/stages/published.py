@@ -26,11 +26,7 @@ from ditgta.runtime.modules import is_own
 
 
 def run_import(
-    source: Path,
-    out: Path,
-    given: dict,
-    image_size: int | None,
-    objective: str | None = None,
+    source: Path, out: Path, given: dict, image_size: int | None, objective: str | None = None
 ) -> None:
     """Writes a published checkpoint as one of this project; its step is the file name's number, or 0.
 

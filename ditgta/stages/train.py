@@ -25,13 +25,7 @@ from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import choose, compiled
 from ditgta.model.dit import DiT
 from ditgta.runtime.addresses import readable
-from ditgta.runtime.checkpoints import (
-    AVERAGE,
-    average_groups,
-    checkpoint_name,
-    read_checkpoint,
-    read_header,
-)
+from ditgta.runtime.checkpoints import AVERAGE, average_groups, checkpoint_name, read_checkpoint, read_header
 from ditgta.runtime.errors import InputError, Stopped
 from ditgta.runtime.lease import lease
 from ditgta.runtime.memory import keep_freed_memory
