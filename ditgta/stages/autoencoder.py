@@ -40,15 +40,10 @@ _LOSS_POINTS = 100
 def run(images: Path, out: Path, spec: dict) -> None:
     """Writes an autoencoder in diffusers' format, its record autoencoder.json and reconstruction.png.
 
-    Training takes minutes, so it keeps no snapshots: a run that is cut off leaves no autoencoder.json and starts again.
-
-    Args:
-        images: folder of the image index.
-        out: folder of the autoencoder.
-        spec: {pretrained: hub name or folder, revision}, or {pixels: "grey" or "rgb"}, or without either {widths,
-            latent_channels, steps, batch_size, learning_rate, kl_weight, seed}; all with tf32.
-
-    Raises InputError where the pretrained one cannot be had, or the options do not fit the images.
+    `images` is the folder of their index. The spec is {pretrained: hub name or folder, revision}, or {pixels: "grey" or "rgb"}, or
+    without either {widths, latent_channels, steps, batch_size, learning_rate, kl_weight, seed}; all with tf32. Training takes minutes,
+    so it keeps no snapshots: a run that is cut off leaves no autoencoder.json and starts again. Raises InputError where the pretrained
+    one cannot be had, or the options do not fit the images.
     """
     out = Path(out)
     index = load_index(images)

@@ -60,8 +60,7 @@ def run(
     are not those of the images, or (part None) shards are missing.
 
     Args:
-        images: folder of the image index; None only for imported latents without images.
-        autoencoder: folder of the autoencoder; None likewise.
+        images, autoencoder: folders of the image index and of the autoencoder; None only for imported latents without them.
         part: (0, 1) makes all shards and index.json; (k, n) makes shards k, k + n, ... and no index.json; None makes
             nothing: it checks that every shard is whole and writes index.json.
         batch_size: images per forward pass (each with its mirror image).

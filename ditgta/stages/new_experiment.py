@@ -90,14 +90,9 @@ RETRAINED = 0.013  # share of FID by which retraining moves it at ImageNet's sca
 def run(images: Path, name: str | None, hours: float, files: Sequence[Path], write: bool) -> None:
     """Prints what is in a folder of images, a proposal as YAML and its plan; writes the proposal to a file only if told to.
 
-    Args:
-        images: folder of class folders.
-        name: of the suite and, with an encoding behind it, of its experiments; None takes the folder's.
-        hours: time that the whole suite may take on this machine.
-        files: of the configuration, with which the proposal must go together; `write` adds it to the last of them, which
-            need not exist yet. Without any it goes into a file of its own, NAME.yaml.
-
-    Raises InputError for an unusable folder, a name that is taken, or a file to which nothing can be added safely.
+    `name` is that of the suite and, with an encoding behind it, of its experiments; None takes the folder's. The whole suite may take
+    so many hours on this machine. The proposal must go together with the configuration in `files`; `write` adds it to the last of them,
+    which need not exist yet, and without any to a file of its own, NAME.yaml. Raises InputError for an unusable folder, a name that is taken, or a file to which nothing can be added safely.
     """
     if not 0 < hours < _MOST_HOURS:
         raise InputError(f"--hours must be more than 0 and less than {_MOST_HOURS:g}, got {hours:g}")

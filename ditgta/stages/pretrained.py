@@ -43,13 +43,9 @@ def run_save(
 ) -> None:
     """Writes config.json, model.safetensors (EMA weights), README.md and the autoencoder in a folder of its own.
 
-    Raises InputError for files that cannot be used, or do not belong together.
-
-    Args:
-        autoencoder: the one whose latents the checkpoint was trained on.
-        scores: score file of this very checkpoint, for the card.
-        table: folder of the table in which it stands, for the card.
-        ema_decay: of the average that is written, where the checkpoint has several; None: the first.
+    `autoencoder` is the one whose latents the checkpoint was trained on; the score file of this very checkpoint and the folder of the
+    table in which it stands are for the card; `ema_decay` is that of the average that is written, where the checkpoint has several; None:
+    the first. Raises InputError for files that cannot be used, or do not belong together.
     """
     header = read_header(checkpoint)
     first = OBJECTIVES[header["model"].get("objective", "ddpm")][0]

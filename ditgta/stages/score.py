@@ -88,8 +88,8 @@ def run(
     Raises InputError where something given cannot be used. Returns the content of `out` on the first process, else {}.
 
     Args:
-        reference: npz with mu, sigma (mu_s, sigma_s) and/or arr_0; image index; folder of images.
-        samples: npz, folder of sample shards, image index or folder of images; None with `baseline`.
+        reference, samples: npz with arr_0 or, as reference, mu, sigma (mu_s, sigma_s); image index; folder of sample shards or of
+            images; no samples with `baseline`.
         weights: scorer; None looks for the published file (see `find_weights`).
         out: scores (.json); influence values are written beside it (.npz), float64.
         spec: what the scores are to be known by; None takes what the samples say of themselves.

@@ -40,14 +40,10 @@ def run(images: Path, out: Path, spec: dict) -> None:
     near that has learnt nothing of the classes, and its scores compare textures at best. On a CPU two runs give equal bytes
     (with an input above 75 pixels: at the same number of threads). Training takes a minute, so it keeps no snapshots.
 
-    Args:
-        images: folder of the image index.
-        out: path of the safetensors file; metadata "ditgta" is JSON {width, input_size, num_classes, classes, accuracy}.
-        spec: {width, input_size, epochs, batch_size, learning_rate, holdout, seed}; `holdout` is the fraction of each
-            class kept for measuring accuracy where the index holds none out; an epoch is one pass over the rest, and 100 steps
-            are made at least.
-
-    Raises InputError where the index cannot be read, or the options do not make a network.
+    The metadata "ditgta" of the safetensors file is JSON {width, input_size, num_classes, classes, accuracy}. The spec is {width,
+    input_size, epochs, batch_size, learning_rate, holdout, seed}; `holdout` is the fraction of each class kept for measuring accuracy
+    where the index holds none out; an epoch is one pass over the rest, and 100 steps are made at least. Raises InputError where the
+    index cannot be read, or the options do not make a network.
     """
     out = Path(out)
     with processes() as group, threads_for(spec["input_size"]):

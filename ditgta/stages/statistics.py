@@ -21,14 +21,10 @@ NAMES = {"pool3": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 def run(images: Path, out: Path, weights: Path | None = None, keep: int = 0, batch_size: int = 32) -> dict:
     """Write mean and covariance of the scorer's features, and some of the images, to an npz file.
 
+    `images` are an npz, a folder of sample shards, an image index, or a folder or archive of images. The npz holds mu (d,), sigma (d, d),
+    mu_s, sigma_s float64; with `keep` also so many images, evenly over the classes, which KID, precision, recall, density and coverage
+    need: arr_0 (keep, height, width, 3) uint8 and, where labels are known, arr_1 (keep,) int64. Weights of None are the published ones.
     Returns {name: shape} of what was written on the first process, else {}. Raises InputError if images or weights cannot be used.
-
-    Args:
-        images: npz, folder of sample shards, image index, folder or archive of images.
-        out: npz with mu (d,), sigma (d, d), mu_s, sigma_s float64; with `keep` also arr_0 (keep, height, width, 3) uint8 and, where
-            labels are known, arr_1 (keep,) int64.
-        weights: scorer; None looks for the published file.
-        keep: images to store, evenly over the classes; KID, precision, recall, density and coverage need them.
     """
     out = Path(out)
     if out.suffix != ".npz":

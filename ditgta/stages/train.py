@@ -70,7 +70,9 @@ class Trainer:
         self.side = SideStream(group.device)  # of what reads the weights between two updates
         self.pending: list[torch.Tensor] = []  # the objective's terms at the steps since the last logged one
         self.made = 0  # steps
-        self.copies: dict[str, torch.Tensor] = {}  # where the processor keeps the last copied state
+        self.copies: dict[
+            str, dict[str, torch.Tensor]
+        ] = {}  # where the processor keeps the last copied state
 
     def settle(self, count: int) -> None:
         """Make one pass of no effect over `count` images, after which gradients are averaged in the same order at every step.
@@ -146,24 +148,22 @@ class Trainer:
         The copies are complete when `side.finish` returns. They stand where the last ones stood, which must have been written by
         then: new memory would double the pause.
         """
-        optimizer, copied = {}, {}
+        optimizer = {}
         for name, parameter in self.parameters.items():
             for moment in MOMENTS:
                 optimizer[f"{moment}.{name}"] = self.optimizer.state[parameter][moment]
         groups = {**self.averages, "model": self.network.state_dict(), "optimizer": optimizer}
         with self.side.run():
             for group, tensors in groups.items():
-                copied[group] = {
-                    name: self._copy(f"{group}.{name}", value) for name, value in tensors.items()
-                }
+                copies = self.copies.setdefault(group, {})
+                for name, tensor in tensors.items():
+                    if name not in copies:
+                        copies[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
+                    copies[name].copy_(tensor.detach(), non_blocking=True)
+        copied = dict(self.copies)
         if self.pending:
             copied["pending"] = {"losses": torch.stack(self.pending).cpu()}
         return copied
-
-    def _copy(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        if name not in self.copies:
-            self.copies[name] = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
-        return self.copies[name].copy_(tensor.detach(), non_blocking=True)
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
