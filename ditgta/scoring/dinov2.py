@@ -114,13 +114,12 @@ def load_dinov2(tensors: dict[str, Tensor]) -> DINOv2:
         if name not in own:
             raise ValueError(f"{name} of DINOv2 is missing")
     width, depth, registers = sizes_of({name: tensor.shape for name, tensor in tensors.items()})
-    side = (own["pos_embed"].shape[1] - 1) ** 0.5
+    places = own["pos_embed"].shape[1]
+    side = (places - 1) ** 0.5
     if own["patch_embed.weight"].shape[1:] != (3, PATCH, PATCH):
         raise ValueError(f"its patches are not {PATCH} x {PATCH} pixels")
     if width % HEAD_WIDTH or side != int(side):
-        raise ValueError(
-            f"width {width} and {own['pos_embed'].shape[1]} positions do not belong to a DINOv2 model"
-        )
+        raise ValueError(f"width {width} and {places} positions do not belong to a DINOv2 model")
     with torch.device("meta"):
         network = DINOv2(width, depth, int(side), registers)
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}

@@ -54,9 +54,7 @@ def trace_of_root(covariance_1: np.ndarray, covariance_2: np.ndarray) -> float:
         singular, regular = (covariance_2, covariance_1) if factor_2 is None else (covariance_1, covariance_2)
         factor = _pivoted_cholesky(singular)
         return _root_sum(_eigenvalues(factor.T @ regular @ factor))
-    factors = sorted(
-        (_pivoted_cholesky(covariance) for covariance in (covariance_1, covariance_2)), key=np.size
-    )
+    factors = sorted(map(_pivoted_cholesky, (covariance_1, covariance_2)), key=np.size)
     cross = factors[0].T @ factors[1]
     eigenvalues = _eigenvalues(cross @ cross.T)
     if eigenvalues[0] > len(covariance_1) * np.finfo(np.float64).eps * eigenvalues[-1]:

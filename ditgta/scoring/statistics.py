@@ -18,9 +18,8 @@ class Estimate:
     influence: np.ndarray | None = None
     reason: str | None = None  # why value or standard error is absent
     resampled: str = "samples"  # what one item is: "samples" or "reference images"
-    strata: np.ndarray | None = (
-        None  # (n,) of items where the counts of the classes are fixed, None for independent items
-    )
+    # (n,) stratum of each item where the counts of the classes are fixed, None for independent items
+    strata: np.ndarray | None = None
     # (groups,) values of the delete-a-group jackknife (`jackknife_values`) over the samples, for a metric whose items are reference
     # images; its error joins that of the items in quadrature
     groups: np.ndarray | None = None
@@ -201,9 +200,7 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 
 def entry_of(estimates: Sequence[Estimate]) -> dict:
     """Returns what a score file says of a metric: its mean over draws, and the standard error of one draw."""
-    first = next(
-        (estimate for estimate in estimates if estimate.value is None or estimate.se is None), estimates[0]
-    )
+    first = next((one for one in estimates if None in (one.value, one.se)), estimates[0])
     entry = {"value": first.value, "se": first.se, "reason": first.reason}
     if first.value is not None:
         entry["value"] = float(np.mean([estimate.value for estimate in estimates]))

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -75,8 +76,9 @@ def _refuse_other(out: Path, header: dict) -> None:
     refuse_other(out, "a checkpoint", theirs, ours, {"spec.imported.file"}, "name another file to write to")
 
 
-def _agree(source: Path, what: str, option: object, record: object, flag: str) -> object:
+def _agree(source: Path, what: str, option: object, record: object) -> object:
     """Returns what the user said or the file says; both must agree where both speak."""
+    flag = f"--{re.sub('[_ ]', '-', what)}"
     if option is not None and record is not None and option != record:
         raise InputError(
             f"{source} says {what} {record}, {flag} says {option}; leave {flag} out, or give the other file"
@@ -87,7 +89,7 @@ def _agree(source: Path, what: str, option: object, record: object, flag: str) -
 def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[str, bool]:
     """Returns the encoding and whether the table of abs is added to it, from user, file and the names of the weights."""
     chosen, recorded = given.get("absolute_table"), options.get("absolute_table")
-    table = bool(_agree(source, "absolute_table", chosen, recorded, "--absolute-table"))
+    table = bool(_agree(source, "absolute_table", chosen, recorded))
     names = _names_of_encoding(weights)
     if "depth" in options:  # a diffusers folder, which leaves the table of abs out
         names.add("pos_embed")
@@ -103,7 +105,7 @@ def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[
     choice = options.get("posenc") or None
     if len(fitting) == 1:
         choice = choice or fitting[0]
-    posenc = _agree(source, "posenc", given.get("posenc"), choice, "--posenc")
+    posenc = _agree(source, "posenc", given.get("posenc"), choice)
     fits = f"its weights fit {', '.join(fitting) or 'no encoding'}"
     fix = "--posenc or --absolute-table" if "pos_embed" in names and not table else "--posenc"
     if posenc is None:
@@ -124,7 +126,7 @@ def _names_of_encoding(weights: dict) -> set[str]:
 
 def _objective(source: Path, weights: dict, options: dict, option: str | None) -> str:
     """Returns what the network predicts, from user and file; the number of channels must be that."""
-    objective = _agree(source, "objective", option, options.get("objective"), "--objective") or "ddpm"
+    objective = _agree(source, "objective", option, options.get("objective")) or "ddpm"
     channels, patch = weights["x_embedder.proj.weight"].shape[1:3]
     outputs = len(weights["final_layer.linear.weight"]) // patch**2
     expected = {"ddpm": 2 * channels}.get(objective, channels)  # noise and its variance, or a velocity
@@ -142,11 +144,11 @@ def _build(
     objective = _objective(source, weights, options, objective)
     posenc, table = _encoding(source, weights, options, given)
     chosen, recorded = given.get("rotary_base"), options.get("rotary_base")
-    base = _agree(source, "rotary_base", chosen, recorded, "--rotary-base")
+    base = _agree(source, "rotary_base", chosen, recorded)
     normed = "blocks.0.attn.q_norm.scale" in weights
-    qk_norm = _agree(source, "qk_norm", given.get("qk_norm"), normed, "--qk-norm")
-    side = _agree(source, "image size", image_size, options.get("image_size"), "--image-size")
-    name = _agree(source, "model", given.get("name"), options.get("model"), "--model")
+    qk_norm = _agree(source, "qk_norm", given.get("qk_norm"), normed)
+    side = _agree(source, "image size", image_size, options.get("image_size"))
+    name = _agree(source, "model", given.get("name"), options.get("model"))
     if side is None:
         raise InputError(f"{source} does not say its image size; give --image-size")
     patch = weights["x_embedder.proj.weight"].shape[-1]

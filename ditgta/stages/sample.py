@@ -122,6 +122,7 @@ def _finished(path: Path, digest: str) -> dict | None:
 def _gather(
     folder: Path, single: Path, plan: list[range], spec: dict, header: dict, options: Sampling
 ) -> None:
+    """Writes index.json over whole shards, and their images in one file; raises InputError if one is missing."""
     digest, shards, numerics = spec_hash(spec), [], []
     for number, images in enumerate(plan):
         path = _shard(folder, number)

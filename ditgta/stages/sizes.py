@@ -40,10 +40,9 @@ def run(
         rows = []
         for checkpoint in checkpoints:
             network, vae, header = load_both(checkpoint, autoencoder, group.device, sampling.ema_decay)
-            if not 0 <= label < network.num_classes:
-                raise InputError(
-                    f"class {label} is not one of 0..{network.num_classes - 1} that {checkpoint} knows"
-                )
+            known = network.num_classes
+            if not 0 <= label < known:
+                raise InputError(f"class {label} is not one of 0..{known - 1} that {checkpoint} knows")
             options = sampling.model_copy(update={"batch_size": 1, "size": None})
             images = [Sampler(network, vae, options)([0], [label])[0]]
             for size, method in others:

@@ -75,9 +75,8 @@ def run(
     Args:
         scores: score files; influence values are read from the .npz beside each.
         training: records of checkpoints; of each experiment and seed all curves are joined.
-        out: folder of the table.
-        baseline: scores of one half of the real images against the other.
-        images: the images' index, for real images beside the samples.
+        baseline: scores of real images against real ones.
+        images: folder of the images' index, for real images beside the samples.
         spec: {suite, experiments (order of rows), milestones, seeds, differences: [[first, second], ...], primary, training_cov,
             rows: [[experiment, seed, step], ...] of the score files and, in the same order, of the records,
             config: what makes this table again}; what is missing is taken from the files.
