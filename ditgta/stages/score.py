@@ -60,7 +60,7 @@ class View(NamedTuple):
     crops: int | None = None  # side in pixels of random crops that are seen in place of whole images
 
 
-class Known(NamedTuple):
+class Source(NamedTuple):
     """A set of images, its checksum, the folder of its features, and whether it was collected, not sampled from a network."""
 
     images: ImageSet
@@ -116,57 +116,58 @@ def run(
         network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)
         paths = {"reference": reference, "samples": samples, "training": training}
         sets = {name: open_image_set(path) for name, path in paths.items() if path is not None}
-        scored = sets.get("samples") or sets.get("training") or sets["reference"]
-        drawn, half = None, scored.count // 2
+        subject = sets.get("samples") or sets.get("training") or sets["reference"]
+        draw_count, half = None, subject.count // 2
         if baseline:
-            drawn = min(num_samples or half, half)
+            draw_count = min(num_samples or half, half)
         check_counts(list(sets.values()), baseline)
         views = [View(None, network, scorer.sha256, KINDS)]
-        asked = {"drawn": drawn, "scorer": scorer.sha256, "crops": crops, "judge": None}
+        decisive = {"drawn": draw_count, "scorer": scorer.sha256, "crops": crops, "judge": None}
         if crops is not None:
             views.append(View(CROPS, network, scorer.sha256, crops=crops))
         if judge is not None:
             views.append(_judge(judge, group.device))
-            asked["judge"] = views[-1].sha256
-        known = _known(sets, cache, out, group, samples == training)
-        inputs = {name: {"folder": str(paths[name]), "sha256": one.sha256} for name, one in known.items()}
-        refuse_other_scores(out, inputs, asked)
-        seen = [(view, _seen(view, known, group, batch_size)) for view in views]
+            decisive["judge"] = views[-1].sha256
+        sources = _sources(sets, cache, out, group, samples == training)
+        inputs = {name: {"folder": str(paths[name]), "sha256": one.sha256} for name, one in sources.items()}
+        refuse_other_scores(out, inputs, decisive)
+        seen = [(view, _seen(view, sources, group, batch_size)) for view in views]
         content: dict = {}
         if group.is_first:
-            content, arrays = _scored(seen, scorer, group.device, drawn)
-            reference_itself = {"folder": None, "sha256": known["reference"].sha256}
+            content, arrays = _scored(seen, scorer, group.device, draw_count)
+            reference_itself = {"folder": None, "sha256": sources["reference"].sha256}
             inputs.setdefault("samples", inputs.get("training", reference_itself))
             for name, identity in inputs.items():
                 content[name] |= identity
-            content["spec"] = scored.known_by() if spec is None else spec
+            content["spec"] = subject.known_by() if spec is None else spec
             content = write_with_arrays(out, content, arrays, "influence_sha256")
             print(score_text(content), flush=True)
         group.barrier()
         return content
 
 
-def _known(
+def _sources(
     sets: dict[str, ImageSet], cache: Path | None, out: Path, group: Processes, is_training: bool
-) -> dict[str, Known]:
+) -> dict[str, Source]:
     """Returns what the first process says of sets; `is_training`: the samples are the images of training."""
-    known = {}
+    sources = {}
     if group.is_first:
         for name, images in sets.items():
-            known[name] = images.sha256(), cache_folder(images, cache, out), name != "samples" or is_training
-    known = group.gather(known)[0]
-    return {name: Known(images, *known[name]) for name, images in sets.items()}
+            is_real = name != "samples" or is_training
+            sources[name] = images.sha256(), cache_folder(images, cache, out), is_real
+    sources = group.gather(sources)[0]
+    return {name: Source(images, *sources[name]) for name, images in sets.items()}
 
 
-def _seen(view: View, known: dict[str, Known], group: Processes, batch_size: int) -> dict[str, Side]:
+def _seen(view: View, sources: dict[str, Source], group: Processes, batch_size: int) -> dict[str, Side]:
     """Returns the sides of sets as a view has them; none where an image is smaller than a crop."""
-    if view.names and "samples" in known:  # copies are looked for with the scorer alone
-        known = {name: known[name] for name in ("reference", "samples")}
-    if view.crops and not all(fits(one.images, view.crops) for one in known.values()):
+    if view.names and "samples" in sources:  # copies are looked for with the scorer alone
+        sources = {name: sources[name] for name in ("reference", "samples")}
+    if view.crops is not None and not all(fits(one.images, view.crops) for one in sources.values()):
         return {}
     sides = {}
-    for name, (images, checksum, folder, real) in known.items():
-        if view.crops:
+    for name, (images, checksum, folder, real) in sources.items():
+        if view.crops is not None:
             images, checksum = Crops(images, view.crops), crops_sha256(checksum, view.crops)
         features = None
         if images.count:
@@ -176,14 +177,14 @@ def _seen(view: View, known: dict[str, Known], group: Processes, batch_size: int
     return sides
 
 
-def _pairs(sides: dict[str, Side], drawn: int | None) -> list[list[Side]]:
+def _pairs(sides: dict[str, Side], draw_count: int | None) -> list[list[Side]]:
     """Returns reference and samples or, of a baseline, each draw of so many real images with what it is compared with."""
     if not sides:
         return []
-    if drawn is None:
+    if draw_count is None:
         return [[sides["reference"], sides["samples"]]]
     trained_on = sides.get("training")
-    return [real_against_real(sides["reference"], drawn, draw, trained_on) for draw in range(DRAWS)]
+    return [real_against_real(sides["reference"], draw_count, draw, trained_on) for draw in range(DRAWS)]
 
 
 def _judge(path: Path, device: torch.device | str) -> View:
@@ -202,15 +203,15 @@ def _scored(
     seen: list[tuple[View, dict[str, Side]]],
     scorer: ScorerFile,
     device: torch.device | str,
-    drawn: int | None,
+    draw_count: int | None,
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Returns what a score file and the arrays beside it say of the sides as each view, first the scorer's, has them."""
     (view, sides), *further = seen
     channels, trained_on = view.network.pool3_channels, sides.get("training")
-    pairs = _pairs(sides, drawn)
+    pairs = _pairs(sides, draw_count)
     reference, samples = pairs[0]
     warnings = check_statistics(pairs[0], channels)
-    warnings += warnings_of(pairs[0], channels, SPLIT_SIZE if drawn is None else None)
+    warnings += warnings_of(pairs[0], channels, SPLIT_SIZE if draw_count is None else None)
     if not scorer.published and not scorer.details:
         warnings.append(
             f"the weights are not the published ones (sha256 {scorer.sha256[:12]}): do not compare these scores with others"
@@ -220,7 +221,7 @@ def _scored(
     crops = judge = None
     for view, others in further:
         crops = view.crops or crops
-        for entry, (real, sampled) in zip(estimates, _pairs(others, drawn)):
+        for entry, (real, sampled) in zip(estimates, _pairs(others, draw_count)):
             entry |= two_distances(real, sampled, view.names, view.kinds[0], device)
         if not others:
             estimates = [entry | absent(view.names, _TOO_SMALL) for entry in estimates]
@@ -242,7 +243,7 @@ def _scored(
             "inception_score_split_size": SPLIT_SIZE,
             "max_reference_images_of_kid_and_neighbours": MAX_REFERENCE,
             "distances": "float32",
-            "baseline": drawn is not None,
+            "baseline": draw_count is not None,
             "draws": len(pairs),
             "crops": crops,
         },
@@ -250,7 +251,7 @@ def _scored(
     }
     if trained_on is not None:
         content["training"] = {**_description(trained_on), "count": trained_on.count}
-    return content, details | (arrays_of(estimates[0]) if drawn is None else {})
+    return content, details | (arrays_of(estimates[0]) if draw_count is None else {})
 
 
 def _few(view: View, count: int) -> list[str]:

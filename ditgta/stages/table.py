@@ -34,7 +34,7 @@ from ditgta.report.findings import Curve
 from ditgta.report.grid import sample_grid
 from ditgta.report.losses import band_ratios, with_losses
 from ditgta.report.memorisation import nearest_grids, nearness
-from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, DINOV2, LOSS, METRICS, Metric, Row, Scale, Table
+from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, DINOV2, LOSS, METRICS, Metric, Scale, Table
 from ditgta.report.origin import fairness, is_trained, options_of, protocol, provenance_of
 from ditgta.report.pictures import Pictures, draw, write_pictures
 from ditgta.report.published import published_values
@@ -115,12 +115,12 @@ def run(
     table = build(files, real, read_curves(training, names), spec, classes)
     everything = [*files, *filter(None, [real])]
     resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, files)
-    costed = list(everything)
+    cost_scores = list(everything)
     if sweep:
-        costed += [score for score, _ in sweep.scores]
+        cost_scores += [score for score, _ in sweep.scores]
     if resized:
-        costed += resized.scores
-    costs = read_costs(costed, training, shared, names)
+        cost_scores += resized.scores
+    costs = read_costs(cost_scores, training, shared, names)
     table = replace(table, costs=costs, epochs=epochs_of(files, count), order=order_sentence(sweep))
     table, pictures = _drawn(table, files, index, training, names)
     sweep = drawn_sweep(table, sweep)
@@ -150,10 +150,10 @@ def _drawn(
     names: Sequence[tuple[str, int]] | None,
 ) -> tuple[Table, Pictures]:
     """Returns a table with the warnings of its pictures, and the pictures of its rows."""
-    grids, faults = sample_grid(files, table.experiments, index)
-    near, gone = nearest_grids(files, table.experiments, table.classes)
-    encodings, unseen = encodings_of(training, table.experiments, names)
-    table = replace(table, warnings=table.warnings + faults + gone + unseen)
+    grids, sample_faults = sample_grid(files, table.experiments, index)
+    near, near_faults = nearest_grids(files, table.experiments, table.classes)
+    encodings, encoding_faults = encodings_of(training, table.experiments, names)
+    table = replace(table, warnings=table.warnings + sample_faults + near_faults + encoding_faults)
     reach = distances_of(files, table.experiments, table.last)
     pictures = replace(
         draw(table, grids, near),
@@ -251,9 +251,9 @@ def build(
     classes: Sequence[str] = (),
 ) -> Table:
     """Returns the table of score files."""
-    scored = [score.experiment for score in scores]
-    ordered = dict.fromkeys([*(spec.get("experiments") or []), *scored])
-    experiments = [name for name in ordered if name in scored]
+    names = [score.experiment for score in scores]
+    in_order = dict.fromkeys([*(spec.get("experiments") or []), *names])
+    experiments = [name for name in in_order if name in names]
     groups = _grouped(scores, experiments)
     order = dict(zip(experiments, itertools.count()))
     curves = sorted(curves, key=lambda c: (order.get(c.experiment, len(order)), c.seed))
@@ -329,9 +329,9 @@ def _compared(table: Table, groups: dict[tuple[str, int | None], list[Score]], s
     rows = {place: row_of(*place, group, scales[place[1]]) for place, group in groups.items()}
     published = published_values(list(rows.values()), spec.get("published") or {}, table, spread)
     if (best, last) in rows:
-        cells = rows[best, last].cells
-        marked = {**cells, primary.key: replace(cells[primary.key], best=True)}
-        rows[best, last] = replace(rows[best, last], cells=marked)
+        cells = dict(rows[best, last].cells)
+        cells[primary.key] = replace(cells[primary.key], best=True)
+        rows[best, last] = replace(rows[best, last], cells=cells)
     return replace(
         table,
         published=published,
