@@ -172,7 +172,7 @@ def _chunks(index: ImageIndex, chosen: np.ndarray) -> list[np.ndarray]:
 
 
 def _moments(vae, index: ImageIndex, chosen: np.ndarray, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns mean of the chosen images' posteriors and a draw from each (not scaled) on the CPU; both are the pixels if these are latents."""
+    """Returns means of the chosen images' posteriors and a draw from each, not scaled, on the CPU; latents that are pixels are both."""
     moments = [encode_moments(vae, batch) for batch in index.batches(_chunks(index, chosen))]
     means, logvars = zip(*moments)
     mean = torch.cat(means).cpu()

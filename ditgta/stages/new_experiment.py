@@ -92,7 +92,8 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
 
     `name` is that of the suite and, with an encoding behind it, of its experiments; None takes the folder's. The whole suite may take
     so many hours on this machine. The proposal must go together with the configuration in `files`; `write` adds it to the last of them,
-    which need not exist yet, and without any to a file of its own, NAME.yaml. Raises InputError for an unusable folder, a name that is taken, or a file to which nothing can be added safely.
+    which need not exist yet, and without any to a file of its own, NAME.yaml. Raises InputError for an unusable folder, a name that is
+    taken, or a file to which nothing can be added safely.
     """
     if not 0 < hours < _MOST_HOURS:
         raise InputError(f"--hours must be more than 0 and less than {_MOST_HOURS:g}, got {hours:g}")
@@ -182,9 +183,8 @@ def propose(
     """
     notes: list[str] = []
     means = WITH_GPU if gpus else WITHOUT_GPU
-    most = min(
-        np.percentile(summary.short_sides, 25), means.largest_size
-    )  # at most a quarter must be enlarged
+    # At most a quarter of the images must be enlarged.
+    most = min(np.percentile(summary.short_sides, 25), means.largest_size)
     sizes = [size for size in SIZES if size <= most] or SIZES[-1:]
     recipes = [r for r in RECIPES if summary.count >= r.images and (gpus or not r.needs_gpu)]
 

@@ -51,9 +51,7 @@ _TOO_SMALL = "the images are smaller than the training images in height or width
 class View(NamedTuple):
     """A way in which the images of every side are seen."""
 
-    names: (
-        tuple[str, str] | None
-    )  # of its Frechet and its kernel distance; None of the scorer on whole images
+    names: tuple[str, str] | None  # of its Frechet and its kernel distance; None of the scorer
     network: torch.nn.Module
     sha256: str  # of the network's weights
     kinds: tuple[str, ...] = ("pool3",)  # of features that are kept, the first of which its distances are of

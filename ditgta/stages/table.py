@@ -122,7 +122,7 @@ def run(
         cost_scores += resized.scores
     costs = read_costs(cost_scores, training, shared, names)
     table = replace(table, costs=costs, epochs=epochs_of(files, count), order=order_sentence(sweep))
-    table, pictures = _drawn(table, files, index, training, names)
+    table, pictures = _with_pictures(table, files, index, training, names)
     sweep = drawn_sweep(table, sweep)
     pictures = replace(pictures, sizes=resized, sweep=sweep)
     write_pictures(out, pictures)
@@ -142,7 +142,7 @@ def run(
     write_text(out / "table.html", page(table, pictures))
 
 
-def _drawn(
+def _with_pictures(
     table: Table,
     files: Sequence[Score],
     index: ImageIndex | None,
