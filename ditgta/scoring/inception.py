@@ -109,16 +109,12 @@ class InceptionV3(nn.Module):
     def _maps(self, x: torch.Tensor, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
         """Runs the convolutions and returns "2048" and those of "64", "192", "768" and "spatial" that are named."""
         maps = {}
-        for unit in STEM[:3]:
-            x = self.get_submodule(unit.name)(x)
-        x = pool_3x3(x, "reduce")
-        if "64" in names:
-            maps["64"] = x.mean((2, 3))
-        for unit in STEM[3:]:
-            x = self.get_submodule(unit.name)(x)
-        x = pool_3x3(x, "reduce")
-        if "192" in names:
-            maps["192"] = x.mean((2, 3))
+        for tap, units in (("64", STEM[:3]), ("192", STEM[3:])):
+            for unit in units:
+                x = self.get_submodule(unit.name)(x)
+            x = pool_3x3(x, "reduce")
+            if tap in names:
+                maps[tap] = x.mean((2, 3))
         for name in MIXED:
             x = self.get_submodule(name)(x)
             if name == "Mixed_6d" and "spatial" in names:

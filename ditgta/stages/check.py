@@ -84,18 +84,17 @@ def _inputs(config: Config, suite: str, results: Path, elsewhere: bool) -> tuple
     return list(inputs.lines()), inputs
 
 
-class Answer:
+class Answer(Thread):
     """Lines that a thread computes; a caller who waits too long gets a line that says so. `rest` is what came with them."""
 
     def __init__(self, what: str, work: Callable[[], tuple[Iterable[Line], object]]):
-        self.what, self.work = what, work
+        super().__init__(daemon=True)
+        self.what, self.work, self.rest = what, work, None
         self.lines: list[Line] | None = None
-        self.rest = None
         self.error: Exception | None = None
-        self.thread = Thread(target=self._run, daemon=True)
-        self.thread.start()
+        self.start()
 
-    def _run(self) -> None:
+    def run(self) -> None:
         try:
             lines, rest = self.work()
             self.lines, self.rest = list(lines), rest
@@ -104,7 +103,7 @@ class Answer:
 
     def wait(self, deadline: float) -> list[Line]:
         """Return the lines, or one that says what kept them from being known."""
-        self.thread.join(max(0.0, deadline - time.monotonic()))
+        self.join(max(0.0, deadline - time.monotonic()))
         if isinstance(self.error, InputError):
             return [Line(MISSING, self.what, one_line(self.error), "correct this, then check again")]
         if self.error:

@@ -162,7 +162,7 @@ class Measure:
         """Returns u (b,), noise and posterior noise (b, C, h, w), functions of image and draw: u of draw i lies in (i, i + 1) / T."""
         count = len(images)
         u = np.empty(count)
-        noise, posterior = (np.empty((count, *self.shape), np.float32) for _ in range(2))
+        noise, posterior = np.empty((2, count, *self.shape), np.float32)
         for place, (image, draw) in enumerate(zip(images.tolist(), draws.tolist())):
             random = generator(self.options.seed, "held-out loss", image, draw)
             u[place] = (draw + random.random()) / self.options.timesteps
