@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ditgta.data.sources.names import NAME_FILES, is_image
-from ditgta.data.sources.tree import scan
+from ditgta.data.sources.names import NAME_FILES, is_image, scan
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded, read_json, sha256_of, write_json
 

@@ -19,9 +19,8 @@ from ditgta.data.image_index import (
     digest_of,
     side_or_sides,
 )
-from ditgta.data.sources.buffer import Names
 from ditgta.data.sources.parquet import RowReader
-from ditgta.data.sources.readers import FileReader, MemberReader, Reader
+from ditgta.data.sources.readers import FileReader, MemberReader, Names, Reader
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, expanded, is_file, provenance, read_json, sha256_of, write_json
 from ditgta.runtime.records import ImageIndexRecord, checked

@@ -1,6 +1,8 @@
 """The one exception that means: the user can fix this; and errors as lines."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 from ditgta.runtime.addresses import redacted
 
@@ -22,6 +24,17 @@ class Stopped(RuntimeError):
     def __init__(self, message: str, signal: int):
         super().__init__(message)
         self.signal = signal
+
+
+@contextlib.contextmanager
+def as_input_error(what: str, fix: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of these kinds inside the block into an InputError: what is wrong, the error's text in brackets, the fix."""
+    try:
+        yield
+    except (InputError, MemoryError):  # the one is said already, the other says nothing about the file
+        raise
+    except kinds as error:
+        raise InputError(f"{what} ({one_line(error)}); {fix}") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -1,12 +1,11 @@
 """Which kind of source a path is: what a user gives for images, in whatever container they lie."""
 
-import glob
 from pathlib import Path
 
 from ditgta.data.sources.archives import archives_in, list_archives
 from ditgta.data.sources.folders import list_bare_folder, list_folder
 from ditgta.data.sources.listing import LAYOUT, Listing, Options
-from ditgta.data.sources.names import natural_key
+from ditgta.data.sources.names import files_of_pattern
 from ditgta.data.sources.parquet import list_parquet, parquets_in
 from ditgta.data.sources.tables import SUFFIXES, list_table, table_in
 from ditgta.runtime.errors import InputError
@@ -23,18 +22,20 @@ def list_source(source: str | Path, options: Options | None = None) -> Listing:
     there, is nothing of the kind, or holds no images.
     """
     source, options = expanded(source), options or Options()
-    if any(sign in source.name for sign in "*?[") and not source.exists():
-        files = sorted(map(Path, glob.glob(str(source))), key=lambda path: natural_key(path.name))
-        return _list_files(source.parent, files, options) if files else _missing(source)
     if source.is_dir():
         return _list_folder(source, options)
-    return _list_files(source, [source], options) if source.exists() else _missing(source)
+    if source.exists():
+        return _list_files(source, [source], options)
+    if files := files_of_pattern(source):
+        return _list_files(source.parent, files, options)
+    kind = "file" if source.suffix else "folder"
+    raise InputError(f"the image {kind} {source} does not exist (relative to {Path.cwd()}); give {KINDS}")
 
 
 def list_bare(source: str | Path) -> Listing:
     """List images to be scored: as `list_source` does, or any folder of images, with or without class folders."""
     source = expanded(source)
-    if source.is_dir() and not (archives_in(source) or parquets_in(source)[0]):
+    if source.is_dir() and not archives_in(source) and not parquets_in(source)[0]:
         return list_bare_folder(source)
     return list_source(source)
 
@@ -42,13 +43,10 @@ def list_bare(source: str | Path) -> Listing:
 def _list_folder(source: Path, options: Options) -> Listing:
     if table := table_in(source):
         return list_table(source, table, options)
-    files, split = parquets_in(source)
+    files, notes = parquets_in(source)
     if files:
         listing = list_parquet(source, files, options)
-        if split:
-            listing.notes.append(
-                f"of several splits, the files {split}* were used; give a pattern for others"
-            )
+        listing.notes += notes
         return listing
     archives = archives_in(source)
     if archives and not any(entry.is_dir() and entry.name[0] != "." for entry in source.iterdir()):
@@ -70,8 +68,3 @@ def _list_files(source: Path, files: list[Path], options: Options) -> Listing:
     if suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst"):
         raise InputError(f"{files[0]} is compressed, so its images cannot be read singly; decompress it once")
     raise InputError(f"the image folder {files[0]} is a file, but not a tar, zip, Parquet or table; {LAYOUT}")
-
-
-def _missing(source: Path) -> Listing:
-    kind = "file" if source.suffix else "folder"
-    raise InputError(f"the image {kind} {source} does not exist (relative to {Path.cwd()}); give {KINDS}")

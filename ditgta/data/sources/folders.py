@@ -1,17 +1,16 @@
 """Folders of loose files: every image below, links followed once, and nothing lost without a word."""
 
+import itertools
 import os
 import stat
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ditgta.data.sources.listing import LAYOUT, Listing, Options, arrange, notes_on, order_notes
-from ditgta.data.sources.names import is_image, natural_key
+from ditgta.data.sources.names import is_image, natural_key, scan, top_folder
 from ditgta.data.sources.readers import FileReader
-from ditgta.data.sources.tree import scan
 from ditgta.runtime.errors import InputError
 
 
@@ -39,20 +38,19 @@ def walk(root: Path) -> Tree:
         tree.faults.append({"file": f"{relative}/", "reason": f"cannot be read ({error.strerror})"})
 
     for path, entry in scan(root, unreadable, in_order=True):
-        if not entry.is_dir():
-            _take_file(tree, entry, path)
-        elif "/" not in path:
-            tree.folders.append(path)
+        if entry.is_dir():
+            if "/" not in path:
+                tree.folders.append(path)
+        elif entry.is_symlink() and not os.path.exists(entry.path):
+            tree.faults.append({"file": path, "reason": "is a broken link"})
+        elif not is_image(entry.name):
+            if entry.is_file():
+                tree.others.append(path)
+        elif entry.is_file():
+            tree.images.append(path)
+        else:
+            tree.faults.append({"file": path, "reason": "is not a regular file"})
     return tree
-
-
-def _take_file(tree: Tree, entry: os.DirEntry, path: str) -> None:
-    if entry.is_file():
-        (tree.images if is_image(entry.name) else tree.others).append(path)
-    elif entry.is_symlink() and not os.path.exists(entry.path):
-        tree.faults.append({"file": path, "reason": "is a broken link"})
-    elif is_image(entry.name):
-        tree.faults.append({"file": path, "reason": "is not a regular file"})
 
 
 def list_folder(source: Path, options: Options) -> Listing:
@@ -60,14 +58,12 @@ def list_folder(source: Path, options: Options) -> Listing:
     tree = walk(source)
     if not tree.folders:
         raise InputError(f"{source} holds no class folders; {LAYOUT}")
-    inside = [path for path in tree.images if "/" in path]
-    loose = [path for path in tree.images if "/" not in path]
+    inside = list(filter(top_folder, tree.images))
+    loose = list(itertools.filterfalse(top_folder, tree.images))
     if not inside and not tree.faults:
         raise InputError(f"{source} holds no images in its {len(tree.folders)} folders; {LAYOUT}")
-    kinds = [sys.intern(path.partition("/")[0]) for path in inside]
-    rests = [path.partition("/")[2] for path in inside]
-    names, labels, classes, _ = arrange(kinds, rests, options, known=tree.folders)
-    notes = notes_on(classes, loose, (path for path in tree.others if "/" in path))
+    names, labels, classes, _ = arrange(list(map(top_folder, inside)), inside, options, known=tree.folders)
+    notes = notes_on(classes, loose, filter(top_folder, tree.others))
     notes += order_notes(classes, options)
     return Listing(source, names, labels, classes, FileReader(source, names), tree.faults, notes)
 
@@ -83,12 +79,11 @@ def list_bare_folder(source: Path) -> Listing:
             f"{source} holds no images; PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF files are read, also in subfolders"
         )
     tree.images.sort(key=natural_key)
-    names = [path.partition("/")[0] if "/" in path else "." for path in tree.images]
-    classes = sorted(set(names), key=natural_key)
-    label_of = {name: label for label, name in enumerate(classes)}
-    labels = np.array([label_of[name] for name in names], np.int64)
+    kinds = [top_folder(path) or "." for path in tree.images]
+    classes = sorted(set(kinds), key=natural_key)
+    labels = list(map(dict(zip(classes, range(len(classes)))).get, kinds))
     reader, notes = FileReader(source, tree.images), notes_on(classes, others=tree.others)
-    return Listing(source, tree.images, labels, classes, reader, tree.faults, notes)
+    return Listing(source, tree.images, np.array(labels), classes, reader, tree.faults, notes)
 
 
 def is_regular(path: Path) -> bool:

@@ -42,7 +42,7 @@ class Listing:
 
 def arrange(
     kinds: Sequence[str],  # each image's class: its name, or its number where `numbered` is given
-    rests: Sequence[str],  # each image's name within its class
+    paths: Sequence[str],  # each image's path, in which its class may be one of the folders
     options: Options,
     numbered: Sequence[str] | None = None,  # class names in an order of the source's own, which is kept
     known: Iterable[str] = (),  # classes that are there even if they hold no image
@@ -54,43 +54,46 @@ def arrange(
     Returns names, labels and classes of the index, and int64 [count]: which entry comes at each place.
     """
     if numbered is None:
-        key = natural_key if options.class_order == "natural" else None
-        classes = sorted({*kinds, *known}, key=key)
-        label_of = {name: label for label, name in enumerate(classes)}
+        key = {"natural": natural_key}.get(options.class_order)
+        keys = folders = classes = sorted({*kinds, *known}, key=key)
     else:
-        classes = _distinct(numbered)
-        label_of = {str(label): label for label in range(len(classes))}
-    if beyond := next((kind for kind in kinds if kind not in label_of), None):
+        keys, folders, classes = map(str, range(len(numbered))), numbered, _distinct(numbered)
+    label_of = dict(zip(keys, range(len(classes))))
+    try:
+        labels = np.fromiter(map(label_of.__getitem__, kinds), np.int64, len(kinds))
+    except KeyError as error:
         raise InputError(
-            f"label {beyond!r} is not one of the {len(classes)} classes that the list names; fix the list"
-        )
-    labels = np.array([label_of[kind] for kind in kinds], np.int64)
+            f"label {error.args[0]!r} is not one of the {len(classes)} classes that the list names; fix the list"
+        ) from None
+    rests = [rest_of(path, folders[label]) for path, label in zip(paths, labels.tolist())]
     # Class by class, as the keys of all names at once would be the most memory of the stage.
     ends = np.cumsum(np.bincount(labels, minlength=len(classes)))
-    groups = [group.tolist() for group in np.split(np.argsort(labels, kind="stable"), ends[:-1])]
+    groups = np.split(np.argsort(labels, kind="stable"), ends[:-1])
     if shards is not None and any(len({rests[i] for i in group}) < len(group) for group in groups):
-        rests = [f"{shard}/{rest}" for shard, rest in zip(shards, rests)]
-    order = [i for group in groups for i in sorted(group, key=lambda i: natural_key(rests[i]))]
+        rests = list(map("{}/{}".format, shards, rests))
+    order: list[int] = []
+    for group in groups:
+        order += sorted(group.tolist(), key=lambda i: natural_key(rests[i]))
     chosen = np.array(order, np.int64)
     labels = labels[chosen]
     names = [f"{classes[label]}/{rests[i]}" for label, i in zip(labels.tolist(), order)]
     return names, labels, classes, chosen
 
 
+def relative_to_root(source: Path, files: Iterable[Path]) -> tuple[Path, list[str]]:
+    """Return the folder that a source is or lies in, and files of the source relative to it."""
+    root = source if source.is_dir() else source.parent
+    return root, [str(file.relative_to(root)) for file in files]
+
+
 def rest_of(path: str, kind: str) -> str:
     """Return an image's name within its class: the path behind the class's folder, or the whole path if none is in it."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    folders = parts[:-1]
+    *folders, name = [part for part in path.split("/") if part not in ("", ".")]
     if kind in folders:
-        return "/".join(parts[folders.index(kind) + 1 :])
-    return parts[-1] if path.startswith("/") else "/".join(parts)
-
-
-def spoken_names(kinds: Sequence[str], numbered: Sequence[str] | None) -> list[str]:
-    """Return each image's class by name, where classes are numbered and their names are known."""
-    if numbered is None:
-        return list(kinds)
-    return [numbered[int(kind)] if kind.isdecimal() and int(kind) < len(numbered) else kind for kind in kinds]
+        return "/".join([*folders[folders.index(kind) + 1 :], name])
+    if path.startswith("/"):
+        return name
+    return "/".join([*folders, name])
 
 
 def order_notes(classes: Sequence[str], options: Options) -> list[str]:
@@ -107,16 +110,18 @@ def notes_on(classes: Sequence[str], loose: Sequence[str] = (), others: Iterable
     """Return what is said of classes alike, of loose images beside class folders, and of other files: both are left out."""
     notes = []
     if alike := alike_but_for_case(classes):
-        pairs = ", ".join(" / ".join(group) for group in alike[:_NAMED])
+        pairs = ", ".join(map(" / ".join, alike[:_NAMED]))
         notes.append(f"classes that differ only by case stay separate classes: {pairs}")
     if loose:
-        notes.append(f"left out: {_number(len(loose), 'image')} beside the class folders ({_some(loose)})")
+        some = ", ".join(loose[:_NAMED])
+        if len(loose) > _NAMED:
+            some += ", ..."
+        notes.append(f"left out: {_number(len(loose), 'image')} beside the class folders ({some})")
     if counted := Counter(suffix_of(name) or "without suffix" for name in others):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in counted.most_common(_NAMED))
-        more = f" and {len(counted) - _NAMED} kinds more" if len(counted) > _NAMED else ""
-        notes.append(
-            f"left out: {_number(sum(counted.values()), 'file')} not named as images ({kinds}{more})"
-        )
+        if len(counted) > _NAMED:
+            kinds += f" and {len(counted) - _NAMED} kinds more"
+        notes.append(f"left out: {_number(counted.total(), 'file')} not named as images ({kinds})")
     return notes
 
 
@@ -128,7 +133,7 @@ def read_class_names(path: Path) -> list[str]:
         raise InputError(
             f"the class names cannot be read: {error}; give a text file with one name per line"
         ) from None
-    names = [line.strip() for line in lines if line.strip()]
+    names = list(filter(None, map(str.strip, lines)))
     if not names:
         raise InputError(f"the class names {path} hold no names; give a text file with one name per line")
     return names
@@ -138,10 +143,6 @@ def _distinct(names: Sequence[str]) -> list[str]:
     """Return names of which none comes twice: equal ones, such as ImageNet's two cranes, get their number behind them."""
     counted = Counter(names)
     return [f"{name} ({label})" if counted[name] > 1 else name for label, name in enumerate(names)]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def _number(count: int, noun: str) -> str:

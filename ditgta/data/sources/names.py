@@ -1,7 +1,12 @@
-"""Names of files and classes: their order, and which of them are images. Needs no numpy."""
+"""Names of files and classes, their order, which of them are images, and what lies below a folder. Needs no numpy."""
 
+import glob
+import os
 import re
-from collections.abc import Iterable
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 NAME_FILES = ("classes.txt", "class_names.txt", "classnames.txt")  # beside a source that numbers its classes
@@ -12,7 +17,16 @@ _JUNK_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
 def natural_key(name: str) -> tuple:
     """Return a sort key that puts "class 2" before "class 10"."""
-    return (*(int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))), name)
+    parts: list = re.split(r"([0-9]+)", name)
+    parts[1::2] = map(int, parts[1::2])
+    return (*parts, name)
+
+
+def files_of_pattern(path: Path) -> list[Path]:
+    """Return the files of a pattern such as data/train-*.parquet, in natural order; none where the name is no pattern."""
+    if not set(path.name) & set("*?["):
+        return []
+    return sorted(map(Path, glob.glob(str(path))), key=lambda file: natural_key(file.name))
 
 
 def is_image(name: str) -> bool:
@@ -30,10 +44,14 @@ def is_junk_path(path: str) -> bool:
     return any(is_junk(part) for part in path.split("/"))
 
 
+def top_folder(path: str) -> str:
+    """Return the outermost folder in a path, one text for all that share it; "" where there is none."""
+    return sys.intern(path.rpartition("/")[0].partition("/")[0])
+
+
 def suffix_of(name: str) -> str:
     """Return how a name ends, in lower case: ".txt", or "" where it has no suffix."""
-    stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
-    return f".{suffix.lower()}" if dot and stem else ""
+    return os.path.splitext(name)[1].lower()
 
 
 def unlistable(name: str) -> str | None:
@@ -42,7 +60,9 @@ def unlistable(name: str) -> str | None:
         name.encode("utf-8")
     except UnicodeEncodeError:
         return "has a name that is not UTF-8"
-    return "has a line break in its name" if "\n" in name else None
+    if "\n" in name:
+        return "has a line break in its name"
+    return None
 
 
 def alike_but_for_case(names: Iterable[str]) -> list[list[str]]:
@@ -51,3 +71,43 @@ def alike_but_for_case(names: Iterable[str]) -> list[list[str]]:
     for name in names:
         groups.setdefault(name.casefold(), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+OnError = Callable[[str, OSError], None]
+"""Is told of a folder that cannot be read, by its path relative to the root, "" for the root itself."""
+
+
+def scan(root: Path, on_error: OnError, in_order: bool = False) -> Iterator[tuple[str, os.DirEntry]]:
+    """Yield all that lies in a folder and below it, folders too, each with its path relative to the root.
+
+    Each folder is taken once, however many links lead to it: the path without a link, or else the first by name, counts. So
+    links in a circle end, and what is yielded does not depend on the order in which a file system lists its entries. With `in_order`
+    the entries of each folder are in natural order; else as the file system lists them, which is faster.
+    """
+    seen, links = set(), []
+    queue: deque[str] = deque([""])
+    while queue or links:
+        if not queue:
+            links.sort(key=natural_key, reverse=True)
+            queue.append(links.pop())
+        relative = queue.popleft()
+        folder = os.path.join(root, relative)
+        try:
+            state = os.stat(folder)
+            if (state.st_dev, state.st_ino) in seen:
+                continue
+            seen.add((state.st_dev, state.st_ino))
+            with os.scandir(folder) as listed:
+                entries = [entry for entry in listed if not is_junk(entry.name)]
+        except OSError as error:
+            on_error(relative, error)
+            continue
+        if in_order:
+            entries.sort(key=lambda entry: natural_key(entry.name))
+        for entry in entries:
+            path = os.path.join(relative, entry.name)
+            if entry.is_dir() and entry.is_symlink():
+                links.append(path)
+            elif entry.is_dir():
+                queue.append(path)
+            yield path, entry

@@ -1,14 +1,14 @@
 """Images in Parquet files as Hugging Face's `datasets` writes them: a column of encoded images, and one of labels."""
 
+import contextlib
 import io
 import json
 import mmap
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,13 +20,11 @@ from ditgta.data.sources.listing import (
     Options,
     arrange,
     notes_on,
-    read_class_names,
-    rest_of,
-    spoken_names,
+    relative_to_root,
 )
 from ditgta.data.sources.names import natural_key
 from ditgta.data.sources.readers import PlacedReader, Unreadable
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, as_input_error
 
 CACHE_BYTES = 2**29
 _SLOW_BYTES = 8  # times an image's own bytes that a shuffled read may cost before a user is told
@@ -44,21 +42,25 @@ def list_parquet(source: Path, files: list[Path], options: Options) -> Listing:
         opened = _open(file)
         for group in range(opened.num_row_groups):
             table = _read_group(opened, group, [columns.label, columns.path], file)
-            kinds += [_as_kind(value, file) for value in table[columns.label]]
-            paths += table.get(columns.path) or [None] * len(table[columns.label])
-            places += [(number, group, row) for row in range(len(table[columns.label]))]
+            labels = table.column(columns.label).to_pylist()
+            kinds += [_as_kind(label, file) for label in labels]
+            named = [None] * len(labels)
+            if columns.path in table.column_names:
+                named = table.column(columns.path).to_pylist()
+            paths += named
+            places += [(number, group, row) for row in range(len(labels))]
     if not kinds:
         raise InputError(f"{source} holds no rows; give Parquet files with images")
+    numbered = columns.classes
+    if options.class_names is not None or not numbered:
+        numbered = names_of_numbers(source, options, kinds)
+    width = len(str(len(kinds)))
+    paths = [path or f"{row:0{width}d}" for row, path in enumerate(paths)]
     stems = [files[number].stem for number, _, _ in places]
-    numbered = columns.classes if options.class_names is None else read_class_names(Path(options.class_names))
-    numbered = numbered or names_of_numbers(source, options, kinds)
-    width, spoken = len(str(len(kinds))), spoken_names(kinds, numbered)
-    numbers = (f"{row:0{width}d}" for row in range(len(paths)))
-    rests = [rest_of(p, kind) if p else number for p, kind, number in zip(paths, spoken, numbers)]
-    names, labels, classes, order = arrange(kinds, rests, options, numbered, shards=stems)
-    root = source if source.is_dir() else files[0].parent
-    inside = [str(file.relative_to(root)) for file in files]
-    reader = RowReader(root, inside, columns.image, *np.array(places, np.int64)[order].T.copy())
+    names, labels, classes, order = arrange(kinds, paths, options, numbered, shards=stems)
+    root, inside = relative_to_root(source, files)
+    unknown = np.full((2, len(order)), -1, np.int64)
+    reader = RowReader(root, inside, columns.image, *np.array(places, np.int64)[order].T.copy(), *unknown)
     notes = notes_on(classes)
     if (cost := reader.cost()) > _SLOW_BYTES:
         notes.append(
@@ -75,60 +77,54 @@ class Columns:
     """
 
     def __init__(self, file: Path, options: Options):
-        schema = _open(file).schema_arrow
-        features = self._features(schema)
-        self.image, self.path = self._image(schema, features, file)
-        self.label = self._label(schema, features, file, options)
-        self.classes = (features.get(self.label) or {}).get("names")
+        self.file, self.schema = file, _open(file).schema_arrow
+        self.all = ", ".join(self.schema.names)
+        # {column: what `datasets` wrote about it}, {} where another program made the file
+        self.features: dict = {}
+        with contextlib.suppress(KeyError, ValueError, TypeError):
+            self.features = json.loads((self.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        self.image, self.path = self._image()
+        self.label = self._label(options.label_column)
+        self.classes = self._about(self.label).get("names")
 
-    @staticmethod
-    def _features(schema) -> dict:
-        """Return what `datasets` wrote about the columns, {} where another program made the file."""
-        try:
-            features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        except (KeyError, ValueError, TypeError):
-            return {}
-        return {name: about for name, about in features.items() if isinstance(about, dict)}
+    def _about(self, column: str) -> dict:
+        about = self.features.get(column)
+        return about if isinstance(about, dict) else {}
 
-    @staticmethod
-    def _named(schema, features: dict, kind: str) -> list[str]:
+    def _of_kind(self, kind: str) -> list[str]:
         """Return the columns of a kind of feature."""
-        return [name for name in features if features[name].get("_type") == kind and name in schema.names]
+        columns = [name for name in self.features if name in self.schema.names]
+        return [name for name in columns if self._about(name).get("_type") == kind]
 
-    @staticmethod
-    def _image(schema, features: dict, file: Path) -> tuple[str, str]:
+    def _image(self) -> tuple[str, str]:
         import pyarrow.types as types
 
-        for name in Columns._named(schema, features, "Image") or schema.names:
-            kind = schema.field(name).type
+        for name in self._of_kind("Image") or self.schema.names:
+            kind = self.schema.field(name).type
             if types.is_struct(kind) and "bytes" in (inner := [field.name for field in kind]):
                 return f"{name}.bytes", f"{name}.path" if "path" in inner else ""
             if types.is_binary(kind) or types.is_large_binary(kind):
                 return name, ""
         raise InputError(
-            f"{file} has no column of encoded images, only {', '.join(schema.names)}; save one as `datasets` does"
+            f"{self.file} has no column of encoded images, only {self.all}; save one as `datasets` does"
         )
 
-    @staticmethod
-    def _label(schema, features: dict, file: Path, options: Options) -> str:
-        if options.label_column is not None:
-            if options.label_column not in schema.names:
-                raise InputError(
-                    f"{file} has no column {options.label_column!r}, only {', '.join(schema.names)}; fix label_column"
-                )
-            return options.label_column
-        named = Columns._named(schema, features, "ClassLabel")
-        found = named or [name for name in schema.names if name in _LABEL_NAMES]
-        if len(found) == 1:
-            return found[0]
-        what = f"several columns of labels ({', '.join(found)})" if found else "no column of labels"
-        raise InputError(
-            f"{file} has {what}; name the one to use with label_column, of {', '.join(schema.names)}"
-        )
+    def _label(self, asked: str | None) -> str:
+        if asked is not None:
+            if asked not in self.schema.names:
+                raise InputError(f"{self.file} has no column {asked!r}, only {self.all}; fix label_column")
+            return asked
+        known = [name for name in self.schema.names if name in _LABEL_NAMES]
+        columns = self._of_kind("ClassLabel") or known
+        if len(columns) == 1:
+            return columns[0]
+        what = "no column of labels"
+        if columns:
+            what = f"several columns of labels ({', '.join(columns)})"
+        raise InputError(f"{self.file} has {what}; name the one to use with label_column, of {self.all}")
 
 
-@dataclass
-class Group:
+class Group(NamedTuple):
     """The images of a group of rows."""
 
     column: Any  # the encoded images
@@ -151,18 +147,15 @@ class RowReader(PlacedReader):
     said = ("files", "column")
     arrays = ("file", "group", "row", "offset", "size")
 
-    def __init__(self, root: Path, files: list[str], column: str, file, group, row, offset=None, size=None):
+    def __init__(self, root: Path, files: list[str], column: str, file, group, row, offset, size):
         self.root, self.files, self.column = Path(root), files, column
-        self.file, self.group, self.row = file, group, row
-        self.offset = np.full(len(file), -1, np.int64) if offset is None else offset
-        self.size = np.full(len(file), -1, np.int64) if size is None else size
+        self.file, self.group, self.row, self.offset, self.size = file, group, row, offset, size
         self.parquets = Handles(lambda name: _open(self.root / name))
         self.raw = Handles(lambda name: io.FileIO(self.root / name))
         self.groups: OrderedDict[tuple[int, int], Group] = OrderedDict()
         self.lock = threading.Lock()
 
     def read(self, i: int) -> bytes:
-        """Return the encoded image of a row."""
         if self.offset[i] >= 0:
             handle = self.raw[self.files[self.file[i]]]
             return os.pread(handle.fileno(), int(self.size[i]), int(self.offset[i]))
@@ -179,22 +172,20 @@ class RowReader(PlacedReader):
             if (file, group) in self.groups:
                 self.groups.move_to_end((file, group))
                 return self.groups[file, group]
-            path = self.root / self.files[file]
-            found = _read_images(self.parquets[self.files[file]], group, self.column, path)
-            self.groups[file, group] = found
+            name = self.files[file]
+            images = _read_images(self.parquets[name], group, self.column, self.root / name)
+            self.groups[file, group] = images
             while len(self.groups) > 1 and self._held() > CACHE_BYTES:
                 self.groups.popitem(last=False)
-            return found
+            return images
 
     def _held(self) -> int:
         return sum(group.column.nbytes for group in self.groups.values())
 
     def where(self, i: int) -> str:
-        """Return the file and the row."""
         return f"{self.root / self.files[self.file[i]]}, row {self.row[i]} of group {self.group[i]}"
 
     def order(self) -> np.ndarray:
-        """Return all indices, group by group."""
         return np.lexsort((self.row, self.group, self.file))
 
     def cost(self) -> float:
@@ -207,17 +198,15 @@ class RowReader(PlacedReader):
         return float(sizes[groups[turns]].sum() / max(len(groups), 1))
 
 
-def parquets_in(folder: Path) -> tuple[list[Path], str | None]:
-    """Return the Parquet files of a folder or of data/ in it, those of the split "train" where there are several; and which."""
-    for place in (folder, folder / "data"):
-        files = sorted(place.glob("*.parquet"), key=lambda path: natural_key(path.name))
-        splits = {path.name.partition("-")[0].partition(".")[0] for path in files}
-        if not files:
-            continue
-        if len(splits) > 1 and "train" in splits and splits & {"test", "validation", "val", "dev", "valid"}:
-            return [path for path in files if path.name.startswith("train")], "train"
-        return files, None
-    return [], None
+def parquets_in(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the Parquet files of a folder or of data/ in it, those of the split "train" where there are several; and a note on it."""
+    files = list(folder.glob("*.parquet")) or list((folder / "data").glob("*.parquet"))
+    files.sort(key=lambda path: natural_key(path.name))
+    splits = {path.name.partition("-")[0].partition(".")[0] for path in files}
+    if "train" in splits and splits & {"test", "validation", "val", "dev", "valid"}:
+        training = [path for path in files if path.name.startswith("train")]
+        return training, ["of several splits, the files train* were used; give a pattern for others"]
+    return files, []
 
 
 def _open(file: Path):
@@ -226,38 +215,27 @@ def _open(file: Path):
         import pyarrow.parquet
     except ImportError:
         raise InputError(f"{file} needs pyarrow; run pip install 'ditgta[parquet]'") from None
-    if file.exists() and not is_regular(file):
+    if not file.exists():
+        raise InputError(f"{file} does not exist; restore it, or run the images stage again")
+    if not is_regular(file):
         raise InputError(f"{file} is not a regular file; give the path of a Parquet file")
-    try:
+    what, damage = f"{file} is not a whole Parquet file", (pyarrow.ArrowInvalid, OSError)
+    with as_input_error(what, "copy or download it again", *damage):
         return pyarrow.parquet.ParquetFile(file)
-    except FileNotFoundError:
-        raise InputError(f"{file} does not exist; restore it, or run the images stage again") from None
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"{file} is not a whole Parquet file ({_short(error)}); copy or download it again"
-        ) from None
 
 
-def _read_group(opened, group: int, columns: list[str], file: Path) -> dict[str, list]:
-    """Return the wanted columns of a group of rows as lists, by path."""
+def _read_group(opened, group: int, columns: list[str], file: Path):
+    """Return the columns of a group of rows that are named, as a table whose columns are known by path."""
     import pyarrow
 
-    wanted = [name for name in columns if name]
-    try:
-        table = opened.read_row_group(group, columns=wanted).flatten()
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise InputError(f"{file} is damaged ({_short(error)}); copy or download it again") from None
-    return {name: table.column(name).to_pylist() for name in wanted if name in table.column_names}
+    what, damage = f"{file} is damaged", (pyarrow.ArrowInvalid, OSError)
+    with as_input_error(what, "copy or download it again", *damage):
+        return opened.read_row_group(group, columns=list(filter(None, columns))).flatten()
 
 
 def _read_images(opened, group: int, column: str, file: Path) -> Group:
     """Return the encoded images of a group of rows, and where in the file they lie."""
-    import pyarrow
-
-    try:
-        images = opened.read_row_group(group, columns=[column]).flatten().column(column)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise InputError(f"{file} is damaged ({_short(error)}); copy or download it again") from None
+    images = _read_group(opened, group, [column], file).column(column)
     places = np.full((len(images), 2), -1, np.int64)
     bounds = _bounds(opened, group, column)
     if bounds is None:
@@ -277,20 +255,16 @@ def _read_images(opened, group: int, column: str, file: Path) -> Group:
 def _bounds(opened, group: int, column: str) -> tuple[int, int] | None:
     """Return where in the file a column of a group lies, None where its values do not stand there as they are."""
     about = opened.metadata.row_group(group)
-    chunks = [about.column(i) for i in range(about.num_columns)]
+    chunks = map(about.column, range(about.num_columns))
     chunk = next(chunk for chunk in chunks if chunk.path_in_schema == column)
     if chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page:
         return None
     return chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size
 
 
-def _as_kind(value, file: Path) -> str:
-    if isinstance(value, bool | float) or value is None or isinstance(value, list | dict):
+def _as_kind(label, file: Path) -> str:
+    if isinstance(label, bool | float | list | dict) or label is None:
         raise InputError(
-            f"{file} has a label {value!r} that is neither a number nor a name; name another label_column"
+            f"{file} has a label {label!r} that is neither a number nor a name; name another label_column"
         )
-    return str(value)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
+    return str(label)

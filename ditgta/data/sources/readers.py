@@ -7,13 +7,50 @@ import io
 import os
 import stat
 import zlib
+from collections.abc import Iterable, Sequence
+from operator import eq
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from ditgta.data.handles import Handles
-from ditgta.data.sources.buffer import Names
+
+
+class Names(Sequence):
+    """A fixed sequence of texts in one buffer of UTF-8: some 16 bytes each beside the text itself.
+
+    The buffer is bytes, or anything that gives bytes when sliced, such as a mapped file; starts and stops are int64 [count].
+    """
+
+    def __init__(self, buffer, starts: np.ndarray, stops: np.ndarray):
+        self.buffer, self.starts, self.stops = buffer, starts, stops
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "Names":
+        """Return the same texts in one buffer; what is not UTF-8 in a file's name is kept."""
+        if isinstance(texts, Names):
+            return texts
+        parts = [text.encode("utf-8", "surrogateescape") for text in texts]
+        ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        return cls(b"".join(parts), ends[:-1].copy(), ends[1:].copy())
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(len(self)))]
+        return self.buffer[self.starts[i] : self.stops[i]].decode("utf-8", "surrogateescape")
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None
+
+    def take(self, chosen: np.ndarray) -> "Names":
+        """Return some of the texts, in the same buffer."""
+        return Names(self.buffer, self.starts[chosen], self.stops[chosen])
 
 
 class Unreadable(Exception):
@@ -61,25 +98,21 @@ class FileReader(Reader):
         self.root, self.paths = Path(root), paths
 
     def read(self, i: int) -> bytes:
-        """Return the content of a file."""
         with open(os.path.join(self.root, self.paths[i]), "rb", opener=_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise Unreadable("is not a regular file")
             return file.read()
 
     def where(self, i: int) -> str:
-        """Return the file's path."""
         return str(self.root / self.paths[i])
 
     def take(self, chosen: np.ndarray) -> "FileReader":
-        """Return the reader of some files."""
         return FileReader(self.root, [self.paths[i] for i in chosen])
 
     def state(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """Return the paths as one buffer."""
-        names = self.paths if isinstance(self.paths, Names) else Names.of(self.paths)
-        buffer = np.frombuffer(names.buffer, np.uint8) if len(names.buffer) else np.empty(0, np.uint8)
-        return {}, {"paths": buffer, "starts": names.starts, "stops": names.stops}
+        names = Names.of(self.paths)
+        paths = np.asarray(memoryview(names.buffer), np.uint8)
+        return {}, {"paths": paths, "starts": names.starts, "stops": names.stops}
 
     @classmethod
     def restored(cls, root: Path, said: dict, arrays: dict[str, np.ndarray]) -> "FileReader":
@@ -93,16 +126,11 @@ class PlacedReader(Reader):
     said: ClassVar[tuple[str, ...]] = ("files",)
     arrays: ClassVar[tuple[str, ...]]
 
-    def __init__(self, root: Path, files: list[str], **places):
-        raise NotImplementedError
-
     def take(self, chosen: np.ndarray) -> "PlacedReader":
-        """Return the reader of some images."""
         said, arrays = self.state()
         return self.restored(self.root, said, {name: array[chosen] for name, array in arrays.items()})
 
     def state(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """Return the files and the places in them."""
         said = {name: getattr(self, name) for name in self.said}
         return said, {name: getattr(self, name) for name in self.arrays}
 
@@ -129,7 +157,6 @@ class MemberReader(PlacedReader):
         self.handles = Handles(lambda name: io.FileIO(self.root / name))
 
     def read(self, i: int) -> bytes:
-        """Return the content of a member."""
         handle = self.handles[self.files[self.file[i]]]
         content = os.pread(handle.fileno(), int(self.stored[i]), int(self.offset[i]))
         if len(content) != self.stored[i]:
@@ -146,9 +173,7 @@ class MemberReader(PlacedReader):
         return content
 
     def where(self, i: int) -> str:
-        """Return the archive and the place in it."""
         return f"{self.root / self.files[self.file[i]]} at byte {self.offset[i]}"
 
     def order(self) -> np.ndarray:
-        """Return all indices, archive by archive."""
         return np.lexsort((self.offset, self.file))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ditgta.data.sources.archives import OneClass, labels_of, names_of_numbers
 from ditgta.data.sources.folders import Tree, is_regular, walk
-from ditgta.data.sources.listing import Listing, Options, arrange, notes_on, rest_of, spoken_names
+from ditgta.data.sources.listing import Listing, Options, arrange, notes_on
 from ditgta.data.sources.readers import FileReader
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_text
@@ -27,20 +27,17 @@ def list_table(source: Path, table: Path, options: Options) -> Listing:
     tree = walk(table.parent)
     find = _Finder(tree)
     rows = _rows(table, options, find)
-    kinds, paths = [], []
-    faults = list(tree.faults)
+    kinds, paths, faults = [], [], tree.faults
     for file, label in rows:
-        path = find(file)
-        if path is None:
+        if path := find(file):
+            paths.append(path)
+            kinds.append(label)
+        else:
             faults.append({"file": file, "reason": f"is named in {table.name} but does not exist"})
-            continue
-        paths.append(path)
-        kinds.append(label)
     if not paths:
         raise InputError(f"{table} names {len(rows)} files, and none is in {table.parent}; put them there")
     numbered = names_of_numbers(table.parent, options, kinds)
-    rests = [rest_of(path, kind) for path, kind in zip(paths, spoken_names(kinds, numbered))]
-    names, labels, classes, order = arrange(kinds, rests, options, numbered)
+    names, labels, classes, order = arrange(kinds, paths, options, numbered)
     notes = [f"labels come from {table.name}"]
     if unused := len(set(tree.images) - set(paths)):
         notes.append(f"left out: {unused} images that {table.name} does not name")
@@ -56,13 +53,13 @@ def table_in(folder: Path) -> Path | None:
     if not tables:
         return None
     find = _Finder(walk(folder))
-    fitting = [path for path in tables if _names_files(path, find)]
-    if len(fitting) > 1:
-        names = ", ".join(path.name for path in fitting)
+    tables = [path for path in tables if _names_files(path, find)]
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
         raise InputError(
             f"{folder} holds several tables of its images ({names}); give one of them as the source"
         )
-    return fitting[0] if fitting else None
+    return next(iter(tables), None)
 
 
 class _Finder:
@@ -90,8 +87,9 @@ def _rows(table: Path, options: Options, find: _Finder) -> list[tuple[str, str]]
             labels = labels_of(json.loads(read_text(table)), table)
         except RecursionError:
             raise InputError(f"the table {table} is not readable JSON; make it again") from None
-        paths = sorted(find.paths) if isinstance(labels, OneClass) else labels
-        return [(path, labels.get(path)) for path in paths]
+        if isinstance(labels, OneClass):
+            labels = dict.fromkeys(sorted(find.paths), labels.get(""))
+        return list(labels.items())
     rows = _read(table)
     files, label, first = _columns(table, rows, options, find)
     return [(row[files], row[label].strip()) for row in rows[first:]]
@@ -106,8 +104,10 @@ def _read(table: Path) -> list[list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(f"the table {table} cannot be read ({reason}); save it as UTF-8 text") from None
-    head = text.partition("\n")[0]
-    delimiter = "\t" if table.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
+    head, delimiters = text.partition("\n")[0], ",;\t"
+    if table.suffix.lower() == ".tsv":
+        delimiters = "\t"
+    delimiter = max(delimiters, key=head.count)
     rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
     if not rows:
         raise InputError(f"the table {table} is empty; it needs a column of files and one of labels")
@@ -121,22 +121,27 @@ def _read(table: Path) -> list[list[str]]:
 def _columns(table: Path, rows: list[list[str]], options: Options, find: _Finder) -> tuple[int, int, int]:
     """Return the columns of files and of labels, and the first row of data."""
     heads = [head.strip().lower() for head in rows[0]]
-    files = next((heads.index(name) for name in _FILE_HEADS if name in heads), None)
+    label_heads = _LABEL_HEADS
     if options.label_column is not None:
-        if options.label_column.lower() not in heads:
+        label_heads = (options.label_column.lower(),)
+        if label_heads[0] not in heads:
             raise InputError(
                 f"{table} has no column {options.label_column!r}, only {', '.join(rows[0])}; fix label_column"
             )
-        label = heads.index(options.label_column.lower())
-    else:
-        label = next((heads.index(name) for name in _LABEL_HEADS if name in heads), None)
-    if files is not None and label is not None:
-        return files, label, 1
+    file_head, label_head = (
+        next(filter(heads.__contains__, known), None) for known in (_FILE_HEADS, label_heads)
+    )
+    if file_head is not None and label_head is not None:
+        return heads.index(file_head), heads.index(label_head), 1
     if len(heads) == 2 and options.label_column is None:
-        first = 0 if find(rows[0][0]) or find(rows[0][1]) else 1
+        # Which column holds files is seen in the first row that may be one of data.
+        first = int(not any(map(find, rows[0])))
         sample = rows[min(first, len(rows) - 1)]
-        return (0, 1, first) if find(sample[0]) or not find(sample[1]) else (1, 0, first)
-    missing = "files (name it file)" if files is None else "labels (name it label, or set label_column)"
+        files = int(not find(sample[0]) and find(sample[1]) is not None)
+        return files, 1 - files, first
+    missing = "labels (name it label, or set label_column)"
+    if file_head is None:
+        missing = "files (name it file)"
     raise InputError(f"the table {table} has no column of {missing}; its columns are {', '.join(rows[0])}")
 
 
