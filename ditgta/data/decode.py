@@ -1,11 +1,13 @@
 """One image's bytes to pixels: robust decoding to RGB and the square crop of ADM."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from ditgta.data.sources.readers import Unreadable
 from ditgta.runtime.errors import InputError
 
 # The limits guard servers against strangers' uploads; a training set is the user's own, and its panoramas count.
@@ -15,7 +17,7 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # What the bytes may be, whatever the suffix says: large photo sets hold PNG and GIF files named .jpg.
 Image.init()
 _KNOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_FORMATS = tuple(name for name in _KNOWN if name in Image.OPEN)  # AVIF where Pillow was built with it
+_FORMATS = tuple(filter(Image.OPEN.__contains__, _KNOWN))  # AVIF where Pillow was built with it
 _LARGEST_PIXELS = 2**28
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE_OF_ORIENTATION = {
@@ -65,6 +67,13 @@ def stored_size(source: str | Path | bytes, name: str = "") -> tuple[int, int]:
         ) from error
 
 
+def sides_of(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width of images that are known by their side, or by both."""
+    if isinstance(size, int):
+        return size, size
+    return size[0], size[1]
+
+
 def adm_crop(image: Image.Image, size: int | tuple[int, int]) -> np.ndarray:
     """Returns the centre of an RGB image, resized to `size` (its side, or height and width), as uint8 [height, width, 3].
 
@@ -72,7 +81,7 @@ def adm_crop(image: Image.Image, size: int | tuple[int, int]) -> np.ndarray:
     filter while the image is at least twice as large as `size`, resize bicubically until it just covers it, crop the
     centre. Smaller images are enlarged by the same rule.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = sides_of(size)
     while image.height >= 2 * height and image.width >= 2 * width:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = max(height / image.height, width / image.width)
@@ -87,7 +96,9 @@ def adm_crop(image: Image.Image, size: int | tuple[int, int]) -> np.ndarray:
 
 
 def reason_of(error: BaseException | None) -> str:
-    """Puts an error of Pillow or of the file system in a few words."""
+    """Puts an error of Pillow, of a container or of the file system in a few words."""
+    if isinstance(error, Unreadable):
+        return str(error)
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     if isinstance(error, Image.UnidentifiedImageError):
@@ -120,8 +131,10 @@ def _raw_mode(image: Image.Image) -> str:
     """Returns how a PNG stores its pixels, e.g. "L;2", "" for other formats; to be asked before loading."""
     if image.format != "PNG" or not image.tile:
         return ""
-    stored = image.tile[0][3]
-    return stored[0] if isinstance(stored, tuple) else stored or ""
+    stored = image.tile[0][3] or ""
+    if isinstance(stored, tuple):
+        return stored[0]
+    return stored
 
 
 def _transparent_pixels(source, image: Image.Image, raw_mode: str) -> np.ndarray | None:

@@ -1,15 +1,16 @@
 """Features of an image set in shards on the disk, so that a score that was stopped goes on where it was."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ditgta.data.image_sets import ImageSet
+from ditgta.data.shards import shard_state
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path, read_verified_record, record_path, write_record
+from ditgta.runtime.files import atomic_path, record_path, write_record
 from ditgta.runtime.processes import Processes
 from ditgta.runtime.progress import Progress
 
@@ -29,33 +30,31 @@ class FeatureShards:
         self.folder, self.count, self.kinds = cache / f"{images[:16]}-{scorer[:16]}", count, kinds
         self.made_from = {"images_sha256": images, "scorer_sha256": scorer, "count": count}
         starts = range(0, count, SHARD_IMAGES)
-        self.shards = [range(start, min(start + SHARD_IMAGES, count)) for start in starts]
+        self.shards = [range(count)[start : start + SHARD_IMAGES] for start in starts]
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.npz"
 
+    def _spec(self, number: int) -> dict:
+        return {**self.made_from, "shard": number}
+
     def missing(self) -> list[int]:
         """Returns the numbers of the shards that are not there or are damaged."""
-        return [number for number in range(len(self.shards)) if not self._is_whole(number)]
-
-    def _is_whole(self, number: int) -> bool:
-        path = self._path(number)
-        if not path.is_file() or not record_path(path).is_file():
-            return False
-        try:
-            record = read_verified_record(path)
-        except InputError:
-            return False
-        return record.get("spec") == {**self.made_from, "shard": number}
+        numbers = range(len(self.shards))
+        return [n for n in numbers if shard_state(self._path(n), self._spec(n)) != "whole"]
 
     def write(self, number: int, features: dict[str, np.ndarray]) -> None:
         """Writes a shard atomically: one (images, features) array per kind."""
-        assert all(len(features[kind]) == len(self.shards[number]) for kind in self.kinds)
+        assert set(map(len, features.values())) == {len(self.shards[number])}
         # A record never outlives the file that it describes.
         record_path(self._path(number)).unlink(missing_ok=True)
         with atomic_path(self._path(number)) as temporary:
-            np.savez(temporary, **{kind: features[kind] for kind in self.kinds})
-        write_record(self._path(number), {**self.made_from, "shard": number})
+            np.savez(temporary, **features)
+        write_record(self._path(number), self._spec(number))
+
+    def images_in(self, numbers: Iterable[int]) -> int:
+        """Returns how many images are in some shards."""
+        return sum(len(self.shards[number]) for number in numbers)
 
     def blocks(self, kind: str) -> Iterator[np.ndarray]:
         """Yields the (images, features) array of every shard in order; raises InputError if a shard is damaged."""
@@ -73,35 +72,35 @@ class FeatureShards:
 
     def array(self, kind: str, indices: np.ndarray | None = None) -> np.ndarray:
         """Returns the features of all images, or of some in the order asked for, holding one more shard in memory."""
-        found = None
-        wanted = np.arange(self.count) if indices is None else np.asarray(indices)
+        if indices is None:
+            indices = np.arange(self.count)
+        features = None
         for images, block in zip(self.shards, self.blocks(kind)):
-            if found is None:
-                found = np.empty((len(wanted), block.shape[1]), block.dtype)
-            here = (wanted >= images.start) & (wanted < images.stop)
-            found[here] = block[wanted[here] - images.start]
-        return found
+            if features is None:
+                features = np.empty((len(indices), block.shape[1]), block.dtype)
+            here = (indices >= images.start) & (indices < images.stop)
+            features[here] = block[indices[here] - images.start]
+        return features
 
 
 def extract(
     features: FeatureShards, images: ImageSet, network: torch.nn.Module, group: Processes, batch_size: int
 ) -> None:
     """Fills the missing shards of features; every process takes its share of them."""
-    missing = group.gather(features.missing() if group.is_first else None)[0]
+    missing = group.gather(group.is_first and features.missing())[0]
     mine = group.share(missing)
-    total = sum(len(features.shards[number]) for number in group.share(range(len(features.shards))))
-    left = sum(len(features.shards[number]) for number in mine)
+    total, left = features.images_in(group.share(range(len(features.shards)))), features.images_in(mine)
     if missing:
         with Progress("score", max(total, left), max(total - left, 0), silent=not group.is_first) as progress:
             for number in mine:
                 parts: dict[str, list[np.ndarray]] = {kind: [] for kind in features.kinds}
                 shard = features.shards[number]
                 for batch in images.batches(shard.start, shard.stop, batch_size):
-                    found = network(torch.from_numpy(batch))
+                    outputs = network(torch.from_numpy(batch))
                     for kind in features.kinds:
-                        parts[kind].append(getattr(found, kind).float().cpu().numpy())
+                        parts[kind].append(getattr(outputs, kind).float().cpu().numpy())
                     progress.advance(len(batch))
-                arrays = {kind: np.concatenate(parts[kind]) for kind in features.kinds}
+                arrays = dict(zip(parts, map(np.concatenate, parts.values())))
                 if not all(np.isfinite(array).all() for array in arrays.values()):
                     raise InputError(
                         "the scorer's features hold NaN or infinity; its weights are damaged: replace them"

@@ -1,12 +1,13 @@
 """Checking images: each is decoded completely before any stage relies on it."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from ditgta.data.ahead import map_ahead
-from ditgta.data.image_index import DIGEST_BYTES, ImageIndex, contents_sha256, digest_of
+from ditgta.data.image_index import DIGEST_BYTES, ImageIndex, digest_of
 from ditgta.data.sources.listing import LAYOUT
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.progress import Progress
@@ -27,7 +28,9 @@ def check_images(
         raise InputError(f"on_error {on_error!r} is neither 'stop' nor 'skip'; choose one of them")
 
     order = index.reader.order()
-    numbers = range(index.count) if order is None else order.tolist()
+    if order is None:
+        order = np.arange(index.count)
+    numbers = order.tolist()
     reasons: dict[int, str] = {}
     digests = np.zeros((index.count, DIGEST_BYTES), np.uint8)
 
@@ -35,6 +38,7 @@ def check_images(
         reason, content = index.check(i)
         return reason, digest_of(content), content if keep else b""
 
+    # What is kept is in memory while it waits.
     checks = map_ahead(check, numbers, ahead=None if keep else 1024)
     with Progress("images", index.count) as progress:
         for i, (reason, digest, content) in zip(numbers, checks):
@@ -45,34 +49,25 @@ def check_images(
                 keep(i, content)
             progress.advance()
     faults = index.skipped + [{"file": index.files[i], "reason": reasons[i]} for i in sorted(reasons)]
-    good = np.setdiff1d(np.arange(index.count), list(reasons))
-    return _kept(replace(index, digests=digests), good, faults, on_error)
-
-
-def _kept(index: ImageIndex, good: np.ndarray, faults: list[dict], on_error: str) -> ImageIndex:
-    """Return the index of some images, classes renumbered, after judging the faults."""
-    labels = index.labels[good]
-    filled = np.bincount(labels, minlength=len(index.classes)) > 0
     known = {fault["file"] for fault in faults}
-    empty = [fault for fault in index.empty_classes() if fault["file"] not in known]
-    skipped = faults + empty
-    if skipped and on_error == "stop":
-        raise InputError(fault_listing(index, skipped))
-    if not len(good):
+    faults += [fault for fault in index.empty_classes() if fault["file"] not in known]
+    if faults and on_error == "stop":
+        raise InputError(fault_listing(index, faults))
+    if len(reasons) == index.count:
         raise InputError(f"{index.root} holds no readable image among {index.count}; {LAYOUT}")
-    lost = [name for name, was, is_left in zip(index.classes, index.per_class, filled) if was and not is_left]
-    new_label = np.cumsum(filled) - 1
-    all_good = len(good) == index.count
-    kept = replace(
-        index,
-        files=index.files if all_good else [index.files[i] for i in good],
-        labels=new_label[labels].astype(np.int64),
-        classes=[name for name, is_left in zip(index.classes, filled) if is_left],
-        skipped=skipped + [{"file": f"{name}/", "reason": "lost all its images"} for name in lost],
-        reader=index.reader if all_good else index.reader.take(good),
-        digests=index.digests[good],
-    )
-    return replace(kept, files_sha256=contents_sha256(kept))
+    return _without(replace(index, digests=digests), list(reasons), faults)
+
+
+def _without(index: ImageIndex, bad: list[int], faults: list[dict]) -> ImageIndex:
+    """Return the index without some images and the classes that they leave empty; all that is left out stands in `skipped`."""
+    kept = index
+    if bad:
+        kept = index.take(np.setdiff1d(np.arange(index.count), bad))
+    filled = kept.per_class > 0
+    for name in itertools.compress(index.classes, (index.per_class > 0) & ~filled):
+        faults.append({"file": f"{name}/", "reason": "lost all its images"})
+    labels = (np.cumsum(filled) - 1)[kept.labels]
+    return replace(kept, skipped=faults).relabelled(labels, itertools.compress(index.classes, filled))
 
 
 def fault_listing(index: ImageIndex, faults: list[dict]) -> str:

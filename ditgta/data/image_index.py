@@ -1,6 +1,7 @@
 """An image index in memory: which images, of which classes, and how to get at their pixels."""
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ditgta.data.ahead import map_ahead, usable_cores
-from ditgta.data.decode import adm_crop, decode_rgb, fault_in, reason_of, stored_size
+from ditgta.data.decode import adm_crop, decode_rgb, fault_in, reason_of, sides_of, stored_size
 from ditgta.data.sources.listing import Listing
 from ditgta.data.sources.names import unlistable
 from ditgta.data.sources.readers import FileReader, Reader, Unreadable
@@ -60,10 +61,11 @@ class ImageIndex:
 
     def take(self, chosen: np.ndarray) -> "ImageIndex":
         """Return the index of some images, in the order given, of the same classes; what was left out is not said again."""
-        files, labels = [self.files[i] for i in chosen], self.labels[chosen]
-        digests = None if self.digests is None else self.digests[chosen]
-        changes = {"reader": self.reader.take(chosen), "digests": digests, "skipped": [], "files_sha256": ""}
-        return _summed(self, files=files, labels=labels, **changes)
+        changes = {"files": [self.files[i] for i in chosen], "labels": self.labels[chosen]}
+        changes |= {"reader": self.reader.take(chosen), "skipped": [], "files_sha256": ""}
+        if self.digests is not None:
+            changes["digests"] = self.digests[chosen]
+        return _summed(self, **changes)
 
     def relabelled(self, labels: np.ndarray, classes: list[str]) -> "ImageIndex":
         """Return the index with other labels and classes."""
@@ -72,15 +74,16 @@ class ImageIndex:
     def where(self, i: int) -> str:
         """Return where image i lies and, in a container, its name."""
         place = self.reader.where(i)
-        return place if place.endswith(self.files[i]) else f"{self.files[i]} in {place}"
+        if place.endswith(self.files[i]):
+            return place
+        return f"{self.files[i]} in {place}"
 
     def read(self, i: int) -> bytes:
         """Return the bytes of image i; raises InputError if they cannot be had, or are not those that were listed."""
         try:
             content = self.reader.read(i)
         except (OSError, Unreadable) as error:
-            reason = reason_of(error) if isinstance(error, OSError) else error
-            raise InputError(f"{self.where(i)}: {reason}; restore it or {REMAKE}") from error
+            raise InputError(f"{self.where(i)}: {reason_of(error)}; restore it or {REMAKE}") from error
         if self.digests is not None and digest_of(content) != self.digests[i].tobytes():
             raise InputError(f"{self.where(i)} has changed since it was listed; {REMAKE}")
         return content
@@ -103,9 +106,7 @@ class ImageIndex:
             return reason, b""
         try:
             content = self.reader.read(i)
-        except Unreadable as error:
-            return str(error), b""
-        except (FileNotFoundError, PermissionError) as error:
+        except (Unreadable, FileNotFoundError, PermissionError) as error:
             return reason_of(error), b""
         except OSError as error:  # of the disk or the system, and says nothing about the image
             raise InputError(f"{self.where(i)} {reason_of(error)}; fix that and run again") from error
@@ -113,7 +114,7 @@ class ImageIndex:
 
     def empty_classes(self) -> list[dict]:
         """Return {file, reason} of every class without images."""
-        names = [name for name, count in zip(self.classes, self.per_class) if not count]
+        names = itertools.compress(self.classes, self.per_class == 0)
         return [{"file": f"{name}/", "reason": "is a class without images"} for name in names]
 
     def batches(self, batches: Iterable[Sequence[int]], keep: bool = True) -> Iterator[np.ndarray]:
@@ -121,9 +122,8 @@ class ImageIndex:
 
         With `keep`, a set of at most 1 GB of pixels stays in memory once decoded, for loops that come by again.
         """
-        bytes_each = 3 * math.prod(sides_of(self.size))
         one = self.image
-        if keep and self.count * bytes_each <= _CACHE_BYTES:
+        if keep and self.count * 3 * math.prod(sides_of(self.size)) <= _CACHE_BYTES:
             one = cache(self.image)
 
         def stacked(indices: Sequence[int]) -> np.ndarray:
@@ -136,18 +136,17 @@ class ImageIndex:
 def _summed(index: ImageIndex, **changes) -> ImageIndex:
     """Return a changed index with the checksum of what it holds, as far as that was read."""
     changed = replace(index, **changes)
-    return changed if changed.digests is None else replace(changed, files_sha256=contents_sha256(changed))
-
-
-def sides_of(size: int | Sequence[int]) -> tuple[int, int]:
-    """Return height and width of images that are known by their side, or by both."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    if changed.digests is None:
+        return changed
+    return replace(changed, files_sha256=contents_sha256(changed))
 
 
 def side_or_sides(size: int | Sequence[int]) -> int | tuple[int, int]:
     """Return the side of square images, (height, width) of oblong ones."""
     height, width = sides_of(size)
-    return height if height == width else (height, width)
+    if height == width:
+        return height
+    return height, width
 
 
 def digest_of(content: bytes) -> bytes:

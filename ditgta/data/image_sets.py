@@ -33,13 +33,13 @@ class ImageSet:
     def known_by(self) -> dict:
         """Returns the sampling, step, seed and posenc that the set itself tells of, without what it does not."""
         training = part(self.origin, "spec", "checkpoint", "spec")
-        found = {
+        facts = {
             "sampling": part(self.origin, "spec").get("sampling"),
             "step": self.origin.get("step"),
             "seed": training.get("seed"),
             "posenc": part(training, "model").get("posenc"),
         }
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: value for key, value in facts.items() if value is not None}
 
     def sha256(self) -> str:
         """Returns a checksum of the images and statistics."""
@@ -67,11 +67,9 @@ def open_image_set(path: str | Path) -> ImageSet:
         raise InputError(
             f"{path} does not exist (relative to {Path.cwd()}); give an npz file or a folder of images"
         )
-    if path.suffix.lower() in ARCHIVES:
-        return LooseImages(path)
-    if path.is_file():
+    if path.is_file() and path.suffix.lower() not in ARCHIVES:
         return NpzImages(path)
-    if not (path / "index.json").is_file():
+    if not (path / "index.json").is_file() or path.suffix.lower() in ARCHIVES:
         return LooseImages(path)
     content = read_json(path / "index.json")
     if "shards" in content and "shape" in content:
@@ -114,11 +112,9 @@ class NpzImages(ImageSet):
         return labels.read(0, self.count).astype(np.int64)
 
     def sha256(self) -> str:
-        """Returns the checksum of the file."""
         return sha256_of(self.path)
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
-        """Yields images start..stop from the stream."""
         for first in range(start, stop, batch_size):
             yield self.images.read(first, min(batch_size, stop - first))
 
@@ -127,41 +123,39 @@ class SampleShards(ImageSet):
     """A folder of numbered npz shards over which the sample stage has written index.json."""
 
     def __init__(self, path: Path, content: dict):
-        where = f"{path / 'index.json'}"
-        checked(SampleIndex, content, where, "run the sample stage again")
-        height, width = content["shape"][:2]
-        super().__init__(path, content["count"], (height, width))
+        fix = "run the sample stage again"
+        checked(SampleIndex, content, f"{path / 'index.json'}", fix)
+        super().__init__(path, content["count"], tuple(content["shape"][:2]))
         self.shards, self.origin = content["shards"], content
         labels, end = [], 0
         for shard in self.shards:
-            if shard["start"] != end or shard["count"] < 1:
-                raise InputError(
-                    f"{path / 'index.json'} does not name its shards in order; run the sample stage again"
-                )
+            if shard["start"] != end:
+                raise InputError(f"{path / 'index.json'} does not name its shards in order; {fix}")
             end += shard["count"]
-            labels.append(self._labels(path / shard["file"], shard["count"]))
-        if labels and all(part is not None for part in labels):
-            self.labels = np.concatenate(labels).astype(np.int64)
+            labels.append(self._labels(path / shard["file"], shard["count"], fix))
         if self.count == 0:
             raise InputError(f"{path} holds no images; sample at least 2")
         if self.count != end:
             raise InputError(
-                f"{path / 'index.json'} names {self.count} images, but its shards hold {end}; run the sample stage again"
+                f"{path / 'index.json'} names {self.count} images, but its shards hold {end}; {fix}"
             )
+        if not any(part is None for part in labels):
+            self.labels = np.concatenate(labels).astype(np.int64)
 
-    def _labels(self, file: Path, count: int) -> np.ndarray | None:
+    def _labels(self, file: Path, count: int, fix: str) -> np.ndarray | None:
         """Returns a shard's labels after comparing what its arrays say of themselves with the index."""
         if not is_file(file):
-            raise InputError(f"{file} does not exist; run the sample stage again")
-        images, labels = (NpzArray.find(file, name) for name in ("arr_0", "arr_1"))
-        shape = (count, *self.origin["shape"])
-        whole = images is not None and images.shape == shape and (labels is None or labels.shape == (count,))
-        if not whole or (labels is not None and labels.dtype.kind not in "iu"):
-            raise InputError(
-                f"{file} does not hold the images that index.json names; run the sample stage again"
-            )
+            raise InputError(f"{file} does not exist; {fix}")
+        images, labels = NpzArray.find(file, "arr_0"), NpzArray.find(file, "arr_1")
+        is_whole = images is not None and images.shape == (count, *self.origin["shape"])
+        if labels is not None:
+            is_whole = is_whole and labels.shape == (count,) and labels.dtype.kind in "iu"
+        if not is_whole:
+            raise InputError(f"{file} does not hold the images that index.json names; {fix}")
         images.close()
-        return None if labels is None else labels.read(0, count)
+        if labels is None:
+            return None
+        return labels.read(0, count)
 
     def sha256(self) -> str:
         """Returns a checksum of the shards' checksums, which `batches` compares with the files."""
@@ -196,7 +190,6 @@ class IndexedImages(ImageSet):
         return hashlib.sha256(f"{self.index.files_sha256} {self.index.size}".encode()).hexdigest()
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
-        """Yields the crops of images start..stop, decoded ahead."""
         starts = range(start, stop, batch_size)
         batches = (range(first, min(first + batch_size, stop)) for first in starts)
         yield from self.index.batches(batches, keep=False)
@@ -213,18 +206,19 @@ class LooseImages(ImageSet):
         self.index = index_of(list_bare(path), size=0)
         for fault in self.index.skipped:
             raise InputError("{0}: {file} {reason}; fix or remove it".format(path, **fault))
-        sizes = set(map_ahead(self.index.stored_size, range(self.index.count), ahead=1024))
-        super().__init__(path, self.index.count, sizes.pop() if len(sizes) == 1 else None)
+        super().__init__(path, self.index.count)
         self.warnings += [f"{path.name}: {note}" for note in self.index.notes]
         if len(self.index.classes) > 1:
             self.labels = self.index.labels
-        if self.size is None:
+        sizes = set(map_ahead(self.index.stored_size, range(self.count), ahead=1024))
+        if len(sizes) == 1:
+            self.size = sizes.pop()
+        else:
             self.warnings.append(
                 f"the images of {path.name} have different sizes; each was used whole, without a crop"
             )
 
     def sha256(self) -> str:
-        """Returns a checksum of names and contents of all files."""
         digest = hashlib.sha256()
         contents = map_ahead(lambda i: hashlib.sha256(self.index.read(i)).hexdigest(), range(self.count))
         for name, content in zip(self.index.files, contents):
@@ -243,53 +237,54 @@ class LooseImages(ImageSet):
             yield np.stack(batch)
 
 
-def _statistics(
-    path: Path, arrays: dict, mean_name: str, covariance_name: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _statistics(path: Path, arrays: dict, *names: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns a stored mean and covariance in float64 after checking that they can be what they are named."""
-    for name in (mean_name, covariance_name):
+    numbers = []
+    for name in names:
         if name not in arrays:
-            raise InputError(f"{path} lacks {name}; {mean_name} and {covariance_name} are needed together")
+            raise InputError(f"{path} lacks {name}; {' and '.join(names)} are needed together")
         if arrays[name].dtype.kind not in "fiu":
             raise InputError(
                 f"{name} of {path} holds {arrays[name].dtype}, not real numbers; save it as float64"
             )
-    with np.errstate(over="ignore"):  # what is infinite is refused below
-        mean, covariance = (np.asarray(arrays[name], np.float64) for name in (mean_name, covariance_name))
+        with np.errstate(over="ignore"):  # what is infinite is refused below
+            numbers.append(arrays[name].astype(np.float64))
+    mean, covariance = numbers
     if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
         raise InputError(
-            f"{mean_name} {mean.shape} and {covariance_name} {covariance.shape} of {path} do not match; "
+            f"{names[0]} {mean.shape} and {names[1]} {covariance.shape} of {path} do not match; "
             f"save a mean of d and a covariance of d x d numbers"
         )
-    for name, array in ((mean_name, mean), (covariance_name, covariance)):
+    for name, array in zip(names, numbers):
         if not np.isfinite(array).all():
             raise InputError(f"{name} of {path} holds NaN or infinity; compute the statistics again")
     scale = np.abs(covariance).max(initial=0.0)
     skew = np.abs(covariance - covariance.T).max(initial=0.0)
     if skew > 1e-5 * scale or (np.diagonal(covariance) < -1e-9 * scale).any():
         raise InputError(
-            f"{covariance_name} of {path} is not symmetric with variances >= 0 and so not a covariance; compute it again"
+            f"{names[1]} of {path} is not symmetric with variances >= 0 and so not a covariance; compute it again"
         )
     return mean, covariance / 2 + covariance.T / 2
 
 
 def _check_images(images: NpzArray) -> None:
     """Raises InputError unless an array is uint8 of shape (N, height, width, 3) with N >= 1."""
-    name, shape = f"arr_0 of {images.path}", images.shape
+    shape = images.shape
     if images.dtype != np.uint8:
-        raise InputError(f"{name} is {images.dtype}, not uint8; {_to_uint8(images)}")
-    if len(shape) == 3 or (len(shape) == 4 and shape[3] == 1):
-        raise InputError(
-            f"{name} is grey, shape {shape}; repeat its channel: (N, height, width, 3) is needed"
-        )
-    if len(shape) == 4 and shape[1] == 3 and shape[3] != 3:
-        raise InputError(f"{name} has channels first, shape {shape}; save arr_0.transpose(0, 2, 3, 1)")
-    if len(shape) == 4 and shape[3] == 4:
-        raise InputError(f"{name} has a fourth channel, shape {shape}; compose it on white and save three")
-    if len(shape) != 4 or shape[3] != 3 or 0 in shape[1:]:
-        raise InputError(f"{name} has shape {shape}; (N, height, width, 3) is needed")
-    if shape[0] == 0:
-        raise InputError(f"{name} holds no images; save at least 2")
+        fault = f"is {images.dtype}, not uint8; {_to_uint8(images)}"
+    elif len(shape) == 3 or (len(shape) == 4 and shape[3] == 1):
+        fault = f"is grey, shape {shape}; repeat its channel: (N, height, width, 3) is needed"
+    elif len(shape) == 4 and shape[1] == 3 and shape[3] != 3:
+        fault = f"has channels first, shape {shape}; save arr_0.transpose(0, 2, 3, 1)"
+    elif len(shape) == 4 and shape[3] == 4:
+        fault = f"has a fourth channel, shape {shape}; compose it on white and save three"
+    elif len(shape) != 4 or shape[3] != 3 or 0 in shape[1:]:
+        fault = f"has shape {shape}; (N, height, width, 3) is needed"
+    elif shape[0] == 0:
+        fault = "holds no images; save at least 2"
+    else:
+        return
+    raise InputError(f"arr_0 of {images.path} {fault}")
 
 
 def _to_uint8(images: NpzArray) -> str:

@@ -21,12 +21,12 @@ from ditgta.data.image_index import (
 )
 from ditgta.data.sources.parquet import RowReader
 from ditgta.data.sources.readers import FileReader, MemberReader, Names, Reader
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, as_input_error
 from ditgta.runtime.files import atomic_path, expanded, is_file, provenance, read_json, sha256_of, write_json
 from ditgta.runtime.records import ImageIndexRecord, checked
 
 _SKIPPED_KEPT = 100
-_READERS = {kind.kind: kind for kind in (FileReader, MemberReader, RowReader)}
+_READERS = {reader.kind: reader for reader in (FileReader, MemberReader, RowReader)}
 
 
 def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str = "") -> None:
@@ -47,24 +47,26 @@ def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str =
     with atomic_path(folder / "files.tsv") as temporary, open(temporary, "wb") as table:
         for label, digest, file in zip(index.labels.tolist(), index.digests, index.files):
             table.write(f"{label}\t{digest.tobytes().hex()}\t{file}\n".encode())
-    reader = index.reader
-    said, arrays = reader.state()
-    plain = isinstance(reader, FileReader) and reader.root == index.root and reader.paths == index.files
+    reader, state, places_sha256 = index.reader, {}, None
     (folder / "places.safetensors").unlink(missing_ok=True)
-    if not plain:
+    if not isinstance(reader, FileReader) or reader.root != index.root or reader.paths != index.files:
+        state, arrays = reader.state()
         with atomic_path(folder / "places.safetensors") as temporary:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
-    root = reader.root.absolute()
-    results = folder.parent if folder.name == HELD_OUT else folder
-    inside = root.is_relative_to(results) or (source and not expanded(source).is_absolute())
+        places_sha256 = sha256_of(folder / "places.safetensors")
+    root, results = str(reader.root.absolute()), folder
+    if folder.name == HELD_OUT:
+        results = folder.parent
+    if Path(root).is_relative_to(results) or (source and not expanded(source).is_absolute()):
+        root = os.path.relpath(root, folder)
     origin = {
         "spec": spec,
         "source": source,
         "reader": reader.kind,
-        "root": os.path.relpath(root, folder) if inside else str(root),
-        "reader_state": {} if plain else said,
+        "root": root,
+        "reader_state": state,
         "files_tsv_sha256": sha256_of(folder / "files.tsv"),
-        "places_sha256": None if plain else sha256_of(folder / "places.safetensors"),
+        "places_sha256": places_sha256,
         "notes": index.notes,
         "skipped": index.skipped,
     }
@@ -86,8 +88,9 @@ def load_index(path: str | Path) -> ImageIndex:
 
     Raises InputError if the index is missing or damaged, or the images' folder has moved away.
     """
-    path = Path(path)
-    folder = path.parent if path.name == "index.json" else path
+    folder = Path(path)
+    if folder.name == "index.json":
+        folder = folder.parent
     if folder.is_file():
         raise InputError(
             f"{folder} is a file, not the folder of an image index; give a folder that the images stage wrote"
@@ -98,12 +101,9 @@ def load_index(path: str | Path) -> ImageIndex:
             f"{folder / 'index.json'} is not an image index; give the folder that the images stage wrote"
         )
     checked(ImageIndexRecord, content, f"{folder / 'index.json'}", REMAKE)
-    try:
+    damage = (KeyError, TypeError, AttributeError, IndexError, ValueError, SafetensorError)
+    with as_input_error(f"the images stage did not write the index {folder}", REMAKE, *damage, text=repr):
         return _loaded(folder, content, read_json(folder / "source.json"))
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, SafetensorError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"the images stage did not write the index {folder} ({error!r}); {REMAKE}") from None
 
 
 def _loaded(folder: Path, content: dict, source: dict) -> ImageIndex:
@@ -116,9 +116,8 @@ def _loaded(folder: Path, content: dict, source: dict) -> ImageIndex:
         raise InputError(
             f"the images' folder {root} of {folder / 'index.json'} does not exist; restore it or {REMAKE}"
         )
-    if source["places_sha256"] is None:
-        reader: Reader = FileReader(root, names)
-    else:
+    reader: Reader = FileReader(root, names)
+    if source["places_sha256"] is not None:
         _check_file(folder / "places.safetensors", source["places_sha256"], folder)
         arrays = load_file(folder / "places.safetensors")
         reader = _READERS[source["reader"]].restored(root, source["reader_state"], arrays)

@@ -1,12 +1,13 @@
 """Arrays inside npz files: small ones whole, large ones as a stream, never by unpickling."""
 
+import contextlib
 import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 
@@ -22,43 +23,29 @@ _SKIP_BYTES = 1 << 22
 MOST_BYTES = 2**28  # of an array that is read whole: the covariance of 5,792 features
 
 
-class Header(NamedTuple):
-    """What an array says of itself."""
-
-    shape: tuple[int, ...]
-    by_columns: bool
-    dtype: np.dtype
-
-
 def load_members(path: Path, names: Container[str] | None = None) -> dict[str, np.ndarray]:
     """Returns the named arrays of an npz file that are there, by default all.
 
     An array of more than MOST_BYTES is refused before memory is taken for it. Raises InputError then, and if the file is no whole
     npz file, or an array is pickled.
     """
-    try:
-        with _archive(path) as archive:
-            found = {}
-            for entry in archive.infolist():
-                name = entry.filename.removesuffix(".npy")
-                if name == entry.filename or (names is not None and name not in names):
-                    continue
-                with archive.open(entry) as member:
-                    header = _read_header(member, entry)
-                    size = math.prod(header.shape) * header.dtype.itemsize
-                    if size > MOST_BYTES:
-                        raise InputError(
-                            f"{name} of {path} has shape {header.shape}, {size / 2**20:,.0f} MB, where at most "
-                            f"{MOST_BYTES / 2**20:,.0f} MB are plausible; save the right array"
-                        )
-                    content = member.read()
-                array = np.frombuffer(content, header.dtype, math.prod(header.shape))
-                found[name] = array.reshape(header.shape, order="F" if header.by_columns else "C").copy()
-            return found
-    except _DAMAGE as error:
-        raise _damaged(path) from error
-    except ValueError as error:
-        raise _pickled_or_foreign(path, error) from error
+    arrays = {}
+    with _reading(path), _archive(path) as archive:
+        for entry in archive.infolist():
+            name = entry.filename.removesuffix(".npy")
+            if name == entry.filename or (names is not None and name not in names):
+                continue
+            with archive.open(entry) as member:
+                shape, by_columns, dtype = _read_header(member, entry)
+                size = math.prod(shape) * dtype.itemsize
+                if size > MOST_BYTES:
+                    raise InputError(
+                        f"{name} of {path} has shape {shape}, {size / 2**20:,.0f} MB, where at most "
+                        f"{MOST_BYTES / 2**20:,.0f} MB are plausible; save the right array"
+                    )
+                order = "F" if by_columns else "C"
+                arrays[name] = np.ndarray(shape, dtype, member.read(), order=order).copy()
+    return arrays
 
 
 def write_with_arrays(out: Path, content: dict, arrays: dict[str, np.ndarray], key: str) -> dict:
@@ -73,22 +60,20 @@ def write_with_arrays(out: Path, content: dict, arrays: dict[str, np.ndarray], k
     return content
 
 
-def _read_header(member: IO[bytes], entry: zipfile.ZipInfo) -> Header:
-    """Returns what an array says of itself, after comparing that with the bytes there are of it.
-
-    The sizes are Python's integers, which do not overflow.
-    """
+def _read_header(member: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Returns shape, whether it is stored by columns, and dtype of an array that has as many bytes as these say."""
     version = np.lib.format.read_magic(member)
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"array format {version}")
     read = getattr(np.lib.format, f"read_array_header_{min(version[0], 2)}_0")
-    header = Header(*read(member))
-    if header.dtype.hasobject:
+    shape, by_columns, dtype = read(member)
+    if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded")
-    said = math.prod(header.shape) * header.dtype.itemsize
-    if any(side < 0 for side in header.shape) or said != entry.file_size - member.tell():
-        raise EOFError(f"{entry.filename} does not have the bytes of its shape {header.shape}")
-    return header
+    # The sizes are Python's integers, which do not overflow.
+    size = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or size != entry.file_size - member.tell():
+        raise EOFError(f"{entry.filename} does not have the bytes of its shape {shape}")
+    return shape, by_columns, dtype
 
 
 class NpzArray:
@@ -100,12 +85,8 @@ class NpzArray:
     def __init__(self, path: Path, name: str):
         self.path, self.name = path, name
         self._archive = self._stream = None
-        try:
+        with _reading(path):
             self._open()
-        except _DAMAGE as error:
-            raise _damaged(path) from error
-        except ValueError as error:
-            raise _pickled_or_foreign(path, error) from error
 
     @classmethod
     def find(cls, path: Path, name: str) -> "NpzArray | None":
@@ -113,12 +94,9 @@ class NpzArray:
 
         Raises InputError if the file is no whole npz file, or the array is pickled or stored by columns.
         """
-        try:
-            with _archive(path) as archive:
-                if f"{name}.npy" not in archive.namelist():
-                    return None
-        except _DAMAGE as error:
-            raise _damaged(path) from error
+        with _reading(path), _archive(path) as archive:
+            if f"{name}.npy" not in archive.namelist():
+                return None
         return cls(path, name)
 
     def _open(self) -> None:
@@ -138,31 +116,28 @@ class NpzArray:
         """Returns rows start..start + count; raises InputError if the file ends early or its checksum is wrong."""
         assert start >= 0 and start + count <= self.shape[0]
         try:
-            if self._stream is None or start < self._next:
-                self._open()
-            self._skip((start - self._next) * self._row_bytes)
-            rows = np.empty((count, *self.shape[1:]), self.dtype)
-            view = memoryview(rows).cast("B") if rows.size else memoryview(b"")
-            done = 0
-            while done < len(view):
-                got = self._stream.readinto(view[done:])
-                if not got:
-                    raise EOFError
-                done += got
-            self._next = start + count
-            if self._next == self.shape[0]:
-                self._stream.read(1)  # the archive compares its checksum when it reaches the end
-        except _DAMAGE as error:
+            with _reading(self.path):
+                if self._stream is None or start < self._next:
+                    self._open()
+                self._skip((start - self._next) * self._row_bytes)
+                rows = np.ndarray((count, *self.shape[1:]), self.dtype, self._take(count * self._row_bytes))
+                self._next = start + count
+                if self._next == self.shape[0]:
+                    self._stream.read(1)  # the archive compares its checksum when it reaches the end
+        except InputError:
             self.close()
-            raise _damaged(self.path) from error
+            raise
         return rows
+
+    def _take(self, size: int) -> bytearray:
+        content = bytearray(self._stream.read(size))
+        if len(content) != size:
+            raise EOFError
+        return content
 
     def _skip(self, size: int) -> None:
         while size:
-            got = len(self._stream.read(min(size, _SKIP_BYTES)))
-            if not got:
-                raise EOFError
-            size -= got
+            size -= len(self._take(min(size, _SKIP_BYTES)))
 
     def close(self) -> None:
         """Closes the file; a later read opens it again."""
@@ -181,15 +156,19 @@ def _archive(path: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def _damaged(path: Path) -> InputError:
-    return InputError(f"{path} is not a whole npz file (truncated or damaged); copy or make it again")
-
-
-def _pickled_or_foreign(path: Path, error: ValueError) -> Exception:
-    if isinstance(error, InputError):
-        return error
-    if "Object arrays" in str(error) or "allow_pickle" in str(error):
-        return InputError(
-            f"{path} holds pickled objects, which are never loaded; save plain arrays of numbers"
-        )
-    return InputError(f"{path} holds an array that cannot be read ({error}); save it again with np.savez")
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raises InputError for what reading an npz file raises inside the block."""
+    try:
+        yield
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise InputError(
+            f"{path} is not a whole npz file (truncated or damaged); copy or make it again"
+        ) from error
+    except ValueError as error:
+        fault = f"an array that cannot be read ({error}); save it again with np.savez"
+        if "Object arrays" in str(error) or "allow_pickle" in str(error):
+            fault = "pickled objects, which are never loaded; save plain arrays of numbers"
+        raise InputError(f"{path} holds {fault}") from error

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ditgta.data.handles import Handles
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, as_input_error
 from ditgta.runtime.files import (
     atomic_path,
     is_file,
@@ -75,7 +75,9 @@ def shard_state(path: Path, spec: dict) -> str:
         return "damaged"
     if record.get("spec") != spec:
         return "other"
-    return "whole" if record.get("sha256") == sha256_of(path) else "damaged"
+    if record.get("sha256") != sha256_of(path):
+        return "damaged"
+    return "whole"
 
 
 def write_latent_index(folder: Path, plan: list[range], **content) -> None:
@@ -88,7 +90,7 @@ def write_latent_index(folder: Path, plan: list[range], **content) -> None:
         name = shard_name(number)
         sha256 = read_json(record_path(folder / name))["sha256"]
         shards.append({"file": name, "sha256": sha256, "start": images.start, "count": len(images)})
-    content |= {"count": sum(len(images) for images in plan), "shards": shards}
+    content |= {"count": sum(map(len, plan)), "shards": shards}
     with contextlib.suppress(InputError):  # it is missing or damaged
         if content.items() <= read_json(path).items():
             return
@@ -110,20 +112,11 @@ class LatentShards:
             raise InputError(
                 f"{self.folder} is a file, not a folder of latents; give a folder that the latents stage wrote"
             )
-        self.content = read_json(self.folder / "index.json")
-        if "latent_shape" not in self.content:
+        index = self.folder / "index.json"
+        self.content = content = read_json(index)
+        if "latent_shape" not in content:
             raise InputError(f"{self.folder} holds no latents; give the folder that the latents stage wrote")
-        checked(LatentIndex, self.content, f"{self.folder / 'index.json'}", "run the latents stage again")
-        try:
-            self._take_over(self.content)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"the latents stage did not write {self.folder / 'index.json'} ({error!r}); run the stage again"
-            ) from None
-
-    def _take_over(self, content: dict) -> None:
+        checked(LatentIndex, content, str(index), "run the latents stage again")
         self.count: int = content["count"]
         self.shard_count = len(content["shards"])
         self.classes: list[str] = content["classes"]
@@ -133,13 +126,16 @@ class LatentShards:
         self.sides: int = content.get("sides", 2)  # 2 where mirror images are there, else 1
         # 2 for mean and log variance of each posterior, 1 for one draw of it
         self.moments: int = content.get("moments", 2)
-        self._side = np.dtype(("<f2", (self.moments, *self.latent_shape)))
+        self.paths = [self.folder / shard["file"] for shard in content["shards"]]
         self._starts = np.array([shard["start"] for shard in content["shards"]], np.int64)
-        self.labels = np.concatenate([self._labels(shard) for shard in content["shards"]])
-        if len(self.labels) != self.count:
-            raise ValueError(f"{len(self.labels)} images in its shards")
-        paths = [self.folder / shard["file"] for shard in content["shards"]]
-        self._files = Handles(lambda number: io.FileIO(paths[number]))  # at most 256: all may stay open
+        what = f"the latents stage did not write {index}"
+        with as_input_error(what, "run the stage again", KeyError, TypeError, ValueError, text=repr):
+            self._side = np.dtype(("<f2", (self.moments, *self.latent_shape)))
+            self.labels = np.concatenate(list(map(self._labels, content["shards"])))
+            if len(self.labels) != self.count:
+                raise ValueError(f"{len(self.labels)} images in its shards")
+        # At most 256: all may stay open.
+        self._files = Handles(lambda number: io.FileIO(self.paths[number]))
 
     def read(self, indices: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray | None]:
         """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} of images [B] in the order asked for; logvar is None for draws.
@@ -152,7 +148,12 @@ class LatentShards:
             )
         moments = np.empty(len(indices), self._side)
         places = list(self._places(indices, mirrored))
-        self._announce(places)
+        if hasattr(
+            os, "posix_fadvise"
+        ):  # tells the disk what will be read: it works on a whole batch at once
+            for _, shard, place in places:
+                file = self._files[shard]
+                os.posix_fadvise(file.fileno(), place, self._side.itemsize, os.POSIX_FADV_WILLNEED)
         for row, shard, place in places:
             file = self._files[shard]
             side = os.pread(file.fileno(), self._side.itemsize, place)
@@ -161,14 +162,6 @@ class LatentShards:
             moments[row] = np.frombuffer(side, self._side)[0]
         logvar = moments[:, 1] if self.moments == 2 else None
         return {"label": self.labels[indices], "mean": moments[:, 0], "logvar": logvar}
-
-    def _announce(self, places: list[tuple[int, int, int]]) -> None:
-        """Tells the disk what will be read, so that it works on a whole batch at once."""
-        if not hasattr(os, "posix_fadvise"):
-            return
-        for _, shard, place in places:
-            file = self._files[shard]
-            os.posix_fadvise(file.fileno(), place, self._side.itemsize, os.POSIX_FADV_WILLNEED)
 
     def _places(self, indices: np.ndarray, mirrored: np.ndarray) -> Iterable[tuple[int, int, int]]:
         """Returns the row in the batch, the shard, and where in its file the wanted side begins, in the order of the files."""
@@ -183,7 +176,9 @@ class LatentShards:
 
     def verify(self, numbers: Iterable[int] | None = None) -> None:
         """Compares the SHA-256 of shards (by default all) with the index; raises InputError at the first that differs."""
-        for number in range(self.shard_count) if numbers is None else numbers:
+        if numbers is None:
+            numbers = range(self.shard_count)
+        for number in numbers:
             if sha256_of(self.folder / shard_name(number)) != self.content["shards"][number]["sha256"]:
                 raise self._damaged(number)
 
@@ -199,12 +194,12 @@ class LatentShards:
         try:
             with safe_open(path, framework="np") as file, open(path, "rb") as raw:
                 moments, header = file.get_slice("moments"), 8 + int.from_bytes(raw.read(8), "little")
-                found = (header, moments.get_dtype(), moments.get_shape(), file.get_tensor("index").tolist())
+                facts = (header, moments.get_dtype(), moments.get_shape(), file.get_tensor("index").tolist())
                 labels = file.get_tensor("label")
         except SafetensorError:
             raise InputError(f"{path} is damaged; delete it and run the latents stage again") from None
         shape = [len(images), self.sides, *self._side.shape]
-        if found != (_HEADER_BYTES, "F16", shape, list(images)) or labels.shape != (len(images),):
+        if facts != (_HEADER_BYTES, "F16", shape, list(images)) or labels.shape != (len(images),):
             raise InputError(f"{path} is not the shard that index.json names; run the latents stage again")
         if not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise InputError(

@@ -37,18 +37,20 @@ class Survey:
     def text(self) -> str:
         """Returns what was found in words; all faults are listed together."""
         per_class = self.index.per_class[self.index.per_class > 0]
-        spread = f"{per_class.min():,}" + ("" if np.ptp(per_class) == 0 else f" to {per_class.max():,}")
+        spread = " to ".join(map("{:,}".format, sorted({per_class.min(), per_class.max()})))
         low, middle, high = np.percentile(self.short_sides, (0, 50, 100)).round().astype(int)
-        whole = self.looked_at == self.index.count
-        share = "all of them" if whole else f"{self.looked_at:,} of them, evenly spread,"
-        lines = [
+        share, more = "all of them", []
+        if self.looked_at < self.index.count:
+            share = f"{self.looked_at:,} of them, evenly spread,"
+            more = ["the images stage decodes every image and may find more errors"]
+        faults = "no faults"
+        if self.faults:
+            faults = fault_listing(self.index, self.faults)
+        lines = (
             f"{self.index.root}: {self.index.count:,} images of {self.classes:,} classes with {spread} each",
             f"{share} were decoded: short sides of {low} to {high} pixels, the median is {middle}",
-        ]
-        if not whole:
-            lines.append("the images stage decodes every image and may find more errors")
-        lines += self.index.notes
-        return "\n".join([*lines, fault_listing(self.index, self.faults) if self.faults else "no faults"])
+        )
+        return "\n".join([*lines, *more, *self.index.notes, faults])
 
 
 def survey(source: str | Path) -> Survey:
@@ -66,12 +68,12 @@ def survey(source: str | Path) -> Survey:
         return index.check(i)[0] or min(index.stored_size(i))
 
     sides, faults = [], []
-    for i, found in zip(chosen, map_ahead(look, chosen.tolist())):
-        if isinstance(found, str):
-            faults.append({"file": index.files[i], "reason": found})
+    for i, side_or_reason in zip(chosen, map_ahead(look, chosen.tolist())):
+        if isinstance(side_or_reason, str):
+            faults.append({"file": index.files[i], "reason": side_or_reason})
         else:
-            sides.append(found)
+            sides.append(side_or_reason)
     faults += index.skipped + index.empty_classes()
-    if not len(sides):
+    if not sides:
         raise InputError(fault_listing(index, faults))
     return Survey(index, len(chosen), np.sort(np.array(sides, np.int64)), faults)

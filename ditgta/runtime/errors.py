@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ditgta.runtime.addresses import redacted
 
@@ -26,17 +26,6 @@ class Stopped(RuntimeError):
         self.signal = signal
 
 
-@contextlib.contextmanager
-def as_input_error(what: str, fix: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Turn errors of these kinds inside the block into an InputError: what is wrong, the error's text in brackets, the fix."""
-    try:
-        yield
-    except (InputError, MemoryError):  # the one is said already, the other says nothing about the file
-        raise
-    except kinds as error:
-        raise InputError(f"{what} ({one_line(error)}); {fix}") from error
-
-
 def one_line(error: BaseException) -> str:
     """Returns an error's text on one line of at most 160 characters."""
     return shortened(" ".join(str(error).split()) or type(error).__name__, 160)
@@ -45,6 +34,19 @@ def one_line(error: BaseException) -> str:
 def shortened(text: str, most: int) -> str:
     """Returns a text of at most so many characters, cut with dots where it is longer."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+@contextlib.contextmanager
+def as_input_error(
+    what: str, fix: str, *kinds: type[Exception], text: Callable[[Exception], str] = one_line
+) -> Iterator[None]:
+    """Turn errors of these kinds inside the block into an InputError: what is wrong, the error's text in brackets, the fix."""
+    try:
+        yield
+    except (InputError, MemoryError):  # the one is said already, the other says nothing about the file
+        raise
+    except kinds as error:
+        raise InputError(f"{what} ({text(error)}); {fix}") from error
 
 
 def shown(message: str) -> str:

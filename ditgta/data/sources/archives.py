@@ -22,7 +22,7 @@ from ditgta.data.sources.listing import (
     read_class_names,
     relative_to_root,
 )
-from ditgta.data.sources.names import NAME_FILES, is_image, is_junk_path, natural_key, top_folder
+from ditgta.data.sources.names import NAME_FILES, folder_of, is_image, is_junk_path, natural_key, top_folder
 from ditgta.data.sources.readers import MemberReader
 from ditgta.runtime.errors import InputError, as_input_error
 
@@ -93,10 +93,9 @@ def names_of_numbers(source: Path, options: Options, kinds: list[str]) -> list[s
     if options.class_names is not None:
         return read_class_names(Path(options.class_names))
     if all(map(str.isdecimal, kinds)):
-        folder, _ = relative_to_root(source, [])
-        for name in NAME_FILES:
-            if (folder / name).is_file():
-                return read_class_names(folder / name)
+        for file in (folder_of(source) / name for name in NAME_FILES):
+            if file.is_file():
+                return read_class_names(file)
     return None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ditgta.data.sources.names import alike_but_for_case, natural_key, suffix_of
+from ditgta.data.sources.names import alike_but_for_case, folder_of, natural_key, suffix_of
 from ditgta.data.sources.readers import Reader
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded, read_text
@@ -82,7 +82,7 @@ def arrange(
 
 def relative_to_root(source: Path, files: Iterable[Path]) -> tuple[Path, list[str]]:
     """Return the folder that a source is or lies in, and files of the source relative to it."""
-    root = source if source.is_dir() else source.parent
+    root = folder_of(source)
     return root, [str(file.relative_to(root)) for file in files]
 
 

@@ -29,6 +29,13 @@ def files_of_pattern(path: Path) -> list[Path]:
     return sorted(map(Path, glob.glob(str(path))), key=lambda file: natural_key(file.name))
 
 
+def folder_of(path: Path) -> Path:
+    """Return the folder that a path is, or in which it lies."""
+    if path.is_dir():
+        return path
+    return path.parent
+
+
 def is_image(name: str) -> bool:
     """Return whether a file's name ends as an image's does, in upper or lower case."""
     return name.lower().endswith(SUFFIXES)
