@@ -10,8 +10,7 @@ from safetensors import safe_open
 
 from ditgta.data.autoencoder import downsampling, to_model_range
 from ditgta.data.image_index import ImageIndex
-from ditgta.data.ready import Ready, open_fast_dit, open_moments
-from ditgta.data.ready_safetensors import open_lightningdit
+from ditgta.data.ready import Ready, open_fast_dit, open_lightningdit, open_moments
 from ditgta.data.shards import new_shard, shard_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded, read_json, record_path
@@ -58,8 +57,9 @@ class Import:
     index: ImageIndex | None  # the images; None without images
     vae: torch.nn.Module | None  # the autoencoder, None likewise
     image_size: int  # side of the images in pixels
-    # int64 [classes]: the label in `index` of each label of the latents; None where they are the same
-    order: np.ndarray | None = None
+    order: list[int] | None = (
+        None  # the label in `index` of each label of the latents; None where they are equal
+    )
 
     def made_from(self) -> dict:
         """Return what decides the bytes of the shards."""
@@ -69,7 +69,7 @@ class Import:
             "known_by": ready.known_by,
             "mean": ready.mean.tolist(),
             "std": ready.std.tolist(),
-            "order": None if self.order is None else self.order.tolist(),
+            "order": self.order,
         }
 
     def shard(self, images: range) -> tuple[dict[str, np.ndarray], dict]:
@@ -86,14 +86,15 @@ class Import:
 
     def labels(self, images: range) -> np.ndarray:
         """Return labels as the index of the images has them."""
-        labels = self.ready.labels(images)
-        classes = None if self.index is None else len(self.index.classes)
-        if labels.min() < 0 or (classes is not None and labels.max() >= classes):
+        labels, classes = self.ready.labels(images), self.index and len(self.index.classes)
+        wrong = min(labels.min(), 0) or labels.max()
+        if wrong < 0 or (classes and wrong >= classes):
             raise InputError(
-                f"{self.ready.path} has label {labels.max() if labels.min() >= 0 else labels.min()}, but the images have "
-                f"{classes} classes; give the latents of these images"
+                f"{self.ready.path} has label {wrong}, but the images have {classes} classes; give the latents of these images"
             )
-        return labels if self.order is None else self.order[labels]
+        if self.order is None:
+            return labels
+        return np.take(self.order, labels)
 
     def moments(self, chosen) -> np.ndarray:
         """Return float16 [n, sides, moments, C, h, w], normalised where the format is; raises InputError beyond float16."""
@@ -105,13 +106,13 @@ class Import:
         if ready.moments:
             with np.errstate(divide="ignore", invalid="ignore"):
                 parts.append(np.clip(2 * np.log(values[:, :, channels:] / std), -30, 20))
-        found = np.stack(parts, 2)
+        moments = np.stack(parts, 2)
         with np.errstate(over="ignore"):
-            half = found.astype(np.float16)
+            half = moments.astype(np.float16)
         if not np.isfinite(half).all():
+            largest = np.abs(moments[np.isfinite(moments)]).max(initial=0)
             raise InputError(
-                f"{ready.path} holds latents that are not finite, or as large as {np.abs(found[np.isfinite(found)]).max(initial=0):.3g}; "
-                "make them again"
+                f"{ready.path} holds latents that are not finite, or as large as {largest:.3g}; make them again"
             )
         return half
 
@@ -122,17 +123,20 @@ def open_import(options: dict, index: ImageIndex | None, vae: torch.nn.Module | 
     Raises InputError if number, shape or scale do not.
     """
     ready = open_ready(options["from"], options["format"], options.get("std"))
-    what = f"{ready.path} holds {ready.count:,} latents of {ready.shape[0]} x {ready.shape[1]} x {ready.shape[2]}"
-    if ready.shape[1] != ready.shape[2]:
+    channels, side, width = ready.shape
+    what = f"{ready.path} holds {ready.count:,} latents of {channels} x {side} x {width}"
+    if side != width:
         raise InputError(f"{what}; only square latents are supported")
     if index is not None and index.count != ready.count:
         raise InputError(
             f"{what}, but there are {index.count:,} images; latents are missing, or the images differ: extract them again"
         )
-    factor = 16 if ready.shape[0] > _CHANNELS_OF_16 else 8
+    pixels = 8 * side
+    if channels > _CHANNELS_OF_16:
+        pixels = 16 * side
     if vae is not None:
-        factor = downsampling(vae)
-        if vae.config.latent_channels != ready.shape[0]:
+        pixels = downsampling(vae) * side
+        if vae.config.latent_channels != channels:
             raise InputError(
                 f"{what}, the autoencoder has {vae.config.latent_channels} channels; give the autoencoder of these latents"
             )
@@ -141,57 +145,53 @@ def open_import(options: dict, index: ImageIndex | None, vae: torch.nn.Module | 
                 f"{what} scaled by {ready.scaling_factor}, the autoencoder scales by {vae.config.scaling_factor:.5g}; "
                 "give the autoencoder of these latents"
             )
-    size = index.size if index is not None else options.get("image_size") or factor * ready.shape[1]
-    if vae is not None and size != factor * ready.shape[1]:
-        raise InputError(
-            f"{what}, so their images have {factor * ready.shape[1]} pixels, not {size}; change images.size"
-        )
-    if size % ready.shape[1]:
+    size = getattr(index, "size", None) or options.get("image_size") or pixels
+    if vae is not None and size != pixels:
+        raise InputError(f"{what}, so their images have {pixels} pixels, not {size}; change images.size")
+    if size % side:
         raise InputError(f"{what}; their side does not divide the image size {size}; change the size")
-    found = Import(ready, index, vae, size)
-    found.order = _label_order(found)
-    return found
+    order = None
+    if index is not None:
+        order = _label_order(ready, index)
+    return Import(ready, index, vae, size, order)
 
 
-def _label_order(found: Import) -> np.ndarray | None:
+def _label_order(ready: Ready, index: ImageIndex) -> list[int] | None:
     """Return the index's label of each label of the latents, None where they are the same.
 
     Others number classes in the alphabetic order of their folders' names, in which 10 comes before 2, or as their source does.
     The numbers of images by class tell which it was; where they tell nothing, it depends on whether the images are in folders.
     """
-    if found.index is None:
+    alphabetic = sorted(range(len(index.classes)), key=index.classes.__getitem__)
+    if alphabetic == sorted(alphabetic):
         return None
-    classes = found.index.classes
-    alphabetic = np.array(sorted(range(len(classes)), key=lambda label: classes[label]), np.int64)
-    if (np.diff(alphabetic) == 1).all():
-        return None
-    counts = np.bincount(found.ready.labels(range(found.ready.count)), minlength=len(classes))
-    as_they_are = np.array_equal(counts, found.index.per_class)
-    by_name = np.array_equal(counts, found.index.per_class[alphabetic])
-    if by_name and (not as_they_are or found.index.reader.kind == "files"):
+    counts = np.bincount(ready.labels(range(ready.count)), minlength=len(index.classes))
+    as_they_are = np.array_equal(counts, index.per_class)
+    by_name = np.array_equal(counts, index.per_class[alphabetic])
+    if by_name and (not as_they_are or index.reader.kind == "files"):
         return alphabetic
     return None
 
 
-def gathered(found: Import, out: Path, plan: list[range]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gathered(imported: Import, out: Path, plan: list[range]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the labels of all finished shards, and mean and standard deviation of x0 by channel.
 
     Raises InputError if the classes do not have as many images as in the index.
     """
-    labels, sums, values = [], np.zeros((2, found.ready.shape[0])), found.ready.count * found.ready.sides
+    ready, labels, sums = imported.ready, [], np.zeros((2, imported.ready.shape[0]))
     for number in range(len(plan)):
         with safe_open(out / shard_name(number), framework="np") as shard:
             labels.append(shard.get_tensor("label"))
         sums += read_json(record_path(out / shard_name(number)))["x0_sums"]
-    mean, squares = sums / (values * found.ready.shape[1] * found.ready.shape[2])
+    mean, squares = sums / (ready.count * ready.sides * ready.shape[1] * ready.shape[2])
     everything = np.concatenate(labels)
-    if found.index is not None:
-        counts = np.bincount(everything, minlength=len(found.index.classes))
-        if differing := np.flatnonzero(counts != found.index.per_class).tolist():
+    if imported.index is not None:
+        counts = np.bincount(everything, minlength=len(imported.index.classes))
+        if differing := np.flatnonzero(counts != imported.index.per_class).tolist():
             label = differing[0]
             raise InputError(
-                f"{found.ready.path} holds {counts[label]:,} latents of class {found.index.classes[label]}, but there are "
-                f"{found.index.per_class[label]:,} images ({len(differing)} classes differ); give latents with the labels of these images"
+                f"{ready.path} holds {counts[label]:,} latents of class {imported.index.classes[label]}, but there are "
+                f"{imported.index.per_class[label]:,} images ({len(differing)} classes differ); give latents with the labels of these images"
             )
     return everything, mean, np.sqrt(np.maximum(squares - mean**2, 0))
 
@@ -211,7 +211,7 @@ def statistics_lines(mean: np.ndarray, std: np.ndarray, fresh: dict | None) -> l
     return lines
 
 
-def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: np.ndarray) -> dict | None:
+def check_statistics(imported: Import, labels: np.ndarray, mean: np.ndarray, std: np.ndarray) -> dict | None:
     """Compare the latents' statistics with a fresh encoding of 16 images, if images and autoencoder are given.
 
     `labels` are those of all latents, as the index has them; `mean` and `std` are of x0 by channel, float64 [C]. Returns {images,
@@ -219,53 +219,58 @@ def check_statistics(found: Import, labels: np.ndarray, mean: np.ndarray, std: n
     of the images are not found again.
     """
     overall = float(np.sqrt((std**2).mean() + mean.var()))
-    meant = found.ready.scaling_factor if found.ready.normalised else 1
+    meant = 1.0
+    if imported.ready.normalised:
+        meant = imported.ready.scaling_factor
     if not _SMALLEST_STD <= overall / meant <= _LARGEST_STD:
         raise InputError(
-            f"the latents of {found.ready.path} have a standard deviation of {overall:.3g} where about {meant:g} is expected: "
-            f"they do not have the scale of {found.ready.format}; name the right format"
+            f"the latents of {imported.ready.path} have a standard deviation of {overall:.3g} where about {meant:g} is expected: "
+            f"they do not have the scale of {imported.ready.format}; name the right format"
         )
-    if found.index is None or found.vae is None:
+    if imported.index is None or imported.vae is None:
         return None
-    chosen = np.linspace(0, found.index.count - 1, min(_COMPARED, found.index.count)).round().astype(np.int64)
-    batches = found.index.batches(np.array_split(chosen, 4), keep=False)
-    fresh = np.concatenate([_encoded(found, batch) for batch in batches])
-    again = sum(_is_there(found, labels, int(i), own) for i, own in zip(chosen, fresh))
-    x0 = found.ready.scaling_factor * fresh[:, 0].astype(np.float64)
+    chosen = (
+        np.linspace(0, imported.index.count - 1, min(_COMPARED, imported.index.count))
+        .round()
+        .astype(np.int64)
+    )
+    batches = imported.index.batches(np.array_split(chosen, 4), keep=False)
+    fresh = np.concatenate([_encoded(imported, batch) for batch in batches])
+    again = sum(_is_there(imported, labels, i, own) for i, own in zip(chosen.tolist(), fresh))
+    x0 = imported.ready.scaling_factor * fresh[:, 0].astype(np.float64)
     if again < len(chosen) / 2:
         raise InputError(
             f"only {again} of {len(chosen)} images, encoded again, were found among the latents of their class in "
-            f"{found.ready.path}; the latents are of other images or another autoencoder, or their labels are in another order"
+            f"{imported.ready.path}; the latents are of other images or another autoencoder, or their labels are in another order"
         )
     return {
         "images": len(chosen),
         "mean": x0.mean((0, 2, 3)).tolist(),
         "std": x0.std((0, 2, 3)).tolist(),
-        "found_again": int(again),
+        "found_again": again,
     }
 
 
-def _encoded(found: Import, images: np.ndarray) -> np.ndarray:
+def _encoded(imported: Import, images: np.ndarray) -> np.ndarray:
     """Return the posterior means of images and mirror images as the latents have them, float32 [B, 2, C, h, w]."""
     both = np.stack([images, images[:, :, ::-1]], 1).reshape(-1, *images.shape[1:])
-    pixels = to_model_range(both, found.vae.device)
-    if found.ready.pixels == (0, 1):
+    pixels = to_model_range(both, imported.vae.device)
+    if imported.ready.pixels == (0, 1):
         pixels = (pixels + 1) / 2
     with torch.no_grad():
-        mean = found.vae.encode(pixels, return_dict=False)[0].mean.cpu().numpy()
-    shift, deviation = (value[:, None, None] for value in (found.ready.mean, found.ready.std))
+        mean = imported.vae.encode(pixels, return_dict=False)[0].mean.cpu().numpy()
+    shift, deviation = (value[:, None, None] for value in (imported.ready.mean, imported.ready.std))
     return ((mean - shift) / deviation).reshape(len(images), 2, *mean.shape[1:]).astype(np.float32)
 
 
-def _is_there(found: Import, labels: np.ndarray, i: int, own: np.ndarray) -> bool:
+def _is_there(imported: Import, labels: np.ndarray, i: int, own: np.ndarray) -> bool:
     """Return whether image i's latent, or its mirror image's, is among those of its class."""
-    members = np.flatnonzero(labels == found.index.labels[i])
+    members = np.flatnonzero(labels == imported.index.labels[i])
     # Extractions keep the order of images: latents at about the image's own place come first.
     candidates = members[np.argsort(np.abs(members - i), kind="stable")][:_CANDIDATES]
-    if not len(candidates):
-        return False
-    for part in np.array_split(candidates, -(-len(candidates) // _BATCH)):
-        stored = found.moments(part)[:, :, 0].astype(np.float32)
+    for start in range(0, len(candidates), _BATCH):
+        part = candidates[start : start + _BATCH]
+        stored = imported.moments(part)[:, :, 0].astype(np.float32)
         if _correlation(stored.reshape(-1, *own.shape[1:]), own) > _ALIKE:
             return True
     return False
