@@ -1,12 +1,13 @@
 """Where results lie: a readable name and a short hash of what decides them. Rules and commands share it. Needs no torch."""
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ditgta.config import Autoencoder, Config
+from ditgta.config import Config
 from ditgta.config.names import HELD_OUT
 from ditgta.data.contents import Sources
 from ditgta.runtime.addresses import hash_in, size_name
@@ -70,23 +71,21 @@ class Layout:
         self.config, self.root = config, root
         self.sources = sources or Sources(Path(root, SOURCES))
         self.specs = Specs(config, self.sources)
-        self.trained = [name for name, options in config.experiments.items() if not options.checkpoint]
         self.imported = [name for name, options in config.experiments.items() if options.checkpoint]
+        self.trained = [name for name in config.experiments if name not in self.imported]
         self.owners: dict[str, dict[str, object]] = {stage: {} for stage in FOLDERS}
         self._names: dict[tuple, str] = {}
         self._there = {stage: _addressed(Path(root, stage)) for stage in FOLDERS}
         in_suites = [name for suite in config.suites for name in self._row_names(suite)]
         for name in dict.fromkeys([*in_suites, *config.experiments]):
-            self._place_experiment(name)
+            autoencoder, latents = config.experiments[name].autoencoder, self.specs.latents(name)
+            word = "pixels" if autoencoder.pixels else slug(autoencoder.pretrained or "trained")
+            pictures = self._place_images(name, None)
+            self._place("autoencoder", word, latents, name)
+            self._place("latents", pictures, latents, name)
+            self._place("train", name, self.specs.checkpoint(name), name)
         for suite in config.suites:
             self._place_suite(suite)
-
-    def _place_experiment(self, name: str) -> None:
-        options, specs = self.config.experiments[name], self.specs
-        pictures = self._place_images(name, None)
-        self._place("autoencoder", _word_of(options.autoencoder), specs.latents(name), name)
-        self._place("latents", pictures, specs.latents(name), name)
-        self._place("train", name, specs.checkpoint(name), name)
 
     def _place_images(self, name: str, size: Size | None) -> str:
         """Gives an experiment's list of images its folder, and returns the folder's name."""
@@ -123,17 +122,14 @@ class Layout:
     def path(self, stage: str, owner: object, row: Row | None = None) -> str:
         """Returns a stage's folder of an experiment (images, autoencoder, latents, train), of a suite (scorer, table), or of
         (suite, experiment) (sample, score); of a row, that in which its files lie."""
-        parts = {"seed": row.seed, "step": f"{row.step:07d}"} if row else {"seed": "", "step": ""}
-        pattern = FOLDERS[stage] if row else FOLDERS[stage].partition("/seed")[0]
-        return pattern.format(**{stage: self._names[stage, owner]}, **parts).replace("<results>", self.root)
-
-    def is_adapted(self, experiment: str) -> bool:
-        """Returns whether an experiment's latents came normalised, and with them an autoencoder that undoes it."""
-        return self.specs.is_adapted(experiment)
+        folder, parts = FOLDERS[stage].partition("/seed")[0], {}
+        if row:
+            folder, parts = FOLDERS[stage], {"seed": row.seed, "step": f"{row.step:07d}"}
+        return folder.format(**{stage: self._names[stage, owner]}, **parts).replace("<results>", self.root)
 
     def decoder(self, experiment: str) -> str:
         """Returns the folder of the autoencoder that an experiment's samples are decoded with."""
-        if self.is_adapted(experiment):
+        if self.specs.is_adapted(experiment):
             return f"{self.path('latents', experiment)}/autoencoder"
         return self.path("autoencoder", experiment)
 
@@ -212,23 +208,20 @@ class Layout:
         return [*self.sized_rows(suite), *self.swept_rows(suite)]
 
     def _rows(self, suite: str, names: Iterable[str], milestones: Sequence[int]) -> list[Row]:
-        seeds = self.config.suites[suite].seeds
-        return [
-            Row(name, seed, step)
-            for name in names
-            for seed in (seeds[:1] if name in self.imported else seeds)
-            for step in (milestones[-1:] if name in self.imported else milestones)
-        ]
+        seeds, rows = self.config.suites[suite].seeds, []
+        for name in names:
+            places = itertools.product(seeds, milestones)
+            if name in self.imported:
+                places = itertools.product(seeds[:1], milestones[-1:])
+            rows += [Row(name, *place) for place in places]
+        return rows
 
     def chain(self, experiment: str) -> list[int]:
         """Returns the milestones of a training: those of every suite that holds it, under whatever name."""
-        folder = self._names["train", experiment]
-        steps = {
-            step
-            for suite in self.config.suites.values()
-            if any(self._names["train", name] == folder for name in suite.experiments)
-            for step in suite.milestones
-        }
+        folder, steps = self._names["train", experiment], set()
+        for suite in self.config.suites.values():
+            if folder in [self._names["train", name] for name in suite.experiments]:
+                steps |= set(suite.milestones)
         return sorted(steps)
 
     def files(self, noun: str, suite: str) -> list[str]:
@@ -237,7 +230,7 @@ class Layout:
         sampled, sizes = [*rows, *self.rows_beside(suite)], self.sizes(suite)
         measured = [*rows, *self.averaged_rows(suite)]
         pictures = dict.fromkeys([*map(self.images, names), *(self.images(names[0], size) for size in sizes)])
-        found = {
+        files = {
             "images": [f"{folder}/index.json" for folder in pictures],
             "autoencoder": [f"{self.path('autoencoder', name)}/autoencoder.json" for name in names],
             "latents": [f"{self.path('latents', name)}/index.json" for name in names if name in self.trained],
@@ -251,7 +244,7 @@ class Layout:
             ],
             "table": [f"{self.path('table', suite)}/table.html"],
         }
-        return list(dict.fromkeys(found[noun]))
+        return list(dict.fromkeys(files[noun]))
 
 
 def record_of(checkpoint: str) -> str:
@@ -259,44 +252,36 @@ def record_of(checkpoint: str) -> str:
     return checkpoint.removesuffix(".safetensors") + ".json"
 
 
-def _word_of(autoencoder: Autoencoder) -> str:
-    """Returns the word of an autoencoder's folder."""
-    return "pixels" if autoencoder.pixels else slug(autoencoder.pretrained or "trained")
-
-
 def slug(name: str) -> str:
     """Returns the last part of a path or address as a name for a folder."""
-    word = re.sub("[^a-z0-9]+", "-", Path(name).name.lower()).strip("-")
-    return word or "images"
+    return re.sub("[^a-z0-9]+", "-", Path(name).name.lower()).strip("-") or "images"
 
 
 def _addressed(folder: Path) -> dict[str, list[str]]:
     """Returns the names of what lies in a stage's folder, by their hash."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name in map(_without_suffix, _names_in(folder)):
         if address := hash_in(name):
-            found.setdefault(address, []).append(name)
-    return found
+            names.setdefault(address, []).append(name)
+    return names
 
 
 def unaddressed(root: str | Path) -> list[Path]:
     """Returns what lies among the results without a hash in its name: version 0.1 wrote it, and nothing uses it."""
-    found = [
-        Path(root, stage, name)
-        for stage in FOLDERS
-        if stage != "logs"
-        for name in _names_in(Path(root, stage))
-    ]
-    return [path for path in found if not hash_in(_without_suffix(path.name))]
+    paths: list[Path] = []
+    for stage in FOLDERS:
+        if stage != "logs":
+            names = _names_in(Path(root, stage))
+            paths += [Path(root, stage, name) for name in names if not hash_in(_without_suffix(name))]
+    return paths
 
 
 def old_results(root: str | Path) -> str | None:
     """Returns one line that names results of version 0.1, None where there are none."""
-    found = unaddressed(root)
-    shown = ", ".join(map(str, found[:3])) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-    return (
-        f"{shown}: results of version 0.1, which are not used; `ditgta clean` lists them" if found else None
-    )
+    if not (paths := unaddressed(root)):
+        return None
+    shown = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+    return f"{shown}: results of version 0.1, which are not used; `ditgta clean` lists them"
 
 
 def _names_in(folder: Path) -> list[str]:

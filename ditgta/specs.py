@@ -1,6 +1,7 @@
 """What decides each result: options and the checksums of what paths hold, and nothing of machines, places or names. Needs no torch."""
 
 import hashlib
+from collections.abc import Callable, Iterable
 
 from ditgta.config import Config
 from ditgta.config.names import DIGITS, LATENT_FORMATS, PUBLISHED_SCORER, RESULTS_VERSION
@@ -43,8 +44,7 @@ class Specs:
 
     def images(self, experiment: str, size: Size | None = None) -> dict:
         """Returns what decides which images there are for training, in which order, and their size; `size` is another one."""
-        asked = self.listed(experiment, size)
-        return spec_of_images({**asked, "held_out": None}, self.held)
+        return spec_of_images({**self.listed(experiment, size), "held_out": None}, self.held)
 
     def held_out(self, experiment: str, size: Size | None = None) -> dict | None:
         """Returns what decides which images training never sees, None where there are none; `size` is another one."""
@@ -60,11 +60,9 @@ class Specs:
 
     def size(self, suite: str, experiment: str) -> Size | None:
         """Returns (height, width) of a row's samples where that is not the size of training."""
-        size, trained = (
-            self.config.sampling(suite, experiment).size,
-            self.config.experiments[experiment].images.size,
-        )
-        return None if size in (None, (trained, trained)) else size
+        side = self.config.experiments[experiment].images.size
+        size = self.config.sampling(suite, experiment).size
+        return None if size == (side, side) else size
 
     def autoencoder(self, experiment: str) -> dict:
         """Returns what decides the weights of an autoencoder: its training and the images, or whence it is fetched."""
@@ -91,8 +89,8 @@ class Specs:
 
     def is_adapted(self, experiment: str) -> bool:
         """Returns whether an experiment's latents came normalised, and with them an autoencoder that undoes it."""
-        found = LATENT_FORMATS.get(self.config.experiments[experiment].latents.format)
-        return bool(found and found.normalised)
+        kind = LATENT_FORMATS.get(self.config.experiments[experiment].latents.format)
+        return bool(kind and kind.normalised)
 
     def training(self, experiment: str, seed: int | None = None) -> dict:
         """Returns what decides the weights of a training at every step; without a seed, of all seeds."""
@@ -119,25 +117,22 @@ class Specs:
 
     def samples(self, suite: str, experiment: str) -> dict:
         """Returns what decides the samples of an experiment's checkpoints."""
+        return {**self._decoded(experiment), "sampling": self.config.sampling(suite, experiment).spec()}
+
+    def _decoded(self, experiment: str) -> dict:
         decoder = self.latents if self.is_adapted(experiment) else self.autoencoder
-        return {
-            "checkpoint": self.checkpoint(experiment),
-            "autoencoder": decoder(experiment),
-            "sampling": self.config.sampling(suite, experiment).spec(),
-        }
+        return {"checkpoint": self.checkpoint(experiment), "autoencoder": decoder(experiment)}
 
     def scorer(self, suite: str) -> dict:
         """Returns what decides a suite's scorer: given weights, or the small network's training and its images."""
         options = self.config.suites[suite].scorer
         if not options.weights:
-            content = {
-                key: value
-                for key, value in options.spec().items()
-                if key not in ("weights", "reference", "judge")
-            }
-            kept_back = self.held_out(self.first(suite))
-            tested = {"held_out": kept_back} if kept_back else {}
-            return {**content, "images": self.images(self.first(suite)), **tested}
+            spec = {**options.spec(), "images": self.images(self.first(suite))}
+            for given in ("weights", "reference", "judge"):
+                spec.pop(given, None)
+            if kept_back := self.held_out(self.first(suite)):
+                spec["held_out"] = kept_back
+            return spec
         if options.weights == PUBLISHED_SCORER["url"]:
             return {"weights": PUBLISHED_SCORER["sha256"]}
         return {"weights": self.held(options.weights) or options.weights}
@@ -162,22 +157,17 @@ class Specs:
 
     def losses(self, suite: str, experiment: str) -> dict:
         """Returns what decides the held-out losses of an experiment's checkpoints."""
-        decoder = self.latents if self.is_adapted(experiment) else self.autoencoder
-        return {
-            "checkpoint": self.checkpoint(experiment),
-            "autoencoder": decoder(experiment),
-            "held_out": self.held_out(experiment),
-            "loss": self.config.loss(suite, experiment).spec(),
-        }
+        loss = self.config.loss(suite, experiment).spec()
+        return {**self._decoded(experiment), "held_out": self.held_out(experiment), "loss": loss}
 
     def compared(self, suite: str, size: Size | None = None) -> dict:
         """Returns what samples are compared with and by; at another size their crops of the size of training are compared too."""
-        found = {"scorer": self.scorer(suite), "reference": self.reference(suite, size)}
+        spec = {"scorer": self.scorer(suite), "reference": self.reference(suite, size)}
         if judge := self.config.suites[suite].scorer.judge:
-            found["judge"] = self.held(judge)
+            spec["judge"] = self.held(judge)
         if size is not None:
-            found["crops"] = self.config.experiments[self.first(suite)].images.size
-        return found
+            spec["crops"] = self.config.experiments[self.first(suite)].images.size
+        return spec
 
     def baseline(self, suite: str, size: Size | None = None) -> dict:
         """Returns what decides the scores of real images against real ones."""
@@ -193,25 +183,27 @@ class Specs:
         shown = self.config.suites[suite].model_dump(mode="json", exclude={"sampling", "scorer", "loss"})
         if not shown["published"]:
             del shown["published"], shown["published_source"]
+
+        def addresses(spec: Callable[[str, str], dict], names: Iterable[str]) -> dict[str, str]:
+            return {name: address_of(spec(suite, name)) for name in names}
+
         if shown.pop("sizes"):
-            shown["sized"] = {name: address_of(self.scores(suite, name)) for name in self.config.sized(suite)}
+            shown["sized"] = addresses(self.scores, self.config.sized(suite))
         if swept := self.config.swept(suite):
-            shown["swept"] = {name: address_of(self.scores(suite, name)) for name in swept}
-        rows = {name: address_of(self.scores(suite, name)) for name in shown["experiments"]}
-        found = {"suite": suite, **shown, "scores": rows}
-        if self.held_out(self.first(suite)) is None:
-            return found
-        measured = {name: address_of(self.losses(suite, name)) for name in [*rows, *self.averaged(suite)]}
-        return {**found, "losses": measured}
+            shown["swept"] = addresses(self.scores, swept)
+        shown |= {"suite": suite, "scores": addresses(self.scores, shown["experiments"])}
+        if self.held_out(self.first(suite)) is not None:
+            shown["losses"] = addresses(self.losses, [*shown["scores"], *self.averaged(suite)])
+        return shown
 
     def averaged(self, suite: str) -> list[str]:
         """Returns the rows of a suite's sweep whose losses are not those of a row of the table: one for each further average."""
-        found: dict[tuple, str] = {}
+        names: dict[tuple, str] = {}
         for name, row in self.config.swept(suite).items():
             decay = self.config.sampling(suite, name).ema_decay
             if decay != self.config.sampling(suite, row.like).ema_decay:
-                found.setdefault((row.like, decay), name)
-        return list(found.values())
+                names.setdefault((row.like, decay), name)
+        return list(names.values())
 
     def configuration(self, suite: str) -> dict:
         """Returns the configuration of a suite and its experiments alone, without `like` and defaults; it gives the same results."""

@@ -11,14 +11,14 @@ _ADDRESSED = re.compile(rf"(.+)-([0-9a-f]{{{DIGITS}}})")
 
 def hash_in(name: str) -> str | None:
     """Returns the hash in a result's name, None where there is none."""
-    found = _ADDRESSED.fullmatch(name)
-    return found[2] if found else None
+    match = _ADDRESSED.fullmatch(name)
+    return match and match[2]
 
 
 def readable(name: str) -> str:
     """Returns a result's name without its hash."""
-    found = _ADDRESSED.fullmatch(name)
-    return found[1] if found else name
+    match = _ADDRESSED.fullmatch(name)
+    return match[1] if match else name
 
 
 def size_name(size: tuple[int, int]) -> str:

@@ -1,7 +1,6 @@
 """Checkpoints: one safetensors file with groups of named tensors, and a header that says what they are."""
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, as_input_error
 from ditgta.runtime.files import (
     atomic_path,
     is_file,
@@ -38,9 +37,9 @@ def average_groups(count: int) -> list[str]:
 def decays_of(header: dict) -> list[float]:
     """Returns the decays of a checkpoint's averages, as training says them; [] where they are not known."""
     training = header["spec"].get("training")
-    found = training.get("ema_decay") if isinstance(training, dict) else None
-    listed = found if isinstance(found, list) else [found]
-    return listed if all(isinstance(each, int | float) for each in listed) else []
+    decays = training.get("ema_decay") if isinstance(training, dict) else None
+    decays = decays if isinstance(decays, list) else [decays]
+    return decays if all(isinstance(decay, int | float) for decay in decays) else []
 
 
 def average_of(path: str | Path, header: dict, decay: float | None) -> str:
@@ -50,7 +49,7 @@ def average_of(path: str | Path, header: dict, decay: float | None) -> str:
     decays = decays_of(header)
     if decay in decays:
         return average_groups(len(decays))[decays.index(decay)]
-    known = " and ".join(f"{each:g}" for each in decays)
+    known = " and ".join(map("{:g}".format, decays))
     has = f"it has {known}" if decays else "the decay of its average is unknown"
     raise InputError(f"checkpoint {path} has no average with decay {decay:g}; {has}")
 
@@ -92,19 +91,19 @@ def read_header(path: str | Path) -> dict:
     if not is_file(path):
         fault = "is a folder; name a file in it" if path.is_dir() else "does not exist; check the path"
         raise InputError(f"checkpoint {path} {fault}")
+    what, fix = (
+        f"checkpoint {path} is damaged or not a safetensors file",
+        "give another file, or import a .pt file first",
+    )
+    with as_input_error(what, fix, SafetensorError), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[HEADER])
-    except SafetensorError as error:
-        raise InputError(
-            f"checkpoint {path} is damaged or not a safetensors file ({error}); give another file, or import a .pt file first"
-        ) from None
+        header = json.loads(metadata[HEADER])
     except (KeyError, ValueError, RecursionError):
         raise InputError(
             f"{path} is a safetensors file without this project's header; import it first"
         ) from None
-    what = f"checkpoint {path} has an invalid header"
-    return checked(CheckpointHeader, header, what, "give another")
+    return checked(CheckpointHeader, header, f"checkpoint {path} has an invalid header", "give another")
 
 
 def read_checkpoint(
@@ -151,8 +150,5 @@ def check_numbers(what: str, tensors: dict[str, Tensor], fix: str = "give anothe
 
 def list_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
     """Returns (step, path) of a folder's checkpoints that have a record, newest first."""
-    found = []
-    for path in Path(folder).glob("*.safetensors"):
-        if re.fullmatch(r"\d+", path.stem) and record_path(path).is_file():
-            found.append((int(path.stem), path))
-    return sorted(found, reverse=True)
+    paths = filter(lambda path: path.stem.isdecimal(), Path(folder).glob("*.safetensors"))
+    return sorted(((int(path.stem), path) for path in paths if record_path(path).is_file()), reverse=True)

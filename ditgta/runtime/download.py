@@ -53,8 +53,8 @@ def _secrets(address: str) -> list[str]:
     """Returns the parts of an address that no message may hold, the longest first."""
     parts = urllib.parse.urlsplit(address)
     login = parts.netloc.rpartition("@")[0]
-    found = {address, parts.query, parts.fragment, login, login.partition(":")[2]}
-    return sorted(filter(None, found), key=len, reverse=True)
+    secrets = {address, parts.query, parts.fragment, login, login.partition(":")[2]}
+    return sorted(filter(None, secrets), key=len, reverse=True)
 
 
 class _OnlyHttps(urllib.request.HTTPRedirectHandler):

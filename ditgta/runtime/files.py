@@ -8,11 +8,10 @@ import os
 import platform
 import re
 import resource
+import secrets
 import shlex
 import stat
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -20,13 +19,12 @@ from pathlib import Path
 
 from ditgta import __version__
 from ditgta.runtime.addresses import redacted
-from ditgta.runtime.errors import InputError, one_line
+from ditgta.runtime.errors import InputError, as_input_error, one_line
 from ditgta.runtime.orphans import sweep, temporary_prefix
 
 _START, _STARTED = time.monotonic(), round(time.time(), 3)
 _digests: dict[tuple[int, ...], str] = {}  # of files that this process has read, by what they were then
 _KEPT_BYTES, _SETTLED_SECONDS = 2**20, 5.0
-_mask_lock = threading.Lock()
 _work: list[float] = []  # when this process began what it is for
 
 
@@ -40,20 +38,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises InputError if the folder cannot be written or the disk is full, and then the old file is untouched.
     """
     path = Path(path)
-    temporary = None
+    temporary = path.parent / f"{temporary_prefix(path)}{secrets.token_hex(4)}.tmp{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
-        prefix, suffix = temporary_prefix(path), f".tmp{path.suffix}"
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=suffix)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-        temporary = None
         _fsync_folder(path.parent)
     except Exception as error:
         number = _system_error(error)
@@ -63,20 +56,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             f"cannot write {path}: {os.strerror(number)}; free space or fix the folder's permissions, then run again"
         ) from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-
-
-def _umask() -> int:
-    """Returns the mask of new files' rights, where the system tells without setting it, which other threads would see."""
-    with contextlib.suppress(OSError, TypeError, ValueError):
-        status = Path("/proc/self/status").read_text()
-        return int(re.search(r"^Umask:\s*([0-7]+)$", status, re.M)[1], 8)
-    with _mask_lock:
-        umask = os.umask(0o077)
-        os.umask(umask)
-    return umask
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _system_error(error: Exception) -> int | None:
@@ -88,8 +69,9 @@ def _system_error(error: Exception) -> int | None:
         return _system_error(error.__context__)
     if isinstance(error, OSError):  # numpy tells of a short write without a number
         return errno.ENOSPC if error.errno is None and "written" in str(error) else error.errno
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else None
+    if number := re.search(r"\(os error (\d+)\)", str(error)):
+        return int(number[1])
+    return None
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -162,16 +144,11 @@ def reason_of(error: Exception) -> str:
 
 def read_json(path: str | Path) -> dict:
     """Reads a JSON file; raises InputError if the file is missing or is no JSON object."""
-    try:
+    fix = "delete it and run its stage again"
+    with as_input_error(f"{path} is not valid JSON", fix, ValueError, RecursionError):
         content = json.loads(read_text(path))
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not valid JSON ({one_line(error)}); delete it and run its stage again"
-        ) from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object; delete it and run its stage again")
+        raise InputError(f"{path} holds no JSON object; {fix}")
     return content
 
 
@@ -212,14 +189,8 @@ def write_record(path: str | Path, spec: dict, **content) -> dict:
     The record holds the file's sha256 and size in bytes, the spec, and `provenance()`; `content` adds counts and findings.
     """
     path = Path(path)
-    record = {
-        "file": path.name,
-        "sha256": sha256_of(path),
-        "bytes": path.stat().st_size,
-        "spec": spec,
-        **content,
-        **provenance(),
-    }
+    facts = {"file": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size, "spec": spec}
+    record = {**facts, **content, **provenance()}
     write_json(record_path(path), record)
     return record
 
@@ -229,11 +200,10 @@ def read_verified_record(path: str | Path) -> dict:
     path = Path(path)
     if not is_file(path):
         raise InputError(f"{path} does not exist; run the stage that writes it")
-    record = read_json(record_path(path))
-    found = sha256_of(path)
-    if found != record.get("sha256"):
+    record, sha256 = read_json(record_path(path)), sha256_of(path)
+    if sha256 != record.get("sha256"):
         raise InputError(
-            f"{path} is damaged (sha256 {found[:12]}..., its record says {str(record.get('sha256'))[:12]}...); delete it and run its stage again"
+            f"{path} is damaged (sha256 {sha256[:12]}..., its record says {str(record.get('sha256'))[:12]}...); delete it and run its stage again"
         )
     return record
 
@@ -255,9 +225,8 @@ def provenance() -> dict:
     """
     versions = {"ditgta": __version__, "python": platform.python_version()}
     for module in ("torch", "numpy", "diffusers", "accelerate", "scipy", "sklearn", "PIL"):
-        loaded = sys.modules.get(module)
-        if loaded is not None and hasattr(loaded, "__version__"):
-            versions[module] = loaded.__version__
+        if version := getattr(sys.modules.get(module), "__version__", None):
+            versions[module] = version
     torch = sys.modules.get("torch")
     on_gpu = torch is not None and torch.cuda.is_initialized()
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -309,8 +278,6 @@ def _command() -> str | None:
 @cache
 def _processor() -> str:
     """Returns the processor's name as Linux tells it, elsewhere its architecture."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    with contextlib.suppress(OSError, TypeError):
+        return re.search(r"^model name[^:]*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[1].strip()
     return platform.machine()

@@ -28,18 +28,19 @@ def refuse_other(
     names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
     names = [name for name in names if name not in contents]
     if names:
-        more = f", and {len(names) - 1} more" if len(names) > 1 else ""
         was, asked = (shortened(str(options.get(names[0])), _LONGEST) for options in (theirs, ours))
         pair = f"{names[0]} {was}, not {asked}"
-        raise InputError(f"{out} holds {what} with other options ({pair}{more}); {fix}")
+        if len(names) > 1:
+            pair += f", and {len(names) - 1} more"
+        raise InputError(f"{out} holds {what} with other options ({pair}); {fix}")
 
 
 def flat(spec: dict, prefix: str = "") -> dict[str, object]:
     """Return nested options as {"model.posenc": value, ...}."""
-    found: dict[str, object] = {}
+    options: dict[str, object] = {}
     for key, value in spec.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
+        options |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return options
 
 
 def read_finished(path: Path, kind: type[Record] = Record) -> dict:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import is_file, write_json
+from ditgta.runtime.files import read_json, write_json
 from ditgta.runtime.owner import boot_id, is_running, name_of, process_namespace, start_of
 from ditgta.runtime.progress import reached
 
@@ -48,8 +48,9 @@ class Lease:
 
     def acquire(self) -> None:
         """Takes the lease, from a dead holder too; a live one is waited for in a Slurm job only, and else raises InputError."""
-        patience = WAIT_IN_JOB_SECONDS if os.environ.get("SLURM_JOB_ID") else 0
-        deadline, waits = time.monotonic() + patience, False
+        deadline, waits = time.monotonic(), False
+        if os.environ.get("SLURM_JOB_ID"):
+            deadline += WAIT_IN_JOB_SECONDS
         while not _create(self.path, self.content()):
             holder = _read(self.path)
             if holder is None or _is_dead(self.path, holder):
@@ -150,12 +151,9 @@ def _create(path: Path, content: dict) -> bool:
 
 def _read(path: Path) -> dict | None:
     try:
-        if not is_file(path):
-            return None
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except InputError:
         return None
-    return content if isinstance(content, dict) else None
 
 
 def _is_dead(path: Path, holder: dict) -> bool:

@@ -9,7 +9,6 @@ import importlib
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
 
 from ditgta.runtime.errors import InputError, one_line
 
@@ -31,13 +30,13 @@ def identified(name: str) -> str:
         return name
     module, kind, said = _parts(name)
     _, file = _find(module)
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if said and said != found:
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    if said and said != checksum:
         raise InputError(
-            f"{module}:{kind} has changed: {file} has the sha256 {found[:12]}..., but {said[:12]}... is needed; "
+            f"{module}:{kind} has changed: {file} has the sha256 {checksum[:12]}..., but {said[:12]}... is needed; "
             "put the original file, with this name, into the current folder or onto PYTHONPATH"
         )
-    return f"{module}:{kind}@{found}"
+    return f"{module}:{kind}@{checksum}"
 
 
 def load_class(name: str) -> type:
@@ -51,36 +50,29 @@ def load_class(name: str) -> type:
         raise InputError(f"{file} has changed since it was imported; start Python again")
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+    importlib.invalidate_caches()  # the file may be newer than what Python knows of its folder
+    before, sys.dont_write_bytecode = (
+        sys.dont_write_bytecode,
+        True,
+    )  # it would be taken for that of a quick edit
     try:
-        imported = _imported(module)
+        imported = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the file does
         del _IMPORTED[module]
         raise InputError(f"{file} cannot be imported ({type(error).__name__}: {one_line(error)})") from error
+    finally:
+        sys.dont_write_bytecode = before
     if Path(imported.__file__ or "").resolve() != file:
         raise InputError(
             f"{module} is {imported.__file__}, not {file}; rename the file: another module has its name"
         )
-    found = getattr(imported, kind, None)
-    if not isinstance(found, type):
-        raise InputError(f"{file} has no class {kind}{_offered(imported)}")
-    return found
-
-
-def _imported(module: str) -> ModuleType:
-    """Imports a module without leaving its bytecode, which Python would take for that of an edit made in the same second."""
-    importlib.invalidate_caches()  # the file may be newer than what Python knows of its folder
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        return importlib.import_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-
-
-def _offered(module: ModuleType) -> str:
-    """Returns the classes that a module's file defines, as the end of a sentence."""
-    classes = [name for name, value in vars(module).items() if isinstance(value, type)]
-    classes = [name for name in classes if getattr(module, name).__module__ == module.__name__]
-    return f"; it has {', '.join(classes)}" if classes else ""
+    chosen = getattr(imported, kind, None)
+    if not isinstance(chosen, type):
+        classes = [value for value in vars(imported).values() if isinstance(value, type)]
+        own = [value.__name__ for value in classes if value.__module__ == imported.__name__]
+        offered = f"; it has {', '.join(own)}" if own else ""
+        raise InputError(f"{file} has no class {kind}{offered}")
+    return chosen
 
 
 def _parts(name: str) -> tuple[str, str, str | None]:

@@ -24,14 +24,14 @@ def temporary_prefix(path: Path) -> str:
 
 def is_orphan(path: Path) -> bool:
     """Tell whether a file is a temporary one that nobody will finish."""
-    found = _NAME.fullmatch(path.name)
+    match = _NAME.fullmatch(path.name)
     try:
         state = path.lstat()
     except OSError:
         return False
-    if not found or not stat.S_ISREG(state.st_mode):
+    if not match or not stat.S_ISREG(state.st_mode):
         return False
-    alive = is_alive(found[1] or "")
+    alive = is_alive(match[1] or "")
     if alive is None:
         return time.time() - state.st_mtime > FORGOTTEN_SECONDS
     return not alive and state.st_uid == os.getuid()  # the processes of others may be hidden from us
@@ -50,6 +50,4 @@ def sweep(folder: Path) -> None:
 
 def orphans(folder: Path) -> Iterator[Path]:
     """Yield the orphans anywhere below a folder."""
-    for path in folder.rglob(".*.tmp*"):
-        if is_orphan(path):
-            yield path
+    yield from filter(is_orphan, folder.rglob(".*.tmp*"))

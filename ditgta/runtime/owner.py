@@ -54,10 +54,10 @@ def owner() -> str:
 
 def is_alive(word: str) -> bool | None:
     """Tell whether the process that `owner` named lives; None on another machine, in another container, or where it names none."""
-    found = _OWNER.fullmatch(word)
-    if not found or found[1] != _machine(os.getpid()):
+    match = _OWNER.fullmatch(word)
+    if not match or match[1] != _machine(os.getpid()):
         return None
-    return start_of(int(found[2])) == found[3] != ""
+    return start_of(int(match[2])) == match[3] != ""
 
 
 def is_running(holder: dict) -> bool | None:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ditgta.runtime.addresses import is_hub_name
-from ditgta.runtime.errors import InputError, one_line
+from ditgta.runtime.errors import InputError, as_input_error, one_line
 from ditgta.runtime.files import expanded, is_file, read_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -41,10 +41,9 @@ def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict
     folder = fetch_pretrained(name, revision)
     config = read_config(folder)
     is_file(folder / WEIGHTS)  # a pipe would wait for a writer forever
-    try:
+    what = f"{folder / WEIGHTS} is missing or damaged"
+    with as_input_error(what, "download it again", OSError, SafetensorError):
         return config, load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder / WEIGHTS} is missing or damaged ({error}); download it again") from None
 
 
 def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:

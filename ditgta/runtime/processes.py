@@ -83,9 +83,9 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
     """
     keep_freed_memory()
     count, rank, local_rank = _launched()
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    cuda, device = torch.cuda.is_available(), torch.device("cpu")
     if cuda:
+        device = torch.device("cuda", local_rank)
         if local_rank >= torch.cuda.device_count():
             raise InputError(
                 f"{os.environ.get('LOCAL_WORLD_SIZE', count)} processes on {torch.cuda.device_count()} GPUs of {socket.gethostname()}: "
@@ -93,17 +93,16 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
             )
         torch.cuda.set_device(device)
         _compute_exactly(tf32)
-    started = False
-    if count > 1 and not dist.is_initialized():
-        if not cuda:
-            _choose_gloo_interface()
-        backend, own = ("cpu:gloo,cuda:nccl", device) if cuda else ("gloo", None)
-        dist.init_process_group(backend, timeout=timedelta(minutes=60), device_id=own)
-        started = True
+    starts = count > 1 and not dist.is_initialized()
+    if starts and cuda:
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=timedelta(minutes=60), device_id=device)
+    elif starts:
+        _choose_gloo_interface()
+        dist.init_process_group("gloo", timeout=timedelta(minutes=60))
     try:
         yield Processes(rank, count, device)
     finally:
-        if started:
+        if starts:
             dist.destroy_process_group()
 
 
@@ -113,16 +112,15 @@ def _launched() -> tuple[int, int, int]:
     Raises InputError if it says no such thing, or not all of it.
     """
     fix = "start with torchrun or accelerate, or unset WORLD_SIZE, RANK and LOCAL_RANK"
-    found = []
+    numbers = []
     for name, default in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")):
         value = os.environ.get(name, default)
         if not value.strip().isdecimal():
-            raise InputError(
-                f"{name}={value!r} in the environment is not a number of processes or a rank; {fix}"
-            )
-        found.append(int(value))
-    count, rank, local_rank = found
-    if not rank < count:
+            fault = f"{name}={value!r} in the environment is not a number of processes or a rank"
+            raise InputError(f"{fault}; {fix}")
+        numbers.append(int(value))
+    count, rank, local_rank = numbers
+    if rank >= count:
         raise InputError(
             f"RANK={rank} in the environment is not a rank of WORLD_SIZE={count} processes; {fix}"
         )
@@ -150,24 +148,23 @@ def numerics(device: torch.device, compile: bool) -> dict[str, str]:
     """Return what rounding depends on besides the program: the device, and the libraries that compute on it."""
     if device.type != "cuda":
         return {"device": f"CPU {torch.backends.cpu.get_cpu_capability()}", "torch": torch.__version__}
-    found = {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
-    found["cudnn"] = str(torch.backends.cudnn.version())
+    versions = {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+    versions["cudnn"] = str(torch.backends.cudnn.version())
     if torch.distributed.is_initialized():
         version = ".".join(map(str, torch.cuda.nccl.version()))
-        found["nccl"] = f"{version} {os.environ.get('NCCL_ALGO', '')}".strip()
+        versions["nccl"] = f"{version} {os.environ.get('NCCL_ALGO', '')}".strip()
     if compile:
-        found["triton"] = importlib.import_module("triton").__version__
-    return found
+        versions["triton"] = importlib.import_module("triton").__version__
+    return versions
 
 
 def _choose_gloo_interface() -> None:
     """Keeps gloo on the loopback only when all processes are on this machine and its own name resolves to nothing usable."""
     if os.environ.get("GLOO_SOCKET_IFNAME"):
         return
-    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
-        names = {name for _, name in socket.if_nameindex()}
-        if "lo" in names:
-            os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    here = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
+    if here and "lo" in dict(socket.if_nameindex()).values():
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 
 
 class SideStream:

@@ -128,8 +128,8 @@ def reached() -> dict | None:
 
 def _formatted(values: dict) -> list[str]:
     """Returns "name value" of each value; functions are called."""
-    found = []
+    texts = []
     for name, value in values.items():
         value = value() if callable(value) else value
-        found.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
-    return found
+        texts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    return texts

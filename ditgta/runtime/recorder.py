@@ -37,11 +37,11 @@ CURVE_POINTS = 1000  # points of the loss curve in a milestone's record
 
 def refuse_other(out: Path, spec: dict) -> None:
     """Raise InputError where a folder holds states of a training of other options, which would be replaced."""
-    known = []
     for _, path in list_checkpoints(out / RUN) + list_checkpoints(out):
-        with contextlib.suppress(InputError):  # what is damaged does not name its options
-            known.append(read_header(path)["spec"])
-    for other in known:
+        try:
+            other = read_header(path)["spec"]
+        except InputError:  # what is damaged does not name its options
+            continue
         finished.refuse_other(out, "a training", other, spec)
 
 
@@ -69,9 +69,10 @@ class Recorder:
 
     def resumable(self, last: int) -> tuple[int, Path] | None:
         """Returns step and path of the newest whole state of this very spec at or before step `last`."""
-        states = list_checkpoints(self.folder) + list_checkpoints(self.out)
-        candidates = (state for state in sorted(states, reverse=True) if state[0] <= last)
-        return next((state for state in candidates if self._is_whole(state[1])), None)
+        for step, path in sorted(list_checkpoints(self.folder) + list_checkpoints(self.out), reverse=True):
+            if step <= last and self._is_whole(path):
+                return step, path
+        return None
 
     def _is_whole(self, path: Path) -> bool:
         """Tells whether a state is there, of this very spec and undamaged; names a damaged one."""
@@ -102,11 +103,12 @@ class Recorder:
 
     def _logged(self) -> list[dict]:
         """Returns the whole lines of metrics.jsonl."""
-        found = []
-        for line in self.metrics.read_text().splitlines() if self.metrics.is_file() else ():
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-        return found
+        entries = []
+        if self.metrics.is_file():
+            for line in self.metrics.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    entries.append(json.loads(line))
+        return entries
 
     def log(self, entry: dict) -> None:
         """Appends one line to metrics.jsonl."""
@@ -115,7 +117,7 @@ class Recorder:
 
     def losses(self) -> list[dict]:
         """Returns the logged losses, thinned to at most a thousand."""
-        entries = [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        entries = list(map(json.loads, self.metrics.read_text().splitlines()))
         thin = max(1, math.ceil(len(entries) / CURVE_POINTS))
         kept = ("step", "loss", "mse", "vb")
         return [{key: entry[key] for key in kept if key in entry} for entry in entries[thin - 1 :: thin]]
@@ -133,17 +135,10 @@ class Recorder:
         if milestone:
             record = {**record, "experiment": self.experiment, "losses": self.losses()}
         path = (self.out if milestone else self.folder) / checkpoint_name(step)
-        self.writing = self.writer.submit(self._write, path, header, groups, milestone, ready, record)
+        self.writing = self.writer.submit(self._write, path, header, groups, ready, record)
 
-    def _write(
-        self,
-        path: Path,
-        header: dict,
-        groups: dict,
-        milestone: bool,
-        ready: Callable[[], None] | None,
-        record: dict,
-    ) -> None:
+    def _write(self, path: Path, header: dict, groups: dict, ready: Callable | None, record: dict) -> None:
+        milestone = path.parent == self.out
         if ready:
             ready()
         if milestone:
@@ -165,6 +160,6 @@ class Recorder:
 
     def wait(self) -> None:
         """Waits until the last write is on the disk; raises its error."""
-        if self.writing is not None:
-            writing, self.writing = self.writing, None
+        writing, self.writing = self.writing, None
+        if writing is not None:
             writing.result()

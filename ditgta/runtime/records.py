@@ -8,7 +8,7 @@ from ditgta.runtime.errors import InputError, shortened
 
 
 def _names(names: list) -> list:
-    if not all(isinstance(name, str) for name in names):  # which may hold bytes that are no UTF-8
+    if not set(map(type, names)) <= {str}:  # which may hold bytes that are no UTF-8
         raise ValueError("names must be text")
     return names
 
@@ -85,14 +85,12 @@ class ScorerHeader(Record):
 class Autoencoder(Record):
     """config.json of an autoencoder in diffusers' format."""
 
-    block_out_channels: Annotated[
-        list[Annotated[int, Field(ge=1, le=2**14)]], Field(min_length=1, max_length=12)
-    ]
+    block_out_channels: Annotated[list[Side], Field(min_length=1, max_length=12)]
     layers_per_block: Annotated[int, Field(ge=1, le=64)] = 1
     latent_channels: Annotated[int, Field(ge=1, le=2**12)] = 4
     in_channels: Annotated[int, Field(ge=3, le=3)] = 3
     out_channels: Annotated[int, Field(ge=3, le=3)] = 3
-    norm_num_groups: Annotated[int, Field(ge=1, le=2**14)] = 32
+    norm_num_groups: Side = 32
     scaling_factor: Positive = 0.18215
     shift_factor: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
@@ -104,21 +102,23 @@ class PixelsConfig(Autoencoder):
     scaling_factor: Positive
 
 
-class Shard(Record):
-    """A shard as an index names it."""
+class ShardName(Record):
+    """A shard by its file alone."""
 
     file: FileName
-    sha256: Sha256
-    start: Count
-    count: Annotated[int, Field(ge=1, le=2**40)]
 
 
-class ShownShard(Record):
+class ShownShard(ShardName):
     """A shard of samples of which some are shown."""
 
-    file: FileName
     start: Count
     count: Annotated[int, Field(ge=1, le=2**40)]
+
+
+class Shard(ShownShard):
+    """A shard as an index names it."""
+
+    sha256: Sha256
 
 
 class Shown(Record):
@@ -194,12 +194,6 @@ class Point(Record):
     loss: Number = 0
     mse: Number = 0
     vb: Number = 0
-
-
-class ShardName(Record):
-    """A shard by its file alone."""
-
-    file: FileName
 
 
 class ResultRecord(Job):
@@ -300,9 +294,10 @@ def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "content"
         message = first["msg"].removeprefix("Value error, ")
-        message = message[:1].lower() + message[1:]
         given = "missing" if isinstance(first["input"], dict) else shortened(repr(first["input"]), 60)
-        raise InputError(f"{what}: {place}: {message} (got {given}); {fix}") from None
+        raise InputError(
+            f"{what}: {place}: {message[:1].lower()}{message[1:]} (got {given}); {fix}"
+        ) from None
     return content
 
 

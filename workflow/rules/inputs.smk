@@ -30,7 +30,7 @@ def autoencoder_of(experiment):
 
 def decoder_of(experiment):
     """Returns the autoencoder that samples are decoded with; latents that came normalised have one beside them."""
-    if LAYOUT.is_adapted(experiment):
+    if SPECS.is_adapted(experiment):
         return {"autoencoder": made_by("encode", f"{LAYOUT.path('latents', experiment)}/index.json")}
     return autoencoder_of(experiment)
 
