@@ -14,10 +14,11 @@ REPEATS = 5
 def main() -> None:
     """Print, on the first process, how fast sums of a tensor over all processes are, after making sure that they are right."""
     with processes() as group:
-        numbers = NUMBERS if group.device.type == "cuda" else NUMBERS // 16
+        on_gpus = group.device.type == "cuda"
+        numbers = NUMBERS if on_gpus else NUMBERS // 16
         tensor = torch.full((numbers,), float(group.rank + 1), device=group.device)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if group.device.type == "cuda" else "gloo")
+            dist.init_process_group("nccl" if on_gpus else "gloo")
         dist.all_reduce(tensor)
         expected = group.count * (group.count + 1) / 2
         if not bool((tensor == expected).all()):
@@ -25,11 +26,11 @@ def main() -> None:
         begin = time.perf_counter()
         for _ in range(REPEATS):
             dist.all_reduce(tensor)
-        if group.device.type == "cuda":
+        if on_gpus:
             torch.cuda.synchronize()
-        each = (time.perf_counter() - begin) / REPEATS
+        seconds = (time.perf_counter() - begin) / REPEATS
         if group.is_first:
-            print(f"{4 * numbers / 1e6:.0f} MB in {1e3 * each:.3g} ms")
+            print(f"{4 * numbers / 1e6:.0f} MB in {1e3 * seconds:.3g} ms")
 
 
 if __name__ == "__main__":

@@ -32,10 +32,9 @@ PLACEHOLDERS = re.compile(r"(my|your|the)?[-_]?(account|partition)|<.*>|todo|xxx
 def ask(*words: str) -> str | None:
     """Return what a command of Slurm answers, None where it is missing, refuses or is silent."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=ASK_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.run(words, capture_output=True, text=True, timeout=ASK_SECONDS, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def fields(text: str) -> dict[str, str]:
@@ -64,12 +63,12 @@ class Profile:
     def __init__(self, name: str):
         places = dict.fromkeys([Path(name), *(Path(home).expanduser() / name for home in HOMES)])
         files = [file for place in places for file in (place / "config.yaml", place / "profile.yaml")]
-        found = [file for file in files if file.is_file()]
-        if not found:
+        files = list(filter(Path.is_file, files))
+        if not files:
             raise InputError(
                 f"there is no profile {name} in {Path.cwd()} or ~/.config/snakemake; those of this project are slurm and slurm-paper"
             )
-        self.name, self.file, self.shadowed = name, found[0], found[1:]
+        self.name, self.file, self.shadowed = name, files[0], files[1:]
         try:
             self.content = yaml.safe_load(self.file.read_text()) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -98,8 +97,8 @@ class Profile:
 
 def tasks_per_gpu(resources: dict) -> int:
     """Return how many tasks the plugin asks for with each GPU, 0 where it leaves that to Slurm."""
-    said = resources.get("tasks_per_gpu")
-    return int((resources.get("tasks") if said is None else said) or 0)
+    asked = resources.get("tasks_per_gpu")
+    return int((resources.get("tasks") if asked is None else asked) or 0)
 
 
 def sbatch_words(resources: dict) -> list[str]:
@@ -169,13 +168,11 @@ def enough(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
         if need.is_met:
             said = f"{need.rule}: {as_size(need.bytes)} of a node's memory; the profile gives {as_size(need.given)}"
             yield Line(OK, "profile", said)
-        else:
-            yield Line(MISSING, "profile", need.said(profile.name), _larger(profile, need.rule))
-
-
-def _larger(profile: Profile, rule: str) -> str:
-    other = "use --profile slurm-paper, or " if profile.name.rstrip("/") == "slurm" else ""
-    return f"{other}raise mem_mb of {rule} in {profile.file}"
+            continue
+        fix = f"raise mem_mb of {need.rule} in {profile.file}"
+        if profile.name.rstrip("/") == "slurm":
+            fix = f"use --profile slurm-paper, or {fix}"
+        yield Line(MISSING, "profile", need.said(profile.name), fix)
 
 
 def accounting(profile: Profile, settings: dict[str, str]) -> Iterator[Line]:
@@ -235,9 +232,8 @@ def partition(profile: Profile, config: Config, suite: str) -> Iterator[Line]:
             continue
         one, limit = known[name], minutes_of(known[name].get("MaxTime", ""))
         if one.get("State") != "UP":
-            yield Line(
-                WARNING, "partition", f"{name} is {one.get('State')}", "wait, or name another partition"
-            )
+            said = f"{name} is {one.get('State')}"
+            yield Line(WARNING, "partition", said, "wait, or name another partition")
         runtimes = {rule: minutes_of(str(profile.resources(rule).get("runtime", ""))) for rule in rules}
         over = [rule for rule in rules if limit < runtimes[rule] < float("inf")]
         if over:

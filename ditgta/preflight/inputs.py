@@ -7,7 +7,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from ditgta.config import Experiment
 from ditgta.config.names import DIGITS, HELD_OUT, PUBLISHED_SCORER
 from ditgta.data.autoencoder import WEIGHTS
 from ditgta.data.digits import Digits
@@ -67,10 +66,10 @@ class Inputs:
         yield from self.judge()
         yield from self.reference()
         yield from self.checkpoints()
-        said = f"{HUB} does not answer: missing files must be copied to this machine"
-        if is_reachable(HUB):
-            said = f"{HUB} answers"
-        yield Line(OK, "network", said)
+        answer = "answers"
+        if not is_reachable(HUB):
+            answer = "does not answer: missing files must be copied to this machine"
+        yield Line(OK, "network", f"{HUB} {answer}")
 
     def _distinct(self, stage: str) -> list[str]:
         """Return one row for each folder of a stage."""
@@ -80,51 +79,11 @@ class Inputs:
     def images(self) -> Iterator[Line]:
         """Yield whether the images are there, of how many classes, and can be decoded."""
         images = self.config.experiments[self.first].images
-        yield self._source("images", images.source)
+        yield self._source("images", "source", "")
         if images.held_out:
-            yield self._source("held_out", images.held_out)
-        if self.counted:
-            yield from self._judge_counts()
-
-    def _source(self, key: str, source: str) -> Line:
-        images, what = self.config.experiments[self.first].images, key.replace("_", "-")
-        if source == DIGITS:
-            self.counted = (len(Digits().labels), 10)
-            return Line(OK, what, f"{self.counted[0]:,} digits of 10 classes, which come with scikit-learn")
-        listed = self._listed(HELD_OUT if key == "held_out" else "")
-        if listed and not expanded(source).exists():
-            self.counted = listed if key == "images" else self.counted
-            fix = f"bring {source} back, unless every stage that reads images is done"
-            return Line(WARNING, what, f"{source} is listed in the results, but is no longer there", fix)
-        try:
-            options = Options(images.label_column, images.class_names, images.class_order)
-            index = index_of(list_source(expanded(source), options), images.size)
-            for i in sorted({round(i * (index.count - 1) / (TRIED - 1)) for i in range(TRIED)}):
-                index.image(i)
-        except InputError as error:
-            named = setting(self.config, self.first, "images", "source" if key == "images" else key, "PATH")
-            fix = f"{self._put_there(source)}, or set {named}"
-            return Line(MISSING, what, str(error).splitlines()[0], fix)
-        if key == "images":
-            self.counted = (index.count, len(index.classes))
-        said = f"{index.count:,} images of {len(index.classes):,} classes in {source}; {min(TRIED, index.count)} decoded"
-        return Line(OK, what, said)
-
-    def _put_there(self, source: str) -> str:
-        if expanded(source).exists():
-            return "correct the source"
-        known = " (ImageNet's: 1,281,167 for training, 50,000 for validation)" if "imagenet" in source else ""
-        return f"put the images there, one folder per class{known}"
-
-    def _listed(self, part: str) -> tuple[int, int] | None:
-        """Return images and classes of the index in the results, None where there is none."""
-        try:
-            content = read_json(Path(self.layout.path("images", self.first), part, "index.json"))
-            return int(content["count"]), len(content["classes"])
-        except (InputError, KeyError, TypeError, ValueError):
-            return None
-
-    def _judge_counts(self) -> Iterator[Line]:
+            yield self._source("held-out", "held_out", HELD_OUT)
+        if not self.counted:
+            return
         count, classes = self.counted
         largest = max((self.config.experiments[name].training.batch_size for name in self.rows), default=0)
         if largest > count:
@@ -134,6 +93,44 @@ class Inputs:
             said = f"the published values beside the table are for ImageNet's {IMAGENET[0]:,} images of 1,000 classes"
             said += f", not for these {count:,} images of {classes:,} classes"
             yield Line(WARNING, "published", said, "compare only rows with each other")
+
+    def _source(self, what: str, key: str, folder: str) -> Line:
+        images = self.config.experiments[self.first].images
+        source = getattr(images, key)
+        if source == DIGITS:
+            self.counted = (len(Digits().labels), 10)
+            return Line(OK, what, f"{self.counted[0]:,} digits of 10 classes, which come with scikit-learn")
+        listed = self._listed(folder)
+        if listed and not expanded(source).exists():
+            if key == "source":
+                self.counted = listed
+            fix = f"bring {source} back, unless every stage that reads images is done"
+            return Line(WARNING, what, f"{source} is listed in the results, but is no longer there", fix)
+        try:
+            options = Options(images.label_column, images.class_names, images.class_order)
+            index = index_of(list_source(expanded(source), options), images.size)
+            for i in sorted({round(i * (index.count - 1) / (TRIED - 1)) for i in range(TRIED)}):
+                index.image(i)
+        except InputError as error:
+            named = setting(self.config, self.first, "images", key, "PATH")
+            fix = "correct the source"
+            if not expanded(source).exists():
+                fix = "put the images there, one folder per class"
+                if "imagenet" in source:
+                    fix += " (ImageNet's: 1,281,167 for training, 50,000 for validation)"
+            return Line(MISSING, what, str(error).splitlines()[0], f"{fix}, or set {named}")
+        if key == "source":
+            self.counted = (index.count, len(index.classes))
+        said = f"{index.count:,} images of {len(index.classes):,} classes in {source}; {min(TRIED, index.count)} decoded"
+        return Line(OK, what, said)
+
+    def _listed(self, part: str) -> tuple[int, int] | None:
+        """Return images and classes of the index in the results, None where there is none."""
+        try:
+            content = read_json(Path(self.layout.path("images", self.first), part, "index.json"))
+            return int(content["count"]), len(content["classes"])
+        except (InputError, KeyError, TypeError, ValueError):
+            return None
 
     def latents(self, name: str) -> Iterator[Line]:
         """Yield whether latents made elsewhere are there."""
@@ -156,17 +153,17 @@ class Inputs:
         if not options.pretrained:
             return Line(OK, "autoencoder", "will be trained on the images")
         local = expanded(options.pretrained)
-        if local.is_dir():
-            lacking = [file for file in ("config.json", WEIGHTS) if not (local / file).is_file()]
-            if lacking:
-                said = f"{local} lacks {' and '.join(lacking)}"
-                return Line(MISSING, "autoencoder", said, self._fetch(name, local))
-            return Line(OK, "autoencoder", f"{local}, sha256 {sha256_of(local / WEIGHTS)[:12]}...")
-        return self._hub(name, options.pretrained, options.revision)
+        if not local.is_dir():
+            return self._hub(name, options.pretrained, options.revision)
+        lacking = [file for file in ("config.json", WEIGHTS) if not (local / file).is_file()]
+        if lacking:
+            said = f"{local} lacks {' and '.join(lacking)}"
+            return Line(MISSING, "autoencoder", said, self._fetch(name, local))
+        return Line(OK, "autoencoder", f"{local}, sha256 {sha256_of(local / WEIGHTS)[:12]}...")
 
     def _hub(self, name: str, repository: str, revision: str | None) -> Line:
+        fix = self._fetch(name, Path("vae"))
         if not is_hub_name(repository):
-            fix = self._fetch(name, Path("vae"))
             return Line(MISSING, "autoencoder", f"the folder {repository} does not exist", fix)
         find = huggingface_hub().try_to_load_from_cache
         cached = [find(repository, file, revision=revision) for file in ("config.json", WEIGHTS)]
@@ -174,10 +171,9 @@ class Inputs:
             return Line(OK, "autoencoder", f"{repository} is in the Hugging Face cache")
         if not is_reachable(HUB):
             said = f"{repository} is not in the Hugging Face cache, and {HUB} does not answer"
-            return Line(MISSING, "autoencoder", said, self._fetch(name, Path("vae")))
+            return Line(MISSING, "autoencoder", said, fix)
         if self.jobs_elsewhere:
-            said = f"{repository} {BY_A_JOB}"
-            return Line(WARNING, "autoencoder", said, self._fetch(name, Path("vae")))
+            return Line(WARNING, "autoencoder", f"{repository} {BY_A_JOB}", fix)
         return Line(OK, "autoencoder", f"{repository} will be downloaded from {HUB}, which answers")
 
     def _fetch(self, name: str, folder: Path) -> str:
@@ -227,13 +223,13 @@ class Inputs:
     def _weights(self, path: Path, fix: str) -> Line:
         if not path.is_file():
             return Line(MISSING, "scorer", f"{path} does not exist", fix)
-        found, published = sha256_of(path), PUBLISHED_SCORER["sha256"]
-        if found == published:
-            return Line(OK, "scorer", f"{path}: the published FID weights, sha256 {found[:12]}...")
+        sha256, published = sha256_of(path), PUBLISHED_SCORER["sha256"]
+        if sha256 == published:
+            return Line(OK, "scorer", f"{path}: the published FID weights, sha256 {sha256[:12]}...")
         if path.name == PUBLISHED_SCORER["url"].rpartition("/")[2]:
-            said = f"{path} has sha256 {found[:12]}..., the published file {published[:12]}..."
+            said = f"{path} has sha256 {sha256[:12]}..., the published file {published[:12]}..."
             return Line(MISSING, "scorer", said, fix)
-        return Line(OK, "scorer", f"{path}: not the published FID weights, sha256 {found[:12]}...")
+        return Line(OK, "scorer", f"{path}: not the published FID weights, sha256 {sha256[:12]}...")
 
     def _checksum(self, what: str, file: Path, record: Path) -> Line:
         """Return whether a file among the results is the one that its record vouches for."""
@@ -255,10 +251,9 @@ class Inputs:
         fix = f"set `suites: {{{self.suite}: {{scorer: {{reference: PATH}}}}}}` in a --configfile"
         if "VIRTUAL_imagenet256" in path.name:
             fix = f"on a machine with network `curl -L -o {given} {REFERENCES}/{path.name}`, or {fix}"
-        if not path.exists():
-            yield Line(MISSING, "reference", f"{given} does not exist", fix)
-            return
         try:
+            if not path.exists():
+                raise InputError(f"{given} does not exist")
             images = open_image_set(path)
         except InputError as error:
             yield Line(MISSING, "reference", one_line(error), fix)
@@ -270,11 +265,11 @@ class Inputs:
     def checkpoints(self) -> Iterator[Line]:
         """Yield whether the checkpoints of rows that are not trained here are there."""
         for name in self.options.experiments:
-            options: Experiment = self.config.experiments[name]
-            if not options.checkpoint:
-                continue
-            if expanded(options.checkpoint).exists():
-                yield Line(OK, "checkpoint", f"{name}: {options.checkpoint}")
-                continue
-            fix = f"put it there, or set `experiments: {{{name}: {{checkpoint: PATH}}}}` in a --configfile"
-            yield Line(MISSING, "checkpoint", f"{name}: {options.checkpoint} does not exist", fix)
+            checkpoint = self.config.experiments[name].checkpoint
+            if checkpoint and expanded(checkpoint).exists():
+                yield Line(OK, "checkpoint", f"{name}: {checkpoint}")
+            elif checkpoint:
+                fix = (
+                    f"put it there, or set `experiments: {{{name}: {{checkpoint: PATH}}}}` in a --configfile"
+                )
+                yield Line(MISSING, "checkpoint", f"{name}: {checkpoint} does not exist", fix)

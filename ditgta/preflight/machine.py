@@ -30,15 +30,10 @@ ALL_REDUCE_SECONDS = 14
 NOUNS = {"train": "checkpoints", "sample": "samples", "loss": "losses", "score": "scores"}
 
 
-def place_of(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that is there."""
-    folder = folder.absolute()
-    return next(place for place in (folder, *folder.parents) if place.is_dir())
-
-
 def disk(stages: list[Stage], layout: Layout, suite: str) -> Line:
     """Return whether what is still to be written finds space."""
-    place, needed = place_of(Path(layout.root)), 0.0
+    root, needed = Path(layout.root).absolute(), 0.0
+    place = next(folder for folder in (root, *root.parents) if folder.is_dir())
     for stage in stages:
         files = layout.files(NOUNS.get(stage.stage, stage.stage), suite)
         missing = sum(not Path(file).is_file() for file in files)
@@ -63,15 +58,14 @@ def versions() -> Line:
 def driver() -> Line | None:
     """Return whether torch can use the GPUs that the driver knows; None where there are none."""
     try:
-        found = launch.visible_gpus()
+        gpus = launch.visible_gpus()
     except InputError as error:
         return Line(MISSING, "GPUs", *str(error).split("; ", 1))
-    if not found:
+    if not gpus:
         return None
-    version = _driver_version()
-    said = f"{len(found)} GPU{'s' * (len(found) > 1)}, driver {version}"
-    if torch.cuda.is_available() and torch.cuda.device_count() >= len(found):
-        names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    said = f"{len(gpus)} GPU{'s' * (len(gpus) > 1)}, driver {_driver_version()}"
+    if torch.cuda.is_available() and torch.cuda.device_count() >= len(gpus):
+        names = set(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
         return Line(OK, "GPUs", f"{said}: {', '.join(sorted(names))}")
     if torch.version.cuda is None:
         fix = "install a build of torch for CUDA (pytorch.org/get-started/locally)"
@@ -83,15 +77,9 @@ def driver() -> Line | None:
 def _driver_version() -> str:
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10).stdout.split()
-    except (OSError, subprocess.TimeoutExpired):
-        answer = []
-    return answer[0] if answer else "unknown"
-
-
-def processes_here(rows: int, gpus: int) -> int:
-    """Return the processes of one training where all rows run at once: as many as it gets GPUs."""
-    return max(1, gpus // max(1, rows))
+        return subprocess.run(query, capture_output=True, text=True, timeout=10).stdout.split()[0]
+    except (OSError, IndexError, subprocess.TimeoutExpired):
+        return "unknown"
 
 
 def trained(config: Config, suite: str) -> dict[str, Experiment]:
@@ -106,7 +94,7 @@ def memory(config: Config, suite: str, counted: tuple[int, int]) -> Iterator[Lin
     if not rows:
         return
     jobs, gpus = len(rows) * len(config.suites[suite].seeds), torch.cuda.device_count()
-    world = World(processes_here(jobs, gpus), 1, 1.0, gpus > 0)
+    world = World(max(1, gpus // jobs), 1, 1.0, gpus > 0)  # all rows run at once, on a share of the GPUs each
     largest = max(rows, key=lambda name: needed_bytes(rows[name], counted[1], world))
     needed = needed_bytes(rows[largest], counted[1], world)
     if gpus:
@@ -134,9 +122,8 @@ def gpu_memory_elsewhere(
         return None
     needed = {name: needed_bytes(options, counted[1], world) for name, options in rows.items()}
     name = max(reversed(needed), key=needed.__getitem__)
-    said = (
-        f"{as_size(needed[name])} of each of {world.count} GPUs ({name}); Slurm does not report their memory"
-    )
+    size = as_size(needed[name])
+    said = f"{size} of each of {world.count} GPUs ({name}); Slurm does not report their memory"
     return Line(OK, "GPU memory", said)
 
 
@@ -148,8 +135,7 @@ def needed_bytes(experiment: Experiment, classes: int, world: World) -> float:
 
 def gpu_memory(config: Config, name: str, classes: int, world: World, needed: float) -> Line:
     """Return whether a training fits the smallest GPU, and what makes it fit."""
-    totals = [torch.cuda.mem_get_info(i) for i in range(torch.cuda.device_count())]
-    total, free = min(total for _, total in totals), min(free for free, _ in totals)
+    free, total = map(min, zip(*map(torch.cuda.mem_get_info, range(torch.cuda.device_count()))))
     said = f"a training process ({name}) takes {as_size(needed)} of a GPU's {as_size(total)}"
     if needed <= free:
         return Line(OK, "GPU memory", said)
@@ -177,41 +163,36 @@ def compiler(config: Config, suite: str) -> Line | None:
     options = [config.experiments[name].training.compile for name in config.suites[suite].experiments]
     options.append(config.suites[suite].sampling.compile)
     gpus = torch.cuda.is_available()
-    wanted = any(option or (option is None and gpus) for option in options)
-    if not wanted:
+    if not any(option or (option is None and gpus) for option in options):
         return None
     known = filter(None, (os.environ.get("CC"), "gcc", "cc", "clang"))
-    found = next(filter(shutil.which, known), None)
-    if found is None:
+    name = next(filter(shutil.which, known), None)
+    if name is None:
         fix = "load a compiler (`module load gcc`), or set `compile: false` under training and sampling"
         return Line(MISSING, "compiler", "torch.compile finds no C compiler on PATH", fix)
     if gpus and importlib.util.find_spec("triton") is None:
         said = "Triton is not installed: networks are not compiled, and slower"
         return Line(WARNING, "compiler", said, "`pip install triton`; results are right without it")
-    return Line(OK, "compiler", f"{found}{', Triton' if gpus else ''}")
+    return Line(OK, "compiler", f"{name}{', Triton' * gpus}")
 
 
 def all_reduce(count: int) -> Line:
     """Return whether processes on `count` GPUs of this machine average a tensor among themselves, as a training does."""
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     words += ["-m", "ditgta.preflight.all_reduce"]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=ALL_REDUCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        done = None
     what = f"gloo, {count} processes"
     if torch.cuda.is_available():
         what = f"NCCL on {count} GPU{'s' * (count > 1)}"
-    if done is not None and done.returncode == 0:
-        return Line(OK, "all-reduce", f"{what}: {done.stdout.strip()}")
-    said = f"not done within {ALL_REDUCE_SECONDS} s" if done is None else _last_line(done.stderr)
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=ALL_REDUCE_SECONDS)
+        if done.returncode == 0:
+            return Line(OK, "all-reduce", f"{what}: {done.stdout.strip()}")
+        errors = [line.strip() for line in done.stderr.splitlines() if "Error" in line]
+        said = (errors or ["it ended without a message"])[0][:200]
+    except subprocess.TimeoutExpired:
+        said = f"not done within {ALL_REDUCE_SECONDS} s"
     fix = "run `NCCL_DEBUG=INFO python -m torch.distributed.run --nproc-per-node N -m ditgta.preflight.all_reduce` to see why"
     return Line(MISSING, "all-reduce", f"{what}: {said}", fix)
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if "Error" in line]
-    return (lines or ["it ended without a message"])[0][:200]
 
 
 def hours(stages: list[Stage], machine: Machine) -> Line:
