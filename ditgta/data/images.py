@@ -26,6 +26,7 @@ from ditgta.runtime.files import atomic_path, expanded, is_file, provenance, rea
 from ditgta.runtime.records import ImageIndexRecord, checked
 
 _SKIPPED_KEPT = 100
+_PACK = "images.pack"  # images copied into one file, for containers in which reading them singly is slow
 _READERS = {reader.kind: reader for reader in (FileReader, MemberReader, RowReader)}
 
 
@@ -166,3 +167,33 @@ def _read_table(folder: Path, source: dict) -> tuple[np.ndarray, np.ndarray, Nam
 def _check_file(path: Path, expected: str, folder: Path) -> None:
     if not is_file(path) or sha256_of(path) != expected:
         raise InputError(f"{path} is missing or does not belong to {folder / 'index.json'}; {REMAKE}")
+
+
+class Repack:
+    """Writes the bytes of images of an index one behind the other; the file appears when the `with` block ends without an error."""
+
+    def __init__(self, folder: Path, index: ImageIndex):
+        self.folder, self.places = folder, np.zeros((index.count, 2), np.int64)
+        self.end, self.good = 0, np.zeros(index.count, bool)
+
+    def __enter__(self) -> "Repack":
+        self.path = atomic_path(self.folder / _PACK)
+        self.file = open(self.path.__enter__(), "wb")
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.file.close()
+        self.path.__exit__(*error)
+
+    def add(self, i: int, content: bytes) -> None:
+        """Append image i of the index."""
+        self.file.write(content)
+        self.places[i] = self.end, len(content)
+        self.end, self.good[i] = self.end + len(content), True
+
+    def repacked(self, checked: ImageIndex) -> ImageIndex:
+        """Return the checked index, whose images are those that came, reading from the new file."""
+        offset, size = self.places[self.good].T.copy()
+        zeros = np.zeros(len(size), np.int64)
+        reader = MemberReader(self.folder, [_PACK], zeros, offset, size, size, zeros.astype(bool))
+        return replace(checked, root=self.folder, reader=reader)

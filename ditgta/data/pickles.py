@@ -1,6 +1,7 @@
 """PyTorch's .pt and .pth files, opened without running anything that they hold: tensors, plain values and options alone."""
 
 import argparse
+import contextlib
 import pathlib
 import types
 import warnings
@@ -54,7 +55,11 @@ def _fault(path: Path) -> str:
     """Returns why a whole file is not opened, and the fix; "" where it is none."""
     if (protocol := _protocol(path)) > _NEWEST_PROTOCOL:
         return f"uses pickle protocol {protocol}, which is not supported; save it again with torch.save and its default pickle_protocol"
-    if wanted := _forbidden(path):
+    wanted: list[str] = []
+    with contextlib.suppress(Exception):  # no zip file of PyTorch's, or a damaged one
+        # What the pickle would import beyond tensors, plain values and options; nothing of it is run.
+        wanted += torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    if wanted := [name for name in wanted if name not in _HARMLESS_NAMES]:
         return f"is refused: it asks for {', '.join(wanted)}, which weights never need; download the file from its publisher"
     return ""
 
@@ -62,23 +67,13 @@ def _fault(path: Path) -> str:
 def _protocol(path: Path) -> int:
     """Returns the version of pickle with which a file is written, 0 where there is none to see."""
     try:
-        if not zipfile.is_zipfile(path):  # torch.save wrote plain pickles before version 1.6
-            with open(path, "rb") as file:
-                head = file.read(2)
-        else:
-            with zipfile.ZipFile(path) as archive:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
+            if zipfile.is_zipfile(path):  # torch.save wrote plain pickles before version 1.6
+                archive = stack.enter_context(zipfile.ZipFile(path))
                 name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-                with archive.open(name) as member:
-                    head = member.read(2)
+                file = stack.enter_context(archive.open(name))
+            mark, protocol = file.read(2)
     except Exception:  # a damaged zip file, or none of PyTorch's
         return 0
-    return head[1] if head[:1] == b"\x80" and len(head) == 2 and head[1] <= 9 else 0
-
-
-def _forbidden(path: Path) -> list[str]:
-    """Returns what a pickle would import beyond tensors, plain values and options, without running it."""
-    try:
-        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # no zip file of PyTorch's, or a damaged one
-        return []
-    return [name for name in found if name not in _HARMLESS_NAMES]
+    return protocol if mark == 0x80 and protocol <= 9 else 0

@@ -1,4 +1,4 @@
-"""Checkpoints that others publish: the DiT and DiT+GTA references' .pt files and diffusers' DiT folders."""
+"""Checkpoints that others publish: the DiT and DiT+GTA references' .pt files, diffusers' DiT folders, and SiT's weights."""
 
 import argparse
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ditgta.data.pickles import load_plain
 from ditgta.runtime.checkpoints import read_header
-from ditgta.runtime.errors import InputError
+from ditgta.runtime.errors import InputError, as_input_error
 from ditgta.runtime.files import is_file, read_json
 from ditgta.runtime.records import PublishedOptions, checked
 
@@ -53,65 +53,53 @@ def read_published(path: str | Path) -> Published:
         raise InputError(f"checkpoint {path} does not exist; check the path")
     if path.suffix == ".safetensors" and _is_own(path):
         raise InputError(f"{path} is already a checkpoint of this project; use it directly, by its path")
-    content = _load_safetensors(path) if path.suffix == ".safetensors" else load_plain(path)
-    return _sorted_out(path, content)
-
-
-def _is_own(path: Path) -> bool:
-    try:
-        read_header(path)
-    except InputError:
-        return False
-    return True
-
-
-def _load_safetensors(path: Path) -> dict:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise InputError(
-            f"{path} is damaged or not a safetensors file ({error}); download it again"
-        ) from None
-
-
-def _sorted_out(path: Path, content: object) -> Published:
+    content = _load(path)
     if not isinstance(content, dict):
         raise InputError(
             f"{path} holds a {type(content).__name__}, not a dictionary of weights; give another file"
         )
-    known = _options(path, content.get("args"))
-    ema, model = _inner(content, _EMA), _inner(content, _MODEL)
-    ema = None if ema is None else _plain(path, ema)
-    model = None if model is None else _plain(path, model)
-    if ema or model:
-        return _checked(path, Published(ema or model, model, known))
-    return _checked(path, Published(_plain(path, content), None, known))
+    options = _options(path, content.get("args"))
+    ema, model = _plain(path, _inner(content, _EMA)), _plain(path, _inner(content, _MODEL))
+    return _checked(path, Published(ema or model or _plain(path, content), model or None, options))
 
 
-def _options(path: Path, said: object) -> dict:
+def _is_own(path: Path) -> bool:
+    try:
+        return bool(read_header(path))
+    except InputError:
+        return False
+
+
+def _load(path: Path) -> object:
+    if path.suffix != ".safetensors":
+        return load_plain(path)
+    with as_input_error(f"{path} is damaged or not a safetensors file", "download it again", SafetensorError):
+        return load_file(path)
+
+
+def _options(path: Path, args: object) -> dict:
     """Returns OPTIONS as far as a file says them, numbers of NumPy and tensors of one number as Python's."""
-    if isinstance(said, argparse.Namespace | types.SimpleNamespace):
-        said = vars(said)
-    if not isinstance(said, dict):
+    if isinstance(args, argparse.Namespace | types.SimpleNamespace):
+        args = vars(args)
+    if not isinstance(args, dict):
         return {}
-    found = {key: said[key] for key in OPTIONS if said.get(key) is not None}
-    for key, value in found.items():
+    options = {key: args[key] for key in OPTIONS if args.get(key) is not None}
+    for key, value in options.items():
         if isinstance(value, np.generic | Tensor) and math.prod(value.shape) == 1:
-            found[key] = value.item()
-    return checked(PublishedOptions, found, f"{path} has invalid options", "give another file")
+            options[key] = value.item()
+    return checked(PublishedOptions, options, f"{path} has invalid options", "give another file")
 
 
-def _inner(content: dict, keys: Sequence[str]) -> dict | None:
-    """Returns the first dictionary that stands under one of the keys, None without."""
-    return next((content[key] for key in keys if isinstance(content.get(key), dict)), None)
+def _inner(content: dict, keys: Sequence[str]) -> dict:
+    """Returns the first dictionary that stands under one of the keys, {} without."""
+    return next((content[key] for key in keys if isinstance(content.get(key), dict)), {})
 
 
 def _plain(path: Path, weights: dict) -> Weights:
     """Drops what wrappers put around a network and in front of names (module., _orig_mod.), and entries that are no tensors."""
-    inner = _inner(weights, _WRAPPERS)
-    if inner is not None:
+    if inner := _inner(weights, _WRAPPERS):
         return _plain(path, inner)
-    found = {}
+    plain = {}
     for name, tensor in weights.items():
         if not isinstance(tensor, Tensor):
             continue
@@ -120,8 +108,8 @@ def _plain(path: Path, weights: dict) -> Weights:
                 f"{path}: {name} is not a plain tensor of real numbers; save the weights as float32"
             )
         name = re.sub(r"^(module\.|_orig_mod\.|model\.|net\.)+", "", str(name))
-        found[name] = tensor.float() if tensor.is_floating_point() else tensor
-    return found
+        plain[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return plain
 
 
 # Tensors by which a network is described before it is built, and their dimensions.
@@ -157,25 +145,20 @@ def _read_diffusers(folder: Path) -> Published:
         raise InputError(
             f"{folder} is a {config.get('_class_name')}, not a DiT with adaLN-zero; give the folder of a DiT"
         )
-    weights_file = folder / "diffusion_pytorch_model.safetensors"
-    pickled = folder / "diffusion_pytorch_model.bin"
-    if weights_file.is_file():
-        content = _load_safetensors(weights_file)
-    elif pickled.is_file():
-        content = load_plain(pickled)
-    else:
-        raise InputError(f"{folder} has no {weights_file.name}; download it beside config.json")
+    names = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+    file = next((folder / name for name in names if (folder / name).is_file()), None)
+    if file is None:
+        raise InputError(f"{folder} has no {names[0]}; download it beside config.json")
     try:
-        ema = _from_diffusers(_plain(folder, content), int(config["num_layers"]))
+        ema = _from_diffusers(_plain(folder, _load(file)), int(config["num_layers"]))
     except KeyError as error:
         raise InputError(f"{folder} lacks the tensor {error}; download the folder again") from None
-    width = int(config["num_attention_heads"]) * int(config["attention_head_dim"])
     options = {
         "posenc": "abs",
         "image_size": 8 * int(config["sample_size"]),
         "num_classes": int(config["num_embeds_ada_norm"]),
         "depth": int(config["num_layers"]),
-        "width": width,
+        "width": int(config["num_attention_heads"]) * int(config["attention_head_dim"]),
         "heads": int(config["num_attention_heads"]),
         "patch": int(config["patch_size"]),
     }
@@ -196,6 +179,7 @@ _TOP_NAMES = {
     "proj_out_1": "final_layer.adaLN_modulation.1",
     "proj_out_2": "final_layer.linear",
 }
+_FREQUENCIES = 128  # of the sinusoids of SiT's time, 10000^(-k/128)
 _LABELS = "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight"
 
 
@@ -212,3 +196,35 @@ def _from_diffusers(theirs: Weights, depth: int) -> Weights:
             for name, target in _BLOCK_NAMES.items():
                 ours[f"blocks.{i}.{target}.{kind}"] = theirs[f"{block}.{name}.{kind}"]
     return ours
+
+
+def from_sit(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the network v(x, 1000 t) = -sit(x, 1 - t) of SiT's (Ma et al., ECCV 2024), equal to float32's rounding.
+
+    The layers and their names are DiT's. The conventions differ: SiT's time s = 1 - t runs from noise at 0 to images at 1 and is
+    embedded as it is, not times 1000; its velocity points to the images; and of 2C channels only the first C are used. All of this is
+    linear at the network's ends, so other weights say the same.
+    """
+    weights = dict(weights)
+    turn = torch.from_numpy(_time_features())
+    first = weights["t_embedder.mlp.0.weight"].double()
+    weights["t_embedder.mlp.0.bias"] = (weights["t_embedder.mlp.0.bias"] + first @ turn[-1]).float()
+    weights["t_embedder.mlp.0.weight"] = (first @ turn[:-1].T).float()
+    channels, patch = weights["x_embedder.proj.weight"].shape[1:3]
+    for name in ("final_layer.linear.weight", "final_layer.linear.bias"):
+        by_channel = weights[name].unflatten(0, (patch**2, -1))
+        weights[name] = -by_channel[:, :channels].flatten(0, 1)
+    return weights
+
+
+def _time_features() -> np.ndarray:
+    """Return SiT's 256 sinusoids of s = 1 - t as sums of this project's of 1000 t and of 1: (257, 256).
+
+    Ours are faster by 1000. A slow sinusoid over 0..1 is a sum of the slowest of ours to 1e-12: least squares finds it.
+    """
+    frequencies = 10000.0 ** (-np.arange(_FREQUENCIES) / _FREQUENCIES)
+    t = np.linspace(0, 1, 4001)
+    ours, theirs = (np.outer(time, frequencies) for time in (1000 * t, 1 - t))
+    ours = np.concatenate([np.cos(ours), np.sin(ours), np.ones((len(t), 1))], axis=1)
+    theirs = np.concatenate([np.cos(theirs), np.sin(theirs)], axis=1)
+    return np.linalg.lstsq(ours, theirs, rcond=1e-12)[0]

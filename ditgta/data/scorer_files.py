@@ -21,6 +21,7 @@ from ditgta.runtime.records import ScorerHeader, checked
 PUBLISHED_URL, PUBLISHED_SHA256 = PUBLISHED_SCORER["url"], PUBLISHED_SCORER["sha256"]
 PUBLISHED_NAME = PUBLISHED_URL.rpartition("/")[2]
 PUBLISHED_INPUT_SIZE = 299
+_DOWNLOAD = f"download {PUBLISHED_URL} to weights/{PUBLISHED_NAME}, or name another file with --weights"
 MOST_BYTES, MOST_SECONDS = 2**30, 3600  # of a download: the published file has 96 MB
 
 
@@ -38,11 +39,12 @@ class ScorerFile:
 
     def description(self) -> dict:
         """Returns what a score file says of the scorer."""
+        name = "Inception-V3 of unknown origin"
         if self.published:
             name = "FID Inception-V3 of 2015-12-05"
-        else:
-            name = "Inception-V3 trained on the images" if self.details else "Inception-V3 of unknown origin"
-        described = {
+        elif self.details:
+            name = "Inception-V3 trained on the images"
+        description = {
             "name": name,
             "sha256": self.sha256,
             "published": self.published,
@@ -51,8 +53,8 @@ class ScorerFile:
         }
         for key in ("accuracy", "num_classes"):
             if self.details.get(key) is not None:
-                described[key] = self.details[key]
-        return described
+                description[key] = self.details[key]
+        return description
 
 
 def find_weights(weights: Path | None, out: Path) -> Path:
@@ -63,16 +65,12 @@ def find_weights(weights: Path | None, out: Path) -> Path:
     Raises InputError, which says what to download and where to put it, if there is no such file.
     """
     if weights is not None:
-        if not is_file(weights):
-            raise InputError(
-                f"the weights file {weights} does not exist (relative to {Path.cwd()}); {_download()}"
-            )
-        return Path(weights)
+        return _there(weights)
     hub = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch") / "hub" / "checkpoints"
     for folder in (Path("weights"), Path("."), out.parent, hub):
         if (folder / PUBLISHED_NAME).is_file():
             return folder / PUBLISHED_NAME
-    raise InputError(f"no Inception weights were given or found; {_download()}")
+    raise InputError(f"no Inception weights were given or found; {_DOWNLOAD}")
 
 
 def fetch_scorer(source: str, out: Path) -> ScorerFile:
@@ -86,25 +84,22 @@ def fetch_scorer(source: str, out: Path) -> ScorerFile:
         if is_address(source):
             download(source, temporary, MOST_BYTES, MOST_SECONDS)
         else:
-            file = expanded(source)
-            if not is_file(file):
-                raise InputError(
-                    f"the weights file {source} does not exist (relative to {Path.cwd()}); {_download()}"
-                )
-            shutil.copyfile(file, temporary)
+            shutil.copyfile(_there(source), temporary)
         try:
-            found = read_scorer(temporary)
+            scorer = read_scorer(temporary)
         except InputError as error:
             raise InputError(str(error).replace(str(temporary), shown)) from None
-        if Path(shown).name == PUBLISHED_NAME and not found.published:
+        if Path(shown).name == PUBLISHED_NAME and not scorer.published:
             raise InputError(
-                f"{shown} is wrong or truncated: sha256 {found.sha256}, published {PUBLISHED_SHA256}; download it again, or rename other weights"
+                f"{shown} is wrong or truncated: sha256 {scorer.sha256}, published {PUBLISHED_SHA256}; download it again, or rename other weights"
             )
-    return found
+    return scorer
 
 
-def _download() -> str:
-    return f"download {PUBLISHED_URL} to weights/{PUBLISHED_NAME}, or name another file with --weights"
+def _there(file: str | Path) -> Path:
+    if not is_file(expanded(file)):
+        raise InputError(f"the weights file {file} does not exist (relative to {Path.cwd()}); {_DOWNLOAD}")
+    return expanded(file)
 
 
 def read_scorer(path: Path) -> ScorerFile:
@@ -113,9 +108,9 @@ def read_scorer(path: Path) -> ScorerFile:
     Raises InputError if the file is truncated or holds something else.
     """
     path = Path(path)
-    tensors, details = read_tensors(path, _download())
+    tensors, details = read_tensors(path, _DOWNLOAD)
     if not tensors:
-        raise InputError(f"{path} holds no table of tensors, so it has no Inception weights; {_download()}")
+        raise InputError(f"{path} holds no table of tensors, so it has no Inception weights; {_DOWNLOAD}")
     check_numbers(str(path), tensors)
     checked(ScorerHeader, details, f"{path} has an invalid header", "make it again")
     has_record = details and record_path(path).is_file()
@@ -148,10 +143,12 @@ def read_tensors(path: Path, fix: str) -> tuple[dict[str, torch.Tensor], dict]:
         raise InputError(
             f"the weights file {path} cannot be read ({error.strerror or error}); {fix}"
         ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
+    if not isinstance(tensors, dict):
         return {}, details
-    known = all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
-    return dict(tensors) if known else {}, details
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            return {}, details
+    return dict(tensors), details
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:

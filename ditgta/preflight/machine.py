@@ -173,7 +173,7 @@ def compiler(config: Config, suite: str) -> Line | None:
     if gpus and importlib.util.find_spec("triton") is None:
         said = "Triton is not installed: networks are not compiled, and slower"
         return Line(WARNING, "compiler", said, "`pip install triton`; results are right without it")
-    return Line(OK, "compiler", f"{name}{', Triton' * gpus}")
+    return Line(OK, "compiler", f"{name}{', Triton' if gpus else ''}")
 
 
 def all_reduce(count: int) -> Line:

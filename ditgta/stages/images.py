@@ -11,8 +11,7 @@ from ditgta.data.digits import Digits, digits_index
 from ditgta.data.held_out import held_out, with_classes_of
 from ditgta.data.image_check import check_images
 from ditgta.data.image_index import ImageIndex, index_of, side_or_sides, sides_of
-from ditgta.data.images import write_index
-from ditgta.data.repack import Repack
+from ditgta.data.images import Repack, write_index
 from ditgta.data.sources.find import list_source
 from ditgta.data.sources.listing import Options
 from ditgta.runtime.errors import InputError

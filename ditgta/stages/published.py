@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ditgta.data.published import Published, read_published
-from ditgta.data.sit import from_sit
+from ditgta.data.published import Published, from_sit, read_published
 from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.positional import POSENCS, encoding_class
 from ditgta.runtime.checkpoints import (
