@@ -4,7 +4,7 @@ import contextlib
 import copy
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from ditgta.data.pixels import Pixels
 from ditgta.runtime.addresses import is_hub_name
 from ditgta.runtime.checkpoints import check_numbers, write_tensors
 from ditgta.runtime.errors import InputError, one_line
-from ditgta.runtime.files import expanded, is_file, provenance, read_json, sha256_of, write_json, write_text
+from ditgta.runtime.files import expanded, is_file, read_json, sha256_of, write_record, write_text
 from ditgta.runtime.pretrained import huggingface_hub
 from ditgta.runtime.records import Autoencoder, PixelsConfig, checked
 
@@ -36,23 +36,23 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
     if not is_file(weights) or not is_file(folder / "config.json"):
         raise InputError(f"{folder} holds no autoencoder; it must contain config.json and {WEIGHTS}")
     if (folder / RECORD).is_file():
-        expected, found = read_json(folder / RECORD).get("sha256"), sha256_of(weights)
-        if found != expected:
+        expected, sha256 = read_json(folder / RECORD).get("sha256"), sha256_of(weights)
+        if sha256 != expected:
             raise InputError(
-                f"{weights} is damaged (sha256 {found[:12]}..., {RECORD} says {str(expected)[:12]}...); "
+                f"{weights} is damaged (sha256 {sha256[:12]}..., {RECORD} says {str(expected)[:12]}...); "
                 "delete the folder and run the autoencoder stage again"
             )
     if f'"{PIXELS}"' in (folder / "config.json").read_text(errors="replace"):
-        described = {"block_out_channels": [1], **read_json(folder / "config.json")}
-        where = f"{folder / 'config.json'}"
-        return Pixels.from_config(checked(PixelsConfig, described, where, "make it again")).eval().to(device)
+        config = {"block_out_channels": [1], **read_json(folder / "config.json")}
+        checked(PixelsConfig, config, f"{folder / 'config.json'}", "make it again")
+        return Pixels.from_config(config).eval().to(device)
     try:
-        described = checked(Autoencoder, read_json(folder / "config.json"), "config.json", "correct it")
-        if described["block_out_channels"][-1] * described.get("latent_channels", 4) > _MOST_WEIGHTS:
+        config = checked(Autoencoder, read_json(folder / "config.json"), "config.json", "correct it")
+        if config["block_out_channels"][-1] * config.get("latent_channels", 4) > _MOST_WEIGHTS:
             raise ValueError("config.json describes too large a network")
-        vae, found = _from_pretrained(folder, local_files_only=True, output_loading_info=True)
-        if found["missing_keys"]:
-            raise ValueError(f"{WEIGHTS} lacks {sorted(found['missing_keys'])[0]}")
+        vae, loaded = _from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        if loaded["missing_keys"]:
+            raise ValueError(f"{WEIGHTS} lacks {min(loaded['missing_keys'])}")
         check_numbers(WEIGHTS, vae.state_dict())
     except Exception as error:  # diffusers and safetensors raise many types on damaged files
         raise InputError(
@@ -94,14 +94,7 @@ def save_autoencoder(vae: torch.nn.Module, folder: str | Path, spec: dict, **con
     folder = Path(folder)
     (folder / RECORD).unlink(missing_ok=True)
     write_autoencoder(vae, folder)
-    record = {
-        "file": WEIGHTS,
-        "sha256": autoencoder_sha256(folder),
-        "bytes": (folder / WEIGHTS).stat().st_size,
-        "spec": spec,
-        **content,
-    }
-    write_json(folder / RECORD, record | provenance())
+    write_record(folder / WEIGHTS, spec, folder / RECORD, **content)
 
 
 def fetch_autoencoder(source: str, revision: str | None = None):
@@ -154,30 +147,27 @@ def threads_for(size: int) -> Iterator[None]:
 
 def small_autoencoder(widths: list[int], latent_channels: int, size: int):
     """Returns an untrained AutoencoderKL without attention: one residual block per width down, two up."""
+    groups = math.gcd(8, *widths)
+    return _untrained(
+        widths, 1, latent_channels, norm_num_groups=groups, mid_block_add_attention=False, sample_size=size
+    )
+
+
+def stable_diffusion_autoencoder():
+    """Returns an untrained AutoencoderKL of the architecture that Stable Diffusion's autoencoders share."""
+    return _untrained((128, 256, 512, 512), 2, 4)
+
+
+def _untrained(widths: Sequence[int], layers: int, latent_channels: int, **options):
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
         block_out_channels=tuple(widths),
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
-        layers_per_block=1,
+        layers_per_block=layers,
         latent_channels=latent_channels,
-        norm_num_groups=math.gcd(8, *widths),
-        mid_block_add_attention=False,
-        sample_size=size,
-    )
-
-
-def stable_diffusion_autoencoder():
-    """Returns an untrained AutoencoderKL of the architecture that Stable Diffusion's autoencoders share."""
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        latent_channels=4,
+        **options,
     )
 
 

@@ -48,8 +48,14 @@ class Batches:
         indices = batch_indices(self.seed, step, self.shards.count, self.batch_size)[self.part]
         places = range(*self.part.indices(self.batch_size))
         drawn = self.draw(step, places)
-        records = self.shards.read(indices, self._mirrored(indices, drawn["mirrored"]))
-        posterior = self._baked_posterior(indices) if self.posterior == "baked" else drawn["posterior"]
+        mirrored, posterior = drawn["mirrored"] & (self.flip == "random"), drawn["posterior"]
+        if self.flip == "baked":
+            mirrored = self.baked_flips[indices]
+        if self.posterior == "baked":
+            posterior = np.empty_like(drawn["noise"])
+            for own, index in zip(posterior, indices.tolist()):
+                generator(self.seed, "posterior baked", index).standard_normal(out=own, dtype=np.float32)
+        records = self.shards.read(indices, mirrored)
         x0 = draw_latents(records, posterior, self.shards.scaling_factor)
         labels = np.where(drawn["dropped"], len(self.shards.classes), records["label"])
         return {
@@ -86,17 +92,6 @@ class Batches:
 
             u = expit(ndtri(u))
         return {"u": u, "dropped": dropped, "mirrored": mirrored, "noise": noise, "posterior": posterior}
-
-    def _mirrored(self, indices: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-        if self.flip == "random":
-            return drawn
-        return self.baked_flips[indices] if self.flip == "baked" else np.zeros_like(drawn)
-
-    def _baked_posterior(self, indices: np.ndarray) -> np.ndarray:
-        noise = np.empty((len(indices), *self.shape), np.float32)
-        for own, index in zip(noise, indices.tolist()):
-            generator(self.seed, "posterior baked", index).standard_normal(out=own, dtype=np.float32)
-        return noise
 
     def ahead(self, start: int, stop: int, pin: bool = False) -> Iterator[dict[str, torch.Tensor]]:
         """Yield the batches of steps start..stop-1, drawn a few steps ahead: while one waits for the disk, another is computed."""

@@ -58,9 +58,9 @@ def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
     if cache is not None:
         return Path(cache)
     path = images.path.resolve()
-    own, other = (parent / f"{path.name}.features" for parent in (path.parent, out.resolve().parent))
+    own = path.with_name(f"{path.name}.features")
     is_writable = os.access(own if own.exists() else path.parent, os.W_OK)
-    return own if is_writable and not isinstance(images, LooseImages) else other
+    return own if is_writable and not isinstance(images, LooseImages) else out.resolve().parent / own.name
 
 
 def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *index: int | str) -> np.ndarray:
@@ -79,12 +79,12 @@ def real_against_real(side: Side, count: int, number: int, others: Side | None =
 
     Without `others` they are drawn from the reference itself, which then is what is left of it.
     """
-    if others is not None:
-        drawn = draw_within_classes(others.labels, others.count, count, "real against real", number)
-        return [side, replace(others, statistics={}, chosen=drawn)]
-    drawn = draw_within_classes(side.labels, side.count, count, "real against real", number)
-    left = np.setdiff1d(np.arange(side.count), drawn)
-    return [replace(side, statistics={}, chosen=chosen) for chosen in (left, drawn)]
+    source = others or side
+    drawn = draw_within_classes(source.labels, source.count, count, "real against real", number)
+    if others is None:
+        left = np.setdiff1d(np.arange(side.count), drawn)
+        side = replace(side, statistics={}, chosen=left)
+    return [side, replace(source, statistics={}, chosen=drawn)]
 
 
 def check_counts(sets: Sequence[ImageSet], baseline: bool) -> None:
@@ -126,27 +126,28 @@ def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) ->
     `split_size`: images in a split of the Inception Score; None where their order is random.
     """
     reference, samples = sides
-    found = list(dict.fromkeys(warning for side in sides for warning in side.images.warnings))
+    warnings = list(dict.fromkeys([*reference.images.warnings, *samples.images.warnings]))
     if 0 < samples.count <= channels:
-        found.append(
+        warnings.append(
             f"{samples.count} samples are too few for the covariance of {channels} features: FID is far too high; "
             f"use KID, or make more than {channels} samples"
         )
     if not reference.statistics and 0 < reference.count <= channels:
-        found.append(
+        warnings.append(
             f"{reference.count} reference images are too few for the covariance of {channels} features: use KID"
         )
-    sizes = [side.images.size for side in sides]
+    sizes = [reference.images.size, samples.images.size]
     if None not in sizes and sizes[0] != sizes[1]:
-        found.append("reference images are {1} x {0} pixels, samples {3} x {2}".format(*sizes[0], *sizes[1]))
+        warnings.append(
+            "reference images are {1} x {0} pixels, samples {3} x {2}".format(*sizes[0], *sizes[1])
+        )
     labels = samples.images.labels
-    if labels is None or split_size is None or len(labels) <= split_size:
-        return found
-    if (np.diff(labels) >= 0).all() and np.ptp(labels):
-        found.append(
+    is_split = labels is not None and split_size is not None and len(labels) > split_size
+    if is_split and (np.diff(labels) >= 0).all() and np.ptp(labels):
+        warnings.append(
             "the samples are sorted by class: the Inception Score over consecutive splits collapses; use the split-free one"
         )
-    return found
+    return warnings
 
 
 def refuse_other_scores(out: Path, inputs: dict[str, dict], asked: dict) -> None:
@@ -158,17 +159,17 @@ def refuse_other_scores(out: Path, inputs: dict[str, dict], asked: dict) -> None
     theirs = read_finished(out, ScoreRecord)
     if not theirs:
         return
-    baseline = part(theirs, "settings").get("baseline", False)
-    names = ("reference", "training") if baseline else ("reference", "samples", "training")
-    before, ours = {}, {}
+    settings, names, drawn = part(theirs, "settings"), ["reference", "samples", "training"], None
+    if settings.get("baseline"):
+        names, drawn = ["reference", "training"], theirs.get("num_samples")
+    before, ours, again = {}, {}, []
     for name in names:
         before[name] = {key: part(theirs, name).get(key) for key in ("folder", "sha256")}
         ours[name] = inputs.get(name, {"folder": None, "sha256": None})
         if before[name]["sha256"] == ours[name]["sha256"]:  # contents count, not where they lie
             before[name] = ours[name]
-    known = {"baseline": baseline, "drawn": theirs.get("num_samples") if baseline else None}
-    known |= {name: part(theirs, name).get("sha256") for name in ("scorer", "judge")}
-    known["crops"] = part(theirs, "settings").get("crops")
-    asked = {"baseline": asked["drawn"] is not None, **asked}
-    again = {f"{name}.sha256" for name in names}  # made again under its own name
-    refuse_other(out, "scores", before | known, ours | asked, again)
+        again.append(f"{name}.sha256")  # made again under its own name
+    before |= {"baseline": settings.get("baseline", False), "drawn": drawn, "crops": settings.get("crops")}
+    before |= {name: part(theirs, name).get("sha256") for name in ("scorer", "judge")}
+    ours |= {"baseline": asked["drawn"] is not None, **asked}
+    refuse_other(out, "scores", before, ours, again)

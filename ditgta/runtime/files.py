@@ -183,15 +183,15 @@ def record_path(path: str | Path) -> Path:
     return Path(path).with_suffix(".json")
 
 
-def write_record(path: str | Path, spec: dict, **content) -> dict:
-    """Writes the JSON record of a finished heavy file and returns its content.
+def write_record(path: str | Path, spec: dict, out: Path | None = None, **content) -> dict:
+    """Writes the JSON record of a finished heavy file, to `out` or beside it, and returns its content.
 
     The record holds the file's sha256 and size in bytes, the spec, and `provenance()`; `content` adds counts and findings.
     """
     path = Path(path)
     facts = {"file": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size, "spec": spec}
     record = {**facts, **content, **provenance()}
-    write_json(record_path(path), record)
+    write_json(out or record_path(path), record)
     return record
 
 
