@@ -32,11 +32,7 @@ _SEED = 0
 def estimates_of(
     reference: Side, samples: Side, classes: Sequence[str] = (), device: torch.device | str = "cpu"
 ) -> dict[str, Estimate]:
-    """Returns every metric's estimate; what cannot be computed has no value and says why.
-
-    Args:
-        classes: names of the classes that the scorer has learnt.
-    """
+    """Returns every metric's estimate, or why there is none; `classes` are the names of those that the scorer has learnt."""
     strata, drawn = strata_in(samples), drawn_of(reference)
     real_strata = strata_in(reference, drawn)
     found: dict[str, Estimate] = {}

@@ -20,22 +20,13 @@ def address_of(spec: dict) -> str:
 
 
 class Specs:
-    """The specs of a configuration's experiments and suites, each of which holds the specs of what it is made of.
-
-    Args:
-        config: the configuration.
-        sources: what its paths hold.
-    """
+    """What decides the results of a configuration, whose paths hold `sources`; each spec holds those of what it is made of."""
 
     def __init__(self, config: Config, sources: Sources):
         self.config, self.sources = config, sources
 
     def held(self, path: str | None, hub: bool = False) -> str | None:
-        """Returns the checksum of what a path holds; None of what is no path: nothing, the digits, an address of the network.
-
-        Args:
-            hub: OWNER/NAME means the Hugging Face hub where there is no such folder.
-        """
+        """Returns the checksum of what a path holds; None of nothing, the digits, an address or, with `hub`, OWNER/NAME of no folder here."""
         if path in (None, DIGITS) or is_address(path):
             return None
         if hub and is_hub_name(path) and not self.sources.has(path):
@@ -147,10 +138,7 @@ class Specs:
         return {"images": self.images(self.first(suite), size)}
 
     def is_scored_on_held_out(self, suite: str) -> bool:
-        """Returns whether samples are compared with held-out images: with a scorer trained on the others.
-
-        The published network keeps the field's custom, which compares with the images of training.
-        """
+        """Returns whether samples are compared with held-out images; the published network keeps the field's custom, which are those of training."""
         options = self.config.suites[suite].scorer
         given = options.weights or options.reference
         return not given and self.held_out(self.first(suite)) is not None

@@ -59,10 +59,7 @@ def exists(path: Path) -> bool:
 
 
 def read_contents(path: Path) -> Contents:
-    """Reads what a file, folder or pattern of files holds; of several files one that cannot be read counts as such.
-
-    Raises InputError if it is a file that cannot be read.
-    """
+    """Reads what a file, folder or pattern of files holds; raises InputError if it is one file that cannot be read."""
     folder, names = _counted(path)
     if path.is_file():
         try:

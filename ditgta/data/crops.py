@@ -13,10 +13,7 @@ _SEED = 0
 
 
 class Crops(ImageSet):
-    """One square crop of each image of a set, at a place that the image's number alone decides.
-
-    So sample i of every row, and real image i of every suite, are cropped at the same place, and differences stay paired.
-    """
+    """One square crop of each image, at a place that its number alone decides: samples and real images of all rows stay paired."""
 
     def __init__(self, images: ImageSet, side: int):
         super().__init__(images.path, images.count, (side, side))
@@ -52,10 +49,7 @@ def corner(size: tuple[int, int], side: int, number: int) -> tuple[int, int]:
 
 
 def fits(images: ImageSet, side: int) -> bool:
-    """Returns whether crops of a side lie within the images of a set.
-
-    Raises InputError if the images have different sizes, so that their crops would show different shares of them.
-    """
+    """Returns whether crops of a side lie within the images of a set; raises InputError if the images have different sizes."""
     if images.count and images.size is None:
         raise InputError(
             f"the images of {images.path} have different sizes; --crops needs images of one size"

@@ -85,10 +85,7 @@ def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str =
 
 
 def load_index(path: str | Path) -> ImageIndex:
-    """Read an image index, of its folder or its index.json; the table of files is mapped into memory, not copied.
-
-    Raises InputError if the index is missing or damaged, or the images' folder has moved away.
-    """
+    """Read an image index, of its folder or its index.json; raises InputError if it is missing or damaged, or its images have moved away."""
     folder = Path(path)
     if folder.name == "index.json":
         folder = folder.parent

@@ -118,10 +118,7 @@ class Import:
 
 
 def open_import(options: dict, index: ImageIndex | None, vae: torch.nn.Module | None) -> Import:
-    """Return latents made elsewhere, of {from, format, std, image_size}, after checking that images and autoencoder fit.
-
-    Raises InputError if number, shape or scale do not.
-    """
+    """Return latents of {from, format, std, image_size}; raises InputError if images or autoencoder do not fit in number, shape or scale."""
     ready = open_ready(options["from"], options["format"], options.get("std"))
     channels, side, width = ready.shape
     what = f"{ready.path} holds {ready.count:,} latents of {channels} x {side} x {width}"
@@ -174,10 +171,7 @@ def _label_order(ready: Ready, index: ImageIndex) -> list[int] | None:
 
 
 def gathered(imported: Import, out: Path, plan: list[range]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the labels of all finished shards, and mean and standard deviation of x0 by channel.
-
-    Raises InputError if the classes do not have as many images as in the index.
-    """
+    """Return labels of all finished shards, mean and deviation of x0 by channel; raises InputError if classes have other counts than images."""
     ready, labels, sums = imported.ready, [], np.zeros((2, imported.ready.shape[0]))
     for number in range(len(plan)):
         with safe_open(out / shard_name(number), framework="np") as shard:

@@ -49,10 +49,7 @@ def load_members(path: Path, names: Container[str] | None = None) -> dict[str, n
 
 
 def write_with_arrays(out: Path, content: dict, arrays: dict[str, np.ndarray], key: str) -> dict:
-    """Write arrays as .npz and then the record `out` that names them under `key` by their checksum, whole or not at all.
-
-    Returns the record but its provenance.
-    """
+    """Write arrays as .npz, then the record `out`, which names them under `key` by their checksum; returns it without its provenance."""
     with atomic_path(out.with_suffix(".npz")) as temporary:
         np.savez(temporary, **arrays)
     content = {**content, key: sha256_of(out.with_suffix(".npz"))}
@@ -90,10 +87,7 @@ class NpzArray:
 
     @classmethod
     def find(cls, path: Path, name: str) -> "NpzArray | None":
-        """Returns an array of a file, None if the file has no array of this name.
-
-        Raises InputError if the file is no whole npz file, or the array is pickled or stored by columns.
-        """
+        """Returns an array of a file, None without one of this name; raises InputError if it is damaged, pickled or stored by columns."""
         with _reading(path), _archive(path) as archive:
             if f"{name}.npy" not in archive.namelist():
                 return None

@@ -42,10 +42,7 @@ class Published:
 
 
 def read_published(path: str | Path) -> Published:
-    """Reads a published checkpoint: a .pt or .safetensors file, or a folder in diffusers' format.
-
-    Raises InputError if the file is missing, damaged, wants more than plain tensors, or holds no weights of a DiT.
-    """
+    """Reads a .pt or .safetensors file, or a folder of diffusers; raises InputError if it is missing, damaged, unsafe or no DiT."""
     path = Path(path)
     if path.is_dir():
         return _read_diffusers(path)

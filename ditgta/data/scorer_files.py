@@ -103,10 +103,7 @@ def _there(file: str | Path) -> Path:
 
 
 def read_scorer(path: Path) -> ScorerFile:
-    """Reads published weights (.pth), weights of the same layout, or a trained scorer (safetensors), judged by content.
-
-    Raises InputError if the file is truncated or holds something else.
-    """
+    """Reads published weights (.pth), others of their layout, or a trained scorer, judged by content; raises InputError if it is none."""
     path = Path(path)
     tensors, details = read_tensors(path, _DOWNLOAD)
     if not tensors:

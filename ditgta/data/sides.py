@@ -51,10 +51,7 @@ class Side:
 
 
 def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
-    """Returns the folder of a set's features: beside the set, or beside the scores.
-
-    The latter where the former cannot be written, or would be one more folder in someone's data set.
-    """
+    """Returns the folder of a set's features: beside the set or, where that cannot be written or is a user's own folder, beside the scores."""
     if cache is not None:
         return Path(cache)
     path = images.path.resolve()

@@ -54,10 +54,7 @@ class Survey:
 
 
 def survey(source: str | Path) -> Survey:
-    """Look at a source of images, in whatever container they lie.
-
-    Raises InputError if it is missing, is no source of images, or none of its images can be decoded.
-    """
+    """Look at a source of images, in any container; raises InputError if it is missing or is none, or none of its images can be decoded."""
     index = index_of(list_source(source), size=0)
     if not index.count:
         raise InputError(fault_listing(index, index.skipped))

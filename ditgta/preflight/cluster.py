@@ -55,10 +55,7 @@ def minutes_of(text: str) -> float:
 
 
 class Profile:
-    """A profile of Snakemake, by the folder behind --profile: its file, its content, and the resources of each rule.
-
-    Raises InputError if there is none of this name, or it cannot be read.
-    """
+    """A profile of Snakemake by the folder behind --profile; raises InputError if there is none of this name, or it cannot be read."""
 
     def __init__(self, name: str):
         places = dict.fromkeys([Path(name), *(Path(home).expanduser() / name for home in HOMES)])

@@ -16,10 +16,7 @@ class InputError(ValueError):
 
 
 class Stopped(RuntimeError):
-    """A signal asked a stage to stop; its work so far is on the disk and the same command goes on.
-
-    signal: its number; SIGUSR1 says that a job's time is nearly up.
-    """
+    """A signal, SIGUSR1 when a job's time is nearly up, asked a stage to stop; the same command resumes its work."""
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)

@@ -40,10 +40,7 @@ def identified(name: str) -> str:
 
 
 def load_class(name: str) -> type:
-    """Imports the module of MODULE:CLASS@SHA256, whose file must have this checksum, and returns the class.
-
-    Raises InputError if the file is missing or another, cannot be imported, or has no such class.
-    """
+    """Imports the class MODULE:CLASS@SHA256; raises InputError if the file is missing, has another checksum or no such class."""
     module, kind, checksum = _parts(identified(name))
     folder, file = _find(module)
     if _IMPORTED.setdefault(module, checksum) != checksum:

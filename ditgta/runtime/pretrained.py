@@ -47,10 +47,7 @@ def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict
 
 
 def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
-    """Returns the folder `name`, or that into which the hub's repository `name` has been downloaded.
-
-    Raises InputError if there is no such folder, and the hub cannot be reached or has no such repository.
-    """
+    """Returns the folder `name`, or a download of the hub's repository `name`; raises InputError if there is neither, or no network."""
     folder = expanded(name)
     if folder.is_dir():
         return folder
@@ -65,10 +62,7 @@ def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
 
 
 def push_pretrained(folder: Path, repository: str, private: bool) -> str:
-    """Uploads a folder to a repository on the hub, which is made where there is none; returns its address.
-
-    Raises InputError if the folder holds no model, nobody is logged in, or the hub refuses or cannot be reached.
-    """
+    """Uploads a model's folder to a repository on the hub, made where there is none; returns its address. Raises InputError if it fails."""
     read_config(folder)
     hub = huggingface_hub()
     if not hub.get_token():

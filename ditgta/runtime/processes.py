@@ -19,10 +19,7 @@ STOP_CHECK_EVERY = 10  # steps between the moments at which several processes ag
 
 
 class Processes:
-    """The process group of a stage: the one that torchrun or accelerate launched, or this process alone.
-
-    NCCL on GPUs, gloo on CPUs; `device` is this process's own GPU where there is one.
-    """
+    """The process group of a stage, or this process alone: NCCL on GPUs, one each (`device`), gloo on CPUs."""
 
     def __init__(self, rank: int, count: int, device: torch.device):
         self.rank, self.count, self.device = rank, count, device
@@ -107,10 +104,7 @@ def processes(tf32: bool = False) -> Iterator[Processes]:
 
 
 def _launched() -> tuple[int, int, int]:
-    """Return the number of processes, this one's rank, and its rank on this machine, as a launcher's environment says them.
-
-    Raises InputError if it says no such thing, or not all of it.
-    """
+    """Return number of processes, rank, and rank on this machine from the environment; raises InputError if they do not fit."""
     fix = "start with torchrun or accelerate, or unset WORLD_SIZE, RANK and LOCAL_RANK"
     numbers = []
     for name, default in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")):

@@ -110,8 +110,7 @@ class Progress:
 
 
 def reached() -> dict | None:
-    """Returns how far the loop is that this process is in, as {done, total, unit, images_per_second, seconds_left, and its values};
-    None where it is in none. It may be called from any thread."""
+    """Returns {done, total, unit, images_per_second, seconds_left, and values} of this process's loop, None without; from any thread."""
     with contextlib.suppress(IndexError):
         loop = _current[-1]
         rate = (loop.done - loop.start) / max(time.monotonic() - loop.begin, 1e-9)

@@ -69,10 +69,7 @@ def list_folder(source: Path, options: Options) -> Listing:
 
 
 def list_bare_folder(source: Path) -> Listing:
-    """List a folder of images with or without class folders; images that lie loose in it are of the class ".".
-
-    Raises InputError if it holds no images.
-    """
+    """List a folder of images with or without class folders, loose ones as class "."; raises InputError if it holds no images."""
     tree = walk(source)
     if not tree.images:
         raise InputError(

@@ -32,10 +32,7 @@ _LABEL_NAMES = ("label", "labels", "class", "cls", "fine_label", "category", "ta
 
 
 def list_parquet(source: Path, files: list[Path], options: Options) -> Listing:
-    """List the rows of Parquet files, those of one split in natural order.
-
-    Raises InputError if pyarrow is missing, or the files have no column of images or of labels.
-    """
+    """List the rows of Parquet files; raises InputError if pyarrow is missing, or the files have no column of images or of labels."""
     columns = Columns(files[0], options)
     kinds, paths, places = [], [], []
     for number, file in enumerate(files):
