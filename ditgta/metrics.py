@@ -35,28 +35,29 @@ def estimates_of(
     """Returns every metric's estimate, or why there is none; `classes` are the names of those that the scorer has learnt."""
     strata, drawn = strata_in(samples), drawn_of(reference)
     real_strata = strata_in(reference, drawn)
-    found: dict[str, Estimate] = {}
-    found["fid"], found["fid_infinity"] = _frechet(_moments(reference, "pool3"), samples, "pool3", strata)
-    found["sfid"] = _frechet(_moments(reference, "spatial"), samples, "spatial", strata)[0]
-    probabilities = samples.array("probabilities")
-    if probabilities is None:
-        found["inception_score"] = found["inception_score_split_free"] = _absent("samples", "images")
+    estimates: dict[str, Estimate] = {}
+    estimates["fid"], estimates["fid_infinity"] = _frechet(
+        _moments(reference, "pool3"), samples, "pool3", strata
+    )
+    estimates["sfid"] = _frechet(_moments(reference, "spatial"), samples, "spatial", strata)[0]
+    if samples.features is None:
+        estimates |= absent(("inception_score", "inception_score_split_free"), "the samples hold no images")
     else:
-        found["inception_score"] = inception_score(probabilities, SPLIT_SIZE)
-        found["inception_score_split_free"] = inception_score(probabilities, None)
-    del probabilities
+        probabilities = samples.array("probabilities")
+        estimates["inception_score"] = inception_score(probabilities, SPLIT_SIZE)
+        estimates["inception_score_split_free"] = inception_score(probabilities, None)
+        del probabilities
     real, generated = reference.array("pool3", drawn), samples.array("pool3")
     if real is None or generated is None:
-        missing = _absent("reference" if real is None else "samples", "images")
-        found |= dict.fromkeys(("kid", *_NEIGHBOUR_METRICS), missing)
+        estimates |= absent(("kid", *_NEIGHBOUR_METRICS), _lacking(real, "images"))
     else:
-        found["kid"] = _attempt(lambda: kernel_distance(generated, real, device, strata, real_strata))
-        found |= _neighbours(real, generated, strata, device)
+        estimates["kid"] = _attempt(lambda: kernel_distance(generated, real, device, strata, real_strata))
+        estimates |= _neighbours(real, generated, strata, device)
     if (predicted := _predicted(samples, classes)) is not None:
         hits = (predicted == samples.labels).astype(np.float64)
-        found["class_accuracy"] = Estimate(float(hits.mean()), hits - hits.mean())
+        estimates["class_accuracy"] = Estimate(float(hits.mean()), hits - hits.mean())
     own = {"samples": strata, "reference images": real_strata}
-    return {name: replace(estimate, strata=own[estimate.resampled]) for name, estimate in found.items()}
+    return {name: replace(estimate, strata=own[estimate.resampled]) for name, estimate in estimates.items()}
 
 
 def two_distances(
@@ -71,13 +72,10 @@ def two_distances(
     real_strata = strata_in(reference, drawn)
     real, generated = reference.array(kind, drawn), samples.array(kind)
     if real is None or generated is None:
-        side = "reference" if real is None else "samples"
-        return absent(names, f"the {side} hold{'s' if real is None else ''} no images")
-    found = (
-        _attempt(lambda: frechet_estimate(generated, *_moments(reference, kind))),
-        _attempt(lambda: kernel_distance(generated, real, device, strata, real_strata)),
-    )
-    return {name: replace(estimate, strata=strata) for name, estimate in zip(names, found)}
+        return absent(names, _lacking(real, "images"))
+    frechet = _attempt(lambda: frechet_estimate(generated, *_moments(reference, kind)))
+    kernel = _attempt(lambda: kernel_distance(generated, real, device, strata, real_strata))
+    return dict(zip(names, (replace(frechet, strata=strata), replace(kernel, strata=strata))))
 
 
 def absent(names: Sequence[str], reason: str) -> dict[str, Estimate]:
@@ -110,21 +108,23 @@ def look_closer(
     """
     labels, generated = samples.labels, samples.array("pool3")
     real = reference.array("pool3", drawn_of(reference))
-    found: dict[str, np.ndarray] = {} if labels is None else {"label": labels}
+    arrays: dict[str, np.ndarray] = {}
+    if labels is not None:
+        arrays["label"] = labels
     if (predicted := _predicted(samples, classes)) is not None:
-        found["predicted"] = predicted
+        arrays["predicted"] = predicted
     if generated is None or real is None:
-        return found, {}
+        return arrays, {}
     searched = trained_on or reference
     own = np.sort(generator(_SEED, "score check").permutation(searched.count)[:MAX_CHECKED])
     checked, others = generated[:MAX_CHECKED], searched.array("pool3", own)
     near = nearest(checked, searched.blocks("pool3"), NEIGHBOURS, device=device)
-    found["nearest_index"], found["nearest_distance"] = near
-    found["reference_distance"] = nearest(others, searched.blocks("pool3"), 1, own, device)[1][:, 0]
+    arrays["nearest_index"], arrays["nearest_distance"] = near
+    arrays["reference_distance"] = nearest(others, searched.blocks("pool3"), 1, own, device)[1][:, 0]
     if labels is None or reference.labels is None:
-        return found, {}
+        return arrays, {}
     real_labels = reference.labels[drawn_of(reference)]
-    return found, class_kernel_distances(generated, labels, real, real_labels, device)
+    return arrays, class_kernel_distances(generated, labels, real, real_labels, device)
 
 
 def _predicted(samples: Side, classes: Sequence[str]) -> np.ndarray | None:
@@ -161,19 +161,14 @@ def _frechet(
     reference: tuple[np.ndarray, np.ndarray] | None, samples: Side, kind: str, strata: np.ndarray | None
 ) -> tuple[Estimate, Estimate]:
     """Returns the Frechet distance of a kind of features, and the same at infinitely many samples."""
-    features, statistics = samples.array(kind), _moments(samples, kind) if samples.features is None else None
-    if reference is None or (features is None and statistics is None):
-        absent = _absent(
-            "reference" if reference is None else "samples", f"images and no statistics of {kind} features"
-        )
-        return absent, absent
+    features = samples.array(kind)
+    if reference is None or (features is None and kind not in samples.statistics):
+        reason = _lacking(reference, f"images and no statistics of {kind} features")
+        return Estimate(None, reason=reason), Estimate(None, reason=reason)
     if features is None:
-        reason = "the samples hold statistics only: no standard error"
-        (mean, covariance), (real_mean, real_covariance) = statistics, reference
-        value = _attempt(
-            lambda: Estimate(frechet_distance(mean, covariance, real_mean, real_covariance), reason=reason)
-        )
-        return value, _absent("samples", "images")
+        reason, statistics = "the samples hold statistics only: no standard error", samples.statistics[kind]
+        value = _attempt(lambda: Estimate(frechet_distance(*statistics, *reference), reason=reason))
+        return value, Estimate(None, reason="the samples hold no images")
     estimate = _attempt(lambda: frechet_estimate(features, *reference))
     if kind == "spatial" or estimate.value is None:
         return estimate, Estimate(None, reason=estimate.reason)
@@ -189,8 +184,10 @@ def _attempt(compute: Callable[[], Estimate]) -> Estimate:
         return Estimate(None, reason=str(error))
 
 
-def _absent(side: str, what: str) -> Estimate:
-    return Estimate(None, reason=f"the {side} hold{'s' if side == 'reference' else ''} no {what}")
+def _lacking(reference: object, what: str) -> str:
+    """Returns that one side lacks something: the reference where it has None of it, else the samples."""
+    side = "reference holds" if reference is None else "samples hold"
+    return f"the {side} no {what}"
 
 
 def _moments(side: Side, kind: str) -> tuple[np.ndarray, np.ndarray] | None:

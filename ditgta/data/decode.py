@@ -1,5 +1,6 @@
 """One image's bytes to pixels: robust decoding to RGB and the square crop of ADM."""
 
+import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -191,7 +192,6 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """Returns the EXIF orientation, 1 (upright) where there is none or the EXIF block is damaged."""
-    try:
+    with contextlib.suppress(Exception):
         return image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:
-        return 1
+    return 1

@@ -98,25 +98,17 @@ class NpzImages(ImageSet):
         if images is not None:
             _check_images(images)
             self.images, self.count, self.size = images, images.shape[0], images.shape[1:3]
-            self.labels = self._labels()
-
-    def _labels(self) -> np.ndarray | None:
-        labels = NpzArray.find(self.path, "arr_1")
-        if labels is None:
-            return None
-        if labels.shape != (self.count,) or labels.dtype.kind not in "iu":
-            self.warnings.append(
-                f"arr_1 of {self.path.name} is not one whole number per image and was left out"
-            )
-            return None
-        return labels.read(0, self.count).astype(np.int64)
+        labels = NpzArray.find(path, "arr_1") if self.count else None
+        if labels is not None and (labels.shape != (self.count,) or labels.dtype.kind not in "iu"):
+            self.warnings.append(f"arr_1 of {path.name} is not one whole number per image and was left out")
+        elif labels is not None:
+            self.labels = labels.read(0, self.count).astype(np.int64)
 
     def sha256(self) -> str:
         return sha256_of(self.path)
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
-        for first in range(start, stop, batch_size):
-            yield self.images.read(first, min(batch_size, stop - first))
+        return self.images.batches(start, stop, batch_size)
 
 
 class SampleShards(ImageSet):
@@ -173,8 +165,7 @@ class SampleShards(ImageSet):
                 raise InputError(f"{path} is damaged or changed; delete it and run the sample stage again")
             images = NpzArray.find(path, "arr_0")
             _check_images(images)
-            for begin in range(first, last, batch_size):
-                yield images.read(begin - shard["start"], min(batch_size, last - begin))
+            yield from images.batches(first - shard["start"], last - shard["start"], batch_size)
 
 
 class IndexedImages(ImageSet):

@@ -133,6 +133,11 @@ class NpzArray:
         while size:
             size -= len(self._take(min(size, _SKIP_BYTES)))
 
+    def batches(self, start: int, stop: int, size: int) -> Iterator[np.ndarray]:
+        """Yields rows start..stop, at most `size` at a time."""
+        for first in range(start, stop, size):
+            yield self.read(first, min(size, stop - first))
+
     def close(self) -> None:
         """Closes the file; a later read opens it again."""
         for file in (self._stream, self._archive):

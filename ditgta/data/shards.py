@@ -146,8 +146,15 @@ class LatentShards:
             raise InputError(
                 f"{self.folder} holds only one orientation of each image; set training: {{flip: none}}"
             )
+        assert indices.ndim == 1 and mirrored.shape == indices.shape
+        if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
+            raise IndexError(f"image indices must lie in 0..{self.count - 1}")
+        rows = np.argsort(indices)  # so that a disk with heads moves them in one direction
+        shards = np.searchsorted(self._starts, indices[rows], side="right") - 1
+        sides = self.sides * (indices[rows] - self._starts[shards]) + mirrored[rows]
+        offsets = _HEADER_BYTES + sides * self._side.itemsize
+        places = list(zip(rows.tolist(), shards.tolist(), offsets.tolist()))
         moments = np.empty(len(indices), self._side)
-        places = list(self._places(indices, mirrored))
         if hasattr(
             os, "posix_fadvise"
         ):  # tells the disk what will be read: it works on a whole batch at once
@@ -162,17 +169,6 @@ class LatentShards:
             moments[row] = np.frombuffer(side, self._side)[0]
         logvar = moments[:, 1] if self.moments == 2 else None
         return {"label": self.labels[indices], "mean": moments[:, 0], "logvar": logvar}
-
-    def _places(self, indices: np.ndarray, mirrored: np.ndarray) -> Iterable[tuple[int, int, int]]:
-        """Returns the row in the batch, the shard, and where in its file the wanted side begins, in the order of the files."""
-        assert indices.ndim == 1 and mirrored.shape == indices.shape
-        if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
-            raise IndexError(f"image indices must lie in 0..{self.count - 1}")
-        rows = np.argsort(indices)  # so that a disk with heads moves them in one direction
-        indices = indices[rows]
-        shards = np.searchsorted(self._starts, indices, side="right") - 1
-        sides = self.sides * (indices - self._starts[shards]) + mirrored[rows]
-        return zip(rows.tolist(), shards.tolist(), (_HEADER_BYTES + sides * self._side.itemsize).tolist())
 
     def verify(self, numbers: Iterable[int] | None = None) -> None:
         """Compares the SHA-256 of shards (by default all) with the index; raises InputError at the first that differs."""

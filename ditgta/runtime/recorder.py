@@ -60,19 +60,14 @@ class Recorder:
     def unfinished(self, milestones: list[int]) -> tuple[list[int], tuple[int, Path] | None]:
         """Returns the milestones that are not there yet, and step and path of the state from which to go on."""
         missing = [step for step in milestones if not self._is_whole(self.out / checkpoint_name(step))]
-        state = self.resumable(missing[0]) if missing else None
-        if state:
-            record = read_json(record_path(state[1]))
-            own = {key: record[key] for key in provenance() if key in record}
-            self.earlier = [own, *record.get("earlier", [])]
-        return missing, state
-
-    def resumable(self, last: int) -> tuple[int, Path] | None:
-        """Returns step and path of the newest whole state of this very spec at or before step `last`."""
+        last = missing[0] if missing else -1
         for step, path in sorted(list_checkpoints(self.folder) + list_checkpoints(self.out), reverse=True):
             if step <= last and self._is_whole(path):
-                return step, path
-        return None
+                record = read_json(record_path(path))
+                own = {key: record[key] for key in provenance() if key in record}
+                self.earlier = [own, *record.get("earlier", [])]
+                return missing, (step, path)
+        return missing, None
 
     def _is_whole(self, path: Path) -> bool:
         """Tells whether a state is there, of this very spec and undamaged; names a damaged one."""
@@ -94,21 +89,18 @@ class Recorder:
     def begin(self, step: int, state: Path | None) -> None:
         """Keeps the spec, and of the logged losses those up to a step; a milestone's record fills in what the file lacks."""
         write_json(self.folder / SPEC, self.header["spec"])
-        entries = [entry for entry in self._logged() if entry["step"] <= step]
-        last = entries[-1]["step"] if entries else 0
+        entries, last = [], 0
+        if self.metrics.is_file():
+            for line in self.metrics.read_text().splitlines():
+                with contextlib.suppress(ValueError):  # of a line that is not whole
+                    entry = json.loads(line)
+                    if entry["step"] <= step:
+                        entries.append(entry)
+                        last = entry["step"]
         if state is not None and state.parent == self.out:
             known = read_json(record_path(state)).get("losses", [])
             entries += [entry for entry in known if entry["step"] > last]
         write_text(self.metrics, "".join(f"{json.dumps(entry)}\n" for entry in entries))
-
-    def _logged(self) -> list[dict]:
-        """Returns the whole lines of metrics.jsonl."""
-        entries = []
-        if self.metrics.is_file():
-            for line in self.metrics.read_text().splitlines():
-                with contextlib.suppress(ValueError):
-                    entries.append(json.loads(line))
-        return entries
 
     def log(self, entry: dict) -> None:
         """Appends one line to metrics.jsonl."""
