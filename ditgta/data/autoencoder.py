@@ -2,16 +2,16 @@
 
 import contextlib
 import copy
+import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from ditgta.data.pixels import NAME as PIXELS
-from ditgta.data.pixels import Pixels
 from ditgta.runtime.addresses import is_hub_name
 from ditgta.runtime.checkpoints import check_numbers, write_tensors
 from ditgta.runtime.errors import InputError, one_line
@@ -21,8 +21,51 @@ from ditgta.runtime.records import Autoencoder, PixelsConfig, checked
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 RECORD = "autoencoder.json"
+_PIXELS = "Pixels"  # the class in config.json where latents are the pixels
 _SMALL_IMAGE = 75
 _MOST_WEIGHTS = 2**24  # of one layer
+
+
+class Pixels(torch.nn.Module):
+    """Latents are pixels in -1..1, of one channel where all images are grey."""
+
+    def __init__(self, channels: int, scaling_factor: float = 1.0):
+        super().__init__()
+        # What diffusers' AutoencoderKL says of itself, as far as it is asked here.
+        self.config = SimpleNamespace(
+            latent_channels=channels,
+            scaling_factor=scaling_factor,
+            shift_factor=None,
+            block_out_channels=(1,),
+        )
+        self.register_buffer("gain", torch.ones(channels))  # a file of weights needs some
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.gain.device
+
+    def encode(self, pixels: torch.Tensor, return_dict: bool = False) -> tuple[SimpleNamespace]:
+        """Return the posterior, which is a point, of pixels (B, 3, H, W): its log variance is None.
+
+        Raises InputError if an image is coloured and latents have one channel.
+        """
+        if self.config.latent_channels == 1 and not (pixels == pixels[:, :1]).all():
+            raise InputError("an image is coloured; set autoencoder: {pixels: rgb}")
+        return (SimpleNamespace(mean=pixels[:, : self.config.latent_channels], logvar=None),)
+
+    def decode(self, latents: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
+        """Return pixels (B, 3, H, W)."""
+        return (latents.expand(-1, 3, -1, -1),)
+
+    def to_json_string(self) -> str:
+        """Return config.json."""
+        return json.dumps({"_class_name": _PIXELS, **vars(self.config)}, indent=1) + "\n"
+
+    @classmethod
+    def from_config(cls, content: dict) -> "Pixels":
+        """Return what config.json describes."""
+        return cls(content["latent_channels"], content["scaling_factor"])
 
 
 def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
@@ -42,7 +85,7 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
                 f"{weights} is damaged (sha256 {sha256[:12]}..., {RECORD} says {str(expected)[:12]}...); "
                 "delete the folder and run the autoencoder stage again"
             )
-    if f'"{PIXELS}"' in (folder / "config.json").read_text(errors="replace"):
+    if f'"{_PIXELS}"' in (folder / "config.json").read_text(errors="replace"):
         config = {"block_out_channels": [1], **read_json(folder / "config.json")}
         checked(PixelsConfig, config, f"{folder / 'config.json'}", "make it again")
         return Pixels.from_config(config).eval().to(device)

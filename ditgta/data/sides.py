@@ -159,7 +159,9 @@ def refuse_other_scores(out: Path, inputs: dict[str, dict], asked: dict) -> None
     settings, names, drawn = part(theirs, "settings"), ["reference", "samples", "training"], None
     if settings.get("baseline"):
         names, drawn = ["reference", "training"], theirs.get("num_samples")
-    before, ours, again = {}, {}, []
+    before: dict = {}
+    ours: dict = {}
+    again = []
     for name in names:
         before[name] = {key: part(theirs, name).get(key) for key in ("folder", "sha256")}
         ours[name] = inputs.get(name, {"folder": None, "sha256": None})

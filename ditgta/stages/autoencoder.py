@@ -11,6 +11,7 @@ from torch.nn import functional
 from ditgta.config.names import PIXEL_CHANNELS
 from ditgta.data.autoencoder import (
     RECORD,
+    Pixels,
     decode_uint8,
     downsampling,
     encode_moments,
@@ -22,7 +23,6 @@ from ditgta.data.autoencoder import (
 )
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.order import batch_indices
-from ditgta.data.pixels import Pixels
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path
 from ditgta.runtime.finished import read_finished, refuse_other

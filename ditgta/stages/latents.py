@@ -9,6 +9,7 @@ import torch
 
 from ditgta.data.autoencoder import (
     RECORD,
+    Pixels,
     adapted_autoencoder,
     autoencoder_sha256,
     downsampling,
@@ -21,7 +22,6 @@ from ditgta.data.contents import read_contents, spec_of_latents
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
 from ditgta.data.import_latents import check_statistics, gathered, open_import, statistics_lines
-from ditgta.data.pixels import Pixels
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import new_shard, shard_name, shard_state, write_latent_index, write_shard
 from ditgta.runtime.errors import InputError

@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ditgta.data.crops import Crops, crops_sha256, fits
 from ditgta.data.features import KINDS, FeatureShards, extract
-from ditgta.data.image_sets import ImageSet, open_image_set
+from ditgta.data.image_sets import Crops, ImageSet, crops_sha256, fits, open_image_set
 from ditgta.data.npz import write_with_arrays
 from ditgta.data.scorer_files import ScorerFile, find_weights, read_scorer, read_tensors
 from ditgta.data.sides import (

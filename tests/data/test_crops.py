@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from ditgta.data.crops import Crops, corner, fits
-from ditgta.data.image_sets import open_image_set
+from ditgta.data.image_sets import Crops, corner, fits, open_image_set
 from ditgta.runtime.errors import InputError
 
 

@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from ditgta.config import Model, Sampling, Training
-from ditgta.data.autoencoder import decode_uint8, downsampling, encode_moments, load_autoencoder
-from ditgta.data.pixels import Pixels
+from ditgta.data.autoencoder import Pixels, decode_uint8, downsampling, encode_moments, load_autoencoder
 from ditgta.data.shards import LatentShards
 from ditgta.runtime.errors import InputError
 from ditgta.stages import autoencoder, images, latents, sample, train

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ditgta.data import features as features_module
-from ditgta.data.crops import corner
+from ditgta.data.image_sets import corner
 from ditgta.data.sides import draw_within_classes
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import sha256_of

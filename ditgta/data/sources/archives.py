@@ -83,8 +83,8 @@ def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
     if numbered is None:
         notes += order_notes(classes, options)
     root, inside = relative_to_root(source, files)
-    *arrays, deflated = places[order].T.copy()
-    reader = MemberReader(root, inside, *arrays, deflated.astype(bool))
+    archive, offset, stored, size, deflated = places[order].T.copy()
+    reader = MemberReader(root, inside, archive, offset, stored, size, deflated.astype(bool))
     return Listing(source, names, labels, classes, reader, scan.faults, notes)
 
 

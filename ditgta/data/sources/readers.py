@@ -126,6 +126,9 @@ class PlacedReader(Reader):
     said: ClassVar[tuple[str, ...]] = ("files",)
     arrays: ClassVar[tuple[str, ...]]
 
+    def __init__(self, root: Path, files: list[str], **places):
+        raise NotImplementedError
+
     def take(self, chosen: np.ndarray) -> "PlacedReader":
         said, arrays = self.state()
         return self.restored(self.root, said, {name: array[chosen] for name, array in arrays.items()})
