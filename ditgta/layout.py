@@ -54,17 +54,12 @@ class Layout:
     """The files of a configuration's experiments and suites.
 
     A folder is called NAME-HASH. The hash alone decides: where a folder of that hash exists it is taken whatever its name, so
-    that a renamed experiment, or moved images, find what was made before.
+    that a renamed experiment, or moved images, find what was made before. Every path begins with `root`, the folder of all results;
+    `sources` are what the configuration's paths hold, by default as kept in, or read beside, the results.
 
-    Args:
-        config: the configuration.
-        root: folder of all results; every path that is returned begins with it.
-        sources: what the configuration's paths hold; by default as kept in, or read beside, the results.
-
-    Attributes:
-        owners: {stage: {folder: the experiment, the suite, or (suite, experiment) that it belongs to first}}; images of another
-            size belong to a Sized, real scored against real images to (suite, their size or None).
-        trained, imported: the experiments that are trained here, and those that take a checkpoint as it is.
+    owners: {stage: {folder: the experiment, the suite, or (suite, experiment) that it belongs to first}}; images of another
+        size belong to a Sized, real scored against real images to (suite, their size or None).
+    trained, imported: the experiments that are trained here, and those that take a checkpoint as it is.
     """
 
     def __init__(self, config: Config, root: str = "results", sources: Sources | None = None):

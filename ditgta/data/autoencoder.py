@@ -174,11 +174,7 @@ def fetch_autoencoder(source: str, revision: str | None = None):
 
 @contextlib.contextmanager
 def threads_for(size: int) -> Iterator[None]:
-    """Computes with one CPU thread inside the block where images are small, at most 75 pixels wide.
-
-    Their layers are too small to gain from more threads, and lose much when cores are shared; and the results are then
-    the same bytes whatever the number of cores.
-    """
+    """Computes with one CPU thread inside the block where images are small: their layers lose by more, and the bytes stay the same."""
     before = torch.get_num_threads()
     if size <= _SMALL_IMAGE:
         torch.set_num_threads(1)
@@ -237,13 +233,10 @@ def encode_moments(vae, images: np.ndarray | torch.Tensor) -> tuple[torch.Tensor
 
 @torch.no_grad()
 def decode_uint8(vae, latents: torch.Tensor, rule: str = "round") -> torch.Tensor:
-    """Decodes scaled latents [B, C, h, w] to uint8 images [B, H, W, 3] on the same device.
+    """Decodes latents [B, C, h, w] of the diffusion model to uint8 images [B, H, W, 3]; scaling and shift are undone first.
 
-    Args:
-        vae: what `load_autoencoder` returns; its scaling (and shift) is undone first.
-        latents: in the space where the diffusion model works.
-        rule: "round" is the DiT reference's trunc(clamp(127.5 x + 128, 0, 255)), which maps -1, 0, 1 to 0, 128, 255 and rounds
-            127.5 x + 127.5; "floor" is ADM's trunc(clamp(127.5 (x + 1), 0, 255)), half a grey level darker on average.
+    The rule "round" is the DiT reference's trunc(clamp(127.5 x + 128, 0, 255)), which maps -1, 0, 1 to 0, 128, 255 and rounds
+    127.5 x + 127.5; "floor" is ADM's trunc(clamp(127.5 (x + 1), 0, 255)), half a grey level darker on average.
     """
     assert rule in ("round", "floor"), rule
     latents = latents.to(vae.device, torch.float32) / vae.config.scaling_factor

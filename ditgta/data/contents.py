@@ -210,13 +210,9 @@ def _digest(lines: Iterable[str]) -> str:
 class Sources:
     """What the paths of a configuration hold, by the paths as they are written there.
 
-    A path is read once, and again only when sizes or times have changed. What was found is kept in a file beside the results,
-    so that results can be used where the sources are not: a path that does not exist counts as what it held last.
-
-    Args:
-        file: where that is kept.
-        look: whether sizes and times are compared; a job of a workflow takes what the workflow has found.
-        report: is told, in one line, what took long.
+    A path is read once, and again only when sizes or times have changed; a job of a workflow, with `look` False, takes what the
+    workflow has found. What was found is kept in `file` beside the results, so that results can be used where the sources are not:
+    a path that does not exist counts as what it held last. `report` is told, in one line, what took long.
     """
 
     def __init__(self, file: Path, look: bool = True, report: Callable[[str], object] = lambda line: None):

@@ -16,7 +16,7 @@ rule list_images:
         name=named("images"),
         held=lambda wildcards, output: held(EXPERIMENTS[listed(wildcards)[0]].images.source),
         flags=lambda wildcards, output: EXPERIMENTS[listed(wildcards)[0]].images.free_flags(),
-        spec=images_spec,
+        spec=lambda wildcards, output: spec_text(SPECS.listed(*listed(wildcards))),
     message:
         "Images {params.name}: list and check; log: {log}"
     shell:

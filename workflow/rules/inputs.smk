@@ -12,11 +12,6 @@ def listed(wildcards):
     return found if isinstance(found, tuple) else (found, None)
 
 
-def images_spec(wildcards, output):
-    """Returns what is asked of a list of images."""
-    return spec_text(SPECS.listed(*listed(wildcards)))
-
-
 def files_of_autoencoder(experiment):
     """Returns the record and the weights of an experiment's autoencoder."""
     folder = LAYOUT.path("autoencoder", experiment)
@@ -214,24 +209,20 @@ def held_reference(wildcards, output):
     return "" if size else held(SUITES[suite].scorer.reference)
 
 
-def sized_files(suite):
-    """Returns the scores of a suite's rows at other sizes, and of real images at each of them."""
-    rows, sizes = LAYOUT.sized_rows(suite), LAYOUT.sizes(suite)[1:]
-    return [*(LAYOUT.scores(suite, row) for row in rows), *(LAYOUT.baseline(suite, size) for size in sizes)]
-
-
 def table_inputs(wildcards):
     """Returns the scores and training records of all rows, in their order, and what rows share."""
     suite = owner("table", wildcards)
     rows, shared = LAYOUT.rows(suite), ("images", "autoencoder", "latents", "scorer")
     scores = [LAYOUT.scores(suite, row) for row in rows]
+    sized = [LAYOUT.scores(suite, row) for row in LAYOUT.sized_rows(suite)]
+    sized += [LAYOUT.baseline(suite, size) for size in LAYOUT.sizes(suite)[1:]]
     files = {
         "scores": made_by("score", *scores),
         "influence": made_by("score", *(f"{Path(file).with_suffix('.npz')}" for file in scores)),
         "losses": made_by("measure_loss", *losses_of(suite, rows)),
         "averaged": made_by("measure_loss", *losses_of(suite, LAYOUT.averaged_rows(suite))),
         "baseline": made_by("score", LAYOUT.baseline(suite)),
-        "sized": made_by("score", *sized_files(suite)),
+        "sized": made_by("score", *sized),
         "swept": made_by("score", *(LAYOUT.scores(suite, row) for row in LAYOUT.swept_rows(suite))),
         "training": made_by("train", *(record_of(LAYOUT.checkpoint(row)) for row in rows)),
         "shared": made_by("encode", *(file for noun in shared for file in LAYOUT.files(noun, suite))),
@@ -251,15 +242,19 @@ def table_flags(wildcards, input):
     return " ".join(f"--{name} {' '.join(input[name])}" for name in names if input[name])
 
 
+def like(row):
+    """Returns a row beside the table's by the experiment of which it is a variant."""
+    return EXPERIMENTS[row.experiment].like, *row[1:]
+
+
 def table_spec(wildcards, output):
     """Returns how a table is shown, and which row each of its score files is."""
     suite = owner("table", wildcards)
-    sized = [(EXPERIMENTS[row.experiment].like, *row[1:]) for row in LAYOUT.sized_rows(suite)]
-    swept = []
-    for row in LAYOUT.swept_rows(suite):
-        experiment = EXPERIMENTS[row.experiment]
-        swept.append((experiment.like, *row[1:], experiment.sampling.choice))
-    averaged = [(EXPERIMENTS[row.experiment].like, *row[1:]) for row in LAYOUT.averaged_rows(suite)]
-    rows = {"rows": LAYOUT.rows(suite), "sized_rows": sized, "swept_rows": swept}
-    rows |= {"averaged_rows": averaged} if averaged else {}
+    rows = {"rows": LAYOUT.rows(suite)}
+    rows["sized_rows"] = [like(row) for row in LAYOUT.sized_rows(suite)]
+    rows["swept_rows"] = [
+        (*like(row), EXPERIMENTS[row.experiment].sampling.choice) for row in LAYOUT.swept_rows(suite)
+    ]
+    if averaged := LAYOUT.averaged_rows(suite):
+        rows["averaged_rows"] = [like(row) for row in averaged]
     return spec_text({**SPECS.table(suite), **rows, "config": SPECS.configuration(suite)})

@@ -16,14 +16,13 @@ def asked_for():
 
 def watched_with(suites):
     """Returns the options by which `ditgta status` shows what this run makes."""
-    files = [
-        str(file)
-        for file in workflow.configfiles
-        if Path(file).resolve() != Path(default_file(SNAKEFILE.parent)).resolve()
-    ]
-    words = ["--configfile", *files] if files else []
-    words += ["--suite", suites[0]] if suites[0] != CONFIG.suite else []
-    words += ["--results", ROOT] if ROOT != "results" else []
+    default, words = Path(default_file(SNAKEFILE.parent)).resolve(), []
+    if files := [str(file) for file in workflow.configfiles if Path(file).resolve() != default]:
+        words += ["--configfile", *files]
+    if suites[0] != CONFIG.suite:
+        words += ["--suite", suites[0]]
+    if ROOT != "results":
+        words += ["--results", ROOT]
     return "".join(f" {shlex.quote(word)}" for word in words)
 
 

@@ -48,10 +48,6 @@ class Names(Sequence):
 
     __hash__ = None
 
-    def take(self, chosen: np.ndarray) -> "Names":
-        """Return some of the texts, in the same buffer."""
-        return Names(self.buffer, self.starts[chosen], self.stops[chosen])
-
 
 class Unreadable(Exception):
     """An image that its container does not give; the text says why, and names neither image nor container."""
