@@ -122,35 +122,29 @@ def open_import(options: dict, index: ImageIndex | None, vae: torch.nn.Module | 
     ready = open_ready(options["from"], options["format"], options.get("std"))
     channels, side, width = ready.shape
     what = f"{ready.path} holds {ready.count:,} latents of {channels} x {side} x {width}"
-    if side != width:
-        raise InputError(f"{what}; only square latents are supported")
-    if index is not None and index.count != ready.count:
-        raise InputError(
-            f"{what}, but there are {index.count:,} images; latents are missing, or the images differ: extract them again"
-        )
-    pixels = 8 * side
-    if channels > _CHANNELS_OF_16:
-        pixels = 16 * side
+    pixels = side * (16 if channels > _CHANNELS_OF_16 else 8)
     if vae is not None:
-        pixels = downsampling(vae) * side
-        if vae.config.latent_channels != channels:
-            raise InputError(
-                f"{what}, the autoencoder has {vae.config.latent_channels} channels; give the autoencoder of these latents"
-            )
-        if not ready.normalised and abs(vae.config.scaling_factor / ready.scaling_factor - 1) > 1e-3:
-            raise InputError(
-                f"{what} scaled by {ready.scaling_factor}, the autoencoder scales by {vae.config.scaling_factor:.5g}; "
-                "give the autoencoder of these latents"
-            )
+        pixels = side * downsampling(vae)
     size = getattr(index, "size", None) or options.get("image_size") or pixels
-    if vae is not None and size != pixels:
-        raise InputError(f"{what}, so their images have {pixels} pixels, not {size}; change images.size")
-    if size % side:
-        raise InputError(f"{what}; their side does not divide the image size {size}; change the size")
-    order = None
-    if index is not None:
-        order = _label_order(ready, index)
-    return Import(ready, index, vae, size, order)
+    if side != width:
+        fault = "; only square latents are supported"
+    elif index is not None and index.count != ready.count:
+        fault = f", but there are {index.count:,} images; latents are missing, or the images differ: extract them again"
+    elif vae is not None and vae.config.latent_channels != channels:
+        fault = f", the autoencoder has {vae.config.latent_channels} channels; give the autoencoder of these latents"
+    elif vae is not None and not ready.is_scaled_as(vae.config.scaling_factor):
+        fault = (
+            f" scaled by {ready.scaling_factor}, the autoencoder scales by {vae.config.scaling_factor:.5g}; "
+        )
+        fault += "give the autoencoder of these latents"
+    elif vae is not None and size != pixels:
+        fault = f", so their images have {pixels} pixels, not {size}; change images.size"
+    elif size % side:
+        fault = f"; their side does not divide the image size {size}; change the size"
+    else:
+        order = None if index is None else _label_order(ready, index)
+        return Import(ready, index, vae, size, order)
+    raise InputError(f"{what}{fault}")
 
 
 def _label_order(ready: Ready, index: ImageIndex) -> list[int] | None:

@@ -68,6 +68,10 @@ class Ready:
     pixels: tuple[int, int] = (-1, 1)  # the range in which the autoencoder was given pixels
     format: str = ""  # the word by which a user names it
 
+    def is_scaled_as(self, factor: float) -> bool:
+        """Returns whether an autoencoder's scaling factor is that of the latents; normalised ones have one of their own."""
+        return self.normalised or abs(factor / self.scaling_factor - 1) <= 1e-3
+
 
 def open_fast_dit(path: Path) -> Ready:
     """Return what fast-DiT's, or DiT + GTA's, extraction wrote."""
