@@ -23,16 +23,16 @@ PATTERNS = (
 
 def names_of_this_place() -> list[tuple[str, str]]:
     """Return (text, what stands for it) of this user and machine, longest first."""
-    found = {str(Path.cwd()): "FOLDER", str(Path(__file__).parents[2]): "CHECKOUT"}
-    found.setdefault(os.environ.get("PWD", ""), "FOLDER")
-    found.setdefault(sys.prefix, "ENVIRONMENT")
-    found.setdefault(str(Path.home()), "~")
+    names = {str(Path.cwd()): "FOLDER", str(Path(__file__).parents[2]): "CHECKOUT"}
+    names.setdefault(os.environ.get("PWD", ""), "FOLDER")
+    names.setdefault(sys.prefix, "ENVIRONMENT")
+    names.setdefault(str(Path.home()), "~")
     host = socket.gethostname()
-    found |= dict.fromkeys([host, host.split(".")[0]], "HOST")
+    names |= dict.fromkeys([host, host.split(".")[0]], "HOST")
     with contextlib.suppress(KeyError, OSError):
-        found[getpass.getuser()] = "USER"
-        found[pwd.getpwuid(os.getuid()).pw_gecos.split(",")[0]] = "NAME"
-    kept = [(text, word) for text, word in found.items() if len(text) > 2 and text.lower() not in COMMON]
+        names[getpass.getuser()] = "USER"
+        names[pwd.getpwuid(os.getuid()).pw_gecos.split(",")[0]] = "NAME"
+    kept = [(text, word) for text, word in names.items() if len(text) > 2 and text.lower() not in COMMON]
     return sorted(kept, key=lambda pair: -len(pair[0]))
 
 

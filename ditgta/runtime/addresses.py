@@ -44,7 +44,7 @@ def without_secrets(address: str) -> str:
 
 def redacted(text: str) -> str:
     """Returns a text with all addresses in it without their secrets."""
-    return _ADDRESS.sub(lambda found: without_secrets(found[0]), text)
+    return _ADDRESS.sub(lambda match: without_secrets(match[0]), text)
 
 
 def address_fault(address: str) -> str:

@@ -28,12 +28,12 @@ def identified(name: str) -> str:
     """
     if not is_own(name):
         return name
-    module, kind, said = _parts(name)
+    module, kind, expected = _parts(name)
     _, file = _find(module)
     checksum = hashlib.sha256(file.read_bytes()).hexdigest()
-    if said and said != checksum:
+    if expected and expected != checksum:
         raise InputError(
-            f"{module}:{kind} has changed: {file} has the sha256 {checksum[:12]}..., but {said[:12]}... is needed; "
+            f"{module}:{kind} has changed: {file} has the sha256 {checksum[:12]}..., but {expected[:12]}... is needed; "
             "put the original file, with this name, into the current folder or onto PYTHONPATH"
         )
     return f"{module}:{kind}@{checksum}"

@@ -106,8 +106,8 @@ def named(stage):
 
 def held(path, hub=False):
     """Returns the option by which a job makes sure that a path still holds what the plan was made for."""
-    found = SPECS.held(path, hub)
-    return f"--contents {shlex.quote(found)}" if found else ""
+    checksum = SPECS.held(path, hub)
+    return f"--contents {shlex.quote(checksum)}" if checksum else ""
 
 
 def refuse(wildcards):

@@ -8,8 +8,8 @@ def images_of(experiment, size=None):
 
 def listed(wildcards):
     """Returns the experiment whose images are listed, and their size where that is not the size of training."""
-    found = owner("images", wildcards)
-    return found if isinstance(found, tuple) else (found, None)
+    whose = owner("images", wildcards)
+    return whose if isinstance(whose, tuple) else (whose, None)
 
 
 def files_of_autoencoder(experiment):
@@ -165,10 +165,10 @@ def scored_row(wildcards):
     The row is None where real images are scored against real ones.
     """
     folder, _, place = wildcards.score.partition("/")
-    suite, found = LAYOUT.owners["score"][folder]
+    suite, whose = LAYOUT.owners["score"][folder]
     if not place:
-        return suite, None, found
-    return suite, Row(found, *map(int, re.findall("[0-9]+", place))), SPECS.size(suite, found)
+        return suite, None, whose
+    return suite, Row(whose, *map(int, re.findall("[0-9]+", place))), SPECS.size(suite, whose)
 
 
 def score_inputs(wildcards):

@@ -15,13 +15,7 @@ import numpy as np
 from ditgta.data.handles import Handles
 from ditgta.data.sources.archives import names_of_numbers
 from ditgta.data.sources.folders import is_regular
-from ditgta.data.sources.listing import (
-    Listing,
-    Options,
-    arrange,
-    notes_on,
-    relative_to_root,
-)
+from ditgta.data.sources.listing import Listing, Options, arrange, notes_on, relative_to_root
 from ditgta.data.sources.names import natural_key
 from ditgta.data.sources.readers import PlacedReader, Unreadable
 from ditgta.runtime.errors import InputError, as_input_error
