@@ -119,13 +119,12 @@ _DESCRIBING = {
 
 def _checked(path: Path, published: Published) -> Published:
     for name, dimensions in _DESCRIBING.items():
-        if name not in published.ema:
-            raise InputError(f"{path} holds no weights of a DiT ({name} is missing); give another file")
-        shape = list(published.ema[name].shape)
+        fault, shape = "is missing", []
+        if name in published.ema:
+            shape = list(published.ema[name].shape)
+            fault = f"has shape {shape}"
         if len(shape) != dimensions or 0 in shape:
-            raise InputError(
-                f"{path} holds no weights of a DiT ({name} has shape {shape}); give another file"
-            )
+            raise InputError(f"{path} holds no weights of a DiT ({name} {fault}); give another file")
     return published
 
 

@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import threading
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from ditgta.data.ahead import map_ahead
 from ditgta.data.pickles import load_plain
-from ditgta.data.sources.archives import labels_of, place_in_zip
+from ditgta.data.sources.archives import LABELS_FILE, labels_of, opened_zip, place_in_zip
 from ditgta.data.sources.folders import walk
 from ditgta.data.sources.names import is_junk_path, natural_key
 from ditgta.data.sources.readers import FileReader, MemberReader, Reader
@@ -36,7 +35,6 @@ STABLE_DIFFUSION_SCALE = 0.18215
 # Mean and standard deviation of the channels of Stable Diffusion's latents, as EDM2's code publishes them.
 _EDM2_MEAN = (5.81, 3.25, 0.12, -2.15)
 _EDM2_STD = (4.17, 4.62, 3.71, 3.28)
-_LABELS_FILE = "dataset.json"
 _MOST_ITEM_BYTES = 2**26
 _STATISTICS_FILE = "latents_stats.pt"
 _MEASURED = 10_000  # as many latents as LightningDiT's code takes the statistics of
@@ -119,7 +117,7 @@ def open_moments(path: Path, kind: str) -> Ready:
     reader, names, table = _listed(folder)
     if not names or table is None:
         raise InputError(
-            f"{folder} holds no .npy files of moments with {_LABELS_FILE}; give what {kind}'s encoding wrote"
+            f"{folder} holds no .npy files of moments with {LABELS_FILE}; give what {kind}'s encoding wrote"
         )
     order = sorted(range(len(names)), key=lambda i: natural_key(names[i]))
     names, reader = [names[i] for i in order], reader.take(np.array(order))
@@ -131,11 +129,11 @@ def open_moments(path: Path, kind: str) -> Ready:
     values = list(map(labels_of(table, folder).get, names))
     if None in values:
         raise InputError(
-            f"{values.count(None)} files, {names[values.index(None)]} first, have no label in {_LABELS_FILE} of {folder}; encode again"
+            f"{values.count(None)} files, {names[values.index(None)]} first, have no label in {LABELS_FILE} of {folder}; encode again"
         )
     if not all(map(str.isdecimal, values)):
         raise InputError(
-            f"{_LABELS_FILE} of {folder} has labels that are not numbers; encode images with labels"
+            f"{LABELS_FILE} of {folder} has labels that are not numbers; encode images with labels"
         )
     labels = np.array(values).astype(np.int64)
     known_by = checksum(map("{} {}".format, names, values), shape)
@@ -157,24 +155,19 @@ def _listed(place: Path) -> tuple[Reader, list[str], object]:
     """Return the .npy files of a folder or zip and what its dataset.json holds, None where it has none."""
     table = None
     if not place.is_file():
-        names, file = _npy_files(place), place / _LABELS_FILE
+        names, file = _npy_files(place), place / LABELS_FILE
         if file.is_file():
             with as_input_error(f"{file} is not valid JSON", "encode again", ValueError):
                 table = json.loads(file.read_text())
         return FileReader(place, names), names, table
     names, places = [], []
-    damage = (zipfile.BadZipFile, ValueError, EOFError)
-    with (
-        as_input_error(f"{place} is not a whole zip", "copy or download it again", *damage),
-        zipfile.ZipFile(place) as archive,
-        open(place, "rb") as raw,
-    ):
+    with opened_zip(place) as (archive, raw):
         for entry in archive.infolist():
             if entry.filename.endswith(".npy") and not is_junk_path(entry.filename):
                 names.append(entry.filename)
                 places.append(place_in_zip(raw, entry))
-        if _LABELS_FILE in archive.namelist():
-            table = json.loads(archive.read(_LABELS_FILE))
+        if LABELS_FILE in archive.namelist():
+            table = json.loads(archive.read(LABELS_FILE))
     if None in places:
         raise InputError(
             f"{place} is encrypted or compressed by an unsupported method; make it again without"

@@ -145,11 +145,11 @@ class Inputs:
     def autoencoder(self, name: str) -> Line:
         """Return whether an autoencoder is there whole, will be trained, or can be fetched."""
         options = self.config.experiments[name].autoencoder
-        folder = Path(self.layout.path("autoencoder", name))
+        record = Path(self.layout.path("autoencoder", name), "autoencoder.json")
         if options.pixels:
             return Line(OK, "autoencoder", "none: latents are pixels")
-        if (folder / "autoencoder.json").is_file():
-            return self._checksum("autoencoder", folder / WEIGHTS, folder / "autoencoder.json")
+        if record.is_file():
+            return self._checksum("autoencoder", record.with_name(WEIGHTS), record)
         if not options.pretrained:
             return Line(OK, "autoencoder", "will be trained on the images")
         local = expanded(options.pretrained)
@@ -169,12 +169,15 @@ class Inputs:
         cached = [find(repository, file, revision=revision) for file in ("config.json", WEIGHTS)]
         if all(isinstance(file, str) for file in cached):
             return Line(OK, "autoencoder", f"{repository} is in the Hugging Face cache")
-        if not is_reachable(HUB):
-            said = f"{repository} is not in the Hugging Face cache, and {HUB} does not answer"
-            return Line(MISSING, "autoencoder", said, fix)
+        return self._download("autoencoder", repository, HUB, "is not in the Hugging Face cache, and", fix)
+
+    def _download(self, what: str, name: str, host: str, need: str, fix: str) -> Line:
+        """Return whether a job can download what is not there; `need` says that it must."""
+        if not is_reachable(host):
+            return Line(MISSING, what, f"{name} {need} {host} does not answer", fix)
         if self.jobs_elsewhere:
-            return Line(WARNING, "autoencoder", f"{repository} {BY_A_JOB}", fix)
-        return Line(OK, "autoencoder", f"{repository} will be downloaded from {HUB}, which answers")
+            return Line(WARNING, what, f"{name} {BY_A_JOB}", fix)
+        return Line(OK, what, f"{name} will be downloaded from {host}, which answers")
 
     def _fetch(self, name: str, folder: Path) -> str:
         pretrained = self.config.experiments[name].autoencoder.pretrained
@@ -202,11 +205,7 @@ class Inputs:
         if not is_address(options.weights):
             return self._weights(expanded(options.weights), fix)
         host = options.weights.split("/")[2]
-        if not is_reachable(host):
-            return Line(MISSING, "scorer", f"{name} must be downloaded, but {host} does not answer", fix)
-        if self.jobs_elsewhere:
-            return Line(WARNING, "scorer", f"{name} {BY_A_JOB}", fix)
-        return Line(OK, "scorer", f"{name} will be downloaded from {host}, which answers")
+        return self._download("scorer", name, host, "must be downloaded, but", fix)
 
     def judge(self) -> Iterator[Line]:
         """Yield whether the file of a second judge's weights is there, nothing where none is named."""
@@ -216,9 +215,9 @@ class Inputs:
         if path.is_file():
             said = f"{path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_of(path)[:12]}..."
             yield Line(OK, "judge", said)
-            return
-        fix = f"copy the weights of DINOv2 there, or name another file: `suites: {{{self.suite}: {{scorer: {{judge: PATH}}}}}}` in a --configfile"
-        yield Line(MISSING, "judge", f"{path} does not exist", fix)
+        else:
+            fix = f"copy the weights of DINOv2 there, or name another file: `suites: {{{self.suite}: {{scorer: {{judge: PATH}}}}}}` in a --configfile"
+            yield Line(MISSING, "judge", f"{path} does not exist", fix)
 
     def _weights(self, path: Path, fix: str) -> Line:
         if not path.is_file():

@@ -53,7 +53,7 @@ class Lease:
             deadline += WAIT_IN_JOB_SECONDS
         while not _create(self.path, self.content()):
             holder = _read(self.path)
-            if holder is None or _is_dead(self.path, holder):
+            if not holder or _is_dead(self.path, holder):
                 self.steal(holder)
                 continue
             line = f"{self.purpose} is already running in {self.path.parent}: {name_of(holder)}"
@@ -64,7 +64,7 @@ class Lease:
             waits = True
             time.sleep(HEARTBEAT_SECONDS)
 
-    def steal(self, holder: dict | None) -> None:
+    def steal(self, holder: dict) -> None:
         """Removes a dead holder's lease: the first process that renames it has removed it; the others find it gone and try again."""
         grave = self.path.with_name(f".lease.{uuid.uuid4().hex}")
         with contextlib.suppress(OSError):
@@ -77,22 +77,18 @@ class Lease:
     def check(self) -> None:
         """Raise InputError where another process has taken the lease over: to be called before anything is written under it."""
         holder = _read(self.path)
-        if holder is None or holder.get("token") != self.token:
+        if holder.get("token") != self.token:
             raise InputError(
                 f"{self.path.parent} was taken over by {name_of(holder)} while this process was suspended; this process stops"
             )
 
-    def renew(self) -> None:
-        """Raises the count by which others see that this holder lives; no clock need be compared."""
-        with contextlib.suppress(OSError, InputError):
-            self.check()
-            self.beat += 1
-            write_json(self.path, self.content())
-
     def keep(self) -> None:
-        """Renews the lease until it is told to stop."""
+        """Raises, until it is to stop, the count by which others see that this holder lives; no clock need be compared."""
         while not self.stop.wait(HEARTBEAT_SECONDS):
-            self.renew()
+            with contextlib.suppress(OSError, InputError):
+                self.check()
+                self.beat += 1
+                write_json(self.path, self.content())
 
     def release(self) -> None:
         """Removes the lease file if it is still ours."""
@@ -149,11 +145,11 @@ def _create(path: Path, content: dict) -> bool:
         draft.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> dict | None:
+def _read(path: Path) -> dict:
     try:
         return read_json(path)
     except InputError:
-        return None
+        return {}
 
 
 def _is_dead(path: Path, holder: dict) -> bool:
@@ -163,7 +159,7 @@ def _is_dead(path: Path, holder: dict) -> bool:
     while time.monotonic() - begin < DEAD_AFTER_SECONDS:
         time.sleep(1)
         now = _read(path)
-        if now is None or now.get("token") != holder.get("token"):
+        if now.get("token") != holder.get("token"):
             return True
         if now.get("beat") != holder.get("beat"):
             return False

@@ -1,5 +1,6 @@
 """Images inside tars and zips, found once and then read where they lie: nothing is unpacked."""
 
+import contextlib
 import json
 import struct
 import tarfile
@@ -28,7 +29,7 @@ from ditgta.runtime.errors import InputError, as_input_error
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}
 _MOST_LABEL_BYTES = 64
-_LABELS_FILE = "dataset.json"
+LABELS_FILE = "dataset.json"
 
 
 class Member(NamedTuple):
@@ -107,7 +108,7 @@ def _kinds(source: Path, files: list[Path], scan: Scan, notes: list[str]) -> lis
         reason = "has no label beside it (KEY.cls)"
     elif scan.tables:
         kinds = [scan.tables.get(image.archive, {}).get(image.path) for image in scan.images]
-        reason = f"has no label in {_LABELS_FILE}"
+        reason = f"has no label in {LABELS_FILE}"
     else:
         _take_off_common_folder(source, scan, notes)
         outer = [file.stem for file in files]
@@ -196,17 +197,12 @@ def _entries(raw: BinaryIO, start: int) -> Iterator[tarfile.TarInfo]:
 
 def _scan_zip(file: Path, number: int, scan: Scan) -> None:
     """Note where each image of a zip lies."""
-    damage = (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError)
-    with (
-        as_input_error(f"{file} is not a whole zip", "copy or download it again", *damage),
-        zipfile.ZipFile(file) as archive,
-        open(file, "rb") as raw,
-    ):
+    with opened_zip(file) as (archive, raw):
         for entry in archive.infolist():
             path = entry.filename.replace("\\", "/").removeprefix("./").strip("/")
             if entry.is_dir() or is_junk_path(path):
                 continue
-            if path == _LABELS_FILE:
+            if path == LABELS_FILE:
                 scan.tables[number] = labels_of(json.loads(archive.read(entry)), file)
             elif not is_image(path):
                 scan.others.append(path)
@@ -217,6 +213,15 @@ def _scan_zip(file: Path, number: int, scan: Scan) -> None:
                 if entry.flag_bits & 1:
                     reason = "is encrypted; make the zip again without it"
                 scan.faults.append({"file": path, "reason": reason})
+
+
+@contextlib.contextmanager
+def opened_zip(file: Path) -> Iterator[tuple[zipfile.ZipFile, BinaryIO]]:
+    """Open a zip and the file that it is; raises InputError where something inside the block finds it damaged."""
+    damage = (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError)
+    what, fix = f"{file} is not a whole zip", "copy or download it again"
+    with as_input_error(what, fix, *damage), zipfile.ZipFile(file) as archive, open(file, "rb") as raw:
+        yield archive, raw
 
 
 def place_in_zip(raw: BinaryIO, entry: zipfile.ZipInfo) -> tuple[int, int, int, bool] | None:
@@ -240,11 +245,11 @@ def labels_of(content, file: Path) -> dict[str, str]:
         table = {str(path).replace("\\", "/"): label for path, label in content["labels"]}
     except (TypeError, ValueError):
         raise InputError(
-            f'{_LABELS_FILE} of {file} is not {{"labels": [[file, number], ...]}}; make it again'
+            f'{LABELS_FILE} of {file} is not {{"labels": [[file, number], ...]}}; make it again'
         ) from None
     if not set(map(type, table.values())) <= {int, str}:
         raise InputError(
-            f"{_LABELS_FILE} of {file} has labels that are not one number per image; only such labels are supported"
+            f"{LABELS_FILE} of {file} has labels that are not one number per image; only such labels are supported"
         )
     return dict(zip(table, map(str, table.values())))
 
