@@ -1,6 +1,6 @@
 """Scikit-learn's 1,797 handwritten digits as PNG files: each filling the frame, or placed on a larger canvas."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,32 +37,6 @@ class Digits:
         return [f"digit {number}".encode() for number in self.numbers]
 
 
-def write_digits(
-    digits: Digits, chosen: np.ndarray, copies: int, draw: Callable[[int, int], np.ndarray], folder: Path
-) -> list[str]:
-    """Writes some digits as PNG files and returns their names, in the order of the digits and then of their copies.
-
-    `chosen` are places in `digits.numbers`; `draw` returns the pixels of a digit's copy, uint8 [height, width].
-    """
-
-    def write(item: tuple[int, int]) -> str:
-        place, copy = item
-        number = digits.numbers[place]
-        suffix = f"-{copy}" if copies > 1 else ""
-        file = f"{digits.labels[place]}/{number:04d}{suffix}.png"
-        with atomic_path(folder / file) as temporary:
-            Image.fromarray(draw(number, copy)).save(temporary)
-        return file
-
-    items = [(place, copy) for place in chosen.tolist() for copy in range(copies)]
-    files = []
-    with Progress("images", len(items)) as progress:
-        for file in map_ahead(write, items, threads=8):  # they wait for the disk, not for a core
-            files.append(file)
-            progress.advance()
-    return files
-
-
 def digits_index(
     digits: Digits,
     chosen: np.ndarray,
@@ -71,20 +45,32 @@ def digits_index(
     placement: dict | None = None,
     copies: int = 1,
 ) -> ImageIndex:
-    """Writes some digits, places in `digits.numbers`, into a folder and returns their index; `size` is a side or (height, width).
+    """Writes some digits, places in `digits.numbers`, as PNG files and returns their index; `size` is a side or (height, width).
 
     `placement` is {scales, grid} of placed digits, which are as large on every canvas; None enlarges each digit to the image.
     """
 
-    def draw(number: int, copy: int) -> np.ndarray:
+    def write(item: tuple[int, int]) -> str:
+        place, copy = item
+        number = digits.numbers[place]
         levels = digits.levels(number)
         if placement is None:
-            return enlarge_digit(levels, size)
-        return place_digit(levels, size, placement["scales"], placement["grid"], number, copy)
+            pixels = enlarge_digit(levels, size)
+        else:
+            pixels = place_digit(levels, size, placement["scales"], placement["grid"], number, copy)
+        suffix = f"-{copy}" if copies > 1 else ""
+        file = f"{digits.labels[place]}/{number:04d}{suffix}.png"
+        with atomic_path(folder / file) as temporary:
+            Image.fromarray(pixels).save(temporary)
+        return file
 
-    files = write_digits(digits, chosen, copies, draw, folder)
-    labels = np.repeat(digits.labels[chosen], copies)
-    return ImageIndex(folder, files, labels, digits.classes, size)
+    items = [(place, copy) for place in chosen.tolist() for copy in range(copies)]
+    files = []
+    with Progress("images", len(items)) as progress:
+        for file in map_ahead(write, items, threads=8):  # they wait for the disk, not for a core
+            files.append(file)
+            progress.advance()
+    return ImageIndex(folder, files, np.repeat(digits.labels[chosen], copies), digits.classes, size)
 
 
 def enlarge_digit(levels: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:

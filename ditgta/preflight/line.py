@@ -21,17 +21,12 @@ class Line:
         return f"{first}\n{'':>22}fix: {self.fix}" if self.fix else first
 
 
-def where_to_set(config: Config, experiment: str, section: str, key: str) -> str:
-    """Return the experiment from which a row has its value of an option: a change there changes it for all rows."""
-    value = getattr(getattr(config.experiments[experiment], section), key)
-    while parent := config.experiments[experiment].like:
-        if getattr(getattr(config.experiments[parent], section), key) != value:
-            break
-        experiment = parent
-    return experiment
-
-
 def setting(config: Config, experiment: str, section: str, key: str, value: str) -> str:
     """Return the line of a configuration file that sets an option of a row, and of those that have it from the same experiment."""
-    owner = where_to_set(config, experiment, section, key)
-    return f"`experiments: {{{owner}: {{{section}: {{{key}: {value}}}}}}}` in a --configfile"
+
+    def current(name: str) -> object:
+        return getattr(getattr(config.experiments[name], section), key)
+
+    while (parent := config.experiments[experiment].like) and current(parent) == current(experiment):
+        experiment = parent
+    return f"`experiments: {{{experiment}: {{{section}: {{{key}: {value}}}}}}}` in a --configfile"

@@ -31,29 +31,20 @@ class Need:
         return f"{self.rule} needs {self.bytes / 1e9:.3g} GB of a node's memory, but {profile} gives {self.given / 1e9:.3g} GB"
 
 
-def training_bytes(work: SuiteWork, experiment: str, processes: int) -> float:
-    """Return what a training's processes take of one node's memory: libraries and, in the first, a copy of its state."""
-    averages = len(work.config.experiments[experiment].training.decays)
-    return processes * PROCESS + cost.checkpoint_bytes(work.shape(experiment), averages)
-
-
-def scoring_bytes(work: SuiteWork) -> float:
-    """Return what the scoring of one row takes of memory."""
-    suite = work.config.suites[work.suite]
-    width = 1.0 if suite.scorer.weights else suite.scorer.width
-    return PROCESS + AT_ONCE * 4 * sum(FEATURES) * width * suite.sampling.num_samples
-
-
 def memory_needs(work: SuiteWork, resources_of: Callable[[str], Mapping]) -> Iterator[Need]:
     """Yield the needs of the jobs that take most, where a profile says by `resources_of` what a rule's jobs are given."""
-    experiments = work.config.experiments
-    names = [name for name in work.config.suites[work.suite].experiments if not experiments[name].checkpoint]
-    train, score = resources_of("train"), resources_of("score")
-    processes = processes_per_node(train, int(train.get("nodes") or 1))
-    needed = {"score": scoring_bytes(work)}
-    if names:
-        needed["train"] = max(training_bytes(work, name, processes) for name in names)
-    for rule, resources in (("train", train), ("score", score)):
-        megabytes = str(resources.get("mem_mb") or "")
-        if rule in needed and megabytes.isdigit():
-            yield Need(rule, needed[rule], 1e6 * int(megabytes))
+    suite, train = work.config.suites[work.suite], resources_of("train")
+    states = []  # of a training's processes the first holds a copy of its state
+    for name in suite.experiments:
+        experiment = work.config.experiments[name]
+        if not experiment.checkpoint:
+            states.append(cost.checkpoint_bytes(work.shape(name), len(experiment.training.decays)))
+    needed = {}
+    if states:
+        needed["train"] = PROCESS * processes_per_node(train, int(train.get("nodes") or 1)) + max(states)
+    width = 1.0 if suite.scorer.weights else suite.scorer.width
+    needed["score"] = PROCESS + AT_ONCE * 4 * sum(FEATURES) * width * suite.sampling.num_samples
+    for rule, bytes in needed.items():
+        megabytes = str(resources_of(rule).get("mem_mb") or "")
+        if megabytes.isdigit():
+            yield Need(rule, bytes, 1e6 * int(megabytes))
