@@ -1,6 +1,7 @@
 """What a score takes: images and stored statistics from npz files, sample shards, image indices and bare folders."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -243,14 +244,13 @@ class Crops(ImageSet):
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
         """Yields the crops of images start..stop."""
-        number = start
+        numbers = itertools.count(start)
         for batch in self.images.batches(start, stop, batch_size):
-            yield np.stack([self._crop(image, number + i) for i, image in enumerate(batch)])
-            number += len(batch)
-
-    def _crop(self, image: np.ndarray, number: int) -> np.ndarray:
-        top, left = corner(image.shape[:2], self.side, number)
-        return image[top : top + self.side, left : left + self.side]
+            crops = []
+            for image, number in zip(batch, numbers):
+                top, left = corner(image.shape[:2], self.side, number)
+                crops.append(image[top : top + self.side, left : left + self.side])
+            yield np.stack(crops)
 
 
 def crops_sha256(images: str, side: int) -> str:

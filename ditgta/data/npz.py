@@ -113,7 +113,9 @@ class NpzArray:
             with _reading(self.path):
                 if self._stream is None or start < self._next:
                     self._open()
-                self._skip((start - self._next) * self._row_bytes)
+                skipped = (start - self._next) * self._row_bytes
+                while skipped:
+                    skipped -= len(self._take(min(skipped, _SKIP_BYTES)))
                 rows = np.ndarray((count, *self.shape[1:]), self.dtype, self._take(count * self._row_bytes))
                 self._next = start + count
                 if self._next == self.shape[0]:
@@ -128,10 +130,6 @@ class NpzArray:
         if len(content) != size:
             raise EOFError
         return content
-
-    def _skip(self, size: int) -> None:
-        while size:
-            size -= len(self._take(min(size, _SKIP_BYTES)))
 
     def batches(self, start: int, stop: int, size: int) -> Iterator[np.ndarray]:
         """Yields rows start..stop, at most `size` at a time."""

@@ -1,5 +1,6 @@
 """What this machine has: disk, memory, GPUs with their driver, a compiler, and GPUs that can average among themselves."""
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -63,7 +64,10 @@ def driver() -> Line | None:
         return Line(MISSING, "GPUs", *str(error).split("; ", 1))
     if not gpus:
         return None
-    said = f"{len(gpus)} GPU{'s' * (len(gpus) > 1)}, driver {_driver_version()}"
+    query, version = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], "unknown"
+    with contextlib.suppress(OSError, IndexError, subprocess.TimeoutExpired):
+        version = subprocess.run(query, capture_output=True, text=True, timeout=10).stdout.split()[0]
+    said = f"{len(gpus)} GPU{'s' * (len(gpus) > 1)}, driver {version}"
     if torch.cuda.is_available() and torch.cuda.device_count() >= len(gpus):
         names = set(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
         return Line(OK, "GPUs", f"{said}: {', '.join(sorted(names))}")
@@ -72,14 +76,6 @@ def driver() -> Line | None:
         return Line(MISSING, "GPUs", f"{said}, but torch {torch.__version__} is built without CUDA", fix)
     fix = "update the driver, or install a build of torch for an older CUDA (pytorch.org/get-started/locally)"
     return Line(MISSING, "GPUs", f"{said}, but torch for CUDA {torch.version.cuda} cannot use it", fix)
-
-
-def _driver_version() -> str:
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(query, capture_output=True, text=True, timeout=10).stdout.split()[0]
-    except (OSError, IndexError, subprocess.TimeoutExpired):
-        return "unknown"
 
 
 def trained(config: Config, suite: str) -> dict[str, Experiment]:

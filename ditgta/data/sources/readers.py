@@ -80,11 +80,6 @@ class Reader:
         raise NotImplementedError
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Open a file without waiting for a writer, as a pipe would have it."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 class FileReader(Reader):
     """One file per image."""
 
@@ -94,7 +89,10 @@ class FileReader(Reader):
         self.root, self.paths = Path(root), paths
 
     def read(self, i: int) -> bytes:
-        with open(os.path.join(self.root, self.paths[i]), "rb", opener=_at_once) as file:
+        def at_once(path: str, flags: int) -> int:
+            return os.open(path, flags | os.O_NONBLOCK)  # a pipe would wait for a writer
+
+        with open(os.path.join(self.root, self.paths[i]), "rb", opener=at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise Unreadable("is not a regular file")
             return file.read()
