@@ -46,10 +46,7 @@ class Pixels(torch.nn.Module):
         return self.gain.device
 
     def encode(self, pixels: torch.Tensor, return_dict: bool = False) -> tuple[SimpleNamespace]:
-        """Return the posterior, which is a point, of pixels (B, 3, H, W): its log variance is None.
-
-        Raises InputError if an image is coloured and latents have one channel.
-        """
+        """Return the posterior of pixels (B, 3, H, W), a point without log variance; raises InputError if one channel is to hold colours."""
         if self.config.latent_channels == 1 and not (pixels == pixels[:, :1]).all():
             raise InputError("an image is coloured; set autoencoder: {pixels: rgb}")
         return (SimpleNamespace(mean=pixels[:, : self.config.latent_channels], logvar=None),)

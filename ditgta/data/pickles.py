@@ -32,10 +32,7 @@ _NEWEST_PROTOCOL = 3  # of pickle, that PyTorch's reader of plain values knows
 def load_plain(
     path: Path, damaged: str = "is damaged or not a PyTorch checkpoint; download it again"
 ) -> object:
-    """Returns what a file of torch.save holds, on the CPU; of one that cannot be read the error line says that it is `damaged`.
-
-    Raises InputError also if the file is of a protocol that is not read here, or wants more than plain values.
-    """
+    """Returns what a file of torch.save holds, on the CPU; raises InputError if it is `damaged`, of a newer protocol or wants more than plain values."""
     is_file(path)  # a pipe would wait for a writer forever
     try:
         # By content: torch would take a path that ends in .safetensors for that format.

@@ -123,10 +123,7 @@ def read_scorer(path: Path) -> ScorerFile:
 
 
 def read_tensors(path: Path, fix: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """Reads a .pth or .safetensors file, judged by content: its tensors, {} where it holds something else, and what it says of them.
-
-    Raises InputError, with the fix, if it is truncated or damaged.
-    """
+    """Reads a .pth or .safetensors file, by content: its tensors, {} without, and its header; raises InputError, with the fix, if it is damaged."""
     try:
         is_file(path)  # a pipe would wait for a writer forever
         with open(path, "rb") as file:

@@ -72,10 +72,7 @@ def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *inde
 
 
 def real_against_real(side: Side, count: int, number: int, others: Side | None = None) -> list[Side]:
-    """Returns reference and samples: `count` real images, of draw `number`, drawn within the classes, and what they are compared with.
-
-    Without `others` they are drawn from the reference itself, which then is what is left of it.
-    """
+    """Returns reference and samples: `count` real images, draw `number` within the classes, of `others` or of the reference, which keeps the rest."""
     source = others or side
     drawn = draw_within_classes(source.labels, source.count, count, "real against real", number)
     if others is None:

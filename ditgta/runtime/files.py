@@ -61,10 +61,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _system_error(error: Exception) -> int | None:
-    """Returns the operating system's number of an error, None if it is another error.
-
-    safetensors puts it into words, and torch's writer of archives raises an error of its own over it.
-    """
+    """Returns the system's number of an error, which safetensors puts into words and torch hides behind one of its own; None of others."""
     if isinstance(error, RuntimeError) and isinstance(error.__context__, Exception):
         return _system_error(error.__context__)
     if isinstance(error, OSError):  # numpy tells of a short write without a number

@@ -22,10 +22,7 @@ def is_own(name: str) -> bool:
 
 
 def identified(name: str) -> str:
-    """Returns MODULE:CLASS@SHA256 of a name of that form, with or without a checksum, and others as they are; imports nothing.
-
-    Raises InputError if there is no such module, or its file has another checksum than the name says.
-    """
+    """Returns MODULE:CLASS@SHA256 of a class's name, others as they are; imports nothing. Raises InputError if the file is missing or another."""
     if not is_own(name):
         return name
     module, kind, expected = _parts(name)

@@ -284,10 +284,7 @@ class TableSpec(Record):
 
 
 def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
-    """Return what a file says, unchanged, after comparing it with the record that such a file must hold.
-
-    Raises InputError if something is missing, of another type or out of bounds: what the file is, the first such, and the fix.
-    """
+    """Return what a file says, unchanged; raises InputError, with the first fault and the fix, if it is not the record that such a file must hold."""
     try:
         kind.model_validate(content)
     except ValidationError as error:

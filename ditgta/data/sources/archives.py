@@ -54,10 +54,7 @@ class Scan:
 
 
 def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
-    """List the images of tars or zips, in natural order: class folders inside, one archive per class, WebDataset's or EDM2's labels.
-
-    Raises InputError if an archive is compressed as a whole, damaged, or holds no images with a class.
-    """
+    """List the images of tars or zips, by class folders, archives or labels inside; raises InputError if one is compressed, damaged or without."""
     scan = Scan()
     for number, file in enumerate(files):
         if not is_regular(file):

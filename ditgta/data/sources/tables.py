@@ -20,10 +20,7 @@ _LABEL_HEADS = ("label", "labels", "class", "class_name", "classname", "category
 
 
 def list_table(source: Path, table: Path, options: Options) -> Listing:
-    """List the images that a table (CSV, TSV or dataset.json) names: paths relative to its folder, or names that occur once below it.
-
-    Raises InputError if the table has no column of files or of labels, or names no image that is there.
-    """
+    """List the images that a CSV, TSV or dataset.json names, by path or by a name that occurs once; raises InputError if it names none."""
     tree = walk(table.parent)
     find = _Finder(tree)
     rows = _rows(table, options, find)
