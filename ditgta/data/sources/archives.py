@@ -37,8 +37,10 @@ class Member(NamedTuple):
 
     archive: int  # number of the archive
     path: str  # name in the archive
-    # of the content: where it begins, bytes there, bytes as it is, whether it is deflated
-    place: tuple[int, int, int, bool]
+    offset: int  # of the content
+    stored: int  # bytes there
+    size: int  # bytes of the content
+    deflated: bool
 
 
 @dataclass
@@ -72,7 +74,7 @@ def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
     numbered = names_of_numbers(source, options, kinds)
     paths = [image.path for image in scan.images]
     stems = [files[image.archive].stem for image in scan.images]
-    places = np.array([(image.archive, *image.place) for image in scan.images], np.int64).reshape(-1, 5)
+    places = np.array([(image.archive, *image[2:]) for image in scan.images], np.int64).reshape(-1, 5)
     scan.images.clear()
     names, labels, classes, order = arrange(kinds, paths, options, numbered, shards=stems)
     if scan.labels:
@@ -155,7 +157,7 @@ def _scan_tar(file: Path, number: int, scan: Scan) -> None:
             )
         with as_input_error(f"{file} is not a whole tar", "copy or download it again", tarfile.TarError):
             _read_tar(raw, 0, "", number, scan, places)
-    scan.images += [Member(number, path, place) for path, place in places.items()]
+    scan.images += [Member(number, path, *place) for path, place in places.items()]
 
 
 def _read_tar(raw: BinaryIO, start: int, prefix: str, number: int, scan: Scan, places: dict) -> None:
@@ -204,7 +206,7 @@ def _scan_zip(file: Path, number: int, scan: Scan) -> None:
             elif not is_image(path):
                 scan.others.append(path)
             elif place := place_in_zip(raw, entry):
-                scan.images.append(Member(number, path, place))
+                scan.images.append(Member(number, path, *place))
             else:
                 reason = "is compressed by an unsupported method; make the zip again without it"
                 if entry.flag_bits & 1:
