@@ -108,9 +108,7 @@ def look_closer(
     """
     labels, generated = samples.labels, samples.array("pool3")
     real = reference.array("pool3", drawn_of(reference))
-    arrays: dict[str, np.ndarray] = {}
-    if labels is not None:
-        arrays["label"] = labels
+    arrays: dict[str, np.ndarray] = {} if labels is None else {"label": labels}
     if (predicted := _predicted(samples, classes)) is not None:
         arrays["predicted"] = predicted
     if generated is None or real is None:

@@ -70,9 +70,7 @@ def stored_size(source: str | Path | bytes, name: str = "") -> tuple[int, int]:
 
 def sides_of(size: int | Sequence[int]) -> tuple[int, int]:
     """Return height and width of images that are known by their side, or by both."""
-    if isinstance(size, int):
-        return size, size
-    return size[0], size[1]
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def adm_crop(image: Image.Image, size: int | tuple[int, int]) -> np.ndarray:
@@ -133,9 +131,7 @@ def _raw_mode(image: Image.Image) -> str:
     if image.format != "PNG" or not image.tile:
         return ""
     stored = image.tile[0][3] or ""
-    if isinstance(stored, tuple):
-        return stored[0]
-    return stored
+    return stored[0] if isinstance(stored, tuple) else stored
 
 
 def _transparent_pixels(source, image: Image.Image, raw_mode: str) -> np.ndarray | None:

@@ -28,9 +28,7 @@ def check_images(
         raise InputError(f"on_error {on_error!r} is neither 'stop' nor 'skip'; choose one of them")
 
     order = index.reader.order()
-    if order is None:
-        order = np.arange(index.count)
-    numbers = order.tolist()
+    numbers = range(index.count) if order is None else order.tolist()
     reasons: dict[int, str] = {}
     digests = np.zeros((index.count, DIGEST_BYTES), np.uint8)
 

@@ -74,9 +74,7 @@ class ImageIndex:
     def where(self, i: int) -> str:
         """Return where image i lies and, in a container, its name."""
         place = self.reader.where(i)
-        if place.endswith(self.files[i]):
-            return place
-        return f"{self.files[i]} in {place}"
+        return place if place.endswith(self.files[i]) else f"{self.files[i]} in {place}"
 
     def read(self, i: int) -> bytes:
         """Return the bytes of image i; raises InputError if they cannot be had, or are not those that were listed."""
@@ -136,17 +134,13 @@ class ImageIndex:
 def _summed(index: ImageIndex, **changes) -> ImageIndex:
     """Return a changed index with the checksum of what it holds, as far as that was read."""
     changed = replace(index, **changes)
-    if changed.digests is None:
-        return changed
-    return replace(changed, files_sha256=contents_sha256(changed))
+    return changed if changed.digests is None else replace(changed, files_sha256=contents_sha256(changed))
 
 
 def side_or_sides(size: int | Sequence[int]) -> int | tuple[int, int]:
     """Return the side of square images, (height, width) of oblong ones."""
     height, width = sides_of(size)
-    if height == width:
-        return height
-    return height, width
+    return height if height == width else (height, width)
 
 
 def digest_of(content: bytes) -> bytes:

@@ -147,9 +147,7 @@ class SampleShards(ImageSet):
         if not is_whole:
             raise InputError(f"{file} does not hold the images that index.json names; {fix}")
         images.close()
-        if labels is None:
-            return None
-        return labels.read(0, count)
+        return None if labels is None else labels.read(0, count)
 
     def sha256(self) -> str:
         """Returns a checksum of the shards' checksums, which `batches` compares with the files."""

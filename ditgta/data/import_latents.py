@@ -92,9 +92,7 @@ class Import:
             raise InputError(
                 f"{self.ready.path} has label {wrong}, but the images have {classes} classes; give the latents of these images"
             )
-        if self.order is None:
-            return labels
-        return np.take(self.order, labels)
+        return labels if self.order is None else np.take(self.order, labels)
 
     def moments(self, chosen) -> np.ndarray:
         """Return float16 [n, sides, moments, C, h, w], normalised where the format is; raises InputError beyond float16."""
@@ -207,9 +205,7 @@ def check_statistics(imported: Import, labels: np.ndarray, mean: np.ndarray, std
     of the images are not found again.
     """
     overall = float(np.sqrt((std**2).mean() + mean.var()))
-    meant = 1.0
-    if imported.ready.normalised:
-        meant = imported.ready.scaling_factor
+    meant = imported.ready.scaling_factor if imported.ready.normalised else 1
     if not _SMALLEST_STD <= overall / meant <= _LARGEST_STD:
         raise InputError(
             f"the latents of {imported.ready.path} have a standard deviation of {overall:.3g} where about {meant:g} is expected: "

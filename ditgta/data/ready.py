@@ -111,9 +111,7 @@ def open_fast_dit(path: Path) -> Ready:
 
 def open_moments(path: Path, kind: str) -> Ready:
     """Return what EDM2's or REPA's encoding wrote, kind "edm2" or "repa": a folder or a zip."""
-    folder = path
-    if (path / "vae-sd").is_dir():
-        folder = path / "vae-sd"
+    folder = path / "vae-sd" if (path / "vae-sd").is_dir() else path
     reader, names, table = _listed(folder)
     if not names or table is None:
         raise InputError(

@@ -75,9 +75,7 @@ def shard_state(path: Path, spec: dict) -> str:
         return "damaged"
     if record.get("spec") != spec:
         return "other"
-    if record.get("sha256") != sha256_of(path):
-        return "damaged"
-    return "whole"
+    return "whole" if record.get("sha256") == sha256_of(path) else "damaged"
 
 
 def write_latent_index(folder: Path, plan: list[range], **content) -> None:
@@ -172,9 +170,7 @@ class LatentShards:
 
     def verify(self, numbers: Iterable[int] | None = None) -> None:
         """Compares the SHA-256 of shards (by default all) with the index; raises InputError at the first that differs."""
-        if numbers is None:
-            numbers = range(self.shard_count)
-        for number in numbers:
+        for number in range(self.shard_count) if numbers is None else numbers:
             if sha256_of(self.folder / shard_name(number)) != self.content["shards"][number]["sha256"]:
                 raise self._damaged(number)
 

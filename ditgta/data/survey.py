@@ -43,9 +43,7 @@ class Survey:
         if self.looked_at < self.index.count:
             share = f"{self.looked_at:,} of them, evenly spread,"
             more = ["the images stage decodes every image and may find more errors"]
-        faults = "no faults"
-        if self.faults:
-            faults = fault_listing(self.index, self.faults)
+        faults = fault_listing(self.index, self.faults) if self.faults else "no faults"
         lines = (
             f"{self.index.root}: {self.index.count:,} images of {self.classes:,} classes with {spread} each",
             f"{share} were decoded: short sides of {low} to {high} pixels, the median is {middle}",

@@ -77,9 +77,7 @@ def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
     places = np.array([(image.archive, *image[2:]) for image in scan.images], np.int64).reshape(-1, 5)
     scan.images.clear()
     names, labels, classes, order = arrange(kinds, paths, options, numbered, shards=stems)
-    if scan.labels:
-        scan.others.clear()
-    notes += notes_on(classes, others=scan.others)
+    notes += notes_on(classes, others=() if scan.labels else scan.others)
     if numbered is None:
         notes += order_notes(classes, options)
     root, inside = relative_to_root(source, files)
@@ -110,9 +108,7 @@ def _kinds(source: Path, files: list[Path], scan: Scan, notes: list[str]) -> lis
         reason = f"has no label in {LABELS_FILE}"
     else:
         _take_off_common_folder(source, scan, notes)
-        outer = [file.stem for file in files]
-        if len(files) == 1:
-            outer = [None]
+        outer = [None] if len(files) == 1 else [file.stem for file in files]
         kinds = [top_folder(image.path) or outer[image.archive] for image in scan.images]
     kept, loose = [], []
     for image, kind in zip(scan.images, kinds):
@@ -208,10 +204,8 @@ def _scan_zip(file: Path, number: int, scan: Scan) -> None:
             elif place := place_in_zip(raw, entry):
                 scan.images.append(Member(number, path, *place))
             else:
-                reason = "is compressed by an unsupported method; make the zip again without it"
-                if entry.flag_bits & 1:
-                    reason = "is encrypted; make the zip again without it"
-                scan.faults.append({"file": path, "reason": reason})
+                why = "is encrypted" if entry.flag_bits & 1 else "is compressed by an unsupported method"
+                scan.faults.append({"file": path, "reason": f"{why}; make the zip again without it"})
 
 
 @contextlib.contextmanager

@@ -113,9 +113,7 @@ def notes_on(classes: Sequence[str], loose: Sequence[str] = (), others: Iterable
         pairs = ", ".join(map(" / ".join, alike[:_NAMED]))
         notes.append(f"classes that differ only by case stay separate classes: {pairs}")
     if loose:
-        some = ", ".join(loose[:_NAMED])
-        if len(loose) > _NAMED:
-            some += ", ..."
+        some = ", ".join(loose[:_NAMED]) + (", ..." if len(loose) > _NAMED else "")
         notes.append(f"left out: {_number(len(loose), 'image')} beside the class folders ({some})")
     if counted := Counter(suffix_of(name) or "without suffix" for name in others):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in counted.most_common(_NAMED))

@@ -31,9 +31,7 @@ def files_of_pattern(path: Path) -> list[Path]:
 
 def folder_of(path: Path) -> Path:
     """Return the folder that a path is, or in which it lies."""
-    if path.is_dir():
-        return path
-    return path.parent
+    return path if path.is_dir() else path.parent
 
 
 def is_image(name: str) -> bool:
@@ -67,9 +65,7 @@ def unlistable(name: str) -> str | None:
         name.encode("utf-8")
     except UnicodeEncodeError:
         return "has a name that is not UTF-8"
-    if "\n" in name:
-        return "has a line break in its name"
-    return None
+    return "has a line break in its name" if "\n" in name else None
 
 
 def alike_but_for_case(names: Iterable[str]) -> list[list[str]]:

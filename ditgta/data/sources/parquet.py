@@ -109,9 +109,7 @@ class Columns:
         columns = self._of_kind("ClassLabel") or known
         if len(columns) == 1:
             return columns[0]
-        what = "no column of labels"
-        if columns:
-            what = f"several columns of labels ({', '.join(columns)})"
+        what = f"several columns of labels ({', '.join(columns)})" if columns else "no column of labels"
         raise InputError(f"{self.file} has {what}; name the one to use with label_column, of {self.all}")
 
 

@@ -101,10 +101,8 @@ def _read(table: Path) -> list[list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(f"the table {table} cannot be read ({reason}); save it as UTF-8 text") from None
-    head, delimiters = text.partition("\n")[0], ",;\t"
-    if table.suffix.lower() == ".tsv":
-        delimiters = "\t"
-    delimiter = max(delimiters, key=head.count)
+    head = text.partition("\n")[0]
+    delimiter = "\t" if table.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
     rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
     if not rows:
         raise InputError(f"the table {table} is empty; it needs a column of files and one of labels")
@@ -136,9 +134,7 @@ def _columns(table: Path, rows: list[list[str]], options: Options, find: _Finder
         sample = rows[min(first, len(rows) - 1)]
         files = int(not find(sample[0]) and find(sample[1]) is not None)
         return files, 1 - files, first
-    missing = "labels (name it label, or set label_column)"
-    if file_head is None:
-        missing = "files (name it file)"
+    missing = "files (name it file)" if file_head is None else "labels (name it label, or set label_column)"
     raise InputError(f"the table {table} has no column of {missing}; its columns are {', '.join(rows[0])}")
 
 
