@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 import json
 import os
 import sys
@@ -39,8 +40,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=Help, **options)
 
     def error(self, message: str):
-        known = [option for action in self._actions for option in action.option_strings]
-        for word in (word.split("=")[0] for word in self.words):
+        known = list(itertools.chain.from_iterable(action.option_strings for action in self._actions))
+        for word in self.words:
+            word = word.split("=")[0]
             if word.startswith("--") and word not in known and (meant := self._meant(word, known)):
                 message += f"; {meant} (got {word})"
                 break
@@ -51,18 +53,18 @@ class Parser(argparse.ArgumentParser):
     def _meant(self, word: str, known: list[str]) -> str:
         """Returns which option was probably meant by a word, "" where none is near."""
         names = [option.removeprefix("--").replace("-", "_") for option in known]
-        if "training is counted" in (said := config.did_you_mean(word.removeprefix("--"), names)):
-            return said.removeprefix("; ")
+        meant = config.did_you_mean(word.removeprefix("--"), names)
+        if "training is counted" in meant:
+            return meant.removeprefix("; ")
         close = difflib.get_close_matches(word, known, n=1)
         other = "--" + config.OTHER_NAMES.get(word[2:].replace("-", "_"), "").replace("_", "-")
-        meant = other if other in known else next(iter(close), "")
-        return f"did you mean {meant}?" if meant else ""
+        close = [other] if other in known else close
+        return f"did you mean {close[0]}?" if close else ""
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
-            raise argparse.ArgumentError(
-                None, f"there is no stage {value}{config.did_you_mean(str(value), action.choices)}"
-            )
+            meant = config.did_you_mean(str(value), action.choices)
+            raise argparse.ArgumentError(None, f"there is no stage {value}{meant}")
         super()._check_value(action, value)
 
     def parse_known_args(self, args=None, namespace=None):
@@ -101,7 +103,7 @@ def _shown(default: object) -> str:
     if default is None:
         return "none"
     if isinstance(default, bool):
-        return "on" if default else "off"
+        return ("off", "on")[default]
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
@@ -110,14 +112,14 @@ def add_section(parser: argparse.ArgumentParser, section: type[config.Section]) 
     group = parser.add_argument_group(f"{section.__name__.lower()} options", section.__doc__)
     for name, field in section.model_fields.items():
         kind, several = _kind(field.annotation)
-        several = several or (field.json_schema_extra or {}).get("several", False)
         text = f"{field.description} (default: {_shown(field.default)})".replace("%", "%%")
-        common = {"dest": f"{section.__name__}.{name}", "default": argparse.SUPPRESS, "help": text}
+        options: dict[str, object] = {"metavar": _metavar(kind)}
         if kind is bool:
-            group.add_argument(config.flag_of(section, name), action=argparse.BooleanOptionalAction, **common)
-            continue
-        more = {"nargs": "+"} if several else {}
-        group.add_argument(config.flag_of(section, name), metavar=_metavar(kind), **more, **common)
+            options = {"action": argparse.BooleanOptionalAction}
+        elif several or (field.json_schema_extra or {}).get("several"):
+            options["nargs"] = "+"
+        options |= {"dest": f"{section.__name__}.{name}", "default": argparse.SUPPRESS, "help": text}
+        group.add_argument(config.flag_of(section, name), **options)
 
 
 def read_section(arguments: argparse.Namespace, section: type[config.Section], given: dict | None = None):
@@ -126,14 +128,13 @@ def read_section(arguments: argparse.Namespace, section: type[config.Section], g
     if not isinstance(given or {}, dict):
         raise InputError(f"--spec: {section.__name__.lower()} must be a JSON object (got {given!r})")
     # The spec of what is trained on images tells which images; the command line names their folder instead.
-    values = {key: value for key, value in (given or {}).items() if key != "images"}
+    values = dict(given or {})
+    values.pop("images", None)
     for key, value in vars(arguments).items():
         if key.startswith(prefix):
-            values[key.removeprefix(prefix)] = (
-                None
-                if value in ("none", ["none"]) and _optional(section, key.removeprefix(prefix))
-                else value
-            )
+            name = key.removeprefix(prefix)
+            optional = type(None) in typing.get_args(section.model_fields[name].annotation)
+            values[name] = None if optional and value in ("none", ["none"]) else value
     try:
         return section.model_validate(values)
     except ValidationError as error:
@@ -143,10 +144,6 @@ def read_section(arguments: argparse.Namespace, section: type[config.Section], g
             path = ".".join([path, *(key for key in item["loc"][1:] if isinstance(key, str))])
             lines.append(config.fault(path, item, section))
         raise InputError("; ".join(lines)) from None
-
-
-def _optional(section: type[config.Section], name: str) -> bool:
-    return type(None) in typing.get_args(section.model_fields[name].annotation)
 
 
 def spec_of(text: str) -> dict:
@@ -202,7 +199,7 @@ def new_output(text: str) -> Path:
 def part_of(text: str) -> tuple[int, int]:
     """Reads --part K/N, K counted from 1, as (K - 1, N)."""
     try:
-        k, n = (int(word) for word in text.split("/"))
+        k, n = map(int, text.split("/"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"write K/N, e.g. 2/8 (got {text!r})") from None
     if not 1 <= k <= n:
@@ -213,17 +210,17 @@ def part_of(text: str) -> tuple[int, int]:
 def numbers(text: str) -> list[int]:
     """Reads a comma-separated list of whole numbers."""
     try:
-        found = [int(word) for word in text.split(",")]
+        steps = list(map(int, text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"write whole numbers separated by commas (got {text!r})") from None
-    if any(abs(number) >= 10**12 for number in found):
+    if max(map(abs, steps)) >= 10**12:
         raise argparse.ArgumentTypeError(f"numbers must have at most 12 digits (got {text!r})")
-    return found
+    return steps
 
 
 def sizes(text: str) -> list[tuple[int, int]]:
     """Reads sizes of images in pixels, e.g. 64,64x96, as (height, width)."""
-    found = []
+    read = []
     for word in text.split(","):
         sides = word.split("x")
         if len(sides) > 2 or not all(side.isdecimal() and int(side[:9]) > 0 for side in sides):
@@ -232,16 +229,13 @@ def sizes(text: str) -> list[tuple[int, int]]:
             )
         if any(int(side[:9]) > _LARGEST_SIDE for side in sides):
             raise argparse.ArgumentTypeError(f"sides must be at most {_LARGEST_SIDE} (got {text!r})")
-        found.append((int(sides[0]), int(sides[-1])))
-    return found
+        read.append((int(sides[0]), int(sides[-1])))
+    return read
 
 
 def decay(text: str) -> float:
     """Reads the decay of an average, at least 0 and below 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
+    number = _number(float, text)
     if not 0 <= number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 0 and below 1 (got {text!r})")
     return number
@@ -249,12 +243,17 @@ def decay(text: str) -> float:
 
 def count(text: str) -> int:
     """Reads a whole number of at least 1, and below what any count can be."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
+    number = _number(int, text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1 (got {text!r})")
     if number > _LARGEST:
         raise argparse.ArgumentTypeError(f"must be at most {_LARGEST:,} (got {text!r})")
     return number
+
+
+def _number(kind: type, text: str) -> float:
+    """Returns a number, -1 where a text is none."""
+    try:
+        return kind(text)
+    except ValueError:
+        return -1

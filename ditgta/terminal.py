@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Thread
 
@@ -29,12 +29,8 @@ from ditgta.watch.lines import Watch, lines
 LINES_EVERY_SECONDS = 30.0
 # After Ctrl-C a terminal has told the jobs too; those that live on after this time have not heard it.
 PATIENCE_SECONDS = 5.0
-DROPPED = {
-    "job_started",
-    "job_finished",
-    "progress",
-    "resources_info",
-}  # events that count jobs, as if all were equal
+# Events that count jobs, as if all were equal.
+DROPPED = {"job_started", "job_finished", "progress", "resources_info"}
 NOISE = (
     "Assuming unrestricted shared filesystem",
     "Using shell:",
@@ -49,9 +45,7 @@ LAUNCHER = "torch.distributed.run"
 class Short(logging.Formatter):
     """Gives a job one line, its message with the time of day, and another if it ends in a fault that says what to do.
 
-    The reason follows unless Snakemake is quiet about reasons.
-
-    Anything else is formatted as before.
+    The reason follows unless Snakemake is quiet about reasons. Anything else is formatted as before.
     """
 
     def __init__(self, inner: logging.Formatter):
@@ -61,10 +55,14 @@ class Short(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if _event(record) == "job_info":
             reasons = [line for line in self.inner.format(record).splitlines() if line.startswith("Reason: ")]
-            return "\n".join([f"[{time.strftime('%H:%M:%S')}] {record.rule_msg}", *reasons])
+            return "\n".join([_timed(record.rule_msg), *reasons])
         if _event(record) == "job_error" and ERROR in (fault := fault_of(record)):
-            return f"[{time.strftime('%H:%M:%S')}] {fault}"
+            return _timed(fault)
         return self.inner.format(record)
+
+
+def _timed(line: str) -> str:
+    return f"[{time.strftime('%H:%M:%S')}] {line}"
 
 
 class Terminal:
@@ -135,41 +133,39 @@ class Terminal:
 
     def _say_lines(self) -> None:
         try:
-            said = [line for watch in self.watches for line in lines(watch.look(), self.whole)]
+            shown = [line for watch in self.watches for line in lines(watch.look(), self.whole)]
         except Exception as error:  # what cannot be shown must not keep signals from being passed on
             self.logger.warning(f"cannot show the progress of jobs: {one_line(error)}")
             self.watches = []
             return
-        for line in dict.fromkeys(said) or ["no job is running yet"]:
-            self.logger.info(f"[{time.strftime('%H:%M:%S')}] {line}")
+        for line in dict.fromkeys(shown) or ["no job is running yet"]:
+            self.logger.info(_timed(line))
 
     def _stop(self) -> None:
         """Tells every job, once, to stop; those that are just being started too."""
         if self.stopped == signal.SIGINT:
             time.sleep(PATIENCE_SECONDS)
-        told: set[int] = set()
+        stopped: set[int] = set()
         for_snakemake = self.stopped == signal.SIGTERM
         while True:
             for job in jobs_below(psutil.Process()):
-                if job.pid not in told:
-                    told.add(job.pid)
+                if job.pid not in stopped:
+                    stopped.add(job.pid)
                     with contextlib.suppress(psutil.Error):
                         job.terminate()
-            if (
-                for_snakemake
-            ):  # at SIGTERM it waits for its jobs, on a cluster for days; as after Ctrl-C it cancels them
+            if for_snakemake:  # it waits for its jobs, on a cluster for days; as after Ctrl-C it cancels them
                 for_snakemake = False
                 os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
 
     def succeed(self) -> None:
         """Says the answer of every table that this run has made, last of all."""
-        said: list[str] = []
+        shown: list[str] = []
         for suite in self.layout.config.suites:
             table = Path(self.layout.files("table", suite)[0]).with_name("table.md")
             if table.is_file() and table.stat().st_mtime >= self.begin - 1:
-                said += ["", *answer(table, shutil.get_terminal_size((120, 24)).columns), page_of(table)]
-        _say_last(said)
+                shown += ["", *answer(table, shutil.get_terminal_size((120, 24)).columns), page_of(table)]
+        _say_last(shown)
 
     def fail(self) -> None:
         """Says in a line each why jobs have failed, or that the run was stopped and how it resumes, last of all."""
@@ -183,7 +179,7 @@ def fault_of(record: logging.LogRecord) -> str:
     """Returns why a job failed: the line of its error, or the last one of its log, and where that is."""
     for log in map(Path, record.log or ()):
         with contextlib.suppress(OSError):
-            written = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            written = list(filter(str.strip, log.read_text(errors="replace").splitlines()))
             named = [line for line in written if ERROR in line]
             if written:
                 return f"{(named or written)[-1].strip()} (log: {log})"
@@ -212,7 +208,7 @@ def _event(record: logging.LogRecord) -> str:
     return str(getattr(record, "event", None) or "")
 
 
-def _say_last(said: list[str], say: Callable[..., None] = print) -> None:
+def _say_last(lines: list[str]) -> None:
     """Prints lines when this process ends, behind what Snakemake says then."""
-    if said:
-        atexit.register(lambda: say("\n".join(said), file=sys.stderr, flush=True))
+    if lines:
+        atexit.register(lambda: print("\n".join(lines), file=sys.stderr, flush=True))

@@ -1,7 +1,15 @@
 """Commands that exchange with others: checkpoints in and out, statistics of images out, and to the Hugging Face hub."""
 
 from ditgta import config, flags
-from ditgta.commands.shared import add_command, add_contents, add_output, add_path
+from ditgta.commands.shared import (
+    add_batch_size,
+    add_command,
+    add_contents,
+    add_count,
+    add_output,
+    add_path,
+    taken,
+)
 from ditgta.data.contents import check_contents
 
 
@@ -11,8 +19,7 @@ def add_import(commands) -> None:
     text = "the references' .pt, a .safetensors of the same keys, or a diffusers folder"
     add_path(parser, "source", "FILE", text)
     add_output(parser, flags.new_file, "checkpoint to write (.safetensors)", "out", metavar="OUT")
-    text = "side of the images, if the file does not record it"
-    parser.add_argument("--image-size", type=flags.count, default=None, metavar="INT", help=text)
+    add_count(parser, "--image-size", "side of the images, if the file does not record it")
     text = (
         "training objective, if the file does not record it; sit: flow with SiT's time and sign (none: ddpm)"
     )
@@ -24,14 +31,14 @@ def run_import(arguments) -> None:
     from ditgta.stages import published
 
     model = flags.read_section(arguments, config.Model, arguments.spec.get("model"))
-    said = {key.removeprefix("Model.") for key in vars(arguments) if key.startswith("Model.")}
-    said |= set(arguments.spec.get("model", {}))
-    given = {key: value for key, value in model.spec().items() if key in said}
+    given = {}
+    for key, value in model.spec().items():
+        if f"Model.{key}" in arguments or key in arguments.spec.get("model", {}):
+            given[key] = value
     if arguments.contents:
         check_contents(arguments.source, arguments.contents)
-    published.run_import(
-        arguments.source, arguments.out, given, arguments.image_size, objective=arguments.objective
-    )
+    names = ("source", "out", "image_size", "objective")
+    published.run_import(**taken(arguments, *names), given=given)
 
 
 def add_average(parser) -> None:
@@ -71,14 +78,8 @@ def add_save_pretrained(commands) -> None:
 def run_save_pretrained(arguments) -> None:
     from ditgta.stages import pretrained
 
-    pretrained.run_save(
-        arguments.checkpoint,
-        arguments.out,
-        arguments.autoencoder,
-        arguments.scores,
-        arguments.table,
-        arguments.ema_decay,
-    )
+    names = ("checkpoint", "autoencoder", "scores", "table", "ema_decay")
+    pretrained.run_save(**taken(arguments, *names), folder=arguments.out)
 
 
 def add_export_statistics(commands) -> None:
@@ -90,9 +91,8 @@ def add_export_statistics(commands) -> None:
     text = "Inception weights; none: search for pt_inception-2015-12-05-6726825d.pth (see docs/scoring.md)"
     add_path(parser, "--weights", "FILE", text, default=None)
     text = "number of images to store as well, evenly over the classes: KID and the neighbour metrics need them (ADM: 10000)"
-    parser.add_argument("--keep", type=flags.count, default=0, metavar="INT", help=text)
-    text = "images per forward pass"
-    parser.add_argument("--batch-size", type=flags.count, default=32, metavar="INT", help=text)
+    add_count(parser, "--keep", text, 0)
+    add_batch_size(parser)
 
 
 def run_export_statistics(arguments) -> None:

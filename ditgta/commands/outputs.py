@@ -1,12 +1,15 @@
 """What a command would write is compared with what it reads, and with what is there, before it does anything."""
 
 import argparse
+import contextlib
+import itertools
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ditgta import config, flags
+from ditgta.config.choices import listed
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import check_ending, read_json
 
@@ -41,20 +44,21 @@ def check_outputs(arguments: argparse.Namespace) -> None:
 
     Raises InputError if what would be written is read by the command, or belongs to something else.
     """
-    for name in ("out", "grid", "cache"):
+    stage = arguments.stage
+    kinds = {"out": KINDS.get(stage), "grid": "a picture", "cache": "features"}
+    for name, kind in kinds.items():
         out = getattr(arguments, name, None)
         if out is None:
             continue
         written = [out]
-        if arguments.stage in BESIDE:
-            written.append(out.with_suffix(BESIDE[arguments.stage]))
+        if stage in BESIDE:
+            written.append(out.with_suffix(BESIDE[stage]))
         for path in inputs_of(arguments):
             _check_apart(written, path)
-        if name == "out" and arguments.stage in ENDINGS:
-            check_ending(out, ENDINGS[arguments.stage])
-        kind = {"out": KINDS.get(arguments.stage), "grid": "a picture", "cache": "features"}[name]
-        _check_own(arguments.stage, kind, out, written)
-        if arguments.stage == "images" or name == "cache":
+        if name == "out" and stage in ENDINGS:
+            check_ending(out, ENDINGS[stage])
+        _check_own(stage, kind, out, written)
+        if stage == "images" or name == "cache":
             _check_outside(out, inputs_of(arguments))
 
 
@@ -62,8 +66,7 @@ def inputs_of(arguments: argparse.Namespace) -> Iterator[Path]:
     """Yield the paths that a command reads: those it is told, and those that options and the spec name."""
     for action in arguments.parser._actions:
         if action.type is flags.path:
-            value = getattr(arguments, action.dest, None)
-            yield from filter(None, value if isinstance(value, list) else [value])
+            yield from filter(None, listed(getattr(arguments, action.dest, None)) or [])
     if hasattr(arguments, "configfile"):
         yield config.default_file()
     given = {name.rpartition(".")[2]: value for name, value in vars(arguments).items() if "." in name}
@@ -87,14 +90,14 @@ def _paths(value: object) -> Iterator[str]:
 
 def _check_apart(written: list[Path], source: Path) -> None:
     """Raise InputError where a path that is written is one that is read, or the record of one."""
-    record = source.with_suffix(".json")
-    records = [record] if source.suffix in (".safetensors", ".npz") and record.is_file() else []
-    for path in written:
-        for other in (source, *records):
-            if _same(path, other):
-                raise InputError(
-                    f"{other} is read by this command and would be overwritten by {path}; name another output path"
-                )
+    read, record = [source], source.with_suffix(".json")
+    if source.suffix in (".safetensors", ".npz") and record.is_file():
+        read.append(record)
+    for path, other in itertools.product(written, read):
+        if _same(path, other):
+            raise InputError(
+                f"{other} is read by this command and would be overwritten by {path}; name another output path"
+            )
 
 
 def _check_outside(out: Path, sources: Iterable[Path]) -> None:
@@ -109,21 +112,18 @@ def _check_outside(out: Path, sources: Iterable[Path]) -> None:
 
 
 def _same(path: Path, other: Path) -> bool:
-    if os.path.realpath(path) == os.path.realpath(other):
-        return True
-    try:
+    with contextlib.suppress(OSError):
         return os.path.samefile(path, other)
-    except OSError:
-        return False
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _check_own(stage: str, kind: str | None, out: Path, written: list[Path]) -> None:
     """Raise InputError where something of another kind than the command's is in the way."""
     if out.is_dir() and kind:
-        found = kind_of_folder(out)
-        if found not in (None, kind):
+        held = kind_of_folder(out)
+        if held not in (None, kind):
             raise InputError(
-                f"{out} holds {found}, and {stage} would replace some of its files; name another folder"
+                f"{out} holds {held}, and {stage} would replace some of its files; name another folder"
             )
         return
     if stage == "sample" and kind_of_folder(out.with_suffix(".shards")) == kind:
@@ -135,11 +135,11 @@ def _check_own(stage: str, kind: str | None, out: Path, written: list[Path]) -> 
             raise InputError(
                 f"{stage} would also write {path}, which is a folder, a device, a pipe or a broken link; name another file"
             )
-        found = _kind_of_file(path)
-        if found == "something else" and kind is None:
+        held = _kind_of_file(path)
+        if held == "something else" and kind is None:
             continue  # the user names the file, and nothing of this project stands beside it
-        if found not in (None, kind):
-            raise InputError(f"{path} holds {found}, which {stage} would replace; name another file")
+        if held not in (None, kind):
+            raise InputError(f"{path} holds {held}, which {stage} would replace; name another file")
 
 
 def kind_of_folder(folder: Path) -> str | None:
@@ -148,13 +148,12 @@ def kind_of_folder(folder: Path) -> str | None:
         return "a training"
     if (folder / "autoencoder.json").is_file():
         return "an autoencoder"
-    for name, known in (("index.json", _of_index), ("config.json", _of_config)):
-        if (folder / name).is_file():
-            try:
+    with contextlib.suppress(InputError):  # damaged: the command that wrote it may write it again
+        for name, known in (("index.json", _of_index), ("config.json", _of_config)):
+            if (folder / name).is_file():
                 return known(read_json(folder / name))
-            except InputError:
-                return None  # damaged, so that the command that wrote it may write it again
-    return "a table" if (folder / "table.html").is_file() else None
+        return "a table" if (folder / "table.html").is_file() else None
+    return None
 
 
 def _of_index(content: dict) -> str:
@@ -199,18 +198,18 @@ def _by_beginning(path: Path, sign: bytes, kind: str) -> str:
 
 def _of_record(path: Path, content: dict) -> str | None:
     """Return what a JSON record vouches for, None where that is not the file in question."""
-    own = ".json"
-    if "metrics" in content and "scorer" in content:
-        found = "scores"
-    elif "metrics" in content and "objective" in content:
-        found = "losses"
-    elif "file" in content and "sha256" in content:
-        found, own = _of_result(content), Path(str(content["file"])).suffix
+    ending = ".json"
+    if {"metrics", "scorer"} <= content.keys():
+        kind = "scores"
+    elif {"metrics", "objective"} <= content.keys():
+        kind = "losses"
+    elif {"file", "sha256"} <= content.keys():
+        kind, ending = _of_result(content), Path(str(content["file"])).suffix
     elif {"suite", "stages", "notes"} <= content.keys():
-        found = "a plan"
+        kind = "a plan"
     else:
-        found = "a schema" if "$defs" in content else "something else"
-    return found if path.suffix in (own, ".json") else None
+        kind = "a schema" if "$defs" in content else "something else"
+    return kind if path.suffix in (ending, ".json") else None
 
 
 def _of_result(content: dict) -> str:

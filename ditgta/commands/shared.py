@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ditgta import config, flags
 
@@ -28,16 +29,36 @@ def add_command(
 
 
 def add_path(parser, name: str, metavar: str, text: str, **options) -> None:
-    """Adds the path of something that is read; `~` is the home folder."""
-    required = {"required": True} if name.startswith("--") and "default" not in options else {}
-    parser.add_argument(name, type=flags.path, metavar=metavar, help=text, **required, **options)
+    """Adds the path of something that is read; `~` is the home folder. An option without a default is required."""
+    if name.startswith("--") and "default" not in options:
+        options["required"] = True
+    parser.add_argument(name, metavar=metavar, help=text, **{"type": flags.path, **options})
 
 
 def add_output(parser, kind: Callable[[str], Path], text: str, name: str = "--out", **options) -> None:
     """Adds the path of something that is written; `kind` is flags.new_folder, flags.new_file or flags.new_output."""
     metavar = {flags.new_folder: "DIR", flags.new_file: "FILE"}.get(kind, "PATH")
-    required = {"required": True} if name.startswith("--") and "default" not in options else {}
-    parser.add_argument(name, type=kind, help=text, **{"metavar": metavar, **required, **options})
+    add_path(parser, name, options.pop("metavar", metavar), text, type=kind, **options)
+
+
+def add_count(parser, name: str, text: str, default: int | None = None) -> None:
+    """Adds a whole number of at least 1."""
+    parser.add_argument(name, type=flags.count, default=default, metavar="INT", help=text)
+
+
+def add_batch_size(parser) -> None:
+    add_count(parser, "--batch-size", "images per forward pass", 32)
+
+
+def add_checkpoint_and_autoencoder(parser) -> None:
+    """Adds what a network is run with."""
+    add_path(parser, "--checkpoint", "FILE", "checkpoint; its EMA weights are used")
+    add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder")
+
+
+def taken(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Returns options as keyword arguments of the stage's function, which calls them the same."""
+    return {name: getattr(arguments, name) for name in names}
 
 
 def add_contents(parser) -> None:

@@ -3,11 +3,19 @@
 import argparse
 
 from ditgta import config, flags
-from ditgta.commands.shared import add_command, add_contents, add_output, add_parts, add_path
+from ditgta.commands.shared import (
+    add_batch_size,
+    add_checkpoint_and_autoencoder,
+    add_command,
+    add_contents,
+    add_count,
+    add_output,
+    add_parts,
+    add_path,
+    taken,
+)
 from ditgta.data.contents import check_contents
 from ditgta.runtime.errors import InputError
-
-BATCH_SIZE = {"type": flags.count, "default": 32, "metavar": "INT", "help": "images per forward pass"}
 
 
 def add_images(commands) -> None:
@@ -17,21 +25,23 @@ def add_images(commands) -> None:
     text = "HEIGHTxWIDTH in pixels, instead of a square of --size: real images for samples of that size"
     parser.add_argument("--crop", type=flags.sizes, default=None, metavar="SIZE", help=text)
     text = "smallest number of images, and of held-out images if any are held out; a table needs 4"
-    parser.add_argument("--least", type=flags.count, default=1, metavar="INT", help=text)
+    add_count(parser, "--least", text, 1)
     add_contents(parser)
 
 
 def run_images(arguments) -> None:
     from ditgta.stages import images
 
-    given = dict(arguments.spec)
-    crop = given.pop("size") if isinstance(given.get("size"), list) else None
-    if arguments.crop:
-        (crop,) = arguments.crop if len(arguments.crop) == 1 else [None]
-        if crop is None:
-            raise InputError("--crop is one size; make an index for each")
+    given, crops = dict(arguments.spec), arguments.crop or []
+    if len(crops) > 1:
+        raise InputError("--crop is one size; make an index for each")
+    if isinstance(given.get("size"), list):
+        size = given.pop("size")
+        crops = crops or [size]
     options = flags.read_section(arguments, config.Images, given)
-    spec = options.spec() | ({"size": list(crop)} if crop else {})
+    spec = options.spec()
+    for crop in crops:
+        spec["size"] = list(crop)
     images.run(arguments.out, spec, options.repack, arguments.contents, arguments.least)
 
 
@@ -58,7 +68,7 @@ def add_latents(commands) -> None:
     add_path(parser, "--images", "DIR", "folder of the images' index", default=None)
     add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder", default=None)
     add_output(parser, flags.new_folder, "folder for the shards")
-    parser.add_argument("--batch-size", **BATCH_SIZE)
+    add_batch_size(parser)
     add_contents(parser)
     add_parts(parser)
 
@@ -71,12 +81,8 @@ def run_latents(arguments) -> None:
     if arguments.contents:
         check_contents(getattr(options, "from"), arguments.contents)
     latents.run(
-        images=arguments.images,
-        autoencoder=arguments.autoencoder,
-        out=arguments.out,
+        **taken(arguments, "images", "autoencoder", "out", "batch_size", "spec"),
         part=None if arguments.gather else arguments.part,
-        batch_size=arguments.batch_size,
-        spec=arguments.spec,
         imported=options.spec() if options.format else None,
     )
 
@@ -100,26 +106,22 @@ def run_train(arguments) -> None:
 
     given = flags.read_section(argparse.Namespace(), config.TrainSpec, arguments.spec)
     train.run(
-        latents=arguments.latents,
-        out=arguments.out,
-        milestones=arguments.milestones,
+        **taken(arguments, "latents", "out", "milestones", "autoencoder"),
         model=flags.read_section(arguments, config.Model, given.model),
         training=flags.read_section(arguments, config.Training, given.training),
         seed=getattr(arguments, "seed", given.seed),
-        autoencoder=arguments.autoencoder,
     )
 
 
 def add_sample(commands) -> None:
     parser = add_command(commands, "sample", run_sample, "sample images from a checkpoint", config.Sampling)
-    add_path(parser, "--checkpoint", "FILE", "checkpoint; its EMA weights are used")
-    add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder")
+    add_checkpoint_and_autoencoder(parser)
     text = "folder for shards and samples.npz, or one .npz file"
     add_output(parser, flags.new_output, text, default=None)
     add_output(parser, flags.new_file, "write a labelled picture instead", "--grid", default=None)
     text = "labels of the picture's columns, e.g. 207,360,387"
     parser.add_argument("--classes", type=flags.numbers, default=None, metavar="LABELS", help=text)
-    parser.add_argument("--rows", type=flags.count, default=4, metavar="INT", help="rows of the picture")
+    add_count(parser, "--rows", "rows of the picture", 4)
     add_parts(parser)
 
 
@@ -129,46 +131,30 @@ def run_sample(arguments) -> None:
     options = flags.read_section(arguments, config.Sampling, arguments.spec)
     if (arguments.out is None) == (arguments.grid is None):
         raise InputError("give an output: one of --out FOLDER, --out FILE.npz and --grid FILE.png")
+    network = taken(arguments, "checkpoint", "autoencoder")
     if arguments.grid is not None:
         sample.run_grid(
-            checkpoint=arguments.checkpoint,
-            autoencoder=arguments.autoencoder,
-            out=arguments.grid,
-            classes=arguments.classes,
-            rows=arguments.rows,
-            sampling=options,
+            **network, **taken(arguments, "classes", "rows"), out=arguments.grid, sampling=options
         )
-        return
-    sample.run(
-        checkpoint=arguments.checkpoint,
-        autoencoder=arguments.autoencoder,
-        out=arguments.out,
-        sampling=options,
-        part=None if arguments.gather else arguments.part,
-    )
+    else:
+        part = None if arguments.gather else arguments.part
+        sample.run(**network, out=arguments.out, sampling=options, part=part)
 
 
 def add_loss(commands) -> None:
     text = "measure a checkpoint's denoising loss on images that training has not seen"
     parser = add_command(commands, "loss", run_loss, text, config.Loss)
-    add_path(parser, "--checkpoint", "FILE", "checkpoint; its EMA weights are used")
-    add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder")
+    add_checkpoint_and_autoencoder(parser)
     add_path(parser, "--images", "DIR", "folder of the held-out images' index: IMAGES/held-out")
-    add_output(
-        parser, flags.new_file, "losses (.json); the losses of each image are written beside it (.npz)"
-    )
+    text = "losses (.json); the losses of each image are written beside it (.npz)"
+    add_output(parser, flags.new_file, text)
 
 
 def run_loss(arguments) -> None:
     from ditgta.stages import loss
 
-    loss.run(
-        checkpoint=arguments.checkpoint,
-        autoencoder=arguments.autoencoder,
-        images=arguments.images,
-        out=arguments.out,
-        options=flags.read_section(arguments, config.Loss, arguments.spec),
-    )
+    options = flags.read_section(arguments, config.Loss, arguments.spec)
+    loss.run(**taken(arguments, "checkpoint", "autoencoder", "images", "out"), options=options)
 
 
 def add_sizes(commands) -> None:
@@ -187,15 +173,9 @@ def add_sizes(commands) -> None:
 def run_sizes(arguments) -> None:
     from ditgta.stages import sizes
 
-    sizes.run(
-        arguments.checkpoints,
-        arguments.autoencoder,
-        arguments.out,
-        arguments.sizes,
-        arguments.methods,
-        arguments.label,
-        flags.read_section(arguments, config.Sampling, arguments.spec | {"size": arguments.sizes[0]}),
-    )
+    options = flags.read_section(arguments, config.Sampling, arguments.spec | {"size": arguments.sizes[0]})
+    names = ("checkpoints", "autoencoder", "out", "sizes", "methods", "label")
+    sizes.run(**taken(arguments, *names), sampling=options)
 
 
 def add_show_encoding(commands) -> None:
@@ -206,8 +186,7 @@ def add_show_encoding(commands) -> None:
     add_output(parser, flags.new_file, "picture to write (.png)")
     text = "size of the network, for encodings that are not given as a checkpoint"
     parser.add_argument("--model", default="DiT-B/2", metavar="NAME", help=text)
-    text = "image side of that network, in pixels"
-    parser.add_argument("--image-size", type=flags.count, default=256, metavar="INT", help=text)
+    add_count(parser, "--image-size", "image side of that network, in pixels", 256)
 
 
 def run_show_encoding(arguments) -> None:
@@ -253,18 +232,18 @@ def add_score(commands) -> None:
     text = (
         "number of images that --baseline draws: as many as the rows have samples, at most half (none: half)"
     )
-    parser.add_argument("--num-samples", type=flags.count, default=None, metavar="INT", help=text)
+    add_count(parser, "--num-samples", text)
     text = "index of the training images, if REFERENCE holds others; copies are searched among the training images"
     add_path(parser, "--training", "DIR", text, default=None)
     text = "side in pixels of random crops, one per image; their FID and KID are added"
-    parser.add_argument("--crops", type=flags.count, default=None, metavar="INT", help=text)
+    add_count(parser, "--crops", text)
     text = (
         "DINOv2's weights (.pth of its authors, .safetensors of transformers), for fd_dinov2 and kid_dinov2"
     )
     add_path(parser, "--judge", "FILE", text, default=None)
     text = "expected checksum of the file of --judge"
     parser.add_argument("--judge-contents", default=None, metavar="SHA256", help=text)
-    parser.add_argument("--batch-size", **BATCH_SIZE)
+    add_batch_size(parser)
     text = "folder for features (none: beside the samples)"
     add_output(parser, flags.new_folder, text, "--cache", default=None)
     add_contents(parser)
@@ -277,20 +256,9 @@ def run_score(arguments) -> None:
         check_contents(arguments.reference, arguments.contents)
     if arguments.judge_contents:
         check_contents(arguments.judge, arguments.judge_contents)
-    score.run(
-        reference=arguments.reference,
-        samples=arguments.samples,
-        weights=arguments.weights,
-        out=arguments.out,
-        baseline=arguments.baseline,
-        num_samples=arguments.num_samples,
-        batch_size=arguments.batch_size,
-        cache=arguments.cache,
-        spec=arguments.spec or None,
-        training=arguments.training,
-        crops=arguments.crops,
-        judge=arguments.judge,
-    )
+    names = ("reference", "samples", "weights", "out", "baseline", "num_samples", "batch_size", "cache")
+    given = taken(arguments, *names, "training", "crops", "judge")
+    score.run(**given, spec=arguments.spec or None)
 
 
 def add_table(commands) -> None:
@@ -316,8 +284,7 @@ def run_table(arguments) -> None:
     from ditgta.stages import table
 
     names = ("scores", "training", "out", "baseline", "images", "spec", "shared")
-    names += ("losses", "sized", "swept", "averaged")
-    table.run(**{name: getattr(arguments, name) for name in names})
+    table.run(**taken(arguments, *names, "losses", "sized", "swept", "averaged"))
 
 
 COMMANDS = (

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ditgta import config, flags
-from ditgta.commands.shared import add_command, add_configuration, add_output, add_path
+from ditgta.commands.shared import add_command, add_configuration, add_count, add_output, add_path, taken
 from ditgta.runtime.errors import InputError
 
 
@@ -19,7 +19,7 @@ def add_plan(commands) -> None:
         ("--images", None, "number of images, if it is unknown"),
         ("--classes", 1000, "number of classes, with --images"),
     ):
-        parser.add_argument(name, type=flags.count, default=default, metavar="INT", help=text)
+        add_count(parser, name, text, default)
     text = (
         "GB/s of the slowest link between devices (default: NVLink or PCIe of the device; 25 between nodes)"
     )
@@ -29,21 +29,18 @@ def add_plan(commands) -> None:
     add_output(parser, flags.new_file, "also write the plan as JSON", default=None)
 
 
+def configured(arguments) -> tuple[config.Config, str]:
+    """Returns the configuration and the suite that a command works on."""
+    loaded = config.load(config.read(arguments.configfile))
+    return loaded, arguments.suite or loaded.suite
+
+
 def run_plan(arguments) -> None:
     from ditgta.stages import plan
 
-    loaded = config.load(config.read(arguments.configfile))
-    plan.run(
-        loaded,
-        arguments.suite or loaded.suite,
-        arguments.device,
-        arguments.devices,
-        arguments.nodes,
-        arguments.bandwidth,
-        arguments.efficiency,
-        (arguments.images, arguments.classes) if arguments.images else None,
-        arguments.out,
-    )
+    images = (arguments.images, arguments.classes) if arguments.images else None
+    names = ("device", "devices", "nodes", "bandwidth", "efficiency", "out")
+    plan.run(*configured(arguments), **taken(arguments, *names), images=images)
 
 
 def add_check(commands) -> None:
@@ -65,8 +62,7 @@ def add_suite_and_place(parser) -> None:
 def run_check(arguments) -> None:
     from ditgta.stages import check
 
-    loaded = config.load(config.read(arguments.configfile))
-    check.run(loaded, arguments.suite or loaded.suite, arguments.results, arguments.profile)
+    check.run(*configured(arguments), arguments.results, arguments.profile)
 
 
 def add_bug_report(commands) -> None:
@@ -83,8 +79,7 @@ def run_bug_report(arguments) -> None:
 
     findings, account = [], None
     try:
-        loaded = config.load(config.read(arguments.configfile))
-        suite = arguments.suite or loaded.suite
+        loaded, suite = configured(arguments)
         findings = check.findings(loaded, suite, arguments.results, arguments.profile)
         account = check.account_of(arguments.profile)
     except InputError as error:  # a configuration that is refused is a thing to report, too
@@ -107,19 +102,13 @@ def add_new_experiment(commands) -> None:
 def run_new_experiment(arguments) -> None:
     from ditgta.stages import new_experiment
 
-    new_experiment.run(
-        images=arguments.images,
-        name=arguments.name,
-        hours=arguments.hours,
-        files=arguments.configfile,
-        write=arguments.write,
-    )
+    given = taken(arguments, "images", "name", "hours", "write")
+    new_experiment.run(**given, files=arguments.configfile)
 
 
 def add_status(commands) -> None:
-    parser = add_command(
-        commands, "status", run_status, "show the progress of each row of a suite", spec=False
-    )
+    text = "show the progress of each row of a suite"
+    parser = add_command(commands, "status", run_status, text, spec=False)
     add_configuration(parser)
     add_path(parser, "--results", "DIR", "results folder", default=Path("results"))
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -132,12 +121,10 @@ def add_status(commands) -> None:
 def run_status(arguments) -> None:
     from ditgta.stages import status
 
-    loaded = config.load(config.read(arguments.configfile))
-    suite = arguments.suite or loaded.suite
     if arguments.watch and not arguments.json:
-        status.watch(loaded, suite, arguments.results)
+        status.watch(*configured(arguments), arguments.results)
     else:
-        status.run(loaded, suite, arguments.results, arguments.wait, arguments.json)
+        status.run(*configured(arguments), arguments.results, arguments.wait, arguments.json)
 
 
 def add_clean(commands) -> None:

@@ -51,6 +51,11 @@ def several(value: float | tuple[float, ...]) -> tuple[float, ...]:
     return value if isinstance(value, tuple) else ()
 
 
+def listed(value: Any) -> Any:
+    """Takes one value for a list of one, as people type it."""
+    return value if isinstance(value, list | tuple) or value is None else [value]
+
+
 def _schema(one: dict, in_list: dict) -> WithJsonSchema:
     """Returns what editors are told: one number, or a list."""
     listed = {"type": "array", "items": in_list, "minItems": 1, "uniqueItems": True}

@@ -1,6 +1,7 @@
 """From YAML to a validated configuration: inheritance by `like`, and checks across sections."""
 
 import copy
+import itertools
 from typing import Any
 
 from pydantic import ValidationError
@@ -31,71 +32,89 @@ def load(raw: dict) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        places = [item["loc"] for item in error.errors()]
-        for item in error.errors():
-            location = item["loc"]
-            if any(len(place) > len(location) and place[: len(location)] == location for place in places):
-                continue  # what is wrong inside is said; without it nothing is left here
-            inherited = (
-                location[:1] == ("experiments",) and isinstance(own, dict) and not _holds(own, location[1:])
-            )
-            if not inherited or item["type"] == "missing":
-                faults.append(fault(".".join(map(str, location)), item))
-        raise InputError(listing(faults)) from None
+        raise InputError(listing(faults + _invalid(error, own))) from None
     for name, suite in config.suites.items():
-        for word in [*suite.experiments, *(row for one in suite.differences for row in rows_of(one))]:
-            known = suite.experiments if word in config.experiments else config.experiments
-            if word not in known:
-                place = "is not a row of this suite" if word in config.experiments else "is not an experiment"
-                faults.append(f"suites.{name}: {word} {place}{did_you_mean(word, known)}")
-        faults += [
-            f"suites.{name}.published: {row} is not an experiment{did_you_mean(row, config.experiments)}"
-            for row in suite.published
-            if row not in config.experiments
-        ]
-        rows = [config.experiments[row] for row in suite.experiments if row in config.experiments]
-        if any(row.images != rows[0].images for row in rows):
-            faults.append(
-                f"suites.{name}: its experiments have different images, so their scores cannot be in one table; make one suite for each"
-            )
-        for row in rows:
-            unit = int(row.model.name[-1]) * row.autoencoder.downsampling
-            if not row.autoencoder.pretrained and not row.checkpoint and row.images.size % unit:
-                faults.append(
-                    f"suites.{name}: {row.model.name} with this autoencoder needs an images.size that is a multiple of {unit}"
-                    f" (got {row.images.size}); change it, the patch or autoencoder.widths"
-                )
-        if suite.primary == "loss" and rows and not (rows[0].images.hold_out or rows[0].images.held_out):
-            faults.append(
-                f"suites.{name}: primary loss is measured on images that training never sees; set images.hold_out, e.g. 0.2"
-            )
-        if (suite.primary or "").endswith("_dinov2") and not suite.scorer.judge:
-            faults.append(
-                f"suites.{name}: primary {suite.primary} needs a second judge; name its weights in scorer.judge"
-            )
-        faults += sampling_faults(name, suite, config) + size_faults(name, suite, config)
-        faults += sweep_faults(name, suite, config)
+        faults += _suite_faults(name, suite, config)
     if config.suite not in config.suites:
         faults.append(f"suite: {config.suite} is not a suite{did_you_mean(config.suite, config.suites)}")
+    faults += _name_faults(config)
+    if faults:
+        raise InputError(listing(faults))
+    suites = {name: _with_sampler(suite, config) for name, suite in config.suites.items()}
+    experiments = dict(config.experiments)
+    for name in suites:
+        experiments |= config.beside(name)
+    return config.model_copy(update={"suites": suites, "experiments": experiments})
+
+
+def _invalid(error: ValidationError, own: Any) -> list[str]:
+    """Returns pydantic's errors, but those that follow from another, or that an experiment has by inheritance; `own`: experiments."""
+    faults = []
+    places = [item["loc"] for item in error.errors()]
+    for item in error.errors():
+        place = item["loc"]
+        if any(len(other) > len(place) and other[: len(place)] == place for other in places):
+            continue  # what is wrong inside is said; without it nothing is left here
+        inherited = place[:1] == ("experiments",) and isinstance(own, dict) and not _holds(own, place[1:])
+        if not inherited or item["type"] == "missing":
+            faults.append(fault(".".join(map(str, place)), item))
+    return faults
+
+
+def _suite_faults(name: str, suite: Suite, config: Config) -> list[str]:
+    """Returns what is wrong with a suite whose options are right one by one."""
+    place, faults = f"suites.{name}", []
+    for word in itertools.chain(suite.experiments, *map(rows_of, suite.differences)):
+        if word not in config.experiments:
+            faults.append(f"{place}: {word} is not an experiment{did_you_mean(word, config.experiments)}")
+        elif word not in suite.experiments:
+            faults.append(
+                f"{place}: {word} is not a row of this suite{did_you_mean(word, suite.experiments)}"
+            )
+    for row in suite.published:
+        if row not in config.experiments:
+            faults.append(
+                f"{place}.published: {row} is not an experiment{did_you_mean(row, config.experiments)}"
+            )
+    rows = list(config.rows(name).values())
+    if any(row.images != rows[0].images for row in rows):
+        faults.append(
+            f"{place}: its experiments have different images, so their scores cannot be in one table; make one suite for each"
+        )
+    for row in rows:
+        unit = int(row.model.name[-1]) * row.autoencoder.downsampling
+        if not row.autoencoder.pretrained and not row.checkpoint and row.images.size % unit:
+            faults.append(
+                f"{place}: {row.model.name} with this autoencoder needs an images.size that is a multiple of {unit}"
+                f" (got {row.images.size}); change it, the patch or autoencoder.widths"
+            )
+    if suite.primary == "loss" and rows and not (rows[0].images.hold_out or rows[0].images.held_out):
+        faults.append(
+            f"{place}: primary loss is measured on images that training never sees; set images.hold_out, e.g. 0.2"
+        )
+    if (suite.primary or "").endswith("_dinov2") and not suite.scorer.judge:
+        faults.append(
+            f"{place}: primary {suite.primary} needs a second judge; name its weights in scorer.judge"
+        )
+    faults += sampling_faults(name, suite, config) + size_faults(name, suite, config)
+    return faults + sweep_faults(name, suite, config)
+
+
+def _name_faults(config: Config) -> list[str]:
+    """Returns which names cannot be those of folders, or of suites."""
+    faults = []
     for kind in ("experiments", "suites"):
         for name in getattr(config, kind):
-            if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith(
-                (".", "-")
-            ):
+            plain = name.replace("-", "").replace("_", "").replace(".", "")
+            if not plain.isalnum() or name.startswith((".", "-")):
                 fix = "use letters, digits, '-', '_' and '.', the first of them a letter, digit or '_'"
                 faults.append(f"{kind}.{name}: names become folders; {fix}")
             if len(name) > _LONGEST_NAME:
                 faults.append(f"{kind}.{name}: names become folders; use at most {_LONGEST_NAME} letters")
-    faults += [
-        f"suites.{name}: {name} is a reserved word of the workflow; choose another name"
-        for name in config.suites
-        if name in (*RULES, *TARGETS)
-    ]
-    if faults:
-        raise InputError(listing(faults))
-    suites = {name: _with_sampler(suite, config) for name, suite in config.suites.items()}
-    beside = {name: row for suite in suites for name, row in config.beside(suite).items()}
-    return config.model_copy(update={"suites": suites, "experiments": {**config.experiments, **beside}})
+    for name in config.suites:
+        if name in (*RULES, *TARGETS):
+            faults.append(f"suites.{name}: {name} is a reserved word of the workflow; choose another name")
+    return faults
 
 
 def _with_sampler(suite: Suite, config: Config) -> Suite:
@@ -111,47 +130,54 @@ _KINDS = {int: "number", float: "number", bool: "yes or no", type(None): "nothin
 
 def _unquoted(raw: dict) -> list[str]:
     """Returns a fault for each name that YAML has read as a number, a date or a truth value."""
-    return [
-        f"{kind}.{name}: YAML reads this name as a {_KINDS.get(type(name), 'date')}; put it in quotes"
-        for kind in ("experiments", "suites")
-        if isinstance(raw.get(kind), dict)
-        for name in raw[kind]
-        if not isinstance(name, str)
-    ]
+    faults = []
+    for kind in ("experiments", "suites"):
+        names = raw.get(kind)
+        for name in names if isinstance(names, dict) else ():
+            if not isinstance(name, str):
+                read = _KINDS.get(type(name), "date")
+                faults.append(f"{kind}.{name}: YAML reads this name as a {read}; put it in quotes")
+    return faults
 
 
 def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
     """Returns an experiment's options merged over those of the experiments it is like."""
-    chain, merged = [name], {}
-    while isinstance(experiments[chain[-1]], dict) and isinstance(
-        parent := experiments[chain[-1]].get("like"), str
-    ):
-        if parent not in experiments:
-            faults.append(
-                f"experiments.{chain[-1]}.like: {parent} is not an experiment{did_you_mean(str(parent), experiments)}"
-            )
-            break
-        if parent in chain:
-            faults.append(
-                f"experiments.{name}.like: {' -> '.join([*chain, parent])} is a cycle; remove `like` from one of them"
-            )
-            break
-        chain.append(parent)
-        if len(chain) > _LONGEST_CHAIN:
-            faults.append(
-                f"experiments.{name}.like: a chain of more than {_LONGEST_CHAIN} experiments; start from a nearer one"
-            )
-            break
-    if not isinstance(experiments[name], dict):
-        return experiments[name] if experiments[name] is not None else {}
-    for ancestor in reversed(chain):
-        if isinstance(experiments[ancestor], dict):
-            merge(merged, experiments[ancestor])
-    if "like" not in experiments[name]:
-        merged.pop("like", None)
-    else:
-        merged["like"] = experiments[name]["like"]
+    own = experiments[name]
+    if not isinstance(own, dict):
+        return {} if own is None else own
+    merged: dict = {}
+    for options in reversed(_chain(name, experiments, faults)):
+        merge(merged, options)
+    merged.pop("like", None)
+    if "like" in own:
+        merged["like"] = own["like"]
     return merged
+
+
+def _chain(name: str, experiments: dict, faults: list[str]) -> list[dict]:
+    """Returns the options of an experiment and of those it is like, one after the other; what ends the chain too early is a fault."""
+    names, chain = [name], []
+    while isinstance(options := experiments[names[-1]], dict):
+        chain.append(options)
+        parent = options.get("like")
+        if not isinstance(parent, str):
+            break
+        place = f"experiments.{name}.like"
+        if parent not in experiments:
+            known = did_you_mean(parent, experiments)
+            faults.append(f"experiments.{names[-1]}.like: {parent} is not an experiment{known}")
+            break
+        if parent in names:
+            cycle = " -> ".join([*names, parent])
+            faults.append(f"{place}: {cycle} is a cycle; remove `like` from one of them")
+            break
+        names.append(parent)
+        if len(names) > _LONGEST_CHAIN:
+            faults.append(
+                f"{place}: a chain of more than {_LONGEST_CHAIN} experiments; start from a nearer one"
+            )
+            break
+    return chain
 
 
 def merge(base: dict, over: dict) -> None:
@@ -164,11 +190,11 @@ def merge(base: dict, over: dict) -> None:
 
 
 def _holds(tree: Any, path: tuple) -> bool:
+    """Returns whether nested options have a key, or end before it."""
     for key in path:
-        if isinstance(tree, dict) and key in tree:
-            tree = tree[key]
-        elif not isinstance(tree, dict):
+        if not isinstance(tree, dict):
             return True
-        else:
+        if key not in tree:
             return False
+        tree = tree[key]
     return True

@@ -7,20 +7,20 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
 from ditgta.config.names import DIGITS, LATENT_FORMATS
-from ditgta.config.section import Added, Free, Place, Section
+from ditgta.config.section import Added, Free, Option, Place, Section
 
 
 class Placement(Section):
     """Where digits stand on a canvas that is larger than they are: place and scale are random, and independent of the class."""
 
-    scales: tuple[Annotated[int, Field(ge=4)], ...] = Field(
+    scales: tuple[Annotated[int, Field(ge=4)], ...] = Option(
         (8,),
+        "sides of a digit in pixels, from which one is drawn; 8 is scikit-learn's own size",
         min_length=1,
-        description="sides of a digit in pixels, from which one is drawn; 8 is scikit-learn's own size",
     )
-    grid: int = Field(1, ge=1, description="grid of a digit's corner, in pixels")
-    copies: int = Field(4, ge=1, le=10_000, description="images of each digit, each at another place")
-    held_out_copies: int = Field(1, ge=1, le=10_000, description="images of each digit that is held out")
+    grid: int = Option(1, "grid of a digit's corner, in pixels", ge=1)
+    copies: int = Option(4, "images of each digit, each at another place", ge=1, le=10_000)
+    held_out_copies: int = Option(1, "images of each digit that is held out", ge=1, le=10_000)
 
 
 def _object(value: Any) -> Any:
@@ -31,27 +31,25 @@ def _object(value: Any) -> Any:
 class Images(Section):
     """Which images."""
 
-    source: Annotated[Place, AfterValidator(os.path.normpath)] = Field(
+    source: Annotated[Place, AfterValidator(os.path.normpath)] = Option(
         DIGITS,
-        description='"digits" (1,797 handwritten digits, no download), a folder that holds one folder of images per class, or '
+        '"digits" (1,797 handwritten digits, no download), a folder that holds one folder of images per class, or '
         "a tar, folder of tars, zip, Parquet, or CSV of files and labels",
     )
-    size: int = Field(
-        256, ge=8, le=8192, description="side in pixels to which images are scaled and centre-cropped"
-    )
-    on_error: Literal["stop", "skip"] = Field(
+    size: int = Option(256, "side in pixels to which images are scaled and centre-cropped", ge=8, le=8192)
+    on_error: Literal["stop", "skip"] = Option(
         "stop",
-        description="what to do with unreadable files and empty classes: stop and list them, or skip and record them",
+        "what to do with unreadable files and empty classes: stop and list them, or skip and record them",
     )
-    label_column: str | None = Field(
-        None, description="column of labels in a table or in Parquet, if several columns could be the labels"
+    label_column: str | None = Option(
+        None, "column of labels in a table or in Parquet, if several columns could be the labels"
     )
-    class_names: Place | None = Field(
-        None, description="text file of class names, one per line, for a source with numbered classes"
+    class_names: Place | None = Option(
+        None, "text file of class names, one per line, for a source with numbered classes"
     )
-    class_order: Literal["natural", "alphabetic"] = Field(
+    class_order: Literal["natural", "alphabetic"] = Option(
         "natural",
-        description="order of classes that are named by folders: natural (2 before 10), or alphabetic (10 before 2, as torchvision's ImageFolder)",
+        "order of classes that are named by folders: natural (2 before 10), or alphabetic (10 before 2, as torchvision's ImageFolder)",
     )
     hold_out: float = Added(
         0.0,
@@ -61,16 +59,14 @@ class Images(Section):
         lt=1,
     )
     held_out: Place | None = Added(
-        None,
-        "another source with the same classes, held out of training, instead of a share",
+        None, "another source with the same classes, held out of training, instead of a share"
     )
     placement: Annotated[Placement | None, BeforeValidator(_object)] = Added(
         None,
         "digits at random places of a canvas of `size` pixels (as JSON: scales, grid, copies, held_out_copies)",
     )
     repack: bool = Free(
-        False,
-        "copy the images once into one file of the results, if reading single images is slow (Parquet)",
+        False, "copy the images once into one file of the results, if reading single images is slow (Parquet)"
     )
 
     @model_validator(mode="after")
@@ -103,7 +99,7 @@ _From = create_model(  # "from" is a word of Python's, so no class can spell it
     **{
         "from": (
             Place | None,
-            Field(None, description="folder or file of latents made elsewhere; none: encode the images"),
+            Option(None, "folder or file of latents made elsewhere; none: encode the images"),
         )
     },
 )
@@ -112,18 +108,16 @@ _From = create_model(  # "from" is a word of Python's, so no class can spell it
 class Latents(_From):
     """Latents that others have made, instead of encoding the images."""
 
-    format: Literal[tuple(LATENT_FORMATS)] | None = Field(
-        None, description="layout of the latents: fast-dit, lightningdit, edm2 or repa"
+    format: Literal[tuple(LATENT_FORMATS)] | None = Option(
+        None, "layout of the latents: fast-dit, lightningdit, edm2 or repa"
     )
-    std: float | None = Field(
+    std: float | None = Option(
         None,
+        "standard deviation of the latents, for formats that normalise (edm2, lightningdit); none: 1",
         gt=0,
-        description="standard deviation of the latents, for formats that normalise (edm2, lightningdit); none: 1",
     )
-    image_size: int | None = Field(
-        None,
-        ge=8,
-        description="side in pixels of the images, if there are no images; none: from the latents' side",
+    image_size: int | None = Option(
+        None, "side in pixels of the images, if there are no images; none: from the latents' side", ge=8
     )
 
     @model_validator(mode="after")

@@ -5,29 +5,26 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ditgta.config.choices import Average
-from ditgta.config.section import Added, Compile, Free, Kernels, Section
+from ditgta.config.section import Added, Compile, Free, Kernels, Option, Section
 
 
 class Loss(Section):
     """How the denoising loss of held-out images is measured; it is a stage where images are held out."""
 
-    max_images: int = Field(
-        2000, ge=2, description="largest number of held-out images, drawn within the classes"
+    max_images: int = Option(2000, "largest number of held-out images, drawn within the classes", ge=2)
+    timesteps: int = Option(
+        20, "noise levels of each image, evenly spread; a multiple of the number of bands", ge=1
     )
-    timesteps: int = Field(
-        20, ge=1, description="noise levels of each image, evenly spread; a multiple of the number of bands"
-    )
-    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = Option(
         (1.0,) * 10,
+        "weight of each band of noise levels, from none to all noise, in the mean of the logarithms of their losses",
         min_length=1,
-        description="weight of each band of noise levels, from none to all noise, in the mean of the logarithms of their losses",
     )
     ema_decay: Average = Added(
-        None,
-        "decay of the averaged weights (EMA) to measure, if training kept several; none: the first",
+        None, "decay of the averaged weights (EMA) to measure, if training kept several; none: the first"
     )
-    seed: int = Field(0, description="seed of noise and noise levels, shared by all rows and training seeds")
-    tf32: bool = Field(False, description="allow TF32 for float32 matmuls of network and encoder on GPUs")
+    seed: int = Option(0, "seed of noise and noise levels, shared by all rows and training seeds")
+    tf32: bool = Option(False, "allow TF32 for float32 matmuls of network and encoder on GPUs")
     compile: bool | None = Compile
     kernels: Literal["auto", "off"] = Kernels
     batch_size: int = Free(

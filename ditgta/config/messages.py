@@ -12,10 +12,8 @@ from ditgta.runtime.addresses import redacted
 def listing(faults: list[str]) -> str:
     """Returns all faults as one message."""
     faults = list(dict.fromkeys(faults))
-    head = "the configuration has one error"
-    if len(faults) > 1:
-        head = f"the configuration has {len(faults)} errors"
-    return "\n".join([f"{head}:", *(f"  {fault}" for fault in faults)])
+    number = "one error" if len(faults) == 1 else f"{len(faults)} errors"
+    return "\n  ".join([f"the configuration has {number}:", *faults])
 
 
 # What options are called elsewhere.
@@ -42,8 +40,15 @@ def did_you_mean(word: str, known: typing.Iterable[str]) -> str:
         return f"; did you mean {OTHER_NAMES[plain]}?"
     if plain in COUNTED_IN_STEPS and "ema_decay" in known:
         return "; training is counted in steps: the suite's milestones (epochs x images / batch_size)"
+    if meant := _closest(word, known):
+        return meant
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def _closest(word: object, known: list[str]) -> str:
+    """Returns the known word that was probably meant, as the end of a sentence, "" if none is close."""
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}" if known else ""
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _fields_at(location: tuple, kind: Any) -> list[str]:
@@ -54,14 +59,9 @@ def _fields_at(location: tuple, kind: Any) -> list[str]:
                 return list(kind.model_fields)
             kind = kind.model_fields[key].annotation
         else:
-            arguments = typing.get_args(kind)
-            kind = (
-                arguments[1]
-                if len(arguments) > 1 and typing.get_origin(kind) is dict
-                else arguments[0]
-                if arguments
-                else None
-            )
+            # Of a dict its values, of a list or an option its first kind.
+            arguments = typing.get_args(kind)[typing.get_origin(kind) is dict :]
+            kind = next(iter(arguments), None)
     return []
 
 
@@ -78,11 +78,6 @@ def fault(path: str, item: dict, section: type[Section] = Config) -> str:
     if not isinstance(got, dict):
         text += f" (got {redacted(repr(got))})"
     if item["type"] == "literal_error":
-        close = difflib.get_close_matches(
-            str(got),
-            [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ", ").split(",")],
-            n=1,
-            cutoff=0.5,
-        )
-        text += f"; did you mean {close[0]}?" if close else ""
+        words = item["ctx"]["expected"].replace(" or ", ", ").split(",")
+        text += _closest(got, [word.strip("' ") for word in words])
     return text

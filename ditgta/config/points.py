@@ -39,8 +39,6 @@ def points_of(
         return
     points = list(product(tried or (own.cfg_scale,), kept or (own.ema_decay,), (False, True)))
     for scale, decay, choice in points[1:]:
-        words = [f"cfg{name_of(scale)}"] if tried else []
-        words += [f"ema{name_of(decay)}"] if kept else []
-        words += ["choice"] if choice else []
+        words = (tried and f"cfg{name_of(scale)}", kept and f"ema{name_of(decay)}", choice and "choice")
         change = {"cfg_scale": scale, "ema_decay": decay, "choice": choice}
-        yield "-".join([row, *words]), Point(**{**own.model_dump(), **change})
+        yield "-".join([row, *filter(None, words)]), Point(**{**own.model_dump(), **change})

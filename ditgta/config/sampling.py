@@ -5,19 +5,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from ditgta.config.choices import Average, Scales, several
+from ditgta.config.choices import Average, Scales, listed, several
 from ditgta.config.names import OBJECTIVES, POSITIONS, SAMPLERS
-from ditgta.config.section import Added, Compile, Free, Kernels, Section
+from ditgta.config.section import Added, Compile, Free, Kernels, Option, Section
 
 Side = Annotated[int, Field(ge=1, le=2**14)]
 
 
 def _both_sides(value: Any) -> Any:
     """Takes one side, as people type it, for height and width."""
-    if value is None:
-        return None
-    sides = value if isinstance(value, list | tuple) else [value]
-    return sides * 2 if len(sides) == 1 else sides
+    sides = listed(value)
+    return sides * 2 if sides and len(sides) == 1 else sides
 
 
 _SIDE = {"type": "integer", "minimum": 1}
@@ -32,61 +30,54 @@ CHOICE_SEED = 1_000_000
 class Sampling(Section):
     """How images are sampled from a checkpoint."""
 
-    num_samples: int = Field(50000, ge=1, le=10**8, description="number of images")
-    sampler: Literal[SAMPLERS] | None = Field(
+    num_samples: int = Option(50000, "number of images", ge=1, le=10**8)
+    sampler: Literal[SAMPLERS] | None = Option(
         None,
-        description="sampler; none: the default of the objective: ancestral (the papers' protocol) for ddpm, euler for flow",
+        "sampler; none: the default of the objective: ancestral (the papers' protocol) for ddpm, euler for flow",
     )
-    steps: int = Field(
-        250, ge=1, le=1000, description="sampling steps, each one pass of the network; two with heun"
-    )
-    cfg_scale: float = Field(1.5, ge=0, description="classifier-free guidance scale; 1 is no guidance")
-    cfg_channels: Annotated[Literal["3", "all"], BeforeValidator(lambda n: "3" if n == 3 else n)] = Field(
-        "all", description="which noise channels are guided; the DiT reference guides the first 3 of 4"
+    steps: int = Option(250, "sampling steps, each one pass of the network; two with heun", ge=1, le=1000)
+    cfg_scale: float = Option(1.5, "classifier-free guidance scale; 1 is no guidance", ge=0)
+    cfg_channels: Annotated[Literal["3", "all"], BeforeValidator(lambda n: "3" if n == 3 else n)] = Option(
+        "all", "which noise channels are guided; the DiT reference guides the first 3 of 4"
     )
     cfg_interval: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] | None = (
-        Field(
+        Option(
             None,
-            description="least and largest time in 0..1 (timestep / 1000; 1 is noise) at which images are guided; none: at all times",
+            "least and largest time in 0..1 (timestep / 1000; 1 is noise) at which images are guided; none: at all times",
         )
     )
     ema_decay: Average = Added(
-        None,
-        "decay of the averaged weights (EMA) to sample from, if training kept several; none: the first",
+        None, "decay of the averaged weights (EMA) to sample from, if training kept several; none: the first"
     )
-    size: BothSides | None = Field(
-        None, description="side, or height and width, of the images in pixels; none: as in training"
+    size: BothSides | None = Option(
+        None, "side, or height and width, of the images in pixels; none: as in training"
     )
-    positions: Literal[POSITIONS] = Field(
-        "extrapolate",
-        description="how positions are encoded at another size; see ditgta/model/positional/places.py",
+    positions: Literal[POSITIONS] = Option(
+        "extrapolate", "how positions are encoded at another size; see ditgta/model/positional/places.py"
     )
-    temperature: Annotated[Literal["1", "log"], BeforeValidator(str)] = Field(
+    temperature: Annotated[Literal["1", "log"], BeforeValidator(str)] = Option(
         "1",
-        description="temperature of attention at another size: log multiplies the logits by sqrt(ln tokens / ln tokens in training)",
+        "temperature of attention at another size: log multiplies the logits by sqrt(ln tokens / ln tokens in training)",
     )
-    labels: Literal["random", "balanced"] = Field(
-        "balanced", description="labels: i.i.d. uniform, or interleaved equal counts"
+    labels: Literal["random", "balanced"] = Option(
+        "balanced", "labels: i.i.d. uniform, or interleaved equal counts"
     )
-    precision: Literal["float32", "bf16"] = Field("float32", description="precision of the network's matmuls")
-    tf32: bool = Field(False, description="allow TF32 for float32 matmuls of network and decoder on GPUs")
+    precision: Literal["float32", "bf16"] = Option("float32", "precision of the network's matmuls")
+    tf32: bool = Option(False, "allow TF32 for float32 matmuls of network and decoder on GPUs")
     compile: bool | None = Compile
     kernels: Literal["auto", "off"] = Kernels
-    guidance_precision: Literal["float32", "float64"] = Field(
-        "float32", description="precision of guidance and of the sampling update"
+    guidance_precision: Literal["float32", "float64"] = Option(
+        "float32", "precision of guidance and of the sampling update"
     )
-    uint8: Literal["round", "floor"] = Field(
-        "round",
-        description="how pixels become uint8: rounded as in the DiT reference, or rounded down as in ADM",
+    uint8: Literal["round", "floor"] = Option(
+        "round", "how pixels become uint8: rounded as in the DiT reference, or rounded down as in ADM"
     )
-    seed: int = Field(
-        0, description="seed of noise and labels; all rows share it, so their differences are paired"
-    )
-    training_seed: int | None = Field(
+    seed: int = Option(0, "seed of noise and labels; all rows share it, so their differences are paired")
+    training_seed: int | None = Option(
         None,
-        ge=0,
-        description="training seed of the checkpoint: another seed gets other noise and labels, which all rows share; "
+        "training seed of the checkpoint: another seed gets other noise and labels, which all rows share; "
         "none: only `seed` decides them",
+        ge=0,
     )
     batch_size: int = Free(64, "images per forward pass", ge=1)
 
@@ -129,9 +120,9 @@ class Sampling(Section):
 class SuiteSampling(Sampling):
     """How the rows of a suite are sampled; a list of guidance scales is a sweep, from which each row's is chosen."""
 
-    cfg_scale: Scales = Field(
+    cfg_scale: Scales = Option(
         1.5,
-        description="classifier-free guidance scale; 1 is no guidance. A list: each row is sampled at all scales; its own scale is "
+        "classifier-free guidance scale; 1 is no guidance. A list: each row is sampled at all scales; its own scale is "
         "chosen by FID on one noise and reported on another",
     )
 

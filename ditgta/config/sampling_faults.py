@@ -1,6 +1,8 @@
 """Why rows of a suite cannot be sampled as it says: samplers of another objective, sizes and places that do not suit a network."""
 
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -13,72 +15,42 @@ from ditgta.runtime.addresses import size_name
 
 def sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:
     """Return why rows of a suite cannot be sampled as it says, a line for each reason."""
-    reasons: dict[str, list[str]] = {}
-    for row in suite.experiments:
-        if row not in config.experiments:
-            continue
-        experiment = config.experiments[row]
+
+    def misfits(row: str, experiment: Experiment) -> Iterator[str]:
         try:
             options = config.sampling(name, row)
         except ValidationError as error:
-            reasons.setdefault(error.errors()[0]["msg"].removeprefix("Value error, "), []).append(row)
-            continue
-        misfits = [sampler_fault(options.sampler, experiment.training.objective)]
-        misfits.append(_average_fault(options.ema_decay, experiment))
+            yield error.errors()[0]["msg"].removeprefix("Value error, ")
+            return
+        yield sampler_fault(options.sampler, experiment.training.objective)
+        yield _average_fault(options.ema_decay, experiment)
         if options.size != suite.sampling.size:
-            misfits.append(
-                "all rows of a table have the same size; put other sizes into `sizes` of the suite"
-            )
+            yield "all rows of a table have the same size; put other sizes into `sizes` of the suite"
         if options.size and set(options.size) != {experiment.images.size}:
-            misfits.append(resizing_fault(experiment.model.posenc, options.positions))
-        for misfit in filter(None, misfits):
-            reasons.setdefault(misfit, []).append(row)
-    return [f"suites.{name}.sampling: {reason} (rows: {', '.join(rows)})" for reason, rows in reasons.items()]
+            yield resizing_fault(experiment.model.posenc, options.positions)
+
+    return _by_reason(f"suites.{name}.sampling", config.rows(name), misfits)
 
 
 def size_faults(name: str, suite: Suite, config: Config) -> list[str]:
     """Return what is wrong with the other sizes of a suite, a line for each reason."""
     if suite.sizes and suite.sampling.size:
         return [f"suites.{name}: give either sampling.size or sizes, not both"]
-    faults = []
+    rows, names, faults = config.rows(name), Counter(), []
     for place, size in enumerate(suite.sizes):
-        reasons: dict[str, list[str]] = {}
-        for row in suite.experiments:
-            if row in config.experiments:
-                for reason in _misfits(size, config.experiments[row]):
-                    reasons.setdefault(reason, []).append(row)
-        faults += [
-            f"suites.{name}.sizes.{place}: {reason} (rows: {', '.join(rows)})"
-            for reason, rows in reasons.items()
-        ]
-    names = [
-        row
-        for size in suite.sizes
-        for experiment in suite.experiments
-        if experiment in config.experiments
-        for row, _ in size.rows(experiment, config.experiments[experiment].model.posenc)
-    ]
-    faults += [
-        f"suites.{name}.sizes: {row} is listed twice; leave one out"
-        for row in dict.fromkeys(names)
-        if names.count(row) > 1
-    ]
-    faults += [
-        f"suites.{name}.sizes: its row {row} has the same name as an experiment; rename the experiment"
-        for row in dict.fromkeys(names)
-        if row in config.experiments
-    ]
-    return faults
+        faults += _by_reason(f"suites.{name}.sizes.{place}", rows, partial(_misfits, size))
+        for row, experiment in rows.items():
+            names.update(named for named, _ in size.rows(row, experiment.model.posenc))
+    for row, count in names.items():
+        if count > 1:
+            faults.append(f"suites.{name}.sizes: {row} is listed twice; leave one out")
+    return faults + _namesakes(f"suites.{name}.sizes", names, config)
 
 
 def sweep_faults(name: str, suite: Suite, config: Config) -> list[str]:
     """Return what is wrong with the sweep of a suite, a line for each reason."""
-    faults = [
-        f"suites.{name}: its row {row} has the same name as an experiment; rename the experiment"
-        for row in config.swept(name)
-        if row in config.experiments
-    ]
-    if suite.sampling.scales and any(not size.cfg_scale for size in suite.sizes):
+    faults = _namesakes(f"suites.{name}", config.swept(name), config)
+    if suite.sampling.scales and not all(size.cfg_scale for size in suite.sizes):
         faults.append(
             f"suites.{name}.sizes: sampling.cfg_scale is a list, which other sizes cannot use; give each size its own cfg_scale"
         )
@@ -89,17 +61,36 @@ def sweep_faults(name: str, suite: Suite, config: Config) -> list[str]:
     return faults
 
 
-def _average_fault(decay: float | None, experiment: Experiment) -> str | None:
-    """Return why an average cannot be sampled from an experiment's checkpoints, None where it can."""
+def _by_reason(
+    place: str, rows: dict[str, Experiment], misfits: Callable[[str, Experiment], Iterable[str]]
+) -> list[str]:
+    """Return a line for each reason, with the rows that have it."""
+    reasons = defaultdict(list)
+    for row, experiment in rows.items():
+        for reason in filter(None, misfits(row, experiment)):
+            reasons[reason].append(row)
+    return [f"{place}: {reason} (rows: {', '.join(names)})" for reason, names in reasons.items()]
+
+
+def _namesakes(place: str, rows: Iterable[str], config: Config) -> list[str]:
+    """Return a line for each row beside the table that is called like an experiment."""
+    taken = filter(config.experiments.__contains__, rows)
+    return [
+        f"{place}: its row {row} has the same name as an experiment; rename the experiment" for row in taken
+    ]
+
+
+def _average_fault(decay: float | None, experiment: Experiment) -> str:
+    """Return why an average cannot be sampled from an experiment's checkpoints, or ""."""
     if decay is None or decay in experiment.decays:
-        return None
+        return ""
     if experiment.checkpoint:
         return "the decay of an imported checkpoint is unknown; leave ema_decay out"
     kept = ", ".join(map(name_of, experiment.decays))
     return f"training keeps no average with decay {name_of(decay)}; add it to training.ema_decay ({kept})"
 
 
-def _misfits(size: Size, experiment: Experiment) -> Iterator[str]:
+def _misfits(size: Size, row: str, experiment: Experiment) -> Iterator[str]:
     """Yield why an experiment cannot be sampled at a size."""
     trained = experiment.images.size
     if set(size.size) == {trained}:

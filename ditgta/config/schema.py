@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from ditgta.config.choices import listed
 from ditgta.config.differences import Differences
 from ditgta.config.inputs import Images, Latents
 from ditgta.config.loss import Loss
@@ -20,36 +21,35 @@ from ditgta.config.points import points_of
 from ditgta.config.posenc import Posenc
 from ditgta.config.sampling import Sampling, SuiteSampling
 from ditgta.config.scorer import Scorer
-from ditgta.config.section import Added, Place, Section
-from ditgta.config.sizes import SamplingChange, Size, listed
+from ditgta.config.section import Added, Option, Place, Section
+from ditgta.config.sizes import SamplingChange, Size
 from ditgta.config.training import Training
 
 
 class Autoencoder(Section):
     """What turns images into latents: a pretrained autoencoder, a small one trained on the images themselves, or none."""
 
-    pretrained: Place | None = Field(
-        None, description="hub id or local folder of a diffusers AutoencoderKL; none: train one on the images"
+    pretrained: Place | None = Option(
+        None, "hub id or local folder of a diffusers AutoencoderKL; none: train one on the images"
     )
-    revision: str | None = Field(None, description="revision of the hub id")
+    revision: str | None = Option(None, "revision of the hub id")
     pixels: Literal[tuple(PIXEL_CHANNELS)] | None = Added(
         None,
         "no autoencoder: latents are the pixels in -1..1, with one channel (grey, for images without colour) or three",
     )
-    widths: tuple[Annotated[int, Field(ge=1, le=2**14)], ...] = Field(
+    widths: tuple[Annotated[int, Field(ge=1, le=2**14)], ...] = Option(
         (16, 32, 32),
+        "channels per resolution of a trained autoencoder; each resolution but the last halves the side",
         min_length=1,
-        description="channels per resolution of a trained autoencoder; each resolution but the last halves the side",
     )
-    latent_channels: int = Field(4, ge=1, le=2**12, description="latent channels of a trained autoencoder")
-    steps: int = Field(500, ge=1, description="training steps of a trained autoencoder")
-    batch_size: int = Field(8, ge=1, description="batch of a trained autoencoder")
-    learning_rate: float = Field(3e-3, gt=0, description="learning rate of a trained autoencoder")
-    kl_weight: float = Field(1e-3, ge=0, description="weight of the KL term of a trained autoencoder")
-    seed: int = Field(0, description="seed of a trained autoencoder")
-    tf32: bool = Field(
-        False,
-        description="allow TF32 for float32 matmuls on GPUs, when the autoencoder is trained and when it encodes",
+    latent_channels: int = Option(4, "latent channels of a trained autoencoder", ge=1, le=2**12)
+    steps: int = Option(500, "training steps of a trained autoencoder", ge=1)
+    batch_size: int = Option(8, "batch of a trained autoencoder", ge=1)
+    learning_rate: float = Option(3e-3, "learning rate of a trained autoencoder", gt=0)
+    kl_weight: float = Option(1e-3, "weight of the KL term of a trained autoencoder", ge=0)
+    seed: int = Option(0, "seed of a trained autoencoder")
+    tf32: bool = Option(
+        False, "allow TF32 for float32 matmuls on GPUs, when the autoencoder is trained and when it encodes"
     )
 
     @model_validator(mode="after")
@@ -76,32 +76,28 @@ class Autoencoder(Section):
 class Model(Section):
     """Which diffusion transformer."""
 
-    name: str = Field(
+    name: str = Option(
         "DiT-B/2",
+        "DiT-{Pi,Ti,S,B,L,XL}/PATCH: the named size and the patch side in latent pixels: 1, 2, 4 or 8",
         pattern=r"^DiT-(Pi|Ti|S|B|L|XL)/[1248]$",
-        description="DiT-{Pi,Ti,S,B,L,XL}/PATCH: the named size and the patch side in latent pixels: 1, 2, 4 or 8",
         json_schema_extra={"flag": "model"},
     )
-    posenc: Posenc = Field(
+    posenc: Posenc = Option(
         "gta",
-        description=f"positional encoding: your own as MODULE:CLASS (docs/adding-an-encoding.md), or one of {{{', '.join(POSENCS)}}}",
+        f"positional encoding: your own as MODULE:CLASS (docs/adding-an-encoding.md), or one of {{{', '.join(POSENCS)}}}",
     )
-    rotary_base: float | None = Field(
-        None, gt=1, description="base of the frequencies of an encoding that rotates; none: its paper's"
+    rotary_base: float | None = Option(
+        None, "base of the frequencies of an encoding that rotates; none: its paper's", gt=1
     )
-    absolute_table: bool = Field(
-        False, description="for an encoding that rotates: also add the table of abs to the patch embeddings"
+    absolute_table: bool = Option(
+        False, "for an encoding that rotates: also add the table of abs to the patch embeddings"
     )
-    qk_norm: bool = Field(
-        True, description="RMSNorm of queries and keys; the GTA reference has it, the original DiT does not"
+    qk_norm: bool = Option(
+        True, "RMSNorm of queries and keys; the GTA reference has it, the original DiT does not"
     )
-    depth: int | None = Field(
-        None, ge=1, le=10_000, description="number of blocks, instead of the named size's"
-    )
-    width: int | None = Field(None, ge=4, le=2**20, description="token width, instead of the named size's")
-    heads: int | None = Field(
-        None, ge=1, le=2**16, description="attention heads, instead of the named size's"
-    )
+    depth: int | None = Option(None, "number of blocks, instead of the named size's", ge=1, le=10_000)
+    width: int | None = Option(None, "token width, instead of the named size's", ge=4, le=2**20)
+    heads: int | None = Option(None, "attention heads, instead of the named size's", ge=1, le=2**16)
     label_std: float | None = Added(
         None,
         "standard deviation of the initial label embeddings, with Xavier weights in the time MLP, for short trainings; "
@@ -129,17 +125,15 @@ class Model(Section):
 class Experiment(Section):
     """One row of a table: images, autoencoder, model and training. `like` names an experiment to start from."""
 
-    like: str | None = Field(None, description="experiment that gives the options that are not set here")
+    like: str | None = Option(None, "experiment that gives the options that are not set here")
     images: Images = Images()
     autoencoder: Autoencoder = Autoencoder()
     latents: Latents = Latents()
     model: Model = Model()
     training: Training = Training()
-    checkpoint: Place | None = Field(
-        None, description="trained checkpoint to sample and score, without training"
-    )
-    sampling: SamplingChange | None = Field(
-        None, description="sampling options in which this row differs from its suite's: {cfg_scale: 2}"
+    checkpoint: Place | None = Option(None, "trained checkpoint to sample and score, without training")
+    sampling: SamplingChange | None = Option(
+        None, "sampling options in which this row differs from its suite's: {cfg_scale: 2}"
     )
 
     @property
@@ -196,35 +190,35 @@ class Suite(Section):
     milestones: Annotated[tuple[Annotated[int, Field(ge=1, lt=10**12)], ...], BeforeValidator(listed)] = (
         Field(description="training steps at which rows are sampled and scored", min_length=1)
     )
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)] = Field(
-        (0,), description="training seeds", min_length=1, max_length=1000
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_seeds)] = Option(
+        (0,), "training seeds", min_length=1, max_length=1000
     )
-    differences: Differences = Field(
+    differences: Differences = Option(
         (),
-        description="paired differences to show: pairs of experiments (first minus second), and contrasts of several, "
+        "paired differences to show: pairs of experiments (first minus second), and contrasts of several, "
         "{name: ..., weights: {row: weight, ...}}",
     )
-    primary: Literal[PRIMARY] | None = Field(
+    primary: Literal[PRIMARY] | None = Option(
         None,
-        description="metric that gets verdicts (at the last milestone, with several seeds); none: "
+        "metric that gets verdicts (at the last milestone, with several seeds); none: "
         "fid, or kid if a trained scorer has too few samples for an error bar of fid",
     )
-    training_cov: float | None = Field(
+    training_cov: float | None = Option(
         None,
+        "spread of the primary metric between training runs, as the standard deviation of its "
+        "logarithm (FID: 0.01 to 0.02 at scale), to compute z for rows with one seed; none: no z",
         gt=0,
         lt=1,
-        description="spread of the primary metric between training runs, as the standard deviation of its "
-        "logarithm (FID: 0.01 to 0.02 at scale), to compute z for rows with one seed; none: no z",
     )
-    published: dict[str, dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]]] = Field(
+    published: dict[str, dict[Annotated[int, Field(ge=1)], Annotated[float, Field(gt=0)]]] = Option(
         {},
-        description="published FID of rows by milestone, shown beside those of the table: {imagenet256-gta: {200000: 25.15}}",
+        "published FID of rows by milestone, shown beside those of the table: {imagenet256-gta: {200000: 25.15}}",
     )
-    published_source: str | None = Field(None, description="source of the published values")
+    published_source: str | None = Option(None, "source of the published values")
     sampling: SuiteSampling = SuiteSampling()
-    sizes: tuple[Size, ...] = Field(
+    sizes: tuple[Size, ...] = Option(
         (),
-        description="other sizes at which the last milestone is also sampled and scored, in a separate chapter: "
+        "other sizes at which the last milestone is also sampled and scored, in a separate chapter: "
         "[{size: 512, positions: [extrapolate, ntk], cfg_scale: [1.5, 2]}]",
     )
     loss: Loss = Loss()
@@ -245,53 +239,49 @@ class Suite(Section):
 class Config(Section):
     """The whole of config.yaml."""
 
-    suite: Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)] = Field(
-        "digits", description="suite that `snakemake` makes if no target is given"
+    suite: Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name, int) else name)] = (
+        Option("digits", "suite that `snakemake` makes if no target is given")
     )
     experiments: dict[str, Experiment]
     suites: dict[str, Suite]
 
     def sampling(self, suite: str, row: str) -> Sampling:
         """Returns how a row of a suite is sampled: as the suite says, but for what its experiment says."""
-        options, change = self.suites[suite].sampling.at_first(), self.experiments[row].sampling
-        changed = change.over(options) if change else options
-        is_first = changed.ema_decay in self.experiments[row].decays[:1]
-        return changed.model_copy(update={"ema_decay": None}) if is_first else changed
+        experiment, options = self.experiments[row], self.suites[suite].sampling.at_first()
+        if experiment.sampling:
+            options = experiment.sampling.over(options)
+        if options.ema_decay in experiment.decays[:1]:
+            options = options.model_copy(update={"ema_decay": None})
+        return options
 
     def loss(self, suite: str, row: str) -> Loss:
         """Returns how the held-out loss of a row of a suite is measured: of the average that is sampled."""
         decay = self.sampling(suite, row).ema_decay
         return self.suites[suite].loss.model_copy(update={"ema_decay": decay})
 
+    def rows(self, suite: str) -> dict[str, Experiment]:
+        """Returns the experiments of a suite by name; names of none are left out."""
+        rows = self.suites[suite].experiments
+        return {row: self.experiments[row] for row in rows if row in self.experiments}
+
     def sized(self, suite: str) -> dict[str, Experiment]:
         """Returns the rows of a suite at its other sizes by name."""
-        return {
-            name: self._changed(row, change)
-            for size in self.suites[suite].sizes
-            for row in self._known(suite)
-            for name, change in size.rows(row, self.experiments[row].model.posenc)
-        }
+        rows = {}
+        for size in self.suites[suite].sizes:
+            for row, experiment in self.rows(suite).items():
+                for name, change in size.rows(row, experiment.model.posenc):
+                    rows[name] = experiment.model_copy(update={"sampling": change, "like": row})
+        return rows
 
     def swept(self, suite: str) -> dict[str, Experiment]:
         """Returns the rows of a suite at the further points of its sweep by name."""
-        options = self.suites[suite].sampling
-        return {
-            name: self._changed(row, change)
-            for row in self._known(suite)
-            for name, change in points_of(
-                row,
-                self.experiments[row].sampling,
-                options.scales,
-                self.experiments[row].decays if options.ema_decay is None else (),
-            )
-        }
+        options, rows = self.suites[suite].sampling, {}
+        for row, experiment in self.rows(suite).items():
+            decays = experiment.decays if options.ema_decay is None else ()
+            for name, change in points_of(row, experiment.sampling, options.scales, decays):
+                rows[name] = experiment.model_copy(update={"sampling": change, "like": row})
+        return rows
 
     def beside(self, suite: str) -> dict[str, Experiment]:
         """Returns the rows beside a suite's table by name: like its experiments, but for how they are sampled."""
         return {**self.sized(suite), **self.swept(suite)}
-
-    def _known(self, suite: str) -> list[str]:
-        return [row for row in self.suites[suite].experiments if row in self.experiments]
-
-    def _changed(self, row: str, change: SamplingChange) -> Experiment:
-        return self.experiments[row].model_copy(update={"sampling": change, "like": row})

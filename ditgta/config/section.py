@@ -8,24 +8,29 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from ditgta.runtime.addresses import is_address
 
 
+def Option(default: Any, description: str, **constraints):
+    """A field that changes results: it is part of the spec."""
+    return Field(default, description=description, **constraints)
+
+
 def Free(default: Any, description: str, **constraints):
     """A field that changes speed or storage but never a result: it stays out of the spec."""
-    return Field(default, description=description, json_schema_extra={"free": True}, **constraints)
-
-
-Compile = Field(
-    None,
-    description="compile the network with torch.compile (changes rounding): true, false, or none: if a GPU and Triton are there",
-)
-Kernels = Field(
-    "auto",
-    description="fast layers for CPUs (they change rounding): auto: use them on CPUs; off: use plain layers everywhere",
-)
+    return Option(default, description, json_schema_extra={"free": True}, **constraints)
 
 
 def Added(default: Any, description: str, **constraints):
     """A field that changes results, and came after there were some: at its default it stays out of the spec, so they are found."""
-    return Field(default, description=description, json_schema_extra={"added": True}, **constraints)
+    return Option(default, description, json_schema_extra={"added": True}, **constraints)
+
+
+Compile = Option(
+    None,
+    "compile the network with torch.compile (changes rounding): true, false, or none: if a GPU and Triton are there",
+)
+Kernels = Option(
+    "auto",
+    "fast layers for CPUs (they change rounding): auto: use them on CPUs; off: use plain layers everywhere",
+)
 
 
 def on_disk(path: str) -> str:
@@ -56,15 +61,14 @@ class Section(BaseModel):
 
     def free_flags(self) -> str:
         """Returns the command-line flags of the options that change no result, where they differ from their defaults."""
-        fields = {
-            name: field
-            for name, field in type(self).model_fields.items()
-            if (field.json_schema_extra or {}).get("free") and getattr(self, name) != field.default
-        }
-        flags = [(flag_of(type(self), name), getattr(self, name)) for name in fields]
-        return " ".join(
-            flag if value is True else f"{flag} {shlex.quote(str(value))}" for flag, value in flags
-        )
+        words = []
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if (field.json_schema_extra or {}).get("free") and value != field.default:
+                words.append(flag_of(type(self), name))
+                if value is not True:
+                    words.append(shlex.quote(str(value)))
+        return " ".join(words)
 
 
 def flag_of(section: type[Section], name: str) -> str:

@@ -6,46 +6,43 @@ from pydantic import Field
 
 from ditgta.config.choices import Decays, several
 from ditgta.config.names import OBJECTIVES
-from ditgta.config.section import Added, Compile, Free, Kernels, Section
+from ditgta.config.section import Added, Compile, Free, Kernels, Option, Section
 
 
 class Training(Section):
     """How the transformer is trained."""
 
-    objective: Literal[tuple(OBJECTIVES)] = Field(
+    objective: Literal[tuple(OBJECTIVES)] = Option(
         "ddpm",
-        description="what the network learns: ddpm: noise and variance at 1000 noise levels; flow: velocity of a straight path (flow matching)",
+        "what the network learns: ddpm: noise and variance at 1000 noise levels; flow: velocity of a straight path (flow matching)",
     )
-    batch_size: int = Field(
-        256,
-        ge=1,
-        le=10**9,
-        description="global batch: exactly this many images per step on any number of processes",
+    batch_size: int = Option(
+        256, "global batch: exactly this many images per step on any number of processes", ge=1, le=10**9
     )
-    learning_rate: float = Field(1e-4, gt=0, description="constant learning rate of AdamW")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
-    ema_decay: Decays = Field(
+    learning_rate: float = Option(1e-4, "constant learning rate of AdamW", gt=0)
+    weight_decay: float = Option(0.0, "decoupled weight decay", ge=0)
+    ema_decay: Decays = Option(
         0.9999,
-        description="decay of the moving average of the weights, per step. A list: an average is kept for each; the first is "
+        "decay of the moving average of the weights, per step. A list: an average is kept for each; the first is "
         "the default, and in a suite each row's average is chosen by FID on one noise and reported on another",
         json_schema_extra={"several": True},
     )
-    label_dropout: float = Field(
-        0.1, ge=0, lt=1, description="fraction of labels replaced by the null label, for guidance"
+    label_dropout: float = Option(
+        0.1, "fraction of labels replaced by the null label, for guidance", ge=0, lt=1
     )
-    flip: Literal["random", "baked", "none"] = Field(
+    flip: Literal["random", "baked", "none"] = Option(
         "random",
-        description="horizontal flip: drawn again at each step (random), drawn once per image (baked), or never (none)",
+        "horizontal flip: drawn again at each step (random), drawn once per image (baked), or never (none)",
     )
-    posterior: Literal["resample", "baked", "mean"] = Field(
+    posterior: Literal["resample", "baked", "mean"] = Option(
         "resample",
-        description="latent: the posterior drawn again at each step (resample), drawn once per image (baked), or its mean",
+        "latent: the posterior drawn again at each step (resample), drawn once per image (baked), or its mean",
     )
-    precision: Literal["float32", "bf16"] = Field(
-        "float32", description="precision of the matmuls; weights stay float32"
+    precision: Literal["float32", "bf16"] = Option(
+        "float32", "precision of the matmuls; weights stay float32"
     )
-    tf32: bool = Field(False, description="allow TF32 for float32 matmuls on GPUs")
-    gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm; none: no clipping")
+    tf32: bool = Option(False, "allow TF32 for float32 matmuls on GPUs")
+    gradient_clip: float | None = Option(None, "largest gradient norm; none: no clipping", gt=0)
     warmup: int = Added(0, "steps of linear warm-up of the learning rate, which is constant afterwards", ge=0)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Added(
         (0.9, 0.999), "decay of AdamW's means of gradients and of their squares, per step"

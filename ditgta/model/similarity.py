@@ -43,23 +43,21 @@ class Look:
 def look(encoding: PositionalEncoding) -> Look:
     """Return what an encoding says of places, seen from the centre of its grid."""
     centre = centre_of(encoding.rows, encoding.columns)
-    known = list(encoding.tables())
-    turned = {kind: kind in encoding.rotated for kind in ("qk", "vo")}
-    asked = [tables if turned["qk"] else tables._replace(rotation=None) for tables in known]
-    valued = [tables._replace(maps=None) for tables in known]
-    biases = [tables.bias[:, centre] for tables in known if tables.bias is not None]
-    positions = encoding.position_table()
-    return Look(
-        grid=(encoding.rows, encoding.columns),
-        queries=_overlaps(encoding, asked) if turned["qk"] or known[0].maps is not None else None,
-        values=_overlaps(encoding, valued) if turned["vo"] else None,
-        bias=torch.stack(biases) if biases else None,
-        table=None
-        if positions is None
-        else torch.cosine_similarity(positions, positions[centre, None], dim=-1),
-        tokens=_response(encoding, centre),
-        turns=_turns(encoding),
-    )
+    queries = values = bias = table = None
+    tables, positions = list(encoding.tables()), encoding.position_table()
+    if "qk" in encoding.rotated:
+        queries = _overlaps(encoding, tables)
+    elif tables[0].maps is not None:
+        queries = _overlaps(encoding, [own._replace(rotation=None) for own in tables])
+    if "vo" in encoding.rotated:
+        values = _overlaps(encoding, [own._replace(maps=None) for own in tables])
+    biases = [own.bias[:, centre] for own in tables if own.bias is not None]
+    if biases:
+        bias = torch.stack(biases)
+    if positions is not None:
+        table = torch.cosine_similarity(positions, positions[centre, None], dim=-1)
+    grid, tokens, turns = (encoding.rows, encoding.columns), _response(encoding, centre), _turns(encoding)
+    return Look(grid, queries, values, bias, table, tokens, turns)
 
 
 def centre_of(rows: int, columns: int) -> int:
@@ -69,12 +67,14 @@ def centre_of(rows: int, columns: int) -> int:
 
 def _overlaps(encoding: PositionalEncoding, known: list[Tables]) -> Tensor:
     """Return the overlaps of the centre with each token, (L, H, T); of what several blocks share, once."""
-    found: dict[tuple, Tensor] = {}
-    keys = [tuple(table is not None and table.data_ptr() for table in tables) for tables in known]
-    for key, tables in zip(keys, known):
-        if key not in found:
-            found[key] = _overlap(encoding, tables)
-    return torch.stack([found[key] for key in keys])
+    overlaps: dict[tuple, Tensor] = {}
+    of_blocks = []
+    for tables in known:
+        key = tuple(table is not None and table.data_ptr() for table in tables)
+        if key not in overlaps:
+            overlaps[key] = _overlap(encoding, tables)
+        of_blocks.append(overlaps[key])
+    return torch.stack(of_blocks)
 
 
 def _overlap(encoding: PositionalEncoding, tables: Tables) -> Tensor:
@@ -116,7 +116,7 @@ def attention_distances(network: DiT) -> Iterator[list[list[Tensor]]]:
     """
     rows, columns = coordinates(*network.config.grid, like=torch.empty(0, device=network.device))
     distances = torch.hypot(rows[:, None] - rows, columns[:, None] - columns)
-    found: list[list[Tensor]] = [[] for _ in network.blocks]
+    recorded: list[list[Tensor]] = [[] for _ in network.blocks]
 
     def recording(attention, of_block):
         plain = attention.attend
@@ -124,24 +124,26 @@ def attention_distances(network: DiT) -> Iterator[list[list[Tensor]]]:
         def attend(q, k, v, bias=None):
             scale = q.shape[-1] ** -0.5 if attention.scale is None else attention.scale
             logits = torch.einsum("bthe,bshe->bhts", q, k) * scale
-            weights = (logits if bias is None else logits + bias).float().softmax(-1)
+            if bias is not None:
+                logits = logits + bias
+            weights = logits.float().softmax(-1)
             of_block.append((weights * distances).sum(-1).mean((0, 2)))
             return plain(q, k, v, bias)
 
         return attend
 
     try:
-        for block, of_block in zip(network.blocks, found):
+        for block, of_block in zip(network.blocks, recorded):
             block.attn.attend = recording(block.attn, of_block)
-        yield found
+        yield recorded
     finally:
         for block in network.blocks:
             vars(block.attn).pop("attend", None)
 
 
-def mean_distances(found: list[list[Tensor]]) -> Tensor:
+def mean_distances(recorded: list[list[Tensor]]) -> Tensor:
     """Return the mean over passes of equal size of what `attention_distances` recorded: (L, H)."""
-    return torch.stack([torch.stack(of_block).mean(0) for of_block in found])
+    return torch.stack([torch.stack(of_block).mean(0) for of_block in recorded])
 
 
 def uniform_distance(rows: int, columns: int) -> float:

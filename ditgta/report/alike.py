@@ -1,9 +1,10 @@
 """Whether rows were sampled and measured alike, and what is said where they were not."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
-from ditgta.report.evidence import BASELINE, Score
-from ditgta.report.model import Metric
+from ditgta.report.evidence import BASELINE, Score, sample_counts
+from ditgta.report.model import Metric, grouped
 from ditgta.report.view import count_name, step_name
 
 
@@ -22,13 +23,9 @@ def measured_alike(scores: Sequence[Score]) -> bool:
 
 def sampled_alike(scores: Sequence[Score]) -> bool:
     """Returns True if the score files' samples were made in one way, and those of a training seed share noise and labels."""
-    own = {
-        score.seed: [other for other in scores if other.seed == score.seed]
-        for score in scores
-        if score.sampling
-    }
-    ways = [{**score.way, "training_seed": None} for score in scores]
-    return all(way == ways[0] for way in ways) and all(shares_noise(group) for group in own.values())
+    ways = [score.way | {"training_seed": None} for score in scores]
+    by_seed = grouped(scores, "seed").values()
+    return ways.count(ways[0]) == len(ways) and all(shares_noise(own) for own in by_seed if own[0].sampling)
 
 
 def seeds_have_own_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool | None:
@@ -36,28 +33,28 @@ def seeds_have_own_noise(scores: Sequence[Score], metric: Metric | None = None) 
 
     False where two seeds share it, as they do held-out images, or where that is unknown; None for one seed.
     """
-    if metric is not None and metric.on_held_out:
-        return False if len({score.seed for score in scores}) > 1 else None
     samplings = {score.seed: score.sampling for score in scores}
     if len(samplings) < 2:
         return None
-    streams = [(way.get("seed"), way.get("training_seed")) if way else None for way in samplings.values()]
-    return None not in streams and len(set(streams)) == len(streams)
+    if metric is not None and metric.on_held_out:
+        return False
+    streams = {(way.get("seed"), way.get("training_seed")) for way in samplings.values() if way}
+    return len(streams) == len(samplings)
 
 
 def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> list[str]:
     """Returns the warnings of the score files, each once with the rows it concerns, and what makes rows unequal."""
-    origins: dict[str, list[str]] = {}
+    origins: dict[str, list[str]] = defaultdict(list)
     for score in [*scores, *filter(None, [baseline])]:
         name = BASELINE if score is baseline else score.name
         for warning in score.content.get("warnings") or []:
-            origins.setdefault(str(warning), []).append(name)
+            origins[str(warning)].append(name)
     warnings = []
     for warning, rows in origins.items():
         if len(scores) > 1 and len(set(rows) - {BASELINE}) == len(scores):
             rows = ["every row", BASELINE] if BASELINE in rows else ["every row"]
         warnings.append(f"{warning} ({'; '.join(rows)})")
-    counts = sorted({score.num_samples for score in scores} - {None})
+    counts = sample_counts(scores)
     if len(counts) > 1:
         listed = ", ".join(map(count_name, counts))
         warnings.append(
@@ -69,7 +66,7 @@ def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> 
         )
     for name in spec.get("experiments") or []:
         steps = {score.step for score in scores if score.experiment == name}
-        lacking = [step for step in spec.get("milestones") or [] if step not in steps]
+        lacking = [step_name(step) for step in spec.get("milestones") or [] if step not in steps]
         if lacking and None not in steps:
-            warnings.append(f"No scores of {name} at {', '.join(map(step_name, lacking))} steps were given.")
+            warnings.append(f"No scores of {name} at {', '.join(lacking)} steps were given.")
     return warnings

@@ -7,8 +7,12 @@ page's; and its template in `templates/chapters/`, called as the chapter's id. T
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import starmap
+from operator import attrgetter
+from typing import Any
 
 from markupsafe import Markup
 
@@ -16,6 +20,7 @@ from ditgta.report.classwise import MOST_SHOWN
 from ditgta.report.cost import total_of
 from ditgta.report.drawing import drawable
 from ditgta.report.evidence import BASELINE
+from ditgta.report.explorer import Shelf
 from ditgta.report.model import FID, LOSS, Comparison, Table
 from ditgta.report.origin import SWITCHES, fairness
 from ditgta.report.pictures import Pictures
@@ -44,13 +49,17 @@ def page(table: Table, pictures: Pictures) -> Markup:
     chapters = {make: make(table, pictures) for make in CHAPTERS}
     text = _text(table, pictures, chapters)
     shelves = pictures.shelves
-    room = MOST_LETTERS - len(text) + sum(shelf.letters for shelf in shelves)
-    while shelves and sum(shelf.letters for shelf in shelves) > room:
+    room = MOST_LETTERS - len(text) + _letters(shelves)
+    while shelves and _letters(shelves) > room:
         shelves = shelves[1::2]
     if len(shelves) == len(pictures.shelves):
         return text
     chapters[_samples] = _samples(table, replace(pictures, shelves=shelves))
     return _text(table, pictures, chapters)
+
+
+def _letters(shelves: Sequence[Shelf]) -> int:
+    return sum(map(attrgetter("letters"), shelves))
 
 
 def _text(table: Table, pictures: Pictures, chapters: Mapping[Callable, Chapter | None]) -> Markup:
@@ -59,51 +68,51 @@ def _text(table: Table, pictures: Pictures, chapters: Mapping[Callable, Chapter 
     return render("page.html", table=table, pictures=pictures, chapters=shown)
 
 
+def _chapter(id: str, title: str, table: Table, **values: object) -> Chapter:
+    return Chapter(id, title, render(f"chapters/{id}.html", table=table, **values))
+
+
+def _parted(items: Iterable, is_first: Callable[[Any], bool]) -> tuple[list, list]:
+    """Return what comes first, and all else."""
+    parts: dict[bool, list] = {True: [], False: []}
+    for item in items:
+        parts[bool(is_first(item))].append(item)
+    return parts[True], parts[False]
+
+
 def _rows(table: Table, pictures: Pictures) -> Chapter:
-    repeated = [m for m in table.metrics if m.repeats and m != table.primary]
-    metrics = [m for m in table.metrics if m not in repeated]
-    values = {"notes": table.footnotes(), "columns": metrics, "repeated": repeated}
-    return Chapter("table", "Table", _body("table", table, **values))
+    repeated, metrics = _parted(table.metrics, lambda m: m.repeats and m != table.primary)
+    return _chapter("table", "Table", table, notes=table.footnotes(), columns=metrics, repeated=repeated)
 
 
 def _differences(table: Table, pictures: Pictures) -> Chapter:
     """Return the differences in the primary metric, FID and KID at the last milestone; all others folded."""
     first = headline_comparisons(table)
-    shown = [c for c in first if c.step == table.last]
+    shown, earlier = _parted(first, lambda c: c.step == table.last)
     others = [c for c in table.comparisons if c not in first and c.value is not None]
-    folded = {
-        "Differences at earlier milestones": [c for c in first if c not in shown],
-        "Differences in the other metrics": others,
-    }
-    values = {
-        "shown": shown,
-        "folded": folded,
-        "reach": _reach(table.comparisons),
-        "notes": table.footnotes(),
-    }
-    return Chapter("differences", "Differences", _body("differences", table, **values))
+    folded = {"Differences at earlier milestones": earlier, "Differences in the other metrics": others}
+    values = {"shown": shown, "folded": folded, "notes": table.footnotes()}
+    return _chapter("differences", "Differences", table, reach=_reach(table.comparisons), **values)
 
 
 def _reach(comparisons: Sequence[Comparison]) -> dict[tuple, float]:
     """Return the end of the scale of each pair and metric, common to the milestones."""
-    reach: dict[tuple, float] = {}
+    reach: dict[tuple, float] = defaultdict(float)
     for c in comparisons:
         key = (c.first, c.second, c.metric.key)
-        reach[key] = max(reach.get(key, 0.0), *(abs(end or 0.0) for end in (c.low, c.high, c.value)))
+        reach[key] = max([reach[key], *map(abs, filter(None, (c.low, c.high, c.value)))])
     return reach
 
 
 def _published(table: Table, pictures: Pictures) -> Chapter | None:
-    if not table.published:
-        return None
-    return Chapter("published", "Published values", _body("published", table))
+    return _chapter("published", "Published values", table) if table.published else None
 
 
 def _held_out(table: Table, pictures: Pictures) -> Chapter | None:
     """Return the losses on images that no row was trained on: against noise levels, and against steps."""
     if LOSS not in table.metrics:
         return None
-    return Chapter("held-out", "Held-out loss", _body("held-out", table, pictures=pictures))
+    return _chapter("held-out", "Held-out loss", table, pictures=pictures)
 
 
 def _sweep(table: Table, pictures: Pictures) -> Chapter | None:
@@ -111,33 +120,30 @@ def _sweep(table: Table, pictures: Pictures) -> Chapter | None:
     sweep = pictures.sweep
     if sweep is None:
         return None
-    body = _body("sweep", table, sweep=sweep, fid=FID, is_guided=CFG in sweep.axes)
-    return Chapter("sweep", sweep.title, body)
+    return _chapter("sweep", sweep.title, table, sweep=sweep, fid=FID, is_guided=CFG in sweep.axes)
 
 
 def _scores(table: Table, pictures: Pictures) -> Chapter:
     shown = [metric for metric in table.metrics if metric.key in pictures.metrics and metric != LOSS]
-    first = [metric for metric in shown if metric.key in FIRST_METRICS]
-    others = [metric for metric in shown if metric not in first]
-    body = _body("scores", table, pictures=pictures, first=first, others=others)
-    return Chapter("scores", "Scores against steps", body)
+    first, others = _parted(shown, lambda metric: metric.key in FIRST_METRICS)
+    return _chapter("scores", "Scores against steps", table, pictures=pictures, first=first, others=others)
 
 
 def _losses(table: Table, pictures: Pictures) -> Chapter:
-    return Chapter("losses", "Losses", _body("losses", table, pictures=pictures))
+    return _chapter("losses", "Losses", table, pictures=pictures)
 
 
 def _samples(table: Table, pictures: Pictures) -> Chapter:
     """Return samples over training, and classes to leaf through."""
-    steps = list(pictures.shelves[0].addresses) if pictures.shelves else []
-    return Chapter("samples", "Samples", _body("samples", table, pictures=pictures, steps=steps))
+    steps = [step for shelf in pictures.shelves[:1] for step in shelf.addresses]
+    return _chapter("samples", "Samples", table, pictures=pictures, steps=steps)
 
 
 def _sizes(table: Table, pictures: Pictures) -> Chapter | None:
     """Return the rows at other sizes than that of training: a table for each size, the differences within it, and the picture."""
     if pictures.sizes is None:
         return None
-    return Chapter("sizes", "At other sizes", _body("sizes", table, sizes=pictures.sizes, crops=CROPS))
+    return _chapter("sizes", "At other sizes", table, sizes=pictures.sizes, crops=CROPS)
 
 
 def _memorisation(table: Table, pictures: Pictures) -> Chapter | None:
@@ -146,72 +152,68 @@ def _memorisation(table: Table, pictures: Pictures) -> Chapter | None:
         return None
     known = all(near.trained_on for near in table.nearness)
     images = "training images" if known else "reference images"
-    body = _body("memorisation", table, pictures=pictures, real_images=images)
-    return Chapter("memorisation", f"Memorisation: nearest {images}", body)
+    title = f"Memorisation: nearest {images}"
+    return _chapter("memorisation", title, table, pictures=pictures, real_images=images)
 
 
 def _classes(table: Table, pictures: Pictures) -> Chapter:
     """Return the results class by class, with what their number of samples allows to say."""
-    names = [name for name, row in table.by_class.items() if row]
-    by_label = {(name, result.label): result for name in names for result in table.by_class[name]}
+    by_label, counts = {}, set()
+    for name, row in table.by_class.items():
+        for result in row:
+            by_label[name, result.label] = result
+            if name != BASELINE:
+                counts.add(result.count)
     values = {
-        "names": names,
+        "names": [name for name, row in table.by_class.items() if row],
         "by_label": by_label,
         "labels": sorted({label for _, label in by_label}),
-        "counts": sorted({result.count for (name, _), result in by_label.items() if name != BASELINE}),
+        "counts": sorted(counts),
         "results": [result for result in by_label.values() if result.accuracy or result.kid],
         "most_shown": MOST_SHOWN,
     }
-    return Chapter("classes", "Class by class", _body("classes", table, pictures=pictures, **values))
+    return _chapter("classes", "Class by class", table, pictures=pictures, **values)
 
 
 def _encodings(table: Table, pictures: Pictures) -> Chapter | None:
     """Return what each encoding makes of places, and how far its row's blocks attend."""
     if pictures.encodings is None and pictures.distances is None:
         return None
-    body = _body("encodings", table, pictures=pictures)
-    return Chapter("encodings", "What the encodings say about position", body)
+    return _chapter("encodings", "What the encodings say about position", table, pictures=pictures)
 
 
 def _cost(table: Table, pictures: Pictures) -> Chapter | None:
-    if not table.costs:
-        return None
-    return Chapter("cost", "Cost", _body("cost", table, total=total_of(table.costs)))
+    return _chapter("cost", "Cost", table, total=total_of(table.costs)) if table.costs else None
 
 
 def _reading(table: Table, pictures: Pictures) -> Chapter:
-    return Chapter("reading", "How to read this", _body("reading", table))
+    return _chapter("reading", "How to read this", table)
 
 
 def _provenance(table: Table, pictures: Pictures) -> Chapter:
     """Return what every number rests on, and the commands that make it again."""
-    switches = [option for option in table.options if option.name in SWITCHES or option.differs]
+    switches, others = _parted(table.options, lambda option: option.name in SWITCHES or option.differs)
     equal, sentence = fairness(table.options)
-    scored = [entry["revision"] for entry in table.provenance if entry["revision"]]
-    made = total_of(table.costs).revisions if table.costs else ()
-    settings = next((entry["settings"] for entry in table.provenance if entry["settings"]), {})
-    settings = {key: value for key, value in settings.items() if key not in ("baseline", "floor")}
-    versions = []
+    revisions, versions, settings = list(total_of(table.costs).revisions), [], {}
     for entry in table.provenance:
-        versions += [f"{name} {version}" for name, version in sorted(entry["versions"].items())]
+        revisions.append(entry["revision"])
+        versions += starmap("{} {}".format, sorted(entry["versions"].items()))
+        settings = settings or entry["settings"]
+    shown = sorted(settings.keys() - {"baseline", "floor"})
     values = {
         "equal": equal,
         "fairness": sentence,
         "switches": switches,
-        "others": [option for option in table.options if option not in switches],
-        "revisions": list(dict.fromkeys([*made, *scored])),
-        "settings": "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in sorted(settings.items())),
+        "others": others,
+        "revisions": list(dict.fromkeys(filter(None, revisions))),
+        "settings": "; ".join(f"{key.replace('_', ' ')} {settings[key]}" for key in shown),
         "config": redacted(as_text(table.config)) if table.config else "",
         "word": shlex.quote(drawable(table.suite)),
         "versions": list(dict.fromkeys(versions)),
         "commands": [redacted(command) for cost in table.costs for command in cost.commands],
         "record": lambda entry: redacted(json.dumps(entry, indent=1, sort_keys=True)),
     }
-    return Chapter("provenance", "Provenance", _body("provenance", table, **values))
-
-
-def _body(id: str, table: Table, **values: object) -> Markup:
-    return render(f"chapters/{id}.html", table=table, **values)
+    return _chapter("provenance", "Provenance", table, **values)
 
 
 CHAPTERS: tuple[Callable[[Table, Pictures], Chapter | None], ...] = (

@@ -1,7 +1,9 @@
 """Results class by class: how many samples show what they were asked for, and the kernel distance within each class."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -27,20 +29,14 @@ def class_results(group: Sequence[Score]) -> list[ClassResult]:
 
     Intervals are those of one seed's number of samples: seeds may share noise, and the luck of training is not in them.
     """
-    shares, distances, counts = [], [], {}
-    for score in group:
-        hits, counts = hits_of(score)
-        shares.append(hits)
-        distances.append(score.content.get("kid_by_class") or {})
-    labels = sorted(counts or set(map(int, distances[0])))
+    hits = [hits_of(score) for score in group]
+    counts, distances = hits[-1][1], [score.content.get("kid_by_class") or {} for score in group]
     results = []
-    for label in labels:
-        accuracy = [hits[label] for hits in shares if label in hits]
-        kid = [by_class.get(str(label)) or {"value": None} for by_class in distances]
-        kid = [entry for entry in kid if entry["value"] is not None and entry["se"] is not None]
+    for label in sorted(counts or map(int, distances[0])):
+        accuracy = [shares[label] for shares, _ in hits if label in shares]
+        kid = [by_class.get(str(label)) or {} for by_class in distances]
         share = share_interval(float(np.mean(accuracy)), counts[label]) if accuracy else None
-        distance = _mean_interval(kid) if len(kid) == len(group) else None
-        results.append(ClassResult(label, counts.get(label, 0), accuracy=share, kid=distance))
+        results.append(ClassResult(label, counts.get(label, 0), accuracy=share, kid=_mean_interval(kid)))
     return results
 
 
@@ -58,15 +54,12 @@ def hits_of(score: Score) -> tuple[dict[int, float], dict[int, int]]:
 
 def shown_labels(results: dict[str, list[ClassResult]], kind: str) -> list[int]:
     """Returns the classes to draw: all, or of many those with the 10 lowest and the 10 highest means over the rows."""
-    values: dict[int, list[float]] = {}
-    for row in results.values():
-        for result in row:
-            if (interval := getattr(result, kind)) is not None:
-                values.setdefault(result.label, []).append(interval.value)
-    if len(values) <= MOST_SHOWN:
-        return sorted(values)
+    values: dict[int, list[float]] = defaultdict(list)
+    for result in chain(*results.values()):
+        if (interval := getattr(result, kind)) is not None:
+            values[result.label].append(interval.value)
     order = sorted(values, key=lambda label: float(np.mean(values[label])))
-    return sorted(order[: MOST_SHOWN // 2] + order[-MOST_SHOWN // 2 :])
+    return sorted({*order[: MOST_SHOWN // 2], *order[-MOST_SHOWN // 2 :]})
 
 
 def csv_by_class(scores: Sequence[Score], classes: Sequence[str]) -> str:
@@ -87,8 +80,13 @@ def csv_by_class(scores: Sequence[Score], classes: Sequence[str]) -> str:
     return csv_text(COLUMNS, lines)
 
 
-def _mean_interval(entries: Sequence[dict]) -> Interval:
-    """Returns the mean over training seeds; its error is the mean error, right where seeds share noise and else too large."""
-    value = float(np.mean([entry["value"] for entry in entries]))
-    se = float(np.mean([entry["se"] for entry in entries]))
+def _mean_interval(entries: Sequence[dict]) -> Interval | None:
+    """Returns the mean over training seeds, None where one has no value or error.
+
+    Its error is the mean error, right where seeds share noise and else too large.
+    """
+    known = [(entry.get("value"), entry.get("se")) for entry in entries]
+    if None in chain(*known):
+        return None
+    value, se = np.mean(known, axis=0).tolist()
     return Interval(value, value - CONFIDENCE_FACTOR * se, value + CONFIDENCE_FACTOR * se)

@@ -1,88 +1,115 @@
-"""Rows, their differences and the verdicts on them, made of score files."""
+"""Rows, and their differences before the verdicts on them, made of score files."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
+from operator import attrgetter
 
 import numpy as np
 
 from ditgta.report.alike import measured_alike, seeds_have_own_noise, shares_noise
-from ditgta.report.evidence import Score
+from ditgta.report.evidence import Score, sample_counts
 from ditgta.report.model import Cell, Comparison, Metric, Row, Scale
 from ditgta.report.statistics import (
     Contest,
     Inference,
+    contrast_of_runs,
     difference_of_runs,
     mean_of_runs,
     spread_of_runs,
     spreads_agree,
 )
-from ditgta.scoring.statistics import Estimate, mean_and_deviation, paired_difference
+from ditgta.scoring.statistics import Estimate, mean_and_deviation
 
 # Of a row at a milestone, one score per training seed.
 Groups = Mapping[tuple[str, int | None], Sequence[Score]]
+SEED = attrgetter("seed")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A declared difference."""
+
+    names: tuple[str, str]  # both rows; of a contrast its name and ""
+    weights: tuple[tuple[str, float], ...] = ()  # (row, weight) of a contrast; () of a pair
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The rows that are compared."""
+        return tuple(name for name, _ in self.weights) or self.names
+
+
+def values_of(group: Iterable[Score], metric: Metric) -> list[float | None]:
+    """Returns the metric's value in each score file, None where it is absent."""
+    return [score.value(metric) for score in group]
 
 
 def scale_of(groups: Sequence[Sequence[Score]], metric: Metric) -> Scale:
     """Returns the scale of a metric at a milestone, of each row's score files."""
-    rows = [[score.value(metric) for score in group] for group in groups]
-    rows = [row for row in rows if None not in row]
-    positive = all(value > 0 for value in chain(*rows))
-    if metric.scale != "plain" and not positive:
+    rows = [values for group in groups if None not in (values := values_of(group, metric))]
+    if metric.scale != "plain" and min(chain(*rows), default=1) <= 0:
         return Scale(False)  # the runs of a row near zero are no guide to those of one far from it
     scale = Scale(metric.scale != "plain")
-    runs = [scale.of(row) for row in rows]
+    runs = list(map(scale.of, rows))
     return replace(scale, pooled=spread_of_runs(runs) if spreads_agree(runs) else None)
 
 
 def row_of(experiment: str, step: int | None, group: Sequence[Score], scales: Mapping[str, Scale]) -> Row:
     """Returns the row of one experiment and milestone, of one score file per training seed; `scales` by metric are its columns."""
-    counts = sorted({score.num_samples for score in group} - {None})
     return Row(
         experiment=experiment,
         step=step,
-        seeds=tuple(sorted(score.seed for score in group)),
-        num_samples=counts[0] if counts else None,
+        seeds=tuple(sorted(map(SEED, group))),
+        num_samples=next(iter(sample_counts(group)), None),
         cells={metric.key: cell_of(group, metric, scale) for metric, scale in scales.items()},
     )
 
 
 def cell_of(group: Sequence[Score], metric: Metric, scale: Scale) -> Cell:
     """Returns mean and deviation of a metric over training seeds, and what is known of that mean's error."""
-    absent = [score for score in group if score.value(metric) is None]
-    if absent:
-        few = "" if len(absent) == len(group) else f" (training seed {absent[0].seed})"
-        return Cell(None, reason=absent[0].reason(metric) + few)
-    values = tuple(score.value(metric) for score in group)
+    values = values_of(group, metric)
+    if None in values:
+        absent = group[values.index(None)]
+        few = f" (training seed {absent.seed})" if any(value is not None for value in values) else ""
+        return Cell(None, reason=absent.reason(metric) + few)
     value, deviation = mean_and_deviation(values)
     se = sampling_error(group, metric)
-    reason = "" if se is not None else first_reason(group, metric)
     if len(group) == 1 and metric.scale != "log":
         scale = Scale(False)
-    mean = mean_of_runs(scale.of(values), scale.pooled, hidden_error(group, metric, scale.relative))
+    hidden = 0.0 if seeds_have_own_noise(group, metric) else sampling_error(group, metric, scale.relative)
+    mean = mean_of_runs(scale.of(values), scale.pooled, hidden)
     (low, high), error = mean.ends, mean.se
     if scale.relative and error is not None:
         low, high, error = math.exp(low), math.exp(high), error * value
-    return Cell(value, se, deviation, reason, values=values, error=error, low=low, high=high)
+    reason = first_reason(group, metric, se)
+    return Cell(value, se, deviation, reason, values=tuple(values), error=error, low=low, high=high)
 
 
-def first_reason(scores: Iterable[Score], metric: Metric) -> str:
-    """Returns why the first score without a value or a standard error has none, "" where all have both."""
-    return next(filter(None, (score.reason(metric) for score in scores)), "")
+def first_reason(scores: Iterable[Score], metric: Metric, se: float | None) -> str:
+    """Returns why there is no standard error: what the first score without one says; "" where there is one."""
+    reasons = (score.reason(metric) for score in scores if se is None)
+    return next(filter(None, reasons), "")
+
+
+def combined(
+    estimates: Sequence[Estimate | None], join: Callable[[list[np.ndarray]], np.ndarray]
+) -> Estimate | None:
+    """Returns a linear combination of estimates whose items are the same; None where these are unknown or not the same."""
+    if None in estimates:
+        return None
+    influences = [one.influence for one in estimates]
+    groups = [one.groups for one in estimates if one.groups is not None]
+    if len(set(map(len, influences))) > 1:
+        return None
+    joined = join(groups) if len(groups) == len(estimates) else None
+    return replace(estimates[0], influence=join(influences), groups=joined)
 
 
 def mean_estimate(group: Sequence[Score], metric: Metric, relative: bool = False) -> Estimate | None:
-    """Returns the mean over training seeds that share their samples' noise, whose errors do not average out."""
-    estimates = [score.estimate(metric, relative) for score in group]
-    if any(one is None or len(one.influence) != len(estimates[0].influence) for one in estimates):
-        return None
-    groups = [one.groups for one in estimates]
-    return replace(
-        estimates[0],
-        value=float(np.mean([one.value for one in estimates])),
-        influence=np.mean([one.influence for one in estimates], axis=0),
-        groups=None if any(one is None for one in groups) else np.mean(groups, axis=0),
+    """Returns the mean over training seeds that share their samples' noise, whose errors do not average out; its value is one seed's."""
+    return combined(
+        [score.estimate(metric, relative) for score in group], lambda parts: np.mean(parts, axis=0)
     )
 
 
@@ -92,7 +119,7 @@ def sampling_error(group: Sequence[Score], metric: Metric, relative: bool = Fals
     if None in errors:
         return None
     if relative:
-        errors = [error / score.value(metric) for error, score in zip(errors, group)]
+        errors = [error / value for error, value in zip(errors, values_of(group, metric))]
     if len(group) == 1:
         return errors[0]
     if seeds_have_own_noise(group, metric):
@@ -101,97 +128,129 @@ def sampling_error(group: Sequence[Score], metric: Metric, relative: bool = Fals
     return float(np.mean(errors)) if mean is None else mean.se  # the former is the most that it can be
 
 
-def hidden_error(group: Sequence[Score], metric: Metric, relative: bool) -> float | None:
-    """Returns the samples' error as far as the spread of the training seeds does not show it: none where noise is their own."""
-    return 0.0 if seeds_have_own_noise(group, metric) else sampling_error(group, metric, relative)
+def error_between(
+    groups: Sequence[Sequence[Score]], weights: Sequence[float], metric: Metric, relative: bool
+) -> float | None:
+    """Returns the standard error of a weighted sum of rows from the number of samples, as far as the spread of the runs does not show it.
+
+    It is less than that of independent rows where all of them share noise and labels.
+    """
+    if all(seeds_have_own_noise(group, metric) for group in groups):
+        return 0.0
+    if shares_noise(list(chain(*groups)), metric):
+        means = [mean_estimate(group, metric, relative) for group in groups]
+        paired = combined(means, lambda parts: np.tensordot(weights, parts, 1))
+        if paired is not None and paired.se is not None and math.isfinite(paired.se):
+            return paired.se
+    errors = [sampling_error(group, metric, relative) for group in groups]
+    return None if None in errors else math.hypot(*np.multiply(weights, errors))
 
 
 def compare(
-    firsts: Sequence[Score],
-    seconds: Sequence[Score],
-    metric: Metric,
-    names: tuple[str, str],
-    step: int | None,
-    scale: Scale,
+    groups: Sequence[Sequence[Score]], metric: Metric, declared: Declared, step: int | None, scale: Scale
 ) -> tuple[Comparison, Contest]:
-    """Compares two experiments at one milestone over the training seeds that both have.
+    """Compares the rows of a declared difference at one milestone over the training seeds that all of them have.
 
-    Of one seed the 95 % interval is that of the paired difference. Of several it is Student's with the milestone's spread of
-    runs, on their scale, which the samples' error joins where seeds share noise. Returns the difference, without a verdict, and what
-    a verdict on it would rest on.
+    Of one seed the 95 % interval of a pair is that of the paired difference. Of several it is Student's with the milestone's spread
+    of runs, on their scale, which the samples' error joins where seeds share noise. A contrast is the weighted sum of the rows'
+    values.
+
+    Args:
+        groups: the score files of each row.
+
+    Returns:
+        The difference, without a verdict, and what a verdict on it would rest on.
     """
-    groups, fault = matched(names, (firsts, seconds), metric)
-    empty = Comparison(*names, step, metric, seeds=len(groups[0]))
+    groups, fault = matched(declared.rows, groups, metric)
+    empty = Comparison(*declared.names, step, metric, seeds=len(groups[0]), weights=declared.weights)
     if fault:
-        return replace(empty, reason=fault), Contest(names, None)
-    shared = [score.seed for score in groups[0]]
+        return replace(empty, reason=fault), Contest(declared.names, None)
     cells = [cell_of(group, metric, scale) for group in groups]
-    inference = _inference(groups, cells, metric, scale)
-    shown = inference if len(shared) > 1 else _inference(groups, cells, metric, Scale(False))
-    value = cells[0].value - cells[1].value
-    low, high, se = _plain(shown, scale.relative and len(shared) > 1, cells)
+    if declared.weights:
+        weights = [weight for _, weight in declared.weights]
+        contest = _contrast(declared, groups, cells, weights, metric, scale)
+        (low, high), se = contest.inference.ends, contest.inference.se
+    else:
+        weights = (1.0, -1.0)
+        contest = Contest(declared.names, _inference(groups, cells, metric, scale), relative=scale.relative)
+        low, high, se = _in_units(groups, cells, metric, scale, contest.inference)
     comparison = replace(
         empty,
-        value=value,
+        value=math.fsum(weight * cell.value for weight, cell in zip(weights, cells)),
         se=se,
         low=low,
         high=high,
         levels=tuple((cell.value, cell.error) for cell in cells),
         paired=are_paired(groups, metric),
-        reason="" if se is not None else first_reason(chain(*groups), metric),
+        reason=first_reason(chain(*groups), metric, se),
     )
-    return comparison, Contest(names, inference, relative=scale.relative)
+    return comparison, contest
 
 
 def matched(
     names: Sequence[str], groups: Sequence[Sequence[Score]], metric: Metric
 ) -> tuple[list[list[Score]], str]:
     """Returns the scores of the training seeds that all rows have, in their order, and why they do not compare, "" if they do."""
-    shared = sorted(set.intersection(*({score.seed for score in group} for group in groups)))
+    shared = set.intersection(*(set(map(SEED, group)) for group in groups))
     if not shared:
-        lacking = [name for name, group in zip(names, groups) if not group]
-        return [[] for _ in groups], f"no scores of {lacking[0]}" if lacking else "no training seed in common"
-    groups = [[s for seed in shared for s in group if s.seed == seed] for group in groups]
+        for name, group in zip(names, groups):
+            if not group:
+                return [[] for _ in groups], f"no scores of {name}"
+        return [[] for _ in groups], "no training seed in common"
+    groups = [sorted((score for score in group if score.seed in shared), key=SEED) for group in groups]
     every = list(chain(*groups))
-    absent = [score for score in every if score.value(metric) is None]
-    if absent:
-        return groups, absent[0].reason(metric)
+    values = values_of(every, metric)
+    if None in values:
+        return groups, every[values.index(None)].reason(metric)
     if metric.on_held_out and not measured_alike(every):
         return groups, "losses with different images, latents or objectives do not compare"
     return groups, ""
 
 
 def are_paired(groups: Sequence[Sequence[Score]], metric: Metric) -> bool:
-    """Says whether both rows of each training seed share noise and labels, and their errors with them."""
+    """Says whether the rows of each training seed share noise and labels, and their errors with them."""
     known = all(score.estimate(metric) for score in chain(*groups))
-    return known and all(shares_noise(pair, metric) for pair in zip(*groups))
+    return known and all(shares_noise(rows, metric) for rows in zip(*groups))
+
+
+def _contrast(
+    declared: Declared,
+    groups: Sequence[Sequence[Score]],
+    cells: Sequence[Cell],
+    weights: Sequence[float],
+    metric: Metric,
+    scale: Scale,
+) -> Contest:
+    """Returns what a verdict on a contrast rests on."""
+    values, samples = [cell.values for cell in cells], error_between(groups, weights, metric, False)
+    inference = contrast_of_runs(values, weights, scale.pooled, scale.relative, samples)
+    parts = [weight * cell.value for weight, cell in zip(weights, cells)]
+    moved = math.hypot(*parts) if scale.relative else None
+    return Contest(declared.names, inference, relative=False, moved=moved)
 
 
 def _inference(
     groups: Sequence[Sequence[Score]], cells: Sequence[Cell], metric: Metric, scale: Scale
 ) -> Inference:
     """Returns the difference of two rows on a scale."""
-    values = [scale.of(cell.values) for cell in cells]
-    both = [*groups[0], *groups[1]]
-    samples = None
-    if all(seeds_have_own_noise(group, metric) for group in groups):
-        samples = 0.0
-    elif shares_noise(both, metric):
-        means = [mean_estimate(group, metric, scale.relative) for group in groups]
-        samples = None if None in means else paired_difference(*means).se
-    if samples is None or not math.isfinite(samples):
-        errors = [sampling_error(group, metric, scale.relative) for group in groups]
-        samples = None if None in errors else math.hypot(*errors)
-    first, second = values
+    first, second = (scale.of(cell.values) for cell in cells)
+    samples = error_between(groups, (1.0, -1.0), metric, scale.relative)
     return difference_of_runs(first, second, scale.pooled, samples)
 
 
-def _plain(
-    inference: Inference, relative: bool, cells: Sequence[Cell]
+def _in_units(
+    groups: Sequence[Sequence[Score]],
+    cells: Sequence[Cell],
+    metric: Metric,
+    scale: Scale,
+    inference: Inference,
 ) -> tuple[float | None, float | None, float | None]:
-    """Returns low, high and standard error of a difference in the metric's own units."""
+    """Returns low, high and standard error of a difference of two rows in the metric's own units."""
+    if len(groups[0]) == 1:
+        scale = Scale(False)
+        inference = _inference(groups, cells, metric, scale)
     (low, high), se = inference.ends, inference.se
-    if se is None or not relative:
+    if se is None or not scale.relative:
         return low, high, se
     first, second = (cell.value for cell in cells)
     # d(a - b) / d(log a - log b) between both levels: their logarithmic mean.

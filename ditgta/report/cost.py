@@ -1,7 +1,9 @@
 """What a table cost: processor and GPU hours and peak memory of every stage, from the records of its files."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 from ditgta.report.checks import read_record
@@ -23,24 +25,24 @@ def read_costs(
     records of checkpoints, and `names` experiment and seed of each, where it is not for the records to say; `shared` are records of
     what rows share: images, autoencoder, latents, scorer.
     """
-    records: dict[tuple[str, str], list[dict]] = {}
+    records: dict[tuple[str, str], list[dict]] = defaultdict(list)
     for path in map(Path, shared):
         entries = records_of(path)
         stage = next((_stage(record) for record in entries if record.get("command")), path.parent.parent.name)
-        records.setdefault((stage, readable(path.parent.name)), []).extend(entries)
+        records[stage, readable(path.parent.name)] += entries
     for path, name in zip(map(Path, training), names or [None] * len(training)):
         experiment = (name or run_of(path, read_record(path)))[0]
-        records.setdefault(("train", experiment), []).extend(records_of(path))
-    for stage in ("sample", "loss", "score"):
-        for score in scores:
-            made: list[dict] = []
-            if stage == "sample" and (folder := samples_folder(score, whole=False)):
-                made = records_of(folder / "index.json")
-            elif stage == "loss" and score.held_out:
-                made = records_of(score.held_out.path)
-            elif stage == "score":
-                made = [score.content.get("provenance") or score.content]
-            records.setdefault((stage, score.experiment), []).extend(made)
+        records["train", experiment] += records_of(path)
+    for score in scores:
+        made = records["sample", score.experiment]
+        if folder := samples_folder(score, whole=False):
+            made += records_of(folder / "index.json")
+    for score in scores:
+        made = records["loss", score.experiment]
+        if score.held_out:
+            made += records_of(score.held_out.path)
+    for score in scores:
+        records["score", score.experiment].append(score.content.get("provenance") or score.content)
     costs = [cost_of(stage, row, entries) for (stage, row), entries in records.items()]
     return [cost for cost in costs if cost.jobs]
 
@@ -54,7 +56,7 @@ def records_of(path: Path) -> list[dict]:
     others = [record_path(path.parent / shard["file"]) for shard in record.get("shards") or []]
     if path.name == "index.json":
         others.append(path.with_name("source.json"))
-    return [record, *record.get("earlier", []), *(read_record(other) for other in others if other.is_file())]
+    return [record, *record.get("earlier", []), *map(read_record, filter(Path.is_file, others))]
 
 
 def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
@@ -67,45 +69,46 @@ def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
         if process not in last or record["seconds"] > last[process]["seconds"]:
             last[process] = record
     jobs = sorted(last.values(), key=lambda record: record.get("started") or 0)
-    counts = [record.get("processes") or 1 for record in jobs]
-    cpu = [record.get("cpu_seconds") for record in jobs]
-    machines = [record.get("gpu") or record.get("cpu") for record in jobs]
+    return total_of(list(map(_of_job, jobs)), stage, row)
+
+
+def _of_job(record: dict) -> Cost:
+    """Returns the cost of one job, as it recorded it."""
+    count, cpu, gpu = record.get("processes") or 1, record.get("cpu_seconds"), record.get("gpu")
+    gpu_hours = record["seconds"] * count * bool(gpu) / 3600
     return Cost(
-        stage=stage,
-        row=row,
-        jobs=len(jobs),
-        seconds=sum(record["seconds"] for record in jobs),
-        cpu_hours=None if None in cpu else sum(s * n for s, n in zip(cpu, counts)) / 3600,
-        gpu_hours=_gpu_hours(jobs, counts),
-        memory_mb=_most(record.get("peak_memory_mb") for record in jobs),
-        gpu_memory_mb=_most(record.get("peak_gpu_memory_mb") for record in jobs),
-        machines=_distinct(machines),
-        commands=_distinct(record.get("command") for record in jobs),
-        revisions=_distinct(record.get("revision") for record in jobs),
+        stage="",
+        row="",
+        jobs=1,
+        seconds=record["seconds"],
+        cpu_hours=None if cpu is None else cpu * count / 3600,
+        gpu_hours=gpu_hours if "gpu" in record else None,  # else it does not tell whether it had one
+        memory_mb=record.get("peak_memory_mb"),
+        gpu_memory_mb=record.get("peak_gpu_memory_mb"),
+        machines=(gpu or record.get("cpu"),),
+        commands=(record.get("command"),),
+        revisions=(record.get("revision"),),
     )
 
 
-def _gpu_hours(jobs: Sequence[dict], counts: Sequence[int]) -> float | None:
-    """Returns the hours of all processes on GPUs, None where a record does not tell whether it had one."""
-    if not all("gpu" in record for record in jobs):
-        return None
-    return sum(record["seconds"] * count for record, count in zip(jobs, counts) if record["gpu"]) / 3600
-
-
-def total_of(costs: Sequence[Cost]) -> Cost:
+def total_of(costs: Sequence[Cost], stage: str = "all", row: str = "") -> Cost:
     """Returns the sum of costs; hours that some stage does not tell stay unknown."""
+
+    def of(name: str) -> list:
+        return list(map(attrgetter(name), costs))
+
     return Cost(
-        stage="all",
-        row="",
-        jobs=sum(cost.jobs for cost in costs),
-        seconds=sum(cost.seconds for cost in costs),
-        cpu_hours=_sum([cost.cpu_hours for cost in costs]),
-        gpu_hours=_sum([cost.gpu_hours for cost in costs]),
-        memory_mb=_most(cost.memory_mb for cost in costs),
-        gpu_memory_mb=_most(cost.gpu_memory_mb for cost in costs),
-        machines=_distinct(chain(*(cost.machines for cost in costs))),
-        commands=(),
-        revisions=_distinct(chain(*(cost.revisions for cost in costs))),
+        stage=stage,
+        row=row,
+        jobs=sum(of("jobs")),
+        seconds=sum(of("seconds")),
+        cpu_hours=_sum(of("cpu_hours")),
+        gpu_hours=_sum(of("gpu_hours")),
+        memory_mb=max(filter(None, of("memory_mb")), default=None),
+        gpu_memory_mb=max(filter(None, of("gpu_memory_mb")), default=None),
+        machines=_distinct(of("machines")),
+        commands=_distinct(of("commands")),
+        revisions=_distinct(of("revisions")),
     )
 
 
@@ -113,12 +116,8 @@ def _sum(hours: Sequence[float | None]) -> float | None:
     return None if None in hours else sum(hours)
 
 
-def _most(values: Iterable[float | None]) -> float | None:
-    return max(filter(None, values), default=None)
-
-
-def _distinct(words: Iterable[str | None]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(filter(None, words)))
+def _distinct(words: Iterable[tuple[str | None, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, chain(*words))))
 
 
 def _stage(record: dict) -> str:

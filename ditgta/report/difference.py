@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ditgta.report.comparisons import compare, scale_of
+from ditgta.report.comparisons import Declared, compare, scale_of
 from ditgta.report.evidence import Score, read_score
 from ditgta.report.model import METRICS, Comparison
 from ditgta.runtime.errors import InputError
@@ -30,9 +30,9 @@ def difference(
     known = {candidate.key: candidate for candidate in METRICS}
     if metric not in known:
         raise InputError(f"{metric} is not a metric of score files; choose from {', '.join(known)}")
-    own, other = _scores(first), _scores(second)
-    scale = scale_of([own, other], known[metric])
-    return compare(own, other, known[metric], (_name(first), _name(second)), own[0].step, scale)[0]
+    rows = [_scores(first), _scores(second)]
+    scale, names = scale_of(rows, known[metric]), Declared((_name(first), _name(second)))
+    return compare(rows, known[metric], names, rows[0][0].step, scale)[0]
 
 
 def _scores(files: str | Path | Sequence[str | Path]) -> list[Score]:

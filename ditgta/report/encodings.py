@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as PlotPath
 from matplotlib.ticker import MaxNLocator
@@ -16,6 +17,7 @@ from PIL import Image
 from ditgta.report.drawing import legend_name
 from ditgta.report.evidence import Score
 from ditgta.report.figures import DOTS_PER_INCH, PALETTE, blank, label, legend, style_of
+from ditgta.report.model import grouped
 from ditgta.report.svg import INK, Drawing, tip
 
 MOST_HEADS = 6
@@ -41,9 +43,9 @@ def encoding_figure(rows: Sequence[tuple[str, Any]]) -> Image.Image:
         [(kind, np.asarray(found)) for kind in MAPS if (found := getattr(look, kind)) is not None]
         for _, look in rows
     ]
-    columns = max([len(maps) for maps in shown] + [1])
+    columns = max([1, *map(len, shown)])
     many = any(_by_head(maps) is not None for maps in shown)
-    widths = [1.0] * columns + ([1.6] if many else []) + [1.3]
+    widths = [*[1.0] * columns, *[1.6] * many, 1.3]
     figure = Figure(figsize=(1.55 * sum(widths), 1.75 * len(rows)), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     figure.set_facecolor("#ffffff")
@@ -54,13 +56,12 @@ def encoding_figure(rows: Sequence[tuple[str, Any]]) -> Image.Image:
             if column < len(maps):
                 kind, values = maps[column]
                 _map(figure, axes, values.reshape(-1, values.shape[-1]).mean(0), look.grid, MAPS[kind])
-            else:
+            elif column:
                 axes.set_axis_off()
+            else:
+                _image(axes, np.zeros(look.grid), 1.0, "does not encode position")
             if column == 0:
                 axes.set_ylabel(name, color=INK, fontsize=9, rotation=90)
-                axes.set_axis_on()
-            if column == 0 and not maps:
-                _nothing(axes, look.grid)
         if many:
             _heads(figure, grid[number, columns], _by_head(maps), look.grid)
         _pairs(figure, grid[number, len(widths) - 1], look.turns)
@@ -73,24 +74,23 @@ def _map(
     """Draw a value of each token, blue below zero and red above it, with a frame around the token in the middle."""
     title, unit = words
     reach = 1.0 if unit == "cosine" else float(np.abs(values).max()) or 1.0
-    drawn = axes.imshow(values.reshape(shape), cmap="RdBu_r", vmin=-reach, vmax=reach)
+    drawn = _image(axes, values.reshape(shape), reach, title)
     axes.add_patch(
         Rectangle((shape[1] // 2 - 0.5, shape[0] // 2 - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=0.8)
     )
-    axes.set_title(title, fontsize=8, color=INK)
-    axes.set_xticks([])
-    axes.set_yticks([])
     bar = figure.colorbar(drawn, ax=axes, shrink=0.8, aspect=14, pad=0.03)
     bar.locator = MaxNLocator(3)
     bar.ax.tick_params(labelsize=6.5, colors=INK)
     bar.outline.set_visible(False)
 
 
-def _nothing(axes: Axes, shape: tuple[int, int]) -> None:
-    axes.imshow(np.zeros(shape), cmap="RdBu_r", vmin=-1, vmax=1)
-    axes.set_title("does not encode position", fontsize=8, color=INK)
+def _image(axes: Axes, values: np.ndarray, reach: float, title: str) -> AxesImage:
+    """Draw values of the tokens as colours."""
+    drawn = axes.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach)
+    axes.set_title(title, fontsize=8, color=INK)
     axes.set_xticks([])
     axes.set_yticks([])
+    return drawn
 
 
 def _by_head(maps: Sequence[tuple[str, np.ndarray]]) -> np.ndarray | None:
@@ -127,19 +127,12 @@ def _pairs(figure: Figure, place, turns: np.ndarray | None) -> None:
     least = 1e-3
     for head, of_head in enumerate(turns):
         down, right = of_head[:, 0], of_head[:, 1]
-        sign = np.where(
-            (down < 0) | ((down == 0) & (right < 0)), -1, 1
-        )  # a turn back along the opposite direction is the same
-        reach = np.log10(np.maximum(np.hypot(down, right), least) / least)
-        axes.scatter(
-            np.arctan2(sign * down, sign * right),
-            reach,
-            s=6,
-            color=PALETTE[head % len(PALETTE)],
-            linewidths=0,
-            clip_on=False,
-            zorder=3,
-        )
+        # A turn back along the opposite direction is the same.
+        sign = np.where((down < 0) | ((down == 0) & (right < 0)), -1, 1)
+        angles, reach = np.arctan2(sign * down, sign * right), np.hypot(down, right)
+        reach = np.log10(np.maximum(reach, least) / least)
+        colour = PALETTE[head % len(PALETTE)]
+        axes.scatter(angles, reach, s=6, color=colour, linewidths=0, clip_on=False, zorder=3)
     axes.set_thetamin(0)
     axes.set_thetamax(180)
     axes.set_rticks([1, 2, 3], ["0.01", "0.1", "1"])
@@ -173,10 +166,9 @@ class Distances:
     @property
     def words(self) -> str:
         """What the picture shows, in words."""
-        lines = (
-            f"{name} " + ", ".join(f"{mean:.2f}" for mean in found.mean(1))
-            for name, found in self.rows.items()
-        )
+        lines = []
+        for name, distances in self.rows.items():
+            lines.append(f"{name} {', '.join(map('{:.2f}'.format, distances.mean(1)))}")
         return f"mean attention distance in tokens, block by block, {self.uniform:.2f} if uniform: {'; '.join(lines)}"
 
 
@@ -186,27 +178,32 @@ def distances_of(scores: Sequence[Score], experiments: Sequence[str], last: int 
         return Distances(
             {}, absent=("It is measured beside the held-out loss, which these rows do not have.",)
         )
-    shown = [score for score in scores if score.held_out and score.step in (last, None)]
-    found = {
-        name: [s.held_out.attention for s in shown if s.experiment == name and s.held_out.attention]
-        for name in experiments
-    }
-    silent = [name for name, group in found.items() if not group]
-    measured = {name: group for name, group in found.items() if group}
-    absent = []
+    shown = grouped(
+        (score for score in scores if score.held_out and score.step in (last, None)), "experiment"
+    )
+    measured, silent, absent = {}, [], []
+    for name in experiments:
+        group = [score.held_out.attention for score in shown[name] if score.held_out.attention]
+        if group:
+            measured[name] = group
+        else:
+            silent.append(name)
     if silent:
         absent.append(
             f"The records of held-out losses do not say it of {', '.join(silent) if measured else 'any row'}: they are older "
             "than this measurement, or attention was not finite. The loss stage, run again, adds it and changes no loss."
         )
-    first = next(iter(measured.values()), [None])[0]
-    if first is None:
+    if not measured:
         return Distances({}, absent=tuple(absent))
-    alike = {name: group for name, group in measured.items() if group[0]["uniform"] == first["uniform"]}
-    if len(alike) < len(measured):
-        others = ", ".join(name for name in measured if name not in alike)
-        absent.append(f"Other grids of tokens, whose distances do not compare: {others}.")
-    rows = {name: np.hstack([np.array(one["distances"]) for one in group]) for name, group in alike.items()}
+    (first, *_), *_ = measured.values()
+    rows, others = {}, []
+    for name, group in measured.items():
+        if group[0]["uniform"] == first["uniform"]:
+            rows[name] = np.hstack([one["distances"] for one in group])
+        else:
+            others.append(name)
+    if others:
+        absent.append(f"Other grids of tokens, whose distances do not compare: {', '.join(others)}.")
     return Distances(rows, first["uniform"], first["images"], first["noise_levels"], tuple(absent))
 
 
@@ -221,13 +218,13 @@ def distance_figure(
         names: all names in the order of their styles, by default those of the networks.
     """
     figure, axes = blank()
-    for number, (name, found) in enumerate(distances.items()):
-        style, blocks = style_of(names or list(distances), name), np.arange(1, len(found) + 1)
+    for number, (name, heads) in enumerate(distances.items()):
+        style, blocks = style_of(names or list(distances), name), np.arange(1, len(heads) + 1)
         places = blocks + 0.5 * ((number + 0.5) / len(distances) - 0.5)  # rows side by side
-        axes.plot(places, found.mean(1), **style, markersize=4, linewidth=1.4, label=legend_name(name))
-        for block, place, mean in zip(blocks, places, found.mean(1)):
+        axes.plot(places, heads.mean(1), **style, markersize=4, linewidth=1.4, label=legend_name(name))
+        for block, place, mean in zip(blocks, places, heads.mean(1)):
             tip(axes, place, mean, f"{name}, block {block}: {mean:.2f} tokens")
-        _dots(axes, np.repeat(places, found.shape[1]), found.ravel(), style["color"])
+        _dots(axes, np.repeat(places, heads.shape[1]), heads.ravel(), style["color"])
     axes.axhline(uniform, color=INK, linestyle=(0, (5, 4)), linewidth=1, label="uniform")
     axes.autoscale_view()
     axes.set_ylim(bottom=0)

@@ -1,7 +1,8 @@
 """The files that a table rests on: scores with their influence values, and the loss curves of training."""
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from ditgta.data.npz import load_members
 from ditgta.report.checks import STRATA, check_arrays, is_whole, read_record
 from ditgta.report.findings import Curve
-from ditgta.report.model import Metric
+from ditgta.report.model import Metric, grouped
 from ditgta.report.view import step_name
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file, read_json
@@ -51,6 +52,11 @@ class Score:
     # options of sampling whose values were chosen for this row, and the values that they were chosen from
     choices: dict[str, tuple[float, ...]] = field(default_factory=dict)
     chosen: dict[str, float | None] = field(default_factory=dict)  # these options and what was chosen
+
+    @property
+    def place(self) -> tuple[str, int, int | None]:
+        """Experiment, training seed and step, which no other score file of a table has."""
+        return self.experiment, self.seed, self.step
 
     @property
     def spec(self) -> dict:
@@ -174,6 +180,11 @@ def judge_text(judge: dict | None) -> str:
     return f"{judge['name']}, class token, input 224 x 224 pixels; sha256 {judge['sha256'][:12]}"
 
 
+def sample_counts(scores: Iterable[Score]) -> list[int]:
+    """Returns the different numbers of samples that are known, ascending."""
+    return sorted({score.num_samples for score in scores} - {None})
+
+
 def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Score]:
     """Returns each experiment's score at its last milestone and first training seed."""
     ordered = sorted(scores, key=lambda score: (-1 if score.step is None else score.step, -score.seed))
@@ -194,12 +205,12 @@ def check_comparable(scores: Sequence[Score], baseline: Score | None) -> None:
     """Raise InputError where two score files are of one row, or of different scorers or reference images."""
     seen: dict[tuple, Score] = {}
     for score in scores:
-        key = (score.experiment, score.seed, score.step)
-        if key in seen:
+        other = seen.setdefault(score.place, score)
+        if other is not score:
             raise InputError(
-                f"{seen[key].path} and {score.path} are both {key[0]}, seed {key[1]}, step {key[2]}; give only one of them"
+                f"{other.path} and {score.path} are both {score.experiment}, seed {score.seed}, step {score.step}; "
+                "give only one of them"
             )
-        seen[key] = score
     check_same([*scores, *filter(None, [baseline])], *NETWORKS)
     check_same(scores, "reference")
 
@@ -221,18 +232,19 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
 
     `names`: experiment and seed of each record, where it is not for the record to say.
     """
-    runs: dict[tuple[str, int], list[dict]] = {}
+    runs: dict[tuple[str, int], list[dict]] = defaultdict(list)
     for path, name in zip(map(Path, paths), names or [None] * len(paths)):
         record = read_record(path)
-        runs.setdefault(name or run_of(path, record), []).append(record)
+        runs[name or run_of(path, record)].append(record)
     curves = []
     for (experiment, seed), records in runs.items():
         records.sort(key=lambda record: record.get("step") or 0)
         points: dict[int, dict] = {}
         for record in reversed(records):
             begin = min(points, default=math.inf)
-            earlier = [point for point in record.get("losses") or [] if point["step"] < begin]
-            points |= {point["step"]: point for point in earlier}
+            for point in record.get("losses") or []:
+                if point["step"] < begin:
+                    points[point["step"]] = point
         steps = sorted(points)
         common = set.intersection(*map(set, points.values())) if points else set()
         kinds = [kind for kind in ("loss", "mse", "vb") if kind in common]
@@ -258,12 +270,9 @@ def run_of(path: Path, record: dict) -> tuple[str, int]:
 
 def epochs_of(scores: Sequence[Score], images: int | None) -> dict[int, float]:
     """Returns the passes over the training images at each milestone whose rows share a batch size; {} where images are not counted."""
-    if not images:
-        return {}
-    batches: dict[int, set] = {}
-    for score in scores:
-        if score.step is not None:
-            size = part(score.training, "training").get("batch_size")
-            batches.setdefault(score.step, set()).add(size)
-    common = {step: sizes.pop() for step, sizes in batches.items() if len(sizes) == 1}
-    return {step: step * size / images for step, size in common.items() if size is not None}
+    epochs = {}
+    for step, own in grouped(scores, "step").items():
+        sizes = {part(score.training, "training").get("batch_size") for score in own}
+        if images and step is not None and len(sizes) == 1 and None not in sizes:
+            epochs[step] = step * sizes.pop() / images
+    return epochs

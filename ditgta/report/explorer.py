@@ -1,13 +1,12 @@
 """Samples class by class, at every milestone: what a page lets its reader leaf through."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from ditgta.report.evidence import Score
-from ditgta.report.grid import Grid, labels_of, pick
+from ditgta.report.grid import Grid, labels_of, pick, spread
 from ditgta.report.render import grid_address
 from ditgta.report.strips import folders_of
 from ditgta.report.view import class_name
@@ -41,22 +40,16 @@ def shelves_of(scores: Sequence[Score], experiments: Sequence[str], classes: Seq
     steps = sorted(set().union(*folders.values()))
     if not steps:
         return []
-    labels = list(labels_of(next(iter(next(iter(folders.values())).values()))))
-    known = sorted({label for _, label in labels})
-    count = min(len(known), MOST_CLASSES)
-    shown = [known[round(place)] for place in np.linspace(0, len(known) - 1, count)]
+    indices: dict[int, list[int]] = defaultdict(list)
+    for index, label in labels_of(next(iter(next(iter(folders.values())).values()))):
+        indices[label].append(index)
+    shown = spread(sorted(indices), MOST_CLASSES)
     shelves = []
     for label in shown:
-        indices = [index for index, other in labels if other == label][: MOST_SAMPLES // count]
-        columns = [(f"#{index}", None) for index in indices]
-        grids = {}
+        chosen, grids = indices[label][: MOST_SAMPLES // len(shown)], {}
+        columns = [(f"#{index}", None) for index in chosen]
         for step in steps:
-            rows = [(name, _samples(own, step, indices)) for name, own in folders.items()]
+            rows = [(name, pick(own.get(step), chosen)) for name, own in folders.items()]
             grids[step] = Grid(columns, rows, most=SIDE)
         shelves.append(Shelf(class_name(label, classes), grids))
     return shelves
-
-
-def _samples(own: dict, step: int, indices: Sequence[int]) -> list[np.ndarray | None]:
-    """Return samples of an experiment at a milestone; None where they are gone."""
-    return list(pick(own[step], indices)) if step in own else [None] * len(indices)

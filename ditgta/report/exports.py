@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 
-from ditgta.report.evidence import Score
+from ditgta.report.evidence import BASELINE, Score
 from ditgta.report.model import Metric, Table
 from ditgta.report.view import formula
 
@@ -32,13 +33,11 @@ def _plain(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell
 
 
-def score_lines(who: Sequence, score: Score, metrics: Iterable[Metric]) -> list[list]:
-    """Return a line for each metric of a score file, behind what tells whose it is."""
-    lines = []
+def score_lines(who: Sequence, score: Score, metrics: Iterable[Metric]) -> Iterator[list]:
+    """Yield a line for each metric of a score file, behind what tells whose it is."""
     for metric in metrics:
         value = [score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
-        lines.append([*who, metric.key, *value])
-    return lines
+        yield [*who, metric.key, *value]
 
 
 def scores_csv(table: Table, scores: Sequence[Score]) -> str:
@@ -48,7 +47,7 @@ def scores_csv(table: Table, scores: Sequence[Score]) -> str:
     """
     lines = []
     for score in scores:
-        seed = None if table.baseline and score.experiment == table.baseline.experiment else score.seed
+        seed = None if score.experiment == BASELINE else score.seed
         who = [table.suite, score.experiment, score.spec.get("posenc"), seed, score.step]
         lines += score_lines(who, score, table.metrics)
     return csv_text(SCORES, lines)
@@ -74,7 +73,7 @@ def losses_csv(table: Table) -> str:
     kinds = sorted(set().union(*(curve.losses for curve in table.curves)))
     lines = []
     for curve in table.curves:
-        for i, step in enumerate(curve.steps):
-            values = [curve.losses[kind][i] if kind in curve.losses else None for kind in kinds]
-            lines.append([table.suite, curve.experiment, curve.seed, step, *values])
+        columns = [curve.losses.get(kind, repeat(None)) for kind in kinds]
+        for values in zip(curve.steps, *columns):
+            lines.append([table.suite, curve.experiment, curve.seed, *values])
     return csv_text(["suite", "experiment", "seed", "step", *kinds], lines)

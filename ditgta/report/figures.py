@@ -19,7 +19,7 @@ from ditgta.report.classwise import shown_labels
 from ditgta.report.drawing import legend_name
 from ditgta.report.evidence import BASELINE
 from ditgta.report.findings import Curve
-from ditgta.report.model import CLASS_ACCURACY, KID, Cell, Metric, Table
+from ditgta.report.model import CLASS_ACCURACY, KID, Metric, Row, Table, grouped
 from ditgta.report.svg import FAINT, INK, Drawing, tip
 from ditgta.report.view import class_name, ends_of, plus_minus, step_name
 
@@ -39,63 +39,67 @@ def colour_of(experiments: Sequence[str], experiment: str) -> str:
 def metric_figure(table: Table, metric: Metric) -> Drawing:
     """Returns a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the baseline dashed."""
     figure, axes = blank()
-    rows = [row for row in table.rows if row.step is not None and row.cells[metric.key].value is not None]
+    rows = [row for row in table.rows if row.step is not None and row.value(metric) is not None]
     if not rows:
         return Drawing(notice(figure, axes, f"no {metric.name} to draw: the table gives the reason"))
     unit = 10**metric.shift
     steps = sorted({row.step for row in rows})
-    log_steps = steps[0] > 0 and steps[-1] / steps[0] > 8
-    levels = [row.cells[metric.key].value for row in rows]
-    log_levels = min(levels) > 0 and max(levels) / min(levels) > 6
-    axes.set_xscale("log" if log_steps else "linear")
-    axes.set_yscale("log" if log_levels else "linear")
-    for name in table.experiments:
-        own = [(row.step, row.cells[metric.key]) for row in rows if row.experiment == name]
-        if own:
-            _band(axes, table, name, metric, own)
-    baseline = table.baseline.cells[metric.key].value if table.baseline else None
+    log_steps = is_wide(steps, 8)
+    levels = [row.value(metric) for row in rows]
+    log_levels = is_wide(levels)
+    axes.set_xscale(_SCALE[log_steps])
+    axes.set_yscale(_SCALE[log_levels])
+    by_name = grouped(rows, "experiment")
+    for name in filter(by_name.get, table.experiments):
+        _band(axes, table, metric, by_name[name])
+    baseline = table.baseline.value(metric) if table.baseline else None
     if baseline is not None and (baseline > 0 or not log_levels):
+        levels.append(baseline)
         name = legend_name(table.baseline.experiment)
         axes.axhline(baseline * unit, color=INK, linestyle=(0, (5, 4)), linewidth=1, label=name)
-    _set_bottom(axes, [row.cells[metric.key] for row in rows], baseline, unit)
+    lowest, _ = map(min, zip(*(ends_of(row.cells[metric.key]) for row in rows)))
+    if log_levels:
+        plain_log_labels(axes)
+        axes.set_ylim(bottom=0.5 * unit * min(levels))  # bands may reach far below
+    elif min([lowest, *levels]) >= 0:
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
     axes.set_xlim(*_margins(steps, log_steps))
     axes.xaxis.set_major_locator(FixedLocator(_apart(steps, log_steps)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: step_name(round(step))))
-    label(axes, "training steps", metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better])
+    label(axes, "training steps", _directed(metric))
     legend(figure)
     return Drawing(figure)
 
 
-def _band(axes: Axes, table: Table, name: str, metric: Metric, points: Sequence[tuple[int, Cell]]) -> None:
+_SCALE = {True: "log", False: "linear"}
+
+
+def is_wide(levels: Sequence[float], ratio: float = 6) -> bool:
+    """Returns whether positive values lie so far apart that a logarithmic axis shows them better."""
+    return min(levels, default=0) > 0 and max(levels) / min(levels) > ratio
+
+
+def _band(axes: Axes, table: Table, metric: Metric, rows: Sequence[Row]) -> None:
     """Draws one experiment's means, their 95 % intervals as a band with bars, and each training seed where there are several."""
-    steps, cells = zip(*points)
+    name, steps = rows[0].experiment, [row.step for row in rows]
+    cells = [row.cells[metric.key] for row in rows]
     unit = 10**metric.shift
-    values = unit * np.array([cell.value for cell in cells])
-    low, high = unit * np.array(list(map(ends_of, cells))).T
+    values, low, high = unit * np.array([(cell.value, *ends_of(cell)) for cell in cells]).T
     colour = colour_of(table.experiments, name)
-    # A mean of values lies off that of their logarithms.
-    reach = np.maximum([values - low, high - values], 0.0)
     axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     style = style_of(table.experiments, name) | {"markersize": 5, "capsize": 3, "linewidth": 1.6}
-    axes.errorbar(steps, values, yerr=reach, label=legend_name(name), **style)
+    axes.errorbar(steps, values, yerr=reach(values, low, high), label=legend_name(name), **style)
     for step, cell, value in zip(steps, cells, values):
         tip(axes, step, value, f"{name} at {step_name(step)}: {plus_minus(metric, cell.value, cell.error)}")
-    if any(len(cell.values) > 1 for cell in cells):
-        points = [(step, unit * value) for step, cell in zip(steps, cells) for value in cell.values]
-        axes.scatter(*zip(*points), color=colour, s=9, alpha=0.6, linewidths=0)
+    dots = [(step, unit * value) for step, cell in zip(steps, cells) for value in cell.values]
+    if len(dots) > len(steps):
+        axes.scatter(*zip(*dots), color=colour, s=9, alpha=0.6, linewidths=0)
 
 
-def _set_bottom(axes, cells: Sequence[Cell], baseline: float | None, unit: float) -> None:
-    """Keeps what lies above zero above it: bands on a logarithmic axis, and the axis itself where nothing is negative."""
-    if axes.get_yscale() == "log":
-        plain_log_labels(axes)
-        levels = [cell.value for cell in cells] + ([baseline] if baseline and baseline > 0 else [])
-        axes.set_ylim(bottom=0.5 * unit * min(levels))
-        return
-    ends = [low for low, _ in map(ends_of, cells)]
-    if min([*ends, baseline or 0.0]) >= 0:
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
+def reach(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Returns how far intervals reach down and up from their values; a mean of values lies off that of their logarithms."""
+    return np.maximum([values - low, high - values], 0.0)
 
 
 def loss_figure(table: Table) -> Drawing:
@@ -104,17 +108,15 @@ def loss_figure(table: Table) -> Drawing:
     curves = _drawable(table)
     if not curves:
         return Drawing(notice(figure, axes, "no loss curves were given"))
-    everything = np.concatenate([curve.losses["loss"] for curve in curves])
-    if everything.min() > 0 and everything.max() / everything.min() > 3:
+    if is_wide(np.concatenate([curve.losses["loss"] for curve in curves]), 3):
         axes.set_yscale("log")
         plain_log_labels(axes)
     for curve in curves:
         colour = colour_of(table.experiments, curve.experiment)
         axes.plot(*_thinned(curve.steps, curve.losses["loss"]), color=colour, alpha=0.35, linewidth=0.7)
-    for name in table.experiments:
-        own = [dict(zip(c.steps, c.losses["loss"])) for c in curves if c.experiment == name]
-        if own:
-            _line(axes, table, name, *_mean(own))
+    by_name = grouped(curves, "experiment")
+    for name in filter(by_name.get, table.experiments):
+        _line(axes, table, name, *_mean([curve.by_step for curve in by_name[name]]))
     label(axes, "training steps", "training loss")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     legend(figure)
@@ -127,23 +129,25 @@ def gap_figure(table: Table) -> Drawing | None:
     All experiments see the same images, noise and timesteps at each step, so the difference of two losses is far less
     noisy than either of them.
     """
-    curves = _drawable(table)
-    names = [name for name in table.experiments if any(curve.experiment == name for curve in curves)]
-    gaps = {name: _gap(curves, name, names[0]) for name in names[1:]}
-    gaps = {name: gap for name, gap in gaps.items() if gap is not None}
+    by_name = grouped(_drawable(table), "experiment")
+    names, gaps = list(filter(by_name.get, table.experiments)), {}
+    for name in names[1:]:
+        steps, gap = _gap(by_name[name], by_name[names[0]])
+        if len(steps) > 1:
+            gaps[name] = steps, gap
     if not gaps:
         return None
     figure, axes = blank()
     axes.axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.6, label=legend_name(names[0]))
-    settled = []
+    low = high = 0.0
     for name, (steps, gap) in gaps.items():
         colour = colour_of(table.experiments, name)
         axes.plot(*_thinned(steps, gap), color=colour, alpha=0.35, linewidth=0.7)
         _line(axes, table, name, steps, gap)
-        settled.append(smoothed(gap)[len(gap) // 10 :])
-    low, high = min(0.0, *map(np.min, settled)), max(0.0, *map(np.max, settled))
+        settled = smoothed(gap)[len(gap) // 10 :]  # the first steps would hide all that follows
+        low, high = min(low, settled.min()), max(high, settled.max())
     margin = 0.25 * (high - low) or 1e-3
-    axes.set_ylim(low - margin, high + margin)  # the first steps would hide all that follows
+    axes.set_ylim(low - margin, high + margin)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     label(axes, "training steps", "loss minus the first row's")
     legend(figure)
@@ -159,13 +163,15 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
     names = [name for name in [*table.experiments, BASELINE] if table.by_class.get(name)]
     figure, axes = blank(height=1.2 + max(0.3, 0.06 * len(names)) * len(labels))
     for i, name in enumerate(names):
-        results = {result.label: getattr(result, kind) for result in table.by_class[name]}
-        results = {label: interval for label, interval in results.items() if label in labels and interval}
-        if not results:
+        places, ends = [], []
+        for result in table.by_class[name]:
+            interval = getattr(result, kind)
+            if result.label in labels and interval:
+                places.append(labels.index(result.label) + 0.7 * ((i + 0.5) / len(names) - 0.5))
+                ends.append((interval.low, interval.value, interval.high))
+        if not places:
             continue
-        places = np.array([labels.index(label) for label in results]) + 0.7 * ((i + 0.5) / len(names) - 0.5)
-        intervals = np.array([(one.low, one.value, one.high) for one in results.values()])
-        low, value, high = 10**metric.shift * intervals.T
+        low, value, high = 10**metric.shift * np.array(ends).T
         style = {"color": INK, "marker": "|"} if name == BASELINE else style_of(table.experiments, name)
         style |= {"linestyle": "none", "markersize": 4.5, "elinewidth": 1.1}
         axes.errorbar(value, places, xerr=(value - low, high - value), label=legend_name(name), **style)
@@ -175,12 +181,17 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
     axes.yaxis.set_major_formatter(shown)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.grid(True, axis="x", color=FAINT, linewidth=0.6)
-    label(axes, metric.heading.rstrip(" ↓↑") + _DIRECTION[metric.better], "class")
+    label(axes, _directed(metric), "class")
     legend(figure, columns=2)
     return Drawing(figure)
 
 
-_DIRECTION = {-1: ", lower is better", 0: "", 1: ", higher is better"}
+def _directed(metric: Metric) -> str:
+    """Returns what stands beside an axis: the metric, and which of its ends is better."""
+    return (
+        metric.heading.rstrip(" ↓↑")
+        + {-1: ", lower is better", 0: "", 1: ", higher is better"}[metric.better]
+    )
 
 
 def style_of(experiments: Sequence[str], name: str) -> dict:
@@ -220,16 +231,14 @@ def smoothed(values: np.ndarray) -> np.ndarray:
     return (total[centre + half + 1] - total[centre - half]) / (2 * half + 1)
 
 
-def _gap(curves: Sequence[Curve], name: str, reference: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _gap(own: Sequence[Curve], base: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
     """Returns steps and the difference of two experiments' losses, averaged over the training seeds they share."""
-    of = {(curve.experiment, curve.seed): dict(zip(curve.steps, curve.losses["loss"])) for curve in curves}
-    gaps = []
-    for (other, seed), own in of.items():
-        base = of.get((reference, seed))
-        if other == name and base is not None:
-            gaps.append({step: own[step] - base[step] for step in own.keys() & base.keys()})
-    steps, gap = _mean(gaps)
-    return (steps, gap) if len(steps) > 1 else None
+    of_seed, gaps = {curve.seed: curve.by_step for curve in base}, []
+    for curve in own:
+        losses, others = curve.by_step, of_seed.get(curve.seed)
+        if others is not None:
+            gaps.append({step: losses[step] - others[step] for step in losses.keys() & others.keys()})
+    return _mean(gaps)
 
 
 def _mean(curves: Sequence[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:

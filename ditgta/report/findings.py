@@ -19,6 +19,11 @@ class Curve:
     images_per_second: float | None = None
     seconds: float | None = None
 
+    @property
+    def by_step(self) -> dict[int, float]:
+        """The training loss at each step."""
+        return dict(zip(self.steps, self.losses["loss"]))
+
 
 @dataclass(frozen=True)
 class Interval:

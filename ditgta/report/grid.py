@@ -1,6 +1,8 @@
 """Grids of images: samples of the same noise and label side by side, and images beside their neighbours."""
 
 import io
+import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -93,37 +95,25 @@ def sample_grid(
             faults.append(
                 f"The samples of {name} have other labels than those of {first}: the picture's rows do not match."
             )
-    sets = [list(pick(folder, [i for i, _ in chosen])) for folder in folders.values()]
-    colours = [colour_of(experiments, name) for name in folders]
-    columns = list(zip(short_names(list(folders)), colours))
-    real, classes = None, []
+    indices, labels = zip(*chosen)
+    sets = [pick(folder, indices) for folder in folders.values()]
+    columns = list(zip(short_names(list(folders)), [colour_of(experiments, name) for name in folders]))
+    real, classes = [], []
     if images is not None:
-        real = list(_real(images, [label for _, label in chosen], sets[0][0].shape[0]))
-        classes = images.classes
+        real, classes = [_real(images, labels, sets[0][0].shape[0])], images.classes
     words = [f"{class_name(label, classes)}\n#{index}" for index, label in chosen]
     parts = -(-len(sets) // MOST_COLUMNS)
     grids = []
     for part in range(parts):
         own = slice(part * len(sets) // parts, (part + 1) * len(sets) // parts)
-        grids.append(_beside_real(columns[own], words, sets[own], real))
+        heads = [*columns[own], *[("real", None)] * len(real)]
+        rows = list(zip(words, zip(*sets[own], *real, strict=True)))
+        grids.append(Grid(heads, rows, apart=len(columns[own]) if real else None))
     if parts > 1:
         return grids, faults
     half = (len(chosen) + 1) // 2
     halves = (grids[0].rows[:half], grids[0].rows[half:])
     return [replace(grids[0], rows=rows) for rows in halves if rows], faults
-
-
-def _beside_real(
-    columns: Sequence[tuple[str, str]],
-    words: Sequence[str],
-    sets: Sequence[Sequence[np.ndarray | None]],
-    real: Sequence[np.ndarray | None] | None,
-) -> Grid:
-    """Returns a column for each set of samples and a last one, set apart, of real images where there are any."""
-    if real is None:
-        return Grid(columns, list(zip(words, zip(*sets, strict=True))))
-    rows = list(zip(words, zip(*sets, real, strict=True)))
-    return Grid([*columns, ("real", None)], rows, apart=len(columns))
 
 
 def labels_of(folder: Path) -> Iterator[tuple[int, int]]:
@@ -138,37 +128,41 @@ def choose_samples(labels: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
 
     Fewer classes are shown several times each, as often as room allows. The first samples of a class are taken.
     """
-    indices: dict[int, list[int]] = {}
+    indices: dict[int, list[int]] = defaultdict(list)
     for index, label in labels:
-        indices.setdefault(label, []).append(index)
-    classes = sorted(indices)
-    if len(classes) > MOST_ROWS:
-        classes = [classes[round(i)] for i in np.linspace(0, len(classes) - 1, MOST_ROWS)]
+        indices[label].append(index)
+    classes = spread(sorted(indices), MOST_ROWS)
     per_class = MOST_ROWS // len(classes)
     return [(index, label) for label in classes for index in indices[label][:per_class]]
 
 
-def pick(folder: Path, indices: Sequence[int]) -> Iterator[np.ndarray | None]:
-    """Yields the samples of the given indices as uint8 [H, W, 3] or None, opening each shard once."""
+def spread(items: Sequence, most: int) -> list:
+    """Returns so many of some items at most, evenly spread from the first to the last."""
+    count = min(most, len(items))
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)]
+
+
+def pick(folder: Path | None, indices: Sequence[int]) -> list[np.ndarray | None]:
+    """Returns the samples of the given indices as uint8 [H, W, 3], or None where there is none, opening each shard once."""
     samples: dict[int, np.ndarray] = {}
-    for shard in _shards(folder):
-        inside = [i for i in indices if shard["start"] <= i < shard["start"] + shard["count"]]
+    for shard in _shards(folder) if folder else ():
+        start = shard["start"]
+        inside = sorted(i for i in set(indices) if start <= i < start + shard["count"])
         if inside:
             pixels = NpzArray(folder / shard["file"], "arr_0")
-            samples.update({i: rgb(pixels.read(i - shard["start"], 1)[0]) for i in sorted(inside)})
+            for i in inside:
+                samples[i] = rgb(pixels.read(i - start, 1)[0])
             pixels.close()
-    for i in indices:
-        yield samples.get(i)
+    return list(map(samples.get, indices))
 
 
 def beside(grids: Sequence[Grid]) -> Image.Image:
     """Returns grids beside each other as one picture, transparent between the cells."""
-    drawn = [draw(grid) for grid in grids] or [notice("no samples to show")]
-    canvas = Image.new("RGBA", (sum(image.width for image in drawn), max(image.height for image in drawn)))
-    left = 0
-    for image in drawn:
+    drawn = list(map(draw, grids)) or [notice("no samples to show")]
+    widths, heights = zip(*(image.size for image in drawn))
+    canvas = Image.new("RGBA", (sum(widths), max(heights)))
+    for image, left in zip(drawn, itertools.accumulate(widths, initial=0)):
         canvas.paste(image, (left, 0))
-        left += image.width
     return canvas
 
 
@@ -200,7 +194,7 @@ def _label(pen: ImageDraw.ImageDraw, grid: Grid, row: int, lines: Sequence[str])
     _, top, _, bottom = grid.box(row, 0)
     for line, text in enumerate(lines):
         height = (top + bottom) / 2 + (line - (len(lines) - 1) / 2) * grid.text * 1.25
-        text, font = _fitted(text, int(grid.text * (0.8 if line else 1)), grid.margin - 3 * GAP)
+        text, font = _fitted(text, int(grid.text * (1, 0.8)[line > 0]), grid.margin - 3 * GAP)
         pen.text((GAP, height), text, INK, font, anchor="lm")
 
 
@@ -225,13 +219,14 @@ def rgb(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
-def _real(images, labels: Sequence[int], side: int) -> Iterator[np.ndarray | None]:
-    """Yields real images of the given labels, another one for each repetition, at the samples' side."""
-    used: dict[int, int] = {}
-    for label in labels:
-        of_class = np.flatnonzero(images.labels == label)
-        turn = used[label] = used.get(label, -1) + 1
-        yield fitted(images.image(int(of_class[turn])), side) if turn < len(of_class) else None
+def _real(images, labels: Sequence[int], side: int) -> list[np.ndarray | None]:
+    """Returns real images of the given labels, another one for each repetition, at the samples' side."""
+    real = []
+    for place, label in enumerate(labels):
+        turn = labels[:place].count(label)
+        image = next(iter(np.flatnonzero(images.labels == label)[turn:]), None)
+        real.append(None if image is None else fitted(images.image(int(image)), side))
+    return real
 
 
 def _shards(folder: Path) -> list[dict]:

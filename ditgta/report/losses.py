@@ -11,7 +11,7 @@ from ditgta.report import figures
 from ditgta.report.drawing import legend_name
 from ditgta.report.evidence import HeldOut, Score
 from ditgta.report.findings import BandRatio
-from ditgta.report.model import CONFIDENCE_FACTOR, Table
+from ditgta.report.model import CONFIDENCE_FACTOR, Table, grouped
 from ditgta.report.svg import Drawing, tip
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
@@ -42,17 +42,18 @@ def with_losses(score: Score, path: Path) -> Score:
     arrays, weights = content["arrays"], content["spec"]["loss"]["weights"]
     conditional, null = arrays["conditional"], arrays["null"]
     strata = strata_of(arrays["label"])
-    estimates = {
-        "loss": loss_estimate(conditional, weights, strata),
-        "class_gain": gain_estimate(conditional, null, weights, strata),
+    influence = {
+        "loss": loss_estimate(conditional, weights, strata).influence,
+        "class_gain": gain_estimate(conditional, null, weights, strata).influence,
     }
-    spec = content["spec"]
-    how = str(sorted(item for item in spec["loss"].items() if item[0] != "ema_decay"))
+    spec, options = content["spec"], dict(content["spec"]["loss"])
+    options.pop("ema_decay", None)
+    how = str(sorted(options.items()))
     key = (content["held_out"]["sha256"], content["objective"], spec.get("autoencoder_sha256"), how)
     return replace(
         score,
         content={**score.content, "metrics": score.content["metrics"] | content["metrics"]},
-        influence=score.influence | {name: one.influence for name, one in estimates.items()},
+        influence=score.influence | influence,
         strata=score.strata | {RESAMPLED: strata},
         held_out=HeldOut(Path(path), key, len(conditional), conditional, content.get("attention")),
     )
@@ -64,9 +65,10 @@ def band_ratios(scores: Sequence[Score], experiments: Sequence[str]) -> list[Ban
     if not measured or len({score.held_out.key for score in measured}) > 1:
         return []
     last = max(-1 if score.step is None else score.step for score in measured)
+    rows = grouped((score for score in measured if score.step in (last, None)), "experiment")
     first, ratios = None, []
     for name in experiments:
-        group = {s.seed: s for s in measured if s.experiment == name and s.step in (last, None)}
+        group = {score.seed: score for score in rows[name]}
         first = first or group
         if seeds := sorted(group.keys() & first.keys()):
             ratios.append(_ratio(name, [group[seed] for seed in seeds], [first[seed] for seed in seeds]))
@@ -76,9 +78,9 @@ def band_ratios(scores: Sequence[Score], experiments: Sequence[str]) -> list[Ban
 def _ratio(name: str, own: Sequence[Score], base: Sequence[Score]) -> BandRatio:
     logs, influences = [], []
     for one, other in zip(own, base):
-        levels = [score.held_out.losses.mean(0) for score in (one, other)]
-        logs.append(np.log(levels[0] / levels[1]))
-        influences.append(one.held_out.losses / levels[0] - other.held_out.losses / levels[1])
+        ours, theirs = one.held_out.losses, other.held_out.losses
+        logs.append(np.log(ours.mean(0) / theirs.mean(0)))
+        influences.append(ours / ours.mean(0) - theirs / theirs.mean(0))
     mean, influence = np.mean(logs, axis=0), np.mean(influences, axis=0)
     strata = own[0].strata[RESAMPLED]
     reach = CONFIDENCE_FACTOR * np.array([standard_error(column, strata) for column in influence.T])

@@ -64,9 +64,9 @@ def nearest_grids(
             faults.append(f"The picture of nearest images has no row for {score.experiment}: {error}.")
             continue
         labels = [(index, label) for index, label in labels_of(folder) if index < summary.checked]
-        first = {label: index for index, label in reversed(choose_samples(iter(labels)))}
-        chosen = [(index, label) for label, index in sorted(first.items())]
-        chosen.append((summary.closest[0], dict(labels)[summary.closest[0]]))
+        first = {label: (index, label) for index, label in reversed(choose_samples(iter(labels)))}
+        closest = summary.closest[0]
+        chosen = [*map(first.get, sorted(first)), (closest, dict(labels)[closest])]
         name = short_names(experiments)[experiments.index(score.experiment)]
         heading = (name, colour_of(experiments, score.experiment))
         grids[score.experiment] = _grid(score, summary, reference, chosen, heading, classes)
@@ -81,16 +81,17 @@ def _grid(
     heading: tuple[str, str],
     classes: Sequence[str],
 ) -> Grid:
-    neighbours = score.findings["nearest_index"][[index for index, _ in chosen]]
-    there = (neighbours >= 0) & (neighbours < reference.count)
-    pixels = _pixels(reference, np.unique(neighbours[there]).tolist())
-    samples = pick(samples_folder(score), [index for index, _ in chosen])
+    indices, labels = map(list, zip(*chosen))
+    samples, neighbours = pick(samples_folder(score), indices), score.findings["nearest_index"][indices]
+    there = np.unique(neighbours[(neighbours >= 0) & (neighbours < reference.count)])
+    real = {}
+    for i in there.tolist():  # ascending, as some sources are read from the beginning on
+        real[i] = fitted(next(iter(reference.batches(i, i + 1, 1)))[0], len(samples[0]))
+    names = [class_name(label, classes) for label in labels[:-1]] + ["nearest of all"]
+    distances = score.findings["nearest_distance"][indices, 0] / summary.typical
     rows = []
-    for row, ((index, label), sample) in enumerate(zip(chosen, samples)):
-        distance = score.findings["nearest_distance"][index, 0] / summary.typical
-        name = "nearest of all" if row == len(chosen) - 1 else class_name(label, classes)
-        near = [fitted(pixels[i], sample.shape[0]) if i in pixels else None for i in neighbours[row].tolist()]
-        rows.append((f"{name}\n#{index}: {distance:.2f}", [sample, *near]))
+    for name, index, distance, sample, near in zip(names, indices, distances, samples, neighbours.tolist()):
+        rows.append((f"{name}\n#{index}: {distance:.2f}", [sample, *map(real.get, near)]))
     columns = [heading, ("nearest", None), ("second", None), ("third", None)]
     return Grid(columns[: 1 + neighbours.shape[1]], rows, apart=1, most=CELL_PIXELS)
 
@@ -107,8 +108,3 @@ def _reference(folder: str | None, sha256: str | None) -> ImageSet:
     if reference.sha256() != sha256:
         raise InputError(f"{folder} has changed since the score")
     return reference
-
-
-def _pixels(reference: ImageSet, indices: Sequence[int]) -> dict[int, np.ndarray]:
-    """Returns the reference images of ascending indices."""
-    return {i: next(iter(reference.batches(i, i + 1, 1)))[0] for i in indices}

@@ -1,14 +1,27 @@
 """What a table consists of: metrics, rows, cells, differences, and what else is known of the rows."""
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from operator import attrgetter
+from typing import Any, Literal
 
 from ditgta.report.findings import BandRatio, ClassResult, Cost, Curve, Nearness, Option
 from ditgta.report.statistics import Spread
 
 CONFIDENCE_FACTOR = 1.959964
+
+
+def grouped(items: Iterable, *names: str) -> dict[Any, list]:
+    """Returns items by an attribute, or several, in the order in which its values first appear; of other values [].
+
+    `grouped(scores, "experiment", "step")["gta", 1500]` is a list of scores.
+    """
+    groups, key = defaultdict(list), attrgetter(*names)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,10 @@ class Row:
     seeds: tuple[int, ...]
     num_samples: int | None
     cells: dict[str, Cell]
+
+    def value(self, metric: Metric) -> float | None:
+        """Returns the value in a column, None where it is absent, or no column."""
+        return self.cells[metric.key].value if metric.key in self.cells else None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from ditgta.report.alike import sampled_alike, shares_noise
-from ditgta.report.evidence import Score, judge_text, last_scores
+from ditgta.report.evidence import Score, judge_text, last_scores, sample_counts
 from ditgta.report.findings import CHOSEN, COMPARED, Option
 from ditgta.report.view import DASH, count_name, plain_list
 from ditgta.runtime.finished import flat
@@ -22,30 +22,35 @@ SWITCHES = (
 
 def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Option]:
     """Returns every recorded option of training and sampling, the switches first, then by name; the training seed is no option."""
-    by_row: dict[str, dict[str, object]] = {}
-    for score in last_scores(scores, experiments):
-        training = {key: value for key, value in score.training.items() if key != "seed"}
-        sampling = score.sampling or part(score.content, "samples", "spec", "sampling")
-        left_out = {"training_seed", *score.choices}
-        kept = {key: value for key, value in sampling.items() if key not in left_out}
-        texts = flat({**training, "sampling": kept, CHOSEN: score.chosen})
-        by_row[score.experiment] = {name: _text(value) for name, value in texts.items()}
-    names = set().union(*by_row.values())
-    order = [name for name in SWITCHES if name in names] + sorted(names - set(SWITCHES))
-    return [Option(name, {row: own.get(name, DASH) for row, own in by_row.items()}) for name in order]
+    rows, values = last_scores(scores, experiments), {}
+    for score in rows:
+        sampling = dict(score.sampling or part(score.content, "samples", "spec", "sampling"))
+        for key in ("training_seed", *score.choices):
+            sampling.pop(key, None)
+        given = flat({**score.training, "sampling": sampling, CHOSEN: score.chosen})
+        given.pop("seed", None)
+        for name, value in given.items():
+            of_rows = values.setdefault(name, {row.experiment: DASH for row in rows})
+            of_rows[score.experiment] = _text(value)
+    switches = dict.fromkeys(SWITCHES)
+    order = [*filter(values.get, switches), *sorted(values.keys() - switches)]
+    return [Option(name, values[name]) for name in order]
 
 
 def fairness(options: Sequence[Option]) -> tuple[bool, str]:
     """Returns whether rows differ in their positional encoding alone, and what they differ in as a sentence."""
-    others = [option for option in options if option.differs and not option.is_each_rows]
     if not options:
         words = "The score files do not record how their samples were made, so it is unknown whether rows differ in other options."
         return False, words
+    others = []
+    for option in options:
+        if option.differs and not option.is_each_rows:
+            others.append(f"{option.name} ({option.text.replace('; ', ', ')})")
     if not others:
         return True, f"Of {len(options)} recorded options, the rows differ only in {COMPARED}."
-    listed = "; ".join(f"{option.name} ({option.text.replace('; ', ', ')})" for option in others[:6])
-    more = f"; and {len(others) - 6} more" if len(others) > 6 else ""
-    words = f"Rows also differ in options other than the positional encoding, which affects their differences: {listed}{more}."
+    if len(others) > 6:
+        others[6:] = [f"and {len(others) - 6} more"]
+    words = f"Rows also differ in options other than the positional encoding, which affects their differences: {'; '.join(others)}."
     return False, words
 
 
@@ -57,11 +62,11 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
     """Returns (term, description) pairs that say how all rows were sampled and scored."""
     content, sampling = scores[0].content, scores[0].sampling
     seeds = sorted({score.seed for score in scores})
-    counts = sorted({score.num_samples for score in scores} - {None})
+    counts = plain_list(list(map(count_name, sample_counts(scores))))
     lines = [("Scorer", _scorer(part(content, "scorer")))]
     if "judge" in content:
         lines.append(("Second judge", judge_text(content["judge"])))
-    samples = [f"{plain_list(list(map(count_name, counts)))} per row" if counts else "number unknown"]
+    samples = [f"{counts} per row" if counts else "number unknown"]
     if sampling:
         samples.append(f"{sampling.get('sampler', 'unknown')} sampler, {sampling.get('steps', '?')} steps")
         samples.append(_guidance(sampling, scores[0].choices.get("cfg_scale")))
@@ -95,14 +100,13 @@ def _guidance(sampling: dict, choices: Sequence[float] | None) -> str:
     channels = sampling.get("cfg_channels", "all")
     which = "all noise channels" if channels == "all" else f"the first {channels} noise channels"
     if choices:
-        listed = _numbers(choices)
-        return f"classifier-free guidance on {which}, its scale chosen for each row of {listed} by FID on another noise"
+        return f"classifier-free guidance on {which}, its scale chosen for each row of {_numbers(choices)} by FID on another noise"
     return f"classifier-free guidance {scale:g} on {which}"
 
 
 def _average(scores: Sequence[Score]) -> list[str]:
     """Returns which average of the weights was sampled, in words; nothing where there is one alone."""
-    lists = dict.fromkeys(score.choices["ema_decay"] for score in scores if "ema_decay" in score.choices)
+    lists = dict.fromkeys(filter(None, (score.choices.get("ema_decay") for score in scores)))
     if lists:
         listed = " or of ".join(map(_numbers, lists))
         return [f"the EMA decay of the weights chosen for each row of {listed} by FID on another noise"]
@@ -111,7 +115,7 @@ def _average(scores: Sequence[Score]) -> list[str]:
 
 
 def _numbers(values: Sequence[float]) -> str:
-    return plain_list([f"{value:g}" for value in values])
+    return plain_list(list(map("{:g}".format, values)))
 
 
 def is_trained(scorer: dict) -> bool:

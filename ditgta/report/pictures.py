@@ -42,14 +42,17 @@ class Pictures:
 
 def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
     """Returns the page's pictures."""
-    classes = {kind: figures.class_figure(table, kind) for kind in ("accuracy", "kid")}
+    classes = {}
+    for kind in ("accuracy", "kid"):
+        if drawn := figures.class_figure(table, kind):
+            classes[kind] = drawn
     return Pictures(
         metrics={metric.key: figures.metric_figure(table, metric) for metric in table.metrics},
         losses=list(filter(None, [figures.loss_figure(table), figures.gap_figure(table)])),
         bands=band_figure(table),
         samples=grids,
         nearest=near,
-        classes={kind: drawn for kind, drawn in classes.items() if drawn},
+        classes=classes,
         forest=forest_figure(table),
     )
 
@@ -64,17 +67,15 @@ def write_pictures(out: Path, pictures: Pictures) -> None:
         "losses": pictures.losses[0],
         "sweep": pictures.sweep.pictures[-1][1] if pictures.sweep else no_sweep,
     }
-    grids = {
-        "samples": pictures.samples,
-        "milestones": pictures.strips,
-        "nearest": list(pictures.nearest.values()),
-    }
     sizes = pictures.sizes and pictures.sizes.picture
-    images = {"sizes": sizes or notice("no other sizes to show")}
-    images |= {name: drawing.image() for name, drawing in drawings.items()}
-    files = {f"{name}.png": encode(image) for name, image in images.items()}
-    files |= {f"{name}.png": encode(beside(grid)) for name, grid in grids.items()}
-    files |= {f"{name}.pdf": drawing.pdf() for name, drawing in drawings.items()}
+    files = {
+        "sizes.png": encode(sizes or notice("no other sizes to show")),
+        "samples.png": encode(beside(pictures.samples)),
+        "milestones.png": encode(beside(pictures.strips)),
+        "nearest.png": encode(beside(list(pictures.nearest.values()))),
+    }
+    for name, drawing in drawings.items():
+        files |= {f"{name}.png": encode(drawing.image()), f"{name}.pdf": drawing.pdf()}
     for name, content in files.items():
         with atomic_path(out / name) as temporary:
             temporary.write_bytes(content)

@@ -1,5 +1,7 @@
 """Rows sampled at other sizes than that of training: their scores, differences within a size, and a picture of one noise."""
 
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -7,12 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from ditgta.report.comparisons import compare, row_of, scale_of
-from ditgta.report.declared import Declared
+from ditgta.report.comparisons import SEED, Declared, compare, row_of, scale_of
 from ditgta.report.evidence import BASELINE, NETWORKS, Score, check_same, read_score, samples_folder
 from ditgta.report.exports import csv_text, score_lines
 from ditgta.report.grid import choose_samples, labels_of, pick
-from ditgta.report.model import CLASS_ACCURACY, DINOV2, FID, KID, Comparison, Metric, Row, Scale
+from ditgta.report.model import CLASS_ACCURACY, DINOV2, FID, KID, Comparison, Metric, Row, Scale, grouped
 from ditgta.report.sizes import draw
 from ditgta.runtime.addresses import size_name
 from ditgta.runtime.errors import InputError
@@ -68,10 +69,7 @@ class Sizes:
     @property
     def by_size(self) -> dict[tuple[int, int], list[Way]]:
         """The ways of each size."""
-        ways: dict[tuple[int, int], list[Way]] = {}
-        for way in self.rows:
-            ways.setdefault(way.size, []).append(way)
-        return ways
+        return grouped(self.rows, "size")
 
     @property
     def is_small(self) -> bool:
@@ -80,8 +78,8 @@ class Sizes:
 
     def metrics(self, size: tuple[int, int]) -> list[Metric]:
         """Returns the metrics of which a row of a size has a value."""
-        rows = [row for way in self.by_size[size] for row in self.rows[way]]
-        return [m for m in SIZED_METRICS if any(row.cells[m.key].value is not None for row in rows)]
+        rows = list(chain.from_iterable(map(self.rows.get, self.by_size[size])))
+        return [m for m in SIZED_METRICS if any(row.value(m) is not None for row in rows)]
 
 
 def read_sizes(
@@ -109,27 +107,25 @@ def read_sizes(
             )
         sized = [score.named(*row) for score, row in zip(sized, rows)]
     check_same([*scores[:1], *sized, *real], *NETWORKS)
-    groups: dict[Way, dict[str, list[Score]]] = {}
-    for score in sorted(sized, key=lambda score: way_of(score).size[0] * way_of(score).size[1]):
-        groups.setdefault(way_of(score), {}).setdefault(score.experiment, []).append(score)
-    scales = {way: _scales(group) for way, group in groups.items()}
+    groups: dict[Way, dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
+    for score in sorted(sized, key=lambda score: math.prod(way_of(score).size)):
+        groups[way_of(score)][score.experiment].append(score)
+    rows_of, comparisons = {}, {}
+    for way, group in groups.items():
+        scales = {metric: scale_of(list(group.values()), metric) for metric in SIZED_METRICS}
+        rows_of[way] = [row_of(name, own[0].step, own, scales) for name, own in group.items()]
+        comparisons[way] = list(_differences(group, scales, declared))
     plain = dict.fromkeys(SIZED_METRICS, Scale(False))
+    real = [replace(score, experiment=BASELINE, step=None) for score in real]
     return Sizes(
         suite=suite,
         trained=_size_of(scores[0]) if scores else None,
-        rows={
-            way: [row_of(name, own[0].step, own, scales[way]) for name, own in group.items()]
-            for way, group in groups.items()
-        },
+        rows=rows_of,
         baselines={_size_of(score): row_of(BASELINE, None, [score], plain) for score in real},
-        comparisons={way: list(_differences(group, scales[way], declared)) for way, group in groups.items()},
-        scores=[*sized, *(replace(score, experiment=BASELINE, step=None) for score in real)],
+        comparisons=comparisons,
+        scores=sized + real,
         picture=picture_of(groups, scores),
     )
-
-
-def _scales(group: dict[str, list[Score]]) -> dict[Metric, Scale]:
-    return {metric: scale_of(list(group.values()), metric) for metric in SIZED_METRICS}
 
 
 def way_of(score: Score) -> Way:
@@ -153,11 +149,9 @@ def _differences(
     for one in declared:
         if one.weights or not set(one.rows) <= set(group):
             continue
-        firsts, seconds = (group[name] for name in one.rows)
+        rows = [group[name] for name in one.rows]
         for metrics in (CROPS, WHOLE):
-            comparisons = [
-                compare(firsts, seconds, m, one.names, firsts[0].step, scales[m])[0] for m in metrics
-            ]
+            comparisons = [compare(rows, m, one, rows[0][0].step, scales[m])[0] for m in metrics]
             if any(comparison.value is not None for comparison in comparisons):
                 break
         yield from comparisons
@@ -165,49 +159,42 @@ def _differences(
 
 def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score]) -> Image.Image | None:
     """Returns a few samples of every experiment's first seed: the size of training, then every other way, from left to right."""
-    sized: list[Score] = []
-    for group in groups.values():
-        sized += chain(*group.values())
-    names = list(dict.fromkeys(score.experiment for score in sized))
+    columns = {f"{size_name(way.size)}\n{way.words(groups)}": group for way, group in groups.items()}
+    sized = list(chain.from_iterable(chain(*group.values()) for group in groups.values()))
+    names = list(grouped(sized, "experiment"))
     step = max((score.step or 0 for score in sized), default=0)
-    trained: dict[str, list[Score]] = {}
-    for score in scores:
-        if score.experiment in names and (score.step or 0) == step:
-            trained.setdefault(score.experiment, []).append(score)
-    columns = [(f"{size_name(way.size)}\n{way.words(groups)}", group) for way, group in groups.items()]
+    trained = [score for score in scores if score.experiment in names and (score.step or 0) == step]
     if trained:
-        size = _size_of(next(trained[name][0] for name in names if name in trained))
-        columns.insert(0, (f"{size_name(size)}\ntraining", trained))
-    folders = [{name: _first_folder(group.get(name, [])) for name in names} for _, group in columns]
-    first = next(filter(None, chain(*(column.values() for column in folders))), None)
+        first = min(trained, key=lambda score: names.index(score.experiment))
+        columns = {f"{size_name(_size_of(first))}\ntraining": grouped(trained, "experiment"), **columns}
+    folders = [[_first_folder(group.get(name)) for name in names] for group in columns.values()]
+    first = next(filter(None, chain(*folders)), None)
     if first is None:
         return None
     chosen = choose_samples(labels_of(first))
     count = min(max(1, MOST_ROWS // len(names)), len(chosen))
     indices = [chosen[i * len(chosen) // count][0] for i in range(count)]
     labels = [f"{name} #{index}" for index in indices for name in names]
-    images: list[list] = [[] for _ in labels]
-    for column in folders:
-        for place, name in enumerate(names):
-            samples = pick(column[name], indices) if column[name] else [None] * count
-            for row, sample in zip(images[place :: len(names)], samples):
-                row.append(sample)
-    return draw([heading for heading, _ in columns], labels, images, MOST_HEIGHT)
+    samples = [[pick(folder, indices) for folder in column] for column in folders]
+    images = []
+    for place in range(count):
+        for own in zip(*samples):  # of one experiment, in every column
+            images.append([picked[place] for picked in own])
+    return draw(list(columns), labels, images, MOST_HEIGHT)
 
 
-def _first_folder(group: Sequence[Score]) -> Path | None:
+def _first_folder(group: Sequence[Score] | None) -> Path | None:
     """Returns the folder of the samples of a row's first training seed, None where they are gone."""
-    return samples_folder(min(group, key=lambda score: score.seed)) if group else None
+    return samples_folder(min(group, key=SEED)) if group else None
 
 
 def sizes_csv(sizes: Sizes | None) -> str:
     """Return one line per row, seed and metric at other sizes; real against real images has neither positions nor seed."""
-    lines: list[list] = []
-    if sizes is None:
-        return csv_text(HEAD, lines)
-    for score in sizes.scores:
-        real, way = score.experiment == BASELINE, way_of(score)
-        how = [None] * 4 if real else [way.positions, way.temperature, way.scale, score.seed]
+    lines = []
+    for score in sizes.scores if sizes else ():
+        way, how = way_of(score), [None] * 4
+        if score.experiment != BASELINE:
+            how = [way.positions, way.temperature, way.scale, score.seed]
         who = [sizes.suite, score.experiment, size_name(way.size), *how, score.step]
         lines += score_lines(who, score, SIZED_METRICS)
     return csv_text(HEAD, lines)

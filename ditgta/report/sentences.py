@@ -1,6 +1,6 @@
 """The sentences that say what a table found, how it was found, and how to read it."""
 
-from ditgta.report.model import LOSS, Comparison, Metric, Table
+from ditgta.report.model import FID, LOSS, Comparison, Metric, Table, grouped
 from ditgta.report.statistics import POWER
 from ditgta.report.view import (
     count_name,
@@ -19,8 +19,10 @@ HEADLINE_METRICS = ("loss", "fid", "fid_infinity", "kid")
 
 def headline_comparisons(table: Table) -> list[Comparison]:
     """Returns the differences that are shown at once, not folded away: the primary metric's first."""
-    keys = list(dict.fromkeys([*([table.primary.key] if table.primary else []), *HEADLINE_METRICS]))
-    places = list(dict.fromkeys((c.first, c.second, c.step) for c in table.comparisons))
+    keys = HEADLINE_METRICS
+    if table.primary:
+        keys = (table.primary.key, *keys)
+    places = list(grouped(table.comparisons, "first", "second", "step"))
     shown = [c for c in table.comparisons if c.metric.key in keys]
     return sorted(shown, key=lambda c: (places.index((c.first, c.second, c.step)), keys.index(c.metric.key)))
 
@@ -57,20 +59,20 @@ def caveats(table: Table) -> list[str]:
 
 def far_sentence(table: Table) -> str:
     """Returns in words that training is still far from the data, by FID at the last milestone; "" if it is near, or if that is unknown."""
-    rows = [row for row in table.rows if row.step == table.last and "fid" in row.cells]
-    known = [(row.cells["fid"].value, row.experiment) for row in rows if row.cells["fid"].value is not None]
-    real = table.baseline.cells["fid"].value if table.baseline and "fid" in table.baseline.cells else None
-    if not known or not real or real <= 0:
+    rows = [row for row in table.rows if row.step == table.last and row.value(FID) is not None]
+    real = table.baseline.value(FID) if table.baseline else None
+    if not rows or not real or real <= 0:
         return ""
-    value, name = min(known)
+    best = min(rows, key=lambda row: (row.value(FID), row.experiment))
+    value = best.value(FID)
     if value < FAR * real:
         return ""
     answer = "use the held-out loss here."
     if LOSS not in table.metrics:
         answer = "hold images out (images.hold_out) and use the held-out loss."
     return (
-        f"Training is still far from the data: the lowest FID, {value:.3g} of {name}, is {value / real:,.0f} times that of real "
-        f"images ({real:.2g}). Such a high FID compares failures; {answer}"
+        f"Training is still far from the data: the lowest FID, {value:.3g} of {best.experiment}, is {value / real:,.0f} times that "
+        f"of real images ({real:.2g}). Such a high FID compares failures; {answer}"
     )
 
 
@@ -184,17 +186,16 @@ def _spread_words(table: Table) -> str:
     if table.scale is None:
         return ""
     pooled, name = table.scale.pooled, table.primary.name
-    begin = f"; of {'the logarithm of ' if table.scale.relative else ''}{name} at the last milestone"
+    begin = f"; of {'the logarithm of ' * table.scale.relative}{name} at the last milestone"
     if pooled is not None:
-        share = f", {100 * pooled.sd:.2g} % of the level" if table.scale.relative else ""
+        share = f", {100 * pooled.sd:.2g} % of the level" * table.scale.relative
         return (
             f"{begin} with the spread of the runs pooled over {pooled.rows} rows ({pooled.degrees} degrees of freedom{share}), "
             "or of the two rows if theirs is larger"
         )
+    why = "the spreads differ too much"
     if table.primary.scale != "plain" and not table.scale.relative:
         why = "values at or below zero have no logarithm"
-    else:
-        why = "the spreads differ too much"
     return f"{begin} by Welch's test, each row with its own spread, because {why}"
 
 
@@ -219,7 +220,7 @@ def answer(table: Table) -> str:
     metric = in_prose(table.primary)
     if table.best:
         return f"{table.best} is better than every other row in {metric}."
-    won = [f"{c.title} {c.verdict.partition(' (')[0]}" if c.weights else _won(c) for c in judged if c.winner]
+    won = [_won(c) for c in judged if c.winner]
     if won:
         others = len(judged) - len(won)
         more = f"; {others} of {len(judged)} differences undecided" if others else ""
@@ -232,8 +233,11 @@ def answer(table: Table) -> str:
 
 
 def _won(c: Comparison) -> str:
-    """Returns which row is better than which."""
-    return f"{c.winner} is better than {c.second if c.winner == c.first else c.first}"
+    """Returns which row is better than which, or what a contrast does."""
+    if c.weights:
+        return f"{c.title} {c.verdict.partition(' (')[0]}"
+    loser = {c.first: c.second, c.second: c.first}[c.winner]
+    return f"{c.winner} is better than {loser}"
 
 
 def headlines(table: Table) -> list[tuple[Comparison, str]]:
@@ -243,11 +247,11 @@ def headlines(table: Table) -> list[tuple[Comparison, str]]:
         if not c.primary or c.value is None:
             continue
         rows = ", ".join(f"{name} {plus_minus(c.metric, *level)}" for name, level in zip(c.rows, c.levels))
-        seeds = "1 training seed" if c.seeds == 1 else f"{c.seeds} training seeds"
-        at = "" if c.step is None else f" after {step_name(c.step)} steps"
-        interval = "" if c.low is None else f" (95 % interval {interval_text(c)})"
+        at = f" after {step_name(c.step)} steps" if c.step is not None else ""
+        interval = f" (95 % interval {interval_text(c)})" if c.low is not None else ""
         what = f"{c.title} = {formula(c)}," if c.weights else "difference"
-        sentence = f"{c.metric.name}{at}: {rows}, {what} {difference_text(c)}{interval}, {seeds}"
+        value = f"{what} {difference_text(c)}{interval}"
+        sentence = f"{c.metric.name}{at}: {rows}, {value}, {c.seeds} training seed{'s' * (c.seeds != 1)}"
         sentences.append((c, sentence))
     return sentences
 
@@ -263,9 +267,11 @@ def headline_notes(table: Table) -> list[str]:
         ]
     notes = []
     if any(c.seeds > 1 for c in comparisons):
-        shared = "held-out images" if table.primary.on_held_out else "samples"
-        is_shared = table.primary.on_held_out or not table.own_noise
-        errors = f"training runs and {shared} together" if is_shared else "training runs"
+        errors = "training runs"
+        if table.primary.on_held_out:
+            errors = "training runs and held-out images together"
+        elif not table.own_noise:
+            errors = "training runs and samples together"
         notes.append(f"± is the standard error of a mean, from {errors}.")
     if any(c.seeds == 1 for c in comparisons):
         notes.append(
@@ -282,13 +288,12 @@ def headline_notes(table: Table) -> list[str]:
 
 def metric_words(table: Table, metric: Metric) -> str:
     """Returns in words what a curve of a metric shows."""
-    lines = []
+    rows, lines = grouped(table.rows, "experiment"), []
     for name in table.experiments:
-        cells = [(row.step, row.cells[metric.key]) for row in table.rows if row.experiment == name]
-        points = []
-        for step, cell in cells:
-            if cell.value is not None:
-                points.append(f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}")
+        cells = [(row.step, row.cells[metric.key]) for row in rows[name] if row.value(metric) is not None]
+        points = [
+            f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}" for step, cell in cells
+        ]
         if points:
             lines.append(f"{name} {', '.join(points)}")
     return f"{metric.name} against training steps: {'; '.join(lines) or 'no values'}"

@@ -20,8 +20,9 @@ def draw(
     A row of images is uint8 (H, W, 3); None leaves a place empty, and says so. All are reduced alike so that the first column's
     images are at most `most` pixels high; None: as they are.
     """
-    there = [[image.shape[:2] for image in column if image is not None] for column in zip(*images)]
-    shapes = [own[0] if own else (1, 1) for own in there]
+    shapes = []
+    for column in zip(*images):
+        shapes.append(next((image.shape[:2] for image in column if image is not None), (1, 1)))
     zoom: float = max(1, round(CELL_PIXELS / shapes[0][0]))
     if most and shapes[0][0] > most:
         zoom = most / shapes[0][0]

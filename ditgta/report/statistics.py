@@ -7,7 +7,8 @@ own two rows spread further takes their spread, for so few runs hide much from s
 """
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,20 +31,25 @@ class Spread:
 
 def spread_of_runs(groups: Sequence[Sequence[float]]) -> Spread | None:
     """Returns the spread of the values of all rows' runs around their rows' means; None where no row has two runs."""
-    groups = [np.asarray(group, np.float64) for group in groups if len(group) > 1]
-    degrees = sum(len(group) - 1 for group in groups)
-    if not degrees:
+    groups = _repeated(groups)
+    if not groups:
         return None
+    degrees = sum(map(len, groups)) - len(groups)
     squares = sum(float(np.square(group - group.mean()).sum()) for group in groups)
     return Spread(math.sqrt(squares / degrees), degrees, len(groups))
 
 
+def _repeated(groups: Sequence[Sequence[float]]) -> list[np.ndarray]:
+    """Returns the values of the rows that have several runs."""
+    return [np.asarray(group, np.float64) for group in groups if len(group) > 1]
+
+
 def spreads_agree(groups: Sequence[Sequence[float]]) -> bool:
     """Returns whether Bartlett's test (1937) finds no difference, at BEYOND_DOUBT, between the variances of the rows' runs."""
-    groups = [np.asarray(group, np.float64) for group in groups if len(group) > 1]
+    groups = _repeated(groups)
     if len(groups) < 2:
         return True
-    degrees = np.array([len(group) - 1 for group in groups])
+    degrees = np.array(list(map(len, groups))) - 1
     variances = np.array([group.var(ddof=1) for group in groups])
     if not variances.all():
         return not variances.any()
@@ -94,11 +100,8 @@ class Inference:
             return 1.0
         if not self.samples:
             return 2 * float(stdtr(self.degrees, -abs(self.value) / self.runs))
-        low, high = 0.0, 1.0  # of the level: the lower it is, the wider is the interval
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.half_width(middle) > abs(self.value) else (low, middle)
-        return (low + high) / 2
+        # The lower the level, the wider is the interval.
+        return sum(_bisected(0.0, 1.0, lambda level: self.half_width(level) > abs(self.value))) / 2
 
     def smallest_gap(self, level: float = LEVEL) -> float | None:
         """Returns the true difference that a test at this level would have found with the power POWER; None without runs.
@@ -111,12 +114,23 @@ class Inference:
         shown = self.runs * np.sqrt(chdtri(self.degrees, chances) / self.degrees)
         student, normal = -stdtrit(self.degrees, level / 2), -ndtri(level / 2)
         bounds = np.hypot(student * shown, normal * self.samples)
-        low, high = 0.0, float(bounds.max()) + 10 * self.se
-        for _ in range(60):
-            middle = (low + high) / 2
-            missed = ndtr((bounds - middle) / self.se) - ndtr((-bounds - middle) / self.se)
-            low, high = (middle, high) if 1 - missed.mean() < POWER else (low, middle)
-        return high
+
+        def is_too_small(gap: float) -> bool:
+            missed = ndtr((bounds - gap) / self.se) - ndtr((-bounds - gap) / self.se)
+            return 1 - missed.mean() < POWER
+
+        return _bisected(0.0, float(bounds.max()) + 10 * self.se, is_too_small)[1]
+
+
+def _bisected(low: float, high: float, is_too_low: Callable[[float], bool]) -> tuple[float, float]:
+    """Returns an interval so narrow that its ends are equal but for rounding, around the least value that is not too low."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        if is_too_low(middle):
+            low = middle
+        else:
+            high = middle
+    return low, high
 
 
 def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float | None) -> Inference:
@@ -143,12 +157,7 @@ def difference_of_runs(
         spread = _larger(pooled, spread_of_runs([first, second]))
         runs = spread.sd * math.sqrt(1 / len(first) + 1 / len(second))
         return Inference(value, runs, spread.degrees, samples)
-    shares = [(float(np.var(values, ddof=1)) / len(values), len(values) - 1) for values in (first, second)]
-    squared = sum(share for share, _ in shares)
-    if not squared:
-        return Inference(value, 0.0, math.inf, samples)
-    degrees = squared**2 / sum(share**2 / count for share, count in shares)
-    return Inference(value, math.sqrt(squared), degrees, samples)
+    return _welch(value, (first, second), (1.0, -1.0), samples)
 
 
 def contrast_of_runs(
@@ -163,26 +172,29 @@ def contrast_of_runs(
     With `relative`, `pooled` is of logarithms, so a row's runs spread by that share of its mean.
     """
     means = [float(np.mean(values)) for values in rows]
-    value = math.fsum(weight * mean for weight, mean in zip(weights, means))
+    value = math.fsum(np.multiply(weights, means))
     if min(map(len, rows)) < 2:
         return Inference(value, None, math.inf, samples)
-    counts = [len(values) for values in rows]
-    if pooled:
-        spread = _larger(pooled, spread_of_runs([np.log(v) for v in rows] if relative else rows))
-        levels = means if relative else [1.0] * len(means)
-        parts = (
-            weight * level * spread.sd / math.sqrt(count)
-            for weight, level, count in zip(weights, levels, counts)
-        )
-        return Inference(value, math.hypot(*parts), spread.degrees, samples)
-    shares = [
-        (weight**2 * float(np.var(values, ddof=1)) / len(values), len(values) - 1)
-        for weight, values in zip(weights, rows)
-    ]
-    squared = sum(share for share, _ in shares)
+    if not pooled:
+        return _welch(value, rows, weights, samples)
+    spread, levels = _larger(pooled, spread_of_runs(rows)), 1.0
+    if relative:
+        spread, levels = _larger(pooled, spread_of_runs(list(map(np.log, rows)))), means
+    runs = np.multiply(weights, levels) * spread.sd / np.sqrt(list(map(len, rows)))
+    return Inference(value, math.hypot(*runs), spread.degrees, samples)
+
+
+def _welch(
+    value: float, rows: Sequence[Sequence[float]], weights: Sequence[float], samples: float | None
+) -> Inference:
+    """Returns a weighted sum of rows' means with each row's own spread."""
+    counts = np.array(list(map(len, rows)))
+    shares = np.square(weights) * [float(np.var(values, ddof=1)) for values in rows] / counts
+    squared = sum(shares.tolist())
     if not squared:
         return Inference(value, 0.0, math.inf, samples)
-    return Inference(value, math.sqrt(squared), squared**2 / sum(s**2 / n for s, n in shares), samples)
+    degrees = squared**2 / sum((shares**2 / (counts - 1)).tolist())
+    return Inference(value, math.sqrt(squared), degrees, samples)
 
 
 def _larger(pooled: Spread | None, own: Spread) -> Spread:
@@ -192,12 +204,10 @@ def _larger(pooled: Spread | None, own: Spread) -> Spread:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Returns p-values adjusted for their number (Holm 1979): those below a level name no false difference but with its chance."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, largest = [1.0] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = largest
-    return adjusted
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.arange(len(order), 0, -1) * np.asarray(p_values)[order]
+    # Back from ascending order into that of the differences.
+    return np.minimum(np.maximum.accumulate(adjusted), 1.0)[np.argsort(order)].tolist()
 
 
 @dataclass(frozen=True)
@@ -287,13 +297,13 @@ def _one_run(contest: Contest, metric: str, training_cov: float | None) -> str:
 
 def best_of(verdicts: Sequence[Verdict], rows: Sequence[str]) -> str:
     """Returns the row than which the verdicts name every other one worse, directly or by way of others; "" if there is none."""
-    worse: dict[str, set[str]] = {row: set() for row in rows}
+    worse: dict[str, set[str]] = defaultdict(set)
     for verdict in verdicts:
-        worse.setdefault(verdict.winner, set()).add(verdict.loser)
+        worse[verdict.winner].add(verdict.loser)
     for row in rows:
         seen, waiting = {row}, [row]
         while waiting:
-            new = worse.get(waiting.pop(), set()) - seen
+            new = worse[waiting.pop()] - seen
             seen |= new
             waiting += new
         if len(rows) > 1 and seen >= set(rows):
@@ -310,4 +320,4 @@ def _gap_text(gap: float, relative: bool) -> str:
     if not relative:
         return f"a gap of {gap:.2g}"
     percent = 100 * math.expm1(gap)
-    return f"a gap of {percent:.0f} %" if percent >= 10 else f"a gap of {percent:.2g} %"
+    return f"a gap of {percent:{'.0f' if percent >= 10 else '.2g'}} %"

@@ -1,6 +1,7 @@
 """A sweep: rows scored at several guidance scales and averages, of which each row's are chosen on one noise and reported on another."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ditgta.report.comparisons import cell_of, scale_of
+from ditgta.report.comparisons import cell_of, scale_of, values_of
 from ditgta.report.evidence import NETWORKS, Score, check_same, read_score
 from ditgta.report.exports import csv_text, score_lines
-from ditgta.report.model import FID, METRICS, Cell, Metric
+from ditgta.report.model import FID, METRICS, Cell, Metric, grouped
 from ditgta.report.svg import Drawing
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
@@ -86,9 +87,13 @@ class Curve:
 
     def points(self, axis: Axis) -> dict[float, Point]:
         """Returns the points along an axis through the chosen one, by their values."""
-        fixed = {other.key: other.of(self.chosen) for other in AXES if other is not axis}
-        along = [point for point in self.reported if point == point._replace(**fixed)]
-        return {axis.of(point): point for point in along}
+        along = {value: self.chosen._replace(**{axis.key: value}) for value in map(axis.of, self.reported)}
+        return {value: point for value, point in along.items() if point in self.reported}
+
+    def cells(self, axis: Axis) -> dict[float, Cell]:
+        """Returns FID along an axis through the chosen point, by the values at which it is known."""
+        cells = {value: self.reported[point] for value, point in self.points(axis).items()}
+        return {value: cell for value, cell in cells.items() if None not in (value, cell.value)}
 
     @property
     def unguided(self) -> Cell | None:
@@ -99,15 +104,20 @@ class Curve:
     def edges(self) -> list[str]:
         """The values of the chosen point that end a list, so that better ones may lie beyond."""
         names = []
-        for axis in AXES:
+        for axis in self.axes:
             value, tried = axis.of(self.chosen), self.values(axis)
-            if len(tried) > 1 and value not in axis.bounds and value in (min(tried), max(tried)):
+            if value not in axis.bounds and value in (min(tried), max(tried)):
                 names.append(axis.named(value))
         return names
 
+    @property
+    def axes(self) -> list[Axis]:
+        """The axes along which several values were tried."""
+        return [axis for axis in AXES if len(self.values(axis)) > 1]
+
     def named(self, point: Point) -> str:
         """Returns a point in words, of what was tried for this row."""
-        return ", ".join(axis.named(axis.of(point)) for axis in AXES if len(self.values(axis)) > 1)
+        return ", ".join(axis.named(axis.of(point)) for axis in self.axes)
 
 
 @dataclass(frozen=True)
@@ -121,23 +131,19 @@ class Sweep:
     pictures: list[tuple[str, Drawing]] = field(default_factory=list)
 
     @property
-    def steps(self) -> list[int | None]:
-        """The milestones."""
-        return list(dict.fromkeys(curve.step for curve in self.curves))
-
-    @property
     def axes(self) -> list[Axis]:
         """The axes along which a row was tried at several values."""
-        return [axis for axis in AXES if any(len(curve.values(axis)) > 1 for curve in self.curves)]
+        return [axis for axis in AXES if any(axis in curve.axes for curve in self.curves)]
 
     @property
     def title(self) -> str:
         """What the sweep shows."""
         return f"FID against {' and '.join(axis.name for axis in self.axes)}"
 
-    def at(self, step: int | None) -> list[Curve]:
-        """Returns the curves of a milestone."""
-        return [curve for curve in self.curves if curve.step == step]
+    @property
+    def by_step(self) -> dict[int | None, list[Curve]]:
+        """The curves of each milestone."""
+        return grouped(self.curves, "step")
 
 
 def point_of(score: Score) -> Point:
@@ -165,29 +171,40 @@ def read_sweep(
     """
     if not paths:
         return None
-    if len(rows or []) != len(paths):
-        raise InputError(
-            f"{len(rows or [])} rows and {len(paths)} score files of a sweep do not match; fix swept_rows of the spec"
-        )
+    _check_counts(rows, paths, "score files of a sweep", "swept_rows")
     entries = [(score, False) for score in scores]
     for path, (experiment, seed, step, choice) in zip(paths, rows):
         entries.append((read_score(path).named(experiment, seed, step), choice))
     check_same([score for score, _ in entries], *NETWORKS)
     swept = {experiment for experiment, *_ in rows}
-    entries = [(score, choice) for score, choice in entries if score.experiment in swept]
-    places = dict.fromkeys((score.experiment, score.step) for score, _ in entries)
-    return Sweep([_curve(entries, experiment, step) for experiment, step in places], entries)
-
-
-def _curve(entries: Sequence[tuple[Score, bool]], experiment: str, step: int | None) -> Curve:
-    """Returns the curve of an experiment at a milestone, with the point that is chosen for it."""
-    groups: dict[bool, dict[Point, list[Score]]] = {False: {}, True: {}}
+    # The scores of each curve: with the noise of the report, and with that of the choice, by their points.
+    places: dict[tuple[str, int | None], tuple[dict, dict]] = {}
+    kept = []
     for score, choice in entries:
-        if (score.experiment, score.step) == (experiment, step):
-            groups[choice].setdefault(point_of(score), []).append(score)
-    reported = {point: cell_of(group, FID, scale_of([group], FID)) for point, group in groups[False].items()}
-    values = {point: [score.value(FID) for score in group] for point, group in groups[True].items()}
-    on_choice = {point: float(np.mean(own)) for point, own in values.items() if None not in own}
+        if score.experiment in swept:
+            kept.append((score, choice))
+            noises = places.setdefault((score.experiment, score.step), (defaultdict(list), defaultdict(list)))
+            noises[choice][point_of(score)].append(score)
+    return Sweep([_curve(*place, noises) for place, noises in places.items()], kept)
+
+
+def _check_counts(rows: Sequence | None, files: Sequence[Path], what: str, key: str) -> None:
+    """Raise InputError where a spec names another number of rows than there are files."""
+    if len(rows or []) != len(files):
+        raise InputError(
+            f"{len(rows or [])} rows and {len(files)} {what} do not match; fix {key} of the spec"
+        )
+
+
+def _curve(experiment: str, step: int | None, noises: tuple[dict, dict]) -> Curve:
+    """Returns the curve of an experiment at a milestone, with the point that is chosen for it."""
+    report, choice = noises
+    reported = {point: cell_of(group, FID, scale_of([group], FID)) for point, group in report.items()}
+    on_choice = {}
+    for point, group in choice.items():
+        values = values_of(group, FID)
+        if None not in values:
+            on_choice[point] = float(np.mean(values))
     candidates = [point for point in reported if point in on_choice] or [next(iter(reported))]
     chosen = min(candidates, key=lambda point: on_choice.get(point, 0.0))
     return Curve(experiment, step, reported, on_choice, chosen)
@@ -200,23 +217,20 @@ def chosen_scores(sweep: Sweep | None, scores: Sequence[Score]) -> list[Score]:
     reported = {}
     for score, choice in sweep.scores:
         if not choice:
-            reported[score.experiment, score.seed, score.step, point_of(score)] = score
-    curves = {(curve.experiment, curve.step): curve for curve in sweep.curves}
-    result = []
+            reported[*score.place, point_of(score)] = score
+    curves, result = grouped(sweep.curves, "experiment", "step"), []
     for score in scores:
-        curve = curves.get((score.experiment, score.step))
-        if curve is None:
-            result.append(score)
-            continue
-        place = (score.experiment, score.seed, score.step)
-        tried = [axis for axis in AXES if len(curve.values(axis)) > 1]
-        one = replace(
-            reported[*place, curve.chosen],
-            choices={axis.option: tuple(curve.values(axis)) for axis in tried},
-            chosen={axis.option: axis.of(curve.chosen) for axis in tried},
-        )
-        plain = reported.get((*place, Point(1.0, curve.chosen.decay))) if CFG in tried else None
-        result.append(_beside(one, plain) if plain else one)
+        place = score.place
+        for curve in curves[score.experiment, score.step]:  # one, or none
+            score = replace(
+                reported[*place, curve.chosen],
+                choices={axis.option: tuple(curve.values(axis)) for axis in curve.axes},
+                chosen={axis.option: axis.of(curve.chosen) for axis in curve.axes},
+            )
+            plain = reported.get((*place, Point(1.0, curve.chosen.decay)))
+            if plain and CFG in curve.axes:
+                score = _beside(score, plain)
+        result.append(score)
     return result
 
 
@@ -231,24 +245,21 @@ def chosen_losses(
     `losses` are of the first averages, in the same order, `averaged` those of further ones, and `rows` experiment, seed and step of
     these. Raises InputError if those of a chosen average are not given, or there is another number of rows than of files.
     """
-    if len(rows or []) != len(averaged):
-        raise InputError(
-            f"{len(rows or [])} rows and {len(averaged)} records of losses of further averages do not match; "
-            "fix averaged_rows of the spec"
-        )
+    _check_counts(rows, averaged, "records of losses of further averages", "averaged_rows")
     known: dict[tuple, Path] = {}
-    for path, (experiment, seed, step) in zip(averaged, rows or []):
+    for path, row in zip(averaged, rows or []):
         content = checked(LossRecord, read_json(path), f"{path} is not a record of losses", "name another")
-        known[experiment, seed, step, content["spec"]["loss"].get("ema_decay")] = path
+        known[*row, content["spec"]["loss"].get("ema_decay")] = path
     paths = []
     for score, path in zip(scores, losses):
-        decay = score.sampling.get("ema_decay") if EMA.option in score.choices else None
-        place = (score.experiment, score.seed, score.step, decay)
-        if decay is not None and place not in known:
+        decay = score.sampling.get("ema_decay")
+        if EMA.option in score.choices and decay is not None:
+            path = known.get((*score.place, decay))
+        if path is None:
             raise InputError(
                 f"no losses of {score.name} and EMA {decay:g} were given; name them in --averaged"
             )
-        paths.append(path if decay is None else known[place])
+        paths.append(path)
     return paths
 
 
@@ -257,23 +268,20 @@ def _beside(score: Score, plain: Score) -> Score:
     entry = plain.content["metrics"].get(FID.key)
     if entry is None:
         return score
-    influence = {}
+    influence = dict(score.influence)
     for ending in ("", ".groups"):
-        if (values := plain.influence.get(f"{FID.key}{ending}")) is not None:
-            influence[f"{UNGUIDED.key}{ending}"] = values
-    content = {**score.content, "metrics": {**score.content["metrics"], UNGUIDED.key: entry}}
-    return replace(score, content=content, influence={**score.influence, **influence})
+        if FID.key + ending in plain.influence:
+            influence[UNGUIDED.key + ending] = plain.influence[FID.key + ending]
+    metrics = score.content["metrics"] | {UNGUIDED.key: entry}
+    return replace(score, content=score.content | {"metrics": metrics}, influence=influence)
 
 
 def sweep_csv(sweep: Sweep | None, suite: str) -> str:
     """Return one line per row, seed, point, noise and metric, with whether the point is the row's chosen one."""
-    lines: list[list] = []
-    if sweep is None:
-        return csv_text(HEAD, lines)
-    chosen = {(curve.experiment, curve.step): curve.chosen for curve in sweep.curves}
-    for score, choice in sweep.scores:
-        point, noise = point_of(score), "choice" if choice else "report"
-        is_chosen = point == chosen[score.experiment, score.step]
+    lines, curves = [], grouped(sweep.curves if sweep else (), "experiment", "step")
+    for score, choice in sweep.scores if sweep else ():
+        point, noise = point_of(score), ("report", "choice")[choice]
+        is_chosen = point == curves[score.experiment, score.step][0].chosen
         who = [suite, score.experiment, *point, noise, is_chosen, score.seed, score.step]
         lines += score_lines(who, score, METRICS)
     return csv_text(HEAD, lines)

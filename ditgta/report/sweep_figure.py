@@ -1,6 +1,8 @@
 """The picture of a sweep: FID against guidance, and against the EMA decay, for all rows with the chosen points."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,24 +20,25 @@ def drawn_sweep(table: Table, sweep: Sweep | None) -> Sweep | None:
     """Returns a sweep with a picture of each milestone and what it shows."""
     if sweep is None:
         return None
-    drawn = [(f"at {step_name(step)} steps", _figure(table, sweep, step)) for step in sweep.steps]
+    drawn = []
+    for step, curves in sweep.by_step.items():
+        drawn.append((f"at {step_name(step)} steps", _figure(table, curves, sweep.axes)))
     return replace(sweep, pictures=drawn)
 
 
-def _figure(table: Table, sweep: Sweep, step: int | None) -> Drawing:
+def _figure(table: Table, curves: Sequence[Curve], axes: Sequence[Axis]) -> Drawing:
     """Returns a picture of one milestone: FID along each axis through each row's chosen point, which has a large mark."""
-    curves = sweep.at(step)
-    figure, panels = figures.panels(len(sweep.axes))
-    for panel, axis in zip(panels, sweep.axes):
+    figure, panels = figures.panels(len(axes))
+    for panel, axis in zip(panels, axes):
         for curve in curves:
-            _draw(panel, table, curve, axis, has_label=axis is sweep.axes[0])
-        values = sorted({value for curve in curves for value in curve.values(axis)})
-        panel.xaxis.set_major_locator(FixedLocator([axis.place(value) for value in values]))
-        panel.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in values]))
+            _draw(panel, table, curve, axis, has_label=axis is axes[0])
+        values = sorted(set(chain.from_iterable(curve.values(axis) for curve in curves)))
+        panel.xaxis.set_major_locator(FixedLocator(list(map(axis.place, values))))
+        panel.xaxis.set_major_formatter(FixedFormatter(list(map("{:g}".format, values))))
         panel.xaxis.set_minor_locator(NullLocator())
         figures.label(panel, axis.title, "FID, lower is better")
-    levels = [cell.value for curve in curves for cell in curve.reported.values() if cell.value is not None]
-    if levels and min(levels) > 0 and max(levels) / min(levels) > 6:
+    cells = chain.from_iterable(curve.reported.values() for curve in curves)
+    if figures.is_wide([cell.value for cell in cells if cell.value is not None]):
         for panel in panels:
             panel.set_yscale("log")
             figures.plain_log_labels(panel)
@@ -45,14 +48,11 @@ def _figure(table: Table, sweep: Sweep, step: int | None) -> Drawing:
 
 def _draw(panel: Axes, table: Table, curve: Curve, axis: Axis, has_label: bool) -> None:
     """Draws one row: means over training seeds with their 95 % intervals."""
-    points = {value: point for value, point in curve.points(axis).items() if value is not None}
-    cells = {value: curve.reported[point] for value, point in sorted(points.items())}
-    cells = {value: cell for value, cell in cells.items() if cell.value is not None}
+    cells, points = dict(sorted(curve.cells(axis).items())), curve.points(axis)
     if not cells:
         return
-    values = np.array([cell.value for cell in cells.values()])
-    low, high = np.array(list(map(ends_of, cells.values()))).T
-    reach = np.maximum([values - low, high - values], 0.0)
+    values, low, high = np.array([(cell.value, *ends_of(cell)) for cell in cells.values()]).T
+    reach = figures.reach(values, low, high)
     style = figures.style_of(table.experiments, curve.experiment)
     label = legend_name(curve.experiment) if has_label else None
     places = list(map(axis.place, cells))

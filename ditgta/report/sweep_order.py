@@ -1,7 +1,8 @@
 """Whether the order of a table's rows changes over a sweep, in one line."""
 
 from collections.abc import Sequence
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise
+from operator import itemgetter
 
 from ditgta.report.sweep import Axis, Curve, Sweep
 from ditgta.report.view import step_name
@@ -11,34 +12,25 @@ def order_sentence(sweep: Sweep | None) -> str:
     """Returns whether the order of the rows by FID changes with guidance, and with the EMA decay, at the last milestone."""
     if sweep is None:
         return ""
-    axes, step = sweep.axes, sweep.steps[-1]
-    sentences = []
-    for axis in axes:
-        others = [f"each row at its chosen {other.value}" for other in axes if other is not axis]
-        sentences.append(_along(axis, sweep.at(step), f"at {step_name(step)} steps", others))
+    (step, curves), sentences = list(sweep.by_step.items())[-1], []
+    for axis in sweep.axes:
+        others = [f", each row at its chosen {other.value}" for other in sweep.axes if other is not axis]
+        sentences.append(_along(axis, curves, f"at {step_name(step)} steps", "".join(others)))
     return " ".join(filter(None, sentences))
 
 
-def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) -> str:
+def _along(axis: Axis, curves: Sequence[Curve], at: str, beside: str) -> str:
     """Returns whether the order changes along an axis, and between which values; "" of less than two rows or values.
 
     Of several pairs of values the one in which most pairs of rows change places is named.
     """
-    curves = [curve for curve in curves if len(curve.values(axis)) > 1]
-    if len(curves) < 2:
+    curves = [curve for curve in curves if axis in curve.axes]
+    cells = [curve.cells(axis) for curve in curves]
+    common = [value for value in next(iter(cells), ()) if all(value in own for own in cells)]
+    if len(curves) < 2 or len(common) < 2:
         return ""
-    points = [curve.points(axis) for curve in curves]
-    known: dict[float, list[float]] = {}
-    for value in curves[0].values(axis):
-        if all(value in own for own in points):
-            fids = [curve.reported[own[value]].value for curve, own in zip(curves, points)]
-            if None not in fids:
-                known[value] = fids
-    if len(known) < 2:
-        return ""
-    pairs = combinations(known, 2)
-    one, other = max(pairs, key=lambda pair: len(_swapped(known[pair[0]], known[pair[1]])))
-    beside = "".join(f", {words}" for words in others)
+    known = {value: [own[value].value for own in cells] for value in common}
+    one, other = max(combinations(common, 2), key=lambda pair: len(_swapped(*map(known.get, pair))))
     names = [curve.experiment for curve in curves]
     swapped = _swapped(known[one], known[other])
     if not swapped:
@@ -47,11 +39,10 @@ def _along(axis: Axis, curves: Sequence[Curve], at: str, others: Sequence[str]) 
             f"{_named(known[one], names)} at {axis.named(one)}."
         )
     orders = "; ".join(f"{axis.named(value)}: {_named(known[value], names)}" for value in (one, other))
-    again = [curve.on_choice.get(own[one]) for curve, own in zip(curves, points)]
-    then = [curve.on_choice.get(own[other]) for curve, own in zip(curves, points)]
-    if None in again or None in then:
+    choice = [[curve.on_choice.get(curve.points(axis)[value]) for curve in curves] for value in (one, other)]
+    if None in chain(*choice):
         repeated = "one noise"
-    elif set(swapped) <= set(_swapped(again, then)):
+    elif set(swapped) <= set(_swapped(*choice)):
         repeated = "the same rows change places on the other noise"
     else:
         repeated = "differently on the other noise"
@@ -66,8 +57,8 @@ def _swapped(one: Sequence[float], other: Sequence[float]) -> list[tuple[int, in
 
 def _named(values: Sequence[float], names: Sequence[str]) -> str:
     """Returns names from the least value on, with their relations: a < b = c."""
-    order = sorted(range(len(values)), key=lambda place: values[place])
-    text = names[order[0]]
-    for before, place in pairwise(order):
-        text += f" {'<' if values[before] < values[place] else '='} {names[place]}"
+    order = sorted(zip(values, names), key=itemgetter(0))
+    text = order[0][1]
+    for (before, _), (value, name) in pairwise(order):
+        text += f" {'<' if before < value else '='} {name}"
     return text

@@ -12,9 +12,17 @@ DASH = "—"
 
 def _decimals(spread: float | None, value: float) -> int:
     """Returns how many decimals show two significant digits of the spread, or four of a value without one."""
+    digits, level = 3, abs(value)
     if spread and math.isfinite(spread):
-        return min(max(1 - math.floor(math.log10(spread)), 0), 6)
-    return min(max(3 - math.floor(math.log10(abs(value))), 0), 6) if value else 2
+        digits, level = 1, spread
+    if not level:
+        return 2
+    return min(max(digits - math.floor(math.log10(level)), 0), 6)
+
+
+def known(value: float | None, form: str) -> str:
+    """Formats a number that may be unknown: then it is a dash."""
+    return DASH if value is None else format(value, form)
 
 
 def number(metric: Metric, value: float | None, spread: float | None = None, signed: bool = False) -> str:
@@ -22,7 +30,7 @@ def number(metric: Metric, value: float | None, spread: float | None = None, sig
     if value is None or not math.isfinite(value):
         return DASH
     value, spread = value * 10**metric.shift, abs(spread or 0.0) * 10**metric.shift
-    text = f"{value:{'+' if signed else ''}.{_decimals(spread, value)}f}"
+    text = f"{value:{'+' * signed}.{_decimals(spread, value)}f}"
     if float(text) == 0:
         text = text.lstrip("+-")
     return text.replace("-", "−")
@@ -35,17 +43,20 @@ def spread_of(cell: Cell) -> float | None:
 
 def ends_of(estimate: Cell | Comparison) -> tuple[float, float]:
     """Returns the ends of an interval to draw: the value itself where they are unknown."""
-    return (estimate.value, estimate.value) if estimate.low is None else (estimate.low, estimate.high)
+    if estimate.low is None:
+        return estimate.value, estimate.value
+    return estimate.low, estimate.high
 
 
 def row_name(row: Row) -> str:
     """Returns the row's name, with the number of training seeds where it is a mean."""
-    return row.experiment + (f" ({len(row.seeds)} seeds)" if len(row.seeds) > 1 else "")
+    seeds = len(row.seeds)
+    return f"{row.experiment} ({seeds} seeds)" if seeds > 1 else row.experiment
 
 
 def count_name(count: int | None) -> str:
     """Formats a number of samples."""
-    return DASH if count is None else f"{count:,}"
+    return known(count, ",")
 
 
 def plus_minus(metric: Metric, value: float | None, error: float | None, signed: bool = False) -> str:
@@ -87,10 +98,8 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 def plain_list(words: Sequence[object]) -> str:
     """Joins words as prose: a, b and c."""
-    words = list(map(str, words))
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}"
+    *first, last = map(str, words or [""])
+    return " and ".join(filter(None, [", ".join(first), last]))
 
 
 def difference_text(comparison: Comparison) -> str:
@@ -110,25 +119,25 @@ def interval_text(comparison: Comparison) -> str:
 def verdict_text(comparison: Comparison) -> str:
     """Returns what stands in the column of verdicts: nothing but at the last milestone, in the primary metric."""
     unpaired = comparison.se is not None and not comparison.paired
-    return f"{comparison.verdict} {'(unpaired)' if unpaired else ''}".strip()
+    return (comparison.verdict + " (unpaired)" * unpaired).strip()
 
 
 def formula(comparison: Comparison) -> str:
     """Formats a contrast as a sum of rows, those that add first: rope + gta − none − vo; "" for a pair."""
-    terms = []
+    text = ""
     for name, weight in sorted(comparison.weights, key=lambda term: term[1] < 0):
-        factor = "" if abs(weight) == 1 else f"{abs(weight):g} "
-        terms.append(f"{'−' if weight < 0 else '+'} {factor}{name}")
-    return " ".join(terms).removeprefix("+ ")
+        factor = f"{abs(weight):g} ".removeprefix("1 ")
+        text += f" {'−' if weight < 0 else '+'} {factor}{name}"
+    return text.removeprefix(" + ").removeprefix(" ")
 
 
 def hours_text(hours: float | None) -> str:
-    if hours is None:
-        return DASH
-    return f"{hours:.3f}" if hours < 10 else f"{hours:,.0f}"
+    """Formats hours: 1.234, 1,234."""
+    return known(hours, ".3f" if (hours or 0) < 10 else ",.0f")
 
 
 def memory_text(megabytes: float | None) -> str:
+    """Formats an amount of memory: 9,999 MB, 12.3 GB."""
     if megabytes is None:
         return DASH
     return f"{megabytes:,.0f} MB" if megabytes < 10_000 else f"{megabytes / 1024:,.1f} GB"
@@ -148,7 +157,9 @@ def published_cells(one: Published) -> list[str]:
 
 def share_text(interval: Interval | None) -> tuple[str, str]:
     """Formats a share and its interval; a dash and nothing where there is none."""
-    return (f"{interval.value:.2f}", f"{interval.low:.2f} … {interval.high:.2f}") if interval else (DASH, "")
+    if interval is None:
+        return DASH, ""
+    return f"{interval.value:.2f}", f"{interval.low:.2f} … {interval.high:.2f}"
 
 
 def kid_text(interval: Interval | None) -> tuple[str, str]:

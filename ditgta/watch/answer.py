@@ -1,7 +1,10 @@
 """The answer of a finished suite as lines for a terminal: headlines and rows of its table.md, as much as is wide enough."""
 
 import re
+from itertools import takewhile
 from pathlib import Path
+
+from ditgta.watch.text import aligned
 
 LEAST_COLUMNS = 3  # steps, row, and a metric
 
@@ -9,16 +12,13 @@ LEAST_COLUMNS = 3  # steps, row, and a metric
 def answer(table: Path, width: int) -> list[str]:
     """Returns headlines and rows of a table.md; columns that do not fit into `width` characters are left to the page."""
     lines = table.read_text(encoding="utf-8").splitlines()
-    cells = [_cells(line) for line in lines if line.startswith("|")]
-    sentences = []
-    for line in lines[1:]:
-        if line.startswith(("- ", "|")):
-            break
-        if line.strip():
-            sentences.append(plain(line))
-    end = next((number for number, row in enumerate(cells) if number and row[0] == "Difference"), len(cells))
-    rows = [cells[0], *cells[2:end]] if len(cells) > 2 else []
-    return [*sentences, *([""] if rows else []), *_fitted(rows, width)]
+    sentences = takewhile(lambda line: not line.startswith(("- ", "|")), lines[1:])
+    rows = [_cells(line) for line in lines if line.startswith("|")]
+    rows = list(takewhile(lambda row: row is rows[0] or row[0] != "Difference", rows))
+    shown = list(map(plain, filter(str.strip, sentences)))
+    if len(rows) > 2:
+        shown += ["", *_fitted([rows[0], *rows[2:]], width)]
+    return shown
 
 
 def page_of(table: Path) -> str:
@@ -39,11 +39,11 @@ def _cells(line: str) -> list[str]:
 
 def _fitted(rows: list[list[str]], width: int) -> list[str]:
     """Returns rows as aligned lines of as many columns as fit, at least three."""
-    columns = list(zip(*rows))
-    widths = [max(map(len, column)) for column in columns]
-    shown = len(columns)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    shown = len(widths)
     while shown > LEAST_COLUMNS and sum(widths[:shown]) + 2 * (shown - 1) > width:
         shown -= 1
-    lines = ["  ".join(map(str.ljust, row[:shown], widths)).rstrip() for row in rows]
-    left_out = len(columns) - shown
-    return [*lines, f"({left_out} more columns on the page)"] if left_out else lines
+    lines = aligned([row[:shown] for row in rows])
+    if shown < len(widths):
+        lines.append(f"({len(widths) - shown} more columns on the page)")
+    return lines

@@ -5,6 +5,8 @@ Guarantees: as `status`, it writes no file and needs no torch. The pace of the w
 
 import re
 import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ditgta.layout import Layout
@@ -27,18 +29,18 @@ class Watch:
 
     def look(self) -> dict:
         """Returns the status, with the states of jobs elsewhere and the time left at the pace seen."""
-        found = Reader(self.layout).suite(self.suite, wait=0)
+        status = Reader(self.layout).suite(self.suite, wait=0)
         now = time.monotonic()
-        for job in jobs_of(found):
+        for _, job in jobs_of(status):
             self._judge(job, now)
-        at = found["progress"]
+        at = status["progress"]
         # The images have been counted, or a rate has been measured.
         if not 0.8 < self.work / at["work_seconds"] < 1.25:
             self.begin, self.first, self.work = now, at["share"], at["work_seconds"]
         done = at["share"] - self.first
         if done > PACE_SHARE:
             at["seconds_left"] = round((1 - at["share"]) * (now - self.begin) / done)
-        return found
+        return status
 
     def _judge(self, job: dict, now: float) -> None:
         """Tells of a job on another machine whether it lives, by its heartbeat since the last look."""
@@ -54,27 +56,30 @@ class Watch:
             job["state"] = "dead"
 
 
-def jobs_of(found: dict) -> list[dict]:
-    """Returns the jobs of a status, those of stages before those of rows."""
-    return [job for part in (*found["stages"], *found["rows"]) for job in part["jobs"]]
-
-
-def lines(found: dict, whole: bool = True) -> list[str]:
-    """Returns a line for each job that is at work, or for a stage with many, and one for the whole where all of it is made."""
-    at_work: dict[str, list[tuple[str, dict]]] = {}
-    for part in (*found["stages"], *found["rows"]):
+def jobs_of(status: dict) -> Iterator[tuple[dict, dict]]:
+    """Yields the jobs of a status behind the stage or the row that they are at work on, stages first."""
+    for part in (*status["stages"], *status["rows"]):
         for job in part["jobs"]:
-            if job["state"] in ("alive", "unknown"):
-                at_work.setdefault(job["stage"], []).append((_name(part, job), job))
-    said = []
+            yield part, job
+
+
+def lines(status: dict, whole: bool = True) -> list[str]:
+    """Returns a line for each job that is at work, or for a stage with many, and one for the whole where all of it is made."""
+    at_work: dict[str, list[tuple[str, dict]]] = defaultdict(list)
+    for part, job in jobs_of(status):
+        if job["state"] in ("alive", "unknown"):
+            at_work[job["stage"]].append((_name(part, job), job))
+    shown = []
     for stage, jobs in at_work.items():
-        said += [f"{name}: {words(job)}" for name, job in jobs[:SHOWN_JOBS]]
+        shown += [f"{name}: {words(job)}" for name, job in jobs[:SHOWN_JOBS]]
         if len(jobs) > SHOWN_JOBS:
-            lefts = [number(reached(job).get("seconds_left")) for _, job in jobs]
-            lefts = [left for left in lefts if left is not None]
-            last = f", the last for {duration(max(lefts))}" if lefts else ""
-            said.append(f"{stage}: {len(jobs) - SHOWN_JOBS} more running{last}")
-    return [*said, f"suite {found['suite']}: {total(found)}"] if whole else said
+            lefts = (number(reached(job).get("seconds_left")) for _, job in jobs)
+            last = max((left for left in lefts if left is not None), default=None)
+            line = f"{stage}: {len(jobs) - SHOWN_JOBS} more running"
+            shown.append(line if last is None else f"{line}, the last for {duration(last)}")
+    if whole:
+        shown.append(f"suite {status['suite']}: {total(status)}")
+    return shown
 
 
 def words(job: dict) -> str:
@@ -82,15 +87,19 @@ def words(job: dict) -> str:
     at = reached(job)
     if not at:
         return "starting"
-    found = [f"{at.get('done')}/{at.get('total')} {at.get('unit')}"]
-    for name in ("loss", "mse"):
-        if (value := number(at.get(name))) is not None:
-            found.append(f"{name} {value:.4g}")
-    if (rate := number(at.get("images_per_second"))) is not None:
-        found.append(f"{rate:.1f} images/s")
-    if (left := number(at.get("seconds_left"))) is not None:
-        found.append(f"{duration(left)} left")
-    return ", ".join(found)
+    parts = [f"{at.get('done')}/{at.get('total')} {at.get('unit')}"]
+    for key, show in _SHOWN.items():
+        if (value := number(at.get(key))) is not None:
+            parts.append(show(value))
+    return ", ".join(parts)
+
+
+_SHOWN: dict[str, Callable[[float], str]] = {
+    "loss": "loss {:.4g}".format,
+    "mse": "mse {:.4g}".format,
+    "images_per_second": "{:.1f} images/s".format,
+    "seconds_left": lambda left: f"{duration(left)} left",
+}
 
 
 def _name(part: dict, job: dict) -> str:
@@ -98,5 +107,5 @@ def _name(part: dict, job: dict) -> str:
     if "experiment" not in part:
         return f"{job['stage']} {part['name']}"
     step = re.match(r"\.(\d{7})\b", Path(job["lease"]).name)
-    at = f" at step {int(step[1])}" if step else ""
-    return f"{job['stage']} {part['experiment']} (seed {part['seed']}){at}"
+    name = f"{job['stage']} {part['experiment']} (seed {part['seed']})"
+    return f"{name} at step {int(step[1])}" if step else name

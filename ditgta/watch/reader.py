@@ -4,11 +4,14 @@ Guarantees: it writes nothing and needs no torch; files that appear, vanish or a
 read is named in one line. Results of other options lie elsewhere: a training of other options has not begun.
 """
 
+import contextlib
 import json
 import re
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from ditgta.data.shard_plan import plan_shards
@@ -38,17 +41,16 @@ class Reader:
 
     def suite(self, name: str, wait: float) -> dict:
         """Returns {suite, results, progress, stages, rows, faults} in plain values."""
-        groups: dict[tuple[str, int], list[Row]] = {}
+        groups: dict[tuple[str, int], list[Row]] = defaultdict(list)
         for row in self.layout.rows(name):
-            groups.setdefault((row.experiment, row.seed), []).append(row)
+            groups[row.experiment, row.seed].append(row)
         rows = [self.row(name, group) for group in groups.values()]
-        self.faults += [line for line in [old_results(self.layout.root)] if line]
-        stages = [
-            self.stage(stage, Path(file))
-            for stage in ("images", "autoencoder", "latents", "scorer", "table")
-            for file in self.layout.files(stage, name)
-        ]
-        stages.insert(-1, self.baseline(name))
+        self.faults += filter(None, [old_results(self.layout.root)])
+        stages = []
+        for stage in ("images", "autoencoder", "latents", "scorer", "table"):
+            if stage == "table":
+                stages.append(self.baseline(name))
+            stages += map(partial(self.stage, stage), self.layout.files(stage, name))
         self._judge(wait)
         return {
             "suite": name,
@@ -59,29 +61,27 @@ class Reader:
             "faults": list(dict.fromkeys(self.faults)),
         }
 
-    def stage(self, stage: str, file: Path) -> dict:
-        """Returns {stage, name, done, shards, jobs}: shards [done, of how many] of latents, while they are made."""
+    def stage(self, stage: str, path: str) -> dict:
+        """Returns {stage, name, path, done, shards, jobs}: shards [done, of how many] of latents, while they are made."""
+        file = Path(path)
         folder = file.parent
-        jobs = self.leases(stage, [*folder.parent.glob(f".{folder.name}*.lease"), *folder.glob(".*.lease")])
-        found = {
-            "stage": stage,
-            "name": readable(folder.name),
-            "path": str(file),
-            "done": file.is_file() and all((folder / name).is_file() for name in HEAVY.get(stage, ())),
-            "shards": None,
-            "jobs": jobs,
-        }
-        if stage == "latents" and not found["done"]:
-            count = self.images(self.layout.owners["latents"][folder.name])
-            found["shards"] = [shards_in(folder), len(plan_shards(count))] if count else None
-        return found
+        leases = [*folder.parent.glob(f".{folder.name}*.lease"), *folder.glob(".*.lease")]
+        part = self._part(stage, folder.name, file, leases)
+        part["done"] &= all(map(Path.is_file, map(folder.joinpath, HEAVY.get(stage, ()))))
+        making = stage == "latents" and not part["done"]
+        if making and (count := self.images(self.layout.owners["latents"][folder.name])):
+            part["shards"] = [shards_in(folder), len(plan_shards(count))]
+        return part
 
     def baseline(self, suite: str) -> dict:
         """Returns where the scores of real images are, as `stage` does."""
         file = Path(self.layout.baseline(suite))
-        jobs = self.leases("baseline", [file.with_name(f".{file.name}.lease")])
-        found = {"stage": "baseline", "name": readable(file.stem), "path": str(file), "done": file.is_file()}
-        return found | {"shards": None, "jobs": jobs}
+        return self._part("baseline", file.stem, file, [file.with_name(f".{file.name}.lease")])
+
+    def _part(self, stage: str, name: str, file: Path, leases: Iterable[Path]) -> dict:
+        jobs = self.leases(stage, leases)
+        part = {"stage": stage, "name": readable(name), "path": str(file), "done": file.is_file()}
+        return part | {"shards": None, "jobs": jobs}
 
     def progress(self, suite: str, stages: list[dict], rows: list[dict]) -> dict:
         """Returns {share, work_seconds, seconds_left}: the share of a suite's predicted work that is done, and the time of what is left.
@@ -90,15 +90,17 @@ class Reader:
         jobs at once as are at work; None where none is, or before any training has shown its rate.
         """
         work = SuiteWork(self.config, suite, self.images(rows[0]["experiment"]))
-        known = [row for row in rows if row["images_per_second"]]
-        rates = [row["images_per_second"] * work.per_image(row["experiment"]) for row in known]
-        rate = statistics.median(rates) if rates else RATE
+        rates = []
+        for row in rows:
+            if row["images_per_second"]:
+                rates.append(row["images_per_second"] * work.per_image(row["experiment"]))
+        rate = statistics.median(rates or [RATE])
         parts = [(work.stage(stage["stage"]), share_of(stage)) for stage in stages]
         for row in rows:
             name, milestones = row["experiment"], row["milestones"]
             if name not in self.layout.imported:
                 share = row["step"] / max(map(int, milestones))
-                parts.append((work.train(name), 1.0 if all(milestones.values()) else share))
+                parts.append((work.train(name), float(all(milestones.values())) or share))
             for step in milestones:
                 parts.append((work.sample(name), share_of(row["samples"][step])))
                 parts.append((work.score(name), float(bool(row["scores"][step]))))
@@ -123,7 +125,6 @@ class Reader:
     def row(self, suite: str, rows: list[Row]) -> dict:
         """Returns where a training is, of its rows at all milestones; "training" is "done", "begun" or "not begun"."""
         experiment, seed, _ = rows[0]
-        imported = experiment in self.layout.imported
         steps = [row.step for row in rows]
         records = {}
         for one in rows:
@@ -132,37 +133,41 @@ class Reader:
                 records[one.step] = record
         run = Path(self.layout.run(experiment, seed))
         jobs = self.leases("train", [run / LEASE_NAME])
-        stages = ("sample", "loss", "score") if self.layout.has_losses(suite) else ("sample", "score")
-        for stage in stages:
-            folder = Path(self.layout.path(stage, (suite, experiment)), f"seed{seed}")
-            jobs += self.leases(stage, folder.glob(".*.lease"))
-        last = self.last_entry(run / "metrics.jsonl")
+        has_losses = self.layout.has_losses(suite)
+        for stage in ("sample", "loss", "score"):
+            if stage != "loss" or has_losses:
+                folder = Path(self.layout.path(stage, (suite, experiment)), f"seed{seed}")
+                jobs += self.leases(stage, folder.glob(".*.lease"))
         newest = records[max(records)] if records else {}
+        last = self.last_entry(run / "metrics.jsonl")
         losses = newest.get("losses")
-        if not last and isinstance(losses, list) and losses and isinstance(losses[-1], dict):
-            last = losses[-1]
+        if not last and isinstance(losses, list) and losses:
+            last = as_object(losses[-1])
         at_work = [int(number(reached(job).get("done")) or 0) for job in jobs if job["stage"] == "train"]
         step = max([int(number(last.get("step")) or 0), *records, *at_work])
-        rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
-        batch_size = self.config.experiments[experiment].training.batch_size
-        left = (steps[-1] - step) * batch_size
-        count = self.images(experiment)
+        batch_size, count = self.config.experiments[experiment].training.batch_size, self.images(experiment)
+        epochs = rate = left = None
+        if experiment not in self.layout.imported:
+            rate = number(last.get("images_per_second")) or number(newest.get("images_per_second"))
+            if count:
+                epochs = round(step * batch_size / count, 2)
+            if rate and steps[-1] > step:
+                left = round((steps[-1] - step) * batch_size / rate)
         training = "begun" if records or run.is_dir() else "not begun"
-        has_losses = self.layout.has_losses(suite)
-        measured = {row.step: self.layout.losses(suite, row) for row in rows} if has_losses else {}
+        measured = {str(row.step): self.layout.losses(suite, row) for row in rows} if has_losses else {}
         return {
             "experiment": experiment,
             "seed": seed,
-            "milestones": {str(one): one in records for one in steps},
+            "milestones": {str(step): step in records for step in steps},
             "step": step,
-            "epochs": None if imported or not count else round(step * batch_size / count, 2),
+            "epochs": epochs,
             "loss": number(last.get("loss")),
-            "images_per_second": None if imported else rate,
-            "seconds_left": None if imported or left <= 0 or not rate else round(left / rate),
+            "images_per_second": rate,
+            "seconds_left": left,
             "training": "done" if len(records) == len(steps) else training,
             "jobs": jobs,
             "samples": {str(row.step): self.samples(suite, row) for row in rows},
-            "losses": {str(step): self.metrics(path) for step, path in measured.items()},
+            "losses": {step: self.metrics(path) for step, path in measured.items()},
             "scores": {str(row.step): self.metrics(self.layout.scores(suite, row)) for row in rows},
         }
 
@@ -170,8 +175,8 @@ class Reader:
         """Returns the number of an experiment's images, None before they are counted; experiments share lists, each read once."""
         folder = self.layout.images(experiment)
         if folder not in self._counts:
-            count = number((self.json(f"{folder}/index.json") or {}).get("count"))
-            self._counts[folder] = int(count) if count else None
+            count = number(as_object(self.json(f"{folder}/index.json")).get("count"))
+            self._counts[folder] = int(count or 0) or None
         return self._counts[folder]
 
     def samples(self, suite: str, row: Row) -> dict:
@@ -182,21 +187,20 @@ class Reader:
 
     def metrics(self, path: str) -> dict:
         """Returns {metric: {value, se}} of a row's scores or held-out losses, {} where there are none."""
-        metrics = (self.json(path) or {}).get("metrics")
-        found = {}
-        for name, entry in metrics.items() if isinstance(metrics, dict) else ():
+        metrics = {}
+        for name, entry in as_object(as_object(self.json(path)).get("metrics")).items():
             if isinstance(entry, dict):
-                found[name] = {"value": number(entry.get("value")), "se": number(entry.get("se"))}
-        return found
+                metrics[name] = {"value": number(entry.get("value")), "se": number(entry.get("se"))}
+        return metrics
 
     def leases(self, stage: str, paths: Iterable[Path]) -> list[dict]:
         """Returns {stage, state, lease, holder} of every lease that is held; states are judged later, all at once."""
-        found = []
+        jobs = []
         for path in sorted(paths):
             if holder := self.json(path):
-                found.append({"stage": stage, "state": "unknown", "lease": str(path), "holder": holder})
-        self.jobs += found
-        return found
+                jobs.append({"stage": stage, "state": "unknown", "lease": str(path), "holder": holder})
+        self.jobs += jobs
+        return jobs
 
     def json(self, path: str | Path) -> dict | None:
         """Returns a JSON object, or None where there is no such file or, noted as a fault, it cannot be read."""
@@ -216,12 +220,9 @@ class Reader:
         except OSError:
             return {}
         for line in reversed(lines):
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict):
-                return entry
+            with contextlib.suppress(ValueError):
+                if isinstance(entry := json.loads(line), dict):
+                    return entry
         if lines:
             self.faults.append(f"{path} holds no readable losses")
         return {}
@@ -263,8 +264,12 @@ def share_of(part: dict) -> float:
 
 def reached(job: dict) -> dict:
     """Returns how far a job is, as its lease says; {} where it does not."""
-    at = job["holder"].get("reached")
-    return at if isinstance(at, dict) else {}
+    return as_object(job["holder"].get("reached"))
+
+
+def as_object(value: object) -> dict:
+    """Returns a JSON object as it is, {} for anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def number(value: object) -> float | None:

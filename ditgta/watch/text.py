@@ -1,43 +1,49 @@
 """A status as text: one screen for people, with bars where it is watched."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ditgta.runtime.owner import name_of
 from ditgta.runtime.progress import duration
-
-_SHOWN_SCORES = {"loss": "loss", "fid": "FID", "kid": "KID"}
-
 
 BAR = 20  # characters
 HEADS = ("row", "seed", "reached", "step", "epochs", "loss", "images/s", "left", "samples", "score", "job")
 
 
-def text(found: dict, bars: bool = False) -> str:
+def text(status: dict, bars: bool = False) -> str:
     """Returns the status as one screen of text, with a bar for the suite and for each training if so asked."""
-    words = []
-    counts = Counter(stage["stage"] for stage in found["stages"])
-    for stage in found["stages"]:
+    words, tables = [], []
+    counts = Counter(stage["stage"] for stage in status["stages"])
+    for stage in status["stages"]:
         name = stage["stage"]
-        name = f"{name} {stage['name']}" if counts[name] > 1 else name
-        words.append(" ".join([f"{name} {_progress(stage)}", *(f"({_job(job)})" for job in stage["jobs"])]))
-    lines = [f"suite {found['suite']} in {found['results']}: {', '.join(words)}", total(found, bars)]
-    table = [HEADS, *(_cells(row, bars) for row in found["rows"])]
-    widths = [max(map(len, column)) for column in zip(*table)]
-    lines += ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
-    lines += _verdict(found["rows"])
-    tables = [stage for stage in found["stages"] if stage["stage"] == "table" and stage["done"]]
-    lines += [f"table: {stage['path']}" for stage in tables]
-    return "\n".join([*lines, *(f"warning: {fault}" for fault in found["faults"])])
+        if counts[name] > 1:
+            name += f" {stage['name']}"
+        words.append(" ".join([name, _progress(stage), *(f"({_job(job)})" for job in stage["jobs"])]))
+        if stage["stage"] == "table" and stage["done"]:
+            tables.append(f"table: {stage['path']}")
+    lines = [f"suite {status['suite']} in {status['results']}: {', '.join(words)}", total(status, bars)]
+    lines += aligned([HEADS, *(_cells(row, bars) for row in status["rows"])])
+    warnings = [f"warning: {fault}" for fault in status["faults"]]
+    return "\n".join([*lines, *_verdict(status["rows"]), *tables, *warnings])
 
 
-def total(found: dict, bars: bool = False) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns rows as lines whose columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def total(status: dict, bars: bool = False) -> str:
     """Returns how far a suite is, in a line."""
-    at = found["progress"]
-    tables = [stage["done"] for stage in found["stages"] if stage["stage"] == "table"]
-    share = 1.0 if all(tables) else at["share"]
-    left = "" if at["seconds_left"] is None or share == 1 else f", about {duration(at['seconds_left'])} left"
-    drawn = f"{bar(share)} " if bars else ""
-    return f"{drawn}{percent(share)} of the predicted work is done{left}"
+    at = status["progress"]
+    share, left = at["share"], at["seconds_left"]
+    if all(stage["done"] for stage in status["stages"] if stage["stage"] == "table"):
+        share = 1.0
+    words = f"{percent(share)} of the predicted work is done"
+    if left is not None and share != 1:
+        words += f", about {duration(left)} left"
+    return f"{bar(share)} {words}" if bars else words
 
 
 def bar(share: float) -> str:
@@ -53,7 +59,7 @@ def percent(share: float) -> str:
 
 def _verdict(rows: list[dict]) -> list[str]:
     """Returns what the scores shown may be taken for; nothing where there are none."""
-    if not any(scores for row in rows for scores in row["scores"].values()):
+    if not any(any(row["scores"].values()) for row in rows):
         return []
     if len({row["seed"] for row in rows}) == 1:
         return [
@@ -64,51 +70,56 @@ def _verdict(rows: list[dict]) -> list[str]:
 
 def _cells(row: dict, bars: bool) -> list[str]:
     """Returns a row's cells; samples are those of the newest milestone that has any, the score is the last one."""
-    steps = list(row["milestones"])
-    reached = [step for step in steps if row["milestones"][step]]
-    sampled = [step for step in steps if row["samples"][step]["done"] or row["samples"][step]["shards"][0]]
-    metrics = {step: {**row["losses"].get(step, {}), **row["scores"][step]} for step in steps}
-    scored = [step for step in steps if metrics[step]]
+    reached = sampled = scored = "-"
+    for step, is_reached in row["milestones"].items():
+        samples, metrics = row["samples"][step], row["losses"].get(step, {}) | row["scores"][step]
+        if is_reached:
+            reached = step
+        if samples["done"] or samples["shards"][0]:
+            sampled = f"{step} {_progress(samples)}"
+        if metrics:
+            scored = f"{step} {_score(metrics)}"
+    done = f"{row['step']}/{step}"
+    if bars:
+        done = f"{bar(row['step'] / int(step))} {done}"
+    jobs = "; ".join(f"{job['stage']} {_job(job)}" for job in row["jobs"])
     return [
         row["experiment"],
         str(row["seed"]),
-        reached[-1] if reached else "-",
-        (f"{bar(row['step'] / int(steps[-1]))} " if bars else "") + f"{row['step']}/{steps[-1]}",
-        _number(row["epochs"], ".3g"),
-        _number(row["loss"], ".4g"),
-        _number(row["images_per_second"], ".1f"),
-        "-" if row["seconds_left"] is None else duration(row["seconds_left"]),
-        f"{sampled[-1]} {_progress(row['samples'][sampled[-1]])}" if sampled else "-",
-        f"{scored[-1]} {_score(metrics[scored[-1]])}" if scored else "-",
-        "; ".join(f"{job['stage']} {_job(job)}" for job in row["jobs"])
-        or {"begun": "none running"}.get(row["training"], row["training"]),
+        reached,
+        done,
+        _known(row["epochs"], "{:.3g}".format),
+        _known(row["loss"], "{:.4g}".format),
+        _known(row["images_per_second"], "{:.1f}".format),
+        _known(row["seconds_left"], duration),
+        sampled,
+        scored,
+        jobs or {"begun": "none running"}.get(row["training"], row["training"]),
     ]
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _known(value: float | None, show: Callable[[Any], str]) -> str:
+    return "-" if value is None else show(value)
 
 
 def _progress(part: dict) -> str:
-    if part["done"] or not part["shards"]:
-        return "done" if part["done"] else "not done"
-    return "{}/{} shards".format(*part["shards"])
+    if part["done"]:
+        return "done"
+    return "{}/{} shards".format(*part["shards"]) if part["shards"] else "not done"
 
 
 def _score(metrics: dict) -> str:
     """Returns the held-out loss, where there is one, and FID, or KID in its place."""
-    shown = {name: text for key, name in _SHOWN_SCORES.items() if (text := _measured(metrics.get(key, {})))}
-    if "FID" in shown:
-        shown.pop("KID", None)
-    return ", ".join(f"{name} {text}" for name, text in shown.items()) or "without FID and KID"
+    loss, fid, kid = (_measured(name, metrics.get(name.lower(), {})) for name in ("loss", "FID", "KID"))
+    return ", ".join(filter(None, [loss, fid or kid])) or "without FID and KID"
 
 
-def _measured(entry: dict) -> str:
+def _measured(name: str, entry: dict) -> str:
     """Returns a value with its standard error, "" where there is none."""
     value, se = entry.get("value"), entry.get("se")
     if value is None:
         return ""
-    return f"{value:.4g}" + ("" if se is None else f" ± {se:.2g}")
+    return f"{name} {value:.4g}" if se is None else f"{name} {value:.4g} ± {se:.2g}"
 
 
 def _job(job: dict) -> str:
