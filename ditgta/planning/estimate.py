@@ -33,14 +33,12 @@ class Stage:
 
     def __add__(self, other: "Stage") -> "Stage":
         """Returns one line for both, of one stage, with the first one's note."""
-        sums = {
-            key: getattr(self, key) + getattr(other, key)
-            for key in ("jobs", "flops", "bytes", "core_seconds")
-        }
-        return replace(self, **sums)
+        jobs, flops, size = self.jobs + other.jobs, self.flops + other.flops, self.bytes + other.bytes
+        seconds = self.core_seconds + other.core_seconds
+        return replace(self, jobs=jobs, flops=flops, bytes=size, core_seconds=seconds)
 
 
-def products_of(options: Training | Sampling | Autoencoder) -> str:
+def products_of(options: Training | Sampling | Autoencoder | Loss) -> str:
     """Returns in which of PRODUCTS a section's products are computed."""
     if getattr(options, "precision", "float32") == "bf16":
         return "bf16"
@@ -53,88 +51,29 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     experiments = [config.experiments[name] for name in suite.experiments]
     first = experiments[0]
     count, classes = image_set(first, images)
-    size, trained = first.images.size, [experiment for experiment in experiments if not experiment.checkpoint]
-    rows = len(trained) * len(suite.seeds)
-    scored = (rows * len(suite.milestones)) + len(experiments) - len(trained)
-    encode, decode, encoder_bytes = autoencoder_cost(first.autoencoder, (size, size))
-    steps = suite.milestones[-1]
-    decode_seconds = 0.0 if first.images.source == "digits" else DECODE_SECONDS
-    stages = [
-        Stage(
-            "images",
-            1,
-            0,
-            0,
-            f"{count:,} images of {classes:,} classes, decoded once to check them",
-            core_seconds=count * decode_seconds,
-        )
-    ]
-
-    sets = {str(experiment.autoencoder) for experiment in experiments}
-    train_encoder = (
-        0
-        if first.autoencoder.pretrained or first.autoencoder.pixels
-        else 3 * (encode + decode) * first.autoencoder.steps * first.autoencoder.batch_size
-    )
-    stages.append(
-        Stage(
-            "autoencoder",
-            len(sets),
-            train_encoder,
-            encoder_bytes * len(sets),
-            _kind_of(first.autoencoder),
-            products_of(first.autoencoder),
-        )
-    )
     shape = shape_of(first, classes)
-    record = cost.latent_bytes(shape.channels, *latent_sides(first))
-    stages.append(
-        Stage(
-            "latents",
-            len(sets),
-            2 * count * encode * len(sets),
-            count * record * len(sets),
-            f"2 x {encode:.3g} per image (and its mirror); {record:,} bytes each in {len(plan_shards(count))} shards",
-            products_of(first.autoencoder),
-            count * decode_seconds * len(sets),
-        )
-    )
-
-    flops, size_on_disk = 0.0, 0.0
-    slowest = min((products_of(each.training) for each in trained), key=PRODUCTS.index, default="float32")
-    for experiment in trained:
-        each = cost.training_flops(shape_of(experiment, classes), experiment.training.checkpoint_gradients)
-        flops += each * experiment.training.batch_size * steps * len(suite.seeds)
-        size_on_disk += (
-            cost.checkpoint_bytes(shape_of(experiment, classes), len(experiment.training.decays))
-            * (len(suite.milestones) + 2)
-            * len(suite.seeds)
-        )
-    note = f"{rows} rows x {steps:,} steps x batch {first.training.batch_size} x 3 x {cost.forward_flops(shape):.4g}"
-    stages.append(Stage("train", rows * len(suite.milestones), flops, size_on_disk, note, slowest))
-
-    stages.append(_sampling(suite.sampling.at_first(), scored, shape, first))
-    sized, swept = (
-        {name: _runs(suite, row, steps) for name, row in rows.items()}
-        for rows, steps in (
-            (config.sized(suite_name), 1),
-            (config.swept(suite_name), len(suite.milestones)),
-        )
-    )
-    for name, runs in {**sized, **swept}.items():
-        shape_beside = shape_of(config.experiments[name], classes)
-        stages[-1] += _sampling(config.sampling(suite_name, name), runs, shape_beside, first)
-    for rows, words in ((sized, "at other sizes"), (swept, "at other points of the sweep")):
-        stages[-1].note += f" + {sum(rows.values())} {words}" if rows else ""
-    if first.images.hold_out or first.images.held_out:
-        runs = scored + _averaged(config, suite_name)
-        stages.append(_held_out_loss(suite.loss, first, runs, count, shape, encode))
-    sizes = Counter({(size, size): scored + sum(swept.values())})
+    trained = [experiment for experiment in experiments if not experiment.checkpoint]
+    scored = sum(_runs(suite, experiment, len(suite.milestones)) for experiment in experiments)
+    sized = {name: _runs(suite, row, 1) for name, row in config.sized(suite_name).items()}
+    swept = {name: _runs(suite, row, len(suite.milestones)) for name, row in config.swept(suite_name).items()}
+    sampling = _sampling(suite.sampling.at_first(), scored, shape, first)
+    sizes = Counter({(first.images.size,) * 2: scored + sum(swept.values())})
     for name, runs in sized.items():
         sizes[config.sampling(suite_name, name).size] += runs
-    stages += _scoring(suite, first, sizes, count)
-    stages[0] = replace(stages[0], jobs=len(sizes), core_seconds=len(sizes) * stages[0].core_seconds)
-    stages.append(Stage("table", 1, 0, 5e6, "no network"))
+    for name, runs in {**sized, **swept}.items():
+        shape_beside = shape_of(config.experiments[name], classes)
+        sampling += _sampling(config.sampling(suite_name, name), runs, shape_beside, first)
+    for rows, words in ((sized, "at other sizes"), (swept, "at other points of the sweep")):
+        if rows:
+            sampling.note += f" + {sum(rows.values())} {words}"
+    stages = [
+        *_inputs(experiments, count, classes, len(sizes)),
+        _training(suite, first, trained, classes),
+        sampling,
+    ]
+    if first.images.hold_out or first.images.held_out:
+        stages.append(_held_out_loss(suite.loss, first, scored + _averaged(config, suite_name), count, shape))
+    stages += [*_scoring(suite, first, sizes, count), Stage("table", 1, 0, 5e6, "no network")]
     notes = [
         f"forward pass of {first.model.name}: {cost.FORWARD_FORMULA} = {cost.forward_flops(shape):.4g}"
         f" with T={shape.tokens}, D={shape.width}, L={shape.depth}, p={shape.patch}, C={shape.channels}, o={shape.outputs}",
@@ -149,6 +88,52 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     if own := [name for name in suite.experiments if is_own(config.experiments[name].model.posenc)]:
         notes.append(f"a plan does not import your own encoding; it is counted as gta: {', '.join(own)}")
     return stages, notes
+
+
+def _inputs(experiments: list[Experiment], count: int, classes: int, sizes: int) -> list[Stage]:
+    """Returns the lines of images, of so many sizes, autoencoder and latents."""
+    first = experiments[0]
+    options, sides = first.autoencoder, (first.images.size,) * 2
+    encode, decode, size = autoencoder_cost(options, sides)
+    sets, products = len({str(experiment.autoencoder) for experiment in experiments}), products_of(options)
+    trained = 3 * (encode + decode) * options.steps * options.batch_size
+    if options.pretrained or options.pixels:
+        trained = 0
+    kind = "none: latents are pixels" if options.pixels else options.pretrained or "trained on the images"
+    seconds = 0.0 if first.images.source == "digits" else count * DECODE_SECONDS
+    record = cost.latent_bytes(options.channels, *latent_sides(first))
+    images = f"{count:,} images of {classes:,} classes, decoded once to check them"
+    shards = len(plan_shards(count))
+    latents = f"2 x {encode:.3g} per image (and its mirror); {record:,} bytes each in {shards} shards"
+    return [
+        Stage("images", sizes, 0, 0, images, core_seconds=sizes * seconds),
+        Stage("autoencoder", sets, trained, size * sets, kind, products),
+        Stage(
+            "latents",
+            sets,
+            2 * count * encode * sets,
+            count * record * sets,
+            latents,
+            products,
+            seconds * sets,
+        ),
+    ]
+
+
+def _training(suite: Suite, first: Experiment, trained: list[Experiment], classes: int) -> Stage:
+    """Returns the line of the train stage."""
+    rows, milestones, steps = len(trained) * len(suite.seeds), len(suite.milestones), suite.milestones[-1]
+    flops = size = 0.0
+    for experiment in trained:
+        training, shape = experiment.training, shape_of(experiment, classes)
+        step = cost.training_flops(shape, training.checkpoint_gradients) * training.batch_size
+        flops += step * steps * len(suite.seeds)
+        checkpoint = cost.checkpoint_bytes(shape, len(training.decays))
+        size += checkpoint * (milestones + 2) * len(suite.seeds)
+    slowest = min((products_of(row.training) for row in trained), key=PRODUCTS.index, default="float32")
+    forward = cost.forward_flops(shape_of(first, classes))
+    note = f"{rows} rows x {steps:,} steps x batch {first.training.batch_size} x 3 x {forward:.4g}"
+    return Stage("train", rows * milestones, flops, size, note, slowest)
 
 
 def _runs(suite: Suite, row: Experiment, milestones: int) -> int:
@@ -190,44 +175,36 @@ def _sampling(options: Sampling, scored: int, shape: cost.Shape, experiment: Exp
 
 
 def _held_out_loss(
-    options: Loss, experiment: Experiment, scored: int, count: int, shape: cost.Shape, encode: float
+    options: Loss, experiment: Experiment, scored: int, count: int, shape: cost.Shape
 ) -> Stage:
     """Returns the line of the loss stage; `count`: images of training."""
     images = cost.held_out_images(options, experiment.images, count)
-    each = 2 * options.timesteps * cost.forward_flops(shape) + encode
+    encode, _, _ = autoencoder_cost(experiment.autoencoder, (experiment.images.size,) * 2)
+    flops = 2 * options.timesteps * cost.forward_flops(shape) + encode
     note = f"{scored} x {images:,} held-out images x {options.timesteps} noise levels, with and without label"
-    products = "tf32" if options.tf32 else "float32"
-    return Stage("loss", scored, scored * images * each, scored * images * 200.0, note, products)
+    return Stage("loss", scored, scored * images * flops, scored * images * 200.0, note, products_of(options))
 
 
 def _scoring(suite: Suite, experiment: Experiment, rows: Counter[tuple[int, int]], count: int) -> list[Stage]:
     """Returns the lines of scorer and scores; `rows` by the size of their samples, `count` images of training."""
     options = suite.scorer
     width, side = (1.0, 299) if options.weights else (options.width, options.input_size)
-    each = inception_flops(width, side)
-    judge, judge_width = (0.0, 0)
+    flops, judge, judge_width = inception_flops(width, side), 0.0, 0
     if options.judge:
         sizes = judge_sizes(options.judge)
         judge, judge_width = cost.judge_flops(*sizes), sizes[0]
+    scorer = Stage("scorer", 1, 3 * flops * count * options.epochs, 4e6, f"{options.epochs} epochs")
     if options.weights:
-        stages = [Stage("scorer", 1, 0, 95_628_359, "fetched once")]
-    else:
-        stages = [Stage("scorer", 1, 3 * each * count * options.epochs, 4e6, f"{options.epochs} epochs")]
+        scorer = Stage("scorer", 1, 0, 95_628_359, "fetched once")
     scored = scored_images(suite, experiment, rows, count)
     seen = scored.whole + scored.crops
-    note = f"{seen:,} images x {each:.3g}"
-    note += f" + {scored.whole:,} x {judge:.3g} by the second judge" if judge else ""
-    stages.append(
-        Stage(
-            "score",
-            sum(rows.values()) + len(rows),  # and real against real images of each size
-            seen * each + scored.whole * judge,
-            feature_bytes(scored, width, judge_width),
-            note,
-            core_seconds=metric_seconds(scored, width, judge_width),
-        )
-    )
-    return stages
+    note = f"{seen:,} images x {flops:.3g}"
+    if judge:
+        note += f" + {scored.whole:,} x {judge:.3g} by the second judge"
+    jobs = rows.total() + len(rows)  # real against real images of each size, too
+    kept, seconds = feature_bytes(scored, width, judge_width), metric_seconds(scored, width, judge_width)
+    work = seen * flops + scored.whole * judge
+    return [scorer, Stage("score", jobs, work, kept, note, core_seconds=seconds)]
 
 
 def latent_sides(experiment: Experiment) -> tuple[int, int]:
@@ -268,45 +245,39 @@ def encoding_of(experiment: Experiment) -> PositionalEncoding:
     return encoding
 
 
-def _kind_of(options: Autoencoder) -> str:
-    if options.pixels:
-        return "none: latents are pixels"
-    return options.pretrained or "trained on the images"
-
-
 def hours_of(stages: list[Stage], machine: Machine) -> list[tuple[float, float]]:
     """Return the least and the most hours of each stage: its operations on all devices, and what only CPU cores do."""
     hours = []
     for stage in stages:
         beside = stage.core_seconds / machine.cores
-        hours.append(tuple((time + beside) / 3600 for time in machine.seconds(stage.flops, stage.products)))
+        least, most = machine.seconds(stage.flops, stage.products)
+        hours.append(((least + beside) / 3600, (most + beside) / 3600))
     return hours
 
 
 def table(suite: str, machine: Machine, stages: list[Stage], notes: list[str]) -> str:
     """Return the plan's lines as text."""
     hours = hours_of(stages, machine)
-    head = f"{'stage':<12}{'jobs':>6}{'operations':>13}{'storage':>11}{'hours':>14}  how they are estimated"
     shares = sorted({share for stage in stages for share in machine.efficiency[stage.products]})
-    reached = f"{shares[0]:.0%}" if len(shares) == 1 else f"{shares[0]:.0%} to {shares[-1]:.0%}"
+    reached = " to ".join(map("{:.0%}".format, dict.fromkeys((shares[0], shares[-1]))))
+    rule = "-" * 100
     lines = [
         f"suite {suite} on {machine.devices} x {machine.name}, {reached} of the peak rate",
-        head,
-        "-" * 100,
+        f"{'stage':<12}{'jobs':>6}{'operations':>13}{'storage':>11}{'hours':>14}  how they are estimated",
+        rule,
     ]
+    total = Stage("total", 0, 0, 0, "")
     for stage, times in zip(stages, hours):
-        lines.append(_line(stage.stage, stage.jobs, stage.flops, stage.bytes, times) + f"  {stage.note}")
-    lines.append("-" * 100)
-    total = tuple(sum(times) for times in zip(*hours))
-    jobs, flops, size = (sum(getattr(stage, name) for stage in stages) for name in ("jobs", "flops", "bytes"))
-    lines.append(_line("total", jobs, flops, size, total))
-    return "\n".join([*lines, *(f"  {note}" for note in notes)])
+        lines.append(f"{_line(stage, times)}  {stage.note}")
+        total += stage
+    lines += [rule, _line(total, tuple(map(sum, zip(*hours))))]
+    return "\n  ".join(["\n".join(lines), *notes])
 
 
-def _line(name: str, jobs: int, flops: float, size: float, hours: tuple[float, float]) -> str:
-    least, most = (f"{value:.2f}" if value < 10 else f"{value:.0f}" for value in hours)
-    span = least if least == most else f"{least} - {most}"
-    return f"{name:<12}{jobs:>6}{flops:>13.3g}{as_size(size):>11}{span:>14}"
+def _line(stage: Stage, hours: tuple[float, ...]) -> str:
+    shown = [f"{value:{'.2f' if value < 10 else '.0f'}}" for value in hours]
+    span = " - ".join(dict.fromkeys(shown))
+    return f"{stage.stage:<12}{stage.jobs:>6}{stage.flops:>13.3g}{as_size(stage.bytes):>11}{span:>14}"
 
 
 def as_size(count: float) -> str:
