@@ -75,6 +75,11 @@ def add_parts(parser) -> None:
     parser.add_argument("--gather", action="store_true", help=text)
 
 
+def part_of(arguments: argparse.Namespace) -> tuple[int, int] | None:
+    """Returns which shards a job makes, None where it gathers those of others."""
+    return None if arguments.gather else arguments.part
+
+
 def add_configuration(parser, suite: bool = True) -> None:
     """Adds the files of the configuration and, where one is worked on, the name of a suite."""
     text = "files that are merged over config.yaml, later files over earlier ones; as in Snakemake"

@@ -12,6 +12,7 @@ from ditgta.commands.shared import (
     add_output,
     add_parts,
     add_path,
+    part_of,
     taken,
 )
 from ditgta.data.contents import check_contents
@@ -82,7 +83,7 @@ def run_latents(arguments) -> None:
         check_contents(getattr(options, "from"), arguments.contents)
     latents.run(
         **taken(arguments, "images", "autoencoder", "out", "batch_size", "spec"),
-        part=None if arguments.gather else arguments.part,
+        part=part_of(arguments),
         imported=options.spec() if options.format else None,
     )
 
@@ -137,8 +138,7 @@ def run_sample(arguments) -> None:
             **network, **taken(arguments, "classes", "rows"), out=arguments.grid, sampling=options
         )
     else:
-        part = None if arguments.gather else arguments.part
-        sample.run(**network, out=arguments.out, sampling=options, part=part)
+        sample.run(**network, out=arguments.out, sampling=options, part=part_of(arguments))
 
 
 def add_loss(commands) -> None:

@@ -1,8 +1,10 @@
 """Every option of every stage, once: typed, documented beside the field, unknown keys refused."""
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticKnownError
 
 from ditgta.config.choices import listed
 from ditgta.config.differences import Differences
@@ -17,13 +19,25 @@ from ditgta.config.names import (
     named_sizes,
     rotation_fault,
 )
-from ditgta.config.points import points_of
-from ditgta.config.posenc import Posenc
 from ditgta.config.sampling import Sampling, SuiteSampling
 from ditgta.config.scorer import Scorer
 from ditgta.config.section import Added, Option, Place, Section
-from ditgta.config.sizes import SamplingChange, Size
+from ditgta.config.sizes import SamplingChange, Size, points_of
 from ditgta.config.training import Training
+from ditgta.runtime import modules
+
+
+def _identified(posenc: str) -> str:
+    """Takes a known encoding by its name, and a class of one's own as MODULE:CLASS@SHA256: what it is decides results."""
+    if posenc not in POSENCS and not modules.is_own(posenc):
+        known = f"MODULE:CLASS, {', '.join(map(repr, POSENCS[:-1]))} or {POSENCS[-1]!r}"
+        raise PydanticKnownError("literal_error", {"expected": known})
+    return modules.identified(posenc)
+
+
+# For editors: the names, or something of the form MODULE:CLASS.
+_SCHEMA = {"anyOf": [{"enum": list(POSENCS)}, {"type": "string", "pattern": f"^{modules.PATTERN.pattern}$"}]}
+Posenc = Annotated[str, AfterValidator(_identified), WithJsonSchema(_SCHEMA)]
 
 
 class Autoencoder(Section):
@@ -285,3 +299,19 @@ class Config(Section):
     def beside(self, suite: str) -> dict[str, Experiment]:
         """Returns the rows beside a suite's table by name: like its experiments, but for how they are sampled."""
         return {**self.sized(suite), **self.swept(suite)}
+
+
+# Where one value is taken for a list of one.
+_LISTS_OF_ONE = {"Suite": ("experiments", "milestones"), "Size": ("positions", "temperature", "cfg_scale")}
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> str:
+    """Returns the schema as text."""
+    content = {"$schema": _DIALECT, **Config.model_json_schema(), "title": "ditgta's config.yaml"}
+    for section, names in _LISTS_OF_ONE.items():
+        for name in names:
+            options = content["$defs"][section]["properties"][name]
+            listed = {key: options.pop(key) for key in ("type", "items", "minItems") if key in options}
+            options["anyOf"] = [listed, listed["items"]]
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

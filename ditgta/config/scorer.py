@@ -42,3 +42,8 @@ class Scorer(Section):
         lt=1,
     )
     seed: int = Option(0, "seed of a trained scorer")
+
+    @property
+    def network(self) -> tuple[float, int]:
+        """Width and input side of the network: Inception-V3's own, or those of one that is trained."""
+        return (1.0, 299) if self.weights else (self.width, self.input_size)

@@ -75,3 +75,8 @@ class Training(Section):
     def decays(self) -> tuple[float, ...]:
         """The decays of the averages that are kept, the first of which is used where no other is asked for."""
         return several(self.ema_decay) or (self.ema_decay,)
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the network predicts per latent channel: noise and variance, or velocity alone."""
+        return 2 if self.objective == "ddpm" else 1

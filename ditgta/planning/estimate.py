@@ -188,7 +188,7 @@ def _held_out_loss(
 def _scoring(suite: Suite, experiment: Experiment, rows: Counter[tuple[int, int]], count: int) -> list[Stage]:
     """Returns the lines of scorer and scores; `rows` by the size of their samples, `count` images of training."""
     options = suite.scorer
-    width, side = (1.0, 299) if options.weights else (options.width, options.input_size)
+    width, side = options.network
     flops, judge, judge_width = inception_flops(width, side), 0.0, 0
     if options.judge:
         sizes = judge_sizes(options.judge)
@@ -227,7 +227,7 @@ def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
         qk_norm=experiment.model.qk_norm,
         encoding=sum(parameter.numel() for parameter in encoding.parameters()),
         encoding_flops=encoding.operations(),
-        outputs=2 if experiment.training.objective == "ddpm" else 1,
+        outputs=experiment.training.outputs,
     )
 
 

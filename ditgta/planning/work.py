@@ -15,11 +15,8 @@ RATE = 2e10  # operations per second of a job, until one has been measured
 SD_ENCODE, SD_DECODE = 4.2e6, 9.5e6  # operations per pixel of Stable Diffusion's autoencoder
 SMALL_ENCODE, SMALL_DECODE = 100.0, 270.0  # of a small one per pixel and squared width of its first layer
 NARROW = 10  # times as slow, per operation, are the convolutions of small autoencoders and scorers; measured
-INCEPTION, INCEPTION_SIDE, INCEPTION_EDGE = (
-    11.4e9,
-    299,
-    23,
-)  # of one image, at the side; pixels that its convolutions lose
+INCEPTION, INCEPTION_SIDE = 11.4e9, 299  # of one image, at this side
+INCEPTION_EDGE = 23  # pixels that its convolutions lose
 CHECK_SECONDS = 1.5e-3  # of a core to decode and check one image
 TABLE_SECONDS = 10.0
 UNKNOWN_IMAGES = 1_000_000
@@ -66,7 +63,7 @@ class SuiteWork:
             channels=options.autoencoder.channels,
             classes=1,
             heads=sizes["heads"],
-            outputs=2 if options.training.objective == "ddpm" else 1,
+            outputs=options.training.outputs,
         )
 
     def forward(self, experiment: str) -> float:
@@ -111,7 +108,7 @@ class SuiteWork:
     def _scored(self, images: int, crops: int = 0) -> Work:
         """Returns the scoring of whole images and of crops, which the second judge does not see."""
         options = self.config.suites[self.suite].scorer
-        width, side = (1.0, INCEPTION_SIDE) if options.weights else (options.width, options.input_size)
+        width, side = options.network
         judge, judge_width = 0.0, 0
         if options.judge:
             sizes = cost.judge_sizes(options.judge)

@@ -30,20 +30,19 @@ def difference(
     known = {candidate.key: candidate for candidate in METRICS}
     if metric not in known:
         raise InputError(f"{metric} is not a metric of score files; choose from {', '.join(known)}")
-    rows = [_scores(first), _scores(second)]
-    scale, names = scale_of(rows, known[metric]), Declared((_name(first), _name(second)))
+    files = [[row] if isinstance(row, str | Path) else list(row) for row in (first, second)]
+    rows = list(map(_scores, files))
+    scale, names = scale_of(rows, known[metric]), Declared(tuple(_name(Path(row[0])) for row in files))
     return compare(rows, known[metric], names, rows[0][0].step, scale)[0]
 
 
-def _scores(files: str | Path | Sequence[str | Path]) -> list[Score]:
+def _scores(files: Sequence[str | Path]) -> list[Score]:
     """Return the content of a row's score files, by training seed."""
-    paths = [files] if isinstance(files, str | Path) else list(files)
-    if not paths:
+    if not files:
         raise InputError("a row needs score files; name at least one file")
-    return sorted((read_score(Path(path)) for path in paths), key=lambda score: score.seed or 0)
+    return sorted((read_score(Path(path)) for path in files), key=lambda score: score.seed or 0)
 
 
-def _name(files: str | Path | Sequence[str | Path]) -> str:
+def _name(path: Path) -> str:
     """Return what to call a row: as the workflow's folder of its seeds is called, or the first file."""
-    path = Path(files if isinstance(files, str | Path) else files[0])
     return path.parent.parent.name if path.parent.name.startswith("seed") else path.stem

@@ -187,7 +187,7 @@ def sample_counts(scores: Iterable[Score]) -> list[int]:
 
 def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Score]:
     """Returns each experiment's score at its last milestone and first training seed."""
-    ordered = sorted(scores, key=lambda score: (-1 if score.step is None else score.step, -score.seed))
+    ordered = sorted(scores, key=lambda score: (score.step or 0, -score.seed))
     last = {score.experiment: score for score in ordered}
     return [last[name] for name in experiments if name in last]
 

@@ -31,8 +31,7 @@ class Grid:
     """Images in rows and columns."""
 
     columns: Sequence[tuple[str, str | None]]  # (heading, colour of its mark or None)
-    # (label, images as uint8 [H, W, 3]); a missing image leaves its cell empty. A second line of a label may
-    # follow \n.
+    # (label, images as uint8 [H, W, 3]); a missing image leaves its cell empty. A second line of a label may follow \n.
     rows: Sequence[tuple[str, Sequence[np.ndarray | None]]]
     apart: int | None = None  # number of the column that a wider gap sets apart, if any
     most: int = 256  # the largest side of a cell in pixels; larger images are reduced to it

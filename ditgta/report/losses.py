@@ -64,7 +64,7 @@ def band_ratios(scores: Sequence[Score], experiments: Sequence[str]) -> list[Ban
     measured = [score for score in scores if score.held_out is not None]
     if not measured or len({score.held_out.key for score in measured}) > 1:
         return []
-    last = max(-1 if score.step is None else score.step for score in measured)
+    last = max(score.step or 0 for score in measured)
     rows = grouped((score for score in measured if score.step in (last, None)), "experiment")
     first, ratios = None, []
     for name in experiments:

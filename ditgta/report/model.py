@@ -161,8 +161,7 @@ class Published:
     step: int
     value: float  # as published
     cell: Cell  # the table's own FID of the row at this milestone
-    # own minus published, in standard errors of that difference; None where it is unknown, and then `reason`
-    # says why
+    # own minus published, in standard errors of that difference; None where it is unknown, and then `reason` says why
     distance: float | None
     reason: str = ""
 
@@ -180,8 +179,7 @@ class Table:
     primary: Metric | None = None  # the metric whose differences at the last milestone have verdicts
     last: int | None = None  # that milestone
     scale: Scale | None = None  # how its training runs are compared there; None where nothing is scored there
-    # training seeds were sampled with noise and labels of their own; False where they share them, None for
-    # one seed
+    # training seeds were sampled with noise and labels of their own; False where they share them, None for one seed
     own_noise: bool | None = None
     held_out: bool = False  # the reference holds images that no row was trained on
     bands: list[BandRatio] = field(default_factory=list)  # the rows' held-out losses by noise level

@@ -218,11 +218,9 @@ class Contest:
     inference: Inference | None  # of first minus second; None where it could not be computed
     relative: bool = True  # `inference` is a difference of logarithms
     reason: str = ""  # why no verdict may be given whatever `inference` says, "" if one may
-    # the same of FID at infinitely many samples, which FID must not contradict; None where there is nothing
-    # to check
+    # the same of FID at infinitely many samples, which FID must not contradict; None where there is nothing to check
     check: Inference | None = None
-    # how far retraining moves `inference`, where it moves each row's value by all of itself; None where that
-    # is unknown
+    # how far retraining moves `inference`, where it moves each row's value by all of itself; None where that is unknown
     moved: float | None = None
 
     @property
