@@ -66,12 +66,7 @@ def _timed(line: str) -> str:
 
 
 class Terminal:
-    """The terminal of one run of Snakemake.
-
-    Args:
-        layout: files of the configuration.
-        logger: Snakemake's.
-    """
+    """The terminal of one run of Snakemake, whose logger it is given."""
 
     def __init__(self, layout: Layout, logger: logging.Logger):
         self.layout, self.logger = layout, logger
@@ -107,10 +102,7 @@ class Terminal:
     def start(self, suites: Sequence[str], whole: bool, words: str) -> None:
         """Says how to watch, and begins to watch and to listen for signals; to be called by the main thread.
 
-        Args:
-            suites: those that are made.
-            whole: whether all of them is made, so that a share of them means something.
-            words: options of `ditgta status`.
+        `whole`: all of the suites is made, so that a share of them means something. `words`: options of `ditgta status`.
         """
         self.watches, self.whole = [Watch(self.layout, suite) for suite in suites], whole
         self.logger.info(f"To watch: ditgta status --watch{words}")

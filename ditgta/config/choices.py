@@ -7,11 +7,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, Wr
 
 
 def _one_or_several(fits: Callable[[float], bool], words: str) -> WrapValidator:
-    """Returns what takes a number, or several; a list of one is that one.
-
-    Args:
-        fits: whether a number may stand in a list; `words` say which may.
-    """
+    """Returns what takes a number, or several that fit, as `words` say; a list of one is that one."""
 
     def check(value: Any, one: Callable[[Any], float]) -> float | tuple[float, ...]:
         if not isinstance(value, list | tuple):

@@ -20,15 +20,14 @@ def default_file(beside: str | Path | None = None) -> Path:
 def read(files: Sequence[Path] = ()) -> dict:
     """Returns config.yaml with further files merged over it, later ones over earlier ones.
 
-    Raises:
-        InputError: a file is missing or no YAML; or there is no file at all.
+    Raises InputError if a file is missing or no YAML, or there is no file at all.
     """
     default, raw = default_file(), {}
     if not default.is_file() and not files:
         raise InputError(
             f"there is no {DEFAULT} in {Path.cwd()}; run in the folder that holds it, or name a file with --configfile"
         )
-    for path in ([default] if default.is_file() else []) + [Path(file) for file in files]:
+    for path in (*filter(Path.is_file, [default]), *map(Path, files)):
         merge(raw, read_yaml(path))
     return raw
 
@@ -52,11 +51,7 @@ def _loader(yaml) -> type:
 
 
 def read_yaml(path: Path) -> dict:
-    """Returns the content of a YAML file, {} of an empty one.
-
-    Raises:
-        InputError: it is missing, no YAML, or no mapping.
-    """
+    """Returns the content of a YAML file, {} of an empty one; raises InputError if it is missing, no YAML, or no mapping."""
     import yaml
 
     text = read_text(path, f"check the path (relative to {Path.cwd()})")

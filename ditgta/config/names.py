@@ -137,11 +137,7 @@ def sampler_fault(sampler: str | None, objective: str) -> str:
 
 
 def named_sizes(name: str) -> dict[str, int]:
-    """Return patch, depth, width and heads of a named model such as DiT-B/2.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """Return patch, depth, width and heads of a named model such as DiT-B/2; raise ValueError for an unknown name."""
     size, _, patch = name.removeprefix("DiT-").partition("/")
     if not name.startswith("DiT-") or size not in SIZES or not patch.isdigit() or int(patch) not in PATCHES:
         raise ValueError(

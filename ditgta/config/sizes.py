@@ -70,13 +70,9 @@ def points_of(
 ) -> Iterator[tuple[str, SamplingChange]]:
     """Yields the name of each further point of a row, e.g. rope-cfg2-ema0.99-choice, and how it is sampled.
 
-    The first scale and the first decay with the noise of the report are the table's own row. A row that has a scale of its own
-    is tried at no other, and likewise its decay.
-
-    Args:
-        own: in which options the row differs from its suite.
-        scales: those of the suite, () without a list.
-        decays: those of the averages that its training keeps; of one alone nothing is to be chosen.
+    The first scale and the first decay with the noise of the report are the table's own row. A row that has a scale of its `own`
+    is tried at no other, and likewise its decay. `scales` are those of the suite, () without a list; `decays` those of the averages
+    that its training keeps: of one alone nothing is to be chosen.
     """
     own = own or SamplingChange()
     tried = scales if own.cfg_scale is None else ()

@@ -7,7 +7,7 @@ efficiency of a device covers.
 import math
 from dataclasses import dataclass
 
-from ditgta.config import Images, Loss, Sampling
+from ditgta.config import Experiment, Images, Loss, Sampling
 from ditgta.runtime.files import expanded
 
 # Width and depth of DINOv2's networks.
@@ -35,6 +35,20 @@ class Shape:
     encoding: int = 0
     encoding_flops: float = 0.0
     outputs: int = 2
+
+
+def shape_of(experiment: Experiment, classes: int = 1) -> Shape:
+    """Returns the sizes of an experiment's network, but those of its encoding."""
+    model, autoencoder = experiment.model, experiment.autoencoder
+    sizes = model.sizes
+    return Shape(
+        tokens=(experiment.images.size // autoencoder.downsampling // sizes["patch"]) ** 2,
+        **sizes,
+        channels=autoencoder.channels,
+        classes=classes,
+        qk_norm=model.qk_norm,
+        outputs=experiment.training.outputs,
+    )
 
 
 FORWARD_FORMULA = (

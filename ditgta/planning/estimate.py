@@ -216,19 +216,9 @@ def latent_sides(experiment: Experiment) -> tuple[int, int]:
 def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
     """Returns the sizes of an experiment's model, which must have a known name."""
     encoding = encoding_of(experiment)
-    return cost.Shape(
-        tokens=encoding.rows * encoding.columns,
-        width=encoding.width,
-        depth=encoding.depth,
-        patch=experiment.model.sizes["patch"],
-        channels=experiment.autoencoder.channels,
-        classes=classes,
-        heads=encoding.heads,
-        qk_norm=experiment.model.qk_norm,
-        encoding=sum(parameter.numel() for parameter in encoding.parameters()),
-        encoding_flops=encoding.operations(),
-        outputs=experiment.training.outputs,
-    )
+    parameters = sum(parameter.numel() for parameter in encoding.parameters())
+    shape = cost.shape_of(experiment, classes)
+    return replace(shape, encoding=parameters, encoding_flops=encoding.operations())
 
 
 def encoding_of(experiment: Experiment) -> PositionalEncoding:

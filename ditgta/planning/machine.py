@@ -56,9 +56,7 @@ class Machine:
 def machine_of(device: str, devices: int | None = None, efficiency: float | None = None) -> Machine:
     """Return a number of devices of a kind in DEVICES, or this machine, whose rates are measured in about a second.
 
-    Args:
-        devices: how many; None takes one, and of this machine all.
-        efficiency: share of the peak rate that is reached, instead of what is known of the device.
+    `devices`: None takes one, and of this machine all. `efficiency`: share of the peak rate, instead of what is known of the device.
     """
     if device != HERE:
         cpu = device == "laptop"
@@ -84,11 +82,8 @@ def _measured_rate(products: str, seconds: float = 0.4) -> float:
 
     The best of many short ones: what other jobs on the machine take away is not its rate.
     """
-    cuda, threads, tf32 = (
-        torch.cuda.is_available(),
-        torch.get_num_threads(),
-        torch.backends.cuda.matmul.allow_tf32,
-    )
+    cuda, threads = torch.cuda.is_available(), torch.get_num_threads()
+    tf32 = torch.backends.cuda.matmul.allow_tf32
     size = 8192 if cuda else 256
     dtype = torch.bfloat16 if products == "bf16" else torch.float32
     matrix = torch.randn(size, size, dtype=dtype, device="cuda" if cuda else "cpu")

@@ -16,11 +16,7 @@ from ditgta.scoring.dinov2 import sizes_of
 
 @functools.cache
 def autoencoder_cost(options: Autoencoder, sides: tuple[int, int]) -> tuple[float, float, float]:
-    """Returns the operations of encoding and of decoding one image, and the bytes of the weights.
-
-    Args:
-        sides: height and width of the image in pixels.
-    """
+    """Returns the operations of encoding and of decoding one image of a height and width, and the bytes of the weights."""
     if options.pixels:
         return 0.0, 0.0, 0.0
     height, width = sides

@@ -128,11 +128,7 @@ def scale(
 
 
 def _memory_lines(held: dict[str, Memory], world: World, averages: set[int]) -> list[str]:
-    """Returns one line for the experiments that hold the same, and one that says what is counted.
-
-    Args:
-        averages: how many their trainings keep.
-    """
+    """Returns a line for the experiments that hold the same, and what is counted; `averages`: how many their trainings keep."""
     names: dict[Memory, list[str]] = defaultdict(list)
     for name, memory in held.items():
         names[memory].append(name)

@@ -28,14 +28,10 @@ class Scored:
 
 
 def scored_images(suite: Suite, experiment: Experiment, rows: Counter[tuple[int, int]], count: int) -> Scored:
-    """Returns the images that a suite scores.
+    """Returns the images that a suite scores; `rows` by height and width of their samples, `count` images of training.
 
     Samples are seen once for each row, real images once for each size: of training and, where samples are compared with them, held
     out. At other sizes than that of training, crops are seen too, where the images are large enough.
-
-    Args:
-        rows: by height and width of their samples.
-        count: images of training.
     """
     options, samples, trained = suite.scorer, suite.sampling.num_samples, (experiment.images.size,) * 2
     on_held_out = not (options.weights or options.reference)
@@ -54,11 +50,9 @@ def scored_images(suite: Suite, experiment: Experiment, rows: Counter[tuple[int,
 
 
 def metric_seconds(scored: Scored, width: float, judge_width: int) -> float:
-    """Returns the seconds of a core for all metrics.
+    """Returns the seconds of a core for all metrics; `width` of the scorer is a share of Inception's.
 
-    Args:
-        width: of the scorer, as a share of Inception's.
-        judge_width: features of the second judge, 0 without one; of crops and of these there are two distances alone.
+    `judge_width`: features of the second judge, 0 without one; of crops and of these there are two distances alone.
     """
     own = METRIC_SECONDS * width**2
     beside = METRIC_SECONDS * DISTANCES * judge_width / FEATURES[0]

@@ -52,19 +52,7 @@ class SuiteWork:
 
     def shape(self, experiment: str) -> cost.Shape:
         """Returns the sizes of an experiment's network, but those of its encoding."""
-        options = self.config.experiments[experiment]
-        sizes = options.model.sizes
-        side = options.images.size // options.autoencoder.downsampling // sizes["patch"]
-        return cost.Shape(
-            tokens=side**2,
-            width=sizes["width"],
-            depth=sizes["depth"],
-            patch=sizes["patch"],
-            channels=options.autoencoder.channels,
-            classes=1,
-            heads=sizes["heads"],
-            outputs=options.training.outputs,
-        )
+        return cost.shape_of(self.config.experiments[experiment])
 
     def forward(self, experiment: str) -> float:
         """Returns the operations of one forward pass of one image."""

@@ -153,13 +153,7 @@ def compare(
 
     Of one seed the 95 % interval of a pair is that of the paired difference. Of several it is Student's with the milestone's spread
     of runs, on their scale, which the samples' error joins where seeds share noise. A contrast is the weighted sum of the rows'
-    values.
-
-    Args:
-        groups: the score files of each row.
-
-    Returns:
-        The difference, without a verdict, and what a verdict on it would rest on.
+    values. Returns the difference, without a verdict, and what a verdict on it would rest on; `groups`: score files of each row.
     """
     groups, fault = matched(declared.rows, groups, metric)
     empty = Comparison(*declared.names, step, metric, seeds=len(groups[0]), weights=declared.weights)

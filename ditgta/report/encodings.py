@@ -36,8 +36,7 @@ MAPS = {
 def encoding_figure(rows: Sequence[tuple[str, Any]]) -> Image.Image:
     """Return a picture with a row for each encoding: maps as seen from the token in the middle, single heads, turns of pairs.
 
-    Args:
-        rows: names, and what `ditgta.model.similarity.look` returns.
+    `rows`: names, and what `ditgta.model.similarity.look` returns.
     """
     shown = [
         [(kind, np.asarray(found)) for kind in MAPS if (found := getattr(look, kind)) is not None]

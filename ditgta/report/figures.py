@@ -28,6 +28,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MARKERS = "osD^vPX<>"  # 9 of them, beside 7 colours and 4 dashes: no two of 252 rows look the same
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 DOTS_PER_INCH = 200
+_SCALE = {True: "log", False: "linear"}
 _MOST_POINTS = 400  # of a loss as logged: a page holds every one of them
 
 
@@ -57,7 +58,7 @@ def metric_figure(table: Table, metric: Metric) -> Drawing:
         levels.append(baseline)
         name = legend_name(table.baseline.experiment)
         axes.axhline(baseline * unit, color=INK, linestyle=(0, (5, 4)), linewidth=1, label=name)
-    lowest, _ = map(min, zip(*(ends_of(row.cells[metric.key]) for row in rows)))
+    lowest, _ = min(ends_of(row.cells[metric.key]) for row in rows)
     if log_levels:
         plain_log_labels(axes)
         axes.set_ylim(bottom=0.5 * unit * min(levels))  # bands may reach far below
@@ -70,9 +71,6 @@ def metric_figure(table: Table, metric: Metric) -> Drawing:
     label(axes, "training steps", _directed(metric))
     legend(figure)
     return Drawing(figure)
-
-
-_SCALE = {True: "log", False: "linear"}
 
 
 def is_wide(levels: Sequence[float], ratio: float = 6) -> bool:

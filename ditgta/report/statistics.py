@@ -177,9 +177,10 @@ def contrast_of_runs(
         return Inference(value, None, math.inf, samples)
     if not pooled:
         return _welch(value, rows, weights, samples)
-    spread, levels = _larger(pooled, spread_of_runs(rows)), 1.0
+    levels, scaled = 1.0, rows
     if relative:
-        spread, levels = _larger(pooled, spread_of_runs(list(map(np.log, rows)))), means
+        levels, scaled = means, list(map(np.log, rows))
+    spread = _larger(pooled, spread_of_runs(scaled))
     runs = np.multiply(weights, levels) * spread.sd / np.sqrt(list(map(len, rows)))
     return Inference(value, math.hypot(*runs), spread.degrees, samples)
 

@@ -20,7 +20,7 @@ def _decimals(spread: float | None, value: float) -> int:
     return min(max(digits - math.floor(math.log10(level)), 0), 6)
 
 
-def known(value: float | None, form: str) -> str:
+def or_dash(value: float | None, form: str) -> str:
     """Formats a number that may be unknown: then it is a dash."""
     return DASH if value is None else format(value, form)
 
@@ -56,7 +56,7 @@ def row_name(row: Row) -> str:
 
 def count_name(count: int | None) -> str:
     """Formats a number of samples."""
-    return known(count, ",")
+    return or_dash(count, ",")
 
 
 def plus_minus(metric: Metric, value: float | None, error: float | None, signed: bool = False) -> str:
@@ -133,7 +133,7 @@ def formula(comparison: Comparison) -> str:
 
 def hours_text(hours: float | None) -> str:
     """Formats hours: 1.234, 1,234."""
-    return known(hours, ".3f" if (hours or 0) < 10 else ",.0f")
+    return or_dash(hours, ".3f" if (hours or 0) < 10 else ",.0f")
 
 
 def memory_text(megabytes: float | None) -> str:

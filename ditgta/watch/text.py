@@ -88,17 +88,17 @@ def _cells(row: dict, bars: bool) -> list[str]:
         str(row["seed"]),
         reached,
         done,
-        _known(row["epochs"], "{:.3g}".format),
-        _known(row["loss"], "{:.4g}".format),
-        _known(row["images_per_second"], "{:.1f}".format),
-        _known(row["seconds_left"], duration),
+        _or_dash(row["epochs"], "{:.3g}".format),
+        _or_dash(row["loss"], "{:.4g}".format),
+        _or_dash(row["images_per_second"], "{:.1f}".format),
+        _or_dash(row["seconds_left"], duration),
         sampled,
         scored,
         jobs or {"begun": "none running"}.get(row["training"], row["training"]),
     ]
 
 
-def _known(value: float | None, show: Callable[[Any], str]) -> str:
+def _or_dash(value: float | None, show: Callable[[Any], str]) -> str:
     return "-" if value is None else show(value)
 
 
