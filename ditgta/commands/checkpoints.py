@@ -8,6 +8,7 @@ from ditgta.commands.shared import (
     add_count,
     add_output,
     add_path,
+    stage_function,
     taken,
 )
 from ditgta.data.contents import check_contents
@@ -49,17 +50,13 @@ def add_average(parser) -> None:
 
 def add_export(commands) -> None:
     text = "write a checkpoint in the references' key layout"
-    parser = add_command(commands, "export-checkpoint", run_export, text, spec=False)
+    parser = add_command(
+        commands, "export-checkpoint", stage_function("published", "run_export"), text, spec=False
+    )
     add_path(parser, "checkpoint", "CHECKPOINT", "checkpoint of this project")
     text = ".pt (model, ema, args) or .safetensors (EMA weights alone)"
     add_output(parser, flags.new_file, text, "out", metavar="OUT")
     add_average(parser)
-
-
-def run_export(arguments) -> None:
-    from ditgta.stages import published
-
-    published.run_export(arguments.checkpoint, arguments.out, arguments.ema_decay)
 
 
 def add_save_pretrained(commands) -> None:
@@ -84,7 +81,7 @@ def run_save_pretrained(arguments) -> None:
 
 def add_export_statistics(commands) -> None:
     text = "write statistics of images in the format of ADM's evaluation suite, as a reference for this scorer and others"
-    parser = add_command(commands, "export-statistics", run_export_statistics, text, spec=False)
+    parser = add_command(commands, "export-statistics", stage_function("statistics"), text, spec=False)
     text = "npz, folder of sample shards, index of images, folder or archive of images"
     add_path(parser, "images", "IMAGES", text)
     add_output(parser, flags.new_file, "statistics (.npz)", "out", metavar="OUT")
@@ -95,24 +92,12 @@ def add_export_statistics(commands) -> None:
     add_batch_size(parser)
 
 
-def run_export_statistics(arguments) -> None:
-    from ditgta.stages import statistics
-
-    statistics.run(arguments.images, arguments.out, arguments.weights, arguments.keep, arguments.batch_size)
-
-
 def add_push(commands) -> None:
     text = "upload a folder of save-pretrained to the Hugging Face Hub"
-    parser = add_command(commands, "push", run_push, text, spec=False)
+    parser = add_command(commands, "push", stage_function("pretrained", "run_push"), text, spec=False)
     add_path(parser, "folder", "FOLDER", "folder that save-pretrained wrote")
     parser.add_argument("repository", metavar="OWNER/NAME", help="repository; created if it does not exist")
     parser.add_argument("--private", action="store_true", help="make the repository private")
-
-
-def run_push(arguments) -> None:
-    from ditgta.stages import pretrained
-
-    pretrained.run_push(arguments.folder, arguments.repository, arguments.private)
 
 
 COMMANDS = (add_import, add_export, add_save_pretrained, add_export_statistics, add_push)

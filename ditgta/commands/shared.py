@@ -1,6 +1,7 @@
 """What commands have in common: how one is added, and options that several have."""
 
 import argparse
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,17 @@ def add_checkpoint_and_autoencoder(parser) -> None:
 def taken(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Returns options as keyword arguments of the stage's function, which calls them the same."""
     return {name: getattr(arguments, name) for name in names}
+
+
+def stage_function(stage: str, function: str = "run") -> Callable[[argparse.Namespace], None]:
+    """Returns what runs a function of a stage whose arguments are exactly the command's options."""
+
+    def run(arguments: argparse.Namespace) -> None:
+        names = [action.dest for action in arguments.parser._actions if action.dest != "help"]
+        module = importlib.import_module(f"ditgta.stages.{stage}")
+        getattr(module, function)(**taken(arguments, *names))
+
+    return run
 
 
 def add_contents(parser) -> None:

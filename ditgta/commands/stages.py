@@ -13,6 +13,7 @@ from ditgta.commands.shared import (
     add_parts,
     add_path,
     part_of,
+    stage_function,
     taken,
 )
 from ditgta.data.contents import check_contents
@@ -180,19 +181,13 @@ def run_sizes(arguments) -> None:
 
 def add_show_encoding(commands) -> None:
     text = "draw what encodings say about position, and how far trained networks attend"
-    parser = add_command(commands, "show-encoding", run_show_encoding, text, spec=False)
+    parser = add_command(commands, "show-encoding", stage_function("show_encoding"), text, spec=False)
     text = "name of an encoding, your own as MODULE:CLASS, or checkpoint (.safetensors)"
     parser.add_argument("names", nargs="+", metavar="NAME", help=text)
     add_output(parser, flags.new_file, "picture to write (.png)")
     text = "size of the network, for encodings that are not given as a checkpoint"
     parser.add_argument("--model", default="DiT-B/2", metavar="NAME", help=text)
     add_count(parser, "--image-size", "image side of that network, in pixels", 256)
-
-
-def run_show_encoding(arguments) -> None:
-    from ditgta.stages import show_encoding
-
-    show_encoding.run(arguments.names, arguments.out, arguments.model, arguments.image_size)
 
 
 def add_scorer(commands) -> None:
@@ -263,7 +258,7 @@ def run_score(arguments) -> None:
 
 def add_table(commands) -> None:
     text = "put scores into a table: CSV, Markdown and HTML with pictures"
-    parser = add_command(commands, "table", run_table, text)
+    parser = add_command(commands, "table", stage_function("table"), text)
     add_path(parser, "--scores", "FILE", "score files", nargs="+")
     for name, text in (
         ("--losses", "records of held-out losses, in the order of the score files"),
@@ -278,13 +273,6 @@ def add_table(commands) -> None:
     text = "folder of the images' index, for real images beside samples, and for class names"
     add_path(parser, "--images", "DIR", text, default=None)
     add_output(parser, flags.new_folder, "folder for the table")
-
-
-def run_table(arguments) -> None:
-    from ditgta.stages import table
-
-    names = ("scores", "training", "out", "baseline", "images", "spec", "shared")
-    table.run(**taken(arguments, *names, "losses", "sized", "swept", "averaged"))
 
 
 COMMANDS = (
