@@ -103,7 +103,7 @@ def _shown(default: object) -> str:
     if default is None:
         return "none"
     if isinstance(default, bool):
-        return ("off", "on")[default]
+        return "on" if default else "off"
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,7 +25,7 @@ def load(raw: dict) -> Config:
         InputError: with ALL faults, one line each: "path: what is wrong (got ...); did you mean ...?".
     """
     raw = copy.deepcopy(dict(raw))
-    if faults := _unquoted(raw):
+    if faults := list(_unquoted(raw)):
         raise InputError(listing(faults))
     own = raw.get("experiments")
     if isinstance(own, dict):
@@ -32,7 +33,7 @@ def load(raw: dict) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise InputError(listing(faults + _invalid(error, own))) from None
+        raise InputError(listing([*faults, *_invalid(error, own)])) from None
     for name, suite in config.suites.items():
         faults += _suite_faults(name, suite, config)
     if config.suite not in config.suites:
@@ -47,9 +48,8 @@ def load(raw: dict) -> Config:
     return config.model_copy(update={"suites": suites, "experiments": experiments})
 
 
-def _invalid(error: ValidationError, own: Any) -> list[str]:
-    """Returns pydantic's errors, but those that follow from another, or that an experiment has by inheritance; `own`: experiments."""
-    faults = []
+def _invalid(error: ValidationError, own: Any) -> Iterator[str]:
+    """Yields pydantic's errors, but those that follow from another, or that an experiment has by inheritance; `own`: experiments."""
     places = [item["loc"] for item in error.errors()]
     for item in error.errors():
         place = item["loc"]
@@ -57,64 +57,52 @@ def _invalid(error: ValidationError, own: Any) -> list[str]:
             continue  # what is wrong inside is said; without it nothing is left here
         inherited = place[:1] == ("experiments",) and isinstance(own, dict) and not _holds(own, place[1:])
         if not inherited or item["type"] == "missing":
-            faults.append(fault(".".join(map(str, place)), item))
-    return faults
+            yield fault(".".join(map(str, place)), item)
 
 
-def _suite_faults(name: str, suite: Suite, config: Config) -> list[str]:
-    """Returns what is wrong with a suite whose options are right one by one."""
-    place, faults = f"suites.{name}", []
+def _suite_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
+    """Yields what is wrong with a suite whose options are right one by one."""
+    place = f"suites.{name}"
     for word in itertools.chain(suite.experiments, *map(rows_of, suite.differences)):
         if word not in config.experiments:
-            faults.append(f"{place}: {word} is not an experiment{did_you_mean(word, config.experiments)}")
+            yield f"{place}: {word} is not an experiment{did_you_mean(word, config.experiments)}"
         elif word not in suite.experiments:
-            faults.append(
-                f"{place}: {word} is not a row of this suite{did_you_mean(word, suite.experiments)}"
-            )
+            yield f"{place}: {word} is not a row of this suite{did_you_mean(word, suite.experiments)}"
     for row in suite.published:
         if row not in config.experiments:
-            faults.append(
-                f"{place}.published: {row} is not an experiment{did_you_mean(row, config.experiments)}"
-            )
+            yield f"{place}.published: {row} is not an experiment{did_you_mean(row, config.experiments)}"
     rows = list(config.rows(name).values())
     if any(row.images != rows[0].images for row in rows):
-        faults.append(
-            f"{place}: its experiments have different images, so their scores cannot be in one table; make one suite for each"
-        )
+        yield f"{place}: its experiments have different images, so their scores cannot be in one table; make one suite for each"
     for row in rows:
         unit = int(row.model.name[-1]) * row.autoencoder.downsampling
         if not row.autoencoder.pretrained and not row.checkpoint and row.images.size % unit:
-            faults.append(
+            yield (
                 f"{place}: {row.model.name} with this autoencoder needs an images.size that is a multiple of {unit}"
                 f" (got {row.images.size}); change it, the patch or autoencoder.widths"
             )
     if suite.primary == "loss" and rows and not (rows[0].images.hold_out or rows[0].images.held_out):
-        faults.append(
-            f"{place}: primary loss is measured on images that training never sees; set images.hold_out, e.g. 0.2"
-        )
+        yield f"{place}: primary loss is measured on images that training never sees; set images.hold_out, e.g. 0.2"
     if (suite.primary or "").endswith("_dinov2") and not suite.scorer.judge:
-        faults.append(
-            f"{place}: primary {suite.primary} needs a second judge; name its weights in scorer.judge"
-        )
-    faults += sampling_faults(name, suite, config) + size_faults(name, suite, config)
-    return faults + sweep_faults(name, suite, config)
+        yield f"{place}: primary {suite.primary} needs a second judge; name its weights in scorer.judge"
+    yield from sampling_faults(name, suite, config)
+    yield from size_faults(name, suite, config)
+    yield from sweep_faults(name, suite, config)
 
 
-def _name_faults(config: Config) -> list[str]:
-    """Returns which names cannot be those of folders, or of suites."""
-    faults = []
+def _name_faults(config: Config) -> Iterator[str]:
+    """Yields which names cannot be those of folders, or of suites."""
     for kind in ("experiments", "suites"):
         for name in getattr(config, kind):
             plain = name.replace("-", "").replace("_", "").replace(".", "")
             if not plain.isalnum() or name.startswith((".", "-")):
                 fix = "use letters, digits, '-', '_' and '.', the first of them a letter, digit or '_'"
-                faults.append(f"{kind}.{name}: names become folders; {fix}")
+                yield f"{kind}.{name}: names become folders; {fix}"
             if len(name) > _LONGEST_NAME:
-                faults.append(f"{kind}.{name}: names become folders; use at most {_LONGEST_NAME} letters")
+                yield f"{kind}.{name}: names become folders; use at most {_LONGEST_NAME} letters"
     for name in config.suites:
         if name in (*RULES, *TARGETS):
-            faults.append(f"suites.{name}: {name} is a reserved word of the workflow; choose another name")
-    return faults
+            yield f"suites.{name}: {name} is a reserved word of the workflow; choose another name"
 
 
 def _with_sampler(suite: Suite, config: Config) -> Suite:
@@ -128,16 +116,14 @@ def _with_sampler(suite: Suite, config: Config) -> Suite:
 _KINDS = {int: "number", float: "number", bool: "yes or no", type(None): "nothing"}
 
 
-def _unquoted(raw: dict) -> list[str]:
-    """Returns a fault for each name that YAML has read as a number, a date or a truth value."""
-    faults = []
+def _unquoted(raw: dict) -> Iterator[str]:
+    """Yields a fault for each name that YAML has read as a number, a date or a truth value."""
     for kind in ("experiments", "suites"):
         names = raw.get(kind)
         for name in names if isinstance(names, dict) else ():
             if not isinstance(name, str):
                 read = _KINDS.get(type(name), "date")
-                faults.append(f"{kind}.{name}: YAML reads this name as a {read}; put it in quotes")
-    return faults
+                yield f"{kind}.{name}: YAML reads this name as a {read}; put it in quotes"
 
 
 def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:

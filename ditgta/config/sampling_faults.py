@@ -13,8 +13,8 @@ from ditgta.config.sizes import Size
 from ditgta.runtime.addresses import size_name
 
 
-def sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:
-    """Return why rows of a suite cannot be sampled as it says, a line for each reason."""
+def sampling_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
+    """Yield why rows of a suite cannot be sampled as it says, a line for each reason."""
 
     def misfits(row: str, experiment: Experiment) -> Iterator[str]:
         try:
@@ -29,55 +29,50 @@ def sampling_faults(name: str, suite: Suite, config: Config) -> list[str]:
         if options.size and set(options.size) != {experiment.images.size}:
             yield resizing_fault(experiment.model.posenc, options.positions)
 
-    return _by_reason(f"suites.{name}.sampling", config.rows(name), misfits)
+    yield from _by_reason(f"suites.{name}.sampling", config.rows(name), misfits)
 
 
-def size_faults(name: str, suite: Suite, config: Config) -> list[str]:
-    """Return what is wrong with the other sizes of a suite, a line for each reason."""
+def size_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
+    """Yield what is wrong with the other sizes of a suite, a line for each reason."""
     if suite.sizes and suite.sampling.size:
-        return [f"suites.{name}: give either sampling.size or sizes, not both"]
-    rows, names, faults = config.rows(name), Counter(), []
+        yield f"suites.{name}: give either sampling.size or sizes, not both"
+        return
+    rows, names = config.rows(name), Counter()
     for place, size in enumerate(suite.sizes):
-        faults += _by_reason(f"suites.{name}.sizes.{place}", rows, partial(_misfits, size))
+        yield from _by_reason(f"suites.{name}.sizes.{place}", rows, partial(_misfits, size))
         for row, experiment in rows.items():
             names.update(named for named, _ in size.rows(row, experiment.model.posenc))
     for row, count in names.items():
         if count > 1:
-            faults.append(f"suites.{name}.sizes: {row} is listed twice; leave one out")
-    return faults + _namesakes(f"suites.{name}.sizes", names, config)
+            yield f"suites.{name}.sizes: {row} is listed twice; leave one out"
+    yield from _namesakes(f"suites.{name}.sizes", names, config)
 
 
-def sweep_faults(name: str, suite: Suite, config: Config) -> list[str]:
-    """Return what is wrong with the sweep of a suite, a line for each reason."""
-    faults = _namesakes(f"suites.{name}", config.swept(name), config)
+def sweep_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
+    """Yield what is wrong with the sweep of a suite, a line for each reason."""
+    yield from _namesakes(f"suites.{name}", config.swept(name), config)
     if suite.sampling.scales and not all(size.cfg_scale for size in suite.sizes):
-        faults.append(
-            f"suites.{name}.sizes: sampling.cfg_scale is a list, which other sizes cannot use; give each size its own cfg_scale"
-        )
+        yield f"suites.{name}.sizes: sampling.cfg_scale is a list, which other sizes cannot use; give each size its own cfg_scale"
     if suite.loss.ema_decay is not None:
-        faults.append(
-            f"suites.{name}.loss.ema_decay: the loss uses the average that is sampled; set sampling.ema_decay instead"
-        )
-    return faults
+        yield f"suites.{name}.loss.ema_decay: the loss uses the average that is sampled; set sampling.ema_decay instead"
 
 
 def _by_reason(
     place: str, rows: dict[str, Experiment], misfits: Callable[[str, Experiment], Iterable[str]]
-) -> list[str]:
-    """Return a line for each reason, with the rows that have it."""
+) -> Iterator[str]:
+    """Yield a line for each reason, with the rows that have it."""
     reasons = defaultdict(list)
     for row, experiment in rows.items():
         for reason in filter(None, misfits(row, experiment)):
             reasons[reason].append(row)
-    return [f"{place}: {reason} (rows: {', '.join(names)})" for reason, names in reasons.items()]
+    for reason, names in reasons.items():
+        yield f"{place}: {reason} (rows: {', '.join(names)})"
 
 
-def _namesakes(place: str, rows: Iterable[str], config: Config) -> list[str]:
-    """Return a line for each row beside the table that is called like an experiment."""
-    taken = filter(config.experiments.__contains__, rows)
-    return [
-        f"{place}: its row {row} has the same name as an experiment; rename the experiment" for row in taken
-    ]
+def _namesakes(place: str, rows: Iterable[str], config: Config) -> Iterator[str]:
+    """Yield a line for each row beside the table that is called like an experiment."""
+    for row in filter(config.experiments.__contains__, rows):
+        yield f"{place}: its row {row} has the same name as an experiment; rename the experiment"
 
 
 def _average_fault(decay: float | None, experiment: Experiment) -> str:

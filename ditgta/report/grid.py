@@ -193,7 +193,7 @@ def _label(pen: ImageDraw.ImageDraw, grid: Grid, row: int, lines: Sequence[str])
     _, top, _, bottom = grid.box(row, 0)
     for line, text in enumerate(lines):
         height = (top + bottom) / 2 + (line - (len(lines) - 1) / 2) * grid.text * 1.25
-        text, font = _fitted(text, int(grid.text * (1, 0.8)[line > 0]), grid.margin - 3 * GAP)
+        text, font = _fitted(text, int(grid.text * (0.8 if line else 1)), grid.margin - 3 * GAP)
         pen.text((GAP, height), text, INK, font, anchor="lm")
 
 

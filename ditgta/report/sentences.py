@@ -1,5 +1,7 @@
 """The sentences that say what a table found, how it was found, and how to read it."""
 
+from collections.abc import Iterator
+
 from ditgta.report.model import FID, LOSS, Comparison, Metric, Table, grouped
 from ditgta.report.statistics import POWER
 from ditgta.report.view import (
@@ -31,30 +33,24 @@ def headline_comparisons(table: Table) -> list[Comparison]:
 FAR = 30
 
 
-def caveats(table: Table) -> list[str]:
-    """Returns warnings for readers who compare values with those of another table."""
-    lines = []
+def caveats(table: Table) -> Iterator[str]:
+    """Yields warnings for readers who compare values with those of another table."""
     if table.trained_scorer:
-        lines.append(
+        yield (
             "The scorer is a network trained for this table, not the published FID Inception-V3: its values compare "
             "only within this table, never with published ones."
         )
     elif table.published_scorer is None:
-        lines.append(
-            "The score files do not say whether the scorer is the published network: compare within this table only."
-        )
+        yield "The score files do not say whether the scorer is the published network: compare within this table only."
     elif not table.published_scorer:
-        lines.append(
-            "The scorer's weights are not the published ones: its values compare only within this table."
-        )
+        yield "The scorer's weights are not the published ones: its values compare only within this table."
     if not table.held_out and table.nearness and all(near.trained_on for near in table.nearness):
-        lines.append(
+        yield (
             "The reference is the training images, as is common: samples that copy them score better than new "
             "images do."
         )
     if sentence := far_sentence(table):
-        lines.append(sentence)
-    return lines
+        yield sentence
 
 
 def far_sentence(table: Table) -> str:

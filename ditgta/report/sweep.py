@@ -280,7 +280,7 @@ def sweep_csv(sweep: Sweep | None, suite: str) -> str:
     """Return one line per row, seed, point, noise and metric, with whether the point is the row's chosen one."""
     lines, curves = [], grouped(sweep.curves if sweep else (), "experiment", "step")
     for score, choice in sweep.scores if sweep else ():
-        point, noise = point_of(score), ("report", "choice")[choice]
+        point, noise = point_of(score), "choice" if choice else "report"
         is_chosen = point == curves[score.experiment, score.step][0].chosen
         who = [suite, score.experiment, *point, noise, is_chosen, score.seed, score.step]
         lines += score_lines(who, score, METRICS)

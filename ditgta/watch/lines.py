@@ -6,7 +6,7 @@ Guarantees: as `status`, it writes no file and needs no torch. The pace of the w
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ditgta.layout import Layout
@@ -16,6 +16,12 @@ from ditgta.watch.reader import Reader, number, reached
 from ditgta.watch.text import total
 
 PACE_SHARE = 0.05  # of the work, after which the pace seen is trusted
+_SHOWN = {
+    "loss": "loss {:.4g}".format,
+    "mse": "mse {:.4g}".format,
+    "images_per_second": "{:.1f} images/s".format,
+    "seconds_left": lambda left: f"{duration(left)} left",
+}
 SHOWN_JOBS = 3  # of a stage, each in a line of its own; more are one line together
 
 
@@ -92,14 +98,6 @@ def words(job: dict) -> str:
         if (value := number(at.get(key))) is not None:
             parts.append(show(value))
     return ", ".join(parts)
-
-
-_SHOWN: dict[str, Callable[[float], str]] = {
-    "loss": "loss {:.4g}".format,
-    "mse": "mse {:.4g}".format,
-    "images_per_second": "{:.1f} images/s".format,
-    "seconds_left": lambda left: f"{duration(left)} left",
-}
 
 
 def _name(part: dict, job: dict) -> str:
