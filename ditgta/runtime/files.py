@@ -43,9 +43,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
         temporary.touch(exist_ok=False)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        os.chmod(temporary, mode)  # safetensors puts a file of its own there, which only its owner may read
         os.replace(temporary, path)
         _fsync_folder(path.parent)
     except Exception as error:

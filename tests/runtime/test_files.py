@@ -9,7 +9,9 @@ import sys
 import time
 
 import pytest
+import torch
 
+from ditgta.runtime.checkpoints import write_tensors
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     atomic_path,
@@ -37,11 +39,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
 
 
 def test_a_new_file_has_the_usual_permissions(tmp_path):
+    """Of safetensors' files, too, which the library gives to their owner alone."""
     write_text(tmp_path / "new", "x")
+    write_tensors(tmp_path / "new.safetensors", {"a": torch.zeros(1)})
     (tmp_path / "plain").write_text("x")
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == stat.S_IMODE(
-        (tmp_path / "plain").stat().st_mode
+    new, tensors, plain = (
+        stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("new", "new.safetensors", "plain")
     )
+    assert new == tensors == plain
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path):
