@@ -47,7 +47,8 @@ def visible_gpus() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return list(map(str, range(len(re.findall("^GPU ", listed.stdout, re.MULTILINE)))))
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return [str(number) for number in range(count)]
 
 
 def command(
@@ -189,7 +190,7 @@ def become(count: int, words: list[str]) -> None:
     """
     names = visible_gpus()
     if not words or shutil.which(words[0]) is None:
-        raise InputError(f"{(*words, 'nothing')[0]} is not a command; give one after --gpus N")
+        raise InputError(f"{words[0] if words else 'nothing'} is not a command; give one after --gpus N")
     if not 0 < count <= len(names):
         raise InputError(f"{count} GPUs are requested, but there are {len(names)}; request 1 to {len(names)}")
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(take_gpus(count, names, lock_folder()))

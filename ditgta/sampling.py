@@ -114,7 +114,7 @@ class Sampler:
         options = options.for_objective(network.config.objective)
         if options.size:
             network = _of_size(network, downsampling(autoencoder), options)
-        dtype = {"bf16": torch.bfloat16}.get(options.precision)
+        dtype = torch.bfloat16 if options.precision == "bf16" else None
         self.network, self.numerics = for_inference(network, dtype, options.kernels, options.compile)
         self.autoencoder, self.options = autoencoder, options
         self.device = autoencoder.device

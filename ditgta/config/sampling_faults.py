@@ -71,8 +71,9 @@ def _by_reason(
 
 def _namesakes(place: str, rows: Iterable[str], config: Config) -> Iterator[str]:
     """Yield a line for each row beside the table that is called like an experiment."""
-    for row in filter(config.experiments.__contains__, rows):
-        yield f"{place}: its row {row} has the same name as an experiment; rename the experiment"
+    for row in rows:
+        if row in config.experiments:
+            yield f"{place}: its row {row} has the same name as an experiment; rename the experiment"
 
 
 def _average_fault(decay: float | None, experiment: Experiment) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import itertools
 import math
 import os
 import time
@@ -81,7 +80,7 @@ def read_contents(path: Path) -> Contents:
     sha256 = _digest(f"{name}\t{sizes[i] or ''}\t{sums.get(i, '')}\n" for i, name in enumerate(names))
     if len(names) <= SIZED_FILES:
         return Contents(sha256, len(names), _stamp(names, stats))
-    watched = {*_folders(names), *itertools.filterfalse(is_image, names)}
+    watched = {*_folders(names), *(name for name in names if not is_image(name))}
     return Contents(sha256, len(names), folders=_times(folder, watched))
 
 

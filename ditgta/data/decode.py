@@ -18,7 +18,7 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # What the bytes may be, whatever the suffix says: large photo sets hold PNG and GIF files named .jpg.
 Image.init()
 _KNOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_FORMATS = tuple(filter(Image.OPEN.__contains__, _KNOWN))  # AVIF where Pillow was built with it
+_FORMATS = tuple(name for name in _KNOWN if name in Image.OPEN)  # AVIF where Pillow was built with it
 _LARGEST_PIXELS = 2**28
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE_OF_ORIENTATION = {

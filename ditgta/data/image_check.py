@@ -62,8 +62,9 @@ def _without(index: ImageIndex, bad: list[int], faults: list[dict]) -> ImageInde
     if bad:
         kept = index.take(np.setdiff1d(np.arange(index.count), bad))
     filled = kept.per_class > 0
-    for name in itertools.compress(index.classes, (index.per_class > 0) & ~filled):
-        faults.append({"file": f"{name}/", "reason": "lost all its images"})
+    for name, had, has in zip(index.classes, index.per_class > 0, filled):
+        if had and not has:
+            faults.append({"file": f"{name}/", "reason": "lost all its images"})
     labels = (np.cumsum(filled) - 1)[kept.labels]
     return replace(kept, skipped=faults).relabelled(labels, itertools.compress(index.classes, filled))
 

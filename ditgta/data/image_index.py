@@ -1,7 +1,6 @@
 """An image index in memory: which images, of which classes, and how to get at their pixels."""
 
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -112,8 +111,9 @@ class ImageIndex:
 
     def empty_classes(self) -> list[dict]:
         """Return {file, reason} of every class without images."""
-        names = itertools.compress(self.classes, self.per_class == 0)
-        return [{"file": f"{name}/", "reason": "is a class without images"} for name in names]
+        reason = "is a class without images"
+        counts = zip(self.classes, self.per_class)
+        return [{"file": f"{name}/", "reason": reason} for name, count in counts if count == 0]
 
     def batches(self, batches: Iterable[Sequence[int]], keep: bool = True) -> Iterator[np.ndarray]:
         """Yield the images of each list of indices as uint8 [B, height, width, 3], decoded ahead by threads.

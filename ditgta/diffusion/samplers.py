@@ -96,11 +96,11 @@ def heun(predict: Predict, x: Tensor, steps: int, draw_noise: Draw) -> Iterator[
 
 
 def euler_ancestral(predict: Predict, x: Tensor, steps: int, draw_noise: Draw) -> Iterator[Tensor]:
-    """Sample q(x_s | x_t, x_0) along the straight path: an Euler step, of whose noise a share is drawn again.
+    """Sample x_s from q(x_s | x_t, x_0) of the straight path: Euler's step, with part of the noise replaced by fresh noise.
 
-    A step from t to s keeps the share (1 - t) s / ((1 - s) t) of the noise, the ratio of the ratios of noise to signal, so that errors
-    of earlier steps fade. This is DDIM with eta = 1 (Song et al., 2021, Equation 16) on this path, "Euler ancestral" in k-diffusion; in
-    the limit of small steps it is the SDE of SiT with diffusion 2t / (1 - t) (Ma et al., 2024). Noise is drawn once per step but the last.
+    A step from t to s keeps the share (1 - t) s / ((1 - s) t) of the predicted noise. So the errors of earlier steps fade. This is DDIM
+    with eta = 1 (Song et al., 2021, Equation 16) on the straight path; k-diffusion calls it Euler ancestral. For small steps it approaches
+    the SDE of SiT with diffusion 2t / (1 - t) (Ma et al., 2024). Noise is drawn once per step, except at the last step.
     """
     for index in reversed(range(steps)):
         t, s = (index + 1) / steps, index / steps

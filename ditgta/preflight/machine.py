@@ -117,7 +117,7 @@ def gpu_memory_elsewhere(
     if not rows:
         return None
     needed = {name: needed_bytes(options, counted[1], world) for name, options in rows.items()}
-    name = max(reversed(needed), key=needed.__getitem__)
+    name = max(reversed(needed), key=lambda name: needed[name])
     size = as_size(needed[name])
     said = f"{size} of each of {world.count} GPUs ({name}); Slurm does not report their memory"
     return Line(OK, "GPU memory", said)

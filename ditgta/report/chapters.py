@@ -10,8 +10,6 @@ import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import starmap
-from operator import attrgetter
 from typing import Any
 
 from markupsafe import Markup
@@ -59,7 +57,7 @@ def page(table: Table, pictures: Pictures) -> Markup:
 
 
 def _letters(shelves: Sequence[Shelf]) -> int:
-    return sum(map(attrgetter("letters"), shelves))
+    return sum(shelf.letters for shelf in shelves)
 
 
 def _text(table: Table, pictures: Pictures, chapters: Mapping[Callable, Chapter | None]) -> Markup:
@@ -197,7 +195,7 @@ def _provenance(table: Table, pictures: Pictures) -> Chapter:
     revisions, versions, settings = list(total_of(table.costs).revisions), [], {}
     for entry in table.provenance:
         revisions.append(entry["revision"])
-        versions += starmap("{} {}".format, sorted(entry["versions"].items()))
+        versions += [f"{name} {version}" for name, version in sorted(entry["versions"].items())]
         settings = settings or entry["settings"]
     shown = sorted(settings.keys() - {"baseline", "floor"})
     values = {

@@ -1,7 +1,7 @@
 """Rows, and their differences before the verdicts on them, made of score files."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from operator import attrgetter
@@ -20,7 +20,7 @@ from ditgta.report.statistics import (
     spread_of_runs,
     spreads_agree,
 )
-from ditgta.scoring.statistics import Estimate, mean_and_deviation
+from ditgta.scoring.statistics import Estimate, combined, mean_and_deviation
 
 # Of a row at a milestone, one score per training seed.
 Groups = Mapping[tuple[str, int | None], Sequence[Score]]
@@ -90,20 +90,6 @@ def first_reason(scores: Iterable[Score], metric: Metric, se: float | None) -> s
     """Returns why there is no standard error: what the first score without one says; "" where there is one."""
     reasons = (score.reason(metric) for score in scores if se is None)
     return next(filter(None, reasons), "")
-
-
-def combined(
-    estimates: Sequence[Estimate | None], join: Callable[[list[np.ndarray]], np.ndarray]
-) -> Estimate | None:
-    """Returns a linear combination of estimates whose items are the same; None where these are unknown or not the same."""
-    if None in estimates:
-        return None
-    influences = [one.influence for one in estimates]
-    groups = [one.groups for one in estimates if one.groups is not None]
-    if len(set(map(len, influences))) > 1:
-        return None
-    joined = join(groups) if len(groups) == len(estimates) else None
-    return replace(estimates[0], influence=join(influences), groups=joined)
 
 
 def mean_estimate(group: Sequence[Score], metric: Metric, relative: bool = False) -> Estimate | None:

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from operator import attrgetter
 from pathlib import Path
 
 from ditgta.report.checks import read_record
@@ -95,7 +94,7 @@ def total_of(costs: Sequence[Cost], stage: str = "all", row: str = "") -> Cost:
     """Returns the sum of costs; hours that some stage does not tell stay unknown."""
 
     def of(name: str) -> list:
-        return list(map(attrgetter(name), costs))
+        return [getattr(cost, name) for cost in costs]
 
     return Cost(
         stage=stage,

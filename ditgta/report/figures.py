@@ -51,8 +51,9 @@ def metric_figure(table: Table, metric: Metric) -> Drawing:
     axes.set_xscale(_SCALE[log_steps])
     axes.set_yscale(_SCALE[log_levels])
     by_name = grouped(rows, "experiment")
-    for name in filter(by_name.get, table.experiments):
-        _band(axes, table, metric, by_name[name])
+    for name in table.experiments:
+        if name in by_name:
+            _band(axes, table, metric, by_name[name])
     baseline = table.baseline.value(metric) if table.baseline else None
     if baseline is not None and (baseline > 0 or not log_levels):
         levels.append(baseline)
@@ -113,8 +114,9 @@ def loss_figure(table: Table) -> Drawing:
         colour = colour_of(table.experiments, curve.experiment)
         axes.plot(*_thinned(curve.steps, curve.losses["loss"]), color=colour, alpha=0.35, linewidth=0.7)
     by_name = grouped(curves, "experiment")
-    for name in filter(by_name.get, table.experiments):
-        _line(axes, table, name, *_mean([curve.by_step for curve in by_name[name]]))
+    for name in table.experiments:
+        if name in by_name:
+            _line(axes, table, name, *_mean([curve.by_step for curve in by_name[name]]))
     label(axes, "training steps", "training loss")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     legend(figure)
@@ -128,7 +130,7 @@ def gap_figure(table: Table) -> Drawing | None:
     noisy than either of them.
     """
     by_name = grouped(_drawable(table), "experiment")
-    names, gaps = list(filter(by_name.get, table.experiments)), {}
+    names, gaps = [name for name in table.experiments if name in by_name], {}
     for name in names[1:]:
         steps, gap = _gap(by_name[name], by_name[names[0]])
         if len(steps) > 1:

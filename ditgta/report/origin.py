@@ -32,8 +32,7 @@ def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Opti
         for name, value in given.items():
             of_rows = values.setdefault(name, {row.experiment: DASH for row in rows})
             of_rows[score.experiment] = _text(value)
-    switches = dict.fromkeys(SWITCHES)
-    order = [*filter(values.get, switches), *sorted(values.keys() - switches)]
+    order = [name for name in SWITCHES if name in values] + sorted(values.keys() - set(SWITCHES))
     return [Option(name, values[name]) for name in order]
 
 

@@ -134,8 +134,16 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        statistics, affine = (self.running_mean, self.running_var), (self.weight, self.bias)
-        return F.batch_norm(x, *statistics, *affine, self.training, self.momentum, eps=1e-3)
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            eps=1e-3,
+        )
 
 
 class ConvUnit(nn.Module):

@@ -26,9 +26,8 @@ class Features(NamedTuple):
     pool3: torch.Tensor  # (N, 2048 * width) average of the last map, for FID, KID, precision and recall
     # (N, h * w * 7) first 7 channels of Mixed_6d.branch1x1 after ReLU, in order h, w, channel, for sFID; 2023 values at input_size 299
     spatial: torch.Tensor
-    probabilities: (
-        torch.Tensor
-    )  # (N, classes) softmax of pool3 @ fc.weight^T WITHOUT fc.bias, for the Inception Score
+    # (N, classes) softmax of pool3 @ fc.weight^T WITHOUT fc.bias, for the Inception Score
+    probabilities: torch.Tensor
     logits: torch.Tensor  # (N, classes) pool3 @ fc.weight^T + fc.bias, for classification
 
 

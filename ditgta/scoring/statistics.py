@@ -1,8 +1,8 @@
 """Means and covariances of features, estimates with their influence values, of which error bars are made, and how they are written."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -175,6 +175,20 @@ def jackknife_values(left_out: np.ndarray) -> np.ndarray:
     return (len(left_out) - 1) * (left_out.mean() - left_out)
 
 
+def combined(
+    estimates: Sequence[Estimate | None], join: Callable[[list[np.ndarray]], np.ndarray]
+) -> Estimate | None:
+    """Returns a linear combination of estimates whose items are the same; None where these are unknown or not the same."""
+    if None in estimates:
+        return None
+    influences = [one.influence for one in estimates]
+    groups = [one.groups for one in estimates if one.groups is not None]
+    if len(set(map(len, influences))) > 1:
+        return None
+    joined = join(groups) if len(groups) == len(estimates) else None
+    return replace(estimates[0], influence=join(influences), groups=joined)
+
+
 def paired_difference(a: Estimate, b: Estimate) -> Difference:
     """Returns a - b with its standard error when item i of both was made from the same seed and label.
 
@@ -187,9 +201,7 @@ def paired_difference(a: Estimate, b: Estimate) -> Difference:
         return Difference(
             value, None, f"the rows have {len(a.influence)} and {len(b.influence)} items and cannot be paired"
         )
-    groups = None if a.groups is None or b.groups is None else a.groups - b.groups
-    both = Estimate(value, a.influence - b.influence, strata=a.strata, groups=groups)
-    return Difference(value, both.se)
+    return Difference(value, combined([a, b], lambda parts: np.subtract(*parts)).se)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:

@@ -52,8 +52,8 @@ def findings(config: Config, suite: str, results: Path, profile: str | None) -> 
     if sent_by:
         place = Answer("cluster", lambda: (cluster.lines(sent_by, config, suite), None))
     else:
-        counts = filter(None, [torch.cuda.device_count()])
-        place = Answer("GPUs", lambda: (map(machine.all_reduce, counts), None))
+        count = torch.cuda.device_count()
+        place = Answer("GPUs", lambda: ([machine.all_reduce(count)] if count else [], None))
     yield machine.versions()
     # Counts are known at once but for images in files, which are waited for: space and memory depend on them.
     yield from inputs.wait(deadline)

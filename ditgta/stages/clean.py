@@ -6,7 +6,6 @@ this machine does not see.
 
 import shutil
 from collections.abc import Iterator
-from itertools import product, starmap
 from pathlib import Path
 
 from ditgta.config import Config
@@ -66,8 +65,9 @@ def used_by_suites(layout: Layout) -> set[Path]:
     paths: list[str] = []
     for suite, options in layout.config.suites.items():
         names, rows, sizes = options.experiments, layout.rows(suite), layout.sizes(suite)
-        paths += starmap(layout.path, product(("images", "autoencoder", "latents"), names))
-        paths += starmap(layout.path, product(("scorer", "table"), [suite]))
+        for stage in ("images", "autoencoder", "latents"):
+            paths += [layout.path(stage, name) for name in names]
+        paths += [layout.path(stage, suite) for stage in ("scorer", "table")]
         for size in sizes:
             paths += layout.images(names[0], size), layout.baseline(suite, size)
         for row in [*rows, *layout.rows_beside(suite)]:
@@ -110,12 +110,12 @@ def unseen_names(layout: Layout) -> set[tuple[str, str]]:
         for name in options.experiments:
             if NOT_SEEN not in str(layout.specs.scores(suite, name)):
                 continue
-            places |= set(product(("images", "autoencoder", "latents", "train"), [name]))
-            places |= set(product(("sample", "score"), product([suite], [name, *rows])))
-            places |= set(product(["score"], product([suite], layout.sizes(suite))))
-            places |= set(product(("scorer", "table"), [suite]))
+            places |= {(stage, name) for stage in ("images", "autoencoder", "latents", "train")}
+            places |= {(stage, (suite, row)) for stage in ("sample", "score") for row in (name, *rows)}
+            places |= {("score", (suite, size)) for size in layout.sizes(suite)}
+            places |= {("scorer", suite), ("table", suite)}
             if layout.has_losses(suite):
-                places |= set(product(["loss"], product([suite], [name, *averages])))
+                places |= {("loss", (suite, row)) for row in (name, *averages)}
     return {(stage, readable(Path(layout.path(stage, owner)).name)) for stage, owner in places}
 
 

@@ -126,7 +126,7 @@ class Encoder:
     def make(self, shards: list[tuple[int, range]], out: Path, group: Processes) -> None:
         """Write shards: threads decode ahead, one thread writes behind."""
         cut = [_cut(indices, self.batch_size) for _, indices in shards]
-        total = sum(map(len, itertools.chain(*cut)))
+        total = sum(len(indices) for _, indices in shards)
         batches = self.index.batches(itertools.chain(*cut), keep=False)
         written: Future | None = None
         with (

@@ -99,7 +99,7 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
         raise InputError(f"--hours must be more than 0 and less than {_MOST_HOURS:g}, got {hours:g}")
     name = name or re.sub("[^A-Za-z0-9]+", "-", images.absolute().name).strip("-") or "images"
     file = files[-1] if files else Path(f"{name}.yaml")
-    raw = read([*files[:-1], *filter(Path.exists, [file])])
+    raw = read([*files[:-1], file] if file.exists() else files[:-1])
     _check_names(name, raw)
     summary = survey(images)
     machine, gpus = machine_of(HERE), torch.cuda.device_count()
@@ -188,15 +188,15 @@ def propose(
     sizes = [size for size in SIZES if size <= most] or SIZES[-1:]
     recipes = [r for r in RECIPES if summary.count >= r.images and (gpus or not r.needs_gpu)]
 
-    def spent(*numbers: int) -> float:
+    def spent(draft: Draft, *numbers: int) -> float:
         return sum(hours_of(draft.proposal(*numbers)).values())
 
     for size, recipe in itertools.product(sizes, recipes):
         draft = Draft(source, name, summary, size, recipe, means)
-        if fits := spent(recipe.steps, LEAST_SAMPLES, 25) <= hours:
+        if fits := spent(draft, recipe.steps, LEAST_SAMPLES, 25) <= hours:
             break
     samples, sampling_steps = _sampling(draft, hours, hours_of)
-    first, second = (spent(steps, samples, sampling_steps) for steps in (1000, 2000))
+    first, second = (spent(draft, steps, samples, sampling_steps) for steps in (1000, 2000))
     affordable = (hours - first) / (second - first) * 1000 + 1000
     epochs = MOST_EPOCHS * summary.count // draft.batch_size
     steps = nice(max(LEAST_STEPS, min(affordable, epochs, MOST_STEPS)))

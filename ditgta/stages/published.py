@@ -101,9 +101,7 @@ def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[
             smallest = DiT(DiTConfig((1, 1), 1, 0, 8, 1, 1, name, absolute_table=table))
             if names == _names_of_encoding(smallest.state_dict()):
                 fitting.append(name)
-    choice = options.get("posenc") or None
-    if len(fitting) == 1:
-        choice = choice or fitting[0]
+    choice = options.get("posenc") or (fitting[0] if len(fitting) == 1 else None)
     posenc = _agree(source, "posenc", given.get("posenc"), choice)
     fits = f"its weights fit {', '.join(fitting) or 'no encoding'}"
     fix = "--posenc or --absolute-table" if "pos_embed" in names and not table else "--posenc"
@@ -128,7 +126,7 @@ def _objective(source: Path, weights: dict, options: dict, option: str | None) -
     objective = _agree(source, "objective", option, options.get("objective")) or "ddpm"
     channels, patch = weights["x_embedder.proj.weight"].shape[1:3]
     outputs = len(weights["final_layer.linear.weight"]) // patch**2
-    expected = {"ddpm": 2 * channels}.get(objective, channels)  # noise and its variance, or a velocity
+    expected = 2 * channels if objective == "ddpm" else channels  # noise and its variance, or a velocity
     if outputs != expected:
         raise InputError(
             f"{source} predicts {outputs} channels for {channels} of the latent, objective {objective} needs {expected}; give --objective"

@@ -125,7 +125,7 @@ def run(
         if judge is not None:
             views.append(_judge(judge, group.device))
             decisive["judge"] = views[-1].sha256
-        sources = _sources(sets, cache, out, group, samples == training)
+        sources = _sources(sets, cache, out, group)
         inputs = {name: {"folder": str(paths[name]), "sha256": one.sha256} for name, one in sources.items()}
         refuse_other_scores(out, inputs, decisive)
         seen = [(view, _seen(view, sources, group, batch_size)) for view in views]
@@ -143,17 +143,18 @@ def run(
         return content
 
 
-def _sources(
-    sets: dict[str, ImageSet], cache: Path | None, out: Path, group: Processes, is_training: bool
-) -> dict[str, Source]:
-    """Returns what the first process says of sets; `is_training`: the samples are the images of training."""
-    sources = {}
+def _sources(sets: dict[str, ImageSet], cache: Path | None, out: Path, group: Processes) -> dict[str, Source]:
+    """Returns what the first process says of sets; samples are real if they are the images of training."""
+    known = {}
     if group.is_first:
-        for name, images in sets.items():
-            is_real = name != "samples" or is_training
-            sources[name] = images.sha256(), cache_folder(images, cache, out), is_real
-    sources = group.gather(sources)[0]
-    return {name: Source(images, *sources[name]) for name, images in sets.items()}
+        known = {name: (images.sha256(), cache_folder(images, cache, out)) for name, images in sets.items()}
+    known = group.gather(known)[0]
+    training, sources = sets.get("training"), {}
+    for name, images in sets.items():
+        is_real = name != "samples" or (training is not None and images.path == training.path)
+        checksum, features = known[name]
+        sources[name] = Source(images, checksum, features, is_real)
+    return sources
 
 
 def _seen(view: View, sources: dict[str, Source], group: Processes, batch_size: int) -> dict[str, Side]:

@@ -68,7 +68,7 @@ def distances_of(network: DiT, images: int = IMAGES, steps: int = STEPS) -> np.n
     y = torch.arange(images) % network.num_classes
     shape = (network.config.latent_channels, *network.config.latent_size)
     noise = next(draw_ahead(0, list(range(images)), shape, 1, network.device))
-    sampler = {"ddpm": "ddim"}.get(network.config.objective, "euler")
+    sampler = "ddim" if network.config.objective == "ddpm" else "euler"
     with attention_distances(network) as passes:
         sample(lambda x, t: network(x.float(), torch.full((1,), t), y), noise, sampler, steps, lambda: noise)
     return mean_distances(passes).numpy()

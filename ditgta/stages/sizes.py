@@ -46,10 +46,11 @@ def run(
             options = sampling.model_copy(update={"batch_size": 1, "size": None})
             images = [Sampler(network, vae, options)([0], [label])[0]]
             for size, method in others:
-                images.append(None)
+                image = None
                 if method in network.encoding.resizings:
                     moved = options.model_copy(update={"size": size, "positions": method})
-                    images[-1] = Sampler(network, vae, moved)([0], [label])[0]
+                    image = Sampler(network, vae, moved)([0], [label])[0]
+                images.append(image)
             record = record_path(checkpoint)
             content = read_json(record) if record.is_file() else header
             rows.append((drawable(run_of(checkpoint, content)[0]), images))

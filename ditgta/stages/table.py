@@ -171,11 +171,11 @@ def _made_from(spec: dict, inputs: dict[str, Sequence[Path | None]]) -> dict:
     made_from, contents = dict(spec), hashlib.sha256()
     made_from.pop("config", None)
     for name, paths in inputs.items():
-        texts = list(map(str, filter(None, paths)))
+        texts = [str(path) for path in paths if path]
         if texts or name not in ONLY_WHERE_GIVEN:
             made_from[name] = texts
         if name in CONTENTS:
-            contents.update("".join(map(sha256_of, filter(is_file, texts))).encode())
+            contents.update("".join(sha256_of(path) for path in texts if is_file(path)).encode())
     return {**made_from, "contents": contents.hexdigest()}
 
 
@@ -184,7 +184,7 @@ def _refuse_other(out: Path, made_from: dict) -> None:
     others = [name for name in FILES if os.path.lexists(out / name)]
     if others and not (out / RECORD).is_file() and not _is_cut_off(out):
         raise InputError(f"{out} holds {others[0]}, which no table stage wrote; give another --out")
-    theirs = (out / "table.html").is_file() and read_finished(out / RECORD)
+    theirs = read_finished(out / RECORD) if (out / "table.html").is_file() else {}
     if not theirs:
         return
     if theirs["contents"] == made_from["contents"]:  # contents count, not where they lie
@@ -235,7 +235,9 @@ def encodings_of(
     from ditgta.model.similarity import look
 
     rows, faults = [], []
-    for name in filter(last.get, experiments):
+    for name in experiments:
+        if name not in last:
+            continue
         try:
             rows.append((name, look(load_encoding(last[name][2]))))
         except InputError as error:
@@ -255,7 +257,7 @@ def build(
     in_order = dict.fromkeys([*(spec.get("experiments") or []), *names])
     experiments = [name for name in in_order if name in names]
     groups = _grouped(scores, experiments)
-    order = dict(zip(experiments, itertools.count()))
+    order = {name: place for place, name in enumerate(experiments)}
     curves = sorted(curves, key=lambda c: (order.get(c.experiment, len(order)), c.seed))
     newest = last_scores(scores, experiments)
     by_class = {s.experiment: class_results(groups[s.experiment, s.step]) for s in newest}

@@ -25,7 +25,7 @@ from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import choose, compiled
 from ditgta.model.dit import DiT
 from ditgta.runtime.addresses import readable
-from ditgta.runtime.checkpoints import AVERAGE, average_groups, checkpoint_name, read_checkpoint, read_header
+from ditgta.runtime.checkpoints import AVERAGE, average_groups, checkpoint_name, read_checkpoint
 from ditgta.runtime.errors import InputError, Stopped
 from ditgta.runtime.lease import lease
 from ditgta.runtime.memory import keep_freed_memory
@@ -35,7 +35,6 @@ from ditgta.runtime.recorder import RUN, Recorder, refuse_other
 from ditgta.sampling import Sampler, image_label
 
 QUICK = {"ddpm": "dpm-solver++", "flow": "heun"}  # samplers of what trackers show
-IMAGE_ORDER = {"tensorboard": {"dataformats": "NHWC"}}  # to say to trackers that expect another
 DRAWN = {"flip", "posterior", "label_dropout", "timesteps", "time_density"}  # how batches are drawn
 MOMENTS = ("exp_avg", "exp_avg_sq")  # that the optimizer keeps of each parameter
 
@@ -70,9 +69,8 @@ class Trainer:
         self.side = SideStream(group.device)  # of what reads the weights between two updates
         self.pending: list[torch.Tensor] = []  # the objective's terms at the steps since the last logged one
         self.made = 0  # steps
-        self.copies: dict[
-            str, dict[str, torch.Tensor]
-        ] = {}  # where the processor keeps the last copied state
+        # Where the processor keeps the last copied state, by group and name.
+        self.copies: dict[str, dict[str, torch.Tensor]] = {}
 
     def settle(self, count: int) -> None:
         """Make one pass of no effect over `count` images, after which gradients are averaged in the same order at every step.
@@ -166,8 +164,8 @@ class Trainer:
         return copied
 
     @torch.no_grad()
-    def load(self, path: Path) -> None:
-        """Takes over everything from a snapshot or milestone."""
+    def load(self, path: Path) -> dict:
+        """Takes over everything from a snapshot or milestone, and returns its header."""
         header, groups = read_checkpoint(path, [*self.averages, "model", "optimizer"], verify=False)
         self.network.load_state_dict(groups["model"])
         self.made = header["step"]
@@ -188,6 +186,7 @@ class Trainer:
         if header["pending"]:
             _, extra = read_checkpoint(path, ["pending"], verify=False)
             self._keep(extra["pending"]["losses"].to(self.group.device))
+        return header
 
     def _keep(self, losses: torch.Tensor) -> None:
         """Keep global losses (n, terms) on the first process alone, because they are summed over all."""
@@ -258,8 +257,8 @@ def run(
         recorder.header["numerics"] = trainer.numerics
         before = None
         if state is not None:
-            trainer.load(state)
-            recorder.last_good, before = str(state), read_header(state).get("numerics")
+            before = trainer.load(state).get("numerics")
+            recorder.last_good = str(state)
         if group.is_first:
             for line in _remarks(training, trainer.numerics, before):
                 recorder.say(line)
@@ -310,7 +309,7 @@ def _build(shards: LatentShards, model: Model, objective: str, seed: int) -> DiT
 
 def _accelerator(training: Training, folder: Path, group: Processes) -> Accelerator:
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
-    precision = {"bf16": "bf16"}.get(training.precision, "no")
+    precision = "bf16" if training.precision == "bf16" else "no"
     if asked not in ("no", precision):
         raise InputError(
             f"accelerate launch asks for mixed precision {asked}, --precision is {training.precision}; "
@@ -402,7 +401,8 @@ def _show_samples(trainer: Trainer, autoencoder: Path, step: int) -> None:
     images = sampler(indices, labels)
     for tracker in trainer.accelerator.trackers:
         if hasattr(tracker, "log_images"):
-            tracker.log_images({"samples": images}, step=step, **IMAGE_ORDER.get(tracker.name, {}))
+            order = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"samples": images}, step=step, **order)
 
 
 def _save(trainer: Trainer, recorder: Recorder, step: int, milestone: bool, held, **record) -> float:

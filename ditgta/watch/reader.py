@@ -11,7 +11,6 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 from ditgta.data.shard_plan import plan_shards
@@ -50,7 +49,7 @@ class Reader:
         for stage in ("images", "autoencoder", "latents", "scorer", "table"):
             if stage == "table":
                 stages.append(self.baseline(name))
-            stages += map(partial(self.stage, stage), self.layout.files(stage, name))
+            stages += [self.stage(stage, path) for path in self.layout.files(stage, name)]
         self._judge(wait)
         return {
             "suite": name,

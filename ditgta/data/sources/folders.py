@@ -1,6 +1,5 @@
 """Folders of loose files: every image below, links followed once, and nothing lost without a word."""
 
-import itertools
 import os
 import stat
 from dataclasses import dataclass, field
@@ -58,8 +57,8 @@ def list_folder(source: Path, options: Options) -> Listing:
     tree = walk(source)
     if not tree.folders:
         raise InputError(f"{source} holds no class folders; {LAYOUT}")
-    inside = list(filter(top_folder, tree.images))
-    loose = list(itertools.filterfalse(top_folder, tree.images))
+    inside = [path for path in tree.images if top_folder(path)]
+    loose = [path for path in tree.images if not top_folder(path)]
     if not inside and not tree.faults:
         raise InputError(f"{source} holds no images in its {len(tree.folders)} folders; {LAYOUT}")
     names, labels, classes, _ = arrange(list(map(top_folder, inside)), inside, options, known=tree.folders)

@@ -54,7 +54,7 @@ def arrange(
     Returns names, labels and classes of the index, and int64 [count]: which entry comes at each place.
     """
     if numbered is None:
-        key = {"natural": natural_key}.get(options.class_order)
+        key = natural_key if options.class_order == "natural" else None
         keys = folders = classes = sorted({*kinds, *known}, key=key)
     else:
         keys, folders, classes = map(str, range(len(numbered))), numbered, _distinct(numbered)

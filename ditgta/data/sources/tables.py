@@ -124,7 +124,7 @@ def _columns(table: Path, rows: list[list[str]], options: Options, find: _Finder
                 f"{table} has no column {options.label_column!r}, only {', '.join(rows[0])}; fix label_column"
             )
     file_head, label_head = (
-        next(filter(heads.__contains__, known), None) for known in (_FILE_HEADS, label_heads)
+        next((head for head in known if head in heads), None) for known in (_FILE_HEADS, label_heads)
     )
     if file_head is not None and label_head is not None:
         return heads.index(file_head), heads.index(label_head), 1
