@@ -4,13 +4,14 @@ import contextlib
 import hashlib
 import math
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ditgta.data.sources.names import NAME_FILES, files_of_pattern, folder_of, is_image, scan
+from ditgta.data.sources.names import LABELS_FILE, NAME_FILES, files_of_pattern, folder_of, is_image, scan
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded, read_json, sha256_of, write_json
 
@@ -22,7 +23,7 @@ SAMPLED_FILES = 1000  # of larger folders so many files are read, evenly spread
 _BLOCK, _BLOCKS = 2**16, 1024
 TABLES = (".csv", ".tsv")  # whose files lie beside them
 CONTAINERS = (*TABLES, ".tar", ".zip", ".parquet")
-LABELS = ("dataset.json", *NAME_FILES)
+LABELS = (LABELS_FILE, *NAME_FILES)
 LONG_SECONDS = 3
 NOT_SEEN = "not seen: "
 _THREADS = 8
@@ -68,7 +69,7 @@ def read_contents(path: Path) -> Contents:
     stats: list[os.stat_result | None] = [None] * len(names)
     if len(names) <= SIZED_FILES:
         stats = _stats(folder, names)
-    sizes = [getattr(state, "st_size", 0) for state in stats]
+    sizes = [state.st_size if state else 0 for state in stats]
     read, blocks = range(len(names)), None
     if len(names) > SIZED_FILES or sum(sizes) > WHOLE_BYTES:
         read = read[:: max(1, math.ceil(len(names) / SAMPLED_FILES))]
@@ -131,7 +132,7 @@ def _counted(path: Path) -> tuple[Path, list[str]]:
         names = {path.name}
         if path.suffix.lower() in CONTAINERS:
             names |= {name for name in NAME_FILES if (folder / name).is_file()}
-        if path.suffix.lower() in TABLES or path.name == "dataset.json":
+        if path.suffix.lower() in TABLES or path.name == LABELS_FILE:
             names |= set(filter(is_image, _walk(folder)))
     else:
         names = [file.name for file in files_of_pattern(path)]
@@ -175,9 +176,10 @@ def _times(folder: Path, names: Iterable[str]) -> dict[str, int | None]:
 def _sha256(path: Path, blocks: int | None) -> str:
     """Returns the checksum of a file or, of a file of more than `blocks` blocks, of so many that are evenly spread."""
     try:
-        if not path.is_file():  # a pipe would wait for a writer forever
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a pipe would wait for a writer forever
             return "unreadable"
-        size = path.stat().st_size
+        size = state.st_size
         if blocks is None or size <= blocks * _BLOCK:
             return sha256_of(path)
         digest = hashlib.sha256(f"{size}\n".encode())

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from ditgta.data.ahead import map_ahead
-from ditgta.data.image_index import ImageIndex, sides_of
+from ditgta.data.decode import sides_of
+from ditgta.data.image_index import ImageIndex
 from ditgta.runtime.files import atomic_path
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator

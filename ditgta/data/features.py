@@ -100,7 +100,7 @@ def extract(
                     for kind in features.kinds:
                         parts[kind].append(getattr(outputs, kind).float().cpu().numpy())
                     progress.advance(len(batch))
-                arrays = dict(zip(parts, map(np.concatenate, parts.values())))
+                arrays = {kind: np.concatenate(parts[kind]) for kind in features.kinds}
                 if not all(np.isfinite(array).all() for array in arrays.values()):
                     raise InputError(
                         "the scorer's features hold NaN or infinity; its weights are damaged: replace them"

@@ -1,6 +1,5 @@
 """Checking images: each is decoded completely before any stage relies on it."""
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -66,7 +65,9 @@ def _without(index: ImageIndex, bad: list[int], faults: list[dict]) -> ImageInde
         if had and not has:
             faults.append({"file": f"{name}/", "reason": "lost all its images"})
     labels = (np.cumsum(filled) - 1)[kept.labels]
-    return replace(kept, skipped=faults).relabelled(labels, itertools.compress(index.classes, filled))
+    return replace(kept, skipped=faults).relabelled(
+        labels, [name for name, has in zip(index.classes, filled) if has]
+    )
 
 
 def fault_listing(index: ImageIndex, faults: list[dict]) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ditgta.data.ahead import map_ahead
-from ditgta.data.image_index import index_of, sides_of
+from ditgta.data.decode import sides_of
+from ditgta.data.image_index import index_of
 from ditgta.data.images import load_index
 from ditgta.data.npz import NpzArray, load_members
 from ditgta.data.sources.find import list_bare
@@ -69,9 +70,11 @@ def open_image_set(path: str | Path) -> ImageSet:
         raise InputError(
             f"{path} does not exist (relative to {Path.cwd()}); give an npz file or a folder of images"
         )
-    if path.is_file() and path.suffix.lower() not in ARCHIVES:
+    if path.suffix.lower() in ARCHIVES:
+        return LooseImages(path)
+    if path.is_file():
         return NpzImages(path)
-    if not (path / "index.json").is_file() or path.suffix.lower() in ARCHIVES:
+    if not (path / "index.json").is_file():
         return LooseImages(path)
     content = read_json(path / "index.json")
     if "shards" in content and "shape" in content:

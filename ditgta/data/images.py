@@ -55,16 +55,16 @@ def write_index(folder: str | Path, index: ImageIndex, spec: dict, source: str =
         with atomic_path(folder / "places.safetensors") as temporary:
             save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
         places_sha256 = sha256_of(folder / "places.safetensors")
-    root, results = str(reader.root.absolute()), folder
+    root, results = reader.root.absolute(), folder
     if folder.name == HELD_OUT:
         results = folder.parent
-    if Path(root).is_relative_to(results) or (source and not expanded(source).is_absolute()):
-        root = os.path.relpath(root, folder)
+    if root.is_relative_to(results) or (source and not expanded(source).is_absolute()):
+        root = Path(os.path.relpath(root, folder))
     origin = {
         "spec": spec,
         "source": source,
         "reader": reader.kind,
-        "root": root,
+        "root": str(root),
         "reader_state": state,
         "files_tsv_sha256": sha256_of(folder / "files.tsv"),
         "places_sha256": places_sha256,

@@ -57,9 +57,8 @@ class Import:
     index: ImageIndex | None  # the images; None without images
     vae: torch.nn.Module | None  # the autoencoder, None likewise
     image_size: int  # side of the images in pixels
-    order: list[int] | None = (
-        None  # the label in `index` of each label of the latents; None where they are equal
-    )
+    # the label in `index` of each label of the latents; None where they are equal
+    order: list[int] | None = None
 
     def made_from(self) -> dict:
         """Return what decides the bytes of the shards."""
@@ -86,11 +85,13 @@ class Import:
 
     def labels(self, images: range) -> np.ndarray:
         """Return labels as the index of the images has them."""
-        labels, classes = self.ready.labels(images), self.index and len(self.index.classes)
-        wrong = min(labels.min(), 0) or labels.max()
-        if wrong < 0 or (classes and wrong >= classes):
+        labels, classes = self.ready.labels(images), None
+        if self.index is not None:
+            classes = len(self.index.classes)
+        least, most = labels.min(), labels.max()
+        if least < 0 or (classes is not None and most >= classes):
             raise InputError(
-                f"{self.ready.path} has label {wrong}, but the images have {classes} classes; give the latents of these images"
+                f"{self.ready.path} has label {least if least < 0 else most}, but the images have {classes} classes; give the latents of these images"
             )
         return labels if self.order is None else np.take(self.order, labels)
 
@@ -123,7 +124,7 @@ def open_import(options: dict, index: ImageIndex | None, vae: torch.nn.Module | 
     pixels = side * (16 if channels > _CHANNELS_OF_16 else 8)
     if vae is not None:
         pixels = side * downsampling(vae)
-    size = getattr(index, "size", None) or options.get("image_size") or pixels
+    size = index.size if index is not None else options.get("image_size") or pixels
     if side != width:
         fault = "; only square latents are supported"
     elif index is not None and index.count != ready.count:
@@ -151,7 +152,7 @@ def _label_order(ready: Ready, index: ImageIndex) -> list[int] | None:
     Others number classes in the alphabetic order of their folders' names, in which 10 comes before 2, or as their source does.
     The numbers of images by class tell which it was; where they tell nothing, it depends on whether the images are in folders.
     """
-    alphabetic = sorted(range(len(index.classes)), key=index.classes.__getitem__)
+    alphabetic = sorted(range(len(index.classes)), key=lambda label: index.classes[label])
     if alphabetic == sorted(alphabetic):
         return None
     counts = np.bincount(ready.labels(range(ready.count)), minlength=len(index.classes))

@@ -24,9 +24,9 @@ from safetensors import SafetensorError, safe_open
 
 from ditgta.data.ahead import map_ahead
 from ditgta.data.pickles import load_plain
-from ditgta.data.sources.archives import LABELS_FILE, labels_of, opened_zip, place_in_zip
+from ditgta.data.sources.archives import labels_of, opened_zip, place_in_zip
 from ditgta.data.sources.folders import walk
-from ditgta.data.sources.names import is_junk_path, natural_key
+from ditgta.data.sources.names import LABELS_FILE, is_junk_path, natural_key
 from ditgta.data.sources.readers import FileReader, MemberReader, Reader
 from ditgta.runtime.errors import InputError, as_input_error, one_line
 from ditgta.runtime.files import is_file
@@ -73,14 +73,16 @@ class Ready:
 
 def open_fast_dit(path: Path) -> Ready:
     """Return what fast-DiT's, or DiT + GTA's, extraction wrote."""
-    folders: dict[str, list[Path]] = {"features": [], "labels": []}
-    for folder in filter(Path.is_dir, path.glob("*")):
-        folders.get(folder.name.rpartition("_")[2], []).append(folder)
-    if list(map(len, folders.values())) != [1, 1]:
+    folders = [entry for entry in path.iterdir() if entry.is_dir()] if path.is_dir() else []
+    of_features, of_labels = (
+        [folder for folder in folders if folder.name.rpartition("_")[2] == kind]
+        for kind in ("features", "labels")
+    )
+    if len(of_features) != 1 or len(of_labels) != 1:
         raise InputError(
             f"{path} does not hold one folder ..._features and one ..._labels of fast-DiT; give the folder that holds both"
         )
-    (features,), (labels,) = folders.values()
+    features, labels = of_features[0], of_labels[0]
     names, others = _npy_names(features), _npy_names(labels)
     if unpaired := sorted(set(names) ^ set(others), key=natural_key):
         raise InputError(
@@ -88,7 +90,7 @@ def open_fast_dit(path: Path) -> Ready:
             "extract them again, because a label without its feature shifts all others"
         )
     names.sort(key=natural_key)
-    reader, of_labels = FileReader(features, names), FileReader(labels, names)
+    reader, label_reader = FileReader(features, names), FileReader(labels, names)
     shape = _load(reader, 0).shape
     if len(shape) != 4 or shape[0] != 1:
         raise InputError(
@@ -97,7 +99,7 @@ def open_fast_dit(path: Path) -> Ready:
 
     def read_labels(chosen: Sequence[int]) -> np.ndarray:
         values = np.empty(len(chosen), np.int64)
-        for row, value in enumerate(map_ahead(lambda i: _load(of_labels, i), chosen, threads=8)):
+        for row, value in enumerate(map_ahead(lambda i: _load(label_reader, i), chosen, threads=8)):
             if value.size != 1 or value.dtype.kind not in "iu":
                 raise InputError(f"{labels} holds files that are not one whole number; extract them again")
             values[row] = value.item()
@@ -134,7 +136,7 @@ def open_moments(path: Path, kind: str) -> Ready:
             f"{LABELS_FILE} of {folder} has labels that are not numbers; encode images with labels"
         )
     labels = np.array(values).astype(np.int64)
-    known_by = checksum(map("{} {}".format, names, values), shape)
+    known_by = checksum([f"{name} {value}" for name, value in zip(names, values)], shape)
     latent, read = (shape[0] // 2, *shape[1:]), _reading(reader, shape, shape)
     ready = Ready(path, len(names), known_by, latent, 1, "none", True, read, labels.take)
     if kind == "repa":
@@ -208,13 +210,18 @@ def _reading(reader: Reader, stored: tuple, shape: tuple) -> Callable[[Sequence[
 
 def _load(reader: Reader, i: int) -> np.ndarray:
     """Return an array of numbers; nothing is unpickled."""
-    what = f"{reader.where(i)} is not a whole .npy file of numbers"
-    with as_input_error(what, "make it again", Exception):  # numpy's reader raises nearly every type of error
+    try:
         content = reader.read(i)
         if len(content) > _MOST_ITEM_BYTES:
             raise ValueError("too large for one image")
         with _PARSING:
             return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # numpy's reader raises nearly every type of error
+        raise InputError(
+            f"{reader.where(i)} is not a whole .npy file of numbers ({one_line(error)}); make it again"
+        ) from error
 
 
 def checksum(names: Iterable[str], shape: Sequence[int]) -> str:

@@ -124,16 +124,16 @@ class LatentShards:
         self.sides: int = content.get("sides", 2)  # 2 where mirror images are there, else 1
         # 2 for mean and log variance of each posterior, 1 for one draw of it
         self.moments: int = content.get("moments", 2)
-        self.paths = [self.folder / shard["file"] for shard in content["shards"]]
+        paths = [self.folder / shard["file"] for shard in content["shards"]]
         self._starts = np.array([shard["start"] for shard in content["shards"]], np.int64)
         what = f"the latents stage did not write {index}"
         with as_input_error(what, "run the stage again", KeyError, TypeError, ValueError, text=repr):
             self._side = np.dtype(("<f2", (self.moments, *self.latent_shape)))
-            self.labels = np.concatenate(list(map(self._labels, content["shards"])))
+            self.labels = np.concatenate([self._labels(shard) for shard in content["shards"]])
             if len(self.labels) != self.count:
                 raise ValueError(f"{len(self.labels)} images in its shards")
         # At most 256: all may stay open.
-        self._files = Handles(lambda number: io.FileIO(self.paths[number]))
+        self._files = Handles(lambda number: io.FileIO(paths[number]))
 
     def read(self, indices: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray | None]:
         """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} of images [B] in the order asked for; logvar is None for draws.
@@ -153,9 +153,8 @@ class LatentShards:
         offsets = _HEADER_BYTES + sides * self._side.itemsize
         places = list(zip(rows.tolist(), shards.tolist(), offsets.tolist()))
         moments = np.empty(len(indices), self._side)
-        if hasattr(
-            os, "posix_fadvise"
-        ):  # tells the disk what will be read: it works on a whole batch at once
+        # Tells the disk what will be read: it works on a whole batch at once.
+        if hasattr(os, "posix_fadvise"):
             for _, shard, place in places:
                 file = self._files[shard]
                 os.posix_fadvise(file.fileno(), place, self._side.itemsize, os.POSIX_FADV_WILLNEED)

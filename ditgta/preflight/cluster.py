@@ -60,7 +60,7 @@ class Profile:
     def __init__(self, name: str):
         places = dict.fromkeys([Path(name), *(Path(home).expanduser() / name for home in HOMES)])
         files = [file for place in places for file in (place / "config.yaml", place / "profile.yaml")]
-        files = list(filter(Path.is_file, files))
+        files = [file for file in files if file.is_file()]
         if not files:
             raise InputError(
                 f"there is no profile {name} in {Path.cwd()} or ~/.config/snakemake; those of this project are slurm and slurm-paper"

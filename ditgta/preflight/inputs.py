@@ -250,9 +250,10 @@ class Inputs:
         fix = f"set `suites: {{{self.suite}: {{scorer: {{reference: PATH}}}}}}` in a --configfile"
         if "VIRTUAL_imagenet256" in path.name:
             fix = f"on a machine with network `curl -L -o {given} {REFERENCES}/{path.name}`, or {fix}"
+        if not path.exists():
+            yield Line(MISSING, "reference", f"{given} does not exist", fix)
+            return
         try:
-            if not path.exists():
-                raise InputError(f"{given} does not exist")
             images = open_image_set(path)
         except InputError as error:
             yield Line(MISSING, "reference", one_line(error), fix)

@@ -131,7 +131,8 @@ def needed_bytes(experiment: Experiment, classes: int, world: World) -> float:
 
 def gpu_memory(config: Config, name: str, classes: int, world: World, needed: float) -> Line:
     """Return whether a training fits the smallest GPU, and what makes it fit."""
-    free, total = map(min, zip(*map(torch.cuda.mem_get_info, range(torch.cuda.device_count()))))
+    memory = [torch.cuda.mem_get_info(i) for i in range(torch.cuda.device_count())]
+    free, total = min(free for free, _ in memory), min(total for _, total in memory)
     said = f"a training process ({name}) takes {as_size(needed)} of a GPU's {as_size(total)}"
     if needed <= free:
         return Line(OK, "GPU memory", said)

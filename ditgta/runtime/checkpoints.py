@@ -49,7 +49,7 @@ def average_of(path: str | Path, header: dict, decay: float | None) -> str:
     decays = decays_of(header)
     if decay in decays:
         return average_groups(len(decays))[decays.index(decay)]
-    known = " and ".join(map("{:g}".format, decays))
+    known = " and ".join(f"{decay:g}" for decay in decays)
     has = f"it has {known}" if decays else "the decay of its average is unknown"
     raise InputError(f"checkpoint {path} has no average with decay {decay:g}; {has}")
 
@@ -150,5 +150,5 @@ def check_numbers(what: str, tensors: dict[str, Tensor], fix: str = "give anothe
 
 def list_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
     """Returns (step, path) of a folder's checkpoints that have a record, newest first."""
-    paths = filter(lambda path: path.stem.isdecimal(), Path(folder).glob("*.safetensors"))
+    paths = [path for path in Path(folder).glob("*.safetensors") if path.stem.isdecimal()]
     return sorted(((int(path.stem), path) for path in paths if record_path(path).is_file()), reverse=True)

@@ -45,10 +45,8 @@ def load_class(name: str) -> type:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     importlib.invalidate_caches()  # the file may be newer than what Python knows of its folder
-    before, sys.dont_write_bytecode = (
-        sys.dont_write_bytecode,
-        True,
-    )  # it would be taken for that of a quick edit
+    # Its bytecode would be taken for that of a quick edit.
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         imported = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the file does
@@ -62,8 +60,8 @@ def load_class(name: str) -> type:
         )
     chosen = getattr(imported, kind, None)
     if not isinstance(chosen, type):
-        classes = [value for value in vars(imported).values() if isinstance(value, type)]
-        own = [value.__name__ for value in classes if value.__module__ == imported.__name__]
+        classes = {name: value for name, value in vars(imported).items() if isinstance(value, type)}
+        own = [name for name, value in classes.items() if value.__module__ == imported.__name__]
         offered = f"; it has {', '.join(own)}" if own else ""
         raise InputError(f"{file} has no class {kind}{offered}")
     return chosen

@@ -109,7 +109,7 @@ class Recorder:
 
     def losses(self) -> list[dict]:
         """Returns the logged losses, thinned to at most a thousand."""
-        entries = list(map(json.loads, self.metrics.read_text().splitlines()))
+        entries = [json.loads(line) for line in self.metrics.read_text().splitlines()]
         thin = max(1, math.ceil(len(entries) / CURVE_POINTS))
         kept = ("step", "loss", "mse", "vb")
         return [{key: entry[key] for key in kept if key in entry} for entry in entries[thin - 1 :: thin]]

@@ -7,10 +7,11 @@ import numpy as np
 
 from ditgta.config.names import DIGITS, HELD_OUT
 from ditgta.data.contents import changed, read_contents, spec_of_images
+from ditgta.data.decode import sides_of
 from ditgta.data.digits import Digits, digits_index
 from ditgta.data.held_out import held_out, with_classes_of
 from ditgta.data.image_check import check_images
-from ditgta.data.image_index import ImageIndex, index_of, side_or_sides, sides_of
+from ditgta.data.image_index import ImageIndex, index_of, side_or_sides
 from ditgta.data.images import Repack, write_index
 from ditgta.data.sources.find import list_source
 from ditgta.data.sources.listing import Options

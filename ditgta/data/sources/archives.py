@@ -23,13 +23,20 @@ from ditgta.data.sources.listing import (
     read_class_names,
     relative_to_root,
 )
-from ditgta.data.sources.names import NAME_FILES, folder_of, is_image, is_junk_path, natural_key, top_folder
+from ditgta.data.sources.names import (
+    LABELS_FILE,
+    NAME_FILES,
+    folder_of,
+    is_image,
+    is_junk_path,
+    natural_key,
+    top_folder,
+)
 from ditgta.data.sources.readers import MemberReader
 from ditgta.runtime.errors import InputError, as_input_error
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}
 _MOST_LABEL_BYTES = 64
-LABELS_FILE = "dataset.json"
 
 
 class Member(NamedTuple):
@@ -74,14 +81,15 @@ def list_archives(source: Path, files: list[Path], options: Options) -> Listing:
     numbered = names_of_numbers(source, options, kinds)
     paths = [image.path for image in scan.images]
     stems = [files[image.archive].stem for image in scan.images]
-    places = np.array([(image.archive, *image[2:]) for image in scan.images], np.int64).reshape(-1, 5)
+    # Columns of archive, offset, stored, size and deflated: far smaller than the tuples of all images.
+    columns = [np.fromiter((image[i] for image in scan.images), np.int64) for i in (0, 2, 3, 4, 5)]
     scan.images.clear()
     names, labels, classes, order = arrange(kinds, paths, options, numbered, shards=stems)
     notes += notes_on(classes, others=() if scan.labels else scan.others)
     if numbered is None:
         notes += order_notes(classes, options)
     root, inside = relative_to_root(source, files)
-    archive, offset, stored, size, deflated = places[order].T.copy()
+    archive, offset, stored, size, deflated = (column[order] for column in columns)
     reader = MemberReader(root, inside, archive, offset, stored, size, deflated.astype(bool))
     return Listing(source, names, labels, classes, reader, scan.faults, notes)
 
@@ -134,7 +142,8 @@ def _take_off_common_folder(source: Path, scan: Scan, notes: list[str]) -> None:
     notes.append(
         f"all of {source.name} is in its folder {first}; the folders in there are used as the classes"
     )
-    scan.images = [image._replace(path=image.path.removeprefix(f"{first}/")) for image in scan.images]
+    for i, image in enumerate(scan.images):
+        scan.images[i] = image._replace(path=image.path.removeprefix(f"{first}/"))
 
 
 def _key(path: str) -> str:
@@ -145,7 +154,7 @@ def _key(path: str) -> str:
 
 def _scan_tar(file: Path, number: int, scan: Scan) -> None:
     """Note where each image of a tar lies, tars inside it included (as ILSVRC's training set is published)."""
-    places: dict[str, tuple[int, int, int, bool]] = {}
+    places: dict[str, Member] = {}
     with open(file, "rb") as raw:
         if kind := _COMPRESSED.get(raw.read(2)):
             raise InputError(
@@ -153,7 +162,7 @@ def _scan_tar(file: Path, number: int, scan: Scan) -> None:
             )
         with as_input_error(f"{file} is not a whole tar", "copy or download it again", tarfile.TarError):
             _read_tar(raw, 0, "", number, scan, places)
-    scan.images += [Member(number, path, *place) for path, place in places.items()]
+    scan.images += places.values()
 
 
 def _read_tar(raw: BinaryIO, start: int, prefix: str, number: int, scan: Scan, places: dict) -> None:
@@ -163,7 +172,7 @@ def _read_tar(raw: BinaryIO, start: int, prefix: str, number: int, scan: Scan, p
         if is_junk_path(path) or entry.isdir():
             continue
         if entry.islnk() and (target := places.get(prefix + entry.linkname.removeprefix("./"))):
-            places[path] = target
+            places[path] = target._replace(path=path)
         elif not entry.isreg() or entry.issparse():
             if is_image(path):
                 reason = "is a link or a device in the archive, without content"
@@ -171,7 +180,7 @@ def _read_tar(raw: BinaryIO, start: int, prefix: str, number: int, scan: Scan, p
         elif path.lower().endswith(".tar"):
             _read_tar(raw, offset, path[: -len(".tar")] + "/", number, scan, places)
         elif is_image(path):
-            places[path] = (offset, entry.size, entry.size, False)
+            places[path] = Member(number, path, offset, entry.size, entry.size, False)
         elif path.endswith(".cls") and entry.size <= _MOST_LABEL_BYTES:
             raw.seek(offset)
             scan.labels[number, _key(path)] = raw.read(entry.size).decode("utf-8", "replace").strip()
@@ -244,7 +253,7 @@ def labels_of(content, file: Path) -> dict[str, str]:
         raise InputError(
             f"{LABELS_FILE} of {file} has labels that are not one number per image; only such labels are supported"
         )
-    return dict(zip(table, map(str, table.values())))
+    return {path: str(label) for path, label in table.items()}
 
 
 class OneClass(dict):

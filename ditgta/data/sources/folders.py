@@ -40,14 +40,11 @@ def walk(root: Path) -> Tree:
         if entry.is_dir():
             if "/" not in path:
                 tree.folders.append(path)
+        elif entry.is_file():
+            (tree.images if is_image(entry.name) else tree.others).append(path)
         elif entry.is_symlink() and not os.path.exists(entry.path):
             tree.faults.append({"file": path, "reason": "is a broken link"})
-        elif not is_image(entry.name):
-            if entry.is_file():
-                tree.others.append(path)
-        elif entry.is_file():
-            tree.images.append(path)
-        else:
+        elif is_image(entry.name):
             tree.faults.append({"file": path, "reason": "is not a regular file"})
     return tree
 
@@ -57,12 +54,13 @@ def list_folder(source: Path, options: Options) -> Listing:
     tree = walk(source)
     if not tree.folders:
         raise InputError(f"{source} holds no class folders; {LAYOUT}")
-    inside = [path for path in tree.images if top_folder(path)]
-    loose = [path for path in tree.images if not top_folder(path)]
+    inside = [path for path in tree.images if "/" in path]
+    loose = [path for path in tree.images if "/" not in path]
     if not inside and not tree.faults:
         raise InputError(f"{source} holds no images in its {len(tree.folders)} folders; {LAYOUT}")
-    names, labels, classes, _ = arrange(list(map(top_folder, inside)), inside, options, known=tree.folders)
-    notes = notes_on(classes, loose, filter(top_folder, tree.others))
+    kinds = [top_folder(path) for path in inside]
+    names, labels, classes, _ = arrange(kinds, inside, options, known=tree.folders)
+    notes = notes_on(classes, loose, (path for path in tree.others if "/" in path))
     notes += order_notes(classes, options)
     return Listing(source, names, labels, classes, FileReader(source, names), tree.faults, notes)
 
@@ -77,9 +75,10 @@ def list_bare_folder(source: Path) -> Listing:
     tree.images.sort(key=natural_key)
     kinds = [top_folder(path) or "." for path in tree.images]
     classes = sorted(set(kinds), key=natural_key)
-    labels = list(map(dict(zip(classes, range(len(classes)))).get, kinds))
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = np.array([label_of[kind] for kind in kinds])
     reader, notes = FileReader(source, tree.images), notes_on(classes, others=tree.others)
-    return Listing(source, tree.images, np.array(labels), classes, reader, tree.faults, notes)
+    return Listing(source, tree.images, labels, classes, reader, tree.faults, notes)
 
 
 def is_regular(path: Path) -> bool:

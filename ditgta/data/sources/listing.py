@@ -70,7 +70,7 @@ def arrange(
     ends = np.cumsum(np.bincount(labels, minlength=len(classes)))
     groups = np.split(np.argsort(labels, kind="stable"), ends[:-1])
     if shards is not None and any(len({rests[i] for i in group}) < len(group) for group in groups):
-        rests = list(map("{}/{}".format, shards, rests))
+        rests = [f"{shard}/{rest}" for shard, rest in zip(shards, rests)]
     order: list[int] = []
     for group in groups:
         order += sorted(group.tolist(), key=lambda i: natural_key(rests[i]))
@@ -131,7 +131,7 @@ def read_class_names(path: Path) -> list[str]:
         raise InputError(
             f"the class names cannot be read: {error}; give a text file with one name per line"
         ) from None
-    names = list(filter(None, map(str.strip, lines)))
+    names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise InputError(f"the class names {path} hold no names; give a text file with one name per line")
     return names

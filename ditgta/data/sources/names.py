@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+LABELS_FILE = "dataset.json"  # EDM2's labels
 NAME_FILES = ("classes.txt", "class_names.txt", "classnames.txt")  # beside a source that numbers its classes
 # What file managers, cloud drives, network disks and archivers leave beside people's files.
 _JUNK_FOLDERS = {"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found", "#recycle"}
@@ -108,9 +109,7 @@ def scan(root: Path, on_error: OnError, in_order: bool = False) -> Iterator[tupl
         if in_order:
             entries.sort(key=lambda entry: natural_key(entry.name))
         for entry in entries:
-            path = os.path.join(relative, entry.name)
-            if entry.is_dir() and entry.is_symlink():
-                links.append(path)
-            elif entry.is_dir():
-                queue.append(path)
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.is_dir():
+                (links if entry.is_symlink() else queue).append(path)
             yield path, entry

@@ -8,7 +8,6 @@ import os
 import stat
 import zlib
 from collections.abc import Iterable, Sequence
-from operator import eq
 from pathlib import Path
 from typing import ClassVar
 
@@ -44,7 +43,9 @@ class Names(Sequence):
         return self.buffer[self.starts[i] : self.stops[i]].decode("utf-8", "surrogateescape")
 
     def __eq__(self, other) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(ours == theirs for ours, theirs in zip(self, other))
 
     __hash__ = None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from ditgta.data.sources.archives import OneClass, labels_of, names_of_numbers
 from ditgta.data.sources.folders import Tree, is_regular, walk
 from ditgta.data.sources.listing import Listing, Options, arrange, notes_on
+from ditgta.data.sources.names import LABELS_FILE
 from ditgta.data.sources.readers import FileReader
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_text
@@ -44,8 +45,8 @@ def list_table(source: Path, table: Path, options: Options) -> Listing:
 
 def table_in(folder: Path) -> Path | None:
     """Return the one table directly in a folder whose rows name files there, None without; raises InputError if there are several."""
-    if is_regular(folder / "dataset.json") and _is_labels_file(folder / "dataset.json"):
-        return folder / "dataset.json"
+    if is_regular(folder / LABELS_FILE) and _is_labels_file(folder / LABELS_FILE):
+        return folder / LABELS_FILE
     tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and is_regular(path))
     if not tables:
         return None
@@ -130,10 +131,9 @@ def _columns(table: Path, rows: list[list[str]], options: Options, find: _Finder
         return heads.index(file_head), heads.index(label_head), 1
     if len(heads) == 2 and options.label_column is None:
         # Which column holds files is seen in the first row that may be one of data.
-        first = int(not any(map(find, rows[0])))
+        first = 0 if find(rows[0][0]) or find(rows[0][1]) else 1
         sample = rows[min(first, len(rows) - 1)]
-        files = int(not find(sample[0]) and find(sample[1]) is not None)
-        return files, 1 - files, first
+        return (0, 1, first) if find(sample[0]) or not find(sample[1]) else (1, 0, first)
     missing = "files (name it file)" if file_head is None else "labels (name it label, or set label_column)"
     raise InputError(f"the table {table} has no column of {missing}; its columns are {', '.join(rows[0])}")
 
