@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import itertools
 import json
 import os
 import sys
@@ -40,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=Help, **options)
 
     def error(self, message: str):
-        known = list(itertools.chain.from_iterable(action.option_strings for action in self._actions))
+        known = [option for action in self._actions for option in action.option_strings]
         for word in self.words:
             word = word.split("=")[0]
             if word.startswith("--") and word not in known and (meant := self._meant(word, known)):

@@ -200,7 +200,7 @@ def _event(record: logging.LogRecord) -> str:
     return str(getattr(record, "event", None) or "")
 
 
-def _say_last(lines: list[str]) -> None:
+def _say_last(words: list[str]) -> None:
     """Prints lines when this process ends, behind what Snakemake says then."""
-    if lines:
-        atexit.register(lambda: print("\n".join(lines), file=sys.stderr, flush=True))
+    if words:
+        atexit.register(lambda: print("\n".join(words), file=sys.stderr, flush=True))

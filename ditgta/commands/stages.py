@@ -34,15 +34,16 @@ def add_images(commands) -> None:
 def run_images(arguments) -> None:
     from ditgta.stages import images
 
-    given, crops = dict(arguments.spec), arguments.crop or []
-    if len(crops) > 1:
-        raise InputError("--crop is one size; make an index for each")
+    given, crop = dict(arguments.spec), None
     if isinstance(given.get("size"), list):
-        size = given.pop("size")
-        crops = crops or [size]
+        crop = given.pop("size")
+    if arguments.crop:
+        if len(arguments.crop) > 1:
+            raise InputError("--crop is one size; make an index for each")
+        crop = arguments.crop[0]
     options = flags.read_section(arguments, config.Images, given)
     spec = options.spec()
-    for crop in crops:
+    if crop:
         spec["size"] = list(crop)
     images.run(arguments.out, spec, options.repack, arguments.contents, arguments.least)
 

@@ -54,8 +54,8 @@ def listed(value: Any) -> Any:
 
 def _schema(one: dict, in_list: dict) -> WithJsonSchema:
     """Returns what editors are told: one number, or a list."""
-    listed = {"type": "array", "items": in_list, "minItems": 1, "uniqueItems": True}
-    return WithJsonSchema({"anyOf": [one, listed]})
+    of_many = {"type": "array", "items": in_list, "minItems": 1, "uniqueItems": True}
+    return WithJsonSchema({"anyOf": [one, of_many]})
 
 
 def _plain(value: float | tuple[float, ...]) -> Any:

@@ -27,7 +27,8 @@ def read(files: Sequence[Path] = ()) -> dict:
         raise InputError(
             f"there is no {DEFAULT} in {Path.cwd()}; run in the folder that holds it, or name a file with --configfile"
         )
-    for path in (*filter(Path.is_file, [default]), *map(Path, files)):
+    paths = [default] if default.is_file() else []
+    for path in (*paths, *map(Path, files)):
         merge(raw, read_yaml(path))
     return raw
 

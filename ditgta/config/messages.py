@@ -60,8 +60,10 @@ def _fields_at(location: tuple, kind: Any) -> list[str]:
             kind = kind.model_fields[key].annotation
         else:
             # Of a dict its values, of a list or an option its first kind.
-            arguments = typing.get_args(kind)[typing.get_origin(kind) is dict :]
-            kind = next(iter(arguments), None)
+            arguments = typing.get_args(kind)
+            if typing.get_origin(kind) is dict:
+                arguments = arguments[1:]
+            kind = arguments[0] if arguments else None
     return []
 
 

@@ -1,8 +1,7 @@
 """Why rows of a suite cannot be sampled as it says: samplers of another objective, sizes and places that do not suit a network."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 
 from pydantic import ValidationError
 
@@ -29,7 +28,8 @@ def sampling_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
         if options.size and set(options.size) != {experiment.images.size}:
             yield resizing_fault(experiment.model.posenc, options.positions)
 
-    yield from _by_reason(f"suites.{name}.sampling", config.rows(name), misfits)
+    rows = config.rows(name).items()
+    yield from _by_reason(f"suites.{name}.sampling", ((row, misfits(row, one)) for row, one in rows))
 
 
 def size_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
@@ -39,7 +39,8 @@ def size_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
         return
     rows, names = config.rows(name), Counter()
     for place, size in enumerate(suite.sizes):
-        yield from _by_reason(f"suites.{name}.sizes.{place}", rows, partial(_misfits, size))
+        misfits = ((row, _misfits(size, experiment)) for row, experiment in rows.items())
+        yield from _by_reason(f"suites.{name}.sizes.{place}", misfits)
         for row, experiment in rows.items():
             names.update(named for named, _ in size.rows(row, experiment.model.posenc))
     for row, count in names.items():
@@ -57,13 +58,11 @@ def sweep_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
         yield f"suites.{name}.loss.ema_decay: the loss uses the average that is sampled; set sampling.ema_decay instead"
 
 
-def _by_reason(
-    place: str, rows: dict[str, Experiment], misfits: Callable[[str, Experiment], Iterable[str]]
-) -> Iterator[str]:
-    """Yield a line for each reason, with the rows that have it."""
+def _by_reason(place: str, misfits: Iterable[tuple[str, Iterable[str]]]) -> Iterator[str]:
+    """Yield a line for each reason, with the rows that have it; `misfits`: rows and their reasons, some of which are ""."""
     reasons = defaultdict(list)
-    for row, experiment in rows.items():
-        for reason in filter(None, misfits(row, experiment)):
+    for row, own in misfits:
+        for reason in filter(None, own):
             reasons[reason].append(row)
     for reason, names in reasons.items():
         yield f"{place}: {reason} (rows: {', '.join(names)})"
@@ -86,7 +85,7 @@ def _average_fault(decay: float | None, experiment: Experiment) -> str:
     return f"training keeps no average with decay {name_of(decay)}; add it to training.ema_decay ({kept})"
 
 
-def _misfits(size: Size, row: str, experiment: Experiment) -> Iterator[str]:
+def _misfits(size: Size, experiment: Experiment) -> Iterator[str]:
     """Yield why an experiment cannot be sampled at a size."""
     trained = experiment.images.size
     if set(size.size) == {trained}:

@@ -312,6 +312,6 @@ def json_schema() -> str:
     for section, names in _LISTS_OF_ONE.items():
         for name in names:
             options = content["$defs"][section]["properties"][name]
-            listed = {key: options.pop(key) for key in ("type", "items", "minItems") if key in options}
-            options["anyOf"] = [listed, listed["items"]]
+            several = {key: options.pop(key) for key in ("type", "items", "minItems") if key in options}
+            options["anyOf"] = [several, several["items"]]
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

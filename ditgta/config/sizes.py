@@ -50,8 +50,12 @@ class Size(Section):
         ways = [way for way in self.positions if not resizing_fault(posenc, way)]
         for way, temperature, scale in product(ways, self.temperature, self.cfg_scale or (None,)):
             change = SamplingChange(size=self.size, positions=way, temperature=temperature, cfg_scale=scale)
-            words = (way, temperature == "log" and "log", scale is not None and f"cfg{scale:g}")
-            yield "-".join([experiment, size_name(self.size), *filter(None, words)]), change
+            words = [experiment, size_name(self.size), way]
+            if temperature == "log":
+                words.append("log")
+            if scale is not None:
+                words.append(f"cfg{scale:g}")
+            yield "-".join(words), change
 
 
 class Point(SamplingChange):
@@ -81,6 +85,12 @@ def points_of(
         return
     points = list(product(tried or (own.cfg_scale,), kept or (own.ema_decay,), (False, True)))
     for scale, decay, choice in points[1:]:
-        words = (tried and f"cfg{name_of(scale)}", kept and f"ema{name_of(decay)}", choice and "choice")
+        words = [row]
+        if tried:
+            words.append(f"cfg{name_of(scale)}")
+        if kept:
+            words.append(f"ema{name_of(decay)}")
+        if choice:
+            words.append("choice")
         change = {"cfg_scale": scale, "ema_decay": decay, "choice": choice}
-        yield "-".join([row, *filter(None, words)]), Point(**{**own.model_dump(), **change})
+        yield "-".join(words), Point(**{**own.model_dump(), **change})

@@ -68,7 +68,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
             sampling.note += f" + {sum(rows.values())} {words}"
     stages = [
         *_inputs(experiments, count, classes, len(sizes)),
-        _training(suite, first, trained, classes),
+        _training(suite, first, trained, classes, shape),
         sampling,
     ]
     if first.images.hold_out or first.images.held_out:
@@ -120,18 +120,20 @@ def _inputs(experiments: list[Experiment], count: int, classes: int, sizes: int)
     ]
 
 
-def _training(suite: Suite, first: Experiment, trained: list[Experiment], classes: int) -> Stage:
-    """Returns the line of the train stage."""
+def _training(
+    suite: Suite, first: Experiment, trained: list[Experiment], classes: int, shape: cost.Shape
+) -> Stage:
+    """Returns the line of the train stage; `shape` is that of the first row."""
     rows, milestones, steps = len(trained) * len(suite.seeds), len(suite.milestones), suite.milestones[-1]
     flops = size = 0.0
     for experiment in trained:
-        training, shape = experiment.training, shape_of(experiment, classes)
-        step = cost.training_flops(shape, training.checkpoint_gradients) * training.batch_size
+        training, own = experiment.training, shape_of(experiment, classes)
+        step = cost.training_flops(own, training.checkpoint_gradients) * training.batch_size
         flops += step * steps * len(suite.seeds)
-        checkpoint = cost.checkpoint_bytes(shape, len(training.decays))
+        checkpoint = cost.checkpoint_bytes(own, len(training.decays))
         size += checkpoint * (milestones + 2) * len(suite.seeds)
     slowest = min((products_of(row.training) for row in trained), key=PRODUCTS.index, default="float32")
-    forward = cost.forward_flops(shape_of(first, classes))
+    forward = cost.forward_flops(shape)
     note = f"{rows} rows x {steps:,} steps x batch {first.training.batch_size} x 3 x {forward:.4g}"
     return Stage("train", rows * milestones, flops, size, note, slowest)
 
@@ -249,7 +251,7 @@ def table(suite: str, machine: Machine, stages: list[Stage], notes: list[str]) -
     """Return the plan's lines as text."""
     hours = hours_of(stages, machine)
     shares = sorted({share for stage in stages for share in machine.efficiency[stage.products]})
-    reached = " to ".join(map("{:.0%}".format, dict.fromkeys((shares[0], shares[-1]))))
+    reached = " to ".join(f"{share:.0%}" for share in dict.fromkeys((shares[0], shares[-1])))
     rule = "-" * 100
     lines = [
         f"suite {suite} on {machine.devices} x {machine.name}, {reached} of the peak rate",

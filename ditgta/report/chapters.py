@@ -133,7 +133,7 @@ def _losses(table: Table, pictures: Pictures) -> Chapter:
 
 def _samples(table: Table, pictures: Pictures) -> Chapter:
     """Return samples over training, and classes to leaf through."""
-    steps = [step for shelf in pictures.shelves[:1] for step in shelf.addresses]
+    steps = list(pictures.shelves[0].addresses) if pictures.shelves else []
     return _chapter("samples", "Samples", table, pictures=pictures, steps=steps)
 
 

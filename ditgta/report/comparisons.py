@@ -39,6 +39,11 @@ class Declared:
         """The rows that are compared."""
         return tuple(name for name, _ in self.weights) or self.names
 
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """The weight of each row in the difference."""
+        return tuple(weight for _, weight in self.weights) or (1.0, -1.0)
+
 
 def values_of(group: Iterable[Score], metric: Metric) -> list[float | None]:
     """Returns the metric's value in each score file, None where it is absent."""
@@ -88,12 +93,13 @@ def cell_of(group: Sequence[Score], metric: Metric, scale: Scale) -> Cell:
 
 def first_reason(scores: Iterable[Score], metric: Metric, se: float | None) -> str:
     """Returns why there is no standard error: what the first score without one says; "" where there is one."""
-    reasons = (score.reason(metric) for score in scores if se is None)
-    return next(filter(None, reasons), "")
+    if se is not None:
+        return ""
+    return next(filter(None, (score.reason(metric) for score in scores)), "")
 
 
 def mean_estimate(group: Sequence[Score], metric: Metric, relative: bool = False) -> Estimate | None:
-    """Returns the mean over training seeds that share their samples' noise, whose errors do not average out; its value is one seed's."""
+    """Returns the mean over training seeds that share their samples' noise, whose errors do not average out, without its value."""
     return combined(
         [score.estimate(metric, relative) for score in group], lambda parts: np.mean(parts, axis=0)
     )
@@ -146,12 +152,11 @@ def compare(
     if fault:
         return replace(empty, reason=fault), Contest(declared.names, None)
     cells = [cell_of(group, metric, scale) for group in groups]
+    weights = declared.coefficients
     if declared.weights:
-        weights = [weight for _, weight in declared.weights]
-        contest = _contrast(declared, groups, cells, weights, metric, scale)
+        contest = _contrast(declared, groups, cells, metric, scale)
         (low, high), se = contest.inference.ends, contest.inference.se
     else:
-        weights = (1.0, -1.0)
         contest = Contest(declared.names, _inference(groups, cells, metric, scale), relative=scale.relative)
         low, high, se = _in_units(groups, cells, metric, scale, contest.inference)
     comparison = replace(
@@ -197,12 +202,12 @@ def _contrast(
     declared: Declared,
     groups: Sequence[Sequence[Score]],
     cells: Sequence[Cell],
-    weights: Sequence[float],
     metric: Metric,
     scale: Scale,
 ) -> Contest:
     """Returns what a verdict on a contrast rests on."""
-    values, samples = [cell.values for cell in cells], error_between(groups, weights, metric, False)
+    weights, values = declared.coefficients, [cell.values for cell in cells]
+    samples = error_between(groups, weights, metric, False)
     inference = contrast_of_runs(values, weights, scale.pooled, scale.relative, samples)
     parts = [weight * cell.value for weight, cell in zip(weights, cells)]
     moved = math.hypot(*parts) if scale.relative else None

@@ -167,7 +167,7 @@ class Distances:
         """What the picture shows, in words."""
         lines = []
         for name, distances in self.rows.items():
-            lines.append(f"{name} {', '.join(map('{:.2f}'.format, distances.mean(1)))}")
+            lines.append(f"{name} {', '.join(f'{distance:.2f}' for distance in distances.mean(1))}")
         return f"mean attention distance in tokens, block by block, {self.uniform:.2f} if uniform: {'; '.join(lines)}"
 
 
@@ -194,7 +194,7 @@ def distances_of(scores: Sequence[Score], experiments: Sequence[str], last: int 
         )
     if not measured:
         return Distances({}, absent=tuple(absent))
-    (first, *_), *_ = measured.values()
+    first = next(iter(measured.values()))[0]
     rows, others = {}, []
     for name, group in measured.items():
         if group[0]["uniform"] == first["uniform"]:

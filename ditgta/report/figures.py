@@ -28,7 +28,6 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MARKERS = "osD^vPX<>"  # 9 of them, beside 7 colours and 4 dashes: no two of 252 rows look the same
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 DOTS_PER_INCH = 200
-_SCALE = {True: "log", False: "linear"}
 _MOST_POINTS = 400  # of a loss as logged: a page holds every one of them
 
 
@@ -48,8 +47,8 @@ def metric_figure(table: Table, metric: Metric) -> Drawing:
     log_steps = is_wide(steps, 8)
     levels = [row.value(metric) for row in rows]
     log_levels = is_wide(levels)
-    axes.set_xscale(_SCALE[log_steps])
-    axes.set_yscale(_SCALE[log_levels])
+    axes.set_xscale("log" if log_steps else "linear")
+    axes.set_yscale("log" if log_levels else "linear")
     by_name = grouped(rows, "experiment")
     for name in table.experiments:
         if name in by_name:

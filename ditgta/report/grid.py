@@ -1,7 +1,6 @@
 """Grids of images: samples of the same noise and label side by side, and images beside their neighbours."""
 
 import io
-import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -160,8 +159,10 @@ def beside(grids: Sequence[Grid]) -> Image.Image:
     drawn = list(map(draw, grids)) or [notice("no samples to show")]
     widths, heights = zip(*(image.size for image in drawn))
     canvas = Image.new("RGBA", (sum(widths), max(heights)))
-    for image, left in zip(drawn, itertools.accumulate(widths, initial=0)):
+    left = 0
+    for image in drawn:
         canvas.paste(image, (left, 0))
+        left += image.width
     return canvas
 
 

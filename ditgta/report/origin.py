@@ -114,7 +114,7 @@ def _average(scores: Sequence[Score]) -> list[str]:
 
 
 def _numbers(values: Sequence[float]) -> str:
-    return plain_list(list(map("{:g}".format, values)))
+    return plain_list([f"{value:g}" for value in values])
 
 
 def is_trained(scorer: dict) -> bool:

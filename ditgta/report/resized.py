@@ -78,7 +78,7 @@ class Sizes:
 
     def metrics(self, size: tuple[int, int]) -> list[Metric]:
         """Returns the metrics of which a row of a size has a value."""
-        rows = list(chain.from_iterable(map(self.rows.get, self.by_size[size])))
+        rows = [row for way in self.by_size[size] for row in self.rows[way]]
         return [m for m in SIZED_METRICS if any(row.value(m) is not None for row in rows)]
 
 
@@ -159,15 +159,17 @@ def _differences(
 
 def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score]) -> Image.Image | None:
     """Returns a few samples of every experiment's first seed: the size of training, then every other way, from left to right."""
-    columns = {f"{size_name(way.size)}\n{way.words(groups)}": group for way, group in groups.items()}
-    sized = list(chain.from_iterable(chain(*group.values()) for group in groups.values()))
-    names = list(grouped(sized, "experiment"))
+    columns = [(f"{size_name(way.size)}\n{way.words(groups)}", group) for way, group in groups.items()]
+    sized = [
+        score for group in groups.values() for scores_of_row in group.values() for score in scores_of_row
+    ]
+    names = list(dict.fromkeys(score.experiment for score in sized))
     step = max((score.step or 0 for score in sized), default=0)
     trained = [score for score in scores if score.experiment in names and (score.step or 0) == step]
     if trained:
         first = min(trained, key=lambda score: names.index(score.experiment))
-        columns = {f"{size_name(_size_of(first))}\ntraining": grouped(trained, "experiment"), **columns}
-    folders = [[_first_folder(group.get(name)) for name in names] for group in columns.values()]
+        columns.insert(0, (f"{size_name(_size_of(first))}\ntraining", grouped(trained, "experiment")))
+    folders = [[_first_folder(group.get(name)) for name in names] for _, group in columns]
     first = next(filter(None, chain(*folders)), None)
     if first is None:
         return None
@@ -180,7 +182,7 @@ def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score
     for place in range(count):
         for own in zip(*samples):  # of one experiment, in every column
             images.append([picked[place] for picked in own])
-    return draw(list(columns), labels, images, MOST_HEIGHT)
+    return draw([heading for heading, _ in columns], labels, images, MOST_HEIGHT)
 
 
 def _first_folder(group: Sequence[Score] | None) -> Path | None:

@@ -24,7 +24,7 @@ def headline_comparisons(table: Table) -> list[Comparison]:
     keys = HEADLINE_METRICS
     if table.primary:
         keys = (table.primary.key, *keys)
-    places = list(grouped(table.comparisons, "first", "second", "step"))
+    places = list(dict.fromkeys((c.first, c.second, c.step) for c in table.comparisons))
     shown = [c for c in table.comparisons if c.metric.key in keys]
     return sorted(shown, key=lambda c: (places.index((c.first, c.second, c.step)), keys.index(c.metric.key)))
 
@@ -182,9 +182,9 @@ def _spread_words(table: Table) -> str:
     if table.scale is None:
         return ""
     pooled, name = table.scale.pooled, table.primary.name
-    begin = f"; of {'the logarithm of ' * table.scale.relative}{name} at the last milestone"
+    begin = f"; of {'the logarithm of ' if table.scale.relative else ''}{name} at the last milestone"
     if pooled is not None:
-        share = f", {100 * pooled.sd:.2g} % of the level" * table.scale.relative
+        share = f", {100 * pooled.sd:.2g} % of the level" if table.scale.relative else ""
         return (
             f"{begin} with the spread of the runs pooled over {pooled.rows} rows ({pooled.degrees} degrees of freedom{share}), "
             "or of the two rows if theirs is larger"

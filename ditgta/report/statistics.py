@@ -101,7 +101,8 @@ class Inference:
         if not self.samples:
             return 2 * float(stdtr(self.degrees, -abs(self.value) / self.runs))
         # The lower the level, the wider is the interval.
-        return sum(_bisected(0.0, 1.0, lambda level: self.half_width(level) > abs(self.value))) / 2
+        low, high = _bisected(0.0, 1.0, lambda level: self.half_width(level) > abs(self.value))
+        return (low + high) / 2
 
     def smallest_gap(self, level: float = LEVEL) -> float | None:
         """Returns the true difference that a test at this level would have found with the power POWER; None without runs.
@@ -150,14 +151,7 @@ def difference_of_runs(
     first: Sequence[float], second: Sequence[float], pooled: Spread | None, samples: float | None
 ) -> Inference:
     """Returns the difference of two rows' means: Student's t with a pooled spread, else Welch's (1947); see `mean_of_runs`."""
-    value = float(np.mean(first) - np.mean(second))
-    if min(len(first), len(second)) < 2:
-        return Inference(value, None, math.inf, samples)
-    if pooled:
-        spread = _larger(pooled, spread_of_runs([first, second]))
-        runs = spread.sd * math.sqrt(1 / len(first) + 1 / len(second))
-        return Inference(value, runs, spread.degrees, samples)
-    return _welch(value, (first, second), (1.0, -1.0), samples)
+    return contrast_of_runs((first, second), (1.0, -1.0), pooled, False, samples)
 
 
 def contrast_of_runs(

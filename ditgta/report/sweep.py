@@ -141,6 +141,11 @@ class Sweep:
         return f"FID against {' and '.join(axis.name for axis in self.axes)}"
 
     @property
+    def by_row(self) -> dict[tuple[str, int | None], Curve]:
+        """The curve of each experiment and milestone."""
+        return {(curve.experiment, curve.step): curve for curve in self.curves}
+
+    @property
     def by_step(self) -> dict[int | None, list[Curve]]:
         """The curves of each milestone."""
         return grouped(self.curves, "step")
@@ -218,10 +223,10 @@ def chosen_scores(sweep: Sweep | None, scores: Sequence[Score]) -> list[Score]:
     for score, choice in sweep.scores:
         if not choice:
             reported[*score.place, point_of(score)] = score
-    curves, result = grouped(sweep.curves, "experiment", "step"), []
+    curves, result = sweep.by_row, []
     for score in scores:
         place = score.place
-        for curve in curves[score.experiment, score.step]:  # one, or none
+        if curve := curves.get((score.experiment, score.step)):
             score = replace(
                 reported[*place, curve.chosen],
                 choices={axis.option: tuple(curve.values(axis)) for axis in curve.axes},
@@ -254,11 +259,12 @@ def chosen_losses(
     for score, path in zip(scores, losses):
         decay = score.sampling.get("ema_decay")
         if EMA.option in score.choices and decay is not None:
-            path = known.get((*score.place, decay))
-        if path is None:
-            raise InputError(
-                f"no losses of {score.name} and EMA {decay:g} were given; name them in --averaged"
-            )
+            place = (*score.place, decay)
+            if place not in known:
+                raise InputError(
+                    f"no losses of {score.name} and EMA {decay:g} were given; name them in --averaged"
+                )
+            path = known[place]
         paths.append(path)
     return paths
 
@@ -278,10 +284,12 @@ def _beside(score: Score, plain: Score) -> Score:
 
 def sweep_csv(sweep: Sweep | None, suite: str) -> str:
     """Return one line per row, seed, point, noise and metric, with whether the point is the row's chosen one."""
-    lines, curves = [], grouped(sweep.curves if sweep else (), "experiment", "step")
-    for score, choice in sweep.scores if sweep else ():
+    if sweep is None:
+        return csv_text(HEAD, [])
+    lines, curves = [], sweep.by_row
+    for score, choice in sweep.scores:
         point, noise = point_of(score), "choice" if choice else "report"
-        is_chosen = point == curves[score.experiment, score.step][0].chosen
+        is_chosen = point == curves[score.experiment, score.step].chosen
         who = [suite, score.experiment, *point, noise, is_chosen, score.seed, score.step]
         lines += score_lines(who, score, METRICS)
     return csv_text(HEAD, lines)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,12 +31,12 @@ def _figure(table: Table, curves: Sequence[Curve], axes: Sequence[Axis]) -> Draw
     for panel, axis in zip(panels, axes):
         for curve in curves:
             _draw(panel, table, curve, axis, has_label=axis is axes[0])
-        values = sorted(set(chain.from_iterable(curve.values(axis) for curve in curves)))
-        panel.xaxis.set_major_locator(FixedLocator(list(map(axis.place, values))))
-        panel.xaxis.set_major_formatter(FixedFormatter(list(map("{:g}".format, values))))
+        values = sorted({value for curve in curves for value in curve.values(axis)})
+        panel.xaxis.set_major_locator(FixedLocator([axis.place(value) for value in values]))
+        panel.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in values]))
         panel.xaxis.set_minor_locator(NullLocator())
         figures.label(panel, axis.title, "FID, lower is better")
-    cells = chain.from_iterable(curve.reported.values() for curve in curves)
+    cells = [cell for curve in curves for cell in curve.reported.values()]
     if figures.is_wide([cell.value for cell in cells if cell.value is not None]):
         for panel in panels:
             panel.set_yscale("log")

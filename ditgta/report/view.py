@@ -20,11 +20,6 @@ def _decimals(spread: float | None, value: float) -> int:
     return min(max(digits - math.floor(math.log10(level)), 0), 6)
 
 
-def or_dash(value: float | None, form: str) -> str:
-    """Formats a number that may be unknown: then it is a dash."""
-    return DASH if value is None else format(value, form)
-
-
 def number(metric: Metric, value: float | None, spread: float | None = None, signed: bool = False) -> str:
     """Formats a value to two significant digits of its spread, in the metric's units, with a true minus sign."""
     if value is None or not math.isfinite(value):
@@ -56,7 +51,7 @@ def row_name(row: Row) -> str:
 
 def count_name(count: int | None) -> str:
     """Formats a number of samples."""
-    return or_dash(count, ",")
+    return DASH if count is None else f"{count:,}"
 
 
 def plus_minus(metric: Metric, value: float | None, error: float | None, signed: bool = False) -> str:
@@ -98,8 +93,10 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 def plain_list(words: Sequence[object]) -> str:
     """Joins words as prose: a, b and c."""
-    *first, last = map(str, words or [""])
-    return " and ".join(filter(None, [", ".join(first), last]))
+    texts = [str(word) for word in words]
+    if len(texts) < 2:
+        return "".join(texts)
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def difference_text(comparison: Comparison) -> str:
@@ -119,21 +116,23 @@ def interval_text(comparison: Comparison) -> str:
 def verdict_text(comparison: Comparison) -> str:
     """Returns what stands in the column of verdicts: nothing but at the last milestone, in the primary metric."""
     unpaired = comparison.se is not None and not comparison.paired
-    return (comparison.verdict + " (unpaired)" * unpaired).strip()
+    return f"{comparison.verdict}{' (unpaired)' if unpaired else ''}".strip()
 
 
 def formula(comparison: Comparison) -> str:
     """Formats a contrast as a sum of rows, those that add first: rope + gta − none − vo; "" for a pair."""
-    text = ""
+    terms = []
     for name, weight in sorted(comparison.weights, key=lambda term: term[1] < 0):
-        factor = f"{abs(weight):g} ".removeprefix("1 ")
-        text += f" {'−' if weight < 0 else '+'} {factor}{name}"
-    return text.removeprefix(" + ").removeprefix(" ")
+        factor = "" if abs(weight) == 1 else f"{abs(weight):g} "
+        terms.append(f"{'−' if weight < 0 else '+'} {factor}{name}")
+    return " ".join(terms).removeprefix("+ ")
 
 
 def hours_text(hours: float | None) -> str:
     """Formats hours: 1.234, 1,234."""
-    return or_dash(hours, ".3f" if (hours or 0) < 10 else ",.0f")
+    if hours is None:
+        return DASH
+    return f"{hours:.3f}" if hours < 10 else f"{hours:,.0f}"
 
 
 def memory_text(megabytes: float | None) -> str:

@@ -178,7 +178,7 @@ def jackknife_values(left_out: np.ndarray) -> np.ndarray:
 def combined(
     estimates: Sequence[Estimate | None], join: Callable[[list[np.ndarray]], np.ndarray]
 ) -> Estimate | None:
-    """Returns a linear combination of estimates whose items are the same; None where these are unknown or not the same."""
+    """Returns a linear combination of estimates whose items are the same, without its value; None where items are unknown or not the same."""
     if None in estimates:
         return None
     influences = [one.influence for one in estimates]
@@ -186,7 +186,7 @@ def combined(
     if len(set(map(len, influences))) > 1:
         return None
     joined = join(groups) if len(groups) == len(estimates) else None
-    return replace(estimates[0], influence=join(influences), groups=joined)
+    return replace(estimates[0], value=None, influence=join(influences), groups=joined)
 
 
 def paired_difference(a: Estimate, b: Estimate) -> Difference:

@@ -1,7 +1,6 @@
 """The answer of a finished suite as lines for a terminal: headlines and rows of its table.md, as much as is wide enough."""
 
 import re
-from itertools import takewhile
 from pathlib import Path
 
 from ditgta.watch.text import aligned
@@ -12,12 +11,16 @@ LEAST_COLUMNS = 3  # steps, row, and a metric
 def answer(table: Path, width: int) -> list[str]:
     """Returns headlines and rows of a table.md; columns that do not fit into `width` characters are left to the page."""
     lines = table.read_text(encoding="utf-8").splitlines()
-    sentences = takewhile(lambda line: not line.startswith(("- ", "|")), lines[1:])
-    rows = [_cells(line) for line in lines if line.startswith("|")]
-    rows = list(takewhile(lambda row: row is rows[0] or row[0] != "Difference", rows))
-    shown = list(map(plain, filter(str.strip, sentences)))
-    if len(rows) > 2:
-        shown += ["", *_fitted([rows[0], *rows[2:]], width)]
+    shown = []
+    for line in lines[1:]:
+        if line.startswith(("- ", "|")):
+            break
+        if line.strip():
+            shown.append(plain(line))
+    cells = [_cells(line) for line in lines if line.startswith("|")]
+    end = next((number for number, row in enumerate(cells) if number and row[0] == "Difference"), len(cells))
+    if len(cells) > 2:
+        shown += ["", *_fitted([cells[0], *cells[2:end]], width)]
     return shown
 
 

@@ -46,10 +46,10 @@ class Reader:
         rows = [self.row(name, group) for group in groups.values()]
         self.faults += filter(None, [old_results(self.layout.root)])
         stages = []
-        for stage in ("images", "autoencoder", "latents", "scorer", "table"):
-            if stage == "table":
-                stages.append(self.baseline(name))
+        for stage in ("images", "autoencoder", "latents", "scorer"):
             stages += [self.stage(stage, path) for path in self.layout.files(stage, name)]
+        stages.append(self.baseline(name))
+        stages += [self.stage("table", path) for path in self.layout.files("table", name)]
         self._judge(wait)
         return {
             "suite": name,
@@ -66,7 +66,7 @@ class Reader:
         folder = file.parent
         leases = [*folder.parent.glob(f".{folder.name}*.lease"), *folder.glob(".*.lease")]
         part = self._part(stage, folder.name, file, leases)
-        part["done"] &= all(map(Path.is_file, map(folder.joinpath, HEAVY.get(stage, ()))))
+        part["done"] &= all((folder / name).is_file() for name in HEAVY.get(stage, ()))
         making = stage == "latents" and not part["done"]
         if making and (count := self.images(self.layout.owners["latents"][folder.name])):
             part["shards"] = [shards_in(folder), len(plan_shards(count))]
@@ -99,7 +99,7 @@ class Reader:
             name, milestones = row["experiment"], row["milestones"]
             if name not in self.layout.imported:
                 share = row["step"] / max(map(int, milestones))
-                parts.append((work.train(name), float(all(milestones.values())) or share))
+                parts.append((work.train(name), 1.0 if all(milestones.values()) else share))
             for step in milestones:
                 parts.append((work.sample(name), share_of(row["samples"][step])))
                 parts.append((work.score(name), float(bool(row["scores"][step]))))
@@ -157,7 +157,7 @@ class Reader:
         return {
             "experiment": experiment,
             "seed": seed,
-            "milestones": {str(step): step in records for step in steps},
+            "milestones": {str(one): one in records for one in steps},
             "step": step,
             "epochs": epochs,
             "loss": number(last.get("loss")),
