@@ -34,4 +34,5 @@ def map_ahead(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # Without waiting: the collector of garbage may end an abandoned iterator while a thread starts and holds the lock that joining needs.
+        pool.shutdown(wait=False, cancel_futures=True)
