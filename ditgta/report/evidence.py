@@ -28,7 +28,6 @@ class HeldOut:
 
     path: Path
     key: tuple  # of what it was measured and how; losses of different keys compare with none
-    count: int  # number of images
     losses: np.ndarray  # (images, bands), with each image's label
     attention: dict | None = None  # an AttentionRecord; None in records that do not say it
 
@@ -185,11 +184,10 @@ def sample_counts(scores: Iterable[Score]) -> list[int]:
     return sorted({score.num_samples for score in scores} - {None})
 
 
-def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Score]:
+def last_scores(scores: Sequence[Score]) -> list[Score]:
     """Returns each experiment's score at its last milestone and first training seed."""
-    ordered = sorted(scores, key=lambda score: (score.step or 0, -score.seed))
-    last = {score.experiment: score for score in ordered}
-    return [last[name] for name in experiments if name in last]
+    rows = grouped(scores, "experiment").values()
+    return [max(own, key=lambda score: (score.step or 0, -score.seed)) for own in rows]
 
 
 def samples_folder(score: Score, whole: bool = True) -> Path | None:
@@ -240,11 +238,10 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
     for (experiment, seed), records in runs.items():
         records.sort(key=lambda record: record.get("step") or 0)
         points: dict[int, dict] = {}
-        for record in reversed(records):
-            begin = min(points, default=math.inf)
-            for point in record.get("losses") or []:
-                if point["step"] < begin:
-                    points[point["step"]] = point
+        for record in records:
+            losses = {point["step"]: point for point in record.get("losses") or []}
+            begin = min(losses, default=math.inf)
+            points = {step: point for step, point in points.items() if step < begin} | losses
         steps = sorted(points)
         common = set.intersection(*map(set, points.values())) if points else set()
         kinds = [kind for kind in ("loss", "mse", "vb") if kind in common]
@@ -255,7 +252,6 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
                 steps=steps,
                 losses={kind: [float(points[step][kind]) for step in steps] for kind in kinds},
                 images_per_second=records[-1].get("images_per_second"),
-                seconds=records[-1].get("seconds"),
             )
         )
     return curves

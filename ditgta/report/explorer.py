@@ -1,14 +1,13 @@
 """Samples class by class, at every milestone: what a page lets its reader leaf through."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from ditgta.report.evidence import Score
-from ditgta.report.grid import Grid, labels_of, pick, spread
+from ditgta.report.grid import Grid, by_class, pick, spread
 from ditgta.report.render import grid_address
-from ditgta.report.strips import folders_of
+from ditgta.report.strips import first_labels, folders_of
 from ditgta.report.view import class_name
 
 MOST_SAMPLES = 64  # of each row, over all classes
@@ -34,15 +33,13 @@ class Shelf:
         return sum(map(len, self.addresses.values()))
 
 
-def shelves_of(scores: Sequence[Score], experiments: Sequence[str], classes: Sequence[str]) -> list[Shelf]:
+def shelves_of(scores: Sequence[Score], classes: Sequence[str]) -> list[Shelf]:
     """Return the first samples of each class, of many classes those of 16; of each experiment's first training seed."""
-    folders = folders_of(scores, experiments)
-    steps = sorted(set().union(*folders.values()))
-    if not steps:
+    folders = folders_of(scores)
+    if not folders:
         return []
-    indices: dict[int, list[int]] = defaultdict(list)
-    for index, label in labels_of(next(iter(next(iter(folders.values())).values()))):
-        indices[label].append(index)
+    steps = sorted(set().union(*folders.values()))
+    indices = by_class(first_labels(folders))
     shown = spread(sorted(indices), MOST_CLASSES)
     shelves = []
     for label in shown:

@@ -20,9 +20,9 @@ SWITCHES = (
 )
 
 
-def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Option]:
+def options_of(scores: Sequence[Score]) -> list[Option]:
     """Returns every recorded option of training and sampling, the switches first, then by name; the training seed is no option."""
-    rows, values = last_scores(scores, experiments), {}
+    rows, values = last_scores(scores), {}
     for score in rows:
         sampling = dict(score.sampling or part(score.content, "samples", "spec", "sampling"))
         for key in ("training_seed", *score.choices):

@@ -8,10 +8,11 @@ own two rows spread further takes their spread, for so few runs hide much from s
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import bisect
 from scipy.special import chdtrc, chdtri, ndtr, ndtri, stdtr, stdtrit
 
 LEVEL = 0.05  # of all verdicts of a table together; intervals hold 1 - LEVEL one by one
@@ -100,9 +101,7 @@ class Inference:
             return 1.0
         if not self.samples:
             return 2 * float(stdtr(self.degrees, -abs(self.value) / self.runs))
-        # The lower the level, the wider is the interval.
-        low, high = _bisected(0.0, 1.0, lambda level: self.half_width(level) > abs(self.value))
-        return (low + high) / 2
+        return bisect(lambda level: self.half_width(level) - abs(self.value), 0.0, 1.0, xtol=1e-18)
 
     def smallest_gap(self, level: float = LEVEL) -> float | None:
         """Returns the true difference that a test at this level would have found with the power POWER; None without runs.
@@ -116,22 +115,11 @@ class Inference:
         student, normal = -stdtrit(self.degrees, level / 2), -ndtri(level / 2)
         bounds = np.hypot(student * shown, normal * self.samples)
 
-        def is_too_small(gap: float) -> bool:
+        def lacking(gap: float) -> float:
             missed = ndtr((bounds - gap) / self.se) - ndtr((-bounds - gap) / self.se)
-            return 1 - missed.mean() < POWER
+            return POWER - (1 - missed.mean())
 
-        return _bisected(0.0, float(bounds.max()) + 10 * self.se, is_too_small)[1]
-
-
-def _bisected(low: float, high: float, is_too_low: Callable[[float], bool]) -> tuple[float, float]:
-    """Returns an interval so narrow that its ends are equal but for rounding, around the least value that is not too low."""
-    for _ in range(60):
-        middle = (low + high) / 2
-        if is_too_low(middle):
-            low = middle
-        else:
-            high = middle
-    return low, high
+        return bisect(lacking, 0.0, float(bounds.max()) + 10 * self.se)
 
 
 def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float | None) -> Inference:
@@ -140,11 +128,7 @@ def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float 
     `pooled` is the spread over all rows, None where they do not agree in it: then the row's own is taken. `samples` is the standard
     error of the mean that the spread of the runs does not show.
     """
-    own = spread_of_runs([values])
-    if own is None:
-        return Inference(float(np.mean(values)), None, math.inf, samples)
-    spread = _larger(pooled, own)
-    return Inference(float(np.mean(values)), spread.sd / math.sqrt(len(values)), spread.degrees, samples)
+    return contrast_of_runs([values], [1.0], pooled, False, samples)
 
 
 def difference_of_runs(
@@ -173,10 +157,12 @@ def contrast_of_runs(
         return _welch(value, rows, weights, samples)
     levels, scaled = 1.0, rows
     if relative:
-        levels, scaled = means, list(map(np.log, rows))
-    spread = _larger(pooled, spread_of_runs(scaled))
-    runs = np.multiply(weights, levels) * spread.sd / np.sqrt(list(map(len, rows)))
-    return Inference(value, math.hypot(*runs), spread.degrees, samples)
+        levels, scaled = means, [np.log(values) for values in rows]
+    sd = max(
+        pooled.sd, spread_of_runs(scaled).sd
+    )  # of the same degrees of freedom, but none smaller than the own one
+    runs = np.multiply(weights, levels) * sd / np.sqrt(list(map(len, rows)))
+    return Inference(value, math.hypot(*runs), pooled.degrees, samples)
 
 
 def _welch(
@@ -190,11 +176,6 @@ def _welch(
         return Inference(value, 0.0, math.inf, samples)
     degrees = squared**2 / sum((shares**2 / (counts - 1)).tolist())
     return Inference(value, math.sqrt(squared), degrees, samples)
-
-
-def _larger(pooled: Spread | None, own: Spread) -> Spread:
-    """Returns the pooled spread, but none smaller than the own one."""
-    return own if pooled is None else replace(pooled, sd=max(pooled.sd, own.sd))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,7 +1,6 @@
 """Pictures of training: the same noise and label at every milestone, a strip for each row."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -14,18 +13,17 @@ MOST_CELLS = 12  # of all strips side by side
 MOST_SAMPLES = 4
 
 
-def milestone_strips(scores: Sequence[Score], experiments: Sequence[str]) -> list[Grid]:
+def milestone_strips(scores: Sequence[Score]) -> list[Grid]:
     """Returns a grid for each of a few samples: experiments below each other, milestones from left to right.
 
     Samples are of each experiment's first training seed; those whose files are gone leave their cell empty, as do those that
     were sampled in another way than the experiment's first. No strips without two milestones.
     """
-    folders = folders_of(scores, experiments)
+    folders = folders_of(scores)
     steps = sorted(set().union(*folders.values()))
     if len(steps) < 2:
         return []
-    first = next(iter(next(iter(folders.values())).values()))
-    known = choose_samples(labels_of(first))
+    known = choose_samples(first_labels(folders))
     chosen = spread(known, min(MOST_SAMPLES, max(1, MOST_CELLS // len(steps))))
     indices = [index for index, _ in chosen]
     columns = [(step_name(step), None) for step in steps]
@@ -42,15 +40,18 @@ def milestone_strips(scores: Sequence[Score], experiments: Sequence[str]) -> lis
     return [Grid(columns, row) for row in rows]
 
 
-def folders_of(scores: Sequence[Score], experiments: Sequence[str]) -> dict[str, dict[int, Path]]:
+def folders_of(scores: Sequence[Score]) -> dict[str, dict[int, Path]]:
     """Returns the folders of samples that exist, of each experiment's first training seed, by milestone."""
-    by_row: dict[str, dict[int, Path]] = defaultdict(dict)
-    known = grouped(scores, "experiment")
-    for name in experiments:
-        own = [score for score in known[name] if score.step is not None]
+    rows = {}
+    for name, own in grouped((score for score in scores if score.step is not None), "experiment").items():
         own.sort(key=attrgetter("seed", "step"))
-        for score in own:
-            alike = score.seed == own[0].seed and score.sampling == own[0].sampling
-            if alike and (folder := samples_folder(score)):
-                by_row[name][score.step] = folder
-    return dict(by_row)
+        alike = [one for one in own if (one.seed, one.sampling) == (own[0].seed, own[0].sampling)]
+        if folders := {score.step: folder for score in alike if (folder := samples_folder(score))}:
+            rows[name] = folders
+    return rows
+
+
+def first_labels(folders: dict[str, dict[int, Path]]) -> Iterator[tuple[int, int]]:
+    """Returns (index, label) of every sample of the first of these folders."""
+    first = next(iter(folders.values()))
+    return labels_of(next(iter(first.values())))

@@ -3,7 +3,8 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,17 @@ from ditgta.report.findings import Curve
 from ditgta.report.grid import sample_grid
 from ditgta.report.losses import band_ratios, with_losses
 from ditgta.report.memorisation import nearest_grids, nearness
-from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, DINOV2, LOSS, METRICS, Metric, Scale, Table
+from ditgta.report.model import (
+    CLASS_ACCURACY,
+    CLASS_GAIN,
+    DINOV2,
+    LOSS,
+    METRICS,
+    Metric,
+    Scale,
+    Table,
+    grouped,
+)
 from ditgta.report.origin import fairness, is_trained, options_of, protocol, provenance_of
 from ditgta.report.pictures import Pictures, draw, write_pictures
 from ditgta.report.published import published_values
@@ -110,6 +121,7 @@ def run(
         raise InputError("no score files were given; run the score stage and pass what it writes")
     real = replace(read_score(baseline), experiment=BASELINE, step=None) if baseline else None
     check_comparable(files, real)
+    files = _in_order(files, spec)
     index = load_index(images) if images else None
     classes, count = (index.classes, index.count) if index else ([], None)
     table = build(files, real, read_curves(training, names), spec, classes)
@@ -154,14 +166,14 @@ def _with_pictures(
     near, near_faults = nearest_grids(files, table.experiments, table.classes)
     encodings, encoding_faults = encodings_of(training, table.experiments, names)
     table = replace(table, warnings=table.warnings + sample_faults + near_faults + encoding_faults)
-    reach = distances_of(files, table.experiments, table.last)
+    reach = distances_of(files, table.last)
     pictures = replace(
         draw(table, grids, near),
         encodings=encodings,
         distances=distance_figure(reach.rows, reach.uniform, table.experiments) if reach.rows else None,
         reach=reach,
-        strips=milestone_strips(files, table.experiments),
-        shelves=shelves_of(files, table.experiments, table.classes),
+        strips=milestone_strips(files),
+        shelves=shelves_of(files, table.classes),
     )
     return table, pictures
 
@@ -214,6 +226,12 @@ def _named(
     return named, [(experiment, seed) for experiment, seed, _ in rows]
 
 
+def _in_order(scores: Sequence[Score], spec: dict) -> list[Score]:
+    """Returns scores in the order of the table's rows: that of the suite's experiments and, of others, that of the files."""
+    names = list(dict.fromkeys([*(spec.get("experiments") or []), *(score.experiment for score in scores)]))
+    return sorted(scores, key=lambda score: names.index(score.experiment))
+
+
 def encodings_of(
     training: Sequence[Path], experiments: Sequence[str], names: Sequence[tuple[str, int]] | None = None
 ) -> tuple[Image.Image | None, list[str]]:
@@ -252,16 +270,15 @@ def build(
     spec: dict,
     classes: Sequence[str] = (),
 ) -> Table:
-    """Returns the table of score files."""
-    names = [score.experiment for score in scores]
-    in_order = dict.fromkeys([*(spec.get("experiments") or []), *names])
-    experiments = [name for name in in_order if name in names]
-    groups = _grouped(scores, experiments)
+    """Returns the table of score files, which stand in the order of its rows."""
+    by_step = sorted(scores, key=lambda score: (score.step is None, score.step or 0))
+    groups = grouped(by_step, "experiment", "step")
+    experiments = list(grouped(scores, "experiment"))
     order = {name: place for place, name in enumerate(experiments)}
     curves = sorted(curves, key=lambda c: (order.get(c.experiment, len(order)), c.seed))
-    newest = last_scores(scores, experiments)
+    newest = last_scores(scores)
     by_class = {s.experiment: class_results(groups[s.experiment, s.step]) for s in newest}
-    options = options_of(scores, experiments)
+    options = options_of(scores)
     equal, unequal = fairness(options)
     warnings = warnings_of(scores, baseline, spec)
     if options and not equal:
@@ -285,7 +302,7 @@ def build(
         nearness=list(filter(None, map(nearness, newest))),
         own_noise=seeds_have_own_noise(scores),
         held_out=all("training" in score.content for score in scores),
-        bands=band_ratios(scores, experiments),
+        bands=band_ratios(scores),
     )
     if baseline:
         plain = dict.fromkeys(table.metrics, Scale(False))
@@ -308,24 +325,14 @@ def _metrics(scores: Sequence[Score]) -> list[Metric]:
     return columns + [known.get(key) or Metric(key, key.replace("_", " ")) for key in others]
 
 
-def _grouped(
-    scores: Sequence[Score], experiments: Sequence[str]
-) -> dict[tuple[str, int | None], list[Score]]:
-    """Returns the score files of each experiment and milestone, by milestones, in the order of experiments."""
-    groups: dict[tuple[str, int | None], list[Score]] = {}
-    for score in sorted(scores, key=lambda s: (s.step is None, s.step or 0, experiments.index(s.experiment))):
-        groups.setdefault((score.experiment, score.step), []).append(score)
-    return groups
-
-
-def _compared(table: Table, groups: dict[tuple[str, int | None], list[Score]], spec: dict) -> Table:
-    """Returns a table with its rows, their differences and the verdicts on them."""
-    at: dict[int | None, list[list[Score]]] = {}
+def _compared(table: Table, groups: Mapping[tuple[str, int | None], list[Score]], spec: dict) -> Table:
+    """Returns a table with its rows, their differences and the verdicts on them; `groups`: score files by row and milestone."""
+    by_step: dict[int | None, list[list[Score]]] = defaultdict(list)
     for (_, step), group in groups.items():
-        at.setdefault(step, []).append(group)
-    scales = {step: {m: scale_of(rows, m) for m in table.metrics} for step, rows in at.items()}
-    last = None if None in at else (spec.get("milestones") or list(at))[-1]
-    primary = primary_of(spec, list(itertools.chain(*at.get(last, []))), table.metrics)
+        by_step[step].append(group)
+    scales = {step: {m: scale_of(rows, m) for m in table.metrics} for step, rows in by_step.items()}
+    last = None if None in by_step else (spec.get("milestones") or list(by_step))[-1]
+    primary = primary_of(spec, list(itertools.chain(*by_step[last])), table.metrics)
     declared, spread = read_declared(spec.get("differences") or []), spec.get("training_cov")
     comparisons, best = comparisons_of(groups, scales, declared, primary, last, spread)
     rows = {place: row_of(*place, group, scales[place[1]]) for place, group in groups.items()}

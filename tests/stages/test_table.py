@@ -478,7 +478,7 @@ def test_samples_are_there_class_by_class_at_every_milestone(suite):
         for step in ("200K", "2.5M"):
             assert f"samples of {name} after {step} steps" in text
     assert text.count("<input type=radio name=milestone") == 2
-    shelves = shelves_of([table.read_score(p) for p in suite[0]["scores"]], list(FID), CLASSES)
+    shelves = shelves_of([table.read_score(p) for p in suite[0]["scores"]], CLASSES)
     assert [shelf.name for shelf in shelves] == list(CLASSES)
     (label, images), *_ = shelves[1].grids[2_500_000].rows
     assert label == "abs" and len(images) == 12  # of 48 samples in 4 classes
