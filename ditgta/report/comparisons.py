@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ditgta.report.alike import measured_alike, seeds_have_own_noise, shares_noise
 from ditgta.report.evidence import Score, sample_counts
-from ditgta.report.model import Cell, Comparison, Metric, Row, Scale
+from ditgta.report.model import Cell, Comparison, Declared, Metric, Row, Scale
 from ditgta.report.statistics import (
     Contest,
     Inference,
@@ -25,24 +25,6 @@ from ditgta.scoring.statistics import Estimate, combined, mean_and_deviation
 # Of a row at a milestone, one score per training seed.
 Groups = Mapping[tuple[str, int | None], Sequence[Score]]
 SEED = attrgetter("seed")
-
-
-@dataclass(frozen=True)
-class Declared:
-    """A declared difference."""
-
-    names: tuple[str, str]  # both rows; of a contrast its name and ""
-    weights: tuple[tuple[str, float], ...] = ()  # (row, weight) of a contrast; () of a pair
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """The rows that are compared."""
-        return tuple(name for name, _ in self.weights) or self.names
-
-    @property
-    def coefficients(self) -> tuple[float, ...]:
-        """The weight of each row in the difference."""
-        return tuple(weight for _, weight in self.weights) or (1.0, -1.0)
 
 
 def values_of(group: Iterable[Score], metric: Metric) -> list[float | None]:
@@ -76,7 +58,7 @@ def cell_of(group: Sequence[Score], metric: Metric, scale: Scale) -> Cell:
     values = values_of(group, metric)
     if None in values:
         absent = group[values.index(None)]
-        few = f" (training seed {absent.seed})" if any(value is not None for value in values) else ""
+        few = f" (training seed {absent.seed})" if set(values) != {None} else ""
         return Cell(None, reason=absent.reason(metric) + few)
     value, deviation = mean_and_deviation(values)
     se = sampling_error(group, metric)
@@ -148,11 +130,10 @@ def compare(
     values. Returns the difference, without a verdict, and what a verdict on it would rest on; `groups`: score files of each row.
     """
     groups, fault = matched(declared.rows, groups, metric)
-    empty = Comparison(*declared.names, step, metric, seeds=len(groups[0]), weights=declared.weights)
+    empty = Comparison(declared.names, declared.weights, step=step, metric=metric, seeds=len(groups[0]))
     if fault:
         return replace(empty, reason=fault), Contest(declared.names, None)
     cells = [cell_of(group, metric, scale) for group in groups]
-    weights = declared.coefficients
     if declared.weights:
         contest = _contrast(declared, groups, cells, metric, scale)
         (low, high), se = contest.inference.ends, contest.inference.se
@@ -161,7 +142,7 @@ def compare(
         low, high, se = _in_units(groups, cells, metric, scale, contest.inference)
     comparison = replace(
         empty,
-        value=math.fsum(weight * cell.value for weight, cell in zip(weights, cells)),
+        value=math.fsum(weight * cell.value for (_, weight), cell in zip(declared.terms, cells)),
         se=se,
         low=low,
         high=high,
@@ -176,20 +157,20 @@ def matched(
     names: Sequence[str], groups: Sequence[Sequence[Score]], metric: Metric
 ) -> tuple[list[list[Score]], str]:
     """Returns the scores of the training seeds that all rows have, in their order, and why they do not compare, "" if they do."""
-    shared = set.intersection(*(set(map(SEED, group)) for group in groups))
+    of_seed = [{score.seed: score for score in group} for group in groups]
+    shared = sorted(set.intersection(*map(set, of_seed)))
+    alike = [[own[seed] for seed in shared] for own in of_seed]
+    if [] in groups:
+        return alike, f"no scores of {names[groups.index([])]}"
     if not shared:
-        for name, group in zip(names, groups):
-            if not group:
-                return [[] for _ in groups], f"no scores of {name}"
-        return [[] for _ in groups], "no training seed in common"
-    groups = [sorted((score for score in group if score.seed in shared), key=SEED) for group in groups]
-    every = list(chain(*groups))
+        return alike, "no training seed in common"
+    every = list(chain(*alike))
     values = values_of(every, metric)
     if None in values:
-        return groups, every[values.index(None)].reason(metric)
+        return alike, every[values.index(None)].reason(metric)
     if metric.on_held_out and not measured_alike(every):
-        return groups, "losses with different images, latents or objectives do not compare"
-    return groups, ""
+        return alike, "losses with different images, latents or objectives do not compare"
+    return alike, ""
 
 
 def are_paired(groups: Sequence[Sequence[Score]], metric: Metric) -> bool:
@@ -206,7 +187,7 @@ def _contrast(
     scale: Scale,
 ) -> Contest:
     """Returns what a verdict on a contrast rests on."""
-    weights, values = declared.coefficients, [cell.values for cell in cells]
+    weights, values = [weight for _, weight in declared.weights], [cell.values for cell in cells]
     samples = error_between(groups, weights, metric, False)
     inference = contrast_of_runs(values, weights, scale.pooled, scale.relative, samples)
     parts = [weight * cell.value for weight, cell in zip(weights, cells)]

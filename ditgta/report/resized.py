@@ -9,11 +9,22 @@ from pathlib import Path
 
 from PIL import Image
 
-from ditgta.report.comparisons import SEED, Declared, compare, row_of, scale_of
+from ditgta.report.comparisons import SEED, compare, row_of, scale_of
 from ditgta.report.evidence import BASELINE, NETWORKS, Score, check_same, read_score, samples_folder
 from ditgta.report.exports import csv_text, score_lines
 from ditgta.report.grid import choose_samples, labels_of, pick
-from ditgta.report.model import CLASS_ACCURACY, DINOV2, FID, KID, Comparison, Metric, Row, Scale, grouped
+from ditgta.report.model import (
+    CLASS_ACCURACY,
+    DINOV2,
+    FID,
+    KID,
+    Comparison,
+    Declared,
+    Metric,
+    Row,
+    Scale,
+    grouped,
+)
 from ditgta.report.sizes import draw
 from ditgta.runtime.addresses import size_name
 from ditgta.runtime.errors import InputError
