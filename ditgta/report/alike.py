@@ -46,9 +46,8 @@ def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> 
     """Returns the warnings of the score files, each once with the rows it concerns, and what makes rows unequal."""
     origins: dict[str, list[str]] = defaultdict(list)
     for score in [*scores, *filter(None, [baseline])]:
-        name = BASELINE if score is baseline else score.name
         for warning in score.content.get("warnings") or []:
-            origins[str(warning)].append(name)
+            origins[warning].append(score.name)
     warnings = []
     for warning, rows in origins.items():
         if len(scores) > 1 and len(set(rows) - {BASELINE}) == len(scores):

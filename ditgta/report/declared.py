@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ditgta.report.comparisons import Groups, compare
+from ditgta.report.comparisons import Group, compare
 from ditgta.report.evidence import Score
 from ditgta.report.model import FID, KID, Comparison, Declared, Metric, Scale
 from ditgta.report.statistics import Contest, best_of, judge
@@ -28,7 +28,7 @@ def read_declared(entries: Sequence) -> list[Declared]:
 
 
 def comparisons_of(
-    groups: Groups,
+    groups: Mapping[tuple[str, int | None], Group],
     scales: Mapping[int | None, Mapping[Metric, Scale]],
     declared: Sequence[Declared],
     primary: Metric,

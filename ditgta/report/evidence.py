@@ -85,6 +85,8 @@ class Score:
     @property
     def name(self) -> str:
         """The row and training seed in words."""
+        if self.experiment == BASELINE:
+            return BASELINE
         return f"{self.experiment} at {step_name(self.step)}, training seed {self.seed}"
 
     def value(self, metric: Metric) -> float | None:

@@ -243,6 +243,11 @@ class Table:
         """Returns a column."""
         return next(metric for metric in self.metrics if metric.key == key)
 
+    def by_experiment(self, rows: Iterable[Row]) -> dict[str, list[Row]]:
+        """Returns rows by their experiment, in the order of experiments."""
+        groups = grouped(rows, "experiment")
+        return {name: groups[name] for name in self.experiments if name in groups}
+
     @property
     def everything(self) -> list[Row]:
         """The rows, and the baseline below them."""

@@ -138,12 +138,12 @@ def _scorer(scorer: dict) -> str:
     return "; ".join(words)
 
 
-def provenance_of(score: Score, name: str) -> dict:
+def provenance_of(score: Score) -> dict:
     """Returns what stands behind the numbers of one score file."""
     content = score.content
     samples, made = part(content, "samples"), content.get("provenance") or content
     return {
-        "name": name,
+        "name": score.name,
         "file": score.path.name,
         "num_samples": content.get("num_samples"),
         "samples_sha256": samples.get("sha256") or DASH,

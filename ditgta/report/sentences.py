@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ditgta.report.model import FID, LOSS, Comparison, Metric, Table, grouped
+from ditgta.report.model import FID, LOSS, Comparison, Metric, Table
 from ditgta.report.statistics import POWER
 from ditgta.report.view import (
     count_name,
@@ -284,14 +284,13 @@ def headline_notes(table: Table) -> list[str]:
 
 def metric_words(table: Table, metric: Metric) -> str:
     """Returns in words what a curve of a metric shows."""
-    rows, lines = grouped(table.rows, "experiment"), []
-    for name in table.experiments:
-        cells = [(row.step, row.cells[metric.key]) for row in rows[name] if row.value(metric) is not None]
-        points = [
-            f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}" for step, cell in cells
-        ]
-        if points:
-            lines.append(f"{name} {', '.join(points)}")
+    lines = []
+    for name, rows in table.by_experiment(row for row in table.rows if row.value(metric) is not None).items():
+        points = []
+        for row in rows:
+            value = plus_minus(metric, row.value(metric), row.cells[metric.key].error)
+            points.append(f"{value} at {step_name(row.step)}")
+        lines.append(f"{name} {', '.join(points)}")
     return f"{metric.name} against training steps: {'; '.join(lines) or 'no values'}"
 
 

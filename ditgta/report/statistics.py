@@ -21,6 +21,9 @@ BEYOND_DOUBT = 0.005  # level of the test that keeps rows of unequal spread apar
 _QUANTILES = 500  # of the spread, over which the power is averaged
 
 
+Rows = Sequence[Sequence[float]]  # of each row, the values of its runs
+
+
 @dataclass(frozen=True)
 class Spread:
     """The standard deviation of training runs around the mean of their row."""
@@ -30,7 +33,7 @@ class Spread:
     rows: int = 1  # how many rows it was taken from
 
 
-def spread_of_runs(groups: Sequence[Sequence[float]]) -> Spread | None:
+def spread_of_runs(groups: Rows) -> Spread | None:
     """Returns the spread of the values of all rows' runs around their rows' means; None where no row has two runs."""
     groups = _repeated(groups)
     if not groups:
@@ -40,12 +43,12 @@ def spread_of_runs(groups: Sequence[Sequence[float]]) -> Spread | None:
     return Spread(math.sqrt(squares / degrees), degrees, len(groups))
 
 
-def _repeated(groups: Sequence[Sequence[float]]) -> list[np.ndarray]:
+def _repeated(groups: Rows) -> list[np.ndarray]:
     """Returns the values of the rows that have several runs."""
     return [np.asarray(group, np.float64) for group in groups if len(group) > 1]
 
 
-def spreads_agree(groups: Sequence[Sequence[float]]) -> bool:
+def spreads_agree(groups: Rows) -> bool:
     """Returns whether Bartlett's test (1937) finds no difference, at BEYOND_DOUBT, between the variances of the rows' runs."""
     groups = _repeated(groups)
     if len(groups) < 2:
@@ -139,7 +142,7 @@ def difference_of_runs(
 
 
 def contrast_of_runs(
-    rows: Sequence[Sequence[float]],
+    rows: Rows,
     weights: Sequence[float],
     pooled: Spread | None,
     relative: bool,
@@ -147,34 +150,27 @@ def contrast_of_runs(
 ) -> Inference:
     """Returns the weighted sum of rows' means, of the values themselves: as `difference_of_runs`, for any number of rows.
 
+    No row is taken to spread less than the pooled spread says, which is None where each row counts with its own (Welch).
     With `relative`, `pooled` is of logarithms, so a row's runs spread by that share of its mean.
     """
     means = [float(np.mean(values)) for values in rows]
+    counts = np.array([len(values) for values in rows])
     value = math.fsum(np.multiply(weights, means))
-    if min(map(len, rows)) < 2:
+    if counts.min() < 2:
         return Inference(value, None, math.inf, samples)
-    if not pooled:
-        return _welch(value, rows, weights, samples)
-    levels, scaled = 1.0, rows
-    if relative:
-        levels, scaled = means, [np.log(values) for values in rows]
-    sd = max(
-        pooled.sd, spread_of_runs(scaled).sd
-    )  # of the same degrees of freedom, but none smaller than the own one
-    runs = np.multiply(weights, levels) * sd / np.sqrt(list(map(len, rows)))
-    return Inference(value, math.hypot(*runs), pooled.degrees, samples)
-
-
-def _welch(
-    value: float, rows: Sequence[Sequence[float]], weights: Sequence[float], samples: float | None
-) -> Inference:
-    """Returns a weighted sum of rows' means with each row's own spread."""
-    counts = np.array(list(map(len, rows)))
-    shares = np.square(weights) * [float(np.var(values, ddof=1)) for values in rows] / counts
-    squared = sum(shares.tolist())
+    if pooled:
+        levels, scaled = 1.0, rows
+        if relative:
+            levels, scaled = means, [np.log(values) for values in rows]
+        sd = max(pooled.sd, spread_of_runs(scaled).sd)
+        runs = np.multiply(weights, levels) * sd / np.sqrt(counts)
+        return Inference(value, math.hypot(*runs), pooled.degrees, samples)
+    variances = [np.var(values, ddof=1) for values in rows]
+    shares = np.square(weights) * variances / counts
+    squared = float(shares.sum())
     if not squared:
         return Inference(value, 0.0, math.inf, samples)
-    degrees = squared**2 / sum((shares**2 / (counts - 1)).tolist())
+    degrees = squared**2 / float((shares**2 / (counts - 1)).sum())
     return Inference(value, math.sqrt(squared), degrees, samples)
 
 

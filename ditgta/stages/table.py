@@ -271,13 +271,17 @@ def build(
     classes: Sequence[str] = (),
 ) -> Table:
     """Returns the table of score files, which stand in the order of its rows."""
-    by_step = sorted(scores, key=lambda score: (score.step is None, score.step or 0))
-    groups = grouped(by_step, "experiment", "step")
-    experiments = list(grouped(scores, "experiment"))
-    order = {name: place for place, name in enumerate(experiments)}
-    curves = sorted(curves, key=lambda c: (order.get(c.experiment, len(order)), c.seed))
-    newest = last_scores(scores)
+    by_milestone = sorted(scores, key=lambda score: (score.step is None, score.step or 0))
+    groups = grouped(by_milestone, "experiment", "step")
+    experiments = list(grouped([*scores, *curves], "experiment"))
+    curves = sorted(curves, key=lambda curve: (experiments.index(curve.experiment), curve.seed))
+    newest, everything = last_scores(scores), [*scores, *filter(None, [baseline])]
     by_class = {s.experiment: class_results(groups[s.experiment, s.step]) for s in newest}
+    metrics, real = _metrics(everything), {}
+    if baseline:
+        by_class[BASELINE] = class_results([baseline])
+        real["baseline"] = row_of(BASELINE, None, [baseline], dict.fromkeys(metrics, Scale(False)))
+        real["draws"] = part(baseline.content, "settings").get("draws")
     options = options_of(scores)
     equal, unequal = fairness(options)
     warnings = warnings_of(scores, baseline, spec)
@@ -286,15 +290,15 @@ def build(
     scorer = part(scores[0].content, "scorer")
     table = Table(
         suite=str(spec.get("suite") or scores[0].spec.get("suite") or "scores"),
-        experiments=list(dict.fromkeys([*experiments, *(curve.experiment for curve in curves)])),
-        metrics=_metrics([*scores, *filter(None, [baseline])]),
+        experiments=experiments,
+        metrics=metrics,
         rows=[],
         protocol=protocol(scores),
         trained_scorer=is_trained(scorer),
         published_scorer=scorer.get("published"),
         warnings=warnings,
         curves=curves,
-        provenance=[provenance_of(score, score.name) for score in scores],
+        provenance=list(map(provenance_of, everything)),
         options=options,
         config=spec.get("config") or {},
         classes=list(classes),
@@ -303,16 +307,8 @@ def build(
         own_noise=seeds_have_own_noise(scores),
         held_out=all("training" in score.content for score in scores),
         bands=band_ratios(scores),
+        **real,
     )
-    if baseline:
-        plain = dict.fromkeys(table.metrics, Scale(False))
-        table = replace(
-            table,
-            baseline=row_of(BASELINE, None, [baseline], plain),
-            draws=part(baseline.content, "settings").get("draws"),
-            by_class={**by_class, BASELINE: class_results([baseline])},
-            provenance=[*table.provenance, provenance_of(baseline, BASELINE)],
-        )
     return _compared(table, groups, spec)
 
 
