@@ -8,9 +8,9 @@ from PIL import Image
 
 from ditgta.report import figures
 from ditgta.report.encodings import Distances
-from ditgta.report.explorer import Shelf
 from ditgta.report.grid import Grid, beside, encode, notice
 from ditgta.report.losses import band_figure
+from ditgta.report.milestones import Shelf
 from ditgta.report.model import Comparison, Table
 from ditgta.report.resized import Sizes
 from ditgta.report.svg import INK, Drawing, tip

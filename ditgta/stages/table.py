@@ -30,11 +30,11 @@ from ditgta.report.evidence import (
     read_score,
     run_of,
 )
-from ditgta.report.explorer import shelves_of
 from ditgta.report.findings import Curve
 from ditgta.report.grid import sample_grid
 from ditgta.report.losses import band_ratios, with_losses
 from ditgta.report.memorisation import nearest_grids, nearness
+from ditgta.report.milestones import milestone_strips, shelves_of
 from ditgta.report.model import (
     CLASS_ACCURACY,
     CLASS_GAIN,
@@ -51,7 +51,6 @@ from ditgta.report.pictures import Pictures, draw, write_pictures
 from ditgta.report.published import published_values
 from ditgta.report.render import render
 from ditgta.report.resized import read_sizes, sizes_csv
-from ditgta.report.strips import milestone_strips
 from ditgta.report.sweep import UNGUIDED, chosen_losses, chosen_scores, read_sweep, sweep_csv
 from ditgta.report.sweep_figure import drawn_sweep
 from ditgta.report.sweep_order import order_sentence

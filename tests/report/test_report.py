@@ -11,9 +11,9 @@ from ditgta.report import figures
 from ditgta.report.evidence import read_curves, read_score, samples_folder
 from ditgta.report.figures import smoothed
 from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw, pick, sample_grid
+from ditgta.report.milestones import milestone_strips
 from ditgta.report.model import METRICS
 from ditgta.report.render import grid_address
-from ditgta.report.strips import milestone_strips
 from ditgta.report.view import class_name, number, short_names, step_name
 from ditgta.stages.table import build
 from tests.report.suite import FID, make_suite, noise_pixels

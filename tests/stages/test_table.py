@@ -15,9 +15,9 @@ from scipy.stats import t, ttest_ind
 from ditgta import DiT
 from ditgta.report import chapters
 from ditgta.report.evidence import run_of
-from ditgta.report.explorer import shelves_of
 from ditgta.report.figures import PALETTE
 from ditgta.report.grid import Grid, draw
+from ditgta.report.milestones import shelves_of
 from ditgta.report.sentences import difference_sentence, headline_notes, headlines
 from ditgta.runtime.checkpoints import write_tensors
 from ditgta.runtime.errors import InputError

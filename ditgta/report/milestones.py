@@ -1,16 +1,28 @@
-"""Pictures of training: the same noise and label at every milestone, a strip for each row."""
+"""Samples at every milestone: strips of one noise, and the classes that a page lets its reader leaf through."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
 from ditgta.report.evidence import Score, samples_folder
-from ditgta.report.grid import Grid, choose_samples, labels_of, pick, spread
+from ditgta.report.grid import Grid, by_class, choose_samples, labels_of, pick, spread
 from ditgta.report.model import grouped
-from ditgta.report.view import step_name
+from ditgta.report.view import class_name, step_name
 
 MOST_CELLS = 12  # of all strips side by side
-MOST_SAMPLES = 4
+MOST_STRIPS = 4
+MOST_SAMPLES = 64  # of each row that a reader leafs through, over all classes
+MOST_CLASSES = 16
+SIDE = 48  # pixels of such a sample
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The samples of one class: for each milestone a grid with a row for each experiment, a noise for each column."""
+
+    name: str
+    grids: dict[int, Grid]
 
 
 def milestone_strips(scores: Sequence[Score]) -> list[Grid]:
@@ -24,7 +36,7 @@ def milestone_strips(scores: Sequence[Score]) -> list[Grid]:
     if len(steps) < 2:
         return []
     known = choose_samples(first_labels(folders))
-    chosen = spread(known, min(MOST_SAMPLES, max(1, MOST_CELLS // len(steps))))
+    chosen = spread(known, min(MOST_STRIPS, max(1, MOST_CELLS // len(steps))))
     indices = [index for index, _ in chosen]
     columns = [(step_name(step), None) for step in steps]
     rows: list[list] = [[] for _ in chosen]  # of each sample
@@ -38,6 +50,25 @@ def milestone_strips(scores: Sequence[Score]) -> list[Grid]:
         for row, index, strip in zip(rows, indices, zip(*strips)):
             row.append((f"{name}\n#{index}", strip))
     return [Grid(columns, row) for row in rows]
+
+
+def shelves_of(scores: Sequence[Score], classes: Sequence[str]) -> list[Shelf]:
+    """Return the first samples of each class, of many classes those of 16; of each experiment's first training seed."""
+    folders = folders_of(scores)
+    if not folders:
+        return []
+    steps = sorted(set().union(*folders.values()))
+    indices = by_class(first_labels(folders))
+    shown = spread(sorted(indices), MOST_CLASSES)
+    shelves = []
+    for label in shown:
+        chosen, grids = indices[label][: MOST_SAMPLES // len(shown)], {}
+        columns = [(f"#{index}", None) for index in chosen]
+        for step in steps:
+            rows = [(name, pick(own.get(step), chosen)) for name, own in folders.items()]
+            grids[step] = Grid(columns, rows, most=SIDE)
+        shelves.append(Shelf(class_name(label, classes), grids))
+    return shelves
 
 
 def folders_of(scores: Sequence[Score]) -> dict[str, dict[int, Path]]:
