@@ -1,7 +1,6 @@
 """The files that a table rests on: scores with their influence values, and the loss curves of training."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -227,18 +226,30 @@ def check_same(scores: Sequence[Score], *kinds: str) -> None:
                 )
 
 
-def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = None) -> list[Curve]:
-    """Returns one loss curve per experiment and seed; where records overlap, that of the higher step counts.
+@dataclass(frozen=True)
+class Run:
+    """The record of a checkpoint, with the experiment and training seed that it belongs to."""
 
-    `names`: experiment and seed of each record, where it is not for the record to say.
-    """
-    runs: dict[tuple[str, int], list[dict]] = defaultdict(list)
+    path: Path
+    record: dict
+    experiment: str
+    seed: int
+
+
+def read_runs(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = None) -> list[Run]:
+    """Returns the records of checkpoints; `names`: experiment and seed of each, where it is not for the record to say."""
+    runs = []
     for path, name in zip(map(Path, paths), names or [None] * len(paths)):
         record = read_record(path)
-        runs[name or run_of(path, record)].append(record)
+        runs.append(Run(path, record, *(name or run_of(path, record))))
+    return runs
+
+
+def curves_of(runs: Sequence[Run]) -> list[Curve]:
+    """Returns one loss curve per experiment and seed; where records overlap, that of the higher step counts."""
     curves = []
-    for (experiment, seed), records in runs.items():
-        records.sort(key=lambda record: record.get("step") or 0)
+    for (experiment, seed), own in grouped(runs, "experiment", "seed").items():
+        records = sorted((run.record for run in own), key=lambda record: record.get("step") or 0)
         points: dict[int, dict] = {}
         for record in records:
             losses = {point["step"]: point for point in record.get("losses") or []}

@@ -14,7 +14,6 @@ from ditgta.data.images import ImageIndex, load_index
 from ditgta.report import exports
 from ditgta.report.alike import seeds_have_own_noise, warnings_of
 from ditgta.report.chapters import page
-from ditgta.report.checks import read_record
 from ditgta.report.classwise import class_results, csv_by_class
 from ditgta.report.comparisons import row_of, scale_of
 from ditgta.report.cost import read_costs
@@ -22,13 +21,14 @@ from ditgta.report.declared import comparisons_of, primary_of, read_declared
 from ditgta.report.encodings import distance_figure, distances_of, encoding_figure
 from ditgta.report.evidence import (
     BASELINE,
+    Run,
     Score,
     check_comparable,
+    curves_of,
     epochs_of,
     last_scores,
-    read_curves,
+    read_runs,
     read_score,
-    run_of,
 )
 from ditgta.report.findings import Curve
 from ditgta.report.grid import sample_grid
@@ -123,7 +123,8 @@ def run(
     files = _in_order(files, spec)
     index = load_index(images) if images else None
     classes, count = (index.classes, index.count) if index else ([], None)
-    table = build(files, real, read_curves(training, names), spec, classes)
+    runs = read_runs(training, names)
+    table = build(files, real, curves_of(runs), spec, classes)
     everything = [*files, *filter(None, [real])]
     resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, files)
     cost_scores = list(everything)
@@ -131,9 +132,9 @@ def run(
         cost_scores += [score for score, _ in sweep.scores]
     if resized:
         cost_scores += resized.scores
-    costs = read_costs(cost_scores, training, shared, names)
+    costs = read_costs(cost_scores, runs, shared)
     table = replace(table, costs=costs, epochs=epochs_of(files, count), order=order_sentence(sweep))
-    table, pictures = _with_pictures(table, files, index, training, names)
+    table, pictures = _with_pictures(table, files, index, runs)
     sweep = drawn_sweep(table, sweep)
     pictures = replace(pictures, sizes=resized, sweep=sweep)
     write_pictures(out, pictures)
@@ -154,16 +155,12 @@ def run(
 
 
 def _with_pictures(
-    table: Table,
-    files: Sequence[Score],
-    index: ImageIndex | None,
-    training: Sequence[Path],
-    names: Sequence[tuple[str, int]] | None,
+    table: Table, files: Sequence[Score], index: ImageIndex | None, runs: Sequence[Run]
 ) -> tuple[Table, Pictures]:
     """Returns a table with the warnings of its pictures, and the pictures of its rows."""
     grids, sample_faults = sample_grid(files, table.experiments, index)
     near, near_faults = nearest_grids(files, table.experiments, table.classes)
-    encodings, encoding_faults = encodings_of(training, table.experiments, names)
+    encodings, encoding_faults = encodings_of(runs, table.experiments)
     table = replace(table, warnings=table.warnings + sample_faults + near_faults + encoding_faults)
     reach = distances_of(files, table.last)
     pictures = replace(
@@ -231,21 +228,16 @@ def _in_order(scores: Sequence[Score], spec: dict) -> list[Score]:
     return sorted(scores, key=lambda score: names.index(score.experiment))
 
 
-def encodings_of(
-    training: Sequence[Path], experiments: Sequence[str], names: Sequence[tuple[str, int]] | None = None
-) -> tuple[Image.Image | None, list[str]]:
+def encodings_of(runs: Sequence[Run], experiments: Sequence[str]) -> tuple[Image.Image | None, list[str]]:
     """Returns a picture of what each row's encoding makes of places, and why rows are not in it.
 
-    Of the records of checkpoints (`training`) those of the lowest seed and the highest step count, where the checkpoint is there;
-    `names`: experiment and seed of each, where it is not for the record to say.
+    Of the training runs' records those of the lowest seed and the highest step count, where the checkpoint is there.
     """
-    last: dict[str, tuple[int, int, Path]] = {}
-    for path, known in zip(map(Path, training), names or itertools.repeat(None)):
-        record = read_record(path)
-        name, seed = known or run_of(path, record)
-        candidate = (seed, -(record.get("step") or 0), path.with_suffix(".safetensors"))
-        if candidate[2].is_file():
-            last[name] = min(candidate, last.get(name, candidate))
+    last = {}
+    for run in sorted(runs, key=lambda run: (-run.seed, run.record.get("step") or 0)):
+        checkpoint = run.path.with_suffix(".safetensors")
+        if checkpoint.is_file():
+            last[run.experiment] = checkpoint
     if not last:
         return None, []
     from ditgta.loading import load_encoding
@@ -256,7 +248,7 @@ def encodings_of(
         if name not in last:
             continue
         try:
-            rows.append((name, look(load_encoding(last[name][2]))))
+            rows.append((name, look(load_encoding(last[name]))))
         except InputError as error:
             faults.append(f"the encoding of {name} cannot be drawn: {error}")
     return encoding_figure(rows) if rows else None, faults

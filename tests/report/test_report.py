@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ditgta.report import figures
-from ditgta.report.evidence import read_curves, read_score, samples_folder
+from ditgta.report.evidence import curves_of, read_runs, read_score, samples_folder
 from ditgta.report.figures import smoothed
 from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw, pick, sample_grid
 from ditgta.report.milestones import milestone_strips
@@ -115,7 +115,7 @@ def test_curves_are_joined_and_named(tmp_path):
         record("gta", 10, [5, 10]),
         record("x", 20, [10, 20], experiment="rope"),
     ]
-    gta, rope = read_curves(paths)
+    gta, rope = curves_of(read_runs(paths))
     assert (gta.experiment, gta.seed, gta.steps) == ("gta", 3, [5, 10, 11, 15, 20])
     assert gta.losses["loss"][1] == pytest.approx(0.1) and set(gta.losses) == {"loss", "mse", "vb"}
     assert rope.experiment == "rope"
