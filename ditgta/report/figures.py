@@ -38,10 +38,10 @@ def colour_of(experiments: Sequence[str], experiment: str) -> str:
 
 def metric_figure(table: Table, metric: Metric) -> Drawing:
     """Returns a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the baseline dashed."""
-    figure, axes = blank()
     rows = [row for row in table.rows if row.step is not None and row.value(metric) is not None]
     if not rows:
-        return Drawing(notice(figure, axes, f"no {metric.name} to draw: the table gives the reason"))
+        return notice(f"no {metric.name} to draw: the table gives the reason")
+    figure, axes = blank()
     unit = 10**metric.shift
     steps = sorted({row.step for row in rows})
     log_steps = is_wide(steps, 8)
@@ -100,10 +100,10 @@ def reach(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def loss_figure(table: Table) -> Drawing:
     """Returns a picture of the training losses: as logged, faint, and their moving averages on top."""
-    figure, axes = blank()
     curves = _drawable(table)
     if not curves:
-        return Drawing(notice(figure, axes, "no loss curves were given"))
+        return notice("no loss curves were given")
+    figure, axes = blank()
     if is_wide(np.concatenate([curve.losses["loss"] for curve in curves]), 3):
         axes.set_yscale("log")
         plain_log_labels(axes)
@@ -271,11 +271,12 @@ def _dress(axes: Axes) -> None:
         spine.set_color(INK)
 
 
-def notice(figure: Figure, axes: Axes, text: str) -> Figure:
-    """Returns a figure that says why it shows nothing."""
+def notice(text: str, height: float = 3.2) -> Drawing:
+    """Returns a picture that says why it shows nothing."""
+    figure, axes = blank(height)
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, color=INK, ha="center", va="center", fontsize=9, transform=axes.transAxes)
-    return figure
+    return Drawing(figure)
 
 
 def label(axes, x: str, y: str) -> None:

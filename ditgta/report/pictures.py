@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -50,8 +51,8 @@ class Pictures:
     sweep: Sweep | None = None  # the rows over a sweep of guidance and of averages, None without
 
 
-def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
-    """Returns the page's pictures."""
+def draw(table: Table, grids: list[Grid], near: dict[str, Grid], **others: Any) -> Pictures:
+    """Returns the page's pictures: those of a table's numbers, and `others` as given."""
     classes = {}
     for kind in ("accuracy", "kid"):
         if drawn := figures.class_figure(table, kind):
@@ -64,18 +65,18 @@ def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
         nearest=near,
         classes=classes,
         forest=forest_figure(table),
+        **others,
     )
 
 
 def write_pictures(out: Path, pictures: Pictures) -> None:
     """Writes the curves as PNG and PDF, and the grids of images as PNG."""
-    no_sweep = Drawing(figures.notice(*figures.blank(), "no sweep to show"))
     drawings = {
         "differences": pictures.forest,
         "fid": pictures.metrics["fid"],
         "inception_score": pictures.metrics["inception_score"],
         "losses": pictures.losses[0],
-        "sweep": pictures.sweep.pictures[-1][1] if pictures.sweep else no_sweep,
+        "sweep": pictures.sweep.pictures[-1][1] if pictures.sweep else figures.notice("no sweep to show"),
     }
     sizes = pictures.sizes and pictures.sizes.picture
     files = {
@@ -99,9 +100,9 @@ _ZERO = 0.18  # of the line at no difference above and below an interval
 def forest_figure(table: Table) -> Drawing:
     """Return the declared differences in the primary metric at the last milestone: a line for each, with its interval."""
     shown = [c for c in table.comparisons if c.primary and c.value is not None]
-    figure, axes = figures.blank(height=0.6 + 0.62 * max(len(shown), 1))
     if not shown:
-        return Drawing(figures.notice(figure, axes, "no difference with a verdict was declared"))
+        return figures.notice("no difference with a verdict was declared", height=1.22)
+    figure, axes = figures.blank(height=0.6 + 0.62 * len(shown))
     unit = 10**table.primary.shift
     for place, c in enumerate(shown):
         _line(axes, c, place, unit)

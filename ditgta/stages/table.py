@@ -135,8 +135,7 @@ def run(
     costs = read_costs(cost_scores, runs, shared)
     table = replace(table, costs=costs, epochs=epochs_of(files, count), order=order_sentence(sweep))
     table, pictures = _with_pictures(table, files, index, runs)
-    sweep = drawn_sweep(table, sweep)
-    pictures = replace(pictures, sizes=resized, sweep=sweep)
+    pictures = replace(pictures, sizes=resized, sweep=drawn_sweep(table, sweep))
     write_pictures(out, pictures)
     texts = {
         "table.csv": exports.scores_csv(table, everything),
@@ -163,8 +162,10 @@ def _with_pictures(
     encodings, encoding_faults = encodings_of(runs, table.experiments)
     table = replace(table, warnings=table.warnings + sample_faults + near_faults + encoding_faults)
     reach = distances_of(files, table.last)
-    pictures = replace(
-        draw(table, grids, near),
+    pictures = draw(
+        table,
+        grids,
+        near,
         encodings=encodings,
         distances=distance_figure(reach.rows, reach.uniform, table.experiments) if reach.rows else None,
         reach=reach,
