@@ -63,8 +63,9 @@ def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> 
         warnings.append(
             "Rows were sampled in different ways, so their differences are not paired and mix the effects of encodings and sampling."
         )
+    rows = grouped(scores, "experiment")
     for name in spec.get("experiments") or []:
-        steps = {score.step for score in scores if score.experiment == name}
+        steps = {score.step for score in rows[name]}
         lacking = [step_name(step) for step in spec.get("milestones") or [] if step not in steps]
         if lacking and None not in steps:
             warnings.append(f"No scores of {name} at {', '.join(lacking)} steps were given.")

@@ -101,19 +101,20 @@ class Score:
         return number if number is not None and math.isfinite(number) else None
 
     def estimate(self, metric: Metric, relative: bool = False) -> Estimate | None:
-        """Returns the metric with its influence values, None without them; `relative`: of its logarithm, where it is positive."""
+        """Returns the metric with its influence values, None without them; `relative`: those of its logarithm, where it is positive."""
         value, influence = self.value(metric), self.influence.get(metric.key)
         if value is None or influence is None:
             return None
-        groups = self.influence.get(f"{metric.key}.groups")
+        unit = value if relative else 1.0
         resampled = self.content["metrics"][metric.key].get("resampled", "samples")
-        estimate = Estimate(
-            value, influence, resampled=resampled, strata=self.strata.get(resampled), groups=groups
+        groups = self.influence.get(f"{metric.key}.groups")
+        return Estimate(
+            value,
+            influence / unit,
+            resampled=resampled,
+            strata=self.strata.get(resampled),
+            groups=None if groups is None else groups / unit,
         )
-        if not relative:
-            return estimate
-        groups = None if groups is None else groups / value
-        return replace(estimate, value=math.log(value), influence=influence / value, groups=groups)
 
     def reason(self, metric: Metric) -> str:
         """Returns why the value or its standard error is absent, "" if neither is."""

@@ -77,13 +77,12 @@ def sample_grid(
     """
     folders, faults = {}, []
     for score in last_scores(scores):
-        folder = samples_folder(score)
-        if folder is None:
+        if folder := samples_folder(score):
+            folders[score.experiment] = folder
+        else:
             faults.append(
                 f"The samples of {score.name} were deleted, so the picture of samples has no column for them."
             )
-        else:
-            folders[score.experiment] = folder
     if not folders:
         return [], faults
     first = next(iter(folders))

@@ -193,10 +193,10 @@ class Table:
     experiments: list[str]  # names in the order of rows, which also fixes their colours
     metrics: list[Metric]  # the columns
     rows: list[Row]  # in order of milestone, then experiment
+    primary: Metric  # the metric whose differences at the last milestone have verdicts
     baseline: Row | None = None  # real images against real images, if scored
     comparisons: list[Comparison] = field(default_factory=list)  # differences asked for, every metric
-    primary: Metric | None = None  # the metric whose differences at the last milestone have verdicts
-    last: int | None = None  # that milestone
+    last: int | None = None  # the last milestone, at which differences have verdicts
     scale: Scale | None = None  # how its training runs are compared there; None where nothing is scored there
     # training seeds were sampled with noise and labels of their own; False where they share them, None for one seed
     own_noise: bool | None = None
@@ -252,6 +252,11 @@ class Table:
     def everything(self) -> list[Row]:
         """The rows, and the baseline below them."""
         return [*self.rows, *filter(None, [self.baseline])]
+
+    @property
+    def judged(self) -> list[Comparison]:
+        """The differences in the primary metric at the last milestone that could be computed."""
+        return [c for c in self.comparisons if c.primary and c.value is not None]
 
     @property
     def best(self) -> str:

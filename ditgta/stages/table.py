@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -280,11 +281,12 @@ def build(
     if options and not equal:
         warnings.append(unequal)
     scorer = part(scores[0].content, "scorer")
-    table = Table(
+    compared = _compared(groups, metrics, spec)
+    published, spread = spec.get("published") or {}, spec.get("training_cov")
+    return Table(
         suite=str(spec.get("suite") or scores[0].spec.get("suite") or "scores"),
         experiments=experiments,
         metrics=metrics,
-        rows=[],
         protocol=protocol(scores),
         trained_scorer=is_trained(scorer),
         published_scorer=scorer.get("published"),
@@ -299,9 +301,11 @@ def build(
         own_noise=seeds_have_own_noise(scores),
         held_out=all("training" in score.content for score in scores),
         bands=band_ratios(scores),
+        published=published_values(compared["rows"], published, bool(scorer.get("published")), spread),
+        published_source=str(spec.get("published_source") or ""),
+        **compared,
         **real,
     )
-    return _compared(table, groups, spec)
 
 
 def _metrics(scores: Sequence[Score]) -> list[Metric]:
@@ -313,29 +317,27 @@ def _metrics(scores: Sequence[Score]) -> list[Metric]:
     return columns + [known.get(key) or Metric(key, key.replace("_", " ")) for key in others]
 
 
-def _compared(table: Table, groups: Mapping[tuple[str, int | None], list[Score]], spec: dict) -> Table:
-    """Returns a table with its rows, their differences and the verdicts on them; `groups`: score files by row and milestone."""
+def _compared(
+    groups: Mapping[tuple[str, int | None], list[Score]], metrics: Sequence[Metric], spec: dict
+) -> dict[str, Any]:
+    """Returns the fields of a table that hold its rows and their differences; `groups`: score files by row and milestone."""
     by_step: dict[int | None, list[list[Score]]] = defaultdict(list)
     for (_, step), group in groups.items():
         by_step[step].append(group)
-    scales = {step: {m: scale_of(rows, m) for m in table.metrics} for step, rows in by_step.items()}
+    scales = {step: {m: scale_of(rows, m) for m in metrics} for step, rows in by_step.items()}
     last = None if None in by_step else (spec.get("milestones") or list(by_step))[-1]
-    primary = primary_of(spec, list(itertools.chain(*by_step[last])), table.metrics)
-    declared, spread = read_declared(spec.get("differences") or []), spec.get("training_cov")
-    comparisons, best = comparisons_of(groups, scales, declared, primary, last, spread)
+    primary = primary_of(spec, list(itertools.chain(*by_step[last])), metrics)
+    declared = read_declared(spec.get("differences") or [])
+    comparisons, best = comparisons_of(groups, scales, declared, primary, last, spec.get("training_cov"))
     rows = {place: row_of(*place, group, scales[place[1]]) for place, group in groups.items()}
-    published = published_values(list(rows.values()), spec.get("published") or {}, table, spread)
     if (best, last) in rows:
         cells = dict(rows[best, last].cells)
         cells[primary.key] = replace(cells[primary.key], best=True)
         rows[best, last] = replace(rows[best, last], cells=cells)
-    return replace(
-        table,
-        published=published,
-        published_source=str(spec.get("published_source") or ""),
-        rows=list(rows.values()),
-        comparisons=comparisons,
-        primary=primary,
-        last=last,
-        scale=scales.get(last, {}).get(primary),
-    )
+    return {
+        "rows": list(rows.values()),
+        "comparisons": comparisons,
+        "primary": primary,
+        "last": last,
+        "scale": scales.get(last, {}).get(primary),
+    }
