@@ -46,9 +46,8 @@ def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> 
     """Returns the warnings of the score files, each once with the rows it concerns, and what makes rows unequal."""
     origins: dict[str, list[str]] = defaultdict(list)
     for score in [*scores, *filter(None, [baseline])]:
-        name = BASELINE if score is baseline else score.name
         for warning in score.content.get("warnings") or []:
-            origins[str(warning)].append(name)
+            origins[warning].append(score.name)
     warnings = []
     for warning, rows in origins.items():
         if len(scores) > 1 and len(set(rows) - {BASELINE}) == len(scores):
@@ -64,8 +63,9 @@ def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> 
         warnings.append(
             "Rows were sampled in different ways, so their differences are not paired and mix the effects of encodings and sampling."
         )
+    rows = grouped(scores, "experiment")
     for name in spec.get("experiments") or []:
-        steps = {score.step for score in scores if score.experiment == name}
+        steps = {score.step for score in rows[name]}
         lacking = [step_name(step) for step in spec.get("milestones") or [] if step not in steps]
         if lacking and None not in steps:
             warnings.append(f"No scores of {name} at {', '.join(lacking)} steps were given.")

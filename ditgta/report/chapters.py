@@ -18,7 +18,6 @@ from ditgta.report.classwise import MOST_SHOWN
 from ditgta.report.cost import total_of
 from ditgta.report.drawing import drawable
 from ditgta.report.evidence import BASELINE
-from ditgta.report.explorer import Shelf
 from ditgta.report.model import FID, LOSS, Comparison, Table
 from ditgta.report.origin import SWITCHES, fairness
 from ditgta.report.pictures import Pictures
@@ -46,18 +45,11 @@ def page(table: Table, pictures: Pictures) -> Markup:
     """Return the page: it needs nothing else, pictures inside, no scripts, light, dark and on paper."""
     chapters = {make: make(table, pictures) for make in CHAPTERS}
     text = _text(table, pictures, chapters)
-    shelves = pictures.shelves
-    room = MOST_LETTERS - len(text) + _letters(shelves)
-    while shelves and _letters(shelves) > room:
-        shelves = shelves[1::2]
-    if len(shelves) == len(pictures.shelves):
-        return text
-    chapters[_samples] = _samples(table, replace(pictures, shelves=shelves))
-    return _text(table, pictures, chapters)
-
-
-def _letters(shelves: Sequence[Shelf]) -> int:
-    return sum(shelf.letters for shelf in shelves)
+    while len(text) > MOST_LETTERS and pictures.shelves:
+        pictures = replace(pictures, shelves=pictures.shelves[1::2])
+        chapters[_samples] = _samples(table, pictures)
+        text = _text(table, pictures, chapters)
+    return text
 
 
 def _text(table: Table, pictures: Pictures, chapters: Mapping[Callable, Chapter | None]) -> Markup:
@@ -133,7 +125,7 @@ def _losses(table: Table, pictures: Pictures) -> Chapter:
 
 def _samples(table: Table, pictures: Pictures) -> Chapter:
     """Return samples over training, and classes to leaf through."""
-    steps = list(pictures.shelves[0].addresses) if pictures.shelves else []
+    steps = list(pictures.shelves[0].grids) if pictures.shelves else []
     return _chapter("samples", "Samples", table, pictures=pictures, steps=steps)
 
 

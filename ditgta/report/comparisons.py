@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ditgta.report.alike import measured_alike, seeds_have_own_noise, shares_noise
 from ditgta.report.evidence import Score, sample_counts
-from ditgta.report.model import Cell, Comparison, Metric, Row, Scale
+from ditgta.report.model import Cell, Comparison, Declared, Metric, Row, Scale
 from ditgta.report.statistics import (
     Contest,
     Inference,
@@ -22,27 +22,9 @@ from ditgta.report.statistics import (
 )
 from ditgta.scoring.statistics import Estimate, combined, mean_and_deviation
 
-# Of a row at a milestone, one score per training seed.
-Groups = Mapping[tuple[str, int | None], Sequence[Score]]
+Group = Sequence[Score]  # of a row at a milestone, one score per training seed
+Groups = Sequence[Group]  # of each row of a difference
 SEED = attrgetter("seed")
-
-
-@dataclass(frozen=True)
-class Declared:
-    """A declared difference."""
-
-    names: tuple[str, str]  # both rows; of a contrast its name and ""
-    weights: tuple[tuple[str, float], ...] = ()  # (row, weight) of a contrast; () of a pair
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """The rows that are compared."""
-        return tuple(name for name, _ in self.weights) or self.names
-
-    @property
-    def coefficients(self) -> tuple[float, ...]:
-        """The weight of each row in the difference."""
-        return tuple(weight for _, weight in self.weights) or (1.0, -1.0)
 
 
 def values_of(group: Iterable[Score], metric: Metric) -> list[float | None]:
@@ -50,7 +32,7 @@ def values_of(group: Iterable[Score], metric: Metric) -> list[float | None]:
     return [score.value(metric) for score in group]
 
 
-def scale_of(groups: Sequence[Sequence[Score]], metric: Metric) -> Scale:
+def scale_of(groups: Groups, metric: Metric) -> Scale:
     """Returns the scale of a metric at a milestone, of each row's score files."""
     rows = [values for group in groups if None not in (values := values_of(group, metric))]
     if metric.scale != "plain" and min(chain(*rows), default=1) <= 0:
@@ -60,7 +42,7 @@ def scale_of(groups: Sequence[Sequence[Score]], metric: Metric) -> Scale:
     return replace(scale, pooled=spread_of_runs(runs) if spreads_agree(runs) else None)
 
 
-def row_of(experiment: str, step: int | None, group: Sequence[Score], scales: Mapping[str, Scale]) -> Row:
+def row_of(experiment: str, step: int | None, group: Group, scales: Mapping[str, Scale]) -> Row:
     """Returns the row of one experiment and milestone, of one score file per training seed; `scales` by metric are its columns."""
     return Row(
         experiment=experiment,
@@ -71,12 +53,12 @@ def row_of(experiment: str, step: int | None, group: Sequence[Score], scales: Ma
     )
 
 
-def cell_of(group: Sequence[Score], metric: Metric, scale: Scale) -> Cell:
+def cell_of(group: Group, metric: Metric, scale: Scale) -> Cell:
     """Returns mean and deviation of a metric over training seeds, and what is known of that mean's error."""
     values = values_of(group, metric)
     if None in values:
         absent = group[values.index(None)]
-        few = f" (training seed {absent.seed})" if any(value is not None for value in values) else ""
+        few = f" (training seed {absent.seed})" if set(values) != {None} else ""
         return Cell(None, reason=absent.reason(metric) + few)
     value, deviation = mean_and_deviation(values)
     se = sampling_error(group, metric)
@@ -98,14 +80,14 @@ def first_reason(scores: Iterable[Score], metric: Metric, se: float | None) -> s
     return next(filter(None, (score.reason(metric) for score in scores)), "")
 
 
-def mean_estimate(group: Sequence[Score], metric: Metric, relative: bool = False) -> Estimate | None:
+def mean_estimate(group: Group, metric: Metric, relative: bool = False) -> Estimate | None:
     """Returns the mean over training seeds that share their samples' noise, whose errors do not average out, without its value."""
     return combined(
         [score.estimate(metric, relative) for score in group], lambda parts: np.mean(parts, axis=0)
     )
 
 
-def sampling_error(group: Sequence[Score], metric: Metric, relative: bool = False) -> float | None:
+def sampling_error(group: Group, metric: Metric, relative: bool = False) -> float | None:
     """Returns the standard error, from the finite number of samples, of a metric's mean over training seeds."""
     errors = [score.se(metric) for score in group]
     if None in errors:
@@ -120,9 +102,7 @@ def sampling_error(group: Sequence[Score], metric: Metric, relative: bool = Fals
     return float(np.mean(errors)) if mean is None else mean.se  # the former is the most that it can be
 
 
-def error_between(
-    groups: Sequence[Sequence[Score]], weights: Sequence[float], metric: Metric, relative: bool
-) -> float | None:
+def error_between(groups: Groups, weights: Sequence[float], metric: Metric, relative: bool) -> float | None:
     """Returns the standard error of a weighted sum of rows from the number of samples, as far as the spread of the runs does not show it.
 
     It is less than that of independent rows where all of them share noise and labels.
@@ -139,7 +119,7 @@ def error_between(
 
 
 def compare(
-    groups: Sequence[Sequence[Score]], metric: Metric, declared: Declared, step: int | None, scale: Scale
+    groups: Groups, metric: Metric, declared: Declared, step: int | None, scale: Scale
 ) -> tuple[Comparison, Contest]:
     """Compares the rows of a declared difference at one milestone over the training seeds that all of them have.
 
@@ -148,11 +128,10 @@ def compare(
     values. Returns the difference, without a verdict, and what a verdict on it would rest on; `groups`: score files of each row.
     """
     groups, fault = matched(declared.rows, groups, metric)
-    empty = Comparison(*declared.names, step, metric, seeds=len(groups[0]), weights=declared.weights)
+    empty = Comparison(declared.names, declared.weights, step=step, metric=metric, seeds=len(groups[0]))
     if fault:
         return replace(empty, reason=fault), Contest(declared.names, None)
     cells = [cell_of(group, metric, scale) for group in groups]
-    weights = declared.coefficients
     if declared.weights:
         contest = _contrast(declared, groups, cells, metric, scale)
         (low, high), se = contest.inference.ends, contest.inference.se
@@ -161,7 +140,7 @@ def compare(
         low, high, se = _in_units(groups, cells, metric, scale, contest.inference)
     comparison = replace(
         empty,
-        value=math.fsum(weight * cell.value for weight, cell in zip(weights, cells)),
+        value=math.fsum(weight * cell.value for (_, weight), cell in zip(declared.terms, cells)),
         se=se,
         low=low,
         high=high,
@@ -172,41 +151,35 @@ def compare(
     return comparison, contest
 
 
-def matched(
-    names: Sequence[str], groups: Sequence[Sequence[Score]], metric: Metric
-) -> tuple[list[list[Score]], str]:
+def matched(names: Sequence[str], groups: Groups, metric: Metric) -> tuple[list[list[Score]], str]:
     """Returns the scores of the training seeds that all rows have, in their order, and why they do not compare, "" if they do."""
-    shared = set.intersection(*(set(map(SEED, group)) for group in groups))
+    of_seed = [{score.seed: score for score in group} for group in groups]
+    shared = sorted(set.intersection(*map(set, of_seed)))
+    alike = [[own[seed] for seed in shared] for own in of_seed]
+    if [] in groups:
+        return alike, f"no scores of {names[groups.index([])]}"
     if not shared:
-        for name, group in zip(names, groups):
-            if not group:
-                return [[] for _ in groups], f"no scores of {name}"
-        return [[] for _ in groups], "no training seed in common"
-    groups = [sorted((score for score in group if score.seed in shared), key=SEED) for group in groups]
-    every = list(chain(*groups))
+        return alike, "no training seed in common"
+    every = list(chain(*alike))
     values = values_of(every, metric)
     if None in values:
-        return groups, every[values.index(None)].reason(metric)
+        return alike, every[values.index(None)].reason(metric)
     if metric.on_held_out and not measured_alike(every):
-        return groups, "losses with different images, latents or objectives do not compare"
-    return groups, ""
+        return alike, "losses with different images, latents or objectives do not compare"
+    return alike, ""
 
 
-def are_paired(groups: Sequence[Sequence[Score]], metric: Metric) -> bool:
+def are_paired(groups: Groups, metric: Metric) -> bool:
     """Says whether the rows of each training seed share noise and labels, and their errors with them."""
     known = all(score.estimate(metric) for score in chain(*groups))
     return known and all(shares_noise(rows, metric) for rows in zip(*groups))
 
 
 def _contrast(
-    declared: Declared,
-    groups: Sequence[Sequence[Score]],
-    cells: Sequence[Cell],
-    metric: Metric,
-    scale: Scale,
+    declared: Declared, groups: Groups, cells: Sequence[Cell], metric: Metric, scale: Scale
 ) -> Contest:
     """Returns what a verdict on a contrast rests on."""
-    weights, values = declared.coefficients, [cell.values for cell in cells]
+    weights, values = [weight for _, weight in declared.weights], [cell.values for cell in cells]
     samples = error_between(groups, weights, metric, False)
     inference = contrast_of_runs(values, weights, scale.pooled, scale.relative, samples)
     parts = [weight * cell.value for weight, cell in zip(weights, cells)]
@@ -214,9 +187,7 @@ def _contrast(
     return Contest(declared.names, inference, relative=False, moved=moved)
 
 
-def _inference(
-    groups: Sequence[Sequence[Score]], cells: Sequence[Cell], metric: Metric, scale: Scale
-) -> Inference:
+def _inference(groups: Groups, cells: Sequence[Cell], metric: Metric, scale: Scale) -> Inference:
     """Returns the difference of two rows on a scale."""
     first, second = (scale.of(cell.values) for cell in cells)
     samples = error_between(groups, (1.0, -1.0), metric, scale.relative)
@@ -224,11 +195,7 @@ def _inference(
 
 
 def _in_units(
-    groups: Sequence[Sequence[Score]],
-    cells: Sequence[Cell],
-    metric: Metric,
-    scale: Scale,
-    inference: Inference,
+    groups: Groups, cells: Sequence[Cell], metric: Metric, scale: Scale, inference: Inference
 ) -> tuple[float | None, float | None, float | None]:
     """Returns low, high and standard error of a difference of two rows in the metric's own units."""
     if len(groups[0]) == 1:

@@ -6,32 +6,25 @@ from itertools import chain
 from pathlib import Path
 
 from ditgta.report.checks import read_record
-from ditgta.report.evidence import Score, run_of, samples_folder
+from ditgta.report.evidence import Run, Score, samples_folder
 from ditgta.report.findings import Cost
 from ditgta.runtime.addresses import readable
 from ditgta.runtime.files import record_path
 
 
-def read_costs(
-    scores: Sequence[Score],
-    training: Sequence[Path],
-    shared: Sequence[Path],
-    names: Sequence[tuple[str, int]] | None = None,
-) -> list[Cost]:
+def read_costs(scores: Sequence[Score], training: Sequence[Run], shared: Sequence[Path]) -> list[Cost]:
     """Returns the cost of every stage and row, in the order in which the stages run.
 
-    The score files, those of rows at other sizes and points of a sweep too, name the folders of their samples. `training` are
-    records of checkpoints, and `names` experiment and seed of each, where it is not for the records to say; `shared` are records of
-    what rows share: images, autoencoder, latents, scorer.
+    The score files, those of rows at other sizes and points of a sweep too, name the folders of their samples. `shared` are records
+    of what rows share: images, autoencoder, latents, scorer.
     """
     records: dict[tuple[str, str], list[dict]] = defaultdict(list)
     for path in map(Path, shared):
         entries = records_of(path)
         stage = next((_stage(record) for record in entries if record.get("command")), path.parent.parent.name)
         records[stage, readable(path.parent.name)] += entries
-    for path, name in zip(map(Path, training), names or [None] * len(training)):
-        experiment = (name or run_of(path, read_record(path)))[0]
-        records["train", experiment] += records_of(path)
+    for run in training:
+        records["train", run.experiment] += records_of(run.path)
     for score in scores:
         made = records["sample", score.experiment]
         if folder := samples_folder(score, whole=False):

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ditgta.report.comparisons import Declared, Groups, compare
+from ditgta.report.comparisons import Group, compare
 from ditgta.report.evidence import Score
-from ditgta.report.model import FID, KID, Comparison, Metric, Scale
+from ditgta.report.model import FID, KID, Comparison, Declared, Metric, Scale
 from ditgta.report.statistics import Contest, best_of, judge
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.records import part
@@ -28,7 +28,7 @@ def read_declared(entries: Sequence) -> list[Declared]:
 
 
 def comparisons_of(
-    groups: Groups,
+    groups: Mapping[tuple[str, int | None], Group],
     scales: Mapping[int | None, Mapping[Metric, Scale]],
     declared: Sequence[Declared],
     primary: Metric,
@@ -46,7 +46,7 @@ def comparisons_of(
             for metric, scale in metrics.items():
                 scored = [groups.get((name, step), []) for name in one.rows]
                 outcomes[one, step, metric.key] = compare(scored, metric, one, step, scale)
-    keys = [(one, last, primary.key) for one in declared if (one, last, primary.key) in outcomes]
+    keys = [key for key in outcomes if key[1:] == (last, primary.key)]
     contests = [_checked(outcomes, key) for key in keys]
     verdicts = judge(contests, primary.better, primary.name, training_cov)
     for key, verdict in zip(keys, verdicts):

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ditgta.report.comparisons import Declared, compare, scale_of
+from ditgta.report.comparisons import compare, scale_of
 from ditgta.report.evidence import Score, read_score
-from ditgta.report.model import METRICS, Comparison
+from ditgta.report.model import METRICS, Comparison, Declared
 from ditgta.runtime.errors import InputError
 
 

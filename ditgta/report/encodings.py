@@ -171,36 +171,36 @@ class Distances:
         return f"mean attention distance in tokens, block by block, {self.uniform:.2f} if uniform: {'; '.join(lines)}"
 
 
-def distances_of(scores: Sequence[Score], experiments: Sequence[str], last: int | None) -> Distances:
+_SILENT = (
+    "The records of held-out losses do not say it of {}: they are older than this measurement, or attention was not finite. "
+    "The loss stage, run again, adds it and changes no loss."
+)
+
+
+def distances_of(scores: Sequence[Score], last: int | None) -> Distances:
     """Return how far rows attend at the last milestone, as the records of their held-out losses say."""
-    if not any(score.held_out for score in scores):
+    known = [score for score in scores if score.held_out]
+    if not known:
         return Distances(
             {}, absent=("It is measured beside the held-out loss, which these rows do not have.",)
         )
-    shown = grouped(
-        (score for score in scores if score.held_out and score.step in (last, None)), "experiment"
-    )
-    measured, silent, absent = {}, [], []
-    for name in experiments:
-        group = [score.held_out.attention for score in shown[name] if score.held_out.attention]
-        if group:
-            measured[name] = group
-        else:
-            silent.append(name)
-    if silent:
-        absent.append(
-            f"The records of held-out losses do not say it of {', '.join(silent) if measured else 'any row'}: they are older "
-            "than this measurement, or attention was not finite. The loss stage, run again, adds it and changes no loss."
-        )
+    measured = [score for score in known if score.held_out.attention and score.step in (last, None)]
     if not measured:
-        return Distances({}, absent=tuple(absent))
-    first = next(iter(measured.values()))[0]
-    rows, others = {}, []
-    for name, group in measured.items():
-        if group[0]["uniform"] == first["uniform"]:
-            rows[name] = np.hstack([one["distances"] for one in group])
+        return Distances({}, absent=(_SILENT.format("any row"),))
+    first = measured[0].held_out.attention
+    rows, silent, others = {}, [], []
+    by_name = grouped(measured, "experiment")
+    for name in grouped(scores, "experiment"):
+        records = [score.held_out.attention for score in by_name[name]]
+        if not records:
+            silent.append(name)
+        elif records[0]["uniform"] == first["uniform"]:
+            rows[name] = np.hstack([record["distances"] for record in records])
         else:
             others.append(name)
+    absent = []
+    if silent:
+        absent.append(_SILENT.format(", ".join(silent)))
     if others:
         absent.append(f"Other grids of tokens, whose distances do not compare: {', '.join(others)}.")
     return Distances(rows, first["uniform"], first["images"], first["noise_levels"], tuple(absent))

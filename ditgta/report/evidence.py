@@ -1,7 +1,6 @@
 """The files that a table rests on: scores with their influence values, and the loss curves of training."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +27,6 @@ class HeldOut:
 
     path: Path
     key: tuple  # of what it was measured and how; losses of different keys compare with none
-    count: int  # number of images
     losses: np.ndarray  # (images, bands), with each image's label
     attention: dict | None = None  # an AttentionRecord; None in records that do not say it
 
@@ -86,6 +84,8 @@ class Score:
     @property
     def name(self) -> str:
         """The row and training seed in words."""
+        if self.experiment == BASELINE:
+            return BASELINE
         return f"{self.experiment} at {step_name(self.step)}, training seed {self.seed}"
 
     def value(self, metric: Metric) -> float | None:
@@ -101,19 +101,20 @@ class Score:
         return number if number is not None and math.isfinite(number) else None
 
     def estimate(self, metric: Metric, relative: bool = False) -> Estimate | None:
-        """Returns the metric with its influence values, None without them; `relative`: of its logarithm, where it is positive."""
+        """Returns the metric with its influence values, None without them; `relative`: those of its logarithm, where it is positive."""
         value, influence = self.value(metric), self.influence.get(metric.key)
         if value is None or influence is None:
             return None
-        groups = self.influence.get(f"{metric.key}.groups")
+        unit = value if relative else 1.0
         resampled = self.content["metrics"][metric.key].get("resampled", "samples")
-        estimate = Estimate(
-            value, influence, resampled=resampled, strata=self.strata.get(resampled), groups=groups
+        groups = self.influence.get(f"{metric.key}.groups")
+        return Estimate(
+            value,
+            influence / unit,
+            resampled=resampled,
+            strata=self.strata.get(resampled),
+            groups=None if groups is None else groups / unit,
         )
-        if not relative:
-            return estimate
-        groups = None if groups is None else groups / value
-        return replace(estimate, value=math.log(value), influence=influence / value, groups=groups)
 
     def reason(self, metric: Metric) -> str:
         """Returns why the value or its standard error is absent, "" if neither is."""
@@ -185,11 +186,10 @@ def sample_counts(scores: Iterable[Score]) -> list[int]:
     return sorted({score.num_samples for score in scores} - {None})
 
 
-def last_scores(scores: Sequence[Score], experiments: Sequence[str]) -> list[Score]:
+def last_scores(scores: Sequence[Score]) -> list[Score]:
     """Returns each experiment's score at its last milestone and first training seed."""
-    ordered = sorted(scores, key=lambda score: (score.step or 0, -score.seed))
-    last = {score.experiment: score for score in ordered}
-    return [last[name] for name in experiments if name in last]
+    rows = grouped(scores, "experiment").values()
+    return [max(own, key=lambda score: (score.step or 0, -score.seed)) for own in rows]
 
 
 def samples_folder(score: Score, whole: bool = True) -> Path | None:
@@ -227,24 +227,35 @@ def check_same(scores: Sequence[Score], *kinds: str) -> None:
                 )
 
 
-def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = None) -> list[Curve]:
-    """Returns one loss curve per experiment and seed; where records overlap, that of the higher step counts.
+@dataclass(frozen=True)
+class Run:
+    """The record of a checkpoint, with the experiment and training seed that it belongs to."""
 
-    `names`: experiment and seed of each record, where it is not for the record to say.
-    """
-    runs: dict[tuple[str, int], list[dict]] = defaultdict(list)
+    path: Path
+    record: dict
+    experiment: str
+    seed: int
+
+
+def read_runs(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = None) -> list[Run]:
+    """Returns the records of checkpoints; `names`: experiment and seed of each, where it is not for the record to say."""
+    runs = []
     for path, name in zip(map(Path, paths), names or [None] * len(paths)):
         record = read_record(path)
-        runs[name or run_of(path, record)].append(record)
+        runs.append(Run(path, record, *(name or run_of(path, record))))
+    return runs
+
+
+def curves_of(runs: Sequence[Run]) -> list[Curve]:
+    """Returns one loss curve per experiment and seed; where records overlap, that of the higher step counts."""
     curves = []
-    for (experiment, seed), records in runs.items():
-        records.sort(key=lambda record: record.get("step") or 0)
+    for (experiment, seed), own in grouped(runs, "experiment", "seed").items():
+        records = sorted((run.record for run in own), key=lambda record: record.get("step") or 0)
         points: dict[int, dict] = {}
-        for record in reversed(records):
-            begin = min(points, default=math.inf)
-            for point in record.get("losses") or []:
-                if point["step"] < begin:
-                    points[point["step"]] = point
+        for record in records:
+            losses = {point["step"]: point for point in record.get("losses") or []}
+            begin = min(losses, default=math.inf)
+            points = {step: point for step, point in points.items() if step < begin} | losses
         steps = sorted(points)
         common = set.intersection(*map(set, points.values())) if points else set()
         kinds = [kind for kind in ("loss", "mse", "vb") if kind in common]
@@ -255,7 +266,6 @@ def read_curves(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None =
                 steps=steps,
                 losses={kind: [float(points[step][kind]) for step in steps] for kind in kinds},
                 images_per_second=records[-1].get("images_per_second"),
-                seconds=records[-1].get("seconds"),
             )
         )
     return curves

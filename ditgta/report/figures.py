@@ -38,10 +38,10 @@ def colour_of(experiments: Sequence[str], experiment: str) -> str:
 
 def metric_figure(table: Table, metric: Metric) -> Drawing:
     """Returns a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the baseline dashed."""
-    figure, axes = blank()
     rows = [row for row in table.rows if row.step is not None and row.value(metric) is not None]
     if not rows:
-        return Drawing(notice(figure, axes, f"no {metric.name} to draw: the table gives the reason"))
+        return notice(f"no {metric.name} to draw: the table gives the reason")
+    figure, axes = blank()
     unit = 10**metric.shift
     steps = sorted({row.step for row in rows})
     log_steps = is_wide(steps, 8)
@@ -49,10 +49,8 @@ def metric_figure(table: Table, metric: Metric) -> Drawing:
     log_levels = is_wide(levels)
     axes.set_xscale("log" if log_steps else "linear")
     axes.set_yscale("log" if log_levels else "linear")
-    by_name = grouped(rows, "experiment")
-    for name in table.experiments:
-        if name in by_name:
-            _band(axes, table, metric, by_name[name])
+    for own in table.by_experiment(rows).values():
+        _band(axes, table, metric, own)
     baseline = table.baseline.value(metric) if table.baseline else None
     if baseline is not None and (baseline > 0 or not log_levels):
         levels.append(baseline)
@@ -102,20 +100,18 @@ def reach(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def loss_figure(table: Table) -> Drawing:
     """Returns a picture of the training losses: as logged, faint, and their moving averages on top."""
-    figure, axes = blank()
     curves = _drawable(table)
     if not curves:
-        return Drawing(notice(figure, axes, "no loss curves were given"))
+        return notice("no loss curves were given")
+    figure, axes = blank()
     if is_wide(np.concatenate([curve.losses["loss"] for curve in curves]), 3):
         axes.set_yscale("log")
         plain_log_labels(axes)
     for curve in curves:
         colour = colour_of(table.experiments, curve.experiment)
         axes.plot(*_thinned(curve.steps, curve.losses["loss"]), color=colour, alpha=0.35, linewidth=0.7)
-    by_name = grouped(curves, "experiment")
-    for name in table.experiments:
-        if name in by_name:
-            _line(axes, table, name, *_mean([curve.by_step for curve in by_name[name]]))
+    for name, own in grouped(curves, "experiment").items():
+        _line(axes, table, name, *_mean([curve.by_step for curve in own]))
     label(axes, "training steps", "training loss")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     legend(figure)
@@ -128,16 +124,16 @@ def gap_figure(table: Table) -> Drawing | None:
     All experiments see the same images, noise and timesteps at each step, so the difference of two losses is far less
     noisy than either of them.
     """
-    by_name = grouped(_drawable(table), "experiment")
-    names, gaps = [name for name in table.experiments if name in by_name], {}
-    for name in names[1:]:
-        steps, gap = _gap(by_name[name], by_name[names[0]])
-        if len(steps) > 1:
+    curves = grouped(_drawable(table), "experiment")
+    first, gaps = next(iter(curves), ""), {}
+    for name, own in curves.items():
+        steps, gap = _gap(own, curves[first])
+        if name != first and len(steps) > 1:
             gaps[name] = steps, gap
     if not gaps:
         return None
     figure, axes = blank()
-    axes.axhline(0, color=colour_of(table.experiments, names[0]), linewidth=1.6, label=legend_name(names[0]))
+    axes.axhline(0, color=colour_of(table.experiments, first), linewidth=1.6, label=legend_name(first))
     low = high = 0.0
     for name, (steps, gap) in gaps.items():
         colour = colour_of(table.experiments, name)
@@ -187,10 +183,8 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
 
 def _directed(metric: Metric) -> str:
     """Returns what stands beside an axis: the metric, and which of its ends is better."""
-    return (
-        metric.heading.rstrip(" ↓↑")
-        + {-1: ", lower is better", 0: "", 1: ", higher is better"}[metric.better]
-    )
+    words = {-1: ", lower is better", 0: "", 1: ", higher is better"}
+    return metric.heading.rstrip(" ↓↑") + words[metric.better]
 
 
 def style_of(experiments: Sequence[str], name: str) -> dict:
@@ -277,11 +271,12 @@ def _dress(axes: Axes) -> None:
         spine.set_color(INK)
 
 
-def notice(figure: Figure, axes: Axes, text: str) -> Figure:
-    """Returns a figure that says why it shows nothing."""
+def notice(text: str, height: float = 3.2) -> Drawing:
+    """Returns a picture that says why it shows nothing."""
+    figure, axes = blank(height)
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, color=INK, ha="center", va="center", fontsize=9, transform=axes.transAxes)
-    return figure
+    return Drawing(figure)
 
 
 def label(axes, x: str, y: str) -> None:

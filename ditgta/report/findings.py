@@ -17,7 +17,6 @@ class Curve:
     steps: list[int]
     losses: dict[str, list[float]]
     images_per_second: float | None = None
-    seconds: float | None = None
 
     @property
     def by_step(self) -> dict[int, float]:

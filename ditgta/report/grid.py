@@ -2,7 +2,7 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -76,14 +76,13 @@ def sample_grid(
     index a last column shows real images of the same classes.
     """
     folders, faults = {}, []
-    for score in last_scores(scores, experiments):
-        folder = samples_folder(score)
-        if folder is None:
+    for score in last_scores(scores):
+        if folder := samples_folder(score):
+            folders[score.experiment] = folder
+        else:
             faults.append(
                 f"The samples of {score.name} were deleted, so the picture of samples has no column for them."
             )
-        else:
-            folders[score.experiment] = folder
     if not folders:
         return [], faults
     first = next(iter(folders))
@@ -121,17 +120,23 @@ def labels_of(folder: Path) -> Iterator[tuple[int, int]]:
         yield from enumerate(labels.tolist(), start=shard["start"])
 
 
-def choose_samples(labels: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
+def choose_samples(labels: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Returns (index, label) of the samples to show: up to 12, spread over the classes, in their order.
 
     Fewer classes are shown several times each, as often as room allows. The first samples of a class are taken.
     """
-    indices: dict[int, list[int]] = defaultdict(list)
-    for index, label in labels:
-        indices[label].append(index)
+    indices = by_class(labels)
     classes = spread(sorted(indices), MOST_ROWS)
     per_class = MOST_ROWS // len(classes)
     return [(index, label) for label in classes for index in indices[label][:per_class]]
+
+
+def by_class(labels: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    """Returns the indices of each class's samples, of (index, label) of every sample."""
+    indices: dict[int, list[int]] = defaultdict(list)
+    for index, label in labels:
+        indices[label].append(index)
+    return indices
 
 
 def spread(items: Sequence, most: int) -> list:

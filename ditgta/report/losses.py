@@ -55,34 +55,33 @@ def with_losses(score: Score, path: Path) -> Score:
         content={**score.content, "metrics": score.content["metrics"] | content["metrics"]},
         influence=score.influence | influence,
         strata=score.strata | {RESAMPLED: strata},
-        held_out=HeldOut(Path(path), key, len(conditional), conditional, content.get("attention")),
+        held_out=HeldOut(Path(path), key, conditional, content.get("attention")),
     )
 
 
-def band_ratios(scores: Sequence[Score], experiments: Sequence[str]) -> list[BandRatio]:
+def band_ratios(scores: Sequence[Score]) -> list[BandRatio]:
     """Returns the ratios of all rows to the first at the last milestone; [] where rows have no losses that compare."""
     measured = [score for score in scores if score.held_out is not None]
     if not measured or len({score.held_out.key for score in measured}) > 1:
         return []
     last = max(score.step or 0 for score in measured)
     rows = grouped((score for score in measured if score.step in (last, None)), "experiment")
-    first, ratios = None, []
-    for name in experiments:
-        group = {score.seed: score for score in rows[name]}
-        first = first or group
-        if seeds := sorted(group.keys() & first.keys()):
-            ratios.append(_ratio(name, [group[seed] for seed in seeds], [first[seed] for seed in seeds]))
+    base, ratios = {score.seed: score for score in next(iter(rows.values()))}, []
+    for name, own in rows.items():
+        if pairs := [(score, base[score.seed]) for score in own if score.seed in base]:
+            ratios.append(_ratio(name, pairs))
     return ratios
 
 
-def _ratio(name: str, own: Sequence[Score], base: Sequence[Score]) -> BandRatio:
+def _ratio(name: str, pairs: Sequence[tuple[Score, Score]]) -> BandRatio:
+    """Returns the ratio of a row to the first, of the scores of both with each training seed."""
     logs, influences = [], []
-    for one, other in zip(own, base):
+    for one, other in pairs:
         ours, theirs = one.held_out.losses, other.held_out.losses
         logs.append(np.log(ours.mean(0) / theirs.mean(0)))
         influences.append(ours / ours.mean(0) - theirs / theirs.mean(0))
     mean, influence = np.mean(logs, axis=0), np.mean(influences, axis=0)
-    strata = own[0].strata[RESAMPLED]
+    strata = pairs[0][0].strata[RESAMPLED]
     reach = CONFIDENCE_FACTOR * np.array([standard_error(column, strata) for column in influence.T])
     return BandRatio(name, *map(np.exp, (mean, mean - reach, mean + reach)))
 

@@ -53,7 +53,7 @@ def nearest_grids(
     are given in units of the typical distance of a real image to the nearest other one.
     """
     grids, faults = {}, []
-    for score in last_scores(scores, experiments):
+    for score in last_scores(scores):
         summary, folder = nearness(score), samples_folder(score)
         if summary is None or folder is None:
             continue
@@ -64,7 +64,7 @@ def nearest_grids(
             faults.append(f"The picture of nearest images has no row for {score.experiment}: {error}.")
             continue
         labels = [(index, label) for index, label in labels_of(folder) if index < summary.checked]
-        first = {label: (index, label) for index, label in reversed(choose_samples(iter(labels)))}
+        first = {label: (index, label) for index, label in reversed(choose_samples(labels))}
         closest = summary.closest[0]
         chosen = [*map(first.get, sorted(first)), (closest, dict(labels)[closest])]
         name = short_names(experiments)[experiments.index(score.experiment)]

@@ -106,29 +106,21 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The difference `first` minus `second` of a metric at a milestone, or a contrast of several rows called `first`."""
+class Declared:
+    """A declared difference: of a pair of rows, first minus second, or a contrast of several rows, of which `second` is ""."""
 
-    first: str
-    second: str
-    step: int | None
-    metric: Metric
-    # value, se: the difference and its standard error; None where absent, and then `reason` says why
-    value: float | None = None
-    se: float | None = None
-    low: float | None = None  # low, high: ends of the 95 % interval
-    high: float | None = None
-    # (value, standard error) of each of both rows, over the training seeds that they share
-    levels: tuple[tuple[float, float | None], ...] = ()
-    seeds: int = 0  # number of training seeds that both rows share
-    paired: bool = False  # the rows' samples share noise and labels one by one
-    # it is in the primary metric at the last milestone, so there is a verdict or a reason for none
-    primary: bool = False
-    verdict: str = ""  # in words, "" where there is none
-    winner: str = ""  # the row that the verdict names better, "" if it names none
-    reason: str = ""
-    # (row, weight) pairs of a contrast, whose `second` is ""; () of a pair
-    weights: tuple[tuple[str, float], ...] = ()
+    names: tuple[str, str]  # first, second: both rows; of a contrast its name and ""
+    weights: tuple[tuple[str, float], ...] = ()  # (row, weight) pairs of a contrast; () of a pair
+
+    @property
+    def first(self) -> str:
+        """The first row, or the name of a contrast."""
+        return self.names[0]
+
+    @property
+    def second(self) -> str:
+        """The second row, "" of a contrast."""
+        return self.names[1]
 
     @property
     def title(self) -> str:
@@ -136,9 +128,36 @@ class Comparison:
         return self.first if self.weights else f"{self.first} − {self.second}"
 
     @property
+    def terms(self) -> tuple[tuple[str, float], ...]:
+        """The rows that are compared, each with its weight in the difference."""
+        return self.weights or ((self.first, 1.0), (self.second, -1.0))
+
+    @property
     def rows(self) -> tuple[str, ...]:
         """The rows that are compared."""
-        return tuple(name for name, _ in self.weights) or (self.first, self.second)
+        return tuple(name for name, _ in self.terms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Declared):
+    """A declared difference of a metric at a milestone."""
+
+    step: int | None
+    metric: Metric
+    # value, se: the difference and its standard error; None where absent, and then `reason` says why
+    value: float | None = None
+    se: float | None = None
+    low: float | None = None  # low, high: ends of the 95 % interval
+    high: float | None = None
+    # (value, standard error) of each of the rows, over the training seeds that they share
+    levels: tuple[tuple[float, float | None], ...] = ()
+    seeds: int = 0  # number of training seeds that the rows share
+    paired: bool = False  # the rows' samples share noise and labels one by one
+    # it is in the primary metric at the last milestone, so there is a verdict or a reason for none
+    primary: bool = False
+    verdict: str = ""  # in words, "" where there is none
+    winner: str = ""  # the row that the verdict names better, "" if it names none
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,10 +193,10 @@ class Table:
     experiments: list[str]  # names in the order of rows, which also fixes their colours
     metrics: list[Metric]  # the columns
     rows: list[Row]  # in order of milestone, then experiment
+    primary: Metric  # the metric whose differences at the last milestone have verdicts
     baseline: Row | None = None  # real images against real images, if scored
     comparisons: list[Comparison] = field(default_factory=list)  # differences asked for, every metric
-    primary: Metric | None = None  # the metric whose differences at the last milestone have verdicts
-    last: int | None = None  # that milestone
+    last: int | None = None  # the last milestone, at which differences have verdicts
     scale: Scale | None = None  # how its training runs are compared there; None where nothing is scored there
     # training seeds were sampled with noise and labels of their own; False where they share them, None for one seed
     own_noise: bool | None = None
@@ -224,10 +243,20 @@ class Table:
         """Returns a column."""
         return next(metric for metric in self.metrics if metric.key == key)
 
+    def by_experiment(self, rows: Iterable[Row]) -> dict[str, list[Row]]:
+        """Returns rows by their experiment, in the order of experiments."""
+        groups = grouped(rows, "experiment")
+        return {name: groups[name] for name in self.experiments if name in groups}
+
     @property
     def everything(self) -> list[Row]:
         """The rows, and the baseline below them."""
         return [*self.rows, *filter(None, [self.baseline])]
+
+    @property
+    def judged(self) -> list[Comparison]:
+        """The differences in the primary metric at the last milestone that could be computed."""
+        return [c for c in self.comparisons if c.primary and c.value is not None]
 
     @property
     def best(self) -> str:

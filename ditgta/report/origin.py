@@ -20,9 +20,9 @@ SWITCHES = (
 )
 
 
-def options_of(scores: Sequence[Score], experiments: Sequence[str]) -> list[Option]:
+def options_of(scores: Sequence[Score]) -> list[Option]:
     """Returns every recorded option of training and sampling, the switches first, then by name; the training seed is no option."""
-    rows, values = last_scores(scores, experiments), {}
+    rows, values = last_scores(scores), {}
     for score in rows:
         sampling = dict(score.sampling or part(score.content, "samples", "spec", "sampling"))
         for key in ("training_seed", *score.choices):
@@ -138,12 +138,12 @@ def _scorer(scorer: dict) -> str:
     return "; ".join(words)
 
 
-def provenance_of(score: Score, name: str) -> dict:
+def provenance_of(score: Score) -> dict:
     """Returns what stands behind the numbers of one score file."""
     content = score.content
     samples, made = part(content, "samples"), content.get("provenance") or content
     return {
-        "name": name,
+        "name": score.name,
         "file": score.path.name,
         "num_samples": content.get("num_samples"),
         "samples_sha256": samples.get("sha256") or DASH,

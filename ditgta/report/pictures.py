@@ -2,29 +2,20 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ditgta.report import figures
+from ditgta.report import figures, view
 from ditgta.report.encodings import Distances
-from ditgta.report.explorer import Shelf
 from ditgta.report.grid import Grid, beside, encode, notice
 from ditgta.report.losses import band_figure
+from ditgta.report.milestones import Shelf
 from ditgta.report.model import Comparison, Table
 from ditgta.report.resized import Sizes
 from ditgta.report.svg import INK, Drawing, tip
 from ditgta.report.sweep import Sweep
-from ditgta.report.view import (
-    difference_text,
-    ends_of,
-    formula,
-    in_prose,
-    interval_text,
-    mood,
-    step_name,
-    verdict_text,
-)
 from ditgta.runtime.files import atomic_path
 
 
@@ -50,8 +41,8 @@ class Pictures:
     sweep: Sweep | None = None  # the rows over a sweep of guidance and of averages, None without
 
 
-def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
-    """Returns the page's pictures."""
+def draw(table: Table, grids: list[Grid], near: dict[str, Grid], **others: Any) -> Pictures:
+    """Returns the page's pictures: those of a table's numbers, and `others` as given."""
     classes = {}
     for kind in ("accuracy", "kid"):
         if drawn := figures.class_figure(table, kind):
@@ -64,18 +55,18 @@ def draw(table: Table, grids: list[Grid], near: dict[str, Grid]) -> Pictures:
         nearest=near,
         classes=classes,
         forest=forest_figure(table),
+        **others,
     )
 
 
 def write_pictures(out: Path, pictures: Pictures) -> None:
     """Writes the curves as PNG and PDF, and the grids of images as PNG."""
-    no_sweep = Drawing(figures.notice(*figures.blank(), "no sweep to show"))
     drawings = {
         "differences": pictures.forest,
         "fid": pictures.metrics["fid"],
         "inception_score": pictures.metrics["inception_score"],
         "losses": pictures.losses[0],
-        "sweep": pictures.sweep.pictures[-1][1] if pictures.sweep else no_sweep,
+        "sweep": pictures.sweep.pictures[-1][1] if pictures.sweep else figures.notice("no sweep to show"),
     }
     sizes = pictures.sizes and pictures.sizes.picture
     files = {
@@ -98,10 +89,10 @@ _ZERO = 0.18  # of the line at no difference above and below an interval
 
 def forest_figure(table: Table) -> Drawing:
     """Return the declared differences in the primary metric at the last milestone: a line for each, with its interval."""
-    shown = [c for c in table.comparisons if c.primary and c.value is not None]
-    figure, axes = figures.blank(height=0.6 + 0.62 * max(len(shown), 1))
+    shown = table.judged
     if not shown:
-        return Drawing(figures.notice(figure, axes, "no difference with a verdict was declared"))
+        return figures.notice("no difference with a verdict was declared", height=1.22)
+    figure, axes = figures.blank(height=0.6 + 0.62 * len(shown))
     unit = 10**table.primary.shift
     for place, c in enumerate(shown):
         _line(axes, c, place, unit)
@@ -112,23 +103,28 @@ def forest_figure(table: Table) -> Drawing:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_formatter("{x:g}")
-    at = "" if table.last is None else f" after {step_name(table.last)} steps"
-    name = table.primary.heading.rstrip(" ↓↑").replace(table.primary.name, in_prose(table.primary))
+    at = "" if table.last is None else f" after {view.step_name(table.last)} steps"
+    name = table.primary.heading.rstrip(" ↓↑").replace(table.primary.name, view.in_prose(table.primary))
     figures.label(axes, f"difference in {name}{at}, 95 % interval", "")
     return Drawing(figure)
 
 
 def _line(axes, c: Comparison, place: int, unit: float) -> None:
     """Draw a difference: its words above its interval."""
-    low, high = ends_of(c)
-    colour, verdict = _COLOURS[mood(c)], verdict_text(c)
+    low, high = view.ends_of(c)
+    colour, verdict = _COLOURS[view.mood(c)], view.verdict_text(c)
     axes.plot([unit * low, unit * high], [place, place], color=colour, linewidth=2)
     axes.plot([unit * c.value], [place], "s", color=colour, markersize=6)
-    title = f"{c.title} = {formula(c)}" if c.weights else c.title
+    title = f"{c.title} = {view.formula(c)}" if c.weights else c.title
     style = {"color": INK, "transform": axes.get_yaxis_transform()}
     axes.text(0, place - 0.22, _cut(title), fontsize=9.5, **style)
     axes.text(0, place + 0.38, _cut(verdict), fontsize=8, **style)
-    tip(axes, unit * c.value, place, f"{title}: {difference_text(c)}, 95 % {interval_text(c)}; {verdict}")
+    tip(
+        axes,
+        unit * c.value,
+        place,
+        f"{title}: {view.difference_text(c)}, 95 % {view.interval_text(c)}; {verdict}",
+    )
 
 
 def _cut(words: str) -> str:

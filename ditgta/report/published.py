@@ -3,19 +3,19 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from ditgta.report.model import Cell, Published, Row, Table
+from ditgta.report.model import Cell, Published, Row
 
 
 def published_values(
     rows: Sequence[Row],
     declared: Mapping[str, Mapping[str | int, float]],
-    table: Table,
+    published_scorer: bool,
     training_cov: float | None,
 ) -> list[Published]:
     """Returns the published values of rows that have scores, in the rows' order; `declared` are FID by experiment and milestone.
 
     `training_cov`: standard deviation of log FID over training runs; without it a distance holds the samples' error alone where
-    there is one run. The table says whose network the scorer is.
+    there is one run. `published_scorer`: the scorer is the network of published scores.
     """
     entries = []
     for row in rows:
@@ -24,7 +24,7 @@ def published_values(
             continue
         cell, value = row.cells["fid"], values[row.step]
         distance, reason = None, cell.reason
-        if not table.published_scorer:
+        if not published_scorer:
             reason = "the scorer is not the network of published scores"
         elif cell.value is not None and cell.se is not None:
             distance = (cell.value - value) / distance_error(cell, value, training_cov)

@@ -9,11 +9,22 @@ from pathlib import Path
 
 from PIL import Image
 
-from ditgta.report.comparisons import SEED, Declared, compare, row_of, scale_of
+from ditgta.report.comparisons import SEED, compare, row_of, scale_of
 from ditgta.report.evidence import BASELINE, NETWORKS, Score, check_same, read_score, samples_folder
 from ditgta.report.exports import csv_text, score_lines
 from ditgta.report.grid import choose_samples, labels_of, pick
-from ditgta.report.model import CLASS_ACCURACY, DINOV2, FID, KID, Comparison, Metric, Row, Scale, grouped
+from ditgta.report.model import (
+    CLASS_ACCURACY,
+    DINOV2,
+    FID,
+    KID,
+    Comparison,
+    Declared,
+    Metric,
+    Row,
+    Scale,
+    grouped,
+)
 from ditgta.report.sizes import draw
 from ditgta.runtime.addresses import size_name
 from ditgta.runtime.errors import InputError
@@ -57,7 +68,7 @@ class Sizes:
     """What is known of a suite at other sizes."""
 
     suite: str  # its name
-    trained: tuple[int, int] | None  # (height, width) of training, None if unknown
+    trained: tuple[int, int]  # (height, width) of training
     rows: dict[Way, list[Row]]  # by way, the row of each experiment; ways of one size stand together
     baselines: dict[tuple[int, int], Row]  # by size, real images against real ones
     # by way, the declared differences in the metrics of crops, without verdicts
@@ -106,7 +117,7 @@ def read_sizes(
                 f"{len(rows)} rows and {len(sized)} score files of other sizes do not match; fix the spec"
             )
         sized = [score.named(*row) for score, row in zip(sized, rows)]
-    check_same([*scores[:1], *sized, *real], *NETWORKS)
+    check_same([scores[0], *sized, *real], *NETWORKS)
     groups: dict[Way, dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
     for score in sorted(sized, key=lambda score: math.prod(way_of(score).size)):
         groups[way_of(score)][score.experiment].append(score)
@@ -119,12 +130,12 @@ def read_sizes(
     real = [replace(score, experiment=BASELINE, step=None) for score in real]
     return Sizes(
         suite=suite,
-        trained=_size_of(scores[0]) if scores else None,
+        trained=_size_of(scores[0]),
         rows=rows_of,
         baselines={_size_of(score): row_of(BASELINE, None, [score], plain) for score in real},
         comparisons=comparisons,
         scores=sized + real,
-        picture=picture_of(groups, scores),
+        picture=picture_of(groups, sized, scores),
     )
 
 
@@ -157,18 +168,19 @@ def _differences(
         yield from comparisons
 
 
-def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score]) -> Image.Image | None:
-    """Returns a few samples of every experiment's first seed: the size of training, then every other way, from left to right."""
-    columns = [(f"{size_name(way.size)}\n{way.words(groups)}", group) for way, group in groups.items()]
-    sized = [
-        score for group in groups.values() for scores_of_row in group.values() for score in scores_of_row
-    ]
-    names = list(dict.fromkeys(score.experiment for score in sized))
+def picture_of(
+    groups: dict[Way, dict[str, list[Score]]], sized: Sequence[Score], scores: Sequence[Score]
+) -> Image.Image | None:
+    """Returns a few samples of every experiment's first seed: the size of training, then every other way, from left to right.
+
+    `groups`: the score files at other sizes (`sized`) by way and experiment; `scores`: those at the size of training.
+    """
+    names = list(grouped(sized, "experiment"))
     step = max((score.step or 0 for score in sized), default=0)
     trained = [score for score in scores if score.experiment in names and (score.step or 0) == step]
+    columns = [(f"{size_name(way.size)}\n{way.words(groups)}", group) for way, group in groups.items()]
     if trained:
-        first = min(trained, key=lambda score: names.index(score.experiment))
-        columns.insert(0, (f"{size_name(_size_of(first))}\ntraining", grouped(trained, "experiment")))
+        columns.insert(0, (f"{size_name(_size_of(trained[0]))}\ntraining", grouped(trained, "experiment")))
     folders = [[_first_folder(group.get(name)) for name in names] for _, group in columns]
     first = next(filter(None, chain(*folders)), None)
     if first is None:
@@ -177,11 +189,9 @@ def picture_of(groups: dict[Way, dict[str, list[Score]]], scores: Sequence[Score
     count = min(max(1, MOST_ROWS // len(names)), len(chosen))
     indices = [chosen[i * len(chosen) // count][0] for i in range(count)]
     labels = [f"{name} #{index}" for index in indices for name in names]
+    # By column, experiment and index; then by index and experiment, with all columns beside each other.
     samples = [[pick(folder, indices) for folder in column] for column in folders]
-    images = []
-    for place in range(count):
-        for own in zip(*samples):  # of one experiment, in every column
-            images.append([picked[place] for picked in own])
+    images = [[own[place] for own in of_name] for place in range(count) for of_name in zip(*samples)]
     return draw([heading for heading, _ in columns], labels, images, MOST_HEIGHT)
 
 

@@ -2,18 +2,9 @@
 
 from collections.abc import Iterator
 
-from ditgta.report.model import FID, LOSS, Comparison, Metric, Table, grouped
+from ditgta.report import view
+from ditgta.report.model import FID, LOSS, Comparison, Metric, Table
 from ditgta.report.statistics import POWER
-from ditgta.report.view import (
-    count_name,
-    difference_text,
-    formula,
-    in_prose,
-    interval_text,
-    plain_list,
-    plus_minus,
-    step_name,
-)
 
 # Whose differences are shown first, after the primary metric's.
 HEADLINE_METRICS = ("loss", "fid", "fid_infinity", "kid")
@@ -21,9 +12,7 @@ HEADLINE_METRICS = ("loss", "fid", "fid_infinity", "kid")
 
 def headline_comparisons(table: Table) -> list[Comparison]:
     """Returns the differences that are shown at once, not folded away: the primary metric's first."""
-    keys = HEADLINE_METRICS
-    if table.primary:
-        keys = (table.primary.key, *keys)
+    keys = (table.primary.key, *HEADLINE_METRICS)
     places = list(dict.fromkeys((c.first, c.second, c.step) for c in table.comparisons))
     shown = [c for c in table.comparisons if c.metric.key in keys]
     return sorted(shown, key=lambda c: (places.index((c.first, c.second, c.step)), keys.index(c.metric.key)))
@@ -111,7 +100,7 @@ def best_sentence(table: Table) -> str:
     if table.best:
         return (
             f"Bold marks the row that the verdicts rank above every other row, in {table.primary.name} at "
-            f"{step_name(table.last)} steps."
+            f"{view.step_name(table.last)} steps."
         )
     if not table.several_seeds:
         return "Nothing is bold, because one training run gets no verdict."
@@ -122,7 +111,7 @@ def baseline_sentence(table: Table) -> str:
     """Returns what real images were scored against."""
     if table.baseline is None:
         return ""
-    drawn, images, others = count_name(table.baseline.num_samples), "real images", "all others"
+    drawn, images, others = view.count_name(table.baseline.num_samples), "real images", "all others"
     if table.held_out:
         images, others = "training images", "images that no row was trained on, as for the rows"
     sentence = f"Real against real: {drawn} {images}, drawn within their classes, against {others}"
@@ -210,16 +199,16 @@ def _verdict_sentence(table: Table) -> str:
 
 def answer(table: Table) -> str:
     """Returns what the table found, in one short line."""
-    judged = [c for c, _ in headlines(table)]
+    judged = table.judged
     if not judged:
         return "No difference with a verdict was declared."
-    metric = in_prose(table.primary)
+    metric = view.in_prose(table.primary)
     undecided = _undecided(judged)
     if table.best:
         return f"{table.best} is better than every other row in {metric}{undecided}."
     won = [_won(c) for c in judged if c.winner]
     if won:
-        return f"{plain_list(won)} in {metric}{undecided}."
+        return f"{view.plain_list(won)} in {metric}{undecided}."
     if all(c.seeds < 2 for c in judged):
         return "No verdict: each row has one training run. The values hold for these runs only."
     return (
@@ -235,7 +224,7 @@ def _undecided(judged: list[Comparison]) -> str:
     if len(titles) == 1:
         return f"; {titles[0]} is undecided"
     if len(titles) == 2:
-        return f"; {plain_list(titles)} are undecided"
+        return f"; {view.plain_list(titles)} are undecided"
     return f"; {len(titles)} of {len(judged)} differences are undecided"
 
 
@@ -250,14 +239,14 @@ def _won(c: Comparison) -> str:
 def headlines(table: Table) -> list[tuple[Comparison, str]]:
     """Returns the differences that have verdicts, each in a sentence."""
     sentences = []
-    for c in table.comparisons:
-        if not c.primary or c.value is None:
-            continue
-        rows = ", ".join(f"{name} {plus_minus(c.metric, *level)}" for name, level in zip(c.rows, c.levels))
-        at = f" after {step_name(c.step)} steps" if c.step is not None else ""
-        interval = f" (95 % interval {interval_text(c)})" if c.low is not None else ""
-        what = f"{c.title} = {formula(c)}," if c.weights else "difference"
-        value = f"{what} {difference_text(c)}{interval}"
+    for c in table.judged:
+        rows = ", ".join(
+            f"{name} {view.plus_minus(c.metric, *level)}" for name, level in zip(c.rows, c.levels)
+        )
+        at = f" after {view.step_name(c.step)} steps" if c.step is not None else ""
+        interval = f" (95 % interval {view.interval_text(c)})" if c.low is not None else ""
+        what = f"{c.title} = {view.formula(c)}," if c.weights else "difference"
+        value = f"{what} {view.difference_text(c)}{interval}"
         sentence = f"{c.metric.name}{at}: {rows}, {value}, {c.seeds} training seed{'s' * (c.seeds != 1)}"
         sentences.append((c, sentence))
     return sentences
@@ -265,11 +254,10 @@ def headlines(table: Table) -> list[tuple[Comparison, str]]:
 
 def headline_notes(table: Table) -> list[str]:
     """Returns what must be read with the headlines: what their errors hold, and what they do not."""
-    comparisons = [c for c, _ in headlines(table)]
-    name = table.primary.name if table.primary else "a metric"
+    comparisons = table.judged
     if not comparisons:
         return [
-            f"No difference in {name} at the last milestone was declared or could be computed: the table shows the rows "
+            f"No difference in {table.primary.name} at the last milestone was declared or could be computed: the table shows the rows "
             "only."
         ]
     notes = []
@@ -295,14 +283,13 @@ def headline_notes(table: Table) -> list[str]:
 
 def metric_words(table: Table, metric: Metric) -> str:
     """Returns in words what a curve of a metric shows."""
-    rows, lines = grouped(table.rows, "experiment"), []
-    for name in table.experiments:
-        cells = [(row.step, row.cells[metric.key]) for row in rows[name] if row.value(metric) is not None]
-        points = [
-            f"{plus_minus(metric, cell.value, cell.error)} at {step_name(step)}" for step, cell in cells
-        ]
-        if points:
-            lines.append(f"{name} {', '.join(points)}")
+    lines = []
+    for name, rows in table.by_experiment(row for row in table.rows if row.value(metric) is not None).items():
+        points = []
+        for row in rows:
+            value = view.plus_minus(metric, row.value(metric), row.cells[metric.key].error)
+            points.append(f"{value} at {view.step_name(row.step)}")
+        lines.append(f"{name} {', '.join(points)}")
     return f"{metric.name} against training steps: {'; '.join(lines) or 'no values'}"
 
 

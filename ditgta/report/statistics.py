@@ -8,16 +8,20 @@ own two rows spread further takes their spread, for so few runs hide much from s
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import bisect
 from scipy.special import chdtrc, chdtri, ndtr, ndtri, stdtr, stdtrit
 
 LEVEL = 0.05  # of all verdicts of a table together; intervals hold 1 - LEVEL one by one
 POWER = 0.8  # with which the smallest gap would have been found
 BEYOND_DOUBT = 0.005  # level of the test that keeps rows of unequal spread apart
 _QUANTILES = 500  # of the spread, over which the power is averaged
+
+
+Rows = Sequence[Sequence[float]]  # of each row, the values of its runs
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Spread:
     rows: int = 1  # how many rows it was taken from
 
 
-def spread_of_runs(groups: Sequence[Sequence[float]]) -> Spread | None:
+def spread_of_runs(groups: Rows) -> Spread | None:
     """Returns the spread of the values of all rows' runs around their rows' means; None where no row has two runs."""
     groups = _repeated(groups)
     if not groups:
@@ -39,12 +43,12 @@ def spread_of_runs(groups: Sequence[Sequence[float]]) -> Spread | None:
     return Spread(math.sqrt(squares / degrees), degrees, len(groups))
 
 
-def _repeated(groups: Sequence[Sequence[float]]) -> list[np.ndarray]:
+def _repeated(groups: Rows) -> list[np.ndarray]:
     """Returns the values of the rows that have several runs."""
     return [np.asarray(group, np.float64) for group in groups if len(group) > 1]
 
 
-def spreads_agree(groups: Sequence[Sequence[float]]) -> bool:
+def spreads_agree(groups: Rows) -> bool:
     """Returns whether Bartlett's test (1937) finds no difference, at BEYOND_DOUBT, between the variances of the rows' runs."""
     groups = _repeated(groups)
     if len(groups) < 2:
@@ -100,9 +104,7 @@ class Inference:
             return 1.0
         if not self.samples:
             return 2 * float(stdtr(self.degrees, -abs(self.value) / self.runs))
-        # The lower the level, the wider is the interval.
-        low, high = _bisected(0.0, 1.0, lambda level: self.half_width(level) > abs(self.value))
-        return (low + high) / 2
+        return bisect(lambda level: self.half_width(level) - abs(self.value), 0.0, 1.0, xtol=1e-18)
 
     def smallest_gap(self, level: float = LEVEL) -> float | None:
         """Returns the true difference that a test at this level would have found with the power POWER; None without runs.
@@ -116,22 +118,11 @@ class Inference:
         student, normal = -stdtrit(self.degrees, level / 2), -ndtri(level / 2)
         bounds = np.hypot(student * shown, normal * self.samples)
 
-        def is_too_small(gap: float) -> bool:
+        def lacking(gap: float) -> float:
             missed = ndtr((bounds - gap) / self.se) - ndtr((-bounds - gap) / self.se)
-            return 1 - missed.mean() < POWER
+            return POWER - (1 - missed.mean())
 
-        return _bisected(0.0, float(bounds.max()) + 10 * self.se, is_too_small)[1]
-
-
-def _bisected(low: float, high: float, is_too_low: Callable[[float], bool]) -> tuple[float, float]:
-    """Returns an interval so narrow that its ends are equal but for rounding, around the least value that is not too low."""
-    for _ in range(60):
-        middle = (low + high) / 2
-        if is_too_low(middle):
-            low = middle
-        else:
-            high = middle
-    return low, high
+        return bisect(lacking, 0.0, float(bounds.max()) + 10 * self.se)
 
 
 def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float | None) -> Inference:
@@ -140,11 +131,7 @@ def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float 
     `pooled` is the spread over all rows, None where they do not agree in it: then the row's own is taken. `samples` is the standard
     error of the mean that the spread of the runs does not show.
     """
-    own = spread_of_runs([values])
-    if own is None:
-        return Inference(float(np.mean(values)), None, math.inf, samples)
-    spread = _larger(pooled, own)
-    return Inference(float(np.mean(values)), spread.sd / math.sqrt(len(values)), spread.degrees, samples)
+    return contrast_of_runs([values], [1.0], pooled, False, samples)
 
 
 def difference_of_runs(
@@ -155,7 +142,7 @@ def difference_of_runs(
 
 
 def contrast_of_runs(
-    rows: Sequence[Sequence[float]],
+    rows: Rows,
     weights: Sequence[float],
     pooled: Spread | None,
     relative: bool,
@@ -163,38 +150,28 @@ def contrast_of_runs(
 ) -> Inference:
     """Returns the weighted sum of rows' means, of the values themselves: as `difference_of_runs`, for any number of rows.
 
+    No row is taken to spread less than the pooled spread says, which is None where each row counts with its own (Welch).
     With `relative`, `pooled` is of logarithms, so a row's runs spread by that share of its mean.
     """
     means = [float(np.mean(values)) for values in rows]
+    counts = np.array([len(values) for values in rows])
     value = math.fsum(np.multiply(weights, means))
-    if min(map(len, rows)) < 2:
+    if counts.min() < 2:
         return Inference(value, None, math.inf, samples)
-    if not pooled:
-        return _welch(value, rows, weights, samples)
-    levels, scaled = 1.0, rows
-    if relative:
-        levels, scaled = means, list(map(np.log, rows))
-    spread = _larger(pooled, spread_of_runs(scaled))
-    runs = np.multiply(weights, levels) * spread.sd / np.sqrt(list(map(len, rows)))
-    return Inference(value, math.hypot(*runs), spread.degrees, samples)
-
-
-def _welch(
-    value: float, rows: Sequence[Sequence[float]], weights: Sequence[float], samples: float | None
-) -> Inference:
-    """Returns a weighted sum of rows' means with each row's own spread."""
-    counts = np.array(list(map(len, rows)))
-    shares = np.square(weights) * [float(np.var(values, ddof=1)) for values in rows] / counts
-    squared = sum(shares.tolist())
+    if pooled:
+        levels, scaled = 1.0, rows
+        if relative:
+            levels, scaled = means, [np.log(values) for values in rows]
+        sd = max(pooled.sd, spread_of_runs(scaled).sd)
+        runs = np.multiply(weights, levels) * sd / np.sqrt(counts)
+        return Inference(value, math.hypot(*runs), pooled.degrees, samples)
+    variances = [np.var(values, ddof=1) for values in rows]
+    shares = np.square(weights) * variances / counts
+    squared = float(shares.sum())
     if not squared:
         return Inference(value, 0.0, math.inf, samples)
-    degrees = squared**2 / sum((shares**2 / (counts - 1)).tolist())
+    degrees = squared**2 / float((shares**2 / (counts - 1)).sum())
     return Inference(value, math.sqrt(squared), degrees, samples)
-
-
-def _larger(pooled: Spread | None, own: Spread) -> Spread:
-    """Returns the pooled spread, but none smaller than the own one."""
-    return own if pooled is None else replace(pooled, sd=max(pooled.sd, own.sd))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -87,8 +87,8 @@ class Curve:
 
     def points(self, axis: Axis) -> dict[float, Point]:
         """Returns the points along an axis through the chosen one, by their values."""
-        along = {value: self.chosen._replace(**{axis.key: value}) for value in map(axis.of, self.reported)}
-        return {value: point for value, point in along.items() if point in self.reported}
+        others = {other.key: other.of(self.chosen) for other in AXES if other != axis}
+        return {axis.of(point): point for point in self.reported if point == point._replace(**others)}
 
     def cells(self, axis: Axis) -> dict[float, Cell]:
         """Returns FID along an axis through the chosen point, by the values at which it is known."""
@@ -219,10 +219,7 @@ def chosen_scores(sweep: Sweep | None, scores: Sequence[Score]) -> list[Score]:
     """Returns the table's score files with those of the chosen points in place of the first, and their FID at cfg 1 beside it."""
     if sweep is None:
         return list(scores)
-    reported = {}
-    for score, choice in sweep.scores:
-        if not choice:
-            reported[*score.place, point_of(score)] = score
+    reported = {(*score.place, point_of(score)): score for score, choice in sweep.scores if not choice}
     curves, result = sweep.by_row, []
     for score in scores:
         place = score.place

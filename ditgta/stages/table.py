@@ -3,9 +3,11 @@
 import hashlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -13,7 +15,6 @@ from ditgta.data.images import ImageIndex, load_index
 from ditgta.report import exports
 from ditgta.report.alike import seeds_have_own_noise, warnings_of
 from ditgta.report.chapters import page
-from ditgta.report.checks import read_record
 from ditgta.report.classwise import class_results, csv_by_class
 from ditgta.report.comparisons import row_of, scale_of
 from ditgta.report.cost import read_costs
@@ -21,26 +22,36 @@ from ditgta.report.declared import comparisons_of, primary_of, read_declared
 from ditgta.report.encodings import distance_figure, distances_of, encoding_figure
 from ditgta.report.evidence import (
     BASELINE,
+    Run,
     Score,
     check_comparable,
+    curves_of,
     epochs_of,
     last_scores,
-    read_curves,
+    read_runs,
     read_score,
-    run_of,
 )
-from ditgta.report.explorer import shelves_of
 from ditgta.report.findings import Curve
 from ditgta.report.grid import sample_grid
 from ditgta.report.losses import band_ratios, with_losses
 from ditgta.report.memorisation import nearest_grids, nearness
-from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, DINOV2, LOSS, METRICS, Metric, Scale, Table
+from ditgta.report.milestones import milestone_strips, shelves_of
+from ditgta.report.model import (
+    CLASS_ACCURACY,
+    CLASS_GAIN,
+    DINOV2,
+    LOSS,
+    METRICS,
+    Metric,
+    Scale,
+    Table,
+    grouped,
+)
 from ditgta.report.origin import fairness, is_trained, options_of, protocol, provenance_of
 from ditgta.report.pictures import Pictures, draw, write_pictures
 from ditgta.report.published import published_values
 from ditgta.report.render import render
 from ditgta.report.resized import read_sizes, sizes_csv
-from ditgta.report.strips import milestone_strips
 from ditgta.report.sweep import UNGUIDED, chosen_losses, chosen_scores, read_sweep, sweep_csv
 from ditgta.report.sweep_figure import drawn_sweep
 from ditgta.report.sweep_order import order_sentence
@@ -110,9 +121,11 @@ def run(
         raise InputError("no score files were given; run the score stage and pass what it writes")
     real = replace(read_score(baseline), experiment=BASELINE, step=None) if baseline else None
     check_comparable(files, real)
+    files = _in_order(files, spec)
     index = load_index(images) if images else None
     classes, count = (index.classes, index.count) if index else ([], None)
-    table = build(files, real, read_curves(training, names), spec, classes)
+    runs = read_runs(training, names)
+    table = build(files, real, curves_of(runs), spec, classes)
     everything = [*files, *filter(None, [real])]
     resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, files)
     cost_scores = list(everything)
@@ -120,11 +133,10 @@ def run(
         cost_scores += [score for score, _ in sweep.scores]
     if resized:
         cost_scores += resized.scores
-    costs = read_costs(cost_scores, training, shared, names)
+    costs = read_costs(cost_scores, runs, shared)
     table = replace(table, costs=costs, epochs=epochs_of(files, count), order=order_sentence(sweep))
-    table, pictures = _with_pictures(table, files, index, training, names)
-    sweep = drawn_sweep(table, sweep)
-    pictures = replace(pictures, sizes=resized, sweep=sweep)
+    table, pictures = _with_pictures(table, files, index, runs)
+    pictures = replace(pictures, sizes=resized, sweep=drawn_sweep(table, sweep))
     write_pictures(out, pictures)
     texts = {
         "table.csv": exports.scores_csv(table, everything),
@@ -143,25 +155,23 @@ def run(
 
 
 def _with_pictures(
-    table: Table,
-    files: Sequence[Score],
-    index: ImageIndex | None,
-    training: Sequence[Path],
-    names: Sequence[tuple[str, int]] | None,
+    table: Table, files: Sequence[Score], index: ImageIndex | None, runs: Sequence[Run]
 ) -> tuple[Table, Pictures]:
     """Returns a table with the warnings of its pictures, and the pictures of its rows."""
     grids, sample_faults = sample_grid(files, table.experiments, index)
     near, near_faults = nearest_grids(files, table.experiments, table.classes)
-    encodings, encoding_faults = encodings_of(training, table.experiments, names)
+    encodings, encoding_faults = encodings_of(runs, table.experiments)
     table = replace(table, warnings=table.warnings + sample_faults + near_faults + encoding_faults)
-    reach = distances_of(files, table.experiments, table.last)
-    pictures = replace(
-        draw(table, grids, near),
+    reach = distances_of(files, table.last)
+    pictures = draw(
+        table,
+        grids,
+        near,
         encodings=encodings,
         distances=distance_figure(reach.rows, reach.uniform, table.experiments) if reach.rows else None,
         reach=reach,
-        strips=milestone_strips(files, table.experiments),
-        shelves=shelves_of(files, table.experiments, table.classes),
+        strips=milestone_strips(files),
+        shelves=shelves_of(files, table.classes),
     )
     return table, pictures
 
@@ -214,21 +224,22 @@ def _named(
     return named, [(experiment, seed) for experiment, seed, _ in rows]
 
 
-def encodings_of(
-    training: Sequence[Path], experiments: Sequence[str], names: Sequence[tuple[str, int]] | None = None
-) -> tuple[Image.Image | None, list[str]]:
+def _in_order(scores: Sequence[Score], spec: dict) -> list[Score]:
+    """Returns scores in the order of the table's rows: that of the suite's experiments and, of others, that of the files."""
+    names = list(dict.fromkeys([*(spec.get("experiments") or []), *(score.experiment for score in scores)]))
+    return sorted(scores, key=lambda score: names.index(score.experiment))
+
+
+def encodings_of(runs: Sequence[Run], experiments: Sequence[str]) -> tuple[Image.Image | None, list[str]]:
     """Returns a picture of what each row's encoding makes of places, and why rows are not in it.
 
-    Of the records of checkpoints (`training`) those of the lowest seed and the highest step count, where the checkpoint is there;
-    `names`: experiment and seed of each, where it is not for the record to say.
+    Of the training runs' records those of the lowest seed and the highest step count, where the checkpoint is there.
     """
-    last: dict[str, tuple[int, int, Path]] = {}
-    for path, known in zip(map(Path, training), names or itertools.repeat(None)):
-        record = read_record(path)
-        name, seed = known or run_of(path, record)
-        candidate = (seed, -(record.get("step") or 0), path.with_suffix(".safetensors"))
-        if candidate[2].is_file():
-            last[name] = min(candidate, last.get(name, candidate))
+    last = {}
+    for run in sorted(runs, key=lambda run: (-run.seed, run.record.get("step") or 0)):
+        checkpoint = run.path.with_suffix(".safetensors")
+        if checkpoint.is_file():
+            last[run.experiment] = checkpoint
     if not last:
         return None, []
     from ditgta.loading import load_encoding
@@ -239,7 +250,7 @@ def encodings_of(
         if name not in last:
             continue
         try:
-            rows.append((name, look(load_encoding(last[name][2]))))
+            rows.append((name, look(load_encoding(last[name]))))
         except InputError as error:
             faults.append(f"the encoding of {name} cannot be drawn: {error}")
     return encoding_figure(rows) if rows else None, faults
@@ -252,32 +263,36 @@ def build(
     spec: dict,
     classes: Sequence[str] = (),
 ) -> Table:
-    """Returns the table of score files."""
-    names = [score.experiment for score in scores]
-    in_order = dict.fromkeys([*(spec.get("experiments") or []), *names])
-    experiments = [name for name in in_order if name in names]
-    groups = _grouped(scores, experiments)
-    order = {name: place for place, name in enumerate(experiments)}
-    curves = sorted(curves, key=lambda c: (order.get(c.experiment, len(order)), c.seed))
-    newest = last_scores(scores, experiments)
+    """Returns the table of score files, which stand in the order of its rows."""
+    by_milestone = sorted(scores, key=lambda score: (score.step is None, score.step or 0))
+    groups = grouped(by_milestone, "experiment", "step")
+    experiments = list(grouped([*scores, *curves], "experiment"))
+    curves = sorted(curves, key=lambda curve: (experiments.index(curve.experiment), curve.seed))
+    newest, everything = last_scores(scores), [*scores, *filter(None, [baseline])]
     by_class = {s.experiment: class_results(groups[s.experiment, s.step]) for s in newest}
-    options = options_of(scores, experiments)
+    metrics, real = _metrics(everything), {}
+    if baseline:
+        by_class[BASELINE] = class_results([baseline])
+        real["baseline"] = row_of(BASELINE, None, [baseline], dict.fromkeys(metrics, Scale(False)))
+        real["draws"] = part(baseline.content, "settings").get("draws")
+    options = options_of(scores)
     equal, unequal = fairness(options)
     warnings = warnings_of(scores, baseline, spec)
     if options and not equal:
         warnings.append(unequal)
     scorer = part(scores[0].content, "scorer")
-    table = Table(
+    compared = _compared(groups, metrics, spec)
+    published, spread = spec.get("published") or {}, spec.get("training_cov")
+    return Table(
         suite=str(spec.get("suite") or scores[0].spec.get("suite") or "scores"),
-        experiments=list(dict.fromkeys([*experiments, *(curve.experiment for curve in curves)])),
-        metrics=_metrics([*scores, *filter(None, [baseline])]),
-        rows=[],
+        experiments=experiments,
+        metrics=metrics,
         protocol=protocol(scores),
         trained_scorer=is_trained(scorer),
         published_scorer=scorer.get("published"),
         warnings=warnings,
         curves=curves,
-        provenance=[provenance_of(score, score.name) for score in scores],
+        provenance=list(map(provenance_of, everything)),
         options=options,
         config=spec.get("config") or {},
         classes=list(classes),
@@ -285,18 +300,12 @@ def build(
         nearness=list(filter(None, map(nearness, newest))),
         own_noise=seeds_have_own_noise(scores),
         held_out=all("training" in score.content for score in scores),
-        bands=band_ratios(scores, experiments),
+        bands=band_ratios(scores),
+        published=published_values(compared["rows"], published, bool(scorer.get("published")), spread),
+        published_source=str(spec.get("published_source") or ""),
+        **compared,
+        **real,
     )
-    if baseline:
-        plain = dict.fromkeys(table.metrics, Scale(False))
-        table = replace(
-            table,
-            baseline=row_of(BASELINE, None, [baseline], plain),
-            draws=part(baseline.content, "settings").get("draws"),
-            by_class={**by_class, BASELINE: class_results([baseline])},
-            provenance=[*table.provenance, provenance_of(baseline, BASELINE)],
-        )
-    return _compared(table, groups, spec)
 
 
 def _metrics(scores: Sequence[Score]) -> list[Metric]:
@@ -308,39 +317,27 @@ def _metrics(scores: Sequence[Score]) -> list[Metric]:
     return columns + [known.get(key) or Metric(key, key.replace("_", " ")) for key in others]
 
 
-def _grouped(
-    scores: Sequence[Score], experiments: Sequence[str]
-) -> dict[tuple[str, int | None], list[Score]]:
-    """Returns the score files of each experiment and milestone, by milestones, in the order of experiments."""
-    groups: dict[tuple[str, int | None], list[Score]] = {}
-    for score in sorted(scores, key=lambda s: (s.step is None, s.step or 0, experiments.index(s.experiment))):
-        groups.setdefault((score.experiment, score.step), []).append(score)
-    return groups
-
-
-def _compared(table: Table, groups: dict[tuple[str, int | None], list[Score]], spec: dict) -> Table:
-    """Returns a table with its rows, their differences and the verdicts on them."""
-    at: dict[int | None, list[list[Score]]] = {}
+def _compared(
+    groups: Mapping[tuple[str, int | None], list[Score]], metrics: Sequence[Metric], spec: dict
+) -> dict[str, Any]:
+    """Returns the fields of a table that hold its rows and their differences; `groups`: score files by row and milestone."""
+    by_step: dict[int | None, list[list[Score]]] = defaultdict(list)
     for (_, step), group in groups.items():
-        at.setdefault(step, []).append(group)
-    scales = {step: {m: scale_of(rows, m) for m in table.metrics} for step, rows in at.items()}
-    last = None if None in at else (spec.get("milestones") or list(at))[-1]
-    primary = primary_of(spec, list(itertools.chain(*at.get(last, []))), table.metrics)
-    declared, spread = read_declared(spec.get("differences") or []), spec.get("training_cov")
-    comparisons, best = comparisons_of(groups, scales, declared, primary, last, spread)
+        by_step[step].append(group)
+    scales = {step: {m: scale_of(rows, m) for m in metrics} for step, rows in by_step.items()}
+    last = None if None in by_step else (spec.get("milestones") or list(by_step))[-1]
+    primary = primary_of(spec, list(itertools.chain(*by_step[last])), metrics)
+    declared = read_declared(spec.get("differences") or [])
+    comparisons, best = comparisons_of(groups, scales, declared, primary, last, spec.get("training_cov"))
     rows = {place: row_of(*place, group, scales[place[1]]) for place, group in groups.items()}
-    published = published_values(list(rows.values()), spec.get("published") or {}, table, spread)
     if (best, last) in rows:
         cells = dict(rows[best, last].cells)
         cells[primary.key] = replace(cells[primary.key], best=True)
         rows[best, last] = replace(rows[best, last], cells=cells)
-    return replace(
-        table,
-        published=published,
-        published_source=str(spec.get("published_source") or ""),
-        rows=list(rows.values()),
-        comparisons=comparisons,
-        primary=primary,
-        last=last,
-        scale=scales.get(last, {}).get(primary),
-    )
+    return {
+        "rows": list(rows.values()),
+        "comparisons": comparisons,
+        "primary": primary,
+        "last": last,
+        "scale": scales.get(last, {}).get(primary),
+    }

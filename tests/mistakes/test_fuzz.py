@@ -18,7 +18,7 @@ from ditgta.data.published import read_published
 from ditgta.data.scorer_files import read_scorer
 from ditgta.data.shards import LatentShards
 from ditgta.loading import load
-from ditgta.report.evidence import read_curves, read_score
+from ditgta.report.evidence import curves_of, read_runs, read_score
 from ditgta.runtime.checkpoints import read_checkpoint
 from ditgta.runtime.errors import InputError
 
@@ -27,7 +27,7 @@ CHECKPOINT = "gta/0000002.safetensors"
 # A file, and what reads it.
 READERS: list[tuple[str, Callable[[], object]]] = [
     (CHECKPOINT, lambda: (read_checkpoint(CHECKPOINT, ["ema"]), load(CHECKPOINT))),
-    ("gta/0000002.json", lambda: read_curves([Path("gta/0000002.json")])),
+    ("gta/0000002.json", lambda: curves_of(read_runs([Path("gta/0000002.json")]))),
     ("scorer.safetensors", lambda: read_scorer(Path("scorer.safetensors"))),
     ("published.pt", lambda: read_published("published.pt")),
     ("weights.pth", lambda: read_scorer(Path("weights.pth"))),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ditgta.report.cost import cost_of, read_costs, total_of
-from ditgta.report.evidence import read_score
+from ditgta.report.evidence import read_runs, read_score
 from tests.report.suite import make_suite, process_record
 
 
@@ -51,7 +51,7 @@ def test_every_stage_is_found_with_its_shards_and_what_training_went_on_from(tmp
     earlier = [process_record("train", started=1.0, seconds=80.0)]
     record.write_text(json.dumps(json.loads(record.read_text()) | {"earlier": earlier}))
     scores = [read_score(path) for path in arguments["scores"]]
-    costs = read_costs(scores, arguments["training"], arguments["shared"])
+    costs = read_costs(scores, read_runs(arguments["training"]), arguments["shared"])
     found = {(cost.stage, cost.row): cost for cost in costs}
     stages = ["scorer"] + ["train"] * 3 + ["sample"] * 3 + ["score"] * 3
     assert [cost.stage for cost in costs] == stages and found["scorer", "digits"].memory_mb == 900.0

@@ -135,13 +135,13 @@ def test_distances_are_those_of_the_last_milestone_and_of_one_grid(tmp_path):
             rewritten(path, uniform=5.0)
         elif experiment == "abs" and seed == "1":
             rewritten(path)
-    found = distances_of(rows_of(arguments), list(LEVEL), 2_500_000)
+    found = distances_of(rows_of(arguments), 2_500_000)
     assert {name: rows.tolist() for name, rows in found.rows.items()} == {
         "abs": [[1.05, 2.0], [1.0, 3.0]],
         "rope": [[1.0, 2.0, 1.0, 3.0], [1.0, 3.0, 1.0, 3.0]],
     }
     assert found.absent == ("Other grids of tokens, whose distances do not compare: gta.",)
-    assert distances_of([read_score(arguments["scores"][0])], list(LEVEL), None).rows == {}
+    assert distances_of([read_score(arguments["scores"][0])], None).rows == {}
     # Each row keeps the colour that it has elsewhere, whichever are drawn.
     (line, *_) = distance_figure({"gta": found.rows["rope"]}, 2.5, list(LEVEL)).figure.axes[0].lines
     assert line.get_color() == "#009E73" and line.get_ydata().tolist() == [1.75, 2.0]
@@ -157,7 +157,7 @@ def test_the_page_says_of_which_rows_no_record_tells_how_far_they_attend(tmp_pat
     for path in arguments["losses"]:
         if path.stem != "gta-0-2500000":
             rewritten(path)
-    found = distances_of(rows_of(arguments), list(LEVEL), 2_500_000)
+    found = distances_of(rows_of(arguments), 2_500_000)
     assert not found.rows and "do not say it of any row" in found.absent[0]
 
 
@@ -186,7 +186,7 @@ def test_ratios_by_band(tmp_path):
     scores = [
         with_losses(read_score(score), loss) for score, loss in zip(arguments["scores"], arguments["losses"])
     ]
-    first, rope, gta = band_ratios(scores, list(LEVEL))
+    first, rope, gta = band_ratios(scores)
     assert first.ratio == pytest.approx(np.ones(4)) and (first.low == first.high).all()
     assert gta.ratio == pytest.approx(np.full(4, 0.94 / 1.05), rel=0.03)
     assert ((gta.low < gta.ratio) & (gta.ratio < gta.high)).all() and (gta.high - gta.low < 0.03).all()

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from ditgta.report import figures
-from ditgta.report.evidence import read_curves, read_score, samples_folder
+from ditgta.report.evidence import curves_of, read_runs, read_score, samples_folder
 from ditgta.report.figures import smoothed
 from ditgta.report.grid import CELL_PIXELS, Grid, choose_samples, draw, pick, sample_grid
+from ditgta.report.milestones import milestone_strips
 from ditgta.report.model import METRICS
 from ditgta.report.render import grid_address
-from ditgta.report.strips import milestone_strips
 from ditgta.report.view import class_name, number, short_names, step_name
 from ditgta.stages.table import build
 from tests.report.suite import FID, make_suite, noise_pixels
@@ -115,7 +115,7 @@ def test_curves_are_joined_and_named(tmp_path):
         record("gta", 10, [5, 10]),
         record("x", 20, [10, 20], experiment="rope"),
     ]
-    gta, rope = read_curves(paths)
+    gta, rope = curves_of(read_runs(paths))
     assert (gta.experiment, gta.seed, gta.steps) == ("gta", 3, [5, 10, 11, 15, 20])
     assert gta.losses["loss"][1] == pytest.approx(0.1) and set(gta.losses) == {"loss", "mse", "vb"}
     assert rope.experiment == "rope"
@@ -124,7 +124,7 @@ def test_curves_are_joined_and_named(tmp_path):
 def test_strips_follow_one_noise_over_milestones(tmp_path):
     arguments = make_suite(tmp_path)
     scores = [read_score(path) for path in arguments["scores"]]
-    strips = milestone_strips(scores, list(FID))
+    strips = milestone_strips(scores)
     assert [heading for heading, _ in strips[0].columns] == ["200K", "2.5M"] and len(strips) == 4
     for grid in strips:
         assert [label.split("\n")[0] for label, _ in grid.rows] == list(FID)
@@ -142,12 +142,12 @@ def test_strips_leave_out_what_is_gone_or_sampled_otherwise(tmp_path):
     last = {score.experiment: score for score in scores if score.step == 2_500_000}
     shutil.rmtree(samples_folder(last["rope"]))
     last["gta"].content["spec"]["sampling"]["cfg_scale"] = 7.0
-    rows = {label.split("\n")[0]: images for label, images in milestone_strips(scores, list(FID))[0].rows}
+    rows = {label.split("\n")[0]: images for label, images in milestone_strips(scores)[0].rows}
     assert [image is None for image in rows["abs"]] == [False, False]
     assert [image is None for image in rows["rope"]] == [False, True]
     assert [image is None for image in rows["gta"]] == [False, True]
     early = [score for score in scores if score.step != 2_500_000]
-    assert milestone_strips(early, list(FID)) == []
+    assert milestone_strips(early) == []
 
 
 def test_36_rows_are_legible(tmp_path):

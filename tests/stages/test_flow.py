@@ -10,7 +10,7 @@ import torch
 
 from ditgta import DiTPipeline, load
 from ditgta.config import Sampling
-from ditgta.report.evidence import read_curves
+from ditgta.report.evidence import curves_of, read_runs
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import read_json
 from ditgta.stages import pretrained, sample
@@ -48,7 +48,7 @@ def test_learns_and_logs_its_loss_alone(flow, flow_checkpoint):
     assert model.config.objective == "flow" and model.final_layer.linear.out_features == 4
     record = read_json(flow / "0000060.json")
     assert record["spec"]["training"]["objective"] == "flow"
-    (curve,) = read_curves([flow / "0000060.json"])
+    (curve,) = curves_of(read_runs([flow / "0000060.json"]))
     assert set(curve.losses) == {"loss"} and len(curve.steps) == len(lines)
 
 

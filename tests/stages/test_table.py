@@ -15,9 +15,9 @@ from scipy.stats import t, ttest_ind
 from ditgta import DiT
 from ditgta.report import chapters
 from ditgta.report.evidence import run_of
-from ditgta.report.explorer import shelves_of
 from ditgta.report.figures import PALETTE
 from ditgta.report.grid import Grid, draw
+from ditgta.report.milestones import shelves_of
 from ditgta.report.sentences import difference_sentence, headline_notes, headlines
 from ditgta.runtime.checkpoints import write_tensors
 from ditgta.runtime.errors import InputError
@@ -478,7 +478,7 @@ def test_samples_are_there_class_by_class_at_every_milestone(suite):
         for step in ("200K", "2.5M"):
             assert f"samples of {name} after {step} steps" in text
     assert text.count("<input type=radio name=milestone") == 2
-    shelves = shelves_of([table.read_score(p) for p in suite[0]["scores"]], list(FID), CLASSES)
+    shelves = shelves_of([table.read_score(p) for p in suite[0]["scores"]], CLASSES)
     assert [shelf.name for shelf in shelves] == list(CLASSES)
     (label, images), *_ = shelves[1].grids[2_500_000].rows
     assert label == "abs" and len(images) == 12  # of 48 samples in 4 classes
@@ -722,7 +722,7 @@ def test_gray_samples_and_unequal_labels(tmp_path):
 def test_encodings_are_shown_of_checkpoints_that_are_at_hand(tmp_path):
     """As the last checkpoint of the first seed has them; one that cannot be read is a warning."""
     arguments = make_suite(tmp_path)
-    before = table.encodings_of(arguments["training"], ["abs", "rope", "gta"])
+    before = table.encodings_of(table.read_runs(arguments["training"]), ["abs", "rope", "gta"])
     assert before == (None, [])
     page = (table.run(**arguments, out=tmp_path / "table"), (tmp_path / "table/table.html").read_text())[1]
     assert "What the encodings say" not in page
@@ -736,9 +736,9 @@ def test_encodings_are_shown_of_checkpoints_that_are_at_hand(tmp_path):
             ema,
             {"ditgta": json.dumps({"spec": {}, "step": 4, "model": model})},
         )
-    picture, (fault,) = table.encodings_of(arguments["training"], ["abs", "rope", "gta"])
+    picture, (fault,) = table.encodings_of(table.read_runs(arguments["training"]), ["abs", "rope", "gta"])
     assert "the encoding of gta cannot be drawn: " in fault and "there is no gone.py" in fault
-    alone, _ = table.encodings_of(arguments["training"], ["abs"])
+    alone, _ = table.encodings_of(table.read_runs(arguments["training"]), ["abs"])
     assert picture.height == pytest.approx(2 * alone.height, rel=0.01) and picture.width > alone.width
     table.run(**arguments, out=tmp_path / "table")
     page = Page((tmp_path / "table/table.html").read_text())
