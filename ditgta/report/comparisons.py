@@ -124,20 +124,20 @@ def compare(
     """Compares the rows of a declared difference at one milestone over the training seeds that all of them have.
 
     Of one seed the 95 % interval of a pair is that of the paired difference. Of several it is Student's with the milestone's spread
-    of runs, on their scale, which the samples' error joins where seeds share noise. A contrast is the weighted sum of the rows'
-    values. Returns the difference, without a verdict, and what a verdict on it would rest on; `groups`: score files of each row.
+    of runs, which the samples' error joins where seeds share noise. The verdict on a pair rests on the runs' scale. A contrast is
+    the weighted sum of the rows' values, and so is a pair's interval. Returns the difference, without a verdict, and what a verdict on it would rest on; `groups`: score files of each row.
     """
     groups, fault = matched(declared.rows, groups, metric)
     empty = Comparison(declared.names, declared.weights, step=step, metric=metric, seeds=len(groups[0]))
     if fault:
         return replace(empty, reason=fault), Contest(declared.names, None)
     cells = [cell_of(group, metric, scale) for group in groups]
-    if declared.weights:
-        contest = _contrast(declared, groups, cells, metric, scale)
-        (low, high), se = contest.inference.ends, contest.inference.se
-    else:
+    # In the metric's units each row errs by its own level's share, so the interval of a - b is that of b - a turned over.
+    in_units = _contrast(declared, groups, cells, metric, scale)
+    contest = in_units
+    if not declared.weights:
         contest = Contest(declared.names, _inference(groups, cells, metric, scale), relative=scale.relative)
-        low, high, se = _in_units(groups, cells, metric, scale, contest.inference)
+    (low, high), se = in_units.inference.ends, in_units.inference.se
     comparison = replace(
         empty,
         value=math.fsum(weight * cell.value for (_, weight), cell in zip(declared.terms, cells)),
@@ -179,7 +179,7 @@ def _contrast(
     declared: Declared, groups: Groups, cells: Sequence[Cell], metric: Metric, scale: Scale
 ) -> Contest:
     """Returns what a verdict on a contrast rests on."""
-    weights, values = [weight for _, weight in declared.weights], [cell.values for cell in cells]
+    weights, values = [weight for _, weight in declared.terms], [cell.values for cell in cells]
     samples = error_between(groups, weights, metric, False)
     inference = contrast_of_runs(values, weights, scale.pooled, scale.relative, samples)
     parts = [weight * cell.value for weight, cell in zip(weights, cells)]
@@ -192,19 +192,3 @@ def _inference(groups: Groups, cells: Sequence[Cell], metric: Metric, scale: Sca
     first, second = (scale.of(cell.values) for cell in cells)
     samples = error_between(groups, (1.0, -1.0), metric, scale.relative)
     return difference_of_runs(first, second, scale.pooled, samples)
-
-
-def _in_units(
-    groups: Groups, cells: Sequence[Cell], metric: Metric, scale: Scale, inference: Inference
-) -> tuple[float | None, float | None, float | None]:
-    """Returns low, high and standard error of a difference of two rows in the metric's own units."""
-    if len(groups[0]) == 1:
-        scale = Scale(False)
-        inference = _inference(groups, cells, metric, scale)
-    (low, high), se = inference.ends, inference.se
-    if se is None or not scale.relative:
-        return low, high, se
-    first, second = (cell.value for cell in cells)
-    # d(a - b) / d(log a - log b) between both levels: their logarithmic mean.
-    unit = second if first == second else (first - second) / math.log(first / second)
-    return second * math.expm1(low), second * math.expm1(high), se * unit

@@ -2,14 +2,17 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import t
 
 from ditgta.report.chapters import page
+from ditgta.report.comparisons import compare, scale_of
+from ditgta.report.evidence import Score
 from ditgta.report.exports import differences_csv
-from ditgta.report.model import LOSS, Cell
+from ditgta.report.model import LOSS, METRICS, Cell, Declared
 from ditgta.report.published import distance_error
 from ditgta.report.render import render
 from ditgta.report.sentences import answer, caveats
@@ -121,6 +124,44 @@ def test_a_contrast_of_two_rows_is_their_difference():
         pair = difference_of_runs(first, second, pooled, 0.1)
         assert contrast.value == pytest.approx(pair.value) and contrast.runs == pytest.approx(pair.runs)
         assert contrast.degrees == pytest.approx(pair.degrees)
+
+
+def test_intervals_do_not_depend_on_the_order_of_a_pair(tmp_path):
+    pairs = [["gta", "none"], ["none", "gta"], {"name": "x", "weights": {"gta": 1, "none": -1}}]
+    scores = scores_of(tmp_path, (0, 1, 2), 0.013, {"none": 60.0, "gta": 5.0})
+    spec = {**SPEC, "experiments": ["none", "gta"], "differences": pairs}
+    pair, turned, contrast = [c for c in table.build(scores, None, [], spec).comparisons if c.primary]
+    assert (pair.low, pair.high, pair.se) == pytest.approx((-turned.high, -turned.low, turned.se))
+    assert (pair.low, pair.high, pair.se) == pytest.approx((contrast.low, contrast.high, contrast.se))
+    assert pair.high - pair.low > 4 * pair.se  # of 4 degrees of freedom
+    assert pair.verdict.startswith("gta better (") and turned.verdict.startswith("none worse (")
+
+
+def test_intervals_of_rows_that_lie_far_apart_hold_the_true_difference(tmp_path):
+    random, held = np.random.default_rng(2), []
+    metric, declared = next(m for m in METRICS if m.key == "fid"), Declared(("low", "high"))
+    for _ in range(400):
+        groups = []
+        for name, level in {"low": 10.0, "high": 50.0}.items():
+            values = level * (1 + 0.05 * random.standard_normal(3))
+            sampling = {**SAMPLING, "seed": 0}
+            metrics = [{"fid": {"value": value, "se": 0.0, "reason": None}} for value in values]
+            groups.append(
+                [
+                    Score(
+                        Path("scores.json"),
+                        {"metrics": m, "spec": {"sampling": {**sampling, "training_seed": seed}}},
+                        name,
+                        seed,
+                        10,
+                        {},
+                    )
+                    for seed, m in enumerate(metrics)
+                ]
+            )
+        found, _ = compare(groups, metric, declared, 10, scale_of(groups, metric))
+        held.append(found.low < -40.0 < found.high)
+    assert 0.92 <= np.mean(held) <= 0.98
 
 
 def test_verdicts_on_contrasts_name_the_direction():

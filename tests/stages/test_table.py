@@ -217,11 +217,9 @@ def test_several_seeds_earn_verdicts_in_the_primary_metric_at_the_last_milestone
     gap = np.log(FID["gta"] / FID["rope"])
     p = 2 * t.sf(abs(gap) / (spread * np.sqrt(2 / 3)), 6)
     assert rope.verdict == "gta better (adjusted p < 0.001)" and 1e-4 < p < 1e-3
-    half = t.ppf(0.975, 6) * spread * np.sqrt(2 / 3)
-    level = 0.24 * np.mean(FID["rope"] * (1 + 0.004 * np.arange(3)))
-    assert (rope.low, rope.high) == pytest.approx(
-        (level * np.expm1(gap - half), level * np.expm1(gap + half)), rel=1e-6
-    )
+    levels = [0.24 * np.mean(FID[name] * (1 + 0.004 * np.arange(3))) for name in ("gta", "rope")]
+    half = t.ppf(0.975, 6) * spread * np.hypot(*levels) / np.sqrt(3)
+    assert (rope.low, rope.high) == pytest.approx((rope.value - half, rope.value + half), rel=1e-6)
     assert rope.seeds == 3 and built.own_noise and built.scale.pooled.degrees == 6
     best = [(row.experiment, row.step, key) for row in built.rows for key, c in row.cells.items() if c.best]
     assert best == [("gta", 2_500_000, "fid")]
@@ -329,13 +327,12 @@ def test_seeds_that_share_noise_have_its_error_in_quadrature(tmp_path):
     scores = [table.read_score(path) for path in shared["scores"]]
     (found,) = [c for c in built.comparisons if c.primary and c.second == "rope"]
     psi = {
-        name: np.mean([s.influence["fid"] / s.value(found.metric) for s in scores if s.experiment == name], 0)
+        name: np.mean([s.influence["fid"] for s in scores if s.experiment == name], 0)
         for name in ("gta", "rope")
     }
     samples = np.std(psi["gta"] - psi["rope"], ddof=1) / np.sqrt(48)
-    unit = found.value / np.log((found.value + found.levels[1][0]) / found.levels[1][0])
-    runs = built.scale.pooled.sd * np.sqrt(2 / 3)
-    assert found.se == pytest.approx(unit * np.hypot(runs, samples), rel=1e-6)
+    runs = built.scale.pooled.sd * np.hypot(found.levels[0][0], found.levels[1][0]) / np.sqrt(3)
+    assert found.se == pytest.approx(np.hypot(runs, samples), rel=1e-6)
     text = (tmp_path / "table" / "table.html").read_text()
     assert "Training seeds share the samples" in text and "its own noise and labels" not in text
 
@@ -455,7 +452,7 @@ def test_the_page_begins_with_the_answer_and_its_picture(suite, seeds):
         assert "samples of every encoding side by side" in start
         assert re.findall('<a href="#([^"]*)"', start) == re.findall("<section id=([^>]*)>", text)
     (forest,) = re.findall(r"<svg class=figure[^>]*declared differences.*?</svg>", several)
-    assert "<title>gta − rope: −0.135 ± 0.020, 95 % −0.183 … −0.087; gta better (adjusted p" in forest
+    assert "<title>gta − rope: −0.135 ± 0.020, 95 % −0.184 … −0.086; gta better (adjusted p" in forest
 
 
 def test_columns_that_repeat_others_are_folded_unless_verdicts_are_about_them(suite, tmp_path):
