@@ -100,7 +100,7 @@ def _published(table: Table, pictures: Pictures) -> Chapter | None:
 
 def _held_out(table: Table, pictures: Pictures) -> Chapter | None:
     """Return the losses on images that no row was trained on: against noise levels, and against steps."""
-    if LOSS not in table.metrics:
+    if not table.has_loss:
         return None
     return _chapter("held-out", "Held-out loss", table, pictures=pictures)
 

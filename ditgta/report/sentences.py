@@ -1,9 +1,14 @@
 """The sentences that say what a table found, how it was found, and how to read it."""
 
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.environment import TemplateModule
 
 from ditgta.report import view
-from ditgta.report.model import FID, LOSS, Comparison, Metric, Table
+from ditgta.report.model import FID, Comparison, Metric, Table
 from ditgta.report.statistics import POWER
 
 # Whose differences are shown first, after the primary metric's.
@@ -53,7 +58,7 @@ def far_sentence(table: Table) -> str:
     if value < FAR * real:
         return ""
     answer = "use the held-out loss here."
-    if LOSS not in table.metrics:
+    if not table.has_loss:
         answer = "hold images out (images.hold_out) and use the held-out loss."
     return (
         f"Training is still far from the data: the lowest FID, {value:.3g} of {best.experiment}, is {value / real:,.0f} times that "
@@ -63,138 +68,34 @@ def far_sentence(table: Table) -> str:
 
 def table_sentence(table: Table) -> str:
     """Returns how the table's cells are read."""
-    sentences = (spread_sentence(table), best_sentence(table), baseline_sentence(table))
-    return " ".join(filter(None, sentences))
+    return _said("table_sentence", table)
 
 
 def published_sentence(table: Table) -> str:
     """Returns the source of published values, and how the distance to them is computed."""
-    return (
-        f"Published values: {table.published_source}. The distance is FID here minus the published FID, in standard errors of that "
-        "difference; the published value is taken as one training run with as many samples. The errors include training if the "
-        "suite declares training_cov or has several seeds. Otherwise they include only sampling and are far too small: another "
-        "training run moves FID about three times as much as other samples do."
-    )
-
-
-def spread_sentence(table: Table) -> str:
-    """Returns the meaning of the ± sign."""
-    if table.several_seeds:
-        return (
-            "± is the standard deviation over training seeds (for a row with one seed: the standard error). "
-            f"SE is the standard error of the row's mean, from the finite number of {_items(table)}."
-        )
-    return (
-        f"± is the standard error from the finite number of {_items(table)}. With one training seed it says nothing "
-        "about the result of another training run."
-    )
-
-
-def _items(table: Table) -> str:
-    """Returns what standard errors come from the number of."""
-    return "samples (for the loss: of held-out images)" if LOSS in table.metrics else "samples"
-
-
-def best_sentence(table: Table) -> str:
-    """Returns what bold means, or why nothing is bold."""
-    if table.best:
-        return (
-            f"Bold marks the row that the verdicts rank above every other row, in {table.primary.name} at "
-            f"{view.step_name(table.last)} steps."
-        )
-    if not table.several_seeds:
-        return "Nothing is bold, because one training run gets no verdict."
-    return "Nothing is bold: the verdicts rank no row above every other row."
-
-
-def baseline_sentence(table: Table) -> str:
-    """Returns what real images were scored against."""
-    if table.baseline is None:
-        return ""
-    drawn, images, others = view.count_name(table.baseline.num_samples), "real images", "all others"
-    if table.held_out:
-        images, others = "training images", "images that no row was trained on, as for the rows"
-    sentence = f"Real against real: {drawn} {images}, drawn within their classes, against {others}"
-    if table.draws:
-        sentence += f"; the mean of {table.draws} draws, ± is the standard error of one draw"
-    sentence += "."
-    if {row.num_samples for row in table.rows} == {table.baseline.num_samples}:
-        return sentence
-    return f"{sentence} Its N differs from that of the rows, so its FID has another bias; KID has none."
+    return _said("published_sentence", table)
 
 
 def difference_sentence(table: Table) -> str:
     """Returns how differences, their intervals and the verdicts were obtained."""
-    known = [c for c in table.comparisons if c.se is not None]
-    if all(c.paired for c in known):
-        common = ". Sample i has the same noise and label in both rows, so common effects cancel."
-    else:
-        common = "; those marked “unpaired” do not share noise and labels, and combine two separate errors."
-    parts = [f"Differences are first minus second{common}"]
-    if any(c.weights for c in table.comparisons):
-        parts.append(
-            "A contrast of several rows is the weighted sum of their values, not of logarithms. If the spread of runs is pooled "
-            "over logarithms, it is applied as a share of each row's level."
-        )
-    if any(c.seeds > 1 for c in known):
-        parts.append(_runs_sentence(table))
-    if any(c.primary and c.seeds > 1 for c in known):
-        parts.append(_verdict_sentence(table))
-    if any(c.seeds == 1 for c in known):
-        parts.append(
-            "With one training seed, the interval describes these two checkpoints under other noise. It does not include "
-            "another training run, so there is no verdict."
-        )
-    return " ".join(parts)
+    return _said("difference_sentence", table)
 
 
-def _runs_sentence(table: Table) -> str:
-    """Returns how intervals over several training seeds are computed."""
-    parts = [f"Over several training seeds, intervals use Student's t{_spread_words(table)}."]
-    if table.own_noise:
-        parts.append(
-            "Each training seed has its own noise and labels, so the spread of the runs includes the effect of sampling."
-        )
-    else:
-        parts.append(
-            "Training seeds share the samples' noise, so their spread does not include sampling: its error is added in quadrature."
-        )
-    if LOSS in table.metrics:
-        parts.append(
-            "All rows and training seeds share the held-out images: the error from the number of images is added in quadrature."
-        )
-    return " ".join(parts)
+def _said(name: str, table: Table) -> str:
+    """Returns a macro of `templates/sentences.txt` as one line of plain text."""
+    return " ".join(getattr(_macros(), name)(table).split())
 
 
-def _spread_words(table: Table) -> str:
-    """Returns which spread of the training runs the verdicts use; "" where nothing is scored at their milestone."""
-    if table.scale is None:
-        return ""
-    pooled, name = table.scale.pooled, table.primary.name
-    begin = f"; of {'the logarithm of ' if table.scale.relative else ''}{name} at the last milestone"
-    if pooled is not None:
-        share = f", {100 * pooled.sd:.2g} % of the level" if table.scale.relative else ""
-        return (
-            f"{begin} with the spread of the runs pooled over {pooled.rows} rows ({pooled.degrees} degrees of freedom{share}), "
-            "or of the two rows if theirs is larger"
-        )
-    why = "the spreads differ too much"
-    if table.primary.scale != "plain" and not table.scale.relative:
-        why = "values at or below zero have no logarithm"
-    return f"{begin} by Welch's test, each row with its own spread, because {why}"
-
-
-def _verdict_sentence(table: Table) -> str:
-    """Returns the basis of the verdicts."""
-    count = sum(c.primary for c in table.comparisons)
-    fid = ""
-    if table.primary.key == "fid":
-        fid = " FID's bias differs from row to row, so FID∞, which has less bias, must agree."
-    return (
-        f"Verdicts are for {table.primary.name}, the primary metric, at the last milestone, with p-values adjusted for "
-        f"all {count} declared differences (Holm); other metrics and milestones have none. An undecided difference shows the "
-        f"gap that would have been found with a power of {100 * POWER:.0f} %.{fid}"
+@cache
+def _macros() -> TemplateModule:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.globals |= {"view": view, "power": POWER}
+    return environment.get_template("sentences.txt").module
 
 
 def answer(table: Table) -> str:
