@@ -1,6 +1,5 @@
 """The sentences that say what a table found, how it was found, and how to read it."""
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.environment import TemplateModule
 
 from ditgta.report import view
-from ditgta.report.model import FID, Comparison, Metric, Table
+from ditgta.report.model import FID, Comparison, Metric, Row, Table
 from ditgta.report.statistics import POWER
 
 # Whose differences are shown first, after the primary metric's.
@@ -27,63 +26,45 @@ def headline_comparisons(table: Table) -> list[Comparison]:
 FAR = 30
 
 
-def caveats(table: Table) -> Iterator[str]:
-    """Yields warnings for readers who compare values with those of another table."""
-    if table.trained_scorer:
-        yield (
-            "The scorer is a network trained for this table, not the published FID Inception-V3: its values compare "
-            "only within this table, never with published ones."
-        )
-    elif table.published_scorer is None:
-        yield "The score files do not say whether the scorer is the published network: compare within this table only."
-    elif not table.published_scorer:
-        yield "The scorer's weights are not the published ones: its values compare only within this table."
-    if not table.held_out and table.nearness and all(near.trained_on for near in table.nearness):
-        yield (
-            "The reference is the training images, as is common: samples that copy them score better than new "
-            "images do."
-        )
-    if sentence := far_sentence(table):
-        yield sentence
+def caveats(table: Table) -> list[str]:
+    """Returns warnings for readers who compare values with those of another table."""
+    return _paragraphs("caveats", table, far=_far(table))
 
 
-def far_sentence(table: Table) -> str:
-    """Returns in words that training is still far from the data, by FID at the last milestone; "" if it is near, or if that is unknown."""
+def _far(table: Table) -> Row | None:
+    """Returns the row of the lowest FID at the last milestone if even that is far from the data; None if not, or where it is unknown."""
     rows = [row for row in table.rows if row.step == table.last and row.value(FID) is not None]
     real = table.baseline.value(FID) if table.baseline else None
     if not rows or not real or real <= 0:
-        return ""
+        return None
     best = min(rows, key=lambda row: (row.value(FID), row.experiment))
-    value = best.value(FID)
-    if value < FAR * real:
-        return ""
-    answer = "use the held-out loss here."
-    if not table.has_loss:
-        answer = "hold images out (images.hold_out) and use the held-out loss."
-    return (
-        f"Training is still far from the data: the lowest FID, {value:.3g} of {best.experiment}, is {value / real:,.0f} times that "
-        f"of real images ({real:.2g}). Such a high FID compares failures; {answer}"
-    )
+    return best if best.value(FID) >= FAR * real else None
 
 
 def table_sentence(table: Table) -> str:
     """Returns how the table's cells are read."""
-    return _said("table_sentence", table)
+    return " ".join(_paragraphs("table_sentence", table))
 
 
 def published_sentence(table: Table) -> str:
     """Returns the source of published values, and how the distance to them is computed."""
-    return _said("published_sentence", table)
+    return " ".join(_paragraphs("published_sentence", table))
 
 
 def difference_sentence(table: Table) -> str:
     """Returns how differences, their intervals and the verdicts were obtained."""
-    return _said("difference_sentence", table)
+    return " ".join(_paragraphs("difference_sentence", table))
 
 
-def _said(name: str, table: Table) -> str:
-    """Returns a macro of `templates/sentences.txt` as one line of plain text."""
-    return " ".join(getattr(_macros(), name)(table).split())
+def headline_notes(table: Table) -> list[str]:
+    """Returns what must be read with the headlines: what their errors hold, and what they do not."""
+    return _paragraphs("headline_notes", table)
+
+
+def _paragraphs(name: str, table: Table, **values: object) -> list[str]:
+    """Returns the paragraphs of a macro of `templates/sentences.txt` as plain text, each in one line."""
+    text = getattr(_macros(), name)(table, **values)
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
 
 
 @cache
@@ -140,35 +121,6 @@ def headlines(table: Table) -> list[tuple[Comparison, str]]:
         sentence = f"{c.metric.name}{at}: {rows}, {value}, {c.seeds} training seed{'s' * (c.seeds != 1)}"
         sentences.append((c, sentence))
     return sentences
-
-
-def headline_notes(table: Table) -> list[str]:
-    """Returns what must be read with the headlines: what their errors hold, and what they do not."""
-    comparisons = table.judged
-    if not comparisons:
-        return [
-            f"No difference in {table.primary.name} at the last milestone was declared or could be computed: the table shows the rows "
-            "only."
-        ]
-    notes = []
-    if any(c.seeds > 1 for c in comparisons):
-        errors = "training runs"
-        if table.primary.on_held_out:
-            errors = "training runs and held-out images together"
-        elif not table.own_noise:
-            errors = "training runs and samples together"
-        notes.append(f"± is the standard error of a mean, from {errors}.")
-    if any(c.seeds == 1 for c in comparisons):
-        notes.append(
-            "± is the standard error from the finite number of samples. It does not include the variation between training "
-            "runs, and another training run moves FID about three times as much as other samples do. So one run of each row "
-            "gets no verdict, however large the difference is: train several seeds."
-        )
-    if any(c.se is not None and not c.paired for c in comparisons):
-        notes.append(
-            "If rows do not share noise and labels, the two standard errors are combined as if independent."
-        )
-    return notes
 
 
 def metric_words(table: Table, metric: Metric) -> str:
