@@ -108,7 +108,7 @@ def _held_out(table: Table, pictures: Pictures) -> Chapter | None:
 def _sweep(table: Table, pictures: Pictures) -> Chapter | None:
     """Return FID over the sweep and what was chosen."""
     sweep = pictures.sweep
-    if sweep is None:
+    if not sweep.curves:
         return None
     return _chapter("sweep", sweep.title, table, sweep=sweep, fid=FID, is_guided=CFG in sweep.axes)
 
@@ -148,17 +148,12 @@ def _memorisation(table: Table, pictures: Pictures) -> Chapter | None:
 
 def _classes(table: Table, pictures: Pictures) -> Chapter:
     """Return the results class by class, with what their number of samples allows to say."""
-    by_label, counts = {}, set()
-    for name, row in table.by_class.items():
-        for result in row:
-            by_label[name, result.label] = result
-            if name != BASELINE:
-                counts.add(result.count)
+    by_label = {(name, result.label): result for name, row in table.by_class.items() for result in row}
     values = {
         "names": [name for name, row in table.by_class.items() if row],
         "by_label": by_label,
         "labels": sorted({label for _, label in by_label}),
-        "counts": sorted(counts),
+        "counts": sorted({result.count for (name, _), result in by_label.items() if name != BASELINE}),
         "results": [result for result in by_label.values() if result.accuracy or result.kid],
         "most_shown": MOST_SHOWN,
     }
