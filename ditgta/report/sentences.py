@@ -85,18 +85,29 @@ def answer(table: Table) -> str:
     if not judged:
         return "No difference with a verdict was declared."
     metric = view.in_prose(table.primary)
+    undecided = _undecided(judged)
     if table.best:
-        return f"{table.best} is better than every other row in {metric}."
+        return f"{table.best} is better than every other row in {metric}{undecided}."
     won = [_won(c) for c in judged if c.winner]
     if won:
-        others = len(judged) - len(won)
-        more = f"; {others} of {len(judged)} differences undecided" if others else ""
-        return f"{view.plain_list(won)} in {metric}{more}."
+        return f"{view.plain_list(won)} in {metric}{undecided}."
     if all(c.seeds < 2 for c in judged):
         return "No verdict: each row has one training run. The values hold for these runs only."
     return (
         f"Undecided: no declared difference in {metric} is larger than the variation between training runs."
     )
+
+
+def _undecided(judged: list[Comparison]) -> str:
+    """Returns the rest of the answer: which differences have no winner; one or two by name."""
+    titles = [c.title for c in judged if not c.winner]
+    if not titles:
+        return ""
+    if len(titles) == 1:
+        return f"; {titles[0]} is undecided"
+    if len(titles) == 2:
+        return f"; {view.plain_list(titles)} are undecided"
+    return f"; {len(titles)} of {len(judged)} differences are undecided"
 
 
 def _won(c: Comparison) -> str:

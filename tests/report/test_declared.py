@@ -12,7 +12,7 @@ from ditgta.report.exports import differences_csv
 from ditgta.report.model import LOSS, Cell
 from ditgta.report.published import distance_error
 from ditgta.report.render import render
-from ditgta.report.sentences import caveats
+from ditgta.report.sentences import answer, caveats
 from ditgta.report.statistics import (
     Contest,
     Inference,
@@ -35,10 +35,10 @@ EFFECTS = [
 SPEC = {"differences": EFFECTS, "experiments": list(LEVELS), "milestones": [10], "primary": "fid"}
 
 
-def scores_of(root, seeds=(0,), spread=0.0, **changes):
+def scores_of(root, seeds=(0,), spread=0.0, levels=LEVELS, **changes):
     """Score files of a two-by-two, each training seed with noise of its own."""
     random, found = np.random.default_rng(1), []
-    for name, level in LEVELS.items():
+    for name, level in levels.items():
         for seed in seeds:
             fid = level * math.exp(spread * random.standard_normal())
             sampling = {**SAMPLING, "training_seed": seed if len(seeds) > 1 else None}
@@ -91,6 +91,27 @@ def test_effects_of_several_seeds_have_the_spread_of_runs(tmp_path):
     assert "A contrast of several rows is the weighted sum of their values" in text
     html = page(built, table.draw(built, [], {}))
     assert "<small>gta + none − rope − vo</small>" in html and "Published values" not in html
+
+
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        (
+            {"abs": 30.0, "rope": 30.1, "gta": 20.0},
+            "gta is better than every other row in FID; abs − rope is undecided.",
+        ),
+        (
+            {"abs": 40.0, "rope": 30.1, "gta": 30.0},
+            "gta is better than abs and rope is better than abs in FID; gta − rope is undecided.",
+        ),
+        ({"abs": 40.0, "rope": 30.0, "gta": 20.0}, "gta is better than every other row in FID."),
+    ],
+)
+def test_the_answer_names_what_is_undecided(tmp_path, levels, said):
+    pairs = [["gta", "rope"], ["gta", "abs"], ["abs", "rope"]]
+    spec = {**SPEC, "experiments": list(levels), "differences": pairs}
+    built = table.build(scores_of(tmp_path, (0, 1, 2), 0.013, levels), None, [], spec)
+    assert answer(built) == said
 
 
 def test_a_contrast_of_two_rows_is_their_difference():
