@@ -117,7 +117,7 @@ def _line(axes, c: Comparison, place: int, unit: float) -> None:
     colour, verdict = _COLOURS[view.mood(c)], view.verdict_text(c)
     axes.plot([unit * low, unit * high], [place, place], color=colour, linewidth=2)
     axes.plot([unit * c.value], [place], "s", color=colour, markersize=6)
-    title = f"{c.title} = {view.formula(c)}" if c.weights else c.title
+    title = view.equation(c)
     style = {"color": INK, "transform": axes.get_yaxis_transform()}
     axes.text(0, place - 0.22, _cut(title), fontsize=9.5, **style)
     axes.text(0, place + 0.38, _cut(verdict), fontsize=8, **style)

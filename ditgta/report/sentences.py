@@ -127,7 +127,7 @@ def headlines(table: Table) -> list[tuple[Comparison, str]]:
         )
         at = f" after {view.step_name(c.step)} steps" if c.step is not None else ""
         interval = f" (95 % interval {view.interval_text(c)})" if c.low is not None else ""
-        what = f"{c.title} = {view.formula(c)}," if c.weights else "difference"
+        what = f"{view.equation(c)}," if c.weights else "difference"
         value = f"{what} {view.difference_text(c)}{interval}"
         sentence = f"{c.metric.name}{at}: {rows}, {value}, {c.seeds} training seed{'s' * (c.seeds != 1)}"
         sentences.append((c, sentence))
