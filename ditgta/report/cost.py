@@ -21,7 +21,8 @@ def read_costs(scores: Sequence[Score], training: Sequence[Run], shared: Sequenc
     records: dict[tuple[str, str], list[dict]] = defaultdict(list)
     for path in map(Path, shared):
         entries = records_of(path)
-        stage = next((_stage(record) for record in entries if record.get("command")), path.parent.parent.name)
+        commands = [record["command"] for record in entries if record.get("command")]
+        stage = commands[0].split()[3] if commands else path.parent.parent.name  # python -m ditgta STAGE ...
         records[stage, readable(path.parent.name)] += entries
     for run in training:
         records["train", run.experiment] += records_of(run.path)
@@ -110,8 +111,3 @@ def _sum(hours: Sequence[float | None]) -> float | None:
 
 def _distinct(words: Iterable[tuple[str | None, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, chain(*words))))
-
-
-def _stage(record: dict) -> str:
-    """Returns the stage's word of a command: python -m ditgta STAGE ..."""
-    return record["command"].split()[3]

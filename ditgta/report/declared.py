@@ -62,10 +62,12 @@ def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -
     comparison, contest = outcomes[key]
     if comparison.metric != FID:
         return contest
-    _, check = outcomes.get((*key[:2], "fid_infinity"), (None, Contest(contest.names, None)))
-    if check.inference is None:
-        return replace(contest, reason="without FID∞ the gap may be FID's bias")
-    return replace(contest, check=check.inference)
+    one, step, _ = key
+    if (one, step, "fid_infinity") in outcomes:
+        _, limit = outcomes[one, step, "fid_infinity"]
+        if limit.inference is not None:
+            return replace(contest, check=limit.inference)
+    return replace(contest, reason="without FID∞ the gap may be FID's bias")
 
 
 def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -> Metric:

@@ -146,17 +146,23 @@ def read_score(path: Path) -> Score:
     beside = path.with_suffix(".npz")
     arrays = load_members(beside) if is_file(beside) else {}
     check_arrays(beside, arrays)
-    of_metrics = {k: v for k, v in arrays.items() if k.removesuffix(".groups") in metrics}
-    step = spec.get("step")
+    influence, findings, strata = {}, {}, {}
+    for name, array in arrays.items():
+        if name.removesuffix(".groups") not in metrics:
+            findings[name] = array
+        elif np.isfinite(array).all():
+            influence[name] = array
+        if name.startswith(STRATA):
+            strata[name.removeprefix(STRATA)] = array
     return Score(
         path=path,
         content=content,
         experiment=str(spec.get("experiment") or path.stem),
-        seed=int(spec.get("seed") or 0),
-        step=None if step is None else int(step),
-        influence={k: v for k, v in of_metrics.items() if np.isfinite(v).all()},
-        findings={k: v for k, v in arrays.items() if k not in of_metrics},
-        strata={k.removeprefix(STRATA): v for k, v in arrays.items() if k.startswith(STRATA)},
+        seed=spec.get("seed") or 0,
+        step=spec.get("step"),
+        influence=influence,
+        findings=findings,
+        strata=strata,
     )
 
 

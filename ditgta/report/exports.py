@@ -7,7 +7,7 @@ from itertools import repeat
 
 from ditgta.report.evidence import BASELINE, Score
 from ditgta.report.model import Metric, Table
-from ditgta.report.view import formula
+from ditgta.report.view import equation
 
 SCORES = ("suite", "experiment", "posenc", "seed", "step", "metric", "value", "se", "n", "reason")
 DIFFERENCES = (
@@ -62,7 +62,7 @@ def differences_csv(table: Table) -> str:
     """
     lines = []
     for c in table.comparisons:
-        first = f"{c.title} = {formula(c)}" if c.weights else c.first
+        first = equation(c) if c.weights else c.first
         row = [table.suite, first, c.second, c.step, c.metric.key, c.value, c.se, c.low, c.high]
         lines.append([*row, c.seeds, c.paired, c.primary, c.verdict, c.reason])
     return csv_text(DIFFERENCES, lines)

@@ -239,6 +239,11 @@ class Table:
         """True if a row is a mean over training seeds."""
         return any(len(row.seeds) > 1 for row in self.rows)
 
+    @property
+    def has_loss(self) -> bool:
+        """True if a column is the held-out loss."""
+        return LOSS in self.metrics
+
     def metric(self, key: str) -> Metric:
         """Returns a column."""
         return next(metric for metric in self.metrics if metric.key == key)

@@ -38,7 +38,7 @@ class Pictures:
     forest: Drawing | None = None  # the differences that have verdicts
     shelves: list[Shelf] = field(default_factory=list)  # samples class by class
     sizes: Sizes | None = None  # the rows at other sizes than that of training, None without
-    sweep: Sweep | None = None  # the rows over a sweep of guidance and of averages, None without
+    sweep: Sweep = field(default_factory=lambda: Sweep([]))  # the rows over guidance and averages
 
 
 def draw(table: Table, grids: list[Grid], near: dict[str, Grid], **others: Any) -> Pictures:
@@ -66,7 +66,9 @@ def write_pictures(out: Path, pictures: Pictures) -> None:
         "fid": pictures.metrics["fid"],
         "inception_score": pictures.metrics["inception_score"],
         "losses": pictures.losses[0],
-        "sweep": pictures.sweep.pictures[-1][1] if pictures.sweep else figures.notice("no sweep to show"),
+        "sweep": pictures.sweep.pictures[-1][1]
+        if pictures.sweep.pictures
+        else figures.notice("no sweep to show"),
     }
     sizes = pictures.sizes and pictures.sizes.picture
     files = {
@@ -115,7 +117,7 @@ def _line(axes, c: Comparison, place: int, unit: float) -> None:
     colour, verdict = _COLOURS[view.mood(c)], view.verdict_text(c)
     axes.plot([unit * low, unit * high], [place, place], color=colour, linewidth=2)
     axes.plot([unit * c.value], [place], "s", color=colour, markersize=6)
-    title = f"{c.title} = {view.formula(c)}" if c.weights else c.title
+    title = view.equation(c)
     style = {"color": INK, "transform": axes.get_yaxis_transform()}
     axes.text(0, place - 0.22, _cut(title), fontsize=9.5, **style)
     axes.text(0, place + 0.38, _cut(verdict), fontsize=8, **style)

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.environment import TemplateModule
 from markupsafe import Markup
 from PIL import Image
 
@@ -40,6 +41,11 @@ _ESCAPES = {"md": _MD | _LINES, "tex": _TEX | _LINES}
 def render(template: str, **values: object) -> Markup:
     """Return a template of `report/templates` filled in, its values escaped for the language that its name ends in."""
     return Markup(_environment(template.rpartition(".")[2]).get_template(template).render(values))
+
+
+def module(template: str, **values: object) -> TemplateModule:
+    """Return a template filled in with what it sets for its reader, such as a chapter's title."""
+    return _environment(template.rpartition(".")[2]).get_template(template).make_module(values)
 
 
 @cache

@@ -124,7 +124,7 @@ class Curve:
 class Sweep:
     """What is known of a suite over its sweep."""
 
-    curves: list[Curve]  # one for each experiment that was swept and milestone
+    curves: list[Curve]  # one for each experiment that was swept and milestone; none without a sweep
     # every score file of the sweep and whether its noise is that of the choice
     scores: list[tuple[Score, bool]] = field(default_factory=list)
     # FID over the sweep at each milestone, behind what each shows
@@ -156,26 +156,22 @@ def point_of(score: Score) -> Point:
     if (scale := score.sampling.get("cfg_scale")) is None:
         raise InputError(f"{score.path} does not record the guidance scale of its samples; score them again")
     decay = score.sampling.get("ema_decay")
-    return Point(float(scale), _first_decay(score) if decay is None else float(decay))
-
-
-def _first_decay(score: Score) -> float | None:
-    """Returns the decay of the first average that a score file's training kept, None where it does not tell."""
-    decay = part(score.training, "training").get("ema_decay")
-    first = decay[0] if isinstance(decay, list) else decay
-    return None if first is None else float(first)
+    if decay is None:  # the first average that its training kept
+        decay = part(score.training, "training").get("ema_decay")
+        decay = decay[0] if isinstance(decay, list) else decay
+    return Point(float(scale), None if decay is None else float(decay))
 
 
 def read_sweep(
     paths: Sequence[Path], rows: Sequence[tuple[str, int, int, bool]] | None, scores: Sequence[Score]
-) -> Sweep | None:
-    """Returns what score files at the further points of a sweep say, None without files.
+) -> Sweep:
+    """Returns what score files at the further points of a sweep say, which is nothing without files.
 
     `rows` are experiment, seed and step of each, and whether its noise is that of the choice; the table's own score files are the
     first point, with the noise of the report. Raises InputError if a file is none or of another scorer, or their numbers differ.
     """
     if not paths:
-        return None
+        return Sweep([])
     _check_counts(rows, paths, "score files of a sweep", "swept_rows")
     entries = [(score, False) for score in scores]
     for path, (experiment, seed, step, choice) in zip(paths, rows):
@@ -215,10 +211,8 @@ def _curve(experiment: str, step: int | None, noises: tuple[dict, dict]) -> Curv
     return Curve(experiment, step, reported, on_choice, chosen)
 
 
-def chosen_scores(sweep: Sweep | None, scores: Sequence[Score]) -> list[Score]:
+def chosen_scores(sweep: Sweep, scores: Sequence[Score]) -> list[Score]:
     """Returns the table's score files with those of the chosen points in place of the first, and their FID at cfg 1 beside it."""
-    if sweep is None:
-        return list(scores)
     reported = {(*score.place, point_of(score)): score for score, choice in sweep.scores if not choice}
     curves, result = sweep.by_row, []
     for score in scores:
@@ -279,10 +273,8 @@ def _beside(score: Score, plain: Score) -> Score:
     return replace(score, content=score.content | {"metrics": metrics}, influence=influence)
 
 
-def sweep_csv(sweep: Sweep | None, suite: str) -> str:
+def sweep_csv(sweep: Sweep, suite: str) -> str:
     """Return one line per row, seed, point, noise and metric, with whether the point is the row's chosen one."""
-    if sweep is None:
-        return csv_text(HEAD, [])
     lines, curves = [], sweep.by_row
     for score, choice in sweep.scores:
         point, noise = point_of(score), "choice" if choice else "report"

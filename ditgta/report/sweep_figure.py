@@ -15,10 +15,8 @@ from ditgta.report.sweep import Axis, Curve, Sweep
 from ditgta.report.view import ends_of, plus_minus, step_name
 
 
-def drawn_sweep(table: Table, sweep: Sweep | None) -> Sweep | None:
+def drawn_sweep(table: Table, sweep: Sweep) -> Sweep:
     """Returns a sweep with a picture of each milestone and what it shows."""
-    if sweep is None:
-        return None
     drawn = []
     for step, curves in sweep.by_step.items():
         drawn.append((f"at {step_name(step)} steps", _figure(table, curves, sweep.axes)))

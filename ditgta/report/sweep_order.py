@@ -8,9 +8,9 @@ from ditgta.report.sweep import Axis, Curve, Sweep
 from ditgta.report.view import step_name
 
 
-def order_sentence(sweep: Sweep | None) -> str:
+def order_sentence(sweep: Sweep) -> str:
     """Returns whether the order of the rows by FID changes with guidance, and with the EMA decay, at the last milestone."""
-    if sweep is None:
+    if not sweep.curves:
         return ""
     (step, curves), sentences = list(sweep.by_step.items())[-1], []
     for axis in sweep.axes:

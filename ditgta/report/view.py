@@ -128,6 +128,13 @@ def formula(comparison: Comparison) -> str:
     return " ".join(terms).removeprefix("+ ")
 
 
+def equation(comparison: Comparison) -> str:
+    """Returns what is compared, a contrast with the sum that it stands for: interaction = gta + none − rope − vo."""
+    if comparison.weights:
+        return f"{comparison.title} = {formula(comparison)}"
+    return comparison.title
+
+
 def hours_text(hours: float | None) -> str:
     """Formats hours: 1.234, 1,234."""
     if hours is None:

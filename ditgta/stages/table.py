@@ -128,9 +128,7 @@ def run(
     table = build(files, real, curves_of(runs), spec, classes)
     everything = [*files, *filter(None, [real])]
     resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, files)
-    cost_scores = list(everything)
-    if sweep:
-        cost_scores += [score for score, _ in sweep.scores]
+    cost_scores = everything + [score for score, _ in sweep.scores]
     if resized:
         cost_scores += resized.scores
     costs = read_costs(cost_scores, runs, shared)
