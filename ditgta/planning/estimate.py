@@ -71,7 +71,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
         _training(suite, first, trained, classes, shape),
         sampling,
     ]
-    if first.images.hold_out or first.images.held_out:
+    if first.images.holds_out:
         stages.append(_held_out_loss(suite.loss, first, scored + _averaged(config, suite_name), count, shape))
     stages += [*_scoring(suite, first, sizes, count), Stage("table", 1, 0, 5e6, "no network")]
     notes = [

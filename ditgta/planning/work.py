@@ -6,7 +6,7 @@
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ditgta.config import Autoencoder, Config, Experiment
+from ditgta.config import Autoencoder, Config
 from ditgta.planning import cost
 from ditgta.planning.scoring import Scored, metric_seconds
 
@@ -107,7 +107,7 @@ class SuiteWork:
     def stage(self, name: str) -> Work:
         """Returns a part that the rows share: images, autoencoder, latents, scorer, baseline or table."""
         suite = self.config.suites[self.suite]
-        first: Experiment = self.config.experiments[suite.experiments[0]]
+        first = self.config.first(self.suite)
         encode, decode = _coder(first.autoencoder, first.images.size)
         if name == "images":
             return Work(0, self.images * CHECK_SECONDS)

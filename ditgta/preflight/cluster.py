@@ -83,11 +83,10 @@ class Profile:
 
     def rules(self, config: Config, suite: str) -> list[str]:
         """Return the rules whose jobs a suite sends."""
-        first = config.experiments[config.suites[suite].experiments[0]].images
         shared = self.content.get("set-scatter") or {}
         parts = {"encode_part": shared.get("encode", 1), "sample_part": shared.get("sample", 1)}
         left_out = {rule for rule, count in parts.items() if count == 1}
-        if not (first.hold_out or first.held_out):
+        if not config.first(suite).images.holds_out:
             left_out.add("measure_loss")
         return [rule for rule in RULES if rule not in left_out]
 

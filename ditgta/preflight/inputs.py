@@ -49,7 +49,6 @@ class Inputs:
     def __init__(self, layout: Layout, suite: str, jobs_elsewhere: bool = False):
         self.layout, self.config, self.suite = layout, layout.config, suite
         self.options = self.config.suites[suite]
-        self.rows = [name for name in self.options.experiments if name in layout.trained]
         self.first = self.options.experiments[0]
         self.jobs_elsewhere = jobs_elsewhere
         # (images for training and held out together, classes), once they have been counted
@@ -85,9 +84,11 @@ class Inputs:
         if not self.counted:
             return
         count, classes = self.counted
-        largest = max((self.config.experiments[name].training.batch_size for name in self.rows), default=0)
+        trained = self.config.trained(self.suite)
+        largest = max((row.training.batch_size for row in trained.values()), default=0)
         if largest > count:
-            fix = f"set {setting(self.config, self.rows[0], 'training', 'batch_size', str(count // 2))}"
+            row = next(iter(trained))
+            fix = f"set {setting(self.config, row, 'training', 'batch_size', str(count // 2))}"
             yield Line(MISSING, "batch", f"batch_size {largest} is more than the {count:,} images", fix)
         if self.options.published and self.counted != IMAGENET:
             said = f"the published values beside the table are for ImageNet's {IMAGENET[0]:,} images of 1,000 classes"
