@@ -48,11 +48,10 @@ def products_of(options: Training | Sampling | Autoencoder | Loss) -> str:
 def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tuple[list[Stage], list[str]]:
     """Returns the plan's lines and notes that explain them."""
     suite = config.suites[suite_name]
-    experiments = [config.experiments[name] for name in suite.experiments]
-    first = experiments[0]
+    experiments, first = list(config.rows(suite_name).values()), config.first(suite_name)
     count, classes = image_set(first, images)
     shape = shape_of(first, classes)
-    trained = [experiment for experiment in experiments if not experiment.checkpoint]
+    trained = list(config.trained(suite_name).values())
     scored = sum(_runs(suite, experiment, len(suite.milestones)) for experiment in experiments)
     sized = {name: _runs(suite, row, 1) for name, row in config.sized(suite_name).items()}
     swept = {name: _runs(suite, row, len(suite.milestones)) for name, row in config.swept(suite_name).items()}
@@ -250,8 +249,7 @@ def hours_of(stages: list[Stage], machine: Machine) -> list[tuple[float, float]]
 def table(suite: str, machine: Machine, stages: list[Stage], notes: list[str]) -> str:
     """Return the plan's lines as text."""
     hours = hours_of(stages, machine)
-    shares = sorted({share for stage in stages for share in machine.efficiency[stage.products]})
-    reached = " to ".join(f"{share:.0%}" for share in dict.fromkeys((shares[0], shares[-1])))
+    reached = " to ".join(f"{share:.0%}" for share in dict.fromkeys(machine.efficiency))
     rule = "-" * 100
     lines = [
         f"suite {suite} on {machine.devices} x {machine.name}, {reached} of the peak rate",

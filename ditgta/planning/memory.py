@@ -79,16 +79,19 @@ def traits(encoding: PositionalEncoding) -> dict[str, int]:
     """Return what of an encoding decides the memory of a pass, as arguments of `Pass`; its tables may be without data."""
     (tables,) = itertools.islice(encoding.tables(), 1)
     rotation, bias, maps = tables
-    return {
+    known = {
         "rotates": rotation is not None,
         "rotates_values": "vo" in encoding.rotated,
-        "learned": rotation is not None and rotation.requires_grad,
-        "matrices": rotation.shape[-1] if rotation is not None and rotation.dim() == 5 else 0,
-        "by_head": rotation is not None and rotation.shape[1] > 1,
         "biased": bias is not None,
-        "bias_learned": bias is not None and bias.requires_grad,
         "maps": maps is not None,
     }
+    if rotation is not None:
+        known |= {"learned": rotation.requires_grad, "by_head": rotation.shape[1] > 1}
+        if rotation.dim() == 5:
+            known["matrices"] = rotation.shape[-1]
+    if bias is not None:
+        known["bias_learned"] = bias.requires_grad
+    return known
 
 
 def block_bytes(shape: Shape, step: Pass) -> float:

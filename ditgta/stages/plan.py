@@ -7,7 +7,7 @@ import torch
 
 from ditgta.config import Config, check_suite
 from ditgta.planning.estimate import hours_of, plan, table
-from ditgta.planning.machine import DEVICES, HERE, machine_of
+from ditgta.planning.machine import DEVICES, HERE, PRODUCTS, machine_of
 from ditgta.planning.scale import LINKS, NETWORK, PCIE, World, scale
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_json
@@ -56,5 +56,6 @@ def run(
     if out is not None:
         rows = [{**vars(stage), "hours": hours} for stage, hours in zip(stages, hours_of(stages, machine))]
         content = {"suite": suite, "device": machine.name, "devices": machine.devices}
-        content |= {"efficiency": machine.efficiency, "stages": rows, "scale": figures, "notes": notes}
+        content["efficiency"] = dict.fromkeys(PRODUCTS, machine.efficiency)
+        content |= {"stages": rows, "scale": figures, "notes": notes}
         write_json(out, content)
