@@ -1,4 +1,4 @@
-"""Which images make up the batch of a training step."""
+"""Which images make up the batch of a training step, and which stand for all."""
 
 from functools import lru_cache
 
@@ -21,6 +21,11 @@ def batch_indices(seed: int, step: int, count: int, batch_size: int) -> np.ndarr
         )
     epoch, position = divmod(step, count // batch_size)
     return _epoch_order(seed, epoch, count)[position * batch_size : (position + 1) * batch_size].copy()
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """Returns at most `most` numbers below `count`, evenly spread from the first to the last, int64."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 @lru_cache(maxsize=2)

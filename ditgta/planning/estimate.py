@@ -95,10 +95,11 @@ def _inputs(experiments: list[Experiment], count: int, classes: int, sizes: int)
     options, sides = first.autoencoder, (first.images.size,) * 2
     encode, decode, size = autoencoder_cost(options, sides)
     sets, products = len({str(experiment.autoencoder) for experiment in experiments}), products_of(options)
-    trained = 3 * (encode + decode) * options.steps * options.batch_size
-    if options.pretrained or options.pixels:
-        trained = 0
-    kind = "none: latents are pixels" if options.pixels else options.pretrained or "trained on the images"
+    trained, kind = 3 * (encode + decode) * options.steps * options.batch_size, "trained on the images"
+    if options.pixels:
+        trained, kind = 0, "none: latents are pixels"
+    elif options.pretrained:
+        trained, kind = 0, options.pretrained
     seconds = 0.0 if first.images.source == "digits" else count * DECODE_SECONDS
     record = cost.latent_bytes(options.channels, *latent_sides(first))
     images = f"{count:,} images of {classes:,} classes, decoded once to check them"

@@ -70,6 +70,13 @@ class Pass:
     keeps_gradients: bool = False
 
     @property
+    def precision(self) -> str:
+        """How products are computed, as in `KEPT`."""
+        if not self.bf16:
+            return "float32"
+        return "bf16" if self.layers != "cpu" or multiplies(torch.bfloat16) else "bf16 emulated"
+
+    @property
     def attends_by_kernel(self) -> bool:
         """Whether attention is the kernel for CPUs, which leaves learned rotations and maps to the plain layer."""
         return self.layers == "cpu" and not (self.learned or self.maps)
@@ -97,20 +104,17 @@ def traits(encoding: PositionalEncoding) -> dict[str, int]:
 def block_bytes(shape: Shape, step: Pass) -> float:
     """Return what one block keeps for its backward pass: per image, and, once, tables and weights as they are rounded."""
     t, d, h = shape.tokens, shape.width, shape.heads
-    precision = "bf16" if step.bf16 else "float32"
-    if step.bf16 and step.layers == "cpu" and not multiplies(torch.bfloat16):
-        precision = "bf16 emulated"
-    per_image = KEPT[step.layers, precision][_column(step)] * t * d
+    per_image = KEPT[step.layers, step.precision][_column(step)] * t * d
     per_image += 16 * t + (28 if step.layers == "compiled" else 36) * d
     if shape.qk_norm:
         layers = "plain" if step.layers == "cpu" and not step.attends_by_kernel else step.layers
         per_image += t * h * NORMS[layers]
     # Fused attention keeps a sum for each head and token, the kernel for bf16 all weights.
-    all_weights = step.layers == "cpu" and precision == "bf16" and t <= MOST_TOKENS
+    all_weights = step.layers == "cpu" and step.precision == "bf16" and t <= MOST_TOKENS
     if all_weights:
         per_image += 2 * t * t * h
     elif step.bias_learned:
-        per_image += 4 * t * t * h + BIASED[step.layers, precision] * t * d
+        per_image += 4 * t * t * h + BIASED[step.layers, step.precision] * t * d
     else:
         per_image += 4 * t * h
     tables = (8 * step.matrices or 10) * t * d if step.learned else 0

@@ -12,6 +12,7 @@ from ditgta.data.autoencoder import WEIGHTS
 from ditgta.data.digits import Digits
 from ditgta.data.image_index import index_of
 from ditgta.data.image_sets import open_image_set
+from ditgta.data.order import spread
 from ditgta.data.sources.find import list_source
 from ditgta.data.sources.listing import Options
 from ditgta.layout import Layout
@@ -110,7 +111,7 @@ class Inputs:
         try:
             options = Options(images.label_column, images.class_names, images.class_order)
             index = index_of(list_source(expanded(source), options), images.size)
-            for i in sorted({round(i * (index.count - 1) / (TRIED - 1)) for i in range(TRIED)}):
+            for i in spread(index.count, TRIED):
                 index.image(i)
         except InputError as error:
             named = setting(self.config, self.first, "images", key, "PATH")

@@ -25,7 +25,7 @@ from ditgta.model.similarity import attention_distances, mean_distances, uniform
 from ditgta.runtime.checkpoints import checkpoint_sha256, further_decay
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import check_ending
-from ditgta.runtime.finished import read_finished, refuse_other
+from ditgta.runtime.finished import read_finished, refuse_other, settled
 from ditgta.runtime.loss_records import LossRecord
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
@@ -91,9 +91,8 @@ def _refuse_other(out: Path, ours: dict) -> None:
     """Raise InputError where a file holds losses of another checkpoint, of other images or of other options."""
     theirs = read_finished(out, LossRecord)
     if theirs:
-        theirs = {name: theirs[name] for name in ours}
-        if theirs["held_out"]["sha256"] == ours["held_out"]["sha256"]:  # contents count, not where they lie
-            theirs["held_out"] = ours["held_out"]
+        held_out = settled(theirs["held_out"], ours["held_out"], "sha256")
+        theirs = {"spec": theirs["spec"], "held_out": held_out}
         again = {"held_out.sha256", "held_out.count", "spec.checkpoint.sha256", "spec.autoencoder_sha256"}
         refuse_other(out, "losses", theirs, ours, again)
 

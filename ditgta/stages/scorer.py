@@ -17,10 +17,9 @@ from ditgta.data.scorer_files import fetch_scorer
 from ditgta.runtime.addresses import redacted
 from ditgta.runtime.checkpoints import check_numbers
 from ditgta.runtime.files import atomic_path, record_path, write_record
-from ditgta.runtime.finished import read_finished, refuse_other
+from ditgta.runtime.finished import read_finished, refuse_other_images
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
-from ditgta.runtime.records import part
 from ditgta.runtime.streams import generator
 from ditgta.scoring.blocks import BatchNorm
 from ditgta.scoring.inception import InceptionV3, load_inception
@@ -53,7 +52,7 @@ def run(images: Path, out: Path, spec: dict) -> None:
             _fetch(out, spec["weights"])
             return
         index = load_index(images)
-        _refuse_other(out, spec, _identity(index))
+        refuse_other_images(out, "a scorer", _record_of(out), spec, index.identity())
         model = InceptionV3(spec["width"], len(index.classes), spec["input_size"])
         chosen = choose(index, spec["seed"])
         pixels, labels = _load(index, chosen)
@@ -77,7 +76,7 @@ def run(images: Path, out: Path, spec: dict) -> None:
 def _fetch(out: Path, weights: str) -> None:
     """Writes weights that are there already, with their record."""
     spec = {"weights": redacted(weights)}  # as records name them
-    _refuse_other(out, spec, {})
+    refuse_other_images(out, "a scorer", _record_of(out), spec, {})
     file = fetch_scorer(weights, out)
     load_inception(file.tensors, file.input_size)
     write_record(out, spec, published=file.published)
@@ -85,19 +84,9 @@ def _fetch(out: Path, weights: str) -> None:
     print(f"scorer: {spec['weights']}, {kind} weights, {out}", flush=True)
 
 
-def _identity(index: ImageIndex) -> dict:
-    return {"name": index.name, "files_sha256": index.files_sha256}
-
-
-def _refuse_other(out: Path, spec: dict, images: dict) -> None:
-    """Raise InputError where a scorer of other images or of other options is there."""
-    record = read_finished(record_path(out))
-    if out.is_file() and "spec" in record:
-        theirs = {name: part(record, "images").get(name) for name in images}
-        if theirs.get("files_sha256") == images.get("files_sha256"):  # contents count, not names
-            theirs = images
-        before = {**record["spec"], "images": theirs}
-        refuse_other(out, "a scorer", before, {**spec, "images": images}, {"images.files_sha256"})
+def _record_of(out: Path) -> dict:
+    """Returns the record of a scorer that is there, {} without one."""
+    return read_finished(record_path(out)) if out.is_file() else {}
 
 
 def _held_out(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -264,6 +253,6 @@ def _write(
     tensors = {key: tensor.contiguous().cpu() for key, tensor in model.state_dict().items()}
     with atomic_path(out) as temporary:
         save_file(tensors, temporary, metadata={"ditgta": json.dumps(header, sort_keys=True)})
-    images = {**_identity(index), "count": index.count, "size": index.size, **counts}
+    images = {**index.identity(), "count": index.count, "size": index.size, **counts}
     content = {**header, **accuracies, "images": images, "pool3": model.pool3_channels, "loss": losses}
     write_record(out, spec, **content)
