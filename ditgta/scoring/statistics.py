@@ -1,7 +1,7 @@
 """Means and covariances of features, estimates with their influence values, of which error bars are made, and how they are written."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,13 @@ class Difference:
         return self.value / self.se if self.se else None
 
 
+def blocks_of(rows: np.ndarray, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields an (n, d) array in blocks of float64, each with its place."""
+    for start in range(0, len(rows), size):
+        place = slice(start, start + size)
+        yield place, np.asarray(rows[place], np.float64)
+
+
 class Moments:
     """Mean and covariance of a stream of feature vectors, in float64 and independent of how the stream is cut.
 
@@ -78,8 +85,7 @@ class Moments:
         """Adds an (n, d) array of feature vectors; raises ValueError if d is not this object's."""
         if features.ndim != 2 or features.shape[1] != self.mean.size:
             raise ValueError(f"features have shape {features.shape}; (n, {self.mean.size}) is needed")
-        for start in range(0, len(features), BLOCK_ROWS):
-            block = np.asarray(features[start : start + BLOCK_ROWS], dtype=np.float64)
+        for _, block in blocks_of(features):
             mean = block.mean(axis=0)
             block = block - mean
             self._join(len(block), mean, block.T @ block)

@@ -17,6 +17,7 @@ from ditgta.data.autoencoder import autoencoder_sha256, encode_moments, threads_
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
 from ditgta.data.npz import write_with_arrays
+from ditgta.data.order import cut
 from ditgta.data.sides import draw_within_classes
 from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import for_inference
@@ -117,8 +118,7 @@ class Measure:
         self.term = TERM[network.config.objective]
         self.vae, self.index, self.chosen, self.options = vae, index, chosen, options
         self.shape = (network.config.latent_channels, *network.config.latent_size)
-        items = range(len(chosen) * options.timesteps)
-        self.batches = [items[i : i + options.batch_size] for i in items[:: options.batch_size]]
+        self.batches = cut(range(len(chosen) * options.timesteps), options.batch_size)
 
     def images_of(self, batch: range) -> np.ndarray:
         """Returns the images of a batch's items."""

@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
 from ditgta.config.names import HELD_OUT
 from ditgta.data.autoencoder import threads_for
 from ditgta.data.images import ImageIndex, load_index
-from ditgta.data.order import batch_indices
+from ditgta.data.order import batch_indices, cut
 from ditgta.data.scorer_files import fetch_scorer
 from ditgta.runtime.addresses import redacted
-from ditgta.runtime.checkpoints import check_numbers
-from ditgta.runtime.files import atomic_path, record_path, write_record
+from ditgta.runtime.checkpoints import check_numbers, write_tensors
+from ditgta.runtime.files import record_path, write_record
 from ditgta.runtime.finished import read_finished, refuse_other_images
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
@@ -108,10 +107,10 @@ def choose(index: ImageIndex, seed: int) -> np.ndarray:
 def _load(index: ImageIndex, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the chosen images as uint8 (N, size, size, 3), and their labels (N,)."""
     pixels = np.empty((len(chosen), index.size, index.size, 3), np.uint8)
-    starts = range(0, len(chosen), 64)
-    batches = index.batches((chosen[start : start + 64] for start in starts), keep=False)
-    for start, batch in zip(starts, batches):
-        pixels[start : start + 64] = batch
+    done = 0
+    for batch in index.batches(cut(chosen, 64), keep=False):
+        pixels[done : done + len(batch)] = batch
+        done += len(batch)
     return torch.from_numpy(pixels), torch.from_numpy(index.labels[chosen])
 
 
@@ -250,9 +249,7 @@ def _write(
         "classes": index.classes,
         "accuracy": accuracies["accuracy"],
     }
-    tensors = {key: tensor.contiguous().cpu() for key, tensor in model.state_dict().items()}
-    with atomic_path(out) as temporary:
-        save_file(tensors, temporary, metadata={"ditgta": json.dumps(header, sort_keys=True)})
+    write_tensors(out, model.state_dict(), {"ditgta": json.dumps(header, sort_keys=True)})
     images = {**index.identity(), "count": index.count, "size": index.size, **counts}
     content = {**header, **accuracies, "images": images, "pool3": model.pool3_channels, "loss": losses}
     write_record(out, spec, **content)
