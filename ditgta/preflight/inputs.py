@@ -191,6 +191,10 @@ class Inputs:
             f"copy {folder} here and set {named}"
         )
 
+    def _set_scorer(self, key: str, value: str) -> str:
+        """Return the line of a configuration file that sets an option of the suite's scorer."""
+        return f"`suites: {{{self.suite}: {{scorer: {{{key}: {value}}}}}}}` in a --configfile"
+
     def scorer(self) -> Line:
         """Return whether the scorer's weights are there whole, will be trained, or can be fetched."""
         options = self.options.scorer
@@ -202,7 +206,7 @@ class Inputs:
         name = options.weights.rpartition("/")[2]
         fix = (
             f"on a machine with network `curl -L --create-dirs -o weights/{name} {PUBLISHED_SCORER['url']}`, copy it here "
-            f"and set `suites: {{{self.suite}: {{scorer: {{weights: weights/{name}}}}}}}` in a --configfile"
+            f"and set {self._set_scorer('weights', f'weights/{name}')}"
         )
         if not is_address(options.weights):
             return self._weights(expanded(options.weights), fix)
@@ -218,7 +222,9 @@ class Inputs:
             said = f"{path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_of(path)[:12]}..."
             yield Line(OK, "judge", said)
         else:
-            fix = f"copy the weights of DINOv2 there, or name another file: `suites: {{{self.suite}: {{scorer: {{judge: PATH}}}}}}` in a --configfile"
+            fix = (
+                f"copy the weights of DINOv2 there, or name another file: {self._set_scorer('judge', 'PATH')}"
+            )
             yield Line(MISSING, "judge", f"{path} does not exist", fix)
 
     def _weights(self, path: Path, fix: str) -> Line:
@@ -249,7 +255,7 @@ class Inputs:
         if not given:
             return
         path = expanded(given)
-        fix = f"set `suites: {{{self.suite}: {{scorer: {{reference: PATH}}}}}}` in a --configfile"
+        fix = f"set {self._set_scorer('reference', 'PATH')}"
         if "VIRTUAL_imagenet256" in path.name:
             fix = f"on a machine with network `curl -L -o {given} {REFERENCES}/{path.name}`, or {fix}"
         if not path.exists():

@@ -12,6 +12,7 @@ from ditgta.config.names import PIXEL_CHANNELS
 from ditgta.data.autoencoder import (
     RECORD,
     Pixels,
+    check_side,
     decode_uint8,
     downsampling,
     encode_moments,
@@ -35,6 +36,7 @@ _ENCODED_PRETRAINED = 16
 _DECODED_IMAGES = 256
 _SHOWN_IMAGES = 16
 _LOSS_POINTS = 100
+_FIX = "change the images' size or the autoencoder"
 
 
 def run(images: Path, out: Path, spec: dict) -> None:
@@ -57,7 +59,7 @@ def run(images: Path, out: Path, spec: dict) -> None:
         elif spec.get("pretrained"):
             vae, measured = fetch_autoencoder(spec["pretrained"], spec.get("revision")), _ENCODED_PRETRAINED
             vae.to(group.device)
-            _check_size(index, downsampling(vae))
+            check_side(index.size, downsampling(vae), _FIX)
         else:
             vae, measurements["loss"] = train(index, spec, group.device)
         chosen = spread(index.count, measured)
@@ -82,7 +84,7 @@ def train(index: ImageIndex, spec: dict, device: torch.device):
     mode, and about 100 points {step, mse, kl} of its training.
     """
     seed, steps, batch_size = spec["seed"], spec["steps"], min(spec["batch_size"], index.count)
-    _check_size(index, 2 ** (len(spec["widths"]) - 1))
+    check_side(index.size, 2 ** (len(spec["widths"]) - 1), _FIX)
     vae = small_autoencoder(spec["widths"], spec["latent_channels"], index.size)
     initialize(vae, seed)
     vae.to(device).train()
@@ -139,14 +141,6 @@ def initialize(module: torch.nn.Module, seed: int) -> None:
 
 def _noise(shape: tuple[int, ...], seed: int, purpose: str, *index: int | str) -> torch.Tensor:
     return torch.from_numpy(generator(seed, purpose, *index).standard_normal(shape, np.float32))
-
-
-def _check_size(index: ImageIndex, factor: int) -> None:
-    if index.size % factor:
-        raise InputError(
-            f"the autoencoder divides the side by {factor}, which does not divide the image size {index.size}; "
-            "change the images' size or the autoencoder"
-        )
 
 
 def _chunks(index: ImageIndex, chosen: np.ndarray) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from ditgta.data.autoencoder import (
     Pixels,
     adapted_autoencoder,
     autoencoder_sha256,
+    check_side,
     downsampling,
     encode_moments,
     load_autoencoder,
@@ -114,11 +115,7 @@ class Encoder:
 
     def __init__(self, index: ImageIndex, vae, made_from: dict, batch_size: int):
         factor = downsampling(vae)
-        if index.size % factor:
-            raise InputError(
-                f"the autoencoder divides the side by {factor}, which does not divide the image size {index.size}; "
-                "give it the autoencoder made for these images"
-            )
+        check_side(index.size, factor, "give it the autoencoder made for these images")
         self.index, self.vae, self.batch_size, self.count = index, vae, batch_size, index.count
         self.latent_shape = (vae.config.latent_channels, index.size // factor, index.size // factor)
         self.moments = 1 if isinstance(vae, Pixels) else 2  # of pixels there is the mean alone

@@ -10,7 +10,7 @@ from ditgta.layout import Layout
 from ditgta.runtime.errors import InputError
 from ditgta.watch.lines import Watch
 from ditgta.watch.reader import Reader
-from ditgta.watch.text import text
+from ditgta.watch.text import is_complete, text
 
 SCREEN_SECONDS = 3.0
 CLEAR = "\x1b[H\x1b[J"  # cursor home, and all after it gone
@@ -42,6 +42,6 @@ def watch(config: Config, suite: str, results: Path) -> None:
             print(text(state))
             return
         print(CLEAR + text(state, bars=True), flush=True)
-        if all(stage["done"] for stage in state["stages"] if stage["stage"] == "table"):
+        if is_complete(state):
             return
         time.sleep(SCREEN_SECONDS)
