@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from ditgta.config import Config
+from ditgta.config import Config, names
 from ditgta.planning.estimate import as_size
 from ditgta.planning.work import SuiteWork
 from ditgta.preflight.line import MISSING, OK, WARNING, Line
@@ -21,10 +21,7 @@ from ditgta.runtime.errors import InputError
 ASK_SECONDS = 8
 HOMES = ("~/.config/snakemake", "/etc/xdg/snakemake")  # where Snakemake looks after the working directory
 # Rules whose jobs go to the cluster; those that share a stage's shards stand for the stage.
-RULES = (
-    *("list_images", "fit_autoencoder", "encode", "encode_part", "train", "sample", "sample_part"),
-    *("measure_loss", "fit_scorer", "score"),
-)
+RULES = [rule for rule in names.RULES if rule not in ("import_checkpoint", "tabulate")]
 FLAGS = {"slurm_account": "-A", "slurm_partition": "-p", "qos": "--qos", "constraint": "-C", "runtime": "-t"}
 PLACEHOLDERS = re.compile(r"(my|your|the)?[-_]?(account|partition)|<.*>|todo|xxx", re.IGNORECASE)
 

@@ -33,20 +33,6 @@ class Estimate:
         return over_items if self.groups is None else math.hypot(over_items, standard_error(self.groups))
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A difference of two values, its standard error (None if absent, with the reason) and whether the items were paired."""
-
-    value: float
-    se: float | None
-    reason: str | None = None
-
-    @property
-    def z(self) -> float | None:
-        """The difference in standard errors; None without one, or when it is zero."""
-        return self.value / self.se if self.se else None
-
-
 def blocks_of(rows: np.ndarray, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields an (n, d) array in blocks of float64, each with its place."""
     for start in range(0, len(rows), size):
@@ -193,21 +179,6 @@ def combined(
         return None
     joined = join(groups) if len(groups) == len(estimates) else None
     return replace(estimates[0], value=None, influence=join(influences), groups=joined)
-
-
-def paired_difference(a: Estimate, b: Estimate) -> Difference:
-    """Returns a - b with its standard error when item i of both was made from the same seed and label.
-
-    What both rows owe to their common seeds, labels and reference cancels in the differences of their influence values.
-    """
-    value = a.value - b.value
-    if a.influence is None or b.influence is None:
-        return Difference(value, None, "a row has no influence values")
-    if len(a.influence) != len(b.influence):
-        return Difference(
-            value, None, f"the rows have {len(a.influence)} and {len(b.influence)} items and cannot be paired"
-        )
-    return Difference(value, combined([a, b], lambda parts: np.subtract(*parts)).se)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
