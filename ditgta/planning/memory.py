@@ -38,6 +38,10 @@ BIASED = {
 }
 # Bytes per token and head of the norms of queries and keys.
 NORMS = {"cpu": 12, "compiled": 8, "plain": 16}
+# Bytes per channel of the modulation.
+MODULATIONS = {"cpu": 36, "compiled": 28, "plain": 36}
+# Bytes of learned maps per channel and channel of a head.
+MAPS = {"float32": 72, "bf16": 68, "bf16 emulated": 68}
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     """Return what one block keeps for its backward pass: per image, and, once, tables and weights as they are rounded."""
     t, d, h = shape.tokens, shape.width, shape.heads
     per_image = KEPT[step.layers, step.precision][_column(step)] * t * d
-    per_image += 16 * t + (28 if step.layers == "compiled" else 36) * d
+    per_image += 16 * t + MODULATIONS[step.layers] * d
     if shape.qk_norm:
         layers = "plain" if step.layers == "cpu" and not step.attends_by_kernel else step.layers
         per_image += t * h * NORMS[layers]
@@ -121,7 +125,7 @@ def block_bytes(shape: Shape, step: Pass) -> float:
     if step.attends_by_kernel:
         tables = 4 * t * d // (1 if step.by_head else h) * (step.rotates + step.rotates_values)
     if step.maps:
-        tables += (68 if step.bf16 else 72) * d**2 // h + 16 * d
+        tables += MAPS[step.precision] * d**2 // h + 16 * d
     if step.biased and not step.bias_learned and step.bf16 and not all_weights:
         tables += 2 * t * t * h  # the bias as it is rounded
     weights = 2 * 12 * d**2 if step.bf16 else 0  # of all products but the modulation's
@@ -146,8 +150,11 @@ def pass_bytes(shape: Shape, step: Pass) -> float:
     tokens, gradients = step.images * shape.tokens * shape.width, 4.0 * parameters(shape)
     block = block_bytes(shape, step)
     kept = 4.0 * tokens if step.checkpoint_gradients else block
-    left = 0.0 if step.keeps_gradients else gradients / shape.depth
-    held = block + 25 * tokens + (shape.depth - 1) * max(kept, left)
+    held = block + 25 * tokens
+    if step.keeps_gradients:
+        held += (shape.depth - 1) * kept + gradients
+    else:
+        held += (shape.depth - 1) * max(kept, gradients / shape.depth)
     numbers = shape.depth * shape.tokens * shape.width * step.learned
     last = gradients + max(4 * numbers * (14 * 4 * step.matrices or 17), 4 * tokens)
-    return max(held + gradients if step.keeps_gradients else held, last)
+    return max(held, last)

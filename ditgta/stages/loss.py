@@ -23,7 +23,7 @@ from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import for_inference
 from ditgta.model.dit import DiT
 from ditgta.model.similarity import attention_distances, mean_distances, uniform_distance
-from ditgta.runtime.checkpoints import checkpoint_sha256, further_decay
+from ditgta.runtime.checkpoints import further_decay, identity_of
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import check_ending
 from ditgta.runtime.finished import read_finished, refuse_other, settled
@@ -55,11 +55,7 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         chosen = choose(index, options.max_images)
         held_out = {"sha256": index.files_sha256, "folder": str(images), "count": index.count}
         spec = {
-            "checkpoint": {
-                "spec": header["spec"],
-                "step": header["step"],
-                "sha256": checkpoint_sha256(checkpoint),
-            },
+            "checkpoint": identity_of(checkpoint, header),
             "autoencoder_sha256": header.get("autoencoder_sha256") or autoencoder_sha256(autoencoder),
             "loss": options.spec(),
         }

@@ -16,7 +16,7 @@ from ditgta.data.autoencoder import autoencoder_sha256
 from ditgta.data.order import cut
 from ditgta.data.shard_plan import plan_shards
 from ditgta.report.drawing import drawable, write_picture
-from ditgta.runtime.checkpoints import average_of, checkpoint_sha256, further_decay, read_header
+from ditgta.runtime.checkpoints import average_of, further_decay, identity_of, read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     atomic_path,
@@ -54,9 +54,8 @@ def run(
         sampling = sampling.for_objective(header["model"].get("objective", "ddpm"))
         average_of(checkpoint, header, sampling.ema_decay)
         sampling = sampling.model_copy(update={"ema_decay": further_decay(header, sampling.ema_decay)})
-        trained = {"spec": header["spec"], "step": header["step"], "sha256": checkpoint_sha256(checkpoint)}
         spec = {
-            "checkpoint": trained,
+            "checkpoint": identity_of(checkpoint, header),
             "autoencoder_sha256": autoencoder_sha256(autoencoder),
             "sampling": sampling.spec(),
         }
