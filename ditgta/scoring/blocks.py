@@ -206,20 +206,25 @@ class Mixed(nn.Module):
 
     def fold(self) -> None:
         """Merges the 1x1 convolutions that read the block's input into one; its units must be folded."""
-        heads = [branch for branch in self.branches if branch.reads_input]
-        self.head_names = [branch.units[0].name for branch in heads]
-        convolutions = [self.get_submodule(name).conv for name in self.head_names]
-        self.head_channels = [convolution.out_channels for convolution in convolutions]
-        self.merged = nn.Conv2d(convolutions[0].in_channels, sum(self.head_channels), 1, device="meta")
-        self.merged.weight = _frozen(torch.cat([convolution.weight for convolution in convolutions]))
-        self.merged.bias = _frozen(torch.cat([convolution.bias for convolution in convolutions]))
-        self.averaged = {branch.units[0].name for branch in heads if branch.pool}
-        for name in self.head_names:
-            delattr(self, name)
+        self.heads: dict[str, int] = {}  # channels of each merged unit
+        self.averaged: list[str] = []  # those that read the local average
+        weights, biases = [], []
+        for branch in self.branches:
+            if branch.reads_input:
+                name = branch.units[0].name
+                convolution = self.get_submodule(name).conv
+                weights.append(convolution.weight)
+                biases.append(convolution.bias)
+                self.heads[name] = convolution.out_channels
+                if branch.pool:
+                    self.averaged.append(name)
+                delattr(self, name)
+        self.merged = nn.Conv2d(weights[0].shape[1], sum(self.heads.values()), 1, device="meta")
+        self.merged.weight, self.merged.bias = _frozen(torch.cat(weights)), _frozen(torch.cat(biases))
 
     def _merged_heads(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns the outputs of the merged units by name; ReLU copies each slice into a tensor of its own."""
-        parts = dict(zip(self.head_names, self.merged(x).split(self.head_channels, dim=1), strict=True))
+        parts = dict(zip(self.heads, self.merged(x).split(list(self.heads.values()), dim=1), strict=True))
         # A mean and an affine 1x1 convolution commute: after the convolution fewer channels are pooled.
         for name in self.averaged:
             parts[name] = pool_3x3(parts[name], "average")
