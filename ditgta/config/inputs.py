@@ -70,6 +70,13 @@ class Images(Section):
     )
 
     @property
+    def copies(self) -> tuple[int, int]:
+        """Images of each original: of those for training, and of those that are held out."""
+        if self.placement is None:
+            return 1, 1
+        return self.placement.copies, self.placement.held_out_copies
+
+    @property
     def holds_out(self) -> bool:
         """Whether there are images that training never sees."""
         return bool(self.hold_out or self.held_out)

@@ -153,9 +153,9 @@ def _averaged(config: Config, suite_name: str) -> int:
 
 def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:
     """Returns the training images and classes of an experiment: what was said, what is known, else ImageNet's."""
-    count, classes = said or KNOWN_IMAGES.get(experiment.images.source, IMAGENET)
-    placement = experiment.images.placement
-    return round((1 - experiment.images.hold_out) * count) * (placement.copies if placement else 1), classes
+    images = experiment.images
+    count, classes = said or KNOWN_IMAGES.get(images.source, IMAGENET)
+    return round((1 - images.hold_out) * count) * images.copies[0], classes
 
 
 def _sampling(options: Sampling, scored: int, shape: cost.Shape, experiment: Experiment) -> Stage:

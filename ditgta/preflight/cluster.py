@@ -72,15 +72,18 @@ class Profile:
         if not isinstance(self.content, dict):
             raise InputError(f"{self.file} holds no `name: value` lines; correct it")
 
+    def section(self, name: str) -> dict:
+        """Return a section of the profile, {} where it has none."""
+        return self.content.get(name) or {}
+
     def resources(self, rule: str) -> dict:
         """Return the resources of a rule's jobs, with their `threads`."""
-        own = (self.content.get("set-resources") or {}).get(rule) or {}
-        threads = (self.content.get("set-threads") or {}).get(rule, 1)
-        return {**(self.content.get("default-resources") or {}), "threads": threads, **own}
+        own, threads = self.section("set-resources").get(rule) or {}, self.section("set-threads").get(rule, 1)
+        return {**self.section("default-resources"), "threads": threads, **own}
 
     def rules(self, config: Config, suite: str) -> list[str]:
         """Return the rules whose jobs a suite sends."""
-        shared = self.content.get("set-scatter") or {}
+        shared = self.section("set-scatter")
         parts = {"encode_part": shared.get("encode", 1), "sample_part": shared.get("sample", 1)}
         left_out = {rule for rule, count in parts.items() if count == 1}
         if not config.first(suite).images.holds_out:
