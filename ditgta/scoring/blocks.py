@@ -14,7 +14,7 @@ class Unit(NamedTuple):
     channels: int
     kernel: int | tuple[int, int] = 1
     stride: int = 1
-    padded: bool = True
+    padding: str = "same"
 
 
 class Branch:
@@ -31,7 +31,7 @@ class Branch:
 
 def _reducing(name: str, channels: int) -> Unit:
     """Returns the 3x3 convolution that halves a map."""
-    return Unit(name, channels, kernel=3, stride=2, padded=False)
+    return Unit(name, channels, kernel=3, stride=2, padding="valid")
 
 
 def _mixed_5(pool_channels: int) -> tuple[Branch, ...]:
@@ -77,11 +77,11 @@ def _mixed_7(pool: str) -> tuple[Branch, ...]:
 
 
 STEM = (
-    Unit("Conv2d_1a_3x3", 32, 3, stride=2, padded=False),
-    Unit("Conv2d_2a_3x3", 32, 3, padded=False),
+    Unit("Conv2d_1a_3x3", 32, 3, stride=2, padding="valid"),
+    Unit("Conv2d_2a_3x3", 32, 3, padding="valid"),
     Unit("Conv2d_2b_3x3", 64, 3),
     Unit("Conv2d_3b_1x1", 80),
-    Unit("Conv2d_4a_3x3", 192, 3, padded=False),
+    Unit("Conv2d_4a_3x3", 192, 3, padding="valid"),
 )
 MIXED = {
     "Mixed_5b": _mixed_5(32),
@@ -151,15 +151,12 @@ class ConvUnit(nn.Module):
 
     def __init__(self, channels_in: int, unit: Unit, width: float):
         super().__init__()
-        kernel = (unit.kernel, unit.kernel) if isinstance(unit.kernel, int) else unit.kernel
-        padding = tuple(k // 2 for k in kernel) if unit.padded else 0
-        self.channels = round(unit.channels * width)
-        self.conv = nn.Conv2d(channels_in, self.channels, kernel, unit.stride, padding, bias=False)
-        self.bn: BatchNorm | None = BatchNorm(self.channels)
+        channels = round(unit.channels * width)
+        self.conv = nn.Conv2d(channels_in, channels, unit.kernel, unit.stride, unit.padding, bias=False)
+        self.bn = BatchNorm(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.conv(x)
-        return F.relu_(x if self.bn is None else self.bn(x))
+        return F.relu_(self.bn(self.conv(x)))
 
     def fold(self) -> None:
         """Moves the running statistics into weight and bias of the convolution, in float64."""
@@ -167,7 +164,7 @@ class ConvUnit(nn.Module):
         weight, dtype = self.conv.weight, self.conv.weight.dtype
         self.conv.weight = _frozen((weight.double() * scale[:, None, None, None]).to(dtype))
         self.conv.bias = _frozen((self.bn.bias.double() - self.bn.running_mean.double() * scale).to(dtype))
-        self.bn = None
+        self.bn = nn.Identity()
 
 
 def _frozen(tensor: torch.Tensor) -> nn.Parameter:
