@@ -77,9 +77,11 @@ def _measured_rate(products: str) -> float:
     """
     cuda, threads = torch.cuda.is_available(), torch.get_num_threads()
     tf32 = torch.backends.cuda.matmul.allow_tf32
-    size = 8192 if cuda else 256
+    size, device = 256, "cpu"
+    if cuda:
+        size, device = 8192, "cuda"
     dtype = torch.bfloat16 if products == "bf16" else torch.float32
-    matrix = torch.randn(size, size, dtype=dtype, device="cuda" if cuda else "cpu")
+    matrix = torch.randn(size, size, dtype=dtype, device=device)
     torch.set_num_threads(1)
     torch.backends.cuda.matmul.allow_tf32 = products == "tf32"
     begin, best = time.perf_counter(), math.inf
