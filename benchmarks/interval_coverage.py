@@ -16,8 +16,8 @@ from ditgta.scoring.neighbours import neighbour_estimates
 from ditgta.scoring.statistics import (
     Estimate,
     balanced_order,
+    combined,
     jackknife_groups,
-    paired_difference,
     standard_error,
     strata_of,
 )
@@ -28,6 +28,35 @@ CASES = ((16, 400), (64, 320), (64, 160), (64, 72))  # (features, samples): d / 
 _HALVES = (
     0.25  # the most d / N at which c / N, which FID at infinity takes away, is what FID_N is too high by
 )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two values, its standard error (None if absent, with the reason) and whether the items were paired."""
+
+    value: float
+    se: float | None
+    reason: str | None = None
+
+    @property
+    def z(self) -> float | None:
+        """The difference in standard errors; None without one, or when it is zero."""
+        return self.value / self.se if self.se else None
+
+
+def paired_difference(a: Estimate, b: Estimate) -> Difference:
+    """Returns a - b with its standard error when item i of both was made from the same seed and label.
+
+    What both rows owe to their common seeds, labels and reference cancels in the differences of their influence values.
+    """
+    value = a.value - b.value
+    if a.influence is None or b.influence is None:
+        return Difference(value, None, "a row has no influence values")
+    if len(a.influence) != len(b.influence):
+        return Difference(
+            value, None, f"the rows have {len(a.influence)} and {len(b.influence)} items and cannot be paired"
+        )
+    return Difference(value, combined([a, b], lambda parts: np.subtract(*parts)).se)
 
 
 @dataclass(frozen=True)

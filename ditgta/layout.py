@@ -87,7 +87,8 @@ class Layout:
         source, specs = self.config.experiments[name].images.source, self.specs
         # The path is in the address of the list of images, which says where they are, and of nothing else.
         listed = {"source": source, **(specs.held_out(name, size) or specs.images(name, size))}
-        pictures = f"{slug(source)}-{size_name(size) if size else self.config.experiments[name].images.size}"
+        side = self.config.experiments[name].images.size
+        pictures = f"{slug(source)}-{size_name(size or (side, side))}"
         self._place("images", pictures, listed, Sized(name, size) if size else name)
         return pictures
 

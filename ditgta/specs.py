@@ -39,8 +39,7 @@ class Specs:
 
     def held_out(self, experiment: str, size: Size | None = None) -> dict | None:
         """Returns what decides which images training never sees, None where there are none; `size` is another one."""
-        options = self.config.experiments[experiment].images
-        if not options.hold_out and not options.held_out:
+        if not self.config.experiments[experiment].images.holds_out:
             return None
         return spec_of_images(self.listed(experiment, size), self.held)
 

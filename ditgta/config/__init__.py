@@ -6,7 +6,7 @@ from ditgta.config.files import default_file, read
 from ditgta.config.inheritance import load, merge
 from ditgta.config.inputs import Images, Latents
 from ditgta.config.loss import Loss
-from ditgta.config.messages import OTHER_NAMES, did_you_mean, fault
+from ditgta.config.messages import OTHER_NAMES, check_suite, did_you_mean, fault
 from ditgta.config.names import LATENT_FORMATS, OBJECTIVES, POSENCS, POSITIONS, ROTATIONS, STAGES
 from ditgta.config.schema import (
     Autoencoder,

@@ -41,11 +41,14 @@ def _pairs(value: Any) -> Any:
     """Refuses one pair in place of a list of pairs, and what is neither a pair nor a contrast."""
     entries = value if isinstance(value, list | tuple) else []
     pairs = [entry for entry in entries if _kind(entry) == "pair"]
-    if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs):
-        words = pairs if all(isinstance(word, str) for word in pairs) else pairs[0]
-        shown = ", ".join(map(str, words[:2])) if isinstance(words, list | tuple) else "first, second"
-        raise ValueError(f"write a list of pairs (first minus second): [[{shown}]]")
-    return value
+    if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        return value
+    shown, words = "first, second", pairs[0]
+    if all(isinstance(word, str) for word in pairs):
+        words = pairs
+    if isinstance(words, list | tuple):
+        shown = ", ".join(map(str, words[:2]))
+    raise ValueError(f"write a list of pairs (first minus second): [[{shown}]]")
 
 
 Differences = Annotated[tuple[Difference, ...], BeforeValidator(_pairs)]

@@ -81,7 +81,7 @@ def _suite_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
                 f"{place}: {row.model.name} with this autoencoder needs an images.size that is a multiple of {unit}"
                 f" (got {row.images.size}); change it, the patch or autoencoder.widths"
             )
-    if suite.primary == "loss" and rows and not (rows[0].images.hold_out or rows[0].images.held_out):
+    if suite.primary == "loss" and rows and not rows[0].images.holds_out:
         yield f"{place}: primary loss is measured on images that training never sees; set images.hold_out, e.g. 0.2"
     if (suite.primary or "").endswith("_dinov2") and not suite.scorer.judge:
         yield f"{place}: primary {suite.primary} needs a second judge; name its weights in scorer.judge"

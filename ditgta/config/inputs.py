@@ -69,6 +69,18 @@ class Images(Section):
         False, "copy the images once into one file of the results, if reading single images is slow (Parquet)"
     )
 
+    @property
+    def copies(self) -> tuple[int, int]:
+        """Images of each original: of those for training, and of those that are held out."""
+        if self.placement is None:
+            return 1, 1
+        return self.placement.copies, self.placement.held_out_copies
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there are images that training never sees."""
+        return bool(self.hold_out or self.held_out)
+
     @model_validator(mode="after")
     def _one_way_to_hold_out(self) -> "Images":
         if self.hold_out and self.held_out:

@@ -7,6 +7,7 @@ from typing import Any
 from ditgta.config.schema import Config
 from ditgta.config.section import Section
 from ditgta.runtime.addresses import redacted
+from ditgta.runtime.errors import InputError
 
 
 def listing(faults: list[str]) -> str:
@@ -14,6 +15,12 @@ def listing(faults: list[str]) -> str:
     faults = list(dict.fromkeys(faults))
     number = "one error" if len(faults) == 1 else f"{len(faults)} errors"
     return "\n  ".join([f"the configuration has {number}:", *faults])
+
+
+def check_suite(config: Config, suite: str) -> None:
+    """Raises InputError for a suite that is not in the configuration."""
+    if suite not in config.suites:
+        raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
 
 
 # What options are called elsewhere.

@@ -278,13 +278,21 @@ class Config(Section):
         rows = self.suites[suite].experiments
         return {row: self.experiments[row] for row in rows if row in self.experiments}
 
+    def first(self, suite: str) -> Experiment:
+        """Returns the experiment whose images are those of all rows of a suite."""
+        return self.experiments[self.suites[suite].experiments[0]]
+
+    def trained(self, suite: str) -> dict[str, Experiment]:
+        """Returns the rows of a suite that are trained here, not imported, by name."""
+        return {name: row for name, row in self.rows(suite).items() if not row.checkpoint}
+
     def sized(self, suite: str) -> dict[str, Experiment]:
         """Returns the rows of a suite at its other sizes by name."""
         rows = {}
         for size in self.suites[suite].sizes:
             for row, experiment in self.rows(suite).items():
                 for name, change in size.rows(row, experiment.model.posenc):
-                    rows[name] = experiment.model_copy(update={"sampling": change, "like": row})
+                    rows[name] = self._sampled(row, change)
         return rows
 
     def swept(self, suite: str) -> dict[str, Experiment]:
@@ -293,8 +301,12 @@ class Config(Section):
         for row, experiment in self.rows(suite).items():
             decays = experiment.decays if options.ema_decay is None else ()
             for name, change in points_of(row, experiment.sampling, options.scales, decays):
-                rows[name] = experiment.model_copy(update={"sampling": change, "like": row})
+                rows[name] = self._sampled(row, change)
         return rows
+
+    def _sampled(self, row: str, change: SamplingChange) -> Experiment:
+        """Returns a row that is sampled otherwise."""
+        return self.experiments[row].model_copy(update={"sampling": change, "like": row})
 
     def beside(self, suite: str) -> dict[str, Experiment]:
         """Returns the rows beside a suite's table by name: like its experiments, but for how they are sampled."""

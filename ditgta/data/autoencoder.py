@@ -212,6 +212,14 @@ def downsampling(vae) -> int:
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
+def check_side(size: int, factor: int, fix: str) -> None:
+    """Raises InputError, with the fix, where images of a side cannot be encoded by an autoencoder that divides it by a factor."""
+    if size % factor:
+        raise InputError(
+            f"the autoencoder divides the side by {factor}, which does not divide the image size {size}; {fix}"
+        )
+
+
 def to_model_range(images: np.ndarray | torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
     """Turns uint8 images [B, H, W, 3] into float32 [B, 3, H, W] in [-1, 1], (x / 255 - .5) / .5."""
     images = torch.as_tensor(images).to(device).permute(0, 3, 1, 2)

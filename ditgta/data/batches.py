@@ -1,6 +1,8 @@
 """Training batches as a pure function of (seed, step): which images, which noise, which times, which dropped labels."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from ditgta.data.shards import LatentShards, draw_latents
 from ditgta.runtime.streams import generator
 
 
+@dataclass(eq=False)
 class Batches:
     """Draws this process's slice of each step's global batch.
 
@@ -18,26 +21,23 @@ class Batches:
     number of processes nor on earlier steps, and a process draws for its own images alone.
     """
 
-    def __init__(
-        self,
-        shards: LatentShards,
-        seed: int,  # of the experiment
-        batch_size: int,  # images in the global batch
-        part: slice,  # this process's slice of the global batch
-        flip: str,  # "random" (drawn at each step), "baked" (once per image) or "none"
-        posterior: str,  # "resample" (drawn at each step), "baked" (once per image) or "mean"
-        label_dropout: float,  # probability that a label becomes the null label
-        # or "stratified": the times of a global batch are evenly spread from a random start
-        timesteps: str = "independent",
-        # or "logit-normal": 1 / (1 + exp(-z)) of standard normal z, so that the middle is seen more often
-        # (Esser et al., "Scaling Rectified Flow Transformers", 2024, section 3.1)
-        time_density: str = "uniform",
-    ):
-        self.shards, self.seed, self.batch_size, self.part = shards, seed, batch_size, part
-        self.flip, self.posterior, self.label_dropout = flip, posterior, label_dropout
-        self.timesteps, self.time_density = timesteps, time_density
-        self.shape = shards.latent_shape
-        self.baked_flips = generator(seed, "flip").random(shards.count) < 0.5 if flip == "baked" else None
+    shards: LatentShards
+    seed: int  # of the experiment
+    batch_size: int  # images in the global batch
+    part: slice  # this process's slice of the global batch
+    flip: str  # "random" (drawn at each step), "baked" (once per image) or "none"
+    posterior: str  # "resample" (drawn at each step), "baked" (once per image) or "mean"
+    label_dropout: float  # probability that a label becomes the null label
+    # or "stratified": the times of a global batch are evenly spread from a random start
+    timesteps: str = "independent"
+    # or "logit-normal": 1 / (1 + exp(-z)) of standard normal z, so that the middle is seen more often
+    # (Esser et al., "Scaling Rectified Flow Transformers", 2024, section 3.1)
+    time_density: str = "uniform"
+
+    @cached_property
+    def baked_flips(self) -> np.ndarray:
+        """Whether each image is mirrored where that is drawn once, bool [count]."""
+        return generator(self.seed, "flip").random(self.shards.count) < 0.5
 
     def at(self, step: int) -> dict[str, torch.Tensor]:
         """Return the batch of this process's b images.
@@ -72,7 +72,7 @@ class Batches:
         """
         count = len(places)
         u, dropped, mirrored = np.empty(count), np.empty(count, bool), np.empty(count, bool)
-        noise = np.empty((count, *self.shape), np.float32)
+        noise = np.empty((count, *self.shards.latent_shape), np.float32)
         posterior = np.empty_like(noise) if self.posterior == "resample" else None
         for i, place in enumerate(places):
             random = generator(self.seed, "image", step, place)

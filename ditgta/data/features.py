@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ditgta.data.image_sets import ImageSet
+from ditgta.data.order import cut
 from ditgta.data.shards import shard_state
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path, record_path, write_record
@@ -29,8 +30,7 @@ class FeatureShards:
     def __init__(self, cache: Path, count: int, images: str, scorer: str, kinds: tuple[str, ...] = KINDS):
         self.folder, self.count, self.kinds = cache / f"{images[:16]}-{scorer[:16]}", count, kinds
         self.made_from = {"images_sha256": images, "scorer_sha256": scorer, "count": count}
-        starts = range(0, count, SHARD_IMAGES)
-        self.shards = [range(count)[start : start + SHARD_IMAGES] for start in starts]
+        self.shards = cut(range(count), SHARD_IMAGES)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.npz"

@@ -31,8 +31,3 @@ class Handles:
                 while len(self.files) > self.most:
                     self.files.popitem(last=False)  # its last reader's reference closes it
             return self.files[name]
-
-    def close(self) -> None:
-        """Let go of all files."""
-        with self.lock:
-            self.files.clear()

@@ -26,8 +26,7 @@ def check_images(
     if on_error not in ("stop", "skip"):
         raise InputError(f"on_error {on_error!r} is neither 'stop' nor 'skip'; choose one of them")
 
-    order = index.reader.order()
-    numbers = range(index.count) if order is None else order.tolist()
+    numbers = index.reader.order().tolist()
     reasons: dict[int, str] = {}
     digests = np.zeros((index.count, DIGEST_BYTES), np.uint8)
 

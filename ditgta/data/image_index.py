@@ -58,6 +58,10 @@ class ImageIndex:
         """The number of images of each class, int64 [classes]."""
         return np.bincount(self.labels, minlength=len(self.classes))
 
+    def identity(self) -> dict[str, str]:
+        """Return what records call the images."""
+        return {"name": self.name, "files_sha256": self.files_sha256}
+
     def take(self, chosen: np.ndarray) -> "ImageIndex":
         """Return the index of some images, in the order given, of the same classes; what was left out is not said again."""
         changes = {"files": [self.files[i] for i in chosen], "labels": self.labels[chosen]}

@@ -12,6 +12,7 @@ from ditgta.data.decode import sides_of
 from ditgta.data.image_index import index_of
 from ditgta.data.images import load_index
 from ditgta.data.npz import NpzArray, load_members
+from ditgta.data.order import cut
 from ditgta.data.sources.find import list_bare
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded, is_file, read_json, sha256_of
@@ -184,9 +185,7 @@ class IndexedImages(ImageSet):
         return hashlib.sha256(f"{self.index.files_sha256} {self.index.size}".encode()).hexdigest()
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
-        starts = range(start, stop, batch_size)
-        batches = (range(first, min(first + batch_size, stop)) for first in starts)
-        yield from self.index.batches(batches, keep=False)
+        yield from self.index.batches(cut(range(start, stop), batch_size), keep=False)
 
 
 class LooseImages(ImageSet):

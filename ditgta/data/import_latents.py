@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from ditgta.data.autoencoder import downsampling, to_model_range
 from ditgta.data.image_index import ImageIndex
+from ditgta.data.order import cut, spread
 from ditgta.data.ready import Ready, open_fast_dit, open_lightningdit, open_moments
 from ditgta.data.shards import new_shard, shard_name
 from ditgta.runtime.errors import InputError
@@ -214,11 +215,7 @@ def check_statistics(imported: Import, labels: np.ndarray, mean: np.ndarray, std
         )
     if imported.index is None or imported.vae is None:
         return None
-    chosen = (
-        np.linspace(0, imported.index.count - 1, min(_COMPARED, imported.index.count))
-        .round()
-        .astype(np.int64)
-    )
+    chosen = spread(imported.index.count, _COMPARED)
     batches = imported.index.batches(np.array_split(chosen, 4), keep=False)
     fresh = np.concatenate([_encoded(imported, batch) for batch in batches])
     again = sum(_is_there(imported, labels, i, own) for i, own in zip(chosen.tolist(), fresh))
@@ -253,8 +250,7 @@ def _is_there(imported: Import, labels: np.ndarray, i: int, own: np.ndarray) -> 
     members = np.flatnonzero(labels == imported.index.labels[i])
     # Extractions keep the order of images: latents at about the image's own place come first.
     candidates = members[np.argsort(np.abs(members - i), kind="stable")][:_CANDIDATES]
-    for start in range(0, len(candidates), _BATCH):
-        part = candidates[start : start + _BATCH]
+    for part in cut(candidates, _BATCH):
         stored = imported.moments(part)[:, :, 0].astype(np.float32)
         if _correlation(stored.reshape(-1, *own.shape[1:]), own) > _ALIKE:
             return True

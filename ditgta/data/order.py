@@ -1,5 +1,6 @@
-"""Which images make up the batch of a training step."""
+"""Which images make up the batch of a training step, and how others are cut into batches, or stand for all."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +22,16 @@ def batch_indices(seed: int, step: int, count: int, batch_size: int) -> np.ndarr
         )
     epoch, position = divmod(step, count // batch_size)
     return _epoch_order(seed, epoch, count)[position * batch_size : (position + 1) * batch_size].copy()
+
+
+def cut(items: Sequence, size: int) -> list:
+    """Returns slices of at most `size` items, one behind the other."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """Returns at most `most` numbers below `count`, evenly spread from the first to the last, int64."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 @lru_cache(maxsize=2)

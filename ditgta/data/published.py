@@ -21,7 +21,6 @@ from ditgta.runtime.files import is_file, read_json
 from ditgta.runtime.records import PublishedOptions, checked
 
 Weights = dict[str, Tensor]
-OPTIONS = ("model", "posenc", "rotary_base", "absolute_table", "objective", "image_size", "latent_size")
 # What trainers call the two networks of a file, the first that is there counts; and what they wrap a network in.
 _EMA = ("ema", "ema_state_dict", "model_ema", "ema_model", "params_ema")
 _MODEL = ("model", "state_dict", "net", "params", "module")
@@ -33,7 +32,7 @@ class Published:
     """What a published file holds, in this project's parameter names.
 
     ema: the weights to use; model: the weights that were trained, where the file has both.
-    options: what the file says of itself, as far as it does: OPTIONS.
+    options: what the file says of itself, as far as it does, as `PublishedOptions` names it.
     """
 
     ema: Weights
@@ -75,12 +74,12 @@ def _load(path: Path) -> object:
 
 
 def _options(path: Path, args: object) -> dict:
-    """Returns OPTIONS as far as a file says them, numbers of NumPy and tensors of one number as Python's."""
+    """Returns what a file says of itself, numbers of NumPy and tensors of one number as Python's."""
     if isinstance(args, argparse.Namespace | types.SimpleNamespace):
         args = vars(args)
     if not isinstance(args, dict):
         return {}
-    options = {key: args[key] for key in OPTIONS if args.get(key) is not None}
+    options = {key: args[key] for key in PublishedOptions.model_fields if args.get(key) is not None}
     for key, value in options.items():
         if isinstance(value, np.generic | Tensor) and math.prod(value.shape) == 1:
             options[key] = value.item()

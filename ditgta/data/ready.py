@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ditgta.data.ahead import map_ahead
+from ditgta.data.order import spread
 from ditgta.data.pickles import load_plain
 from ditgta.data.sources.archives import labels_of, opened_zip, place_in_zip
 from ditgta.data.sources.folders import walk
@@ -210,18 +211,13 @@ def _reading(reader: Reader, stored: tuple, shape: tuple) -> Callable[[Sequence[
 
 def _load(reader: Reader, i: int) -> np.ndarray:
     """Return an array of numbers; nothing is unpickled."""
-    try:
+    what = f"{reader.where(i)} is not a whole .npy file of numbers"
+    with as_input_error(what, "make it again", Exception):  # numpy's reader raises nearly every type of error
         content = reader.read(i)
         if len(content) > _MOST_ITEM_BYTES:
             raise ValueError("too large for one image")
         with _PARSING:
             return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # numpy's reader raises nearly every type of error
-        raise InputError(
-            f"{reader.where(i)} is not a whole .npy file of numbers ({one_line(error)}); make it again"
-        ) from error
 
 
 def checksum(names: Iterable[str], shape: Sequence[int]) -> str:
@@ -322,7 +318,7 @@ def _statistics(file: Path, ready: Ready) -> tuple[np.ndarray, np.ndarray]:
             )
         return mean, std
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    chosen = np.linspace(0, ready.count - 1, min(ready.count, _MEASURED)).round().astype(np.int64)
+    chosen = spread(ready.count, _MEASURED)
     for part in np.array_split(chosen, -(-len(chosen) // 256)):
         values = ready.read(part)[:, 0].astype(np.float64)
         total, squares = total + values.sum((0, 2, 3)), squares + (values**2).sum((0, 2, 3))

@@ -173,10 +173,6 @@ class LatentShards:
             if sha256_of(self.folder / shard_name(number)) != self.content["shards"][number]["sha256"]:
                 raise self._damaged(number)
 
-    def close(self) -> None:
-        """Closes all files."""
-        self._files.close()
-
     def _labels(self, shard: dict) -> np.ndarray:
         """Returns the labels of a shard, after comparing all but its moments with the index."""
         path, images = self.folder / shard["file"], range(shard["start"], shard["start"] + shard["count"])

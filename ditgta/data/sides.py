@@ -10,7 +10,7 @@ import numpy as np
 from ditgta.data.features import FeatureShards
 from ditgta.data.image_sets import ImageSet, LooseImages
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.finished import read_finished, refuse_other
+from ditgta.runtime.finished import read_finished, refuse_other, settled
 from ditgta.runtime.records import ScoreRecord, part
 from ditgta.runtime.streams import generator
 
@@ -160,10 +160,9 @@ def refuse_other_scores(out: Path, inputs: dict[str, dict], asked: dict) -> None
     ours: dict = {}
     again = []
     for name in names:
-        before[name] = {key: part(theirs, name).get(key) for key in ("folder", "sha256")}
         ours[name] = inputs.get(name, {"folder": None, "sha256": None})
-        if before[name]["sha256"] == ours[name]["sha256"]:  # contents count, not where they lie
-            before[name] = ours[name]
+        said = {key: part(theirs, name).get(key) for key in ours[name]}
+        before[name] = settled(said, ours[name], "sha256")
         again.append(f"{name}.sha256")  # made again under its own name
     before |= {"baseline": settings.get("baseline", False), "drawn": drawn, "crops": settings.get("crops")}
     before |= {name: part(theirs, name).get("sha256") for name in ("scorer", "judge")}

@@ -8,6 +8,7 @@ import numpy as np
 from ditgta.data.ahead import map_ahead
 from ditgta.data.image_check import fault_listing
 from ditgta.data.image_index import ImageIndex, index_of
+from ditgta.data.order import spread
 from ditgta.data.sources.find import list_source
 from ditgta.runtime.errors import InputError
 
@@ -56,8 +57,7 @@ def survey(source: str | Path) -> Survey:
     index = index_of(list_source(source), size=0)
     if not index.count:
         raise InputError(fault_listing(index, index.skipped))
-    spread = np.linspace(0, index.count - 1, min(index.count, MOST_LOOKED_AT))
-    chosen = np.unique(spread.round().astype(np.int64))
+    chosen = spread(index.count, MOST_LOOKED_AT)
 
     def look(i: int) -> int | str:
         return index.check(i)[0] or min(index.stored_size(i))

@@ -15,10 +15,10 @@ EPSILON = 1e-8
 MOST_TOKENS = 1024  # up to here a matrix of all attention weights is worth its memory
 
 # oneDNN's linear layer and the order in which it reads its weights, which PyTorch lacks on some machines.
-_LINEAR, _REORDER = (
-    getattr(torch.ops.mkldnn, name, None) if torch.backends.mkldnn.is_available() else None
-    for name in ("_linear_pointwise", "_reorder_linear_weight")
-)
+_LINEAR = _REORDER = None
+if torch.backends.mkldnn.is_available():
+    _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    _REORDER = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 # The types that oneDNN multiplies; it does bf16 on some processors alone.
 _KINDS = {
     torch.float32: _LINEAR is not None,
@@ -37,7 +37,9 @@ def product_type(x: Tensor) -> torch.dtype:
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
-    return _LINEAR(x, weight, bias, *(("gelu", [], "tanh") if gelu else ("none", [], "")))
+    if gelu:
+        return _LINEAR(x, weight, bias, "gelu", [], "tanh")
+    return _LINEAR(x, weight, bias, "none", [], "")
 
 
 # torch.compile takes oneDNN's operation with constant weights alone; of this one it knows the result's shape and no more.

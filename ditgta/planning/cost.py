@@ -96,15 +96,15 @@ def judge_sizes(weights: str) -> tuple[int, int, int]:
     """Returns width, depth and registers of a second judge, from the name of its file or else its size; ViT-L where there is none."""
     path = expanded(weights)
     registers = 4 if "reg4" in path.name else 0
-    named = [sizes for name, sizes in JUDGES.items() if name in path.name]
-    if not named and path.is_file():
-        # 12 L D^2 numbers of 4 or 2 bytes; no two of these six sizes lie within a factor of 1.7.
-        size = max(path.stat().st_size, 1)
-        known = {
-            abs(math.log(size / (b * 12 * d * w**2))): (w, d) for w, d in JUDGES.values() for b in (2, 4)
-        }
-        named = [known[min(known)]]
-    return *(named or [JUDGES["vitl14"]])[0], registers
+    for name, sizes in JUDGES.items():
+        if name in path.name:
+            return *sizes, registers
+    if not path.is_file():
+        return *JUDGES["vitl14"], registers
+    # 12 L D^2 numbers of 4 or 2 bytes; no two of these six sizes lie within a factor of 1.7.
+    size = max(path.stat().st_size, 1)
+    known = {abs(math.log(size / (b * 12 * d * w**2))): (w, d) for w, d in JUDGES.values() for b in (2, 4)}
+    return *known[min(known)], registers
 
 
 def held_out_images(options: Loss, images: Images, count: int) -> int:
@@ -114,9 +114,8 @@ def held_out_images(options: Loss, images: Images, count: int) -> int:
 
 def held_out_count(images: Images, count: int) -> int:
     """Returns how many images are held out, where `count` are trained on; 0 where none are, or unknown others."""
-    share, placement = images.hold_out, images.placement
-    copies = placement.held_out_copies / placement.copies if placement else 1
-    return round(share / (1 - share) * count * copies)
+    share, (trained, held_out) = images.hold_out, images.copies
+    return round(share / (1 - share) * count * (held_out / trained))
 
 
 def parameters(shape: Shape) -> int:

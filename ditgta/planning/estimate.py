@@ -48,11 +48,10 @@ def products_of(options: Training | Sampling | Autoencoder | Loss) -> str:
 def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tuple[list[Stage], list[str]]:
     """Returns the plan's lines and notes that explain them."""
     suite = config.suites[suite_name]
-    experiments = [config.experiments[name] for name in suite.experiments]
-    first = experiments[0]
+    experiments, first = list(config.rows(suite_name).values()), config.first(suite_name)
     count, classes = image_set(first, images)
     shape = shape_of(first, classes)
-    trained = [experiment for experiment in experiments if not experiment.checkpoint]
+    trained = list(config.trained(suite_name).values())
     scored = sum(_runs(suite, experiment, len(suite.milestones)) for experiment in experiments)
     sized = {name: _runs(suite, row, 1) for name, row in config.sized(suite_name).items()}
     swept = {name: _runs(suite, row, len(suite.milestones)) for name, row in config.swept(suite_name).items()}
@@ -71,7 +70,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
         _training(suite, first, trained, classes, shape),
         sampling,
     ]
-    if first.images.hold_out or first.images.held_out:
+    if first.images.holds_out:
         stages.append(_held_out_loss(suite.loss, first, scored + _averaged(config, suite_name), count, shape))
     stages += [*_scoring(suite, first, sizes, count), Stage("table", 1, 0, 5e6, "no network")]
     notes = [
@@ -96,10 +95,11 @@ def _inputs(experiments: list[Experiment], count: int, classes: int, sizes: int)
     options, sides = first.autoencoder, (first.images.size,) * 2
     encode, decode, size = autoencoder_cost(options, sides)
     sets, products = len({str(experiment.autoencoder) for experiment in experiments}), products_of(options)
-    trained = 3 * (encode + decode) * options.steps * options.batch_size
-    if options.pretrained or options.pixels:
-        trained = 0
-    kind = "none: latents are pixels" if options.pixels else options.pretrained or "trained on the images"
+    trained, kind = 3 * (encode + decode) * options.steps * options.batch_size, "trained on the images"
+    if options.pixels:
+        trained, kind = 0, "none: latents are pixels"
+    elif options.pretrained:
+        trained, kind = 0, options.pretrained
     seconds = 0.0 if first.images.source == "digits" else count * DECODE_SECONDS
     record = cost.latent_bytes(options.channels, *latent_sides(first))
     images = f"{count:,} images of {classes:,} classes, decoded once to check them"
@@ -153,9 +153,9 @@ def _averaged(config: Config, suite_name: str) -> int:
 
 def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:
     """Returns the training images and classes of an experiment: what was said, what is known, else ImageNet's."""
-    count, classes = said or KNOWN_IMAGES.get(experiment.images.source, IMAGENET)
-    placement = experiment.images.placement
-    return round((1 - experiment.images.hold_out) * count) * (placement.copies if placement else 1), classes
+    images = experiment.images
+    count, classes = said or KNOWN_IMAGES.get(images.source, IMAGENET)
+    return round((1 - images.hold_out) * count) * images.copies[0], classes
 
 
 def _sampling(options: Sampling, scored: int, shape: cost.Shape, experiment: Experiment) -> Stage:
@@ -250,8 +250,7 @@ def hours_of(stages: list[Stage], machine: Machine) -> list[tuple[float, float]]
 def table(suite: str, machine: Machine, stages: list[Stage], notes: list[str]) -> str:
     """Return the plan's lines as text."""
     hours = hours_of(stages, machine)
-    shares = sorted({share for stage in stages for share in machine.efficiency[stage.products]})
-    reached = " to ".join(f"{share:.0%}" for share in dict.fromkeys((shares[0], shares[-1])))
+    reached = " to ".join(f"{share:.0%}" for share in dict.fromkeys(machine.efficiency))
     rule = "-" * 100
     lines = [
         f"suite {suite} on {machine.devices} x {machine.name}, {reached} of the peak rate",

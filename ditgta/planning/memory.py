@@ -38,6 +38,10 @@ BIASED = {
 }
 # Bytes per token and head of the norms of queries and keys.
 NORMS = {"cpu": 12, "compiled": 8, "plain": 16}
+# Bytes per channel of the modulation.
+MODULATIONS = {"cpu": 36, "compiled": 28, "plain": 36}
+# Bytes of learned maps per channel and channel of a head.
+MAPS = {"float32": 72, "bf16": 68, "bf16 emulated": 68}
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,13 @@ class Pass:
     keeps_gradients: bool = False
 
     @property
+    def precision(self) -> str:
+        """How products are computed, as in `KEPT`."""
+        if not self.bf16:
+            return "float32"
+        return "bf16" if self.layers != "cpu" or multiplies(torch.bfloat16) else "bf16 emulated"
+
+    @property
     def attends_by_kernel(self) -> bool:
         """Whether attention is the kernel for CPUs, which leaves learned rotations and maps to the plain layer."""
         return self.layers == "cpu" and not (self.learned or self.maps)
@@ -79,42 +90,42 @@ def traits(encoding: PositionalEncoding) -> dict[str, int]:
     """Return what of an encoding decides the memory of a pass, as arguments of `Pass`; its tables may be without data."""
     (tables,) = itertools.islice(encoding.tables(), 1)
     rotation, bias, maps = tables
-    return {
+    known = {
         "rotates": rotation is not None,
         "rotates_values": "vo" in encoding.rotated,
-        "learned": rotation is not None and rotation.requires_grad,
-        "matrices": rotation.shape[-1] if rotation is not None and rotation.dim() == 5 else 0,
-        "by_head": rotation is not None and rotation.shape[1] > 1,
         "biased": bias is not None,
-        "bias_learned": bias is not None and bias.requires_grad,
         "maps": maps is not None,
     }
+    if rotation is not None:
+        known |= {"learned": rotation.requires_grad, "by_head": rotation.shape[1] > 1}
+        if rotation.dim() == 5:
+            known["matrices"] = rotation.shape[-1]
+    if bias is not None:
+        known["bias_learned"] = bias.requires_grad
+    return known
 
 
 def block_bytes(shape: Shape, step: Pass) -> float:
     """Return what one block keeps for its backward pass: per image, and, once, tables and weights as they are rounded."""
     t, d, h = shape.tokens, shape.width, shape.heads
-    precision = "bf16" if step.bf16 else "float32"
-    if step.bf16 and step.layers == "cpu" and not multiplies(torch.bfloat16):
-        precision = "bf16 emulated"
-    per_image = KEPT[step.layers, precision][_column(step)] * t * d
-    per_image += 16 * t + (28 if step.layers == "compiled" else 36) * d
+    per_image = KEPT[step.layers, step.precision][_column(step)] * t * d
+    per_image += 16 * t + MODULATIONS[step.layers] * d
     if shape.qk_norm:
         layers = "plain" if step.layers == "cpu" and not step.attends_by_kernel else step.layers
         per_image += t * h * NORMS[layers]
     # Fused attention keeps a sum for each head and token, the kernel for bf16 all weights.
-    all_weights = step.layers == "cpu" and precision == "bf16" and t <= MOST_TOKENS
+    all_weights = step.layers == "cpu" and step.precision == "bf16" and t <= MOST_TOKENS
     if all_weights:
         per_image += 2 * t * t * h
     elif step.bias_learned:
-        per_image += 4 * t * t * h + BIASED[step.layers, precision] * t * d
+        per_image += 4 * t * t * h + BIASED[step.layers, step.precision] * t * d
     else:
         per_image += 4 * t * h
     tables = (8 * step.matrices or 10) * t * d if step.learned else 0
     if step.attends_by_kernel:
         tables = 4 * t * d // (1 if step.by_head else h) * (step.rotates + step.rotates_values)
     if step.maps:
-        tables += (68 if step.bf16 else 72) * d**2 // h + 16 * d
+        tables += MAPS[step.precision] * d**2 // h + 16 * d
     if step.biased and not step.bias_learned and step.bf16 and not all_weights:
         tables += 2 * t * t * h  # the bias as it is rounded
     weights = 2 * 12 * d**2 if step.bf16 else 0  # of all products but the modulation's
@@ -139,8 +150,11 @@ def pass_bytes(shape: Shape, step: Pass) -> float:
     tokens, gradients = step.images * shape.tokens * shape.width, 4.0 * parameters(shape)
     block = block_bytes(shape, step)
     kept = 4.0 * tokens if step.checkpoint_gradients else block
-    left = 0.0 if step.keeps_gradients else gradients / shape.depth
-    held = block + 25 * tokens + (shape.depth - 1) * max(kept, left)
+    held = block + 25 * tokens
+    if step.keeps_gradients:
+        held += (shape.depth - 1) * kept + gradients
+    else:
+        held += (shape.depth - 1) * max(kept, gradients / shape.depth)
     numbers = shape.depth * shape.tokens * shape.width * step.learned
     last = gradients + max(4 * numbers * (14 * 4 * step.matrices or 17), 4 * tokens)
-    return max(held + gradients if step.keeps_gradients else held, last)
+    return max(held, last)

@@ -34,13 +34,14 @@ def scored_images(suite: Suite, experiment: Experiment, rows: Counter[tuple[int,
     out. At other sizes than that of training, crops are seen too, where the images are large enough.
     """
     options, samples, trained = suite.scorer, suite.sampling.num_samples, (experiment.images.size,) * 2
-    on_held_out = not (options.weights or options.reference)
-    listed = count + (cost.held_out_count(experiment.images, count) if on_held_out else 0)
+    listed = count
+    if not (options.weights or options.reference):
+        listed += cost.held_out_count(experiment.images, count)
     whole = crops = compared = compared_crops = 0
     for size, number in rows.items():
-        real = drawn_from = images_in(options.reference) if size == trained and options.reference else None
-        if real is None:
-            real, drawn_from = listed, count
+        real, drawn_from = listed, count
+        if size == trained and options.reference:
+            real = drawn_from = images_in(options.reference)
         seen = number * samples + real
         taken = number * samples + BASELINE_DRAWS * min(samples, drawn_from // 2)
         whole, compared = whole + seen, compared + taken

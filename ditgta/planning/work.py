@@ -6,7 +6,7 @@
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ditgta.config import Autoencoder, Config, Experiment
+from ditgta.config import Autoencoder, Config
 from ditgta.planning import cost
 from ditgta.planning.scoring import Scored, metric_seconds
 
@@ -107,20 +107,22 @@ class SuiteWork:
     def stage(self, name: str) -> Work:
         """Returns a part that the rows share: images, autoencoder, latents, scorer, baseline or table."""
         suite = self.config.suites[self.suite]
-        first: Experiment = self.config.experiments[suite.experiments[0]]
+        first = self.config.first(self.suite)
         encode, decode = _coder(first.autoencoder, first.images.size)
         if name == "images":
             return Work(0, self.images * CHECK_SECONDS)
         if name == "autoencoder":
-            own = not (first.autoencoder.pretrained or first.autoencoder.pixels)
-            steps = first.autoencoder.steps * first.autoencoder.batch_size if own else 0
-            return Work(3 * steps * (encode + decode))
+            options = first.autoencoder
+            if options.pretrained or options.pixels:
+                return Work(0)
+            return Work(3 * options.steps * options.batch_size * (encode + decode))
         if name == "latents":
             return Work(2 * self.images * encode, self.images * CHECK_SECONDS)
         if name == "scorer":
             options = suite.scorer
-            each = _inception(options.width, options.input_size)
-            return Work(0 if options.weights else 3 * self.images * options.epochs * each)
+            if options.weights:
+                return Work(0)
+            return Work(3 * self.images * options.epochs * _inception(options.width, options.input_size))
         if name == "baseline":
             return self._scored(0 if suite.scorer.reference else self.images)
         return Work(0, TABLE_SECONDS)

@@ -36,10 +36,9 @@ def names_of_this_place() -> list[tuple[str, str]]:
     return sorted(kept, key=lambda pair: -len(pair[0]))
 
 
-def anonymous(text: str, others: dict[str, str] | None = None) -> str:
+def anonymous(text: str, others: dict[str, str]) -> str:
     """Return text in which nothing names the user, the machine or their folders; `others`: more texts, and what stands for them."""
-    names = [*names_of_this_place(), *((others or {}).items())]
-    for name, word in names:
+    for name, word in [*names_of_this_place(), *others.items()]:
         whole = re.escape(name) if "/" in name else rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
         text = re.sub(whole, word, text)
     for pattern, word in PATTERNS:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from ditgta.config import Config
+from ditgta.config import Config, names
 from ditgta.planning.estimate import as_size
 from ditgta.planning.work import SuiteWork
 from ditgta.preflight.line import MISSING, OK, WARNING, Line
@@ -21,10 +21,7 @@ from ditgta.runtime.errors import InputError
 ASK_SECONDS = 8
 HOMES = ("~/.config/snakemake", "/etc/xdg/snakemake")  # where Snakemake looks after the working directory
 # Rules whose jobs go to the cluster; those that share a stage's shards stand for the stage.
-RULES = (
-    *("list_images", "fit_autoencoder", "encode", "encode_part", "train", "sample", "sample_part"),
-    *("measure_loss", "fit_scorer", "score"),
-)
+RULES = [rule for rule in names.RULES if rule not in ("import_checkpoint", "tabulate")]
 FLAGS = {"slurm_account": "-A", "slurm_partition": "-p", "qos": "--qos", "constraint": "-C", "runtime": "-t"}
 PLACEHOLDERS = re.compile(r"(my|your|the)?[-_]?(account|partition)|<.*>|todo|xxx", re.IGNORECASE)
 
@@ -75,19 +72,21 @@ class Profile:
         if not isinstance(self.content, dict):
             raise InputError(f"{self.file} holds no `name: value` lines; correct it")
 
+    def section(self, name: str) -> dict:
+        """Return a section of the profile, {} where it has none."""
+        return self.content.get(name) or {}
+
     def resources(self, rule: str) -> dict:
         """Return the resources of a rule's jobs, with their `threads`."""
-        own = (self.content.get("set-resources") or {}).get(rule) or {}
-        threads = (self.content.get("set-threads") or {}).get(rule, 1)
-        return {**(self.content.get("default-resources") or {}), "threads": threads, **own}
+        own, threads = self.section("set-resources").get(rule) or {}, self.section("set-threads").get(rule, 1)
+        return {**self.section("default-resources"), "threads": threads, **own}
 
     def rules(self, config: Config, suite: str) -> list[str]:
         """Return the rules whose jobs a suite sends."""
-        first = config.experiments[config.suites[suite].experiments[0]].images
-        shared = self.content.get("set-scatter") or {}
+        shared = self.section("set-scatter")
         parts = {"encode_part": shared.get("encode", 1), "sample_part": shared.get("sample", 1)}
         left_out = {rule for rule, count in parts.items() if count == 1}
-        if not (first.hold_out or first.held_out):
+        if not config.first(suite).images.holds_out:
             left_out.add("measure_loss")
         return [rule for rule in RULES if rule not in left_out]
 

@@ -12,6 +12,7 @@ from ditgta.data.autoencoder import WEIGHTS
 from ditgta.data.digits import Digits
 from ditgta.data.image_index import index_of
 from ditgta.data.image_sets import open_image_set
+from ditgta.data.order import spread
 from ditgta.data.sources.find import list_source
 from ditgta.data.sources.listing import Options
 from ditgta.layout import Layout
@@ -49,7 +50,6 @@ class Inputs:
     def __init__(self, layout: Layout, suite: str, jobs_elsewhere: bool = False):
         self.layout, self.config, self.suite = layout, layout.config, suite
         self.options = self.config.suites[suite]
-        self.rows = [name for name in self.options.experiments if name in layout.trained]
         self.first = self.options.experiments[0]
         self.jobs_elsewhere = jobs_elsewhere
         # (images for training and held out together, classes), once they have been counted
@@ -85,9 +85,11 @@ class Inputs:
         if not self.counted:
             return
         count, classes = self.counted
-        largest = max((self.config.experiments[name].training.batch_size for name in self.rows), default=0)
+        trained = self.config.trained(self.suite)
+        largest = max((row.training.batch_size for row in trained.values()), default=0)
         if largest > count:
-            fix = f"set {setting(self.config, self.rows[0], 'training', 'batch_size', str(count // 2))}"
+            row = next(iter(trained))
+            fix = f"set {setting(self.config, row, 'training', 'batch_size', str(count // 2))}"
             yield Line(MISSING, "batch", f"batch_size {largest} is more than the {count:,} images", fix)
         if self.options.published and self.counted != IMAGENET:
             said = f"the published values beside the table are for ImageNet's {IMAGENET[0]:,} images of 1,000 classes"
@@ -109,7 +111,7 @@ class Inputs:
         try:
             options = Options(images.label_column, images.class_names, images.class_order)
             index = index_of(list_source(expanded(source), options), images.size)
-            for i in sorted({round(i * (index.count - 1) / (TRIED - 1)) for i in range(TRIED)}):
+            for i in spread(index.count, TRIED):
                 index.image(i)
         except InputError as error:
             named = setting(self.config, self.first, "images", key, "PATH")
@@ -189,6 +191,10 @@ class Inputs:
             f"copy {folder} here and set {named}"
         )
 
+    def _set_scorer(self, key: str, value: str) -> str:
+        """Return the line of a configuration file that sets an option of the suite's scorer."""
+        return f"`suites: {{{self.suite}: {{scorer: {{{key}: {value}}}}}}}` in a --configfile"
+
     def scorer(self) -> Line:
         """Return whether the scorer's weights are there whole, will be trained, or can be fetched."""
         options = self.options.scorer
@@ -200,7 +206,7 @@ class Inputs:
         name = options.weights.rpartition("/")[2]
         fix = (
             f"on a machine with network `curl -L --create-dirs -o weights/{name} {PUBLISHED_SCORER['url']}`, copy it here "
-            f"and set `suites: {{{self.suite}: {{scorer: {{weights: weights/{name}}}}}}}` in a --configfile"
+            f"and set {self._set_scorer('weights', f'weights/{name}')}"
         )
         if not is_address(options.weights):
             return self._weights(expanded(options.weights), fix)
@@ -216,7 +222,9 @@ class Inputs:
             said = f"{path}, {path.stat().st_size / 1e6:.0f} MB, sha256 {sha256_of(path)[:12]}..."
             yield Line(OK, "judge", said)
         else:
-            fix = f"copy the weights of DINOv2 there, or name another file: `suites: {{{self.suite}: {{scorer: {{judge: PATH}}}}}}` in a --configfile"
+            fix = (
+                f"copy the weights of DINOv2 there, or name another file: {self._set_scorer('judge', 'PATH')}"
+            )
             yield Line(MISSING, "judge", f"{path} does not exist", fix)
 
     def _weights(self, path: Path, fix: str) -> Line:
@@ -247,7 +255,7 @@ class Inputs:
         if not given:
             return
         path = expanded(given)
-        fix = f"set `suites: {{{self.suite}: {{scorer: {{reference: PATH}}}}}}` in a --configfile"
+        fix = f"set {self._set_scorer('reference', 'PATH')}"
         if "VIRTUAL_imagenet256" in path.name:
             fix = f"on a machine with network `curl -L -o {given} {REFERENCES}/{path.name}`, or {fix}"
         if not path.exists():

@@ -78,15 +78,9 @@ def driver() -> Line | None:
     return Line(MISSING, "GPUs", f"{said}, but torch for CUDA {torch.version.cuda} cannot use it", fix)
 
 
-def trained(config: Config, suite: str) -> dict[str, Experiment]:
-    """Return the rows of a suite that are trained here."""
-    rows = {name: config.experiments[name] for name in config.suites[suite].experiments}
-    return {name: options for name, options in rows.items() if not options.checkpoint}
-
-
 def memory(config: Config, suite: str, counted: tuple[int, int]) -> Iterator[Line]:
     """Yield whether a training process finds memory: on a GPU, or on this machine beside the other rows."""
-    rows = trained(config, suite)
+    rows = config.trained(suite)
     if not rows:
         return
     jobs, gpus = len(rows) * len(config.suites[suite].seeds), torch.cuda.device_count()
@@ -113,7 +107,7 @@ def gpu_memory_elsewhere(
         return None
     nodes = int(resources.get("nodes") or 1)
     world = World(nodes * launch.processes_per_node(resources, nodes), nodes, 1.0, True)
-    rows = trained(config, suite)
+    rows = config.trained(suite)
     if not rows:
         return None
     needed = {name: needed_bytes(options, counted[1], world) for name, options in rows.items()}

@@ -35,10 +35,8 @@ def memory_needs(work: SuiteWork, resources_of: Callable[[str], Mapping]) -> Ite
     """Yield the needs of the jobs that take most, where a profile says by `resources_of` what a rule's jobs are given."""
     suite, train = work.config.suites[work.suite], resources_of("train")
     states = []  # of a training's processes the first holds a copy of its state
-    for name in suite.experiments:
-        experiment = work.config.experiments[name]
-        if not experiment.checkpoint:
-            states.append(cost.checkpoint_bytes(work.shape(name), len(experiment.training.decays)))
+    for name, experiment in work.config.trained(work.suite).items():
+        states.append(cost.checkpoint_bytes(work.shape(name), len(experiment.training.decays)))
     needed = {}
     if states:
         needed["train"] = PROCESS * processes_per_node(train, int(train.get("nodes") or 1)) + max(states)

@@ -80,9 +80,10 @@ def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str,
     return write_record(path, header["spec"], step=header["step"], tensors=len(tensors), **record)
 
 
-def checkpoint_sha256(path: Path) -> str:
-    """Returns a checkpoint's checksum: that of its record, which must be the file's, or the file's where it has none."""
-    return read_verified_record(path)["sha256"] if record_path(path).is_file() else sha256_of(path)
+def identity_of(path: Path, header: dict) -> dict:
+    """Returns what results say of the checkpoint that they were made of; raises InputError if its record has another checksum."""
+    sha256 = read_verified_record(path)["sha256"] if record_path(path).is_file() else sha256_of(path)
+    return {"spec": header["spec"], "step": header["step"], "sha256": sha256}
 
 
 def read_header(path: str | Path) -> dict:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ditgta.runtime.errors import InputError, shortened
 from ditgta.runtime.files import read_json
-from ditgta.runtime.records import Record, checked
+from ditgta.runtime.records import Record, checked, part
 
 _LONGEST = 60  # characters of a value in an error line
 
@@ -33,6 +33,22 @@ def refuse_other(
         if len(names) > 1:
             pair += f", and {len(names) - 1} more"
         raise InputError(f"{out} holds {what} with other options ({pair}); {fix}")
+
+
+def refuse_other_images(out: Path, what: str, record: dict, spec: dict, images: dict) -> None:
+    """Make sure, as `refuse_other` does, that a finished result is not replaced by one of other options or of images of another name.
+
+    `record` is that of the result, {} without one; `images` are {name, files_sha256} of the images that it will be made of, {} without.
+    """
+    if "spec" in record:
+        theirs = {name: part(record, "images").get(name) for name in images}
+        before = {**record["spec"], "images": settled(theirs, images, "files_sha256")}
+        refuse_other(out, what, before, {**spec, "images": images}, {"images.files_sha256"})
+
+
+def settled(theirs: dict, ours: dict, checksum: str) -> dict:
+    """Return what a finished result says of an input, or `ours` where the checksums agree: contents count, not names or places."""
+    return ours if theirs.get(checksum) == ours.get(checksum) else theirs
 
 
 def flat(spec: dict, prefix: str = "") -> dict[str, object]:

@@ -14,7 +14,7 @@ class Unit(NamedTuple):
     channels: int
     kernel: int | tuple[int, int] = 1
     stride: int = 1
-    padded: bool = True
+    padding: str = "same"
 
 
 class Branch:
@@ -31,7 +31,7 @@ class Branch:
 
 def _reducing(name: str, channels: int) -> Unit:
     """Returns the 3x3 convolution that halves a map."""
-    return Unit(name, channels, kernel=3, stride=2, padded=False)
+    return Unit(name, channels, kernel=3, stride=2, padding="valid")
 
 
 def _mixed_5(pool_channels: int) -> tuple[Branch, ...]:
@@ -77,11 +77,11 @@ def _mixed_7(pool: str) -> tuple[Branch, ...]:
 
 
 STEM = (
-    Unit("Conv2d_1a_3x3", 32, 3, stride=2, padded=False),
-    Unit("Conv2d_2a_3x3", 32, 3, padded=False),
+    Unit("Conv2d_1a_3x3", 32, 3, stride=2, padding="valid"),
+    Unit("Conv2d_2a_3x3", 32, 3, padding="valid"),
     Unit("Conv2d_2b_3x3", 64, 3),
     Unit("Conv2d_3b_1x1", 80),
-    Unit("Conv2d_4a_3x3", 192, 3, padded=False),
+    Unit("Conv2d_4a_3x3", 192, 3, padding="valid"),
 )
 MIXED = {
     "Mixed_5b": _mixed_5(32),
@@ -151,15 +151,12 @@ class ConvUnit(nn.Module):
 
     def __init__(self, channels_in: int, unit: Unit, width: float):
         super().__init__()
-        kernel = (unit.kernel, unit.kernel) if isinstance(unit.kernel, int) else unit.kernel
-        padding = tuple(k // 2 for k in kernel) if unit.padded else 0
-        self.channels = round(unit.channels * width)
-        self.conv = nn.Conv2d(channels_in, self.channels, kernel, unit.stride, padding, bias=False)
-        self.bn: BatchNorm | None = BatchNorm(self.channels)
+        channels = round(unit.channels * width)
+        self.conv = nn.Conv2d(channels_in, channels, unit.kernel, unit.stride, unit.padding, bias=False)
+        self.bn = BatchNorm(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.conv(x)
-        return F.relu_(x if self.bn is None else self.bn(x))
+        return F.relu_(self.bn(self.conv(x)))
 
     def fold(self) -> None:
         """Moves the running statistics into weight and bias of the convolution, in float64."""
@@ -167,7 +164,7 @@ class ConvUnit(nn.Module):
         weight, dtype = self.conv.weight, self.conv.weight.dtype
         self.conv.weight = _frozen((weight.double() * scale[:, None, None, None]).to(dtype))
         self.conv.bias = _frozen((self.bn.bias.double() - self.bn.running_mean.double() * scale).to(dtype))
-        self.bn = None
+        self.bn = nn.Identity()
 
 
 def _frozen(tensor: torch.Tensor) -> nn.Parameter:
@@ -206,20 +203,25 @@ class Mixed(nn.Module):
 
     def fold(self) -> None:
         """Merges the 1x1 convolutions that read the block's input into one; its units must be folded."""
-        heads = [branch for branch in self.branches if branch.reads_input]
-        self.head_names = [branch.units[0].name for branch in heads]
-        convolutions = [self.get_submodule(name).conv for name in self.head_names]
-        self.head_channels = [convolution.out_channels for convolution in convolutions]
-        self.merged = nn.Conv2d(convolutions[0].in_channels, sum(self.head_channels), 1, device="meta")
-        self.merged.weight = _frozen(torch.cat([convolution.weight for convolution in convolutions]))
-        self.merged.bias = _frozen(torch.cat([convolution.bias for convolution in convolutions]))
-        self.averaged = {branch.units[0].name for branch in heads if branch.pool}
-        for name in self.head_names:
-            delattr(self, name)
+        self.heads: dict[str, int] = {}  # channels of each merged unit
+        self.averaged: list[str] = []  # those that read the local average
+        weights, biases = [], []
+        for branch in self.branches:
+            if branch.reads_input:
+                name = branch.units[0].name
+                convolution = self.get_submodule(name).conv
+                weights.append(convolution.weight)
+                biases.append(convolution.bias)
+                self.heads[name] = convolution.out_channels
+                if branch.pool:
+                    self.averaged.append(name)
+                delattr(self, name)
+        self.merged = nn.Conv2d(weights[0].shape[1], sum(self.heads.values()), 1, device="meta")
+        self.merged.weight, self.merged.bias = _frozen(torch.cat(weights)), _frozen(torch.cat(biases))
 
     def _merged_heads(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns the outputs of the merged units by name; ReLU copies each slice into a tensor of its own."""
-        parts = dict(zip(self.head_names, self.merged(x).split(self.head_channels, dim=1), strict=True))
+        parts = dict(zip(self.heads, self.merged(x).split(list(self.heads.values()), dim=1), strict=True))
         # A mean and an affine 1x1 convolution commute: after the convolution fewer channels are pooled.
         for name in self.averaged:
             parts[name] = pool_3x3(parts[name], "average")

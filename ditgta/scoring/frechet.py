@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.linalg
 
-from ditgta.scoring.statistics import BLOCK_ROWS, Estimate, Moments
+from ditgta.scoring.statistics import BLOCK_ROWS, Estimate, Moments, blocks_of
 
 
 def frechet_distance(
@@ -137,12 +137,12 @@ def frechet_estimate(
     influence = np.empty(n)
     # c^T T c = |M^1/4 V^T L^-1 c|^2 with V, M the eigenvectors and eigenvalues of the product.
     half_map = np.sqrt(roots)[:, None] * vectors.T
-    for start in range(0, n, BLOCK_ROWS):
-        centred = np.asarray(features[start : start + BLOCK_ROWS], np.float64) - mean
+    for place, block in blocks_of(features):
+        centred = block - mean
         white = scipy.linalg.solve_triangular(factor, centred[:, varying].T, lower=True)
         transported = half_map @ white
         quadratic = np.einsum("nd,nd->n", centred, centred) - np.einsum("dn,dn->n", transported, transported)
-        influence[start : start + BLOCK_ROWS] = 2 * centred @ shift + quadratic
+        influence[place] = 2 * centred @ shift + quadratic
     influence -= np.trace(covariance) - roots.sum()
     # The quadratic terms average to (n - 1) / n of the trace, so the mean is off zero by O(1 / n).
     return Estimate(float(max(value, 0.0)), influence - influence.mean())

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import xlogy
 
-from ditgta.scoring.statistics import BLOCK_ROWS, Estimate
+from ditgta.scoring.statistics import Estimate, blocks_of
 
 
 def inception_score(probabilities: np.ndarray, split_size: int | None = 5000) -> Estimate:
@@ -34,13 +34,10 @@ def inception_score(probabilities: np.ndarray, split_size: int | None = 5000) ->
 
 def _divergences_from_mean(probabilities: np.ndarray) -> np.ndarray:
     """Returns KL(p_i || mean p) of each row of an (n, classes) array, in nats."""
-    blocks = range(0, len(probabilities), BLOCK_ROWS)
-    mean = sum(probabilities[start : start + BLOCK_ROWS].sum(axis=0, dtype=np.float64) for start in blocks)
-    mean = mean / len(probabilities)
+    mean = sum(block.sum(axis=0) for _, block in blocks_of(probabilities)) / len(probabilities)
     # A class of which no row has any probability adds 0, whatever stands in its logarithm.
     log_mean = np.log(np.where(mean > 0, mean, 1.0))
     divergences = np.empty(len(probabilities))
-    for start in blocks:
-        block = np.asarray(probabilities[start : start + BLOCK_ROWS], dtype=np.float64)
-        divergences[start : start + BLOCK_ROWS] = xlogy(block, block).sum(axis=1) - block @ log_mean
+    for place, block in blocks_of(probabilities):
+        divergences[place] = xlogy(block, block).sum(axis=1) - block @ log_mean
     return divergences

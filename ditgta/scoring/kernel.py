@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ditgta.scoring.statistics import Estimate
+from ditgta.scoring.statistics import Estimate, blocks_of
 
 _BLOCK = 2048
 
@@ -69,9 +69,8 @@ def class_kernel_distances(
 
 def _blocks(features: np.ndarray, device: torch.device | str):
     """Yields (start, float64 block on the device)."""
-    for start in range(0, len(features), _BLOCK):
-        block = np.asarray(features[start : start + _BLOCK], dtype=np.float64)
-        yield start, torch.from_numpy(block).to(device)
+    for place, block in blocks_of(features, _BLOCK):
+        yield place.start, torch.from_numpy(block).to(device)
 
 
 def _kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ditgta.scoring.statistics import BLOCK_ROWS, Estimate, jackknife_values
+from ditgta.scoring.statistics import Estimate, blocks_of, jackknife_values
 
 _ELEMENTS = 1 << 24  # entries of one block of distances: 64 MB in float32
 _CANDIDATES = 32  # nearest neighbours among which one outside a tenth of the samples is looked for
@@ -157,9 +157,8 @@ def _centred(
 ) -> torch.Tensor:
     """Returns features - origin: distances come from |x|^2 + |y|^2 - 2 x.y, which rounds least around a common origin."""
     centred = torch.empty(features.shape, dtype=dtype, device=device)
-    for start in range(0, len(features), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        centred[block] = torch.from_numpy(features[block] - origin).to(device)
+    for place, block in blocks_of(features):
+        centred[place] = torch.from_numpy(block - origin).to(device)
     return centred
 
 

@@ -1,7 +1,7 @@
 """Means and covariances of features, estimates with their influence values, of which error bars are made, and how they are written."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,18 +33,11 @@ class Estimate:
         return over_items if self.groups is None else math.hypot(over_items, standard_error(self.groups))
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A difference of two values, its standard error (None if absent, with the reason) and whether the items were paired."""
-
-    value: float
-    se: float | None
-    reason: str | None = None
-
-    @property
-    def z(self) -> float | None:
-        """The difference in standard errors; None without one, or when it is zero."""
-        return self.value / self.se if self.se else None
+def blocks_of(rows: np.ndarray, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields an (n, d) array in blocks of float64, each with its place."""
+    for start in range(0, len(rows), size):
+        place = slice(start, start + size)
+        yield place, np.asarray(rows[place], np.float64)
 
 
 class Moments:
@@ -78,8 +71,7 @@ class Moments:
         """Adds an (n, d) array of feature vectors; raises ValueError if d is not this object's."""
         if features.ndim != 2 or features.shape[1] != self.mean.size:
             raise ValueError(f"features have shape {features.shape}; (n, {self.mean.size}) is needed")
-        for start in range(0, len(features), BLOCK_ROWS):
-            block = np.asarray(features[start : start + BLOCK_ROWS], dtype=np.float64)
+        for _, block in blocks_of(features):
             mean = block.mean(axis=0)
             block = block - mean
             self._join(len(block), mean, block.T @ block)
@@ -187,21 +179,6 @@ def combined(
         return None
     joined = join(groups) if len(groups) == len(estimates) else None
     return replace(estimates[0], value=None, influence=join(influences), groups=joined)
-
-
-def paired_difference(a: Estimate, b: Estimate) -> Difference:
-    """Returns a - b with its standard error when item i of both was made from the same seed and label.
-
-    What both rows owe to their common seeds, labels and reference cancels in the differences of their influence values.
-    """
-    value = a.value - b.value
-    if a.influence is None or b.influence is None:
-        return Difference(value, None, "a row has no influence values")
-    if len(a.influence) != len(b.influence):
-        return Difference(
-            value, None, f"the rows have {len(a.influence)} and {len(b.influence)} items and cannot be paired"
-        )
-    return Difference(value, combined([a, b], lambda parts: np.subtract(*parts)).se)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:

@@ -12,6 +12,7 @@ from ditgta.config.names import PIXEL_CHANNELS
 from ditgta.data.autoencoder import (
     RECORD,
     Pixels,
+    check_side,
     decode_uint8,
     downsampling,
     encode_moments,
@@ -22,10 +23,10 @@ from ditgta.data.autoencoder import (
     to_model_range,
 )
 from ditgta.data.images import ImageIndex, load_index
-from ditgta.data.order import batch_indices
+from ditgta.data.order import batch_indices, spread
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import atomic_path
-from ditgta.runtime.finished import read_finished, refuse_other
+from ditgta.runtime.finished import read_finished, refuse_other_images
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.streams import generator
@@ -35,6 +36,7 @@ _ENCODED_PRETRAINED = 16
 _DECODED_IMAGES = 256
 _SHOWN_IMAGES = 16
 _LOSS_POINTS = 100
+_FIX = "change the images' size or the autoencoder"
 
 
 def run(images: Path, out: Path, spec: dict) -> None:
@@ -50,40 +52,28 @@ def run(images: Path, out: Path, spec: dict) -> None:
     with processes(spec.get("tf32", False)) as group, threads_for(index.size):
         if not group.is_first:  # minutes on one process; more of them would change the numbers
             return
-        identity = {"name": index.name, "files_sha256": index.files_sha256}
-        _refuse_other(out, spec, identity)
+        refuse_other_images(out, "an autoencoder", read_finished(out / RECORD), spec, index.identity())
         measurements, measured = {}, _ENCODED_IMAGES
         if spec.get("pixels"):
             vae = Pixels(PIXEL_CHANNELS[spec["pixels"]]).to(group.device)
         elif spec.get("pretrained"):
             vae, measured = fetch_autoencoder(spec["pretrained"], spec.get("revision")), _ENCODED_PRETRAINED
             vae.to(group.device)
-            _check_size(index, downsampling(vae))
+            check_side(index.size, downsampling(vae), _FIX)
         else:
             vae, measurements["loss"] = train(index, spec, group.device)
-        chosen = _spread(index.count, measured)
+        chosen = spread(index.count, measured)
         mean, draws = _moments(vae, index, chosen, spec.get("seed", 0))
         if "loss" in measurements:
             vae.register_to_config(scaling_factor=1 / float(draws.double().std(correction=0)))
         measurements["latents"] = _latent_statistics(mean, draws, vae.config.scaling_factor)
-        few = _spread(len(chosen), _DECODED_IMAGES)
+        few = spread(len(chosen), _DECODED_IMAGES)
         measurements["psnr_db"] = _psnr(vae, index, chosen[few], mean[few])
         measurements["psnr_db_of_draws"] = _psnr(vae, index, chosen[few], draws[few])
         _write_comparison(vae, index, out / "reconstruction.png")
         measurements |= {"downsampling": downsampling(vae), "encoded_images": len(chosen)}
-        save_autoencoder(vae, out, spec, images=identity, **measurements)
+        save_autoencoder(vae, out, spec, images=index.identity(), **measurements)
     print(f"autoencoder: PSNR {measurements['psnr_db']:.2f} dB on {len(few)} images, {out}", flush=True)
-
-
-def _refuse_other(out: Path, spec: dict, images: dict) -> None:
-    """Raise InputError where a folder holds an autoencoder of other images or of other options."""
-    record = read_finished(out / RECORD)
-    if "spec" in record:
-        theirs = record.get("images") or images
-        if theirs.get("files_sha256") == images["files_sha256"]:  # contents count, not names
-            theirs = images
-        before = {**record["spec"], "images": theirs}
-        refuse_other(out, "an autoencoder", before, {**spec, "images": images}, {"images.files_sha256"})
 
 
 def train(index: ImageIndex, spec: dict, device: torch.device):
@@ -94,7 +84,7 @@ def train(index: ImageIndex, spec: dict, device: torch.device):
     mode, and about 100 points {step, mse, kl} of its training.
     """
     seed, steps, batch_size = spec["seed"], spec["steps"], min(spec["batch_size"], index.count)
-    _check_size(index, 2 ** (len(spec["widths"]) - 1))
+    check_side(index.size, 2 ** (len(spec["widths"]) - 1), _FIX)
     vae = small_autoencoder(spec["widths"], spec["latent_channels"], index.size)
     initialize(vae, seed)
     vae.to(device).train()
@@ -153,19 +143,6 @@ def _noise(shape: tuple[int, ...], seed: int, purpose: str, *index: int | str) -
     return torch.from_numpy(generator(seed, purpose, *index).standard_normal(shape, np.float32))
 
 
-def _check_size(index: ImageIndex, factor: int) -> None:
-    if index.size % factor:
-        raise InputError(
-            f"the autoencoder divides the side by {factor}, which does not divide the image size {index.size}; "
-            "change the images' size or the autoencoder"
-        )
-
-
-def _spread(count: int, wanted: int) -> np.ndarray:
-    """Returns at most `wanted` numbers below `count`, evenly spread."""
-    return np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64)
-
-
 def _chunks(index: ImageIndex, chosen: np.ndarray) -> list[np.ndarray]:
     """Cuts the chosen images into batches of about the same number of pixels at every image size."""
     return np.array_split(chosen, math.ceil(len(chosen) * index.size**2 / 2**19))
@@ -212,7 +189,7 @@ def _decoded(vae, latents: torch.Tensor) -> np.ndarray:
 
 def _write_comparison(vae, index: ImageIndex, path: Path) -> None:
     """Writes a picture of two rows: images above their reconstructions."""
-    chosen = _spread(index.count, _SHOWN_IMAGES)
+    chosen = spread(index.count, _SHOWN_IMAGES)
     originals, decoded = [], []
     for batch in index.batches(_chunks(index, chosen)):
         originals.append(batch)

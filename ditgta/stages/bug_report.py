@@ -48,7 +48,7 @@ def run(
         "Configuration": configuration(config, suite),
     }
     text = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections.items())
-    names = {account: "ACCOUNT"} if account else None
+    names = {account: "ACCOUNT"} if account else {}
     write_text(out, anonymous(f"# Report on ditgta\n\n{text}\n", names))
     print(
         f"bug-report: {out}; read it before you send it: it holds your configuration and the ends of your logs"

@@ -8,7 +8,7 @@ from threading import Thread
 
 import torch
 
-from ditgta.config import Config
+from ditgta.config import Config, check_suite
 from ditgta.layout import Layout
 from ditgta.planning.estimate import IMAGENET, KNOWN_IMAGES, plan
 from ditgta.planning.machine import HERE, machine_of
@@ -44,8 +44,7 @@ def findings(config: Config, suite: str, results: Path, profile: str | None) -> 
     The folder of the results need not exist; `profile`: that of Snakemake that sends the jobs to Slurm, None: they run on this
     machine. Raises InputError if the suite or the profile is unknown.
     """
-    if suite not in config.suites:
-        raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
+    check_suite(config, suite)
     deadline = time.monotonic() + SECONDS
     sent_by = profile and cluster.Profile(profile)
     inputs = Answer("inputs", lambda: _inputs(config, suite, results, profile is not None))
@@ -58,8 +57,8 @@ def findings(config: Config, suite: str, results: Path, profile: str | None) -> 
     # Counts are known at once but for images in files, which are waited for: space and memory depend on them.
     yield from inputs.wait(deadline)
     checked = inputs.rest
-    source = config.experiments[config.suites[suite].experiments[0]].images.source
-    counted = (checked and checked.counted) or KNOWN_IMAGES.get(source) or IMAGENET
+    known = KNOWN_IMAGES.get(config.first(suite).images.source, IMAGENET)
+    counted = (checked and checked.counted) or known
     stages, _ = plan(config, suite, counted)
     if checked:
         yield machine.disk(stages, checked.layout, suite)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ditgta.config import Config
+from ditgta.config.names import NOUNS
 from ditgta.data.contents import NOT_SEEN
 from ditgta.layout import FOLDERS, Layout, unaddressed
 from ditgta.planning.estimate import as_size
@@ -64,18 +65,11 @@ def used_by_suites(layout: Layout) -> set[Path]:
     """Returns the files and folders that the configuration's suites use, and those in which they lie."""
     paths: list[str] = []
     for suite, options in layout.config.suites.items():
-        names, rows, sizes = options.experiments, layout.rows(suite), layout.sizes(suite)
-        for stage in ("images", "autoencoder", "latents"):
-            paths += [layout.path(stage, name) for name in names]
-        paths += [layout.path(stage, suite) for stage in ("scorer", "table")]
-        for size in sizes:
-            paths += layout.images(names[0], size), layout.baseline(suite, size)
-        for row in [*rows, *layout.rows_beside(suite)]:
-            paths += layout.samples(suite, row), layout.scores(suite, row)
-        for row in rows:
-            paths += layout.checkpoint(row), layout.run(row.experiment, row.seed)
-        if layout.has_losses(suite):
-            paths += [layout.losses(suite, row) for row in [*rows, *layout.averaged_rows(suite)]]
+        for noun in NOUNS:
+            paths += layout.files(noun, suite)
+        # Imported checkpoints may be decoded by an autoencoder that lies beside latents.
+        paths += [layout.path("latents", name) for name in options.experiments]
+        paths += [layout.run(row.experiment, row.seed) for row in layout.rows(suite)]
     used = set(map(_plain, map(Path, paths)))
     return used.union(*(path.parents for path in used))
 

@@ -12,6 +12,7 @@ from ditgta.data.autoencoder import (
     Pixels,
     adapted_autoencoder,
     autoencoder_sha256,
+    check_side,
     downsampling,
     encode_moments,
     load_autoencoder,
@@ -22,6 +23,7 @@ from ditgta.data.contents import read_contents, spec_of_latents
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
 from ditgta.data.import_latents import check_statistics, gathered, open_import, statistics_lines
+from ditgta.data.order import cut
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import new_shard, shard_name, shard_state, write_latent_index, write_shard
 from ditgta.runtime.errors import InputError
@@ -113,11 +115,7 @@ class Encoder:
 
     def __init__(self, index: ImageIndex, vae, made_from: dict, batch_size: int):
         factor = downsampling(vae)
-        if index.size % factor:
-            raise InputError(
-                f"the autoencoder divides the side by {factor}, which does not divide the image size {index.size}; "
-                "give it the autoencoder made for these images"
-            )
+        check_side(index.size, factor, "give it the autoencoder made for these images")
         self.index, self.vae, self.batch_size, self.count = index, vae, batch_size, index.count
         self.latent_shape = (vae.config.latent_channels, index.size // factor, index.size // factor)
         self.moments = 1 if isinstance(vae, Pixels) else 2  # of pixels there is the mean alone
@@ -125,15 +123,15 @@ class Encoder:
 
     def make(self, shards: list[tuple[int, range]], out: Path, group: Processes) -> None:
         """Write shards: threads decode ahead, one thread writes behind."""
-        cut = [_cut(indices, self.batch_size) for _, indices in shards]
+        by_shard = [cut(indices, self.batch_size) for _, indices in shards]
         total = sum(len(indices) for _, indices in shards)
-        batches = self.index.batches(itertools.chain(*cut), keep=False)
+        batches = self.index.batches(itertools.chain(*by_shard), keep=False)
         written: Future | None = None
         with (
             Progress("latents", total, silent=not group.is_first) as progress,
             ThreadPoolExecutor(1) as writer,
         ):
-            for (number, indices), parts in zip(shards, cut):
+            for (number, indices), parts in zip(shards, by_shard):
                 labels = self.index.labels[indices.start : indices.stop]
                 shard = new_shard(indices, labels, self.latent_shape, moments=self.moments)
                 for batch in parts:
@@ -271,8 +269,3 @@ def _unfinished(out: Path, numbers: list[int], made_from: dict, group: Processes
         text = f"keeps {kept} finished shards, makes {len(unfinished)} more"
         print(f"latents: process {group.rank} {text}", flush=True)
     return unfinished
-
-
-def _cut(indices: range, batch_size: int) -> list[range]:
-    """Cuts a shard into batches."""
-    return [indices[begin : begin + batch_size] for begin in range(0, len(indices), batch_size)]

@@ -17,15 +17,16 @@ from ditgta.data.autoencoder import autoencoder_sha256, encode_moments, threads_
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
 from ditgta.data.npz import write_with_arrays
+from ditgta.data.order import cut
 from ditgta.data.sides import draw_within_classes
 from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import for_inference
 from ditgta.model.dit import DiT
 from ditgta.model.similarity import attention_distances, mean_distances, uniform_distance
-from ditgta.runtime.checkpoints import checkpoint_sha256, further_decay
+from ditgta.runtime.checkpoints import further_decay, identity_of
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import check_ending
-from ditgta.runtime.finished import read_finished, refuse_other
+from ditgta.runtime.finished import read_finished, refuse_other, settled
 from ditgta.runtime.loss_records import LossRecord
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
@@ -54,11 +55,7 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         chosen = choose(index, options.max_images)
         held_out = {"sha256": index.files_sha256, "folder": str(images), "count": index.count}
         spec = {
-            "checkpoint": {
-                "spec": header["spec"],
-                "step": header["step"],
-                "sha256": checkpoint_sha256(checkpoint),
-            },
+            "checkpoint": identity_of(checkpoint, header),
             "autoencoder_sha256": header.get("autoencoder_sha256") or autoencoder_sha256(autoencoder),
             "loss": options.spec(),
         }
@@ -91,9 +88,8 @@ def _refuse_other(out: Path, ours: dict) -> None:
     """Raise InputError where a file holds losses of another checkpoint, of other images or of other options."""
     theirs = read_finished(out, LossRecord)
     if theirs:
-        theirs = {name: theirs[name] for name in ours}
-        if theirs["held_out"]["sha256"] == ours["held_out"]["sha256"]:  # contents count, not where they lie
-            theirs["held_out"] = ours["held_out"]
+        held_out = settled(theirs["held_out"], ours["held_out"], "sha256")
+        theirs = {"spec": theirs["spec"], "held_out": held_out}
         again = {"held_out.sha256", "held_out.count", "spec.checkpoint.sha256", "spec.autoencoder_sha256"}
         refuse_other(out, "losses", theirs, ours, again)
 
@@ -118,8 +114,7 @@ class Measure:
         self.term = TERM[network.config.objective]
         self.vae, self.index, self.chosen, self.options = vae, index, chosen, options
         self.shape = (network.config.latent_channels, *network.config.latent_size)
-        items = range(len(chosen) * options.timesteps)
-        self.batches = [items[i : i + options.batch_size] for i in items[:: options.batch_size]]
+        self.batches = cut(range(len(chosen) * options.timesteps), options.batch_size)
 
     def images_of(self, batch: range) -> np.ndarray:
         """Returns the images of a batch's items."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from ditgta.config import Config
+from ditgta.config import Config, check_suite
 from ditgta.planning.estimate import hours_of, plan, table
-from ditgta.planning.machine import DEVICES, HERE, machine_of
+from ditgta.planning.machine import DEVICES, HERE, PRODUCTS, machine_of
 from ditgta.planning.scale import LINKS, NETWORK, PCIE, World, scale
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_json
@@ -33,8 +33,7 @@ def run(
         efficiency: share of the peak rate that is reached, instead of what is known of the device.
         images: (images, classes) of the data set where it is neither the digits nor ImageNet.
     """
-    if suite not in config.suites:
-        raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
+    check_suite(config, suite)
     if device not in (*DEVICES, HERE):
         raise InputError(f"device {device} is unknown; known: {', '.join(DEVICES)}, {HERE}")
     if efficiency is not None and not 0 < efficiency <= 1:
@@ -51,13 +50,12 @@ def run(
         )
     link = NETWORK if nodes > 1 else LINKS.get(device, PCIE)
     group = World(count, nodes, 1e9 * bandwidth if bandwidth else link, gpus)
-    rows = config.suites[suite].experiments
-    trained = {name: config.experiments[name] for name in rows if not config.experiments[name].checkpoint}
-    figures, lines = scale(config.suites[suite], trained, images, machine, group)
+    figures, lines = scale(config.suites[suite], config.trained(suite), images, machine, group)
     notes += lines
     print(table(suite, machine, stages, notes))
     if out is not None:
         rows = [{**vars(stage), "hours": hours} for stage, hours in zip(stages, hours_of(stages, machine))]
         content = {"suite": suite, "device": machine.name, "devices": machine.devices}
-        content |= {"efficiency": machine.efficiency, "stages": rows, "scale": figures, "notes": notes}
+        content["efficiency"] = dict.fromkeys(PRODUCTS, machine.efficiency)
+        content |= {"stages": rows, "scale": figures, "notes": notes}
         write_json(out, content)

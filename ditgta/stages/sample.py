@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ditgta.config import Sampling
 from ditgta.data.autoencoder import autoencoder_sha256
+from ditgta.data.order import cut
 from ditgta.data.shard_plan import plan_shards
 from ditgta.report.drawing import drawable, write_picture
-from ditgta.runtime.checkpoints import average_of, checkpoint_sha256, further_decay, read_header
+from ditgta.runtime.checkpoints import average_of, further_decay, identity_of, read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
     atomic_path,
@@ -53,9 +54,8 @@ def run(
         sampling = sampling.for_objective(header["model"].get("objective", "ddpm"))
         average_of(checkpoint, header, sampling.ema_decay)
         sampling = sampling.model_copy(update={"ema_decay": further_decay(header, sampling.ema_decay)})
-        trained = {"spec": header["spec"], "step": header["step"], "sha256": checkpoint_sha256(checkpoint)}
         spec = {
-            "checkpoint": trained,
+            "checkpoint": identity_of(checkpoint, header),
             "autoencoder_sha256": autoencoder_sha256(autoencoder),
             "sampling": sampling.spec(),
         }
@@ -91,8 +91,7 @@ def _make_shards(
     with Progress("sample", total, total - left, silent=not group.is_first) as progress:
         for number in missing:
             path, images, batches, labels = _shard(folder, number), plan[number], [], []
-            for begin in range(0, len(images), options.batch_size):
-                indices = list(images[begin : begin + options.batch_size])
+            for indices in map(list, cut(images, options.batch_size)):
                 own = [image_label(options.labels, options.noise_seed, index, classes) for index in indices]
                 batches.append(sampler(indices, own))
                 labels += own
@@ -196,9 +195,8 @@ def run_grid(
         labels, images = classes * rows, []
         total = len(labels) * sampling.steps
         with Progress("sample", total, unit="image steps", silent=not group.is_first) as progress:
-            for begin in range(0, len(labels), sampling.batch_size):
-                own = labels[begin : begin + sampling.batch_size]
-                indices = list(range(begin, begin + len(own)))
+            for indices in map(list, cut(range(len(labels)), sampling.batch_size)):
+                own = [labels[index] for index in indices]
                 images.append(sampler(indices, own, partial(progress.advance, len(own))))
         if group.is_first:
             headers = [f"{label} {sampler.classes[label]}" for label in classes]

@@ -7,20 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 
 from ditgta.config.names import HELD_OUT
 from ditgta.data.autoencoder import threads_for
 from ditgta.data.images import ImageIndex, load_index
-from ditgta.data.order import batch_indices
+from ditgta.data.order import batch_indices, cut
 from ditgta.data.scorer_files import fetch_scorer
 from ditgta.runtime.addresses import redacted
-from ditgta.runtime.checkpoints import check_numbers
-from ditgta.runtime.files import atomic_path, record_path, write_record
-from ditgta.runtime.finished import read_finished, refuse_other
+from ditgta.runtime.checkpoints import check_numbers, write_tensors
+from ditgta.runtime.files import record_path, write_record
+from ditgta.runtime.finished import read_finished, refuse_other_images
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
-from ditgta.runtime.records import part
 from ditgta.runtime.streams import generator
 from ditgta.scoring.blocks import BatchNorm
 from ditgta.scoring.inception import InceptionV3, load_inception
@@ -53,7 +51,7 @@ def run(images: Path, out: Path, spec: dict) -> None:
             _fetch(out, spec["weights"])
             return
         index = load_index(images)
-        _refuse_other(out, spec, _identity(index))
+        refuse_other_images(out, "a scorer", _record_of(out), spec, index.identity())
         model = InceptionV3(spec["width"], len(index.classes), spec["input_size"])
         chosen = choose(index, spec["seed"])
         pixels, labels = _load(index, chosen)
@@ -77,7 +75,7 @@ def run(images: Path, out: Path, spec: dict) -> None:
 def _fetch(out: Path, weights: str) -> None:
     """Writes weights that are there already, with their record."""
     spec = {"weights": redacted(weights)}  # as records name them
-    _refuse_other(out, spec, {})
+    refuse_other_images(out, "a scorer", _record_of(out), spec, {})
     file = fetch_scorer(weights, out)
     load_inception(file.tensors, file.input_size)
     write_record(out, spec, published=file.published)
@@ -85,19 +83,9 @@ def _fetch(out: Path, weights: str) -> None:
     print(f"scorer: {spec['weights']}, {kind} weights, {out}", flush=True)
 
 
-def _identity(index: ImageIndex) -> dict:
-    return {"name": index.name, "files_sha256": index.files_sha256}
-
-
-def _refuse_other(out: Path, spec: dict, images: dict) -> None:
-    """Raise InputError where a scorer of other images or of other options is there."""
-    record = read_finished(record_path(out))
-    if out.is_file() and "spec" in record:
-        theirs = {name: part(record, "images").get(name) for name in images}
-        if theirs.get("files_sha256") == images.get("files_sha256"):  # contents count, not names
-            theirs = images
-        before = {**record["spec"], "images": theirs}
-        refuse_other(out, "a scorer", before, {**spec, "images": images}, {"images.files_sha256"})
+def _record_of(out: Path) -> dict:
+    """Returns the record of a scorer that is there, {} without one."""
+    return read_finished(record_path(out)) if out.is_file() else {}
 
 
 def _held_out(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -119,10 +107,10 @@ def choose(index: ImageIndex, seed: int) -> np.ndarray:
 def _load(index: ImageIndex, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the chosen images as uint8 (N, size, size, 3), and their labels (N,)."""
     pixels = np.empty((len(chosen), index.size, index.size, 3), np.uint8)
-    starts = range(0, len(chosen), 64)
-    batches = index.batches((chosen[start : start + 64] for start in starts), keep=False)
-    for start, batch in zip(starts, batches):
-        pixels[start : start + 64] = batch
+    done = 0
+    for batch in index.batches(cut(chosen, 64), keep=False):
+        pixels[done : done + len(batch)] = batch
+        done += len(batch)
     return torch.from_numpy(pixels), torch.from_numpy(index.labels[chosen])
 
 
@@ -261,9 +249,7 @@ def _write(
         "classes": index.classes,
         "accuracy": accuracies["accuracy"],
     }
-    tensors = {key: tensor.contiguous().cpu() for key, tensor in model.state_dict().items()}
-    with atomic_path(out) as temporary:
-        save_file(tensors, temporary, metadata={"ditgta": json.dumps(header, sort_keys=True)})
-    images = {**_identity(index), "count": index.count, "size": index.size, **counts}
+    write_tensors(out, model.state_dict(), {"ditgta": json.dumps(header, sort_keys=True)})
+    images = {**index.identity(), "count": index.count, "size": index.size, **counts}
     content = {**header, **accuracies, "images": images, "pool3": model.pool3_channels, "loss": losses}
     write_record(out, spec, **content)

@@ -10,7 +10,7 @@ from ditgta.data.image_sets import ImageSet, open_image_set
 from ditgta.data.scorer_files import find_weights, read_scorer
 from ditgta.data.sides import draw_within_classes
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import atomic_path
+from ditgta.runtime.files import atomic_path, check_ending
 from ditgta.runtime.processes import processes
 from ditgta.scoring.inception import load_inception
 from ditgta.scoring.statistics import Moments
@@ -27,8 +27,7 @@ def run(images: Path, out: Path, weights: Path | None = None, keep: int = 0, bat
     Returns {name: shape} of what was written on the first process, else {}. Raises InputError if images or weights cannot be used.
     """
     out = Path(out)
-    if out.suffix != ".npz":
-        raise InputError(f"--out {out} must end in .npz")
+    check_ending(out, ".npz")
     image_set = open_image_set(images)
     if image_set.count < 2:
         raise InputError(f"{images} holds {image_set.count} images; statistics need at least 2")

@@ -5,12 +5,12 @@ import sys
 import time
 from pathlib import Path
 
-from ditgta.config import Config
+from ditgta.config import Config, check_suite
 from ditgta.layout import Layout
 from ditgta.runtime.errors import InputError
 from ditgta.watch.lines import Watch
 from ditgta.watch.reader import Reader
-from ditgta.watch.text import text
+from ditgta.watch.text import is_complete, text
 
 SCREEN_SECONDS = 3.0
 CLEAR = "\x1b[H\x1b[J"  # cursor home, and all after it gone
@@ -18,8 +18,7 @@ CLEAR = "\x1b[H\x1b[J"  # cursor home, and all after it gone
 
 def check(config: Config, suite: str, results: Path) -> None:
     """Raises InputError for an unknown suite, or where there is no such folder."""
-    if suite not in config.suites:
-        raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
+    check_suite(config, suite)
     if not results.is_dir():
         raise InputError(
             f"the results folder {results} does not exist (relative to {Path.cwd()}); start snakemake, or give --results DIR"
@@ -43,6 +42,6 @@ def watch(config: Config, suite: str, results: Path) -> None:
             print(text(state))
             return
         print(CLEAR + text(state, bars=True), flush=True)
-        if all(stage["done"] for stage in state["stages"] if stage["stage"] == "table"):
+        if is_complete(state):
             return
         time.sleep(SCREEN_SECONDS)

@@ -79,10 +79,11 @@ def lines(status: dict, whole: bool = True) -> list[str]:
     for stage, jobs in at_work.items():
         shown += [f"{name}: {words(job)}" for name, job in jobs[:SHOWN_JOBS]]
         if len(jobs) > SHOWN_JOBS:
-            lefts = (number(reached(job).get("seconds_left")) for _, job in jobs)
-            last = max((left for left in lefts if left is not None), default=None)
             line = f"{stage}: {len(jobs) - SHOWN_JOBS} more running"
-            shown.append(line if last is None else f"{line}, the last for {duration(last)}")
+            lefts = {number(reached(job).get("seconds_left")) for _, job in jobs} - {None}
+            if lefts:
+                line += f", the last for {duration(max(lefts))}"
+            shown.append(line)
     if whole:
         shown.append(f"suite {status['suite']}: {total(status)}")
     return shown

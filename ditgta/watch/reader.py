@@ -44,7 +44,8 @@ class Reader:
         for row in self.layout.rows(name):
             groups[row.experiment, row.seed].append(row)
         rows = [self.row(name, group) for group in groups.values()]
-        self.faults += filter(None, [old_results(self.layout.root)])
+        if old := old_results(self.layout.root):
+            self.faults.append(old)
         stages = []
         for stage in ("images", "autoencoder", "latents", "scorer"):
             stages += [self.stage(stage, path) for path in self.layout.files(stage, name)]
@@ -125,11 +126,12 @@ class Reader:
         """Returns where a training is, of its rows at all milestones; "training" is "done", "begun" or "not begun"."""
         experiment, seed, _ = rows[0]
         steps = [row.step for row in rows]
-        records = {}
-        for one in rows:
-            file = self.layout.checkpoint(one)
+        made, newest = [], {}
+        for row in rows:
+            file = self.layout.checkpoint(row)
             if Path(file).is_file() and (record := self.json(record_of(file))):
-                records[one.step] = record
+                made.append(row.step)
+                newest = record
         run = Path(self.layout.run(experiment, seed))
         jobs = self.leases("train", [run / LEASE_NAME])
         has_losses = self.layout.has_losses(suite)
@@ -137,13 +139,12 @@ class Reader:
             if stage != "loss" or has_losses:
                 folder = Path(self.layout.path(stage, (suite, experiment)), f"seed{seed}")
                 jobs += self.leases(stage, folder.glob(".*.lease"))
-        newest = records[max(records)] if records else {}
         last = self.last_entry(run / "metrics.jsonl")
-        losses = newest.get("losses")
-        if not last and isinstance(losses, list) and losses:
-            last = as_object(losses[-1])
-        at_work = [int(number(reached(job).get("done")) or 0) for job in jobs if job["stage"] == "train"]
-        step = max([int(number(last.get("step")) or 0), *records, *at_work])
+        points = newest.get("losses")
+        if not last and isinstance(points, list) and points:
+            last = as_object(points[-1])
+        at_work = [whole(reached(job).get("done")) for job in jobs if job["stage"] == "train"]
+        step = max([whole(last.get("step")), *made, *at_work])
         batch_size, count = self.config.experiments[experiment].training.batch_size, self.images(experiment)
         epochs = rate = left = None
         if experiment not in self.layout.imported:
@@ -152,21 +153,23 @@ class Reader:
                 epochs = round(step * batch_size / count, 2)
             if rate and steps[-1] > step:
                 left = round((steps[-1] - step) * batch_size / rate)
-        training = "begun" if records or run.is_dir() else "not begun"
-        measured = {str(row.step): self.layout.losses(suite, row) for row in rows} if has_losses else {}
+        training = "begun" if made or run.is_dir() else "not begun"
+        losses = {}
+        if has_losses:
+            losses = {str(row.step): self.metrics(self.layout.losses(suite, row)) for row in rows}
         return {
             "experiment": experiment,
             "seed": seed,
-            "milestones": {str(one): one in records for one in steps},
+            "milestones": {str(one): one in made for one in steps},
             "step": step,
             "epochs": epochs,
             "loss": number(last.get("loss")),
             "images_per_second": rate,
             "seconds_left": left,
-            "training": "done" if len(records) == len(steps) else training,
+            "training": "done" if len(made) == len(steps) else training,
             "jobs": jobs,
             "samples": {str(row.step): self.samples(suite, row) for row in rows},
-            "losses": {step: self.metrics(path) for step, path in measured.items()},
+            "losses": losses,
             "scores": {str(row.step): self.metrics(self.layout.scores(suite, row)) for row in rows},
         }
 
@@ -174,8 +177,7 @@ class Reader:
         """Returns the number of an experiment's images, None before they are counted; experiments share lists, each read once."""
         folder = self.layout.images(experiment)
         if folder not in self._counts:
-            count = number(as_object(self.json(f"{folder}/index.json")).get("count"))
-            self._counts[folder] = int(count or 0) or None
+            self._counts[folder] = whole(self.json(f"{folder}/index.json").get("count")) or None
         return self._counts[folder]
 
     def samples(self, suite: str, row: Row) -> dict:
@@ -187,7 +189,7 @@ class Reader:
     def metrics(self, path: str) -> dict:
         """Returns {metric: {value, se}} of a row's scores or held-out losses, {} where there are none."""
         metrics = {}
-        for name, entry in as_object(as_object(self.json(path)).get("metrics")).items():
+        for name, entry in as_object(self.json(path).get("metrics")).items():
             if isinstance(entry, dict):
                 metrics[name] = {"value": number(entry.get("value")), "se": number(entry.get("se"))}
         return metrics
@@ -201,14 +203,14 @@ class Reader:
         self.jobs += jobs
         return jobs
 
-    def json(self, path: str | Path) -> dict | None:
-        """Returns a JSON object, or None where there is no such file or, noted as a fault, it cannot be read."""
+    def json(self, path: str | Path) -> dict:
+        """Returns a JSON object, {} where there is no such file or, noted as a fault, it cannot be read."""
         try:
             return read_json(path)
         except (InputError, OSError) as error:
             if Path(path).exists():
                 self.faults.append(" ".join(str(error).split()))
-        return None
+        return {}
 
     def last_entry(self, path: Path) -> dict:
         """Returns the last whole line of a file of JSON lines, {} if there is none."""
@@ -243,8 +245,9 @@ class Reader:
                 if holder != job["holder"]:
                     job["state"] = "alive" if holder else "ended"
                     watched.remove(job)
-        for job in watched if wait >= DEAD_AFTER_SECONDS else ():
-            job["state"] = "dead"
+        if wait >= DEAD_AFTER_SECONDS:
+            for job in watched:
+                job["state"] = "dead"
 
 
 def share_of(part: dict) -> float:
@@ -275,6 +278,11 @@ def number(value: object) -> float | None:
     """Returns a finite number as it is, None for anything else."""
     ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
     return value if ok else None
+
+
+def whole(value: object) -> int:
+    """Returns a finite number without its fraction, 0 for anything else."""
+    return int(number(value) or 0)
 
 
 def shards_in(folder: Path) -> int:

@@ -34,11 +34,16 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
+def is_complete(status: dict) -> bool:
+    """Returns whether a suite's table is there."""
+    return all(stage["done"] for stage in status["stages"] if stage["stage"] == "table")
+
+
 def total(status: dict, bars: bool = False) -> str:
     """Returns how far a suite is, in a line."""
     at = status["progress"]
     share, left = at["share"], at["seconds_left"]
-    if all(stage["done"] for stage in status["stages"] if stage["stage"] == "table"):
+    if is_complete(status):
         share = 1.0
     words = f"{percent(share)} of the predicted work is done"
     if left is not None and share != 1:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.interval_coverage import paired_difference
 from ditgta.scoring.frechet import frechet_at_infinity, frechet_distance, frechet_estimate, trace_of_root
-from ditgta.scoring.statistics import Moments, balanced_order, paired_difference, standard_error
+from ditgta.scoring.statistics import Moments, balanced_order, standard_error
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "inception"
 EXPECTED = json.loads((GOLDEN / "metrics.json").read_text())["gauss64"]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from benchmarks.interval_coverage import paired_difference
 from ditgta.scoring.loss import by_band, gain_estimate, loss_estimate
-from ditgta.scoring.statistics import Estimate, paired_difference, strata_of
+from ditgta.scoring.statistics import Estimate, strata_of
 
 RANDOM = np.random.default_rng(0)
 

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from benchmarks.interval_coverage import paired_difference
 from ditgta.scoring.statistics import (
     Estimate,
     Moments,
@@ -13,7 +14,6 @@ from ditgta.scoring.statistics import (
     jackknife_groups,
     jackknife_values,
     mean_and_deviation,
-    paired_difference,
     standard_error,
     strata_of,
 )

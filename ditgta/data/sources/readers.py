@@ -68,9 +68,9 @@ class Reader:
         """Return where image i lies, as a person would look for it."""
         raise NotImplementedError
 
-    def order(self) -> np.ndarray | None:
-        """Return all indices in the order in which they lie on the disk, None where that is unknown."""
-        return None
+    def order(self) -> np.ndarray:
+        """Return all indices in the order in which they lie on the disk, as far as that is known."""
+        raise NotImplementedError
 
     def take(self, chosen: np.ndarray) -> "Reader":
         """Return the reader of some images, in the order given."""
@@ -100,6 +100,9 @@ class FileReader(Reader):
 
     def where(self, i: int) -> str:
         return str(self.root / self.paths[i])
+
+    def order(self) -> np.ndarray:
+        return np.arange(len(self.paths))
 
     def take(self, chosen: np.ndarray) -> "FileReader":
         return FileReader(self.root, [self.paths[i] for i in chosen])
