@@ -1,5 +1,6 @@
 """The sentences that say what a table found, how it was found, and how to read it."""
 
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.environment import TemplateModule
 
 from ditgta.report import view
-from ditgta.report.model import FID, Comparison, Metric, Row, Table
+from ditgta.report.model import CLASS_ACCURACY, FID, Comparison, Metric, Row, Table
 from ditgta.report.statistics import POWER
 
 # Whose differences are shown first, after the primary metric's.
@@ -28,7 +29,7 @@ FAR = 30
 
 def caveats(table: Table) -> list[str]:
     """Returns warnings for readers who compare values with those of another table."""
-    return _paragraphs("caveats", table, far=_far(table))
+    return _paragraphs("caveats", table, far=_far(table), unread=_unread(table))
 
 
 def _far(table: Table) -> Row | None:
@@ -39,6 +40,19 @@ def _far(table: Table) -> Row | None:
         return None
     best = min(rows, key=lambda row: (row.value(FID), row.experiment))
     return best if best.value(FID) >= FAR * real else None
+
+
+def _unread(table: Table) -> Row | None:
+    """Returns the row whose samples show their class most often at the last milestone if even that is nearer to chance than to real images.
+
+    FID does not tell this in small sets, where the bias of the baseline hides it. None if it is not so, or unknown.
+    """
+    rows = [row for row in table.rows if row.step == table.last and row.value(CLASS_ACCURACY) is not None]
+    real = table.baseline.value(CLASS_ACCURACY) if table.baseline else None
+    if not rows or real is None or not table.classes:
+        return None
+    best = max(rows, key=lambda row: row.value(CLASS_ACCURACY))
+    return best if best.value(CLASS_ACCURACY) < (real + 1 / len(table.classes)) / 2 else None
 
 
 def table_sentence(table: Table) -> str:
@@ -81,33 +95,49 @@ def _macros() -> TemplateModule:
 
 def answer(table: Table) -> str:
     """Returns what the table found, in one short line."""
-    judged = table.judged
-    if not judged:
+    declared = [c for c in table.comparisons if c.primary]
+    if not declared:
         return "No difference with a verdict was declared."
     metric = view.in_prose(table.primary)
-    undecided = _undecided(judged)
-    if table.best:
-        return f"{table.best} is better than every other row in {metric}{undecided}."
-    won = [_won(c) for c in judged if c.winner]
-    if won:
-        return f"{view.plain_list(won)} in {metric}{undecided}."
-    if all(c.seeds < 2 for c in judged):
+    if table.judged and all(c.seeds == 1 for c in table.judged):
         return "No verdict: each row has one training run. The values hold for these runs only."
-    return (
-        f"Undecided: no declared difference in {metric} is larger than the variation between training runs."
-    )
+    undecided = [c for c in declared if c.verdict.startswith("undecided")]
+    if undecided == declared:
+        return f"Undecided: no declared difference in {metric} is larger than the variation between training runs."
+    won = [c for c in declared if c.winner]
+    parts = []
+    if table.best:
+        parts.append(f"{table.best} is better than every other row in {metric}")
+    elif won:
+        parts.append(f"{view.plain_list([_won(c) for c in won])} in {metric}")
+    if undecided:
+        verb = "is" if len(undecided) == 1 else "are"
+        parts.append(f"{_named(undecided, declared)} {verb} undecided")
+    withheld = defaultdict(list)
+    for c in declared:
+        if c not in won and c not in undecided:
+            withheld[_withheld(c)].append(c)
+    for reason, some in withheld.items():
+        begin = "no verdict" if parts else "No verdict"
+        parts.append(f"{begin} on {_named(some, declared)}: {reason}")
+    text = f"{'; '.join(parts)}."
+    if won and not table.primary.on_held_out and (_far(table) or _unread(table)):
+        return f"{text} But training is still far from the data: this compares failures."
+    return text
 
 
-def _undecided(judged: list[Comparison]) -> str:
-    """Returns the rest of the answer: which differences have no winner; one or two by name."""
-    titles = [c.title for c in judged if not c.winner]
-    if not titles:
-        return ""
-    if len(titles) == 1:
-        return f"; {titles[0]} is undecided"
-    if len(titles) == 2:
-        return f"; {view.plain_list(titles)} are undecided"
-    return f"; {len(titles)} of {len(judged)} differences are undecided"
+def _named(some: list[Comparison], declared: list[Comparison]) -> str:
+    """Returns differences by name, or by their number where they are many."""
+    if len(some) > 2:
+        return f"{len(some)} of {len(declared)} differences"
+    return view.plain_list([c.title for c in some])
+
+
+def _withheld(c: Comparison) -> str:
+    """Returns why a difference has no verdict."""
+    if c.value is None:
+        return c.reason
+    return c.verdict.removeprefix("no verdict: ").replace("one run: no verdict", "a row has one training run")
 
 
 def _won(c: Comparison) -> str:

@@ -117,6 +117,28 @@ def test_the_answer_names_what_is_undecided(tmp_path, levels, said):
     assert answer(built) == said
 
 
+def test_the_answer_says_why_a_verdict_is_withheld(tmp_path):
+    pairs = [["gta", "rope"], ["gta", "abs"], ["abs", "rope"]]
+    spec = {**SPEC, "experiments": ["abs", "rope", "gta"], "differences": pairs}
+    scores = scores_of(tmp_path, (0, 1, 2), 0.013, {"abs": 40.0, "rope": 30.0, "gta": 20.0})
+    for score in scores:
+        if score.experiment == "gta":
+            score.content["metrics"]["fid_infinity"]["value"] = 60.0
+    assert answer(table.build(scores, None, [], spec)) == (
+        "rope is better than abs in FID; no verdict on gta − rope and gta − abs: FID and FID∞ disagree."
+    )
+    for score in scores:
+        del score.content["metrics"]["fid_infinity"]
+    assert answer(table.build(scores, None, [], spec)) == (
+        "No verdict on 3 of 3 differences: without FID∞ the gap may be FID's bias."
+    )
+    alone = [score for score in scores if score.experiment != "gta"]
+    spec = {**spec, "differences": pairs[:2]}
+    assert answer(table.build(alone, None, [], spec)) == (
+        "No verdict on gta − rope and gta − abs: no scores of gta."
+    )
+
+
 def test_a_contrast_of_two_rows_is_their_difference():
     first, second = [3.0, 3.2, 2.9], [4.0, 4.5, 4.1]
     for pooled in (Spread(0.3, 12), None):
@@ -235,3 +257,19 @@ def test_training_that_is_far_from_the_data_is_said(tmp_path, baseline, is_far):
     assert ("hold images out (images.hold_out)" in "".join(caveats(built))) == is_far
     with_loss = replace(built, metrics=[LOSS, *built.metrics])
     assert ("use the held-out loss here" in "".join(caveats(with_loss))) == is_far
+
+
+@pytest.mark.parametrize(("accuracy", "is_far"), [(0.3, True), (0.7, False)])
+def test_samples_that_show_no_class_are_said_to_be_far_from_the_data(tmp_path, accuracy, is_far):
+    """Also where FID does not tell, because its baseline is biased: of five classes chance is 0.2."""
+    scores = scores_of(tmp_path, (0, 1, 2), 0.013, {"rope": 30.0, "gta": 20.0})
+    path = write_score(tmp_path / "baseline.json", "", 0, None, 1.0, None)
+    baseline = replace(table.read_score(path), experiment="real against real", step=None)
+    for score in [*scores, baseline]:
+        value = 0.98 if score is baseline else accuracy
+        score.content["metrics"]["class_accuracy"] = {"value": value, "se": 0.01, "reason": None}
+    spec = {**SPEC, "experiments": ["rope", "gta"], "differences": [["gta", "rope"]]}
+    built = table.build(scores, baseline, [], spec, classes=list("abcde"))
+    words = "show the requested class in only 30 % of cases (real images: 98 %, chance: 20 %)"
+    assert (words in " ".join(caveats(built))) == is_far
+    assert ("training is still far from the data" in answer(built)) == is_far
