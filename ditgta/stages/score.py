@@ -100,6 +100,42 @@ def run(
     """
     out = Path(out)
     check_ending(out, ".json")
+    _check_arguments(samples, baseline, num_samples)
+    with processes() as group:
+        scorer = read_scorer(find_weights(weights, out))
+        paths = {"reference": reference, "samples": samples, "training": training}
+        sets = {name: open_image_set(path) for name, path in paths.items() if path is not None}
+        subject = sets.get("samples") or sets.get("training") or sets["reference"]
+        half = subject.count // 2
+        draw_count = min(num_samples or half, half) if baseline else None
+        check_counts(list(sets.values()), baseline)
+        views = _views(scorer, crops, judge, group.device)
+        judged_by = None if judge is None else views[-1].sha256
+        decisive = {"drawn": draw_count, "scorer": scorer.sha256, "crops": crops, "judge": judged_by}
+        sources = _sources(sets, cache, out, group)
+        inputs = {name: {"folder": str(paths[name]), "sha256": one.sha256} for name, one in sources.items()}
+        refuse_other_scores(out, inputs, decisive)
+        seen = [(view, _seen(view, sources, group, batch_size)) for view in views]
+        content: dict = {}
+        if group.is_first:
+            content, arrays = _scored(seen, scorer, group.device, draw_count)
+            for name, identity in _identities(inputs, sources["reference"]).items():
+                content[name] |= identity
+            content["spec"] = subject.known_by() if spec is None else spec
+            content = write_with_arrays(out, content, arrays, "influence_sha256")
+            print(score_text(content), flush=True)
+        group.barrier()
+        return content
+
+
+def _identities(inputs: dict[str, dict], reference: Source) -> dict[str, dict]:
+    """Returns what the scores say of each input; of real images against real ones the samples are those of training or reference."""
+    reference_itself = {"folder": None, "sha256": reference.sha256}
+    return {"samples": inputs.get("training", reference_itself), **inputs}
+
+
+def _check_arguments(samples: Path | None, baseline: bool, num_samples: int | None) -> None:
+    """Raises InputError for arguments that do not go together."""
     if (samples is None) != bool(baseline):
         raise InputError(
             "give SAMPLES to score, or --baseline to score the reference against itself, not both"
@@ -108,39 +144,6 @@ def run(
         raise InputError("--num-samples is for --baseline; SAMPLES are always scored whole: leave it out")
     if num_samples is not None and num_samples < 2:
         raise InputError(f"--num-samples {num_samples}: a score needs at least 2 images; give more")
-    with processes() as group:
-        scorer = read_scorer(find_weights(weights, out))
-        network = load_inception(scorer.tensors, scorer.input_size).fuse().to(group.device)
-        paths = {"reference": reference, "samples": samples, "training": training}
-        sets = {name: open_image_set(path) for name, path in paths.items() if path is not None}
-        subject = sets.get("samples") or sets.get("training") or sets["reference"]
-        draw_count, half = None, subject.count // 2
-        if baseline:
-            draw_count = min(num_samples or half, half)
-        check_counts(list(sets.values()), baseline)
-        views = [View(None, network, scorer.sha256, KINDS)]
-        decisive = {"drawn": draw_count, "scorer": scorer.sha256, "crops": crops, "judge": None}
-        if crops is not None:
-            views.append(View(CROPS, network, scorer.sha256, crops=crops))
-        if judge is not None:
-            views.append(_judge(judge, group.device))
-            decisive["judge"] = views[-1].sha256
-        sources = _sources(sets, cache, out, group)
-        inputs = {name: {"folder": str(paths[name]), "sha256": one.sha256} for name, one in sources.items()}
-        refuse_other_scores(out, inputs, decisive)
-        seen = [(view, _seen(view, sources, group, batch_size)) for view in views]
-        content: dict = {}
-        if group.is_first:
-            content, arrays = _scored(seen, scorer, group.device, draw_count)
-            reference_itself = {"folder": None, "sha256": sources["reference"].sha256}
-            inputs.setdefault("samples", inputs.get("training", reference_itself))
-            for name, identity in inputs.items():
-                content[name] |= identity
-            content["spec"] = subject.known_by() if spec is None else spec
-            content = write_with_arrays(out, content, arrays, "influence_sha256")
-            print(score_text(content), flush=True)
-        group.barrier()
-        return content
 
 
 def _sources(sets: dict[str, ImageSet], cache: Path | None, out: Path, group: Processes) -> dict[str, Source]:
@@ -183,6 +186,17 @@ def _pairs(sides: dict[str, Side], draw_count: int | None) -> list[list[Side]]:
         return [[sides["reference"], sides["samples"]]]
     trained_on = sides.get("training")
     return [real_against_real(sides["reference"], draw_count, draw, trained_on) for draw in range(DRAWS)]
+
+
+def _views(scorer: ScorerFile, crops: int | None, judge: Path | None, device: torch.device) -> list[View]:
+    """Returns how images are seen: by the scorer and, where asked for, by it in crops and by a second judge."""
+    network = load_inception(scorer.tensors, scorer.input_size).fuse().to(device)
+    views = [View(None, network, scorer.sha256, KINDS)]
+    if crops is not None:
+        views.append(View(CROPS, network, scorer.sha256, crops=crops))
+    if judge is not None:
+        views.append(_judge(judge, device))
+    return views
 
 
 def _judge(path: Path, device: torch.device | str) -> View:

@@ -51,8 +51,8 @@ from ditgta.report.origin import fairness, is_trained, options_of, protocol, pro
 from ditgta.report.pictures import Pictures, draw, write_pictures
 from ditgta.report.published import published_values
 from ditgta.report.render import render
-from ditgta.report.resized import read_sizes, sizes_csv
-from ditgta.report.sweep import UNGUIDED, chosen_losses, chosen_scores, read_sweep, sweep_csv
+from ditgta.report.resized import Sizes, read_sizes, sizes_csv
+from ditgta.report.sweep import UNGUIDED, Sweep, chosen_losses, chosen_scores, read_sweep, sweep_csv
 from ditgta.report.sweep_figure import drawn_sweep
 from ditgta.report.sweep_order import order_sentence
 from ditgta.runtime.errors import InputError
@@ -103,22 +103,10 @@ def run(
         InputError: there are no scores, two of the same row, or scores of different networks or references.
     """
     out, spec = Path(out), checked(TableSpec, spec or {}, "--spec", "fix it")
-    declared = read_declared(spec.get("differences") or [])
     inputs = (scores, losses, training, [baseline], [images], sized, swept, averaged)
     made_from = _made_from(spec, dict(zip(INPUTS, inputs)))
     _refuse_other(out, made_from)
-    files, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
-    sweep = read_sweep(swept, spec.get("swept_rows"), files)
-    files = chosen_scores(sweep, files)
-    if losses and len(losses) != len(files):
-        raise InputError(
-            f"{len(files)} score files and {len(losses)} records of losses do not match; give one for each"
-        )
-    losses = chosen_losses(files, losses, averaged, spec.get("averaged_rows"))
-    if losses:
-        files = list(map(with_losses, files, losses))
-    if not files:
-        raise InputError("no score files were given; run the score stage and pass what it writes")
+    files, names, sweep = _read_rows(scores, training, losses, swept, averaged, spec)
     real = replace(read_score(baseline), experiment=BASELINE, step=None) if baseline else None
     check_comparable(files, real)
     files = _in_order(files, spec)
@@ -127,33 +115,66 @@ def run(
     runs = read_runs(training, names)
     table = build(files, real, curves_of(runs), spec, classes)
     everything = [*files, *filter(None, [real])]
+    declared = read_declared(spec.get("differences") or [])
     resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, files)
     cost_scores = everything + [score for score, _ in sweep.scores]
     if resized:
         cost_scores += resized.scores
     costs = read_costs(cost_scores, runs, shared)
     table = replace(table, costs=costs, epochs=epochs_of(files, count), order=order_sentence(sweep))
-    table, pictures = _with_pictures(table, files, index, runs)
-    pictures = replace(pictures, sizes=resized, sweep=drawn_sweep(table, sweep))
+    table, pictures = _with_pictures(table, files, index, runs, resized, sweep)
     write_pictures(out, pictures)
-    texts = {
-        "table.csv": exports.scores_csv(table, everything),
-        "differences.csv": exports.differences_csv(table),
-        "losses.csv": exports.losses_csv(table),
-        "classes.csv": csv_by_class(everything, table.classes),
-        "sizes.csv": sizes_csv(resized),
-        "sweep.csv": sweep_csv(sweep, table.suite),
-        "table.tex": render("table.tex", table=table),
-        "table.md": render("table.md", table=table),
-    }
-    for name, text in texts.items():
+    for name, text in _texts(table, everything, resized, sweep).items():
         write_text(out / name, text)
     write_json(out / RECORD, made_from)
     write_text(out / "table.html", page(table, pictures))
 
 
+def _read_rows(
+    scores: Sequence[Path],
+    training: Sequence[Path],
+    losses: Sequence[Path],
+    swept: Sequence[Path],
+    averaged: Sequence[Path],
+    spec: dict,
+) -> tuple[list[Score], list[tuple[str, int]] | None, Sweep]:
+    """Returns the score files with their losses, at each row's point of a sweep; (row, seed) of the records; and the sweep."""
+    files, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
+    sweep = read_sweep(swept, spec.get("swept_rows"), files)
+    files = chosen_scores(sweep, files)
+    if losses and len(losses) != len(files):
+        raise InputError(
+            f"{len(files)} score files and {len(losses)} records of losses do not match; give one for each"
+        )
+    chosen = chosen_losses(files, losses, averaged, spec.get("averaged_rows"))
+    if chosen:
+        files = list(map(with_losses, files, chosen))
+    if not files:
+        raise InputError("no score files were given; run the score stage and pass what it writes")
+    return files, names, sweep
+
+
+def _texts(table: Table, scores: Sequence[Score], resized: Sizes | None, sweep: Sweep) -> dict[str, str]:
+    """Returns the files of numbers and text beside the page."""
+    return {
+        "table.csv": exports.scores_csv(table, scores),
+        "differences.csv": exports.differences_csv(table),
+        "losses.csv": exports.losses_csv(table),
+        "classes.csv": csv_by_class(scores, table.classes),
+        "sizes.csv": sizes_csv(resized),
+        "sweep.csv": sweep_csv(sweep, table.suite),
+        "table.tex": render("table.tex", table=table),
+        "table.md": render("table.md", table=table),
+    }
+
+
 def _with_pictures(
-    table: Table, files: Sequence[Score], index: ImageIndex | None, runs: Sequence[Run]
+    table: Table,
+    files: Sequence[Score],
+    index: ImageIndex | None,
+    runs: Sequence[Run],
+    sizes: Sizes | None,
+    sweep: Sweep,
 ) -> tuple[Table, Pictures]:
     """Returns a table with the warnings of its pictures, and the pictures of its rows."""
     grids, sample_faults = sample_grid(files, table.experiments, index)
@@ -171,7 +192,7 @@ def _with_pictures(
         strips=milestone_strips(files),
         shelves=shelves_of(files, table.classes),
     )
-    return table, pictures
+    return table, replace(pictures, sizes=sizes, sweep=drawn_sweep(table, sweep))
 
 
 def _made_from(spec: dict, inputs: dict[str, Sequence[Path | None]]) -> dict:

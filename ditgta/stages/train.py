@@ -222,20 +222,9 @@ def run(
         }
         folder = out / RUN
         refuse_other(out, spec)
-        if not group.count <= training.batch_size <= shards.count:
-            raise InputError(
-                f"batch_size {training.batch_size} does not fit {group.count} processes and {shards.count} images; "
-                "each process needs an image, and no image may be in a batch twice; change batch_size or the number of processes"
-            )
+        _check_batch_size(training.batch_size, group.count, shards.count)
         network = _build(shards, model, training.objective, seed)
-        header = {
-            "spec": spec,
-            "model": asdict(network.config),
-            "classes": shards.classes,
-            "images": shards.content.get("images"),
-            "image_size": shards.image_size,
-            "autoencoder_sha256": shards.content["autoencoder_sha256"],
-        }
+        header = _header(spec, network, shards)
         row = out.parent if out.name.startswith("seed") else out
         recorder = Recorder(out, header, readable(row.name))
         held, states = None, None
@@ -255,19 +244,44 @@ def run(
             recorder.begin(start, state)
         trainer = Trainer(network, training, accelerator, group)
         recorder.header["numerics"] = trainer.numerics
-        before = None
-        if state is not None:
-            before = trainer.load(state).get("numerics")
-            recorder.last_good = str(state)
-        if group.is_first:
-            for line in _remarks(training, trainer.numerics, before):
-                recorder.say(line)
+        _resume(trainer, recorder, state)
         part = group.batch_slice(training.batch_size)
         drawn = training.model_dump(include=DRAWN)
         batches = Batches(shards, seed, training.batch_size, part, **drawn)
         trainer.settle(part.stop - part.start)
         with StopSignal(group) as stop:
             _train(trainer, recorder, batches, start, missing, stop, held, autoencoder)
+
+
+def _resume(trainer: Trainer, recorder: Recorder, state: Path | None) -> None:
+    """Take over the state of a run, None at its beginning, and say what its user should know."""
+    before = None
+    if state is not None:
+        before = trainer.load(state).get("numerics")
+        recorder.last_good = str(state)
+    if trainer.group.is_first:
+        for line in _remarks(trainer.options, trainer.numerics, before):
+            recorder.say(line)
+
+
+def _check_batch_size(batch_size: int, processes: int, images: int) -> None:
+    if not processes <= batch_size <= images:
+        raise InputError(
+            f"batch_size {batch_size} does not fit {processes} processes and {images} images; "
+            "each process needs an image, and no image may be in a batch twice; change batch_size or the number of processes"
+        )
+
+
+def _header(spec: dict, network: DiT, shards: LatentShards) -> dict:
+    """Return what every checkpoint of a run says of itself."""
+    return {
+        "spec": spec,
+        "model": asdict(network.config),
+        "classes": shards.classes,
+        "images": shards.content.get("images"),
+        "image_size": shards.image_size,
+        "autoencoder_sha256": shards.content["autoencoder_sha256"],
+    }
 
 
 def _remarks(options: Training, numerics: dict, before: dict | None) -> list[str]:
