@@ -1,6 +1,7 @@
-"""The walls between the floors: stages stand on model, diffusion, scoring, data; those on runtime; nothing imports upwards."""
+"""The layers: stages stand on model, diffusion, scoring, data; those on runtime; nothing imports upwards. And the shape of files."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,9 @@ ALLOWED = {
     "__init__": set(),
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
+ROOT = PACKAGE.parent
+OURS = ("ditgta", "benchmarks", "tests")
+EVERY = sorted(path for name in OURS for path in (ROOT / name).rglob("*.py"))
 
 
 def layer_of(path: Path) -> str:
@@ -180,10 +184,6 @@ def test_configuration_and_launching_need_no_torch(module):
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
-# Files of one topic that need more space: one training loop.
-LARGER = {"stages/train.py"}
-
-
 def test_the_network_is_read_in_one_go():
     assert len((PACKAGE / "model/dit.py").read_text().splitlines()) < 220
 
@@ -203,11 +203,29 @@ def test_the_network_knows_no_machine(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_stay_small_and_say_what_they_are(path):
-    text = path.read_text()
-    if not text.strip():
+def test_files_say_what_they_are_and_functions_stay_short(path):
+    tree = ast.parse(path.read_text())
+    if not tree.body:
         return
-    summary = (ast.get_docstring(ast.parse(text)) or "").splitlines()
+    summary = (ast.get_docstring(tree) or "").splitlines()
     assert summary and summary[0].endswith("."), "the module's docstring begins with one sentence on one line"
-    larger = str(path.relative_to(PACKAGE)) in LARGER
-    assert text.count("\n") <= (600 if larger else 350), "two topics are two files"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, f"{node.name} has more than 60 lines: split it"
+
+
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_private_names_stay_in_their_module(path):
+    """Also in tests and benchmarks, which would hold code fast that is free to change."""
+    modules, used = set(), []
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
+            modules |= {alias.asname or alias.name for alias in node.names}
+            used += [alias.name for alias in node.names if alias.name.startswith("_")]
+        if isinstance(node, ast.Import):
+            modules |= {alias.asname for alias in node.names if alias.name.split(".")[0] in OURS}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            used += [f"{node.value.id}.{node.attr}"] if re.match("_[a-zA-Z]", node.attr) else []
+    assert not used
