@@ -60,15 +60,19 @@ def draw(table: Table, grids: list[Grid], near: dict[str, Grid], **others: Any) 
 
 
 def write_pictures(out: Path, pictures: Pictures) -> None:
-    """Writes the curves as PNG and PDF, and the grids of images as PNG."""
+    """Writes the figures as PNG, PDF and SVG, and the grids of images as PNG."""
+    swept = pictures.sweep.pictures
     drawings = {
         "differences": pictures.forest,
         "fid": pictures.metrics["fid"],
         "inception_score": pictures.metrics["inception_score"],
+        "held_out_loss": pictures.metrics.get("loss"),
+        "held_out_loss_by_noise": pictures.bands,
         "losses": pictures.losses[0],
-        "sweep": pictures.sweep.pictures[-1][1]
-        if pictures.sweep.pictures
-        else figures.notice("no sweep to show"),
+        "class_accuracy": pictures.classes.get("accuracy"),
+        "class_kid": pictures.classes.get("kid"),
+        "attention": pictures.distances,
+        "sweep": swept[-1][1] if swept else figures.notice("no sweep to show"),
     }
     sizes = pictures.sizes and pictures.sizes.picture
     files = {
@@ -78,7 +82,9 @@ def write_pictures(out: Path, pictures: Pictures) -> None:
         "nearest.png": encode(beside(list(pictures.nearest.values()))),
     }
     for name, drawing in drawings.items():
-        files |= {f"{name}.png": encode(drawing.image()), f"{name}.pdf": drawing.pdf()}
+        if drawing:
+            files[f"{name}.png"] = encode(drawing.image())
+            files |= {f"{name}.{form}": drawing.file(form) for form in ("pdf", "svg")}
     for name, content in files.items():
         with atomic_path(out / name) as temporary:
             temporary.write_bytes(content)

@@ -45,10 +45,11 @@ class Drawing:
         self.figure.canvas.draw()
         return Image.fromarray(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
 
-    def pdf(self) -> bytes:
-        """Return the figure as PDF, the same bytes every time."""
+    def file(self, form: str) -> bytes:
+        """Return the figure as a file, "pdf" or "svg", the same bytes every time."""
+        date = {"pdf": "CreationDate", "svg": "Date"}[form]
         stream = io.BytesIO()
-        self.figure.savefig(stream, format="pdf", metadata={"CreationDate": None})
+        self.figure.savefig(stream, format=form, metadata={date: None})
         return stream.getvalue()
 
     def svg(self, name: str, words: str) -> Markup:
@@ -77,6 +78,6 @@ def _rounded(match: re.Match) -> str:
 
 
 def tip(axes: Axes, x: float, y: float, text: str) -> None:
-    """Let a page show a text where the pointer is over a point."""
-    (point,) = axes.plot([x], [y], "o", markersize=12, alpha=0, label="_")
+    """Let a page show a text where the pointer is over a point: above all that is drawn there."""
+    (point,) = axes.plot([x], [y], "o", markersize=12, alpha=0, label="_", zorder=100)
     point.set_gid(_TIP + " ".join(text.split()))

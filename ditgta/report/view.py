@@ -36,6 +36,22 @@ def spread_of(cell: Cell) -> float | None:
     return cell.sd if cell.sd is not None else cell.se
 
 
+def siunitx_format(table: Table, metric: Metric) -> str:
+    """Returns siunitx's `table-format` of a column: its most digits before and behind the point and, in brackets, of a spread."""
+    before, behind, digits, sign = 1, 0, 0, ""
+    for row in table.everything:
+        cell, rounding = row.cells[metric.key], table.rounding(row, metric)
+        if cell.value is None:
+            continue
+        value = number(metric, cell.value, rounding)
+        whole, _, fraction = value.lstrip("−").partition(".")
+        before, behind = max(before, len(whole)), max(behind, len(fraction))
+        sign = sign or "-" * value.startswith("−")
+        if (spread := spread_of(cell)) is not None:
+            digits = max(digits, len(number(metric, spread, rounding).replace(".", "").lstrip("0")))
+    return f"{sign}{before}.{behind}" + f"({digits})" * bool(digits)
+
+
 def ends_of(estimate: Cell | Comparison) -> tuple[float, float]:
     """Returns the ends of an interval to draw: the value itself where they are unknown."""
     if estimate.low is None:

@@ -43,6 +43,18 @@ FAINT = """(() => {
   }
   return [count, found];
 })()"""
+# Titles of points that a pointer at the point's centre does not find, and their number. Points that overlap find one of theirs.
+UNFOUND = """(() => {
+  const titles = [...document.querySelectorAll("svg.figure g > title")];
+  const missed = titles.filter(title => {
+    title.parentElement.scrollIntoView({block: "center", inline: "center"});
+    const box = title.parentElement.getBoundingClientRect();
+    let element = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+    while (element && !element.querySelector(":scope > title")) element = element.parentElement;
+    return !(element && element.tagName === "g");
+  });
+  return [titles.length, missed.map(title => title.textContent)];
+})()"""
 PAPER = 703  # CSS pixels of A4 between margins of 12 mm
 
 
@@ -76,6 +88,13 @@ def test_all_text_stands_out_from_what_is_behind_it(browser, page, dark):
     assert browser.ask("getComputedStyle(document.body).backgroundColor") == (
         "rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)"
     )
+
+
+def test_a_pointer_on_a_point_finds_its_values(browser, page):
+    browser.open(page, 1280)
+    browser.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
+    count, missed = browser.ask(UNFOUND)
+    assert count > 15 and missed == []
 
 
 def test_a_phone_shows_differences_as_cards_with_whole_verdicts(browser, page):

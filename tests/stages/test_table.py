@@ -27,7 +27,8 @@ from tests.report.suite import CLASSES, FID, make_suite, noise_pixels, write_sam
 
 FIGURES = ("differences", "fid", "inception_score", "losses", "sweep")
 PICTURES = {"samples.png", "milestones.png", "nearest.png", "sizes.png"}
-PICTURES |= {f"{name}.{form}" for name in FIGURES for form in ("png", "pdf")}
+# Figures that these scores have, too.
+PICTURES |= {f"{name}.{form}" for name in (*FIGURES, "class_accuracy", "class_kid") for form in ("png", "pdf", "svg")}
 FILES = {
     "table.csv",
     "differences.csv",
@@ -237,6 +238,23 @@ def test_verdicts_of_several_seeds_are_written(seeds, name):
     assert "its own noise and labels" in text
 
 
+def test_latex_aligns_numbers_by_siunitx(seeds):
+    text = (seeds[1] / "table.tex").read_text()
+    header, *rows = [line for line in text.splitlines() if "&" in line]
+    columns = re.findall(r"S\[table-format=(-?)(\d+)\.(\d+)(?:\((\d)\))?\]", text)
+    assert len(columns) == header.count("& {") == header.count("&") - 1
+    assert text.startswith("% \\usepackage{booktabs, siunitx}") and text.count("\\bfseries ") == 1
+    for line in rows:
+        cells = line.removesuffix(r" \\").split(" & ")[2:]
+        for cell, (sign, before, behind, digits) in zip(cells, columns, strict=True):
+            if cell == "{--}":
+                continue
+            value, _, spread = cell.removeprefix(r"\bfseries ").partition(r" \pm ")
+            whole, _, fraction = value.lstrip("-").partition(".")
+            assert len(whole) <= int(before) and len(fraction) <= int(behind) and (sign or value[0] != "-")
+            assert len(spread.replace(".", "").lstrip("0")) <= int(digits or 0)
+
+
 @pytest.mark.parametrize("name", ["table.html", "table.md"])
 def test_undecided_is_written_with_the_gap_that_would_have_been_found(tmp_path, name):
     arguments = make_suite(tmp_path, milestones=(600,), seeds=(0, 1, 2))
@@ -440,6 +458,7 @@ def test_figures_are_svg_with_the_values_as_titles_and_names_of_their_own(suite)
     assert len(ids) == len(set(ids)) and all("white" not in f and "#ffffff" not in f for f in found)
     for name in FIGURES:
         assert (suite[1] / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert "<svg" in (suite[1] / f"{name}.svg").read_text()
 
 
 def test_the_page_begins_with_the_answer_and_its_picture(suite, seeds):
