@@ -112,6 +112,8 @@ MISTAKES = [
     ("edited list of files", put("index/files.tsv", "0\tcats/0.png\n"), LATENTS, "run the images stage again"),
     ("index is garbage", put("index/index.json", "{"), LATENTS, "index/index.json is not valid JSON"),
     ("index is a number", put("index/index.json", "3"), LATENTS, "index/index.json holds no JSON object"),
+    ("training images held out", None, f"{IMAGES} --held-out index/pictures", "12 of 12 held-out images have the contents of training images"),
+    ("loss of training images", None, f"loss --checkpoint {CHECKPOINT} --autoencoder vae --images index --out new.json", "index lists images that the checkpoint was trained on"),
     ("index of another thing", copy("latents/index.json", "index/index.json"), LATENTS, "is not an image index"),
     # Autoencoders.
     ("stage out of order", None, "autoencoder --images nowhere --out new", "run the stage that writes it"),
