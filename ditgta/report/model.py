@@ -51,6 +51,7 @@ class Metric:
 
 
 FID = Metric("fid", "FID", -1, scale="log")
+FID_INFINITY = Metric("fid_infinity", "FID∞", -1, scale="log if positive", repeats="fid")
 KID = Metric("kid", "KID", -1, shift=3, scale="log if positive")
 METRICS = (
     FID,
@@ -61,7 +62,7 @@ METRICS = (
     Metric("recall", "Recall", +1),
     Metric("density", "Density", +1, repeats="precision"),
     Metric("coverage", "Coverage", +1, repeats="recall"),
-    Metric("fid_infinity", "FID∞", -1, scale="log if positive", repeats="fid"),
+    FID_INFINITY,
     Metric("inception_score_split_free", "IS, one split", +1, scale="log", repeats="inception_score"),
 )
 LOSS = Metric("loss", "Held-out loss", -1, scale="log", on_held_out=True)
