@@ -15,7 +15,7 @@ class Results:
     """What the tables of a results folder say.
 
     Attributes:
-        scores: a line per suite, experiment, seed, milestone and metric: value, se (of the samples), n.
+        scores: a line per suite, experiment, seed, milestone and metric: value, se (of the samples), n (samples, or held-out images).
         differences: a line per declared difference, milestone and metric: value, se, low, high (95 %), verdict.
         losses: a line per run and logged step: suite, experiment, seed, step, and each kind of training loss.
     """

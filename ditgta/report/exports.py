@@ -36,14 +36,14 @@ def _plain(cell: object) -> object:
 def score_lines(who: Sequence, score: Score, metrics: Iterable[Metric]) -> Iterator[list]:
     """Yield a line for each metric of a score file, behind what tells whose it is."""
     for metric in metrics:
-        value = [score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
+        value = [score.value(metric), score.se(metric), score.count(metric), score.reason(metric)]
         yield [*who, metric.key, *value]
 
 
 def scores_csv(table: Table, scores: Sequence[Score]) -> str:
     """Return one line per experiment, seed, milestone and metric.
 
-    `n` is the number of samples. Real against real images has neither seed nor step. Absent values are empty, with the reason.
+    `n` is the number of samples; of a metric on held-out images, of those that it was measured on. Real against real images has neither seed nor step. Absent values are empty, with the reason.
     """
     lines = []
     for score in scores:

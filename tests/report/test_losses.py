@@ -1,5 +1,6 @@
 """Held-out losses in a table: errors that are paired over images, verdicts over seeds, pictures."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -252,3 +253,10 @@ def test_a_difference_of_any_metric_that_score_files_hold(tmp_path):
         match=r"fd_dinov2 is not a metric of these score files; choose from fid, .*, class_accuracy, own$",
     ):
         ditgta.difference(*paths, "fd_dinov2")
+
+
+def test_each_metric_is_listed_with_its_own_number_of_images(made):
+    lines = list(csv.DictReader((made / "table.csv").open()))
+    counts = {(line["metric"], line["n"]) for line in lines if line["experiment"] == "gta"}
+    assert {("loss", "80"), ("class_gain", "80"), ("fid", "48"), ("kid", "48")} <= counts
+    assert not {("loss", "48"), ("class_gain", "48")} & counts
