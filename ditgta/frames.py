@@ -16,7 +16,8 @@ class Results:
 
     Attributes:
         scores: a line per suite, experiment, seed, milestone and metric: value, se (of the samples), n (samples, or held-out images).
-        differences: a line per declared difference, milestone and metric: value, se, low, high (95 %), verdict.
+        differences: a line per declared difference, milestone and metric: value, se, low, high (95 %), verdict, and of its test
+            p_adjusted and detectable_gap.
         losses: a line per run and logged step: suite, experiment, seed, step, and each kind of training loss.
     """
 

@@ -1,12 +1,13 @@
 """The differences that a suite declares, pairs of rows and contrasts of several, and the verdicts on them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ditgta.report.comparisons import Group, compare
 from ditgta.report.evidence import Score
 from ditgta.report.model import FID, FID_INFINITY, KID, Comparison, Declared, Metric, Scale
-from ditgta.report.statistics import Contest, best_of, judge
+from ditgta.report.statistics import LEVEL, Contest, best_of, judge
 from ditgta.runtime.errors import InputError
 
 
@@ -51,9 +52,20 @@ def comparisons_of(
     for key, verdict in zip(keys, verdicts):
         comparison, contest = outcomes[key]
         judged = replace(comparison, primary=True, verdict=verdict.words, winner=verdict.winner)
-        outcomes[key] = judged, contest
+        gap = _detectable_gap(contest, len(contests))
+        outcomes[key] = replace(judged, p_adjusted=verdict.p, detectable_gap=gap), contest
     rows = [name for name, step in groups if step == last and groups[name, step]]
     return [comparison for comparison, _ in outcomes.values()], best_of(verdicts, rows)
+
+
+def _detectable_gap(contest: Contest, count: int) -> float | None:
+    """Returns the gap that a test among so many would have found, as verdicts name it: a share, or in the metric's units; None without a test."""
+    if contest.inference is None:
+        return None
+    gap = contest.inference.smallest_gap(LEVEL / count)
+    if gap is None or not contest.relative:
+        return gap
+    return math.expm1(gap)
 
 
 def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> Contest:

@@ -158,6 +158,11 @@ class Comparison(Declared):
     primary: bool = False
     verdict: str = ""  # in words, "" where there is none
     winner: str = ""  # the row that the verdict names better, "" if it names none
+    # p-value adjusted for the number of declared differences, None without a test
+    p_adjusted: float | None = None
+    # the gap that the test would have found with a power of 80 %: a share where runs are compared by logarithms, else in the metric's
+    # own units; None without a test
+    detectable_gap: float | None = None
     reason: str = ""
 
 
