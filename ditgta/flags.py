@@ -240,6 +240,22 @@ def decay(text: str) -> float:
     return number
 
 
+def number(text: str) -> float:
+    """Reads a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"write a number, e.g. 2 or 0.5 (got {text!r})") from None
+
+
+def whole_number(text: str) -> int:
+    """Reads a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"write a whole number, e.g. 3 (got {text!r})") from None
+
+
 def count(text: str) -> int:
     """Reads a whole number of at least 1, and below what any count can be."""
     number = _number(int, text)

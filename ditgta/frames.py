@@ -15,8 +15,9 @@ class Results:
     """What the tables of a results folder say.
 
     Attributes:
-        scores: a line per suite, experiment, seed, milestone and metric: value, se (of the samples), n.
-        differences: a line per declared difference, milestone and metric: value, se, low, high (95 %), verdict.
+        scores: a line per suite, experiment, seed, milestone and metric: value, se (of the samples), n (samples, or held-out images).
+        differences: a line per declared difference, milestone and metric: value, se, low, high (95 %), verdict, and of its test
+            p_adjusted and detectable_gap.
         losses: a line per run and logged step: suite, experiment, seed, step, and each kind of training loss.
     """
 

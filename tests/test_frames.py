@@ -2,6 +2,7 @@
 
 import csv
 
+import numpy as np
 import pytest
 
 import ditgta
@@ -35,6 +36,9 @@ def test_a_difference_is_the_first_row_minus_the_second(folder):
     means = scores.groupby("experiment")["value"].mean()
     assert one.value == pytest.approx(means[one["first"]] - means[one["second"]])
     assert one.low < one.value < one.high and one.seeds == 2
+    tested = found.differences[found.differences.primary]
+    assert tested.p_adjusted.between(0, 1).all() and (tested.detectable_gap > 0).all()
+    assert np.isnan(one.p_adjusted) and np.isnan(one.detectable_gap), "KID is not the primary metric here"
 
 
 def test_losses_are_those_of_every_run(folder):

@@ -67,6 +67,8 @@ def add_save_pretrained(commands) -> None:
     add_path(parser, "--autoencoder", "DIR", "folder of the autoencoder used in training")
     text = "score file of the checkpoint, for the model card"
     add_path(parser, "--scores", "FILE", text, default=None)
+    text = "record of the checkpoint's held-out losses, for the model card beside the scores"
+    add_path(parser, "--loss", "FILE", text, default=None)
     text = "folder of the table with this checkpoint, for the model card"
     add_path(parser, "--table", "DIR", text, default=None)
     add_average(parser)
@@ -75,7 +77,7 @@ def add_save_pretrained(commands) -> None:
 def run_save_pretrained(arguments) -> None:
     from ditgta.stages import pretrained
 
-    names = ("checkpoint", "autoencoder", "scores", "table", "ema_decay")
+    names = ("checkpoint", "autoencoder", "scores", "table", "ema_decay", "loss")
     pretrained.run_save(**taken(arguments, *names), folder=arguments.out)
 
 

@@ -101,7 +101,9 @@ def add_train(commands) -> None:
     text = "folder of the autoencoder; with it, a tracker gets samples at each snapshot"
     add_path(parser, "--autoencoder", "DIR", text, default=None)
     text = "seed of weights, order, noise and label dropout (default: 0)"
-    parser.add_argument("--seed", type=int, default=argparse.SUPPRESS, metavar="INT", help=text)
+    parser.add_argument(
+        "--seed", type=flags.whole_number, default=argparse.SUPPRESS, metavar="INT", help=text
+    )
 
 
 def run_train(arguments) -> None:
@@ -169,7 +171,9 @@ def add_sizes(commands) -> None:
     parser.add_argument("--sizes", type=flags.sizes, required=True, metavar="SIZES", help=text)
     text = "how positions are encoded at these sizes; one column for each way"
     parser.add_argument("--methods", nargs="+", choices=config.POSITIONS, default=["extrapolate"], help=text)
-    parser.add_argument("--label", type=int, default=0, metavar="INT", help="class of the image")
+    parser.add_argument(
+        "--label", type=flags.whole_number, default=0, metavar="INT", help="class of the image"
+    )
 
 
 def run_sizes(arguments) -> None:

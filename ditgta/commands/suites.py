@@ -23,9 +23,9 @@ def add_plan(commands) -> None:
     text = (
         "GB/s of the slowest link between devices (default: NVLink or PCIe of the device; 25 between nodes)"
     )
-    parser.add_argument("--bandwidth", type=float, default=None, metavar="FLOAT", help=text)
+    parser.add_argument("--bandwidth", type=flags.number, default=None, metavar="FLOAT", help=text)
     text = "share of the peak rate that is reached (default: known values for the device, often a range)"
-    parser.add_argument("--efficiency", type=float, default=None, metavar="FLOAT", help=text)
+    parser.add_argument("--efficiency", type=flags.number, default=None, metavar="FLOAT", help=text)
     add_output(parser, flags.new_file, "also write the plan as JSON", default=None)
 
 
@@ -93,7 +93,7 @@ def add_new_experiment(commands) -> None:
     add_path(parser, "--images", "DIR", "folder that holds one folder of images per class")
     parser.add_argument("--name", default=None, metavar="NAME", help="name of the suite (none: the folder's)")
     text = "hours that the suite may take on this machine"
-    parser.add_argument("--hours", type=float, default=1.0, metavar="FLOAT", help=text)
+    parser.add_argument("--hours", type=flags.number, default=1.0, metavar="FLOAT", help=text)
     add_configuration(parser, suite=False)
     text = "write the proposal to the last --configfile (it need not exist yet) or to NAME.yaml"
     parser.add_argument("--write", action="store_true", help=text)
@@ -115,7 +115,7 @@ def add_status(commands) -> None:
     text = "update the display, with bars, until the table is there; without a terminal, print once"
     parser.add_argument("--watch", action="store_true", help=text)
     text = "seconds to wait for heartbeats of jobs on other machines (one every 5 seconds)"
-    parser.add_argument("--wait", type=float, default=12.0, metavar="SECONDS", help=text)
+    parser.add_argument("--wait", type=flags.number, default=12.0, metavar="SECONDS", help=text)
 
 
 def run_status(arguments) -> None:

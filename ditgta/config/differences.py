@@ -42,6 +42,9 @@ def _pairs(value: Any) -> Any:
     entries = value if isinstance(value, list | tuple) else []
     pairs = [entry for entry in entries if _kind(entry) == "pair"]
     if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        for first, second in pairs:
+            if first == second:
+                raise ValueError(f"[{first}, {second}] is a row minus itself; name two rows, or leave it out")
         return value
     shown, words = "first, second", pairs[0]
     if all(isinstance(word, str) for word in pairs):

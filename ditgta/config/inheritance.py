@@ -83,11 +83,31 @@ def _suite_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
             )
     if suite.primary == "loss" and rows and not rows[0].images.holds_out:
         yield f"{place}: primary loss is measured on images that training never sees; set images.hold_out, e.g. 0.2"
+    yield from _loss_faults(name, suite, config)
+    weights = suite.scorer.weights
+    if suite.primary == "class_accuracy" and weights and not weights.endswith(".safetensors"):
+        yield (
+            f"{place}: primary class_accuracy needs a scorer that has learnt the images' classes; leave scorer.weights out, "
+            "so that one is trained, or choose another primary"
+        )
     if (suite.primary or "").endswith("_dinov2") and not suite.scorer.judge:
         yield f"{place}: primary {suite.primary} needs a second judge; name its weights in scorer.judge"
     yield from sampling_faults(name, suite, config)
     yield from size_faults(name, suite, config)
     yield from sweep_faults(name, suite, config)
+
+
+def _loss_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
+    """Yields which declared differences can have no verdict because rows of two objectives have losses of two kinds."""
+    if suite.primary != "loss":
+        return
+    for difference in suite.differences:
+        rows = [row for row in rows_of(difference) if row in config.experiments]
+        if len({config.experiments[row].training.objective for row in rows}) > 1:
+            yield (
+                f"suites.{name}: primary loss cannot compare {', '.join(rows)}: their objectives differ, and so do what their losses "
+                "measure; choose another primary, or leave the difference out"
+            )
 
 
 def _name_faults(config: Config) -> Iterator[str]:

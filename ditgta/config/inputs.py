@@ -24,8 +24,13 @@ class Placement(Section):
 
 
 def _object(value: Any) -> Any:
-    """Reads a section that is typed on the command line as JSON."""
-    return json.loads(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
+    """Reads a placement that is typed on the command line as JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError('write JSON, e.g. {"scales": [8], "grid": 1, "copies": 4}') from None
 
 
 class Images(Section):

@@ -74,6 +74,15 @@ def _fields_at(location: tuple, kind: Any) -> list[str]:
     return []
 
 
+def _shape(kind: str, got: object) -> str:
+    """Returns how to write a list, or a section, where something else stands."""
+    if kind == "model_type":
+        return "write options and their values: {OPTION: VALUE}"
+    if isinstance(got, int | float | str):
+        return f"write a list, e.g. [{got}, {got}]"
+    return "write a list, e.g. [1, 2]"
+
+
 def fault(path: str, item: dict, section: type[Section] = Config) -> str:
     """Returns one of pydantic's errors as one line: what is wrong with the option at `path`, and what may have been meant."""
     location, got = item["loc"], item["input"]
@@ -81,6 +90,8 @@ def fault(path: str, item: dict, section: type[Section] = Config) -> str:
         return f"{path}: no such option{did_you_mean(str(location[-1]), _fields_at(location, section))}"
     if item["type"] == "missing":
         return f"{path}: missing; give it a value"
+    if item["type"] in ("tuple_type", "model_type"):
+        return f"{path}: {_shape(item['type'], got)} (got {redacted(repr(got))})"
     message = item["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     text = f"{path}: {message}"

@@ -215,7 +215,7 @@ class Suite(Section):
     primary: Literal[PRIMARY] | None = Option(
         None,
         "metric that gets verdicts (at the last milestone, with several seeds); none: "
-        "fid, or kid if a trained scorer has too few samples for an error bar of fid",
+        "fid, or kid if a row has too few samples for an error bar of fid and for fid_infinity",
     )
     training_cov: float | None = Option(
         None,

@@ -81,7 +81,7 @@ class Inputs:
         images = self.config.experiments[self.first].images
         yield self._source("images", "source", "")
         if images.held_out:
-            yield self._source("held-out", "held_out", HELD_OUT)
+            yield self._held_out()
         if not self.counted:
             return
         count, classes = self.counted
@@ -95,6 +95,17 @@ class Inputs:
             said = f"the published values beside the table are for ImageNet's {IMAGENET[0]:,} images of 1,000 classes"
             said += f", not for these {count:,} images of {classes:,} classes"
             yield Line(WARNING, "published", said, "compare only rows with each other")
+
+    def _held_out(self) -> Line:
+        """Return whether there are images to hold out, and others than those of training."""
+        images = self.config.experiments[self.first].images
+        line = self._source("held-out", "held_out", HELD_OUT)
+        held = self.layout.specs.held
+        if line.state == OK and held(images.held_out) == held(images.source):
+            named = setting(self.config, self.first, "images", "held_out", "PATH")
+            said = f"{images.held_out} holds the training images themselves"
+            return Line(MISSING, "held-out", said, f"give other images: set {named}")
+        return line
 
     def _source(self, what: str, key: str, folder: str) -> Line:
         images = self.config.experiments[self.first].images

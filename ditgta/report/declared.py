@@ -1,14 +1,14 @@
 """The differences that a suite declares, pairs of rows and contrasts of several, and the verdicts on them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ditgta.report.comparisons import Group, compare
 from ditgta.report.evidence import Score
-from ditgta.report.model import FID, KID, Comparison, Declared, Metric, Scale
-from ditgta.report.statistics import Contest, best_of, judge
+from ditgta.report.model import FID, FID_INFINITY, KID, Comparison, Declared, Metric, Scale
+from ditgta.report.statistics import LEVEL, Contest, best_of, judge
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.records import part
 
 
 def read_declared(entries: Sequence) -> list[Declared]:
@@ -52,9 +52,20 @@ def comparisons_of(
     for key, verdict in zip(keys, verdicts):
         comparison, contest = outcomes[key]
         judged = replace(comparison, primary=True, verdict=verdict.words, winner=verdict.winner)
-        outcomes[key] = judged, contest
+        gap = _detectable_gap(contest, len(contests))
+        outcomes[key] = replace(judged, p_adjusted=verdict.p, detectable_gap=gap), contest
     rows = [name for name, step in groups if step == last and groups[name, step]]
     return [comparison for comparison, _ in outcomes.values()], best_of(verdicts, rows)
+
+
+def _detectable_gap(contest: Contest, count: int) -> float | None:
+    """Returns the gap that a test among so many would have found, as verdicts name it: a share, or in the metric's units; None without a test."""
+    if contest.inference is None:
+        return None
+    gap = contest.inference.smallest_gap(LEVEL / count)
+    if gap is None or not contest.relative:
+        return gap
+    return math.expm1(gap)
 
 
 def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> Contest:
@@ -73,9 +84,9 @@ def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -
 def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -> Metric:
     """Returns the metric, one of the columns, that verdicts are about.
 
-    Without one that the suite's spec declares under "primary" it is FID where the scorer is the published network or every row at
-    the last milestone has an FID with an error bar, and else KID, which few samples suffice for. Raises InputError if the declared
-    metric is not among the scores, or which of its ends is better is unknown.
+    Without one that the suite's spec declares under "primary" it is FID where every row at the last milestone has an FID with an error
+    bar and an FID at infinitely many samples, without which there is no verdict, and else KID, which few samples suffice for; FID
+    where a row has neither. Raises InputError if the declared metric is not among the scores, or which of its ends is better is unknown.
     """
     known = {metric.key: metric for metric in metrics}
     if key := spec.get("primary"):
@@ -83,5 +94,6 @@ def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -
             ranked = ", ".join(metric.key for metric in metrics if metric.better)
             raise InputError(f"primary: {key} is not a metric of these scores; choose one of {ranked}")
         return known[key]
-    published = any(part(score.content, "scorer").get("published") for score in scores)
-    return FID if published or all(score.se(FID) is not None for score in scores) else KID
+    if all(score.se(FID) is not None and score.value(FID_INFINITY) is not None for score in scores):
+        return FID
+    return KID if all(score.value(KID) is not None for score in scores) else FID

@@ -81,6 +81,12 @@ class Score:
         """The number of samples, None if unknown."""
         return self.content.get("num_samples")
 
+    def count(self, metric: Metric) -> int | None:
+        """Returns the number of samples, or of held-out images, that a metric was measured on; None if unknown."""
+        if not metric.on_held_out:
+            return self.num_samples
+        return None if self.held_out is None else len(self.held_out.losses)
+
     @property
     def name(self) -> str:
         """The row and training seed in words."""

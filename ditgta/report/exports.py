@@ -12,7 +12,7 @@ from ditgta.report.view import equation
 SCORES = ("suite", "experiment", "posenc", "seed", "step", "metric", "value", "se", "n", "reason")
 DIFFERENCES = (
     *("suite", "first", "second", "step", "metric", "value", "se", "low", "high"),
-    *("seeds", "paired", "primary", "verdict", "reason"),
+    *("seeds", "paired", "primary", "verdict", "p_adjusted", "detectable_gap", "reason"),
 )
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -36,14 +36,15 @@ def _plain(cell: object) -> object:
 def score_lines(who: Sequence, score: Score, metrics: Iterable[Metric]) -> Iterator[list]:
     """Yield a line for each metric of a score file, behind what tells whose it is."""
     for metric in metrics:
-        value = [score.value(metric), score.se(metric), score.num_samples, score.reason(metric)]
+        value = [score.value(metric), score.se(metric), score.count(metric), score.reason(metric)]
         yield [*who, metric.key, *value]
 
 
 def scores_csv(table: Table, scores: Sequence[Score]) -> str:
     """Return one line per experiment, seed, milestone and metric.
 
-    `n` is the number of samples. Real against real images has neither seed nor step. Absent values are empty, with the reason.
+    `n` is the number of samples; of a metric on held-out images, of those that it was measured on. Real against real images
+    has neither seed nor step. Absent values are empty, with the reason.
     """
     lines = []
     for score in scores:
@@ -57,14 +58,16 @@ def differences_csv(table: Table) -> str:
     """Return one line per declared difference, milestone and metric: first minus second with its 95 % interval.
 
     Values are in full precision and as in score files; those of a metric that is compared by logarithms are log ratios only where
-    the page says so. Absent ones are empty, with the reason; `verdict` stands in the primary metric at the last milestone alone. A
-    contrast of several rows has its name and sum as `first`, and no `second`.
+    the page says so. Absent ones are empty, with the reason; `verdict`, with its p-value and the gap that the test would have found,
+    stands in the primary metric at the last milestone alone. A contrast of several rows has its name and sum as `first`, and no
+    `second`.
     """
     lines = []
     for c in table.comparisons:
         first = equation(c) if c.weights else c.first
         row = [table.suite, first, c.second, c.step, c.metric.key, c.value, c.se, c.low, c.high]
-        lines.append([*row, c.seeds, c.paired, c.primary, c.verdict, c.reason])
+        verdict = [c.verdict, c.p_adjusted, c.detectable_gap]
+        lines.append([*row, c.seeds, c.paired, c.primary, *verdict, c.reason])
     return csv_text(DIFFERENCES, lines)
 
 

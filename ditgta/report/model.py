@@ -51,6 +51,7 @@ class Metric:
 
 
 FID = Metric("fid", "FID", -1, scale="log")
+FID_INFINITY = Metric("fid_infinity", "FID∞", -1, scale="log if positive", repeats="fid")
 KID = Metric("kid", "KID", -1, shift=3, scale="log if positive")
 METRICS = (
     FID,
@@ -61,7 +62,7 @@ METRICS = (
     Metric("recall", "Recall", +1),
     Metric("density", "Density", +1, repeats="precision"),
     Metric("coverage", "Coverage", +1, repeats="recall"),
-    Metric("fid_infinity", "FID∞", -1, scale="log if positive", repeats="fid"),
+    FID_INFINITY,
     Metric("inception_score_split_free", "IS, one split", +1, scale="log", repeats="inception_score"),
 )
 LOSS = Metric("loss", "Held-out loss", -1, scale="log", on_held_out=True)
@@ -157,6 +158,11 @@ class Comparison(Declared):
     primary: bool = False
     verdict: str = ""  # in words, "" where there is none
     winner: str = ""  # the row that the verdict names better, "" if it names none
+    # p-value adjusted for the number of declared differences, None without a test
+    p_adjusted: float | None = None
+    # the gap that the test would have found with a power of 80 %: a share where runs are compared by logarithms, else in the metric's
+    # own units; None without a test
+    detectable_gap: float | None = None
     reason: str = ""
 
 

@@ -9,7 +9,7 @@ from ditgta.config.names import DIGITS, HELD_OUT
 from ditgta.data.contents import changed, read_contents, spec_of_images
 from ditgta.data.decode import sides_of
 from ditgta.data.digits import Digits, digits_index
-from ditgta.data.held_out import held_out, with_classes_of
+from ditgta.data.held_out import held_out, with_classes_of, without_copies
 from ditgta.data.image_check import check_images
 from ditgta.data.image_index import ImageIndex, index_of, side_or_sides
 from ditgta.data.images import Repack, write_index
@@ -26,7 +26,7 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
     """List and check the images of one data set and write the index's files, index.json last (see `write_index`).
 
     Images that are held out have an index of their own in `out`/held-out, of the same classes. Raises InputError where the source is
-    missing or not to be understood, holds files that cannot be read, or other contents.
+    missing or not to be understood, holds files that cannot be read, or other contents, or where images to hold out are training images.
 
     Args:
         spec: {source: "digits" or what `list_source` takes (relative to the working directory), size: side of the crops in
@@ -111,8 +111,9 @@ def _checked(index: ImageIndex, on_error: str, pack_into: Path | None) -> ImageI
 def _divided(index: ImageIndex, spec: dict) -> tuple[ImageIndex, ImageIndex | None]:
     """Returns the images for training and those that are held out, None where there are none."""
     if spec.get("held_out"):
-        other = _checked(_listed(spec["held_out"], spec, index.size), spec.get("on_error", "stop"), None)
-        return index, with_classes_of(other, index)
+        on_error = spec.get("on_error", "stop")
+        other = _checked(_listed(spec["held_out"], spec, index.size), on_error, None)
+        return index, without_copies(with_classes_of(other, index), index, on_error)
     if not spec.get("hold_out"):
         return index, None
     originals = [digest.tobytes() for digest in index.digests]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ditgta.config import Loss
+from ditgta.config.names import HELD_OUT
 from ditgta.data.autoencoder import autoencoder_sha256, encode_moments, threads_for
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
@@ -30,6 +31,7 @@ from ditgta.runtime.finished import read_finished, refuse_other, settled
 from ditgta.runtime.loss_records import LossRecord
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
+from ditgta.runtime.records import part
 from ditgta.runtime.streams import generator
 from ditgta.sampling import load_both
 from ditgta.scoring.loss import by_band, gain_estimate, loss_estimate
@@ -51,7 +53,7 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         network, vae, header = load_both(checkpoint, autoencoder, group.device, options.ema_decay)
         options = options.model_copy(update={"ema_decay": further_decay(header, options.ema_decay)})
         index = load_index(images)
-        _check(index, header, images)
+        _check(index, header, Path(images))
         chosen = choose(index, options.max_images)
         held_out = {"sha256": index.files_sha256, "folder": str(images), "count": index.count}
         spec = {
@@ -219,7 +221,13 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _check(index: ImageIndex, header: dict, images: Path) -> None:
-    """Raises InputError where images are not such as the checkpoint was trained on."""
+    """Raises InputError where images are not such as the checkpoint was trained on, or are those."""
+    trained = part(header, "spec", "latents", "images").get("contents")
+    if trained is not None and index.spec.get("contents") == trained and index.spec.get("side") != HELD_OUT:
+        fix = "list other images"
+        if (images / HELD_OUT / "index.json").is_file():
+            fix = f"give {images / HELD_OUT}"
+        raise InputError(f"{images} lists images that the checkpoint was trained on; {fix}")
     classes, size = header.get("classes"), header.get("image_size")
     if classes and classes != index.classes:
         raise InputError(

@@ -19,7 +19,7 @@ from ditgta.data.scorer_files import PUBLISHED_URL
 from ditgta.data.survey import Survey, survey
 from ditgta.planning import estimate
 from ditgta.planning.machine import HERE, Machine, machine_of
-from ditgta.report.statistics import LEVEL, POWER, Inference
+from ditgta.report.gaps import gap_text
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import write_text
 from ditgta.runtime.yaml_text import as_text, with_entries
@@ -84,7 +84,6 @@ RECIPES = (
 LEAST_RATE = 1e-4
 SEEDS = [0, 1, 2]  # before steps: one run earns no verdict
 HOLD_OUT = 0.2
-RETRAINED = 0.013  # share of FID by which retraining moves it at ImageNet's scale (arXiv 2606.20536)
 
 
 def run(images: Path, name: str | None, hours: float, files: Sequence[Path], write: bool) -> None:
@@ -198,7 +197,7 @@ def propose(
     samples, sampling_steps = _sampling(draft, hours, hours_of)
     first, second = (spent(draft, steps, samples, sampling_steps) for steps in (1000, 2000))
     affordable = (hours - first) / (second - first) * 1000 + 1000
-    epochs = MOST_EPOCHS * summary.count // draft.batch_size
+    epochs = MOST_EPOCHS * draft.trained_on // draft.batch_size
     steps = nice(max(LEAST_STEPS, min(affordable, epochs, MOST_STEPS)))
     if not fits:
         notes.append(
@@ -247,6 +246,32 @@ class Draft:
         return bool(per_class[per_class > 0].min() * HOLD_OUT >= 2)
 
     @property
+    def held_out(self) -> int:
+        """How many images are held out."""
+        if not self.holds_out:
+            return 0
+        return sum(round(HOLD_OUT * count) for count in self.summary.index.per_class.tolist())
+
+    @property
+    def trained_on(self) -> int:
+        """How many images training sees."""
+        return self.summary.count - self.held_out
+
+    @property
+    def reference(self) -> tuple[int, str]:
+        """The number of real images that samples are compared with, and what they are: the published network takes those of training."""
+        if self.holds_out and self.networks is TRAINED:
+            return self.held_out, "held-out images"
+        return self.trained_on, "images"
+
+    def primary(self, samples: int) -> str:
+        """The metric of the verdicts: the held-out loss, else FID where images and both halves of the samples exceed the features, else KID."""
+        if self.holds_out:
+            return "loss"
+        features = self.networks.features
+        return "fid" if self.reference[0] > features and samples // 2 > features else "kid"
+
+    @property
     def batch_size(self) -> int:
         """Images per step."""
         return max(1, min(self.recipe.batch_size * self.means.batch_factor, self.summary.count // 2))
@@ -286,7 +311,7 @@ class Draft:
             "differences": [[f"{name}-{posenc}" for posenc in pair] for pair in DIFFERENCES],
             "milestones": sorted({nice(0.4 * steps), steps}),
             "seeds": SEEDS,
-            **({"primary": "loss"} if self.holds_out else {}),
+            "primary": self.primary(samples),
             "sampling": {
                 "num_samples": samples,
                 "steps": sampling_steps,
@@ -300,8 +325,8 @@ class Draft:
     def notes(self, steps: int, samples: int) -> list[str]:
         """Returns what a reader of the proposal should know."""
         summary, features = self.summary, self.networks.features
-        counts = {"images": summary.count, "samples": samples}
-        few = [f"{count:,} {what}" for what, count in counts.items() if count <= features]
+        counts = (self.reference, (samples, "samples"))
+        few = [f"{count:,} {what}" for count, what in counts if count <= features]
         small = int((summary.short_sides < self.size).sum())
         notes = []
         if few:
@@ -309,8 +334,8 @@ class Draft:
                 f"{' and '.join(few)} against {features:,} features: use KID, because FID is too high"
             )
         notes += [
-            f"each image is seen {steps * self.batch_size / summary.count:,.0f} times in {steps:,} steps",
-            self._gap_note(),
+            f"each image is seen {steps * self.batch_size / self.trained_on:,.0f} times in {steps:,} steps",
+            gap_text(len(POSENCS), len(SEEDS), len(DIFFERENCES), self.primary(samples), features),
             "images are mirrored at random; training: {flip: none} if a mirrored image is another thing, as with letters",
         ]
         if small:
@@ -322,17 +347,3 @@ class Draft:
                 "the pretrained autoencoder and the FID network are downloaded once, or given as paths"
             )
         return notes
-
-    def _gap_note(self) -> str:
-        """Returns which gap the proposal's runs can find."""
-        rows, runs = len(POSENCS), len(SEEDS)
-        luck = Inference(0.0, math.sqrt(2 / runs), rows * (runs - 1), 0.0)
-        gap = luck.smallest_gap(LEVEL / len(DIFFERENCES))
-        metric = (
-            "held-out loss" if self.holds_out else "FID (or KID): a class has too few images to hold some out"
-        )
-        return (
-            f"{runs} training seeds before more steps, because one run gets no verdict: at {POWER:.0%} power a gap of {gap:.1f} times "
-            f"the spread of the runs is found, {gap * RETRAINED:.1%} if retraining moves a row by {RETRAINED:.1%}; primary "
-            f"metric: {metric}"
-        )

@@ -8,12 +8,21 @@ from pathlib import Path
 from ditgta.config import OBJECTIVES, Sampling
 from ditgta.data.autoencoder import write_autoencoder
 from ditgta.report.evidence import Score, read_score
-from ditgta.report.model import METRICS
+from ditgta.report.losses import with_losses
+from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, DINOV2, LOSS, METRICS
 from ditgta.report.origin import protocol
 from ditgta.report.render import render
 from ditgta.runtime.checkpoints import decays_of, further_decay, read_header, write_tensors
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import provenance, read_text, sha256_of, spec_hash, write_json, write_text
+from ditgta.runtime.files import (
+    provenance,
+    read_json,
+    read_text,
+    sha256_of,
+    spec_hash,
+    write_json,
+    write_text,
+)
 from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, UPLOADED, WEIGHTS, push_pretrained
 from ditgta.runtime.records import part
@@ -21,9 +30,10 @@ from ditgta.sampling import Sampler
 
 _LIBRARY = "ditgta"
 _TRAINING = (
-    *("objective", "batch_size", "learning_rate", "weight_decay"),
-    *("ema_decay", "gradient_clip", "label_dropout"),
+    *("objective", "batch_size", "learning_rate", "warmup", "betas", "weight_decay"),
+    *("ema_decay", "gradient_clip", "label_dropout", "timesteps", "time_density"),
 )
+_METRICS = (LOSS, *METRICS, CLASS_ACCURACY, CLASS_GAIN, *DINOV2)
 _SWITCHES = {
     "training": ("flip", "posterior", "precision", "tf32"),
     "sampling": (
@@ -40,11 +50,12 @@ def run_save(
     scores: Path | None,
     table: Path | None,
     ema_decay: float | None = None,
+    loss: Path | None = None,
 ) -> None:
     """Writes config.json, model.safetensors (EMA weights), README.md and the autoencoder in a folder of its own.
 
-    `autoencoder` is the one whose latents the checkpoint was trained on; the score file of this very checkpoint and the folder of the
-    table in which it stands are for the card; `ema_decay` is that of the average that is written, where the checkpoint has several; None:
+    `autoencoder` is the one whose latents the checkpoint was trained on; the score file of this very checkpoint, the record of its
+    held-out losses and the folder of the table in which it stands are for the card; `ema_decay` is that of the average that is written, where the checkpoint has several; None:
     the first. Raises InputError for files that cannot be used, or do not belong together.
     """
     header = read_header(checkpoint)
@@ -52,6 +63,8 @@ def run_save(
     sampler = Sampler.from_files(checkpoint, autoencoder, Sampling(sampler=first, ema_decay=ema_decay), "cpu")
     further, decays = further_decay(header, ema_decay), decays_of(header)
     score = _score_of(checkpoint, scores, further) if scores else None
+    if loss:
+        score = _with_loss_of(checkpoint, loss, score, further)
     page = _table_of(table) if table else ""
     spec = header["spec"]
     training = spec.get("training")
@@ -117,6 +130,25 @@ def _score_of(checkpoint: Path, scores: Path, ema_decay: float | None) -> Score:
     return score
 
 
+def _with_loss_of(checkpoint: Path, loss: Path, score: Score | None, ema_decay: float | None) -> Score:
+    """Returns a checkpoint's scores with its own held-out losses, of the average of a decay; None: of the first."""
+    if score is None:
+        raise InputError("--loss stands in the card beside the scores; give --scores too")
+    score = with_losses(score, loss)
+    spec, ours = read_json(loss)["spec"], sha256_of(checkpoint)
+    theirs = part(spec, "checkpoint").get("sha256")
+    if theirs != ours:
+        raise InputError(
+            f"{loss} holds losses of another checkpoint (sha256 {str(theirs)[:12]}) than {checkpoint} ({ours[:12]}); "
+            "give the losses of that one"
+        )
+    if spec["loss"].get("ema_decay") != ema_decay:
+        raise InputError(
+            f"{loss} holds losses of another average of the weights; give those of the one that is saved"
+        )
+    return score
+
+
 def _table_of(folder: Path) -> str:
     """Returns a table's Markdown with its headings two levels down."""
     try:
@@ -141,10 +173,11 @@ def model_card(name: str, config: dict, spec: dict, score: Score | None, table: 
         config=config,
         sampling=score.sampling if score else {},
         score=score,
-        metrics=METRICS,
+        metrics=_METRICS,
         protocol=protocol([score]) if score else [],
         table=table,
         training_options=_TRAINING,
+        label_std=part(spec, "model").get("label_std"),
         switches=_SWITCHES,
     )
 
@@ -156,7 +189,7 @@ def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> s
     caveat, results = " by the table's own scorer, comparable only within the table", []
     if score and part(score.content, "scorer").get("published"):
         caveat = ""
-    for metric in METRICS:
+    for metric in _METRICS:
         value = score and score.value(metric)
         if value is not None:
             results.append(
@@ -166,7 +199,7 @@ def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> s
                     dataset_type=source,
                     dataset_name=source,
                     metric_type=metric.key,
-                    metric_name=metric.name + caveat,
+                    metric_name=metric.name if metric.on_held_out else metric.name + caveat,
                     metric_value=value,
                 )
             )

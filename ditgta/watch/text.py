@@ -25,7 +25,7 @@ def text(status: dict, bars: bool = False) -> str:
     lines = [f"suite {status['suite']} in {status['results']}: {', '.join(words)}", total(status, bars)]
     lines += aligned([HEADS, *(_cells(row, bars) for row in status["rows"])])
     warnings = [f"warning: {fault}" for fault in status["faults"]]
-    return "\n".join([*lines, *_verdict(status["rows"]), *tables, *warnings])
+    return "\n".join([*lines, *_verdict(status["rows"], bool(tables)), *tables, *warnings])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -62,14 +62,16 @@ def percent(share: float) -> str:
     return f"{int(100 * share)} %"
 
 
-def _verdict(rows: list[dict]) -> list[str]:
-    """Returns what the scores shown may be taken for; nothing where there are none."""
+def _verdict(rows: list[dict], has_table: bool) -> list[str]:
+    """Returns what the scores shown may be taken for; nothing where there are none. The path of a table follows."""
     if not any(any(row["scores"].values()) for row in rows):
         return []
     if len({row["seed"] for row in rows}) == 1:
         return [
             "one training seed: scores without a verdict; a verdict needs several seeds, e.g. seeds: [0, 1, 2]"
         ]
+    if has_table:
+        return ["the verdicts are in the table:"]
     return ["the verdicts will be in table.html when all scores are there"]
 
 

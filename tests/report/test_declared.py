@@ -1,6 +1,9 @@
 """Contrasts of several rows, and published values beside a table's own."""
 
+import csv
+import io
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -273,3 +276,26 @@ def test_samples_that_show_no_class_are_said_to_be_far_from_the_data(tmp_path, a
     words = "show the requested class in only 30 % of cases (real images: 98 %, chance: 20 %)"
     assert (words in " ".join(caveats(built))) == is_far
     assert ("training is still far from the data" in answer(built)) == is_far
+
+
+@pytest.mark.parametrize("declared", [["gta", "rope"], {"name": "effect", "weights": {"gta": 1, "rope": -1}}])
+def test_verdicts_stand_as_numbers_beside_their_words(tmp_path, declared):
+    """Of logarithms the gap is a share, of a contrast it is in the metric's units; without a test there is neither number."""
+    levels = {"rope": 26.0, "gta": 25.9}
+    spec = {**SPEC, "differences": [declared], "experiments": list(levels)}
+    built = table.build(scores_of(tmp_path, (0, 1, 2), 0.02, levels), None, [], spec)
+    lines = list(csv.DictReader(io.StringIO(differences_csv(built))))
+    (one,) = [line for line in lines if line["verdict"]]
+    p, percent, gap = re.fullmatch(
+        r"undecided \(adjusted p = (\S+); a gap of (?:(\S+) %|(\S+)) would have been found\)", one["verdict"]
+    ).groups()
+    assert float(one["p_adjusted"]) == pytest.approx(float(p), rel=0.06)
+    shown = float(percent) / 100 if percent else float(gap)
+    assert float(one["detectable_gap"]) == pytest.approx(shown, rel=0.06)
+    assert (gap is not None) == isinstance(declared, dict)
+    assert all(line["p_adjusted"] == line["detectable_gap"] == "" for line in lines if line is not one)
+    single = table.build(scores_of(tmp_path, (0,), 0.02, levels), None, [], spec)
+    assert all(
+        line["p_adjusted"] == line["detectable_gap"] == ""
+        for line in csv.DictReader(io.StringIO(differences_csv(single)))
+    )

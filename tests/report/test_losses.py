@@ -1,11 +1,13 @@
 """Held-out losses in a table: errors that are paired over images, verdicts over seeds, pictures."""
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import ditgta
 from ditgta.report.encodings import distance_figure, distances_of
 from ditgta.report.evidence import read_score
 from ditgta.report.losses import band_ratios, read_losses, with_losses
@@ -13,7 +15,7 @@ from ditgta.runtime.errors import InputError
 from ditgta.scoring.loss import loss_estimate
 from ditgta.scoring.statistics import strata_of
 from ditgta.stages import table
-from tests.report.suite import make_suite
+from tests.report.suite import make_suite, write_score
 
 LEVEL = {"abs": 1.05, "rope": 1.0, "gta": 0.94}
 BANDS = np.array([2.0, 0.5, 0.1, 0.05])
@@ -34,7 +36,12 @@ def write_losses(path: Path, experiment: str, seed: int, step: int, **changes) -
         },
         "held_out": {"sha256": "ab", "folder": "x", "count": 80},
         "objective": "flow",
-        "spec": {"loss": {"weights": [1, 1, 1, 1], "seed": 0}, "autoencoder_sha256": "cd"},
+        "spec": {
+            "checkpoint": {"spec": {"seed": seed}},
+            "loss": {"weights": [1, 1, 1, 1], "seed": 0},
+            "autoencoder_sha256": "cd",
+        },
+        "step": step,
         "attention": {
             "distances": [[LEVEL[experiment], 2.0 + seed], [1.0, 3.0]],
             "uniform": 2.5,
@@ -211,3 +218,45 @@ def test_what_is_no_record_is_refused(tmp_path):
     np.savez(path, image=np.arange(3))
     with pytest.raises(InputError, match="lacks the losses of images"):
         read_losses(arguments["losses"][0])
+
+
+def test_a_difference_of_losses_is_that_of_the_table_from_the_records_alone(tmp_path):
+    arguments = suite_with_losses(tmp_path)
+    table.run(**arguments, out=tmp_path / "results/table/pets-1234")
+
+    def records(folder: str, name: str) -> list[Path]:
+        return sorted((tmp_path / folder).glob(f"{name}-*-2500000.json"))
+
+    declared = ditgta.results(tmp_path / "results").differences
+    for metric in ("loss", "class_gain"):
+        found = ditgta.difference(records("losses", "gta"), records("losses", "abs"), metric)
+        lines = declared[
+            (declared.metric == metric) & (declared.step == 2_500_000) & (declared["second"] == "abs")
+        ]
+        assert found.value == pytest.approx(lines.iloc[0].value) and found.seeds == 3 and found.paired
+    with pytest.raises(
+        InputError, match=r"loss is not a metric of score files such as .*abs-0-.*records of the loss stage"
+    ):
+        ditgta.difference(records("losses", "gta"), records("scores", "abs"), "loss")
+
+
+def test_a_difference_of_any_metric_that_score_files_hold(tmp_path):
+    found = {
+        "class_accuracy": {"value": 0.9, "se": 0.01, "reason": None},
+        "own": {"value": 2.0, "se": 0.1, "reason": None},
+    }
+    paths = [write_score(tmp_path / f"{name}.json", name, 0, 5, 10.0, None, metrics=found) for name in "ab"]
+    for metric in ("class_accuracy", "own"):
+        assert ditgta.difference(*paths, metric).value == 0
+    with pytest.raises(
+        InputError,
+        match=r"fd_dinov2 is not a metric of these score files; choose from fid, .*, class_accuracy, own$",
+    ):
+        ditgta.difference(*paths, "fd_dinov2")
+
+
+def test_each_metric_is_listed_with_its_own_number_of_images(made):
+    lines = list(csv.DictReader((made / "table.csv").open()))
+    counts = {(line["metric"], line["n"]) for line in lines if line["experiment"] == "gta"}
+    assert {("loss", "80"), ("class_gain", "80"), ("fid", "48"), ("kid", "48")} <= counts
+    assert not {("loss", "48"), ("class_gain", "48")} & counts

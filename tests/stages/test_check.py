@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from ditgta import config
 from ditgta.__main__ import main
@@ -126,7 +127,10 @@ def followed(folder: Path) -> tuple[dict, ...]:
     Path("weights").mkdir()
     shutil.copy("scorer.safetensors", "weights/own.safetensors")
     np.savez("reference.npz", arr_0=np.zeros((4, 16, 16, 3), np.uint8))
-    pictures = {"source": "index/pictures", "held_out": "index/pictures"}
+    shutil.copytree("index/pictures", "more")
+    for path in Path("more").glob("*/*.png"):
+        Image.open(path).transpose(Image.Transpose.ROTATE_180).save(path)
+    pictures = {"source": "index/pictures", "held_out": "more"}
     images = {"images": pictures, "autoencoder": {"pretrained": "vae"}}
     scorer = {"weights": "weights/own.safetensors", "reference": "reference.npz"}
     return PAPER, {"experiments": {"imagenet256": images}, "suites": {"paper": {"scorer": scorer}}}
@@ -134,10 +138,17 @@ def followed(folder: Path) -> tuple[dict, ...]:
 
 def test_once_the_fixes_are_followed_the_inputs_are_ok(example):
     found = findings("paper", *followed(example))
-    names = ("images", "autoencoder", "scorer", "reference")
-    assert [found[what][0].state for what in names] == [OK] * 4, found
+    names = ("images", "held-out", "autoencoder", "scorer", "reference")
+    assert [found[what][0].state for what in names] == [OK] * 5, found
     assert "12 images of 2 classes" in found["images"][0].said and "4 images" in found["reference"][0].said
     assert states(found, WARNING) >= {"published"}  # their values are of other images
+
+
+def test_training_images_that_are_held_out_are_missing(example):
+    themselves = {"experiments": {"imagenet256": {"images": {"held_out": "index/pictures"}}}}
+    line = findings("paper", *followed(example), themselves)["held-out"][0]
+    assert line.state == MISSING and line.said == "index/pictures holds the training images themselves"
+    assert "`experiments: {imagenet256: {images: {held_out: PATH}}}`" in line.fix
 
 
 def broken(example) -> dict[str, list[Line]]:

@@ -184,3 +184,15 @@ def test_what_does_not_belong_together_is_refused(checkpoint, tiny_autoencoder, 
         loss.run(checkpoint, tiny_autoencoder, held_out, tmp_path / "loss", OPTIONS)
     with pytest.raises(ValueError, match="multiple of the 10 bands"):
         Loss(timesteps=15)
+
+
+def test_training_images_are_refused_where_the_checkpoint_knows_them(held_out):
+    """A checkpoint names the contents that it was trained on; a list of one's own, without a side, is taken where it names others."""
+    training, kept_back = held_out.parent, held_out
+    spec = load_index(training).spec
+    header = {"spec": {"latents": {"images": spec}}}
+    loss._check(load_index(kept_back), header, kept_back)
+    with pytest.raises(InputError, match=r"images that the checkpoint was trained on; give .*held-out"):
+        loss._check(load_index(training), header, training)
+    for other in ({"spec": {"latents": {"images": {**spec, "contents": "others"}}}}, {"spec": {}}, {}):
+        loss._check(load_index(training), other, training)

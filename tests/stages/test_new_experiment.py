@@ -53,7 +53,7 @@ def test_a_proposal_is_printed_with_its_plan_and_nothing_is_written(shapes, caps
     proposal, text = proposed(capsys)
     assert "120 images of 3 classes with 40 each" in text and "no faults" in text
     assert "all of them were decoded: short sides of 4" in text
-    assert "120 images against 128 features: use KID" in text
+    assert "24 held-out images against 128 features: use KID" in text
     assert "core of this machine" in text and "stage         jobs" in text
     loaded = config.load({"suite": "shapes", **proposal})
     suite = loaded.suites["shapes"]
@@ -62,7 +62,12 @@ def test_a_proposal_is_printed_with_its_plan_and_nothing_is_written(shapes, caps
     assert ("shapes-gta", "shapes-rope") in suite.differences and len(suite.differences) == 3
     assert suite.seeds == (0, 1, 2) and suite.primary == "loss"
     assert loaded.experiments["shapes-gta"].images.hold_out == 0.2
-    assert "a gap of 3.5 times the spread of the runs is found, 4.6%" in text
+    assert (
+        "a gap of 3.5 times the spread of the runs is found, 7.6% if retraining moves a row's held-out loss by 2.1%"
+        in text
+    )
+    steps, batch = suite.milestones[-1], loaded.experiments["shapes-gta"].training.batch_size
+    assert f"each image is seen {steps * batch / 96:,.0f} times" in text, "of the 96 that are not held out"
     assert loaded.experiments["shapes-gta"].images.size == 32  # the sides of most are below 64
     assert {path.name for path in Path().iterdir()} == {"config.yaml", "shapes"}
     assert Path("config.yaml").read_bytes() == before
@@ -191,9 +196,40 @@ def test_little_time_and_few_images_are_said(capsys):
     assert "0.01 hours are too short" in notes[0] and "use KID" in notes[1]
     assert proposal["suites"]["x"]["milestones"][-1] == new_experiment.LEAST_STEPS
     few, notes, _ = proposal_for(3, 1, [100] * 3, 0, 1)
-    assert "hold_out" not in few["experiments"]["x"]["images"] and "primary" not in few["suites"]["x"]
+    assert "hold_out" not in few["experiments"]["x"]["images"] and few["suites"]["x"]["primary"] == "kid"
     assert any("a class has too few images to hold some out" in note for note in notes)
     assert few["experiments"]["x"]["training"]["batch_size"] == 1
+
+
+def draft_of(count: int, classes: int, size: int) -> new_experiment.Draft:
+    labels, names = np.arange(count) % classes, [str(i) for i in range(classes)]
+    sides = np.full(count, size)
+    found = Survey(ImageIndex(Path("x"), [""] * count, labels, names, 0), count, sides, [])
+    return new_experiment.Draft("x", "x", found, size, new_experiment.RECIPES[-1], new_experiment.WITH_GPU)
+
+
+def test_the_images_that_are_compared_with_are_counted():
+    """Of a trained scorer the held-out ones; of the published one those of training, as the layout has it."""
+    assert draft_of(600, 3, 32).reference == (120, "held-out images")
+    assert draft_of(600, 3, 256).reference == (480, "images")
+    assert any(
+        "120 held-out images against 128 features: use KID" in n for n in draft_of(600, 3, 32).notes(9, 300)
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "samples", "primary"),
+    [(256, 3000, "kid"), (256, 4097, "kid"), (256, 4098, "fid"), (32, 257, "kid"), (32, 258, "fid")],
+)
+def test_without_hold_out_the_primary_metric_can_have_a_verdict(size, samples, primary):
+    """FID at infinity needs more samples in each half than there are features."""
+    draft = draft_of(9000, 4500, size)
+    assert not draft.holds_out
+    suite = draft.proposal(1000, samples, 50)["suites"]["x"]
+    assert suite["primary"] == primary
+    (note,) = [note for note in draft.notes(1000, samples) if "training seeds" in note]
+    assert f"primary metric: {primary.upper()}: a class has too few images" in note
+    assert ("if retraining moves" in note) == (primary == "fid"), "how far KID moves is not known"
 
 
 def test_this_machine_is_measured():

@@ -114,6 +114,49 @@ def test_the_card_says_scores_with_errors_training_and_switches(folder):
     assert config["classes"] == ["a", "b", "c"] and (config["step"], config["image_size"]) == (20, 16)
 
 
+def write_loss(path, sha256: str) -> None:
+    """A record of losses of a checkpoint, as the loss stage writes it."""
+    losses = np.random.default_rng(0).uniform(0.2, 0.4, (8, 2))
+    np.savez(
+        path.with_suffix(".npz"),
+        image=np.arange(8),
+        label=np.arange(8) % 2,
+        conditional=losses,
+        null=2 * losses,
+    )
+    metrics = {"loss": {"value": 0.28, "se": 0.004}, "class_gain": {"value": 69.3, "se": 0.5}}
+    spec = {"checkpoint": {"sha256": sha256}, "loss": {"weights": [1, 1]}}
+    held_out = {"sha256": "ab"}
+    path.write_text(json.dumps({"metrics": metrics, "held_out": held_out, "objective": "ddpm", "spec": spec}))
+
+
+def test_the_card_says_the_held_out_loss_and_all_of_training(checkpoint, tiny_autoencoder, scores, tmp_path):
+    loss = tmp_path / "loss.json"
+    write_loss(loss, sha256_of(checkpoint))
+    pretrained.run_save(checkpoint, tmp_path / "out", tiny_autoencoder, scores, None, loss=loss)
+    _, front, text = (tmp_path / "out/README.md").read_text().split("---\n", 2)
+    assert "| Held-out loss ↓ | 0.2800 ± 0.0040 |" in text and "of losses of held-out images" in text
+    metrics = {m["type"]: m for m in yaml.safe_load(front)["model-index"][0]["results"][0]["metrics"]}
+    assert metrics["loss"]["name"] == "Held-out loss", "no scorer has a part in it"
+    with pytest.raises(InputError, match="give --scores too"):
+        pretrained.run_save(checkpoint, tmp_path / "alone", tiny_autoencoder, None, None, loss=loss)
+    write_loss(loss, "0" * 64)
+    with pytest.raises(InputError, match="holds losses of another checkpoint"):
+        pretrained.run_save(checkpoint, tmp_path / "other", tiny_autoencoder, scores, None, loss=loss)
+    assert not (tmp_path / "other").exists() and not (tmp_path / "alone").exists()
+    training = {"betas": [0.9, 0.99], "warmup": 50, "timesteps": "stratified", "time_density": "logit-normal"}
+    config = read_json(tmp_path / "out/config.json") | {"training": training}
+    card = pretrained.model_card("x", config, {"model": {"label_std": 0.5}}, None, "")
+    for line in (
+        "betas: 0.9, 0.99",
+        "warmup: 50",
+        "timesteps: stratified",
+        "time density: logit-normal",
+        "label std: 0.5",
+    ):
+        assert f"- {line}\n" in card
+
+
 def test_what_does_not_belong_together_is_named(checkpoint, tiny_autoencoder, folder, scores, tmp_path):
     content = read_json(scores)
     content["samples"]["checkpoint_sha256"] = "0" * 64

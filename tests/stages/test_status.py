@@ -127,6 +127,12 @@ def test_scores_of_one_seed_are_no_verdict(layout, seeds, words):
         write_json(layout.scores("pets", Row(name, 0, 300)), scores)
     text = status.text(reader.suite("pets", 0))
     assert words in text and "better" not in text and "worse" not in text
+    table = Path(layout.files("table", "pets")[0])
+    table.parent.mkdir(parents=True)
+    table.touch()
+    text = status.text(reader.suite("pets", 0))
+    assert text.endswith(f"table: {table}") and "will be" not in text
+    assert ("the verdicts are in the table:" in text) == (len(seeds) > 1)
 
 
 def printed() -> str:

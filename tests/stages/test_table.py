@@ -282,7 +282,8 @@ def test_fid_that_its_limit_contradicts_has_no_verdict(seeds, tmp_path):
     assert verdicts["rope"] == ("no verdict: FID and FID∞ disagree", "")
     for score in scores:
         del score.content["metrics"]["fid_infinity"]
-    built = table.build(scores, None, [], seeds[0]["spec"])
+    assert table.build(scores, None, [], seeds[0]["spec"]).primary.key == "kid"
+    built = table.build(scores, None, [], seeds[0]["spec"] | {"primary": "fid"})
     assert {c.verdict for c in built.comparisons if c.primary} == {
         "no verdict: without FID∞ the gap may be FID's bias"
     }
@@ -302,7 +303,9 @@ def test_the_primary_metric_is_the_declared_one_or_the_best_that_is_known(seeds,
     score = table.read_score(write_score(tmp_path / "a.json", "a", 0, 10, 10.0, None, metrics=few))
     assert table.build([score], None, [], {}).primary.key == "kid"
     score.content["scorer"] = {"published": True}
-    assert table.build([score], None, [], {}).primary.key == "fid"
+    assert table.build([score], None, [], {}).primary.key == "kid"
+    del score.content["metrics"]["kid"]
+    assert table.build([score], None, [], {}).primary.key == "fid", "of statistics there is no KID"
 
 
 def test_kid_as_primary_gives_verdicts_where_it_is_negative_too(seeds):
