@@ -46,10 +46,10 @@ def with_classes_of(index: ImageIndex, other: ImageIndex) -> ImageIndex:
     return index.relabelled(numbers[index.labels], other.classes)
 
 
-def without_copies(kept_back: ImageIndex, training: ImageIndex, on_error: str) -> ImageIndex:
-    """Returns the held-out images that are no training images, by their contents.
+def without_copies(kept_back: ImageIndex, training: ImageIndex) -> ImageIndex:
+    """Returns the held-out images that are no training images, by their contents: large sets hold some copies.
 
-    Raises InputError if some are, unless `on_error` is "skip", which leaves those out and records them; and if none would be left.
+    Those that are left out are recorded, and said in `notes`. Raises InputError if none would be left.
     """
     contents = [digest.tobytes() for digest in kept_back.digests]
     wanted = set(contents)
@@ -65,13 +65,9 @@ def without_copies(kept_back: ImageIndex, training: ImageIndex, on_error: str) -
     said = f"{len(copies)} of {kept_back.count} held-out images have the contents of training images ({same})"
     if len(copies) == kept_back.count:
         raise InputError(f"{said}; give others as held_out, or instead hold_out: 0.2, a share of the images")
-    if on_error != "skip":
-        raise InputError(
-            f"{said}; remove them on one side, or set on_error: skip to leave them out of the held-out ones"
-        )
     kept = kept_back.take(np.setdiff1d(np.arange(kept_back.count), copies))
     left_out = [
         {"file": kept_back.files[number], "reason": "has the contents of a training image"}
         for number in copies
     ]
-    return replace(kept, skipped=kept_back.skipped + left_out)
+    return replace(kept, skipped=kept_back.skipped + left_out, notes=[f"{said}; these are left out"])

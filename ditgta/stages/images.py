@@ -1,5 +1,6 @@
 """Stage images: a source of images, or the embedded digits, becomes an image index, and what is held out another."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,9 +96,13 @@ def _listed(source: str, spec: dict, size: int | tuple[int, int]) -> ImageIndex:
     """Returns what a source holds, nothing of it checked yet."""
     options = Options(**{name: spec[name] for name in OPTIONS if name in spec})
     index = index_of(list_source(expanded(source).absolute(), options), size)
-    for note in index.notes:
-        print(f"images: {note}", flush=True)
+    _say(index.notes)
     return index
+
+
+def _say(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"images: {note}", flush=True)
 
 
 def _checked(index: ImageIndex, on_error: str, pack_into: Path | None) -> ImageIndex:
@@ -113,7 +118,9 @@ def _divided(index: ImageIndex, spec: dict) -> tuple[ImageIndex, ImageIndex | No
     if spec.get("held_out"):
         on_error = spec.get("on_error", "stop")
         other = _checked(_listed(spec["held_out"], spec, index.size), on_error, None)
-        return index, without_copies(with_classes_of(other, index), index, on_error)
+        kept_back = without_copies(with_classes_of(other, index), index)
+        _say(kept_back.notes)
+        return index, kept_back
     if not spec.get("hold_out"):
         return index, None
     originals = [digest.tobytes() for digest in index.digests]
