@@ -26,11 +26,10 @@ from tests.report.page import Page
 from tests.report.suite import CLASSES, FID, make_suite, noise_pixels, write_samples, write_score
 
 FIGURES = ("differences", "fid", "inception_score", "losses", "sweep")
+FORMS = ("png", "pdf", "svg")
 PICTURES = {"samples.png", "milestones.png", "nearest.png", "sizes.png"}
-# Figures that these scores have, too.
-PICTURES |= {
-    f"{name}.{form}" for name in (*FIGURES, "class_accuracy", "class_kid") for form in ("png", "pdf", "svg")
-}
+PICTURES |= {f"{name}.{form}" for name in FIGURES for form in FORMS}
+BY_CLASS = {f"{name}.{form}" for name in ("class_accuracy", "class_kid") for form in FORMS}
 FILES = {
     "table.csv",
     "differences.csv",
