@@ -82,7 +82,7 @@ def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str,
 
 def identity_of(path: Path, header: dict) -> dict:
     """Returns what results say of the checkpoint that they were made of; raises InputError if its record has another checksum."""
-    sha256 = read_verified_record(path)["sha256"] if record_path(path).is_file() else sha256_of(path)
+    sha256 = read_verified_record(path).sha256 if record_path(path).is_file() else sha256_of(path)
     return {"spec": header["spec"], "step": header["step"], "sha256": sha256}
 
 

@@ -1,6 +1,6 @@
 """What files say of themselves, checked where they are read: types, bounds, and nothing that is taken on trust."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +27,10 @@ class Record(BaseModel):
     """What a file must say, exactly of these types; it may say more."""
 
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+
+    def said(self) -> dict:
+        """Return what the file says, without what it leaves to defaults."""
+        return self.model_dump(exclude_unset=True)
 
 
 class Network(Record):
@@ -174,6 +178,7 @@ class Job(Record):
 
     seconds: Number | None = None
     started: Number | None = None
+    startup_seconds: Number | None = None
     cpu_seconds: Number | None = None
     peak_memory_mb: Number | None = None
     peak_gpu_memory_mb: Number | None = None
@@ -190,9 +195,9 @@ class Job(Record):
 class Point(Record):
     """The losses of a training step."""
 
-    step: Count
     loss: Number = 0
     mse: Number = 0
+    step: Count
     vb: Number = 0
 
 
@@ -283,10 +288,13 @@ class TableSpec(Record):
     config: dict | None = None
 
 
-def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
-    """Return what a file says, unchanged; raises InputError, with the first fault and the fix, if it is not the record that such a file must hold."""
+_Kind = TypeVar("_Kind", bound=Record)
+
+
+def parsed(kind: type[_Kind], content: Any, what: str, fix: str) -> _Kind:
+    """Return what a file says; raises InputError, with the first fault and the fix, if it is not the record that such a file must hold."""
     try:
-        kind.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "content"
@@ -295,6 +303,11 @@ def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
         raise InputError(
             f"{what}: {place}: {message[:1].lower()}{message[1:]} (got {given}); {fix}"
         ) from None
+
+
+def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
+    """Return what a file says, unchanged; raises InputError as `parsed` does."""
+    parsed(kind, content, what, fix)
     return content
 
 

@@ -18,6 +18,7 @@ from ditgta.data.shard_plan import plan_shards
 from ditgta.report.drawing import drawable, write_picture
 from ditgta.runtime.checkpoints import average_of, further_decay, identity_of, read_header
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.file_records import SampleShardRecord
 from ditgta.runtime.files import (
     atomic_path,
     provenance,
@@ -106,16 +107,16 @@ def _shard(folder: Path, index: int) -> Path:
     return folder / f"{index:05d}.npz"
 
 
-def _finished(path: Path, digest: str) -> dict | None:
+def _finished(path: Path, digest: str) -> SampleShardRecord | None:
     """Returns the record of a shard that is whole and of this very spec, else None; a damaged one is named and made again."""
     if not path.is_file() or not record_path(path).is_file():
         return None
     try:
-        record = read_verified_record(path)
+        record = read_verified_record(path, SampleShardRecord)
     except InputError as error:
         Progress("sample", 0).say(f"{error}; it is made again")
         return None
-    return record if record["spec"]["hash"] == digest else None
+    return record if record.spec.hash == digest else None
 
 
 def _gather(
@@ -130,10 +131,10 @@ def _gather(
             raise InputError(
                 f"{path} is missing or from another spec; run the sample stage for that part first"
             )
-        if record.get("numerics") not in numerics:
-            numerics.append(record.get("numerics"))
+        if record.numerics not in numerics:
+            numerics.append(record.numerics)
         place = {"start": images.start, "count": len(images)}
-        shards.append({"file": path.name, "sha256": record["sha256"], **place})
+        shards.append({"file": path.name, "sha256": record.sha256, **place})
     _write_npz(single, [folder / shard["file"] for shard in shards], options.num_samples)
     with np.load(folder / shards[0]["file"]) as first:
         shape = list(first["arr_0"].shape[1:])
