@@ -215,7 +215,7 @@ def run(
         shards = LatentShards(latents)
         spec = {
             "version": RESULTS_VERSION,
-            "latents": shards.content["spec"],
+            "latents": shards.content.spec,
             "model": model.spec(),
             "training": training.spec(),
             "seed": seed,
@@ -278,9 +278,9 @@ def _header(spec: dict, network: DiT, shards: LatentShards) -> dict:
         "spec": spec,
         "model": asdict(network.config),
         "classes": shards.classes,
-        "images": shards.content.get("images"),
+        "images": shards.content.images,
         "image_size": shards.image_size,
-        "autoencoder_sha256": shards.content["autoencoder_sha256"],
+        "autoencoder_sha256": shards.content.autoencoder_sha256,
     }
 
 

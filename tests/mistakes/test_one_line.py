@@ -124,6 +124,8 @@ MISTAKES = [
     ("config.json is missing", drop("vae/config.json"), LATENTS, "vae holds no autoencoder; it must contain config.json"),
     ("config.json is garbage", put("vae/config.json", "{"), LATENTS, "vae holds no usable AutoencoderKL"),
     ("one bit of an autoencoder", flip(WEIGHTS), LATENTS, "is damaged (sha256"),
+    ("record of an autoencoder: options that are none", edit("vae/autoencoder.json", spec=[1]), LATENTS, "vae/autoencoder.json: spec: input should be a valid dictionary"),
+    ("record of an autoencoder: an option that is none", edit("vae/autoencoder.json", spec={"tf32": 5}), LATENTS, "vae/autoencoder.json: spec.tf32: input should be a valid boolean"),
     ("half an autoencoder", both(cut(WEIGHTS), drop("vae/autoencoder.json")), LATENTS, "make or download it again"),
     ("weights that are not numbers", both(not_finite(WEIGHTS, "encoder.conv_in.bias"), drop("vae/autoencoder.json")), LATENTS, "holds values that are not finite"),
     ("parts are missing", None, f"{LATENTS} --gather", "run those parts again"),
