@@ -248,6 +248,14 @@ class Scored(Record):
     size: list[Count] | None = None
 
 
+class ScoreSettings(Record):
+    """How scores were computed."""
+
+    baseline: bool | None = None  # whether real images stand in the place of samples
+    draws: Count | None = None
+    crops: Count | None = None
+
+
 class ScoreRecord(Record):
     """What the score stage writes."""
 
@@ -260,7 +268,7 @@ class ScoreRecord(Record):
     reference: Scored | None = None
     samples: Scored | None = None
     training: Scored | None = None
-    settings: dict | None = None
+    settings: ScoreSettings | None = None
     kid_by_class: dict[Label, Value] | None = None
     warnings: Names | None = None
     provenance: Job | None = None

@@ -196,6 +196,9 @@ MISTAKES = [
     ("edited scores", edit("scores.json", metrics={"fid": {"value": "low"}}), TABLE, "scores.json is not a score file"),
     ("one score twice", None, "table --scores scores.json scores.json --out new", "give only one of them"),
     ("half the influence values", cut("scores.npz"), TABLE, "scores.npz is not a whole npz file"),
+    ("scores for records of checkpoints", None, f"{TABLE} --training scores.json", "scores.json is not the record of a checkpoint: step: field required (got missing)"),
+    ("baseline for scores", None, "table --scores baseline.json --out new", "baseline.json holds scores of real images; give it with --baseline"),
+    ("scores for a baseline", None, f"{TABLE} --baseline scores.json", "scores.json holds scores of samples; give it with --scores"),
     ("another scorer", edit("baseline.json", scorer={"sha256": "0" * 64}), f"{TABLE} --baseline baseline.json", "different scorers"),
     ("difference of one", None, f"""{TABLE} --spec '{{"differences": [["gta"]]}}'""", "are pairs of experiments"),
     # Finished results with other options, and of other inputs.
