@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ditgta.runtime.records import Count, Job, Number, Point, Record
+from ditgta.runtime.records import Count, Job, Names, Number, Point, Record
 
 
 class FileRecord(Job):
@@ -74,3 +74,17 @@ class ImportedShardRecord(ShardRecord):
     x0_sums: Annotated[
         list[list[Number]], Field(min_length=2, max_length=2)
     ]  # of x0 and its square, by channel
+
+
+class SourceRecord(Job):
+    """source.json beside an index of images: where they lie."""
+
+    spec: dict
+    root: str
+    source: str | None = None
+    reader: str = "files"
+    reader_state: dict = Field({})
+    files_tsv_sha256: str
+    places_sha256: str | None
+    notes: Names
+    skipped: list[dict]

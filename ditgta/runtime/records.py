@@ -131,16 +131,48 @@ class Shown(Record):
     shards: Annotated[list[ShownShard], Field(min_length=1)]
 
 
-class SampleIndex(Record):
+class TrainedModel(Record):
+    """The network in a training's spec."""
+
+    posenc: str | None = None
+
+
+class TrainingSpec(Record):
+    """What decided a checkpoint, as far as its samples tell it again."""
+
+    seed: int | None = None
+    model: TrainedModel = TrainedModel()
+
+
+class SampledCheckpoint(Record):
+    """The checkpoint that samples were made with."""
+
+    spec: TrainingSpec = TrainingSpec()
+
+
+class SampleSpec(Record):
+    """What decided samples."""
+
+    sampling: dict | None = None
+    checkpoint: SampledCheckpoint = SampledCheckpoint()
+
+
+class Origin(Record):
+    """What the maker of a set of images wrote about it."""
+
+    spec: SampleSpec = SampleSpec()
+    step: Count | None = None
+    classes: Names | None = None
+    labels: str | None = None
+    checkpoint_sha256: str | None = None
+
+
+class SampleIndex(Origin):
     """index.json over shards of samples."""
 
     count: Count
     shape: Annotated[list[Side], Field(min_length=3, max_length=3)]
     shards: list[Shard]
-    spec: dict | None = None
-    step: Count | None = None
-    classes: Names | None = None
-    labels: str | None = None
 
 
 class LatentIndex(Record):
@@ -263,12 +295,12 @@ class ScoreRecord(Record):
     spec: ScoreSpec | None = None
     num_samples: Count | None = None
     num_reference: Count | None = None
-    scorer: ScoredNetwork | None = None
-    judge: ScoredNetwork | None = None
-    reference: Scored | None = None
-    samples: Scored | None = None
-    training: Scored | None = None
-    settings: ScoreSettings | None = None
+    scorer: ScoredNetwork = ScoredNetwork()
+    judge: ScoredNetwork | None = None  # null without one
+    reference: Scored = Scored()
+    samples: Scored = Scored()
+    training: Scored = Scored()
+    settings: ScoreSettings = ScoreSettings()
     kid_by_class: dict[Label, Value] | None = None
     warnings: Names | None = None
     provenance: Job | None = None
@@ -294,6 +326,12 @@ class TableSpec(Record):
     published: dict[str, dict[str, Number]] | None = None
     published_source: str | None = None
     config: dict | None = None
+
+
+class TableRecord(TableSpec):
+    """table.json: what a table is made of."""
+
+    contents: str
 
 
 _Kind = TypeVar("_Kind", bound=Record)

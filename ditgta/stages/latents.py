@@ -105,10 +105,10 @@ def run(
 
 def _refuse_other(out: Path, spec: dict, name: str | None, made_from: dict) -> None:
     """Raise InputError where a folder holds finished latents of other images, of other options or of another autoencoder."""
-    theirs = read_finished(out / "index.json", LatentIndex)
-    if not theirs or made_from.items() <= theirs.items():
+    theirs = read_finished(LatentIndex, out / "index.json")
+    if theirs is None or made_from.items() <= theirs.said().items():
         return
-    before = {**theirs["spec"], "images_name": theirs.get("images")}
+    before = {**theirs.spec, "images_name": theirs.images}
     refuse_other(out, "latents", before, {**spec, "images_name": name}, EDITED)
 
 

@@ -88,10 +88,10 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
 
 def _refuse_other(out: Path, ours: dict) -> None:
     """Raise InputError where a file holds losses of another checkpoint, of other images or of other options."""
-    theirs = read_finished(out, LossRecord)
-    if theirs:
-        held_out = settled(theirs["held_out"], ours["held_out"], "sha256")
-        theirs = {"spec": theirs["spec"], "held_out": held_out}
+    record = read_finished(LossRecord, out)
+    if record:
+        held_out = settled(record.held_out.said(), ours["held_out"], "sha256")
+        theirs = {"spec": record.spec.said(), "held_out": held_out}
         again = {"held_out.sha256", "held_out.count", "spec.checkpoint.sha256", "spec.autoencoder_sha256"}
         refuse_other(out, "losses", theirs, ours, again)
 

@@ -25,7 +25,7 @@ from ditgta.runtime.files import (
 )
 from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, UPLOADED, WEIGHTS, push_pretrained
-from ditgta.runtime.records import part
+from ditgta.runtime.records import Record, part
 from ditgta.sampling import Sampler
 
 _LIBRARY = "ditgta"
@@ -93,10 +93,10 @@ def run_save(
 
 def _refuse_other(folder: Path, config: dict) -> None:
     """Raise InputError where a folder holds a model of another checkpoint, or files of something else."""
-    record = read_finished(folder / CONFIG)
+    record = read_finished(Record, folder / CONFIG)
     if record:
         names = ("step", "seed", "training", "model", "spec_hash")
-        theirs, ours = ({name: one.get(name) for name in names} for one in (record, config))
+        theirs, ours = ({name: one.get(name) for name in names} for one in (record.said(), config))
         refuse_other(folder, "a pretrained model", theirs, ours, fix="name another folder")
         return
     with contextlib.suppress(InputError):

@@ -74,12 +74,12 @@ def run(
 
 def _refuse_other(folder: Path, spec: dict, header: dict) -> None:
     """Raise InputError where a folder holds finished samples of other options or of another checkpoint."""
-    theirs = read_finished(folder / "index.json", SampleIndex).get("spec")
+    theirs = read_finished(SampleIndex, folder / "index.json")
     again = {"checkpoint.sha256"}  # the same training, made again
     if header.get("autoencoder_sha256"):  # the checkpoint then decides the autoencoder
         again.add("autoencoder_sha256")
-    if theirs:
-        refuse_other(folder, "samples", theirs, spec, again)
+    if theirs and theirs.spec.said():
+        refuse_other(folder, "samples", theirs.spec.said(), spec, again)
 
 
 def _make_shards(

@@ -59,7 +59,7 @@ from ditgta.runtime.errors import InputError
 from ditgta.runtime.file_records import CheckpointRecord
 from ditgta.runtime.files import is_file, read_json, read_text, sha256_of, write_json, write_text
 from ditgta.runtime.finished import read_finished, refuse_other
-from ditgta.runtime.records import TableSpec, checked, parsed, part
+from ditgta.runtime.records import TableRecord, TableSpec, checked, parsed, part
 
 RECORD = "table.json"  # what a table is made of
 INPUTS = ("scores", "losses", "training", "baseline", "images", "sized", "swept", "averaged")
@@ -232,10 +232,11 @@ def _refuse_other(out: Path, made_from: dict) -> None:
     others = [name for name in FILES if os.path.lexists(out / name)]
     if others and not (out / RECORD).is_file() and not _is_cut_off(out):
         raise InputError(f"{out} holds {others[0]}, which no table stage wrote; give another --out")
-    theirs = read_finished(out / RECORD) if (out / "table.html").is_file() else {}
-    if not theirs:
+    record = read_finished(TableRecord, out / RECORD) if (out / "table.html").is_file() else None
+    if record is None:
         return
-    if theirs["contents"] == made_from["contents"]:  # contents count, not where they lie
+    theirs = record.said()
+    if record.contents == made_from["contents"]:  # contents count, not where they lie
         theirs |= {name: made_from[name] for name in INPUTS if name in made_from}
     refuse_other(out, "a table", theirs, made_from, {"contents"})
 
