@@ -33,7 +33,7 @@ def load(
     if str(path).endswith(".safetensors") or Path(path).is_file():
         group = weights if weights != AVERAGE else average_of(path, read_header(path), ema_decay)
         header, groups = read_checkpoint(path, [group])
-        return network_of(path, header["model"], groups[group])
+        return network_of(path, header.model.said(), groups[group])
     if ema_decay is not None:
         raise InputError(f"{path} holds only one average; leave ema_decay out")
     config, tensors = read_pretrained(path, revision)
@@ -47,7 +47,7 @@ def load_encoding(path: str | Path) -> PositionalEncoding:
         InputError: there is no such checkpoint, it is damaged, or its encoding is of someone's own and not here.
     """
     try:
-        config = DiTConfig(**read_header(path)["model"])
+        config = DiTConfig(**read_header(path).model.said())
         encoding = encoding_class(config.posenc)(
             *config.grid, config.width, config.heads, config.depth, config.rotary_base
         )

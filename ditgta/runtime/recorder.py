@@ -40,7 +40,7 @@ def refuse_other(out: Path, spec: dict) -> None:
     """Raise InputError where a folder holds states of a training of other options, which would be replaced."""
     for _, path in list_checkpoints(out / RUN) + list_checkpoints(out):
         try:
-            other = read_header(path)["spec"]
+            other = read_header(path).spec
         except InputError:  # what is damaged does not name its options
             continue
         finished.refuse_other(out, "a training", other, spec)
@@ -74,7 +74,7 @@ class Recorder:
         if not path.is_file() or not record_path(path).is_file():
             return None
         try:
-            if read_header(path)["spec"] != self.header["spec"]:
+            if read_header(path).spec != self.header["spec"]:
                 return None
             return read_verified_record(path, CheckpointRecord)
         except InputError as error:

@@ -1,6 +1,6 @@
 """What files say of themselves, checked where they are read: types, bounds, and nothing that is taken on trust."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -52,17 +52,24 @@ class Network(Record):
     objective: str = "ddpm"
 
 
+class HeaderModel(Record):
+    """The network in the header of a checkpoint, as far as it is asked before the network is made."""
+
+    objective: Literal["ddpm", "flow"] = "ddpm"
+
+
 class CheckpointHeader(Record):
     """The header of a checkpoint."""
 
     spec: dict
     step: Count
-    model: dict
+    model: HeaderModel
     pending: bool = False
     classes: Names | None = None
     images: str | None = None
     image_size: Side | None = None
     autoencoder_sha256: str | None = None  # latents made elsewhere may be without one, and say why
+    numerics: dict | None = None
 
 
 class PublishedOptions(Record):

@@ -31,7 +31,7 @@ from ditgta.runtime.finished import read_finished, refuse_other, settled
 from ditgta.runtime.loss_records import LossRecord
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
-from ditgta.runtime.records import part
+from ditgta.runtime.records import CheckpointHeader, part
 from ditgta.runtime.streams import generator
 from ditgta.sampling import load_both
 from ditgta.scoring.loss import by_band, gain_estimate, loss_estimate
@@ -58,7 +58,7 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         held_out = {"sha256": index.files_sha256, "folder": str(images), "count": index.count}
         spec = {
             "checkpoint": identity_of(checkpoint, header),
-            "autoencoder_sha256": header.get("autoencoder_sha256") or autoencoder_sha256(autoencoder),
+            "autoencoder_sha256": header.autoencoder_sha256 or autoencoder_sha256(autoencoder),
             "loss": options.spec(),
         }
         _refuse_other(out, {"spec": spec, "held_out": held_out})
@@ -75,7 +75,7 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
             "num_images": len(chosen),
             "held_out": held_out,
             "objective": network.config.objective,
-            "step": header["step"],
+            "step": header.step,
             "spec": spec,
             "numerics": measure.numerics,
         }
@@ -220,16 +220,16 @@ def _spread(count: int, most: int) -> list[int]:
     return [(2 * i + 1) * count // (2 * taken) for i in range(taken)]
 
 
-def _check(index: ImageIndex, header: dict, images: Path) -> None:
+def _check(index: ImageIndex, header: CheckpointHeader, images: Path) -> None:
     """Raises InputError where images are not such as the checkpoint was trained on, or are those."""
-    trained = part(header, "spec", "latents", "images").get("contents")
+    trained = part(header.spec, "latents", "images").get("contents")
     if trained is not None and index.spec.get("contents") == trained and index.spec.get("side") != HELD_OUT:
         fix = "list other images"
         if (images / HELD_OUT / "index.json").is_file():
             fix = f"give {images / HELD_OUT}"
         raise InputError(f"{images} lists images that the checkpoint was trained on; {fix}")
-    classes, size = header.get("classes"), header.get("image_size")
-    if classes and classes != index.classes:
+    size = header.image_size
+    if header.classes and header.classes != index.classes:
         raise InputError(
             f"{images} has other classes than the checkpoint's training images; give the held-out ones"
         )

@@ -59,25 +59,25 @@ def run_save(
     the first. Raises InputError for files that cannot be used, or do not belong together.
     """
     header = read_header(checkpoint)
-    first = OBJECTIVES[header["model"].get("objective", "ddpm")][0]
+    first = OBJECTIVES[header.model.objective][0]
     sampler = Sampler.from_files(checkpoint, autoencoder, Sampling(sampler=first, ema_decay=ema_decay), "cpu")
     further, decays = further_decay(header, ema_decay), decays_of(header)
     score = _score_of(checkpoint, scores, further) if scores else None
     if loss:
         score = _with_loss_of(checkpoint, loss, score, further)
     page = _table_of(table) if table else ""
-    spec = header["spec"]
+    spec, model = header.spec, header.model.said()
     training = spec.get("training")
     if len(decays) > 1:
-        training = {**training, "ema_decay": decays[0] if further is None else further}
+        training = {**spec["training"], "ema_decay": decays[0] if further is None else further}
     config = {
         "library": _LIBRARY,
         "versions": provenance()["versions"],
-        "model": header["model"],
+        "model": model,
         "classes": sampler.classes,
-        "images": header.get("images"),
-        "image_size": header.get("image_size", 8 * header["model"]["latent_size"][0]),
-        "step": header["step"],
+        "images": header.images,
+        "image_size": header.image_size or 8 * model["latent_size"][0],
+        "step": header.step,
         "seed": spec.get("seed"),
         "training": training,
         "spec_hash": spec_hash(spec),

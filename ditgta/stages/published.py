@@ -71,7 +71,8 @@ def _refuse_other(out: Path, header: dict) -> None:
         record = read_header(out)
     except InputError:  # what is missing or damaged is no finished result
         return
-    theirs, ours = ({"spec": one["spec"], "step": one["step"]} for one in (record, header))
+    theirs = {"spec": record.spec, "step": record.step}
+    ours = {"spec": header["spec"], "step": header["step"]}
     refuse_other(out, "a checkpoint", theirs, ours, {"spec.imported.file"}, "name another file to write to")
 
 
@@ -206,7 +207,7 @@ def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> N
         raise InputError(f"{out} must end in .pt or .safetensors")
     group = average_of(checkpoint, read_header(checkpoint), ema_decay)
     header, groups = read_checkpoint(checkpoint, [group])
-    average, options = groups[group], header["model"]
+    average, options = groups[group], header.model.said()
     if out.is_file():
         weights = {}
         with contextlib.suppress(InputError):  # another thing than a network's weights
@@ -226,9 +227,9 @@ def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> N
     arguments = argparse.Namespace(
         **{key: options.get(key) for key in ("posenc", "rotary_base", "absolute_table", "objective")},
         num_classes=options["num_classes"],
-        image_size=header.get("image_size", 8 * options["latent_size"][0]),
+        image_size=header.image_size or 8 * options["latent_size"][0],
         latent_size=options["latent_size"][0],
-        train_steps=header["step"],
+        train_steps=header.step,
     )
     # The reference's tools read pickles; this one holds tensors, plain values and a Namespace, as theirs do.
     with atomic_path(out) as temporary, open(temporary, "wb") as file:  # whose errors tell of a full disk

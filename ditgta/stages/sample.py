@@ -32,7 +32,7 @@ from ditgta.runtime.files import (
 from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
-from ditgta.runtime.records import SampleIndex
+from ditgta.runtime.records import CheckpointHeader, SampleIndex
 from ditgta.sampling import Sampler, image_label
 
 _MOST_CELLS = 10_000  # of a picture
@@ -52,7 +52,7 @@ def run(
         folder, single = out.with_suffix(".shards"), out
     with processes(sampling.tf32) as group:
         header = read_header(checkpoint)
-        sampling = sampling.for_objective(header["model"].get("objective", "ddpm"))
+        sampling = sampling.for_objective(header.model.objective)
         average_of(checkpoint, header, sampling.ema_decay)
         sampling = sampling.model_copy(update={"ema_decay": further_decay(header, sampling.ema_decay)})
         spec = {
@@ -72,11 +72,11 @@ def run(
             _gather(folder, single, plan, spec, header, sampling)
 
 
-def _refuse_other(folder: Path, spec: dict, header: dict) -> None:
+def _refuse_other(folder: Path, spec: dict, header: CheckpointHeader) -> None:
     """Raise InputError where a folder holds finished samples of other options or of another checkpoint."""
     theirs = read_finished(SampleIndex, folder / "index.json")
     again = {"checkpoint.sha256"}  # the same training, made again
-    if header.get("autoencoder_sha256"):  # the checkpoint then decides the autoencoder
+    if header.autoencoder_sha256:  # the checkpoint then decides the autoencoder
         again.add("autoencoder_sha256")
     if theirs and theirs.spec.said():
         refuse_other(folder, "samples", theirs.spec.said(), spec, again)
@@ -120,7 +120,7 @@ def _finished(path: Path, digest: str) -> SampleShardRecord | None:
 
 
 def _gather(
-    folder: Path, single: Path, plan: list[range], spec: dict, header: dict, options: Sampling
+    folder: Path, single: Path, plan: list[range], spec: dict, header: CheckpointHeader, options: Sampling
 ) -> None:
     """Writes index.json over whole shards, and their images in one file; raises InputError if one is missing."""
     digest, shards, numerics = spec_hash(spec), [], []
@@ -144,11 +144,11 @@ def _gather(
             "count": options.num_samples,
             "shape": shape,
             "spec": spec,
-            "step": header["step"],
+            "step": header.step,
             "checkpoint_sha256": spec["checkpoint"]["sha256"],
             "numerics": numerics,  # of its shards, one entry for each that differs
             "labels": options.labels,
-            "classes": header.get("classes"),
+            "classes": header.classes,
             "samples_npz_sha256": sha256_of(single),
             "shards": shards,
             **provenance(),

@@ -52,7 +52,7 @@ def run(
                     image = Sampler(network, vae, moved)([0], [label])[0]
                 images.append(image)
             record = record_path(checkpoint)
-            content = read_json(record) if record.is_file() else header
+            content = read_json(record) if record.is_file() else header.said()
             rows.append((drawable(run_of(checkpoint, content)[0]), images))
             progress.advance(1)
         if not group.is_first:

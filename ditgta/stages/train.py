@@ -32,6 +32,7 @@ from ditgta.runtime.memory import keep_freed_memory
 from ditgta.runtime.processes import Processes, SideStream, StopSignal, processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.recorder import RUN, Recorder, refuse_other
+from ditgta.runtime.records import CheckpointHeader
 from ditgta.sampling import Sampler, image_label
 
 QUICK = {"ddpm": "dpm-solver++", "flow": "heun"}  # samplers of what trackers show
@@ -164,17 +165,17 @@ class Trainer:
         return copied
 
     @torch.no_grad()
-    def load(self, path: Path) -> dict:
+    def load(self, path: Path) -> CheckpointHeader:
         """Takes over everything from a snapshot or milestone, and returns its header."""
         header, groups = read_checkpoint(path, [*self.averages, "model", "optimizer"], verify=False)
         self.network.load_state_dict(groups["model"])
-        self.made = header["step"]
+        self.made = header.step
         for group, average in self.averages.items():
             for name, tensor in groups[group].items():
                 average[name].copy_(tensor)
         moments = groups["optimizer"]
         for name, parameter in self.parameters.items():
-            state = {"step": torch.tensor(float(header["step"]), device=parameter.device)}
+            state = {"step": torch.tensor(float(header.step), device=parameter.device)}
             for moment in MOMENTS:
                 value = moments.get(f"{moment}.{name}")
                 if value is None or value.shape != parameter.shape:
@@ -183,7 +184,7 @@ class Trainer:
                     )
                 state[moment] = value.to(parameter.device)
             self.optimizer.state[parameter] = state
-        if header["pending"]:
+        if header.pending:
             _, extra = read_checkpoint(path, ["pending"], verify=False)
             self._keep(extra["pending"]["losses"].to(self.group.device))
         return header
@@ -257,7 +258,7 @@ def _resume(trainer: Trainer, recorder: Recorder, state: Path | None) -> None:
     """Take over the state of a run, None at its beginning, and say what its user should know."""
     before = None
     if state is not None:
-        before = trainer.load(state).get("numerics")
+        before = trainer.load(state).numerics
         recorder.last_good = str(state)
     if trainer.group.is_first:
         for line in _remarks(trainer.options, trainer.numerics, before):

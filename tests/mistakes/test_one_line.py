@@ -196,6 +196,8 @@ MISTAKES = [
     ("edited scores", edit("scores.json", metrics={"fid": {"value": "low"}}), TABLE, "scores.json is not a score file"),
     ("one score twice", None, "table --scores scores.json scores.json --out new", "give only one of them"),
     ("half the influence values", cut("scores.npz"), TABLE, "scores.npz is not a whole npz file"),
+    ("samples of options that are none", change("samples/index.json", lambda c: c.update(spec={"checkpoint": [1]})), SCORE, "samples/index.json: spec.checkpoint: input should be a valid dictionary"),
+    ("list of images without its folder", change("index/source.json", lambda c: c.pop("root")), LATENTS, "index/source.json: root: field required"),
     ("scores for records of checkpoints", None, f"{TABLE} --training scores.json", "scores.json is not the record of a checkpoint: step: field required (got missing)"),
     ("baseline for scores", None, "table --scores baseline.json --out new", "baseline.json holds scores of real images; give it with --baseline"),
     ("scores for a baseline", None, f"{TABLE} --baseline scores.json", "scores.json holds scores of samples; give it with --scores"),
