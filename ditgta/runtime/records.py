@@ -243,7 +243,7 @@ class Point(Record):
 class ResultRecord(Job):
     """The record beside a heavy file, or an index, as tables read it."""
 
-    spec: dict | None = None
+    spec: TrainingSpec | None = None
     step: Count | None = None
     losses: list[Point] | None = None
     earlier: list[Job] = []

@@ -198,6 +198,8 @@ MISTAKES = [
     ("half the influence values", cut("scores.npz"), TABLE, "scores.npz is not a whole npz file"),
     ("samples of options that are none", change("samples/index.json", lambda c: c.update(spec={"checkpoint": [1]})), SCORE, "samples/index.json: spec.checkpoint: input should be a valid dictionary"),
     ("list of images without its folder", change("index/source.json", lambda c: c.pop("root")), LATENTS, "index/source.json: root: field required"),
+    ("record of a checkpoint: a spec that is none", edit(CHECKPOINT.replace("safetensors", "json"), spec=5), f"sizes {CHECKPOINT} --autoencoder vae --sizes 32 --steps 1 --out new.png", "gta/0000002.json is not the record of a result: spec: input should be a valid dictionary"),
+    ("record of another program beside an output", put("new.json", '{"file": "new.safetensors", "sha256": "", "spec": 5}'), SCORER, "new.json holds something else, which scorer would replace"),
     ("scores for records of checkpoints", None, f"{TABLE} --training scores.json", "scores.json is not the record of a checkpoint: step: field required (got missing)"),
     ("baseline for scores", None, "table --scores baseline.json --out new", "baseline.json holds scores of real images; give it with --baseline"),
     ("scores for a baseline", None, f"{TABLE} --baseline scores.json", "scores.json holds scores of samples; give it with --scores"),
