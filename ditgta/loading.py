@@ -8,10 +8,11 @@ from torch import Tensor
 
 from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.positional import PositionalEncoding, encoding_class
+from ditgta.runtime.checkpoint_records import Network
 from ditgta.runtime.checkpoints import AVERAGE, average_of, read_checkpoint, read_header, read_part
 from ditgta.runtime.errors import InputError, one_line
 from ditgta.runtime.pretrained import read_pretrained
-from ditgta.runtime.records import Network, checked
+from ditgta.runtime.records import checked
 
 _MOST_TOKENS = 2**20
 

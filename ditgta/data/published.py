@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ditgta.data.pickles import load_plain
+from ditgta.runtime.checkpoint_records import PublishedOptions
 from ditgta.runtime.checkpoints import read_header
 from ditgta.runtime.errors import InputError, as_input_error
 from ditgta.runtime.files import is_file, read_json
-from ditgta.runtime.records import PublishedOptions, checked
+from ditgta.runtime.records import checked
 
 Weights = dict[str, Tensor]
 # What trainers call the two networks of a file, the first that is there counts; and what they wrap a network in.

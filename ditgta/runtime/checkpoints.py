@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ditgta.runtime.checkpoint_records import CheckpointHeader
 from ditgta.runtime.errors import InputError, as_input_error
 from ditgta.runtime.files import (
     atomic_path,
@@ -18,7 +19,7 @@ from ditgta.runtime.files import (
     sha256_of,
     write_record,
 )
-from ditgta.runtime.records import CheckpointHeader, parsed
+from ditgta.runtime.records import parsed
 
 HEADER = "ditgta"
 AVERAGE = "ema"  # the group of the first average; those of further ones are ema1, ema2, ...

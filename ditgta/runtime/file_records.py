@@ -4,23 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ditgta.runtime.records import Count, Job, Names, Number, Point, Record
+from ditgta.runtime.records import Job, Names, Number, Record
 
 
 class FileRecord(Job):
     """The record of a heavy file."""
 
     sha256: str | None = None
-
-
-class CheckpointRecord(FileRecord):
-    """The record of a checkpoint."""
-
-    step: Count
-    experiment: str | None = None
-    losses: list[Point] = Field([])
-    earlier: list[Job] = Field([])  # what made the states that its training went on from
-    images_per_second: Number | None = None
 
 
 class SampleShardSpec(Record):

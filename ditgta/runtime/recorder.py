@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ditgta.runtime import finished
+from ditgta.runtime.checkpoint_records import CheckpointRecord
 from ditgta.runtime.checkpoints import (
     AVERAGE,
     check_numbers,
@@ -20,7 +21,6 @@ from ditgta.runtime.checkpoints import (
     write_checkpoint,
 )
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.file_records import CheckpointRecord
 from ditgta.runtime.files import (
     read_as,
     read_verified_record,

@@ -24,6 +24,7 @@ from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import for_inference
 from ditgta.model.dit import DiT
 from ditgta.model.similarity import attention_distances, mean_distances, uniform_distance
+from ditgta.runtime.checkpoint_records import CheckpointHeader
 from ditgta.runtime.checkpoints import further_decay, identity_of
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import check_ending
@@ -31,7 +32,7 @@ from ditgta.runtime.finished import read_finished, refuse_other, settled
 from ditgta.runtime.loss_records import LossRecord
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
-from ditgta.runtime.records import CheckpointHeader, part
+from ditgta.runtime.records import part
 from ditgta.runtime.streams import generator
 from ditgta.sampling import load_both
 from ditgta.scoring.loss import by_band, gain_estimate, loss_estimate

@@ -16,6 +16,7 @@ from ditgta.data.autoencoder import autoencoder_sha256
 from ditgta.data.order import cut
 from ditgta.data.shard_plan import plan_shards
 from ditgta.report.drawing import drawable, write_picture
+from ditgta.runtime.checkpoint_records import CheckpointHeader
 from ditgta.runtime.checkpoints import average_of, further_decay, identity_of, read_header
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.file_records import SampleShardRecord
@@ -32,7 +33,7 @@ from ditgta.runtime.files import (
 from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
-from ditgta.runtime.records import CheckpointHeader, SampleIndex
+from ditgta.runtime.records import SampleIndex
 from ditgta.sampling import Sampler, image_label
 
 _MOST_CELLS = 10_000  # of a picture

@@ -55,8 +55,8 @@ from ditgta.report.resized import Sizes, read_sizes, sizes_csv
 from ditgta.report.sweep import UNGUIDED, Sweep, chosen_losses, chosen_scores, read_sweep, sweep_csv
 from ditgta.report.sweep_figure import drawn_sweep
 from ditgta.report.sweep_order import order_sentence
+from ditgta.runtime.checkpoint_records import CheckpointRecord
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.file_records import CheckpointRecord
 from ditgta.runtime.files import is_file, read_json, read_text, sha256_of, write_json, write_text
 from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.records import TableRecord, TableSpec, checked, parsed, part

@@ -25,6 +25,7 @@ from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import choose, compiled
 from ditgta.model.dit import DiT
 from ditgta.runtime.addresses import readable
+from ditgta.runtime.checkpoint_records import CheckpointHeader
 from ditgta.runtime.checkpoints import AVERAGE, average_groups, checkpoint_name, read_checkpoint
 from ditgta.runtime.errors import InputError, Stopped
 from ditgta.runtime.lease import lease
@@ -32,7 +33,6 @@ from ditgta.runtime.memory import keep_freed_memory
 from ditgta.runtime.processes import Processes, SideStream, StopSignal, processes
 from ditgta.runtime.progress import Progress
 from ditgta.runtime.recorder import RUN, Recorder, refuse_other
-from ditgta.runtime.records import CheckpointHeader
 from ditgta.sampling import Sampler, image_label
 
 QUICK = {"ddpm": "dpm-solver++", "flow": "heun"}  # samplers of what trackers show
