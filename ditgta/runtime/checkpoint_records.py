@@ -59,6 +59,15 @@ class PublishedOptions(Record):
     latent_size: Side | None = None
 
 
+class DiffusersConfig(Record):
+    """config.json of a DiT in diffusers' format."""
+
+    num_layers: Count
+    num_attention_heads: Count
+    attention_head_dim: Count
+    sample_size: Side
+
+
 class CheckpointRecord(FileRecord):
     """The record of a checkpoint."""
 

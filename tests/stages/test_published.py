@@ -72,8 +72,8 @@ def test_options_may_be_numbers_of_numpy_and_tensors_of_one_number(tmp_path):
     save_reference(
         tmp_path / "a.pt", model, model, image_size=torch.tensor(64), latent_size=np.int64(8), **said
     )
-    assert read_published(tmp_path / "a.pt").options["image_size"] == 64
-    assert read_published(tmp_path / "a.pt").options["latent_size"] == 8
+    assert read_published(tmp_path / "a.pt").options.image_size == 64
+    assert read_published(tmp_path / "a.pt").options.latent_size == 8
 
 
 def test_bare_state_dict_with_wrapped_names_and_half_precision(tmp_path):
