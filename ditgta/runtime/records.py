@@ -300,7 +300,7 @@ def parsed(kind: type[_Kind], content: Any, what: str, fix: str) -> _Kind:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "content"
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
         given = "missing" if isinstance(first["input"], dict) else shortened(repr(first["input"]), 60)
         raise InputError(
             f"{what}: {place}: {message[:1].lower()}{message[1:]} (got {given}); {fix}"
