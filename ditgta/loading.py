@@ -8,10 +8,11 @@ from torch import Tensor
 
 from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.positional import PositionalEncoding, encoding_class
+from ditgta.runtime.checkpoint_records import Network
 from ditgta.runtime.checkpoints import AVERAGE, average_of, read_checkpoint, read_header, read_part
 from ditgta.runtime.errors import InputError, one_line
 from ditgta.runtime.pretrained import read_pretrained
-from ditgta.runtime.records import Network, checked
+from ditgta.runtime.records import checked
 
 _MOST_TOKENS = 2**20
 
@@ -33,7 +34,7 @@ def load(
     if str(path).endswith(".safetensors") or Path(path).is_file():
         group = weights if weights != AVERAGE else average_of(path, read_header(path), ema_decay)
         header, groups = read_checkpoint(path, [group])
-        return network_of(path, header["model"], groups[group])
+        return network_of(path, header.model.said(), groups[group])
     if ema_decay is not None:
         raise InputError(f"{path} holds only one average; leave ema_decay out")
     config, tensors = read_pretrained(path, revision)
@@ -47,7 +48,7 @@ def load_encoding(path: str | Path) -> PositionalEncoding:
         InputError: there is no such checkpoint, it is damaged, or its encoding is of someone's own and not here.
     """
     try:
-        config = DiTConfig(**read_header(path)["model"])
+        config = DiTConfig(**read_header(path).model.said())
         encoding = encoding_class(config.posenc)(
             *config.grid, config.width, config.heads, config.depth, config.rotary_base
         )

@@ -128,7 +128,7 @@ def look_closer(
 def _predicted(samples: Side, classes: Sequence[str]) -> np.ndarray | None:
     """Returns the class that the scorer sees in each sample, None where it has not learnt the classes of their labels."""
     labels = samples.labels
-    known = samples.images.origin.get("classes") or classes
+    known = samples.images.origin.classes or classes
     if labels is None or samples.features is None or known != classes or labels.max() >= len(classes):
         return None
     return samples.array("probabilities").argmax(1)
@@ -140,7 +140,7 @@ def strata_in(side: Side, chosen: np.ndarray | None = None) -> np.ndarray | None
     Labelled real images have the class counts that their collectors gave them, sampled images those that index.json says;
     where nothing says how labels were drawn, equal counts are taken for balanced labels.
     """
-    labels, rule = side.labels, side.images.origin.get("labels")
+    labels, rule = side.labels, side.images.origin.labels
     if labels is None or rule == "random":
         return None
     if not side.real and rule != "balanced" and not is_balanced(labels):

@@ -61,7 +61,7 @@ def load_both(
     header = read_header(checkpoint)
     network = load(checkpoint, ema_decay=ema_decay).to(device)
     vae = load_autoencoder(autoencoder, device)
-    trained_on = header.get("autoencoder_sha256")
+    trained_on = header.autoencoder_sha256
     if trained_on and trained_on != autoencoder_sha256(autoencoder):
         raise InputError(
             f"{checkpoint} was trained on latents of another autoencoder than {autoencoder}; give the autoencoder of its training"
@@ -71,7 +71,7 @@ def load_both(
         raise InputError(
             f"{autoencoder} has {channels} latent channels, but {checkpoint} needs {network.config.latent_channels}; give the autoencoder of its training"
         )
-    classes = header.get("classes")
+    classes = header.classes
     if classes is not None and len(classes) != network.num_classes:
         raise InputError(
             f"{checkpoint} names {len(classes)} classes but has {network.num_classes}; give another checkpoint"
@@ -126,7 +126,7 @@ class Sampler:
     ) -> "Sampler":
         """Returns the sampler of a checkpoint's EMA weights and an autoencoder's folder; raises InputError as `load_both` does."""
         network, vae, header = load_both(checkpoint, autoencoder, device, options.ema_decay)
-        return cls(network, vae, options, header.get("classes"))
+        return cls(network, vae, options, header.classes)
 
     @torch.inference_mode()
     def __call__(

@@ -215,7 +215,8 @@ def _of_record(path: Path, content: dict) -> str | None:
 def _of_result(content: dict) -> str:
     if "step" in content:
         return "a checkpoint"
-    return "a scorer" if "weights" in (content.get("spec") or {}) else "something else"
+    spec = content.get("spec")
+    return "a scorer" if isinstance(spec, dict) and "weights" in spec else "something else"
 
 
 def _of_arrays(path: Path) -> str:

@@ -15,9 +15,10 @@ import torch
 from ditgta.runtime.addresses import is_hub_name
 from ditgta.runtime.checkpoints import check_numbers, write_tensors
 from ditgta.runtime.errors import InputError, one_line
-from ditgta.runtime.files import expanded, is_file, read_json, sha256_of, write_record, write_text
+from ditgta.runtime.file_records import AutoencoderRecord
+from ditgta.runtime.files import expanded, is_file, read_as, read_json, sha256_of, write_record, write_text
 from ditgta.runtime.pretrained import huggingface_hub
-from ditgta.runtime.records import Autoencoder, PixelsConfig, checked
+from ditgta.runtime.records import Autoencoder, PixelsConfig, parsed
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 RECORD = "autoencoder.json"
@@ -59,11 +60,6 @@ class Pixels(torch.nn.Module):
         """Return config.json."""
         return json.dumps({"_class_name": _PIXELS, **vars(self.config)}, indent=1) + "\n"
 
-    @classmethod
-    def from_config(cls, content: dict) -> "Pixels":
-        """Return what config.json describes."""
-        return cls(content["latent_channels"], content["scaling_factor"])
-
 
 def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
     """Returns the diffusers AutoencoderKL, or Pixels, of a folder in evaluation mode, float32 and channels_last, on `device`.
@@ -76,7 +72,7 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
     if not is_file(weights) or not is_file(folder / "config.json"):
         raise InputError(f"{folder} holds no autoencoder; it must contain config.json and {WEIGHTS}")
     if (folder / RECORD).is_file():
-        expected, sha256 = read_json(folder / RECORD).get("sha256"), sha256_of(weights)
+        expected, sha256 = read_as(AutoencoderRecord, folder / RECORD).sha256, sha256_of(weights)
         if sha256 != expected:
             raise InputError(
                 f"{weights} is damaged (sha256 {sha256[:12]}..., {RECORD} says {str(expected)[:12]}...); "
@@ -84,11 +80,11 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
             )
     if f'"{_PIXELS}"' in (folder / "config.json").read_text(errors="replace"):
         config = {"block_out_channels": [1], **read_json(folder / "config.json")}
-        checked(PixelsConfig, config, f"{folder / 'config.json'}", "make it again")
-        return Pixels.from_config(config).eval().to(device)
+        pixels = parsed(PixelsConfig, config, f"{folder / 'config.json'}", "make it again")
+        return Pixels(pixels.latent_channels, pixels.scaling_factor).eval().to(device)
     try:
-        config = checked(Autoencoder, read_json(folder / "config.json"), "config.json", "correct it")
-        if config["block_out_channels"][-1] * config.get("latent_channels", 4) > _MOST_WEIGHTS:
+        network = parsed(Autoencoder, read_json(folder / "config.json"), "config.json", "correct it")
+        if network.block_out_channels[-1] * network.latent_channels > _MOST_WEIGHTS:
             raise ValueError("config.json describes too large a network")
         vae, loaded = _from_pretrained(folder, local_files_only=True, output_loading_info=True)
         if loaded["missing_keys"]:

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from ditgta.data.sources.names import LABELS_FILE, NAME_FILES, files_of_pattern, folder_of, is_image, scan
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded, read_json, sha256_of, write_json
@@ -221,8 +223,8 @@ class Sources:
         self.found: dict[str, Contents] = {}
         self.kept: dict[str, Contents] = {}
         # Nothing where the file is missing or damaged, for all of it can be found again.
-        with contextlib.suppress(InputError, TypeError, OSError):
-            self.kept = {name: Contents(**content) for name, content in read_json(file).items()}
+        with contextlib.suppress(InputError, ValueError, OSError):
+            self.kept = TypeAdapter(dict[str, Contents]).validate_python(read_json(file))
 
     def sha256(self, path: str) -> str:
         """Returns the checksum of what a path holds; of one that was never seen, words that say so."""

@@ -16,7 +16,7 @@ from ditgta.data.order import cut
 from ditgta.data.sources.find import list_bare
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import expanded, is_file, read_json, sha256_of
-from ditgta.runtime.records import SampleIndex, checked, part
+from ditgta.runtime.records import Origin, SampleIndex, parsed
 from ditgta.runtime.streams import generator
 
 ARCHIVES = (".tar", ".zip", ".parquet")
@@ -31,17 +31,17 @@ class ImageSet:
         self.labels: np.ndarray | None = None  # (count,) int64, or None when unknown
         # {"pool3" or "spatial": (mean, covariance)}, float64, as stored
         self.statistics: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.origin: dict = {}  # what the maker of the set wrote about it, {} if nothing
+        self.origin = Origin()
         self.warnings: list[str] = []  # what a reader of the scores should know
 
     def known_by(self) -> dict:
         """Returns the sampling, step, seed and posenc that the set itself tells of, without what it does not."""
-        training = part(self.origin, "spec", "checkpoint", "spec")
+        training = self.origin.spec.checkpoint.spec
         facts = {
-            "sampling": part(self.origin, "spec").get("sampling"),
-            "step": self.origin.get("step"),
-            "seed": training.get("seed"),
-            "posenc": part(training, "model").get("posenc"),
+            "sampling": self.origin.spec.sampling,
+            "step": self.origin.step,
+            "seed": training.seed,
+            "posenc": training.model.posenc,
         }
         return {key: value for key, value in facts.items() if value is not None}
 
@@ -122,15 +122,16 @@ class SampleShards(ImageSet):
 
     def __init__(self, path: Path, content: dict):
         fix = "run the sample stage again"
-        checked(SampleIndex, content, f"{path / 'index.json'}", fix)
-        super().__init__(path, content["count"], tuple(content["shape"][:2]))
-        self.shards, self.origin = content["shards"], content
+        index = parsed(SampleIndex, content, f"{path / 'index.json'}", fix)
+        height, width, _ = index.shape
+        super().__init__(path, index.count, (height, width))
+        self.index, self.origin = index, index
         labels, end = [], 0
-        for shard in self.shards:
-            if shard["start"] != end:
+        for shard in index.shards:
+            if shard.start != end:
                 raise InputError(f"{path / 'index.json'} does not name its shards in order; {fix}")
-            end += shard["count"]
-            labels.append(self._labels(path / shard["file"], shard["count"], fix))
+            end += shard.count
+            labels.append(self._labels(path / shard.file, shard.count, fix))
         if self.count == 0:
             raise InputError(f"{path} holds no images; sample at least 2")
         if self.count != end:
@@ -145,7 +146,7 @@ class SampleShards(ImageSet):
         if not is_file(file):
             raise InputError(f"{file} does not exist; {fix}")
         images, labels = NpzArray.find(file, "arr_0"), NpzArray.find(file, "arr_1")
-        is_whole = images is not None and images.shape == (count, *self.origin["shape"])
+        is_whole = images is not None and images.shape == (count, *self.index.shape)
         if labels is not None:
             is_whole = is_whole and labels.shape == (count,) and labels.dtype.kind in "iu"
         if not is_whole:
@@ -155,21 +156,22 @@ class SampleShards(ImageSet):
 
     def sha256(self) -> str:
         """Returns a checksum of the shards' checksums, which `batches` compares with the files."""
-        lines = "".join(f"{shard['start']} {shard['count']} {shard['sha256']}\n" for shard in self.shards)
+        shards = self.index.shards
+        lines = "".join(f"{shard.start} {shard.count} {shard.sha256}\n" for shard in shards)
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
         """Yields images start..stop, verifying every shard that is opened."""
-        for shard in self.shards:
-            first, last = max(start, shard["start"]), min(stop, shard["start"] + shard["count"])
+        for shard in self.index.shards:
+            first, last = max(start, shard.start), min(stop, shard.start + shard.count)
             if first >= last:
                 continue
-            path = self.path / shard["file"]
-            if sha256_of(path) != shard["sha256"]:
+            path = self.path / shard.file
+            if sha256_of(path) != shard.sha256:
                 raise InputError(f"{path} is damaged or changed; delete it and run the sample stage again")
             images = NpzArray.find(path, "arr_0")
             _check_images(images)
-            yield from images.batches(first - shard["start"], last - shard["start"], batch_size)
+            yield from images.batches(first - shard.start, last - shard.start, batch_size)
 
 
 class IndexedImages(ImageSet):
@@ -178,7 +180,7 @@ class IndexedImages(ImageSet):
     def __init__(self, path: Path):
         self.index = load_index(path)
         super().__init__(path, self.index.count, sides_of(self.index.size))
-        self.labels, self.origin = self.index.labels, {"spec": self.index.spec}
+        self.labels, self.origin = self.index.labels, Origin.model_validate({"spec": self.index.spec})
 
     def sha256(self) -> str:
         """Returns a checksum of the images and of the size of the crop."""

@@ -22,8 +22,18 @@ from ditgta.data.image_index import (
 from ditgta.data.sources.parquet import RowReader
 from ditgta.data.sources.readers import FileReader, MemberReader, Names, Reader
 from ditgta.runtime.errors import InputError, as_input_error
-from ditgta.runtime.files import atomic_path, expanded, is_file, provenance, read_json, sha256_of, write_json
-from ditgta.runtime.records import ImageIndexRecord, checked
+from ditgta.runtime.file_records import SourceRecord
+from ditgta.runtime.files import (
+    atomic_path,
+    expanded,
+    is_file,
+    provenance,
+    read_as,
+    read_json,
+    sha256_of,
+    write_json,
+)
+from ditgta.runtime.records import ImageIndexRecord, parsed
 
 _SKIPPED_KEPT = 100
 _PACK = "images.pack"  # images copied into one file, for containers in which reading them singly is slow
@@ -98,50 +108,50 @@ def load_index(path: str | Path) -> ImageIndex:
         raise InputError(
             f"{folder / 'index.json'} is not an image index; give the folder that the images stage wrote"
         )
-    checked(ImageIndexRecord, content, f"{folder / 'index.json'}", REMAKE)
+    index = parsed(ImageIndexRecord, content, f"{folder / 'index.json'}", REMAKE)
     damage = (KeyError, TypeError, AttributeError, IndexError, ValueError, SafetensorError)
     with as_input_error(f"the images stage did not write the index {folder}", REMAKE, *damage, text=repr):
-        return _loaded(folder, content, read_json(folder / "source.json"))
+        return _loaded(folder, index, read_as(SourceRecord, folder / "source.json", REMAKE))
 
 
-def _loaded(folder: Path, content: dict, source: dict) -> ImageIndex:
+def _loaded(folder: Path, content: ImageIndexRecord, source: SourceRecord) -> ImageIndex:
     """Return the index of a folder from index.json and source.json."""
-    labels, digests, names = _read_table(folder, source)
-    if len(labels) != content["count"]:
+    labels, digests, names = _read_table(folder, source.files_tsv_sha256)
+    if len(labels) != content.count:
         raise ValueError(f"{len(labels)} lines in files.tsv")
-    root = Path(os.path.normpath(folder.absolute() / source["root"]))
+    root = Path(os.path.normpath(folder.absolute() / source.root))
     if not root.is_dir():
         raise InputError(
             f"the images' folder {root} of {folder / 'index.json'} does not exist; restore it or {REMAKE}"
         )
     reader: Reader = FileReader(root, names)
-    if source["places_sha256"] is not None:
-        _check_file(folder / "places.safetensors", source["places_sha256"], folder)
+    if source.places_sha256 is not None:
+        _check_file(folder / "places.safetensors", source.places_sha256, folder)
         arrays = load_file(folder / "places.safetensors")
-        reader = _READERS[source["reader"]].restored(root, source["reader_state"], arrays)
+        reader = _READERS[source.reader].restored(root, source.reader_state, arrays)
     index = ImageIndex(
         root=root,
         files=names,
         labels=labels,
-        classes=content["classes"],
-        size=side_or_sides(content["size"]),
-        spec=source["spec"],
-        files_sha256=content["files_sha256"],
-        skipped=source["skipped"],
+        classes=content.classes,
+        size=side_or_sides(content.size),
+        spec=source.spec,
+        files_sha256=content.files_sha256,
+        skipped=source.skipped,
         reader=reader,
         digests=digests,
-        notes=source["notes"],
-        name=Path(source.get("source") or root).name,
+        notes=source.notes,
+        name=Path(source.source or root).name,
     )
     if contents_sha256(index) != index.files_sha256:
         raise InputError(f"{folder / 'index.json'} does not belong to {folder / 'files.tsv'}; {REMAKE}")
     return index
 
 
-def _read_table(folder: Path, source: dict) -> tuple[np.ndarray, np.ndarray, Names]:
+def _read_table(folder: Path, sha256: str) -> tuple[np.ndarray, np.ndarray, Names]:
     """Return labels, digests and names of files.tsv."""
     path = folder / "files.tsv"
-    _check_file(path, source["files_tsv_sha256"], folder)
+    _check_file(path, sha256, folder)
     with open(path, "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     raw = np.frombuffer(mapped, np.uint8)

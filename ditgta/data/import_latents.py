@@ -14,7 +14,8 @@ from ditgta.data.order import cut, spread
 from ditgta.data.ready import Ready, open_fast_dit, open_lightningdit, open_moments
 from ditgta.data.shards import new_shard, shard_name
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import expanded, read_json, record_path
+from ditgta.runtime.file_records import ImportedShardRecord
+from ditgta.runtime.files import expanded, read_as, record_path
 
 FORMATS: dict[str, Callable[[Path], Ready]] = {
     "fast-dit": open_fast_dit,
@@ -170,7 +171,7 @@ def gathered(imported: Import, out: Path, plan: list[range]) -> tuple[np.ndarray
     for number in range(len(plan)):
         with safe_open(out / shard_name(number), framework="np") as shard:
             labels.append(shard.get_tensor("label"))
-        sums += read_json(record_path(out / shard_name(number)))["x0_sums"]
+        sums += read_as(ImportedShardRecord, record_path(out / shard_name(number))).x0_sums
     mean, squares = sums / (ready.count * ready.sides * ready.shape[1] * ready.shape[2])
     everything = np.concatenate(labels)
     if imported.index is not None:

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ditgta.data.pickles import load_plain
+from ditgta.runtime.checkpoint_records import DiffusersConfig, PublishedOptions
 from ditgta.runtime.checkpoints import read_header
 from ditgta.runtime.errors import InputError, as_input_error
 from ditgta.runtime.files import is_file, read_json
-from ditgta.runtime.records import PublishedOptions, checked
+from ditgta.runtime.records import parsed
 
 Weights = dict[str, Tensor]
 # What trainers call the two networks of a file, the first that is there counts; and what they wrap a network in.
@@ -32,12 +33,14 @@ class Published:
     """What a published file holds, in this project's parameter names.
 
     ema: the weights to use; model: the weights that were trained, where the file has both.
-    options: what the file says of itself, as far as it does, as `PublishedOptions` names it.
+    options: what the file says of itself, as far as it does.
+    sizes: depth, width and heads, which a folder of diffusers says.
     """
 
     ema: Weights
     model: Weights | None = None
-    options: dict = field(default_factory=dict)
+    options: PublishedOptions = field(default_factory=PublishedOptions)
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 def read_published(path: str | Path) -> Published:
@@ -73,17 +76,17 @@ def _load(path: Path) -> object:
         return load_file(path)
 
 
-def _options(path: Path, args: object) -> dict:
+def _options(path: Path, args: object) -> PublishedOptions:
     """Returns what a file says of itself, numbers of NumPy and tensors of one number as Python's."""
     if isinstance(args, argparse.Namespace | types.SimpleNamespace):
         args = vars(args)
     if not isinstance(args, dict):
-        return {}
+        return PublishedOptions()
     options = {key: args[key] for key in PublishedOptions.model_fields if args.get(key) is not None}
     for key, value in options.items():
         if isinstance(value, np.generic | Tensor) and math.prod(value.shape) == 1:
             options[key] = value.item()
-    return checked(PublishedOptions, options, f"{path} has invalid options", "give another file")
+    return parsed(PublishedOptions, options, f"{path} has invalid options", "give another file")
 
 
 def _inner(content: dict, keys: Sequence[str]) -> dict:
@@ -144,20 +147,15 @@ def _read_diffusers(folder: Path) -> Published:
     file = next((folder / name for name in names if (folder / name).is_file()), None)
     if file is None:
         raise InputError(f"{folder} has no {names[0]}; download it beside config.json")
+    network = parsed(DiffusersConfig, config, str(folder / "config.json"), "download it again")
     try:
-        ema = _from_diffusers(_plain(folder, _load(file)), int(config["num_layers"]))
+        ema = _from_diffusers(_plain(folder, _load(file)), network.num_layers)
     except KeyError as error:
         raise InputError(f"{folder} lacks the tensor {error}; download the folder again") from None
-    options = {
-        "posenc": "abs",
-        "image_size": 8 * int(config["sample_size"]),
-        "num_classes": int(config["num_embeds_ada_norm"]),
-        "depth": int(config["num_layers"]),
-        "width": int(config["num_attention_heads"]) * int(config["attention_head_dim"]),
-        "heads": int(config["num_attention_heads"]),
-        "patch": int(config["patch_size"]),
-    }
-    return _checked(folder, Published(ema, None, options))
+    heads = network.num_attention_heads
+    sizes = {"depth": network.num_layers, "width": heads * network.attention_head_dim, "heads": heads}
+    options = PublishedOptions(posenc="abs", image_size=8 * network.sample_size)
+    return _checked(folder, Published(ema, None, options, sizes))
 
 
 # diffusers' names of a block's layers and of this project's. Its time and label embedders stand, all alike, in every block.

@@ -111,7 +111,7 @@ def read_scorer(path: Path) -> ScorerFile:
     check_numbers(str(path), tensors)
     checked(ScorerHeader, details, f"{path} has an invalid header", "make it again")
     has_record = details and record_path(path).is_file()
-    sha256 = read_verified_record(path)["sha256"] if has_record else sha256_of(path)
+    sha256 = read_verified_record(path).sha256 if has_record else sha256_of(path)
     return ScorerFile(
         path=path,
         sha256=sha256,

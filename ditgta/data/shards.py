@@ -13,17 +13,19 @@ from safetensors import SafetensorError, safe_open
 
 from ditgta.data.handles import Handles
 from ditgta.runtime.errors import InputError, as_input_error
+from ditgta.runtime.file_records import ShardRecord
 from ditgta.runtime.files import (
     atomic_path,
     is_file,
     provenance,
+    read_as,
     read_json,
     record_path,
     sha256_of,
     write_json,
     write_record,
 )
-from ditgta.runtime.records import LatentIndex, checked
+from ditgta.runtime.records import LatentIndex, Shard, parsed
 
 _KINDS = {"<f2": "F16", "<i8": "I64"}  # numpy's names and those of safetensors
 _HEADER_BYTES = 4096  # a page, so that the sides of images whose moments fill pages begin at pages
@@ -70,12 +72,12 @@ def shard_state(path: Path, spec: dict) -> str:
     if not path.is_file() or not record_path(path).is_file():
         return "missing"
     try:
-        record = read_json(record_path(path))
+        record = read_as(ShardRecord, record_path(path))
     except InputError:
         return "damaged"
-    if record.get("spec") != spec:
+    if record.spec != spec:
         return "other"
-    return "whole" if record.get("sha256") == sha256_of(path) else "damaged"
+    return "whole" if record.sha256 == sha256_of(path) else "damaged"
 
 
 def write_latent_index(folder: Path, plan: list[range], **content) -> None:
@@ -86,7 +88,7 @@ def write_latent_index(folder: Path, plan: list[range], **content) -> None:
     path, shards = folder / "index.json", []
     for number, images in enumerate(plan):
         name = shard_name(number)
-        sha256 = read_json(record_path(folder / name))["sha256"]
+        sha256 = read_as(ShardRecord, record_path(folder / name)).sha256
         shards.append({"file": name, "sha256": sha256, "start": images.start, "count": len(images)})
     content |= {"count": sum(map(len, plan)), "shards": shards}
     with contextlib.suppress(InputError):  # it is missing or damaged
@@ -111,25 +113,24 @@ class LatentShards:
                 f"{self.folder} is a file, not a folder of latents; give a folder that the latents stage wrote"
             )
         index = self.folder / "index.json"
-        self.content = content = read_json(index)
+        content = read_json(index)
         if "latent_shape" not in content:
             raise InputError(f"{self.folder} holds no latents; give the folder that the latents stage wrote")
-        checked(LatentIndex, content, str(index), "run the latents stage again")
-        self.count: int = content["count"]
-        self.shard_count = len(content["shards"])
-        self.classes: list[str] = content["classes"]
-        self.latent_shape: tuple[int, int, int] = tuple(content["latent_shape"])  # (C, h, w)
-        self.image_size: int = content["image_size"]  # side in pixels
-        self.scaling_factor: float = content["scaling_factor"]  # what `draw_latents` multiplies with
-        self.sides: int = content.get("sides", 2)  # 2 where mirror images are there, else 1
-        # 2 for mean and log variance of each posterior, 1 for one draw of it
-        self.moments: int = content.get("moments", 2)
-        paths = [self.folder / shard["file"] for shard in content["shards"]]
-        self._starts = np.array([shard["start"] for shard in content["shards"]], np.int64)
+        self.content = about = parsed(LatentIndex, content, str(index), "run the latents stage again")
+        self.count = about.count
+        self.shard_count = len(about.shards)
+        self.classes: list[str] = about.classes
+        self.latent_shape: tuple[int, int, int] = tuple(about.latent_shape)  # (C, h, w)
+        self.image_size = about.image_size  # side in pixels
+        self.scaling_factor = about.scaling_factor  # what `draw_latents` multiplies with
+        self.sides = about.sides  # 2 where mirror images are there, else 1
+        self.moments = about.moments  # 2 for mean and log variance of each posterior, 1 for one draw of it
+        paths = [self.folder / shard.file for shard in about.shards]
+        self._starts = np.array([shard.start for shard in about.shards], np.int64)
         what = f"the latents stage did not write {index}"
         with as_input_error(what, "run the stage again", KeyError, TypeError, ValueError, text=repr):
             self._side = np.dtype(("<f2", (self.moments, *self.latent_shape)))
-            self.labels = np.concatenate([self._labels(shard) for shard in content["shards"]])
+            self.labels = np.concatenate([self._labels(shard) for shard in about.shards])
             if len(self.labels) != self.count:
                 raise ValueError(f"{len(self.labels)} images in its shards")
         # At most 256: all may stay open.
@@ -170,12 +171,12 @@ class LatentShards:
     def verify(self, numbers: Iterable[int] | None = None) -> None:
         """Compares the SHA-256 of shards (by default all) with the index; raises InputError at the first that differs."""
         for number in range(self.shard_count) if numbers is None else numbers:
-            if sha256_of(self.folder / shard_name(number)) != self.content["shards"][number]["sha256"]:
+            if sha256_of(self.folder / shard_name(number)) != self.content.shards[number].sha256:
                 raise self._damaged(number)
 
-    def _labels(self, shard: dict) -> np.ndarray:
+    def _labels(self, shard: Shard) -> np.ndarray:
         """Returns the labels of a shard, after comparing all but its moments with the index."""
-        path, images = self.folder / shard["file"], range(shard["start"], shard["start"] + shard["count"])
+        path, images = self.folder / shard.file, range(shard.start, shard.start + shard.count)
         if not is_file(path):
             raise InputError(f"{path} does not exist; run the latents stage again")
         try:

@@ -11,7 +11,7 @@ from ditgta.data.features import FeatureShards
 from ditgta.data.image_sets import ImageSet, LooseImages
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.finished import read_finished, refuse_other, settled
-from ditgta.runtime.records import ScoreRecord, part
+from ditgta.runtime.records import ScoreRecord
 from ditgta.runtime.streams import generator
 
 
@@ -150,21 +150,21 @@ def refuse_other_scores(out: Path, inputs: dict[str, dict], asked: dict) -> None
     `inputs` are {"reference", "samples", "training": {folder, sha256}}, those that are given; `asked` is {scorer, judge: checksums
     of their weights, crops: side of crops, drawn: of a baseline, the number of images}, None where there is none.
     """
-    theirs = read_finished(out, ScoreRecord)
-    if not theirs:
+    theirs = read_finished(ScoreRecord, out)
+    if theirs is None:
         return
-    settings, names, drawn = part(theirs, "settings"), ["reference", "samples", "training"], None
-    if settings.get("baseline"):
-        names, drawn = ["reference", "training"], theirs.get("num_samples")
+    settings, names, drawn = theirs.settings, ["reference", "samples", "training"], None
+    if settings.baseline:
+        names, drawn = ["reference", "training"], theirs.num_samples
     before: dict = {}
     ours: dict = {}
     again = []
     for name in names:
         ours[name] = inputs.get(name, {"folder": None, "sha256": None})
-        said = {key: part(theirs, name).get(key) for key in ours[name]}
+        said = {key: getattr(getattr(theirs, name), key) for key in ours[name]}
         before[name] = settled(said, ours[name], "sha256")
         again.append(f"{name}.sha256")  # made again under its own name
-    before |= {"baseline": settings.get("baseline", False), "drawn": drawn, "crops": settings.get("crops")}
-    before |= {name: part(theirs, name).get("sha256") for name in ("scorer", "judge")}
+    before |= {"baseline": bool(settings.baseline), "drawn": drawn, "crops": settings.crops}
+    before |= {"scorer": theirs.scorer.sha256, "judge": theirs.judge.sha256 if theirs.judge else None}
     ours |= {"baseline": asked["drawn"] is not None, **asked}
     refuse_other(out, "scores", before, ours, again)

@@ -20,8 +20,10 @@ from ditgta.planning.estimate import IMAGENET
 from ditgta.preflight.line import MISSING, OK, WARNING, Line, setting
 from ditgta.runtime.addresses import is_address, is_hub_name
 from ditgta.runtime.errors import InputError, one_line
-from ditgta.runtime.files import expanded, read_json, sha256_of
+from ditgta.runtime.file_records import FileRecord
+from ditgta.runtime.files import expanded, read_as, sha256_of
 from ditgta.runtime.pretrained import huggingface_hub
+from ditgta.runtime.records import ImageIndexRecord
 
 TRIED = 8  # images that are decoded, evenly spread
 REACH_SECONDS = 4
@@ -140,9 +142,10 @@ class Inputs:
     def _listed(self, part: str) -> tuple[int, int] | None:
         """Return images and classes of the index in the results, None where there is none."""
         try:
-            content = read_json(Path(self.layout.path("images", self.first), part, "index.json"))
-            return int(content["count"]), len(content["classes"])
-        except (InputError, KeyError, TypeError, ValueError):
+            folder = Path(self.layout.path("images", self.first), part)
+            index = read_as(ImageIndexRecord, folder / "index.json")
+            return index.count, len(index.classes)
+        except InputError:
             return None
 
     def latents(self, name: str) -> Iterator[Line]:
@@ -252,7 +255,7 @@ class Inputs:
     def _checksum(self, what: str, file: Path, record: Path) -> Line:
         """Return whether a file among the results is the one that its record vouches for."""
         try:
-            expected = read_json(record).get("sha256")
+            expected = read_as(FileRecord, record).sha256
             if file.is_file() and sha256_of(file) == expected:
                 return Line(OK, what, f"{file}, sha256 {expected[:12]}... as its record says")
             said = f"{file} is missing or damaged: its record says sha256 {str(expected)[:12]}..."

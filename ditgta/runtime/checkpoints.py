@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ditgta.runtime.checkpoint_records import CheckpointHeader
 from ditgta.runtime.errors import InputError, as_input_error
 from ditgta.runtime.files import (
     atomic_path,
@@ -18,7 +19,7 @@ from ditgta.runtime.files import (
     sha256_of,
     write_record,
 )
-from ditgta.runtime.records import CheckpointHeader, checked
+from ditgta.runtime.records import parsed
 
 HEADER = "ditgta"
 AVERAGE = "ema"  # the group of the first average; those of further ones are ema1, ema2, ...
@@ -34,15 +35,15 @@ def average_groups(count: int) -> list[str]:
     return [AVERAGE, *(f"{AVERAGE}{place}" for place in range(1, count))]
 
 
-def decays_of(header: dict) -> list[float]:
+def decays_of(header: CheckpointHeader) -> list[float]:
     """Returns the decays of a checkpoint's averages, as training says them; [] where they are not known."""
-    training = header["spec"].get("training")
+    training = header.spec.get("training")
     decays = training.get("ema_decay") if isinstance(training, dict) else None
     decays = decays if isinstance(decays, list) else [decays]
     return decays if all(isinstance(decay, int | float) for decay in decays) else []
 
 
-def average_of(path: str | Path, header: dict, decay: float | None) -> str:
+def average_of(path: str | Path, header: CheckpointHeader, decay: float | None) -> str:
     """Returns the group of the average of a decay (None: the first); raises InputError, which names the known ones, if there is none."""
     if decay is None:
         return AVERAGE
@@ -54,7 +55,7 @@ def average_of(path: str | Path, header: dict, decay: float | None) -> str:
     raise InputError(f"checkpoint {path} has no average with decay {decay:g}; {has}")
 
 
-def further_decay(header: dict, decay: float | None) -> float | None:
+def further_decay(header: CheckpointHeader, decay: float | None) -> float | None:
     """Returns the decay of an average as specs have it: None where it is the first, which specs do not name."""
     return None if decay in decays_of(header)[:1] else decay
 
@@ -80,13 +81,13 @@ def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str,
     return write_record(path, header["spec"], step=header["step"], tensors=len(tensors), **record)
 
 
-def identity_of(path: Path, header: dict) -> dict:
+def identity_of(path: Path, header: CheckpointHeader) -> dict:
     """Returns what results say of the checkpoint that they were made of; raises InputError if its record has another checksum."""
-    sha256 = read_verified_record(path)["sha256"] if record_path(path).is_file() else sha256_of(path)
-    return {"spec": header["spec"], "step": header["step"], "sha256": sha256}
+    sha256 = read_verified_record(path).sha256 if record_path(path).is_file() else sha256_of(path)
+    return {"spec": header.spec, "step": header.step, "sha256": sha256}
 
 
-def read_header(path: str | Path) -> dict:
+def read_header(path: str | Path) -> CheckpointHeader:
     """Returns a checkpoint's header without reading its tensors; raises InputError if it is missing, damaged or of another project."""
     path = Path(path)
     if not is_file(path):
@@ -104,12 +105,12 @@ def read_header(path: str | Path) -> dict:
         raise InputError(
             f"{path} is a safetensors file without this project's header; import it first"
         ) from None
-    return checked(CheckpointHeader, header, f"checkpoint {path} has an invalid header", "give another")
+    return parsed(CheckpointHeader, header, f"checkpoint {path} has an invalid header", "give another")
 
 
 def read_checkpoint(
     path: str | Path, groups: Iterable[str], verify: bool = True
-) -> tuple[dict, dict[str, dict[str, Tensor]]]:
+) -> tuple[CheckpointHeader, dict[str, dict[str, Tensor]]]:
     """Returns a checkpoint's header and the tensors of some of its groups, by group and name; `verify`: its record, if any, must fit.
 
     Raises InputError if the file is missing, damaged or not a checkpoint of this project, or lacks a group.

@@ -16,16 +16,21 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from ditgta import __version__
 from ditgta.runtime.addresses import redacted
 from ditgta.runtime.errors import InputError, as_input_error, one_line
+from ditgta.runtime.file_records import FileRecord
 from ditgta.runtime.orphans import sweep, temporary_prefix
+from ditgta.runtime.records import Record, parsed
 
 _START, _STARTED = time.monotonic(), round(time.time(), 3)
 _digests: dict[tuple[int, ...], str] = {}  # of files that this process has read, by what they were then
 _KEPT_BYTES, _SETTLED_SECONDS = 2**20, 5.0
 _work: list[float] = []  # when this process began what it is for
+_Kind = TypeVar("_Kind", bound=Record)
+_File = TypeVar("_File", bound=FileRecord)
 
 
 @contextlib.contextmanager
@@ -151,6 +156,11 @@ def read_json(path: str | Path) -> dict:
     return content
 
 
+def read_as(kind: type[_Kind], path: str | Path, fix: str = "run its stage again") -> _Kind:
+    """Reads a JSON file as a record; raises InputError, with the fix, if it is missing or not such a record."""
+    return parsed(kind, read_json(path), str(path), fix)
+
+
 def sha256_of(path: str | Path) -> str:
     """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits; large files that stay as they are, are read once."""
     with open(path, "rb") as file:
@@ -194,15 +204,15 @@ def write_record(path: str | Path, spec: dict, out: Path | None = None, **conten
     return record
 
 
-def read_verified_record(path: str | Path) -> dict:
+def read_verified_record(path: str | Path, kind: type[_File] = FileRecord) -> _File:
     """Returns a heavy file's record; raises InputError if one of the two is missing, or the file's sha256 is not the record's."""
     path = Path(path)
     if not is_file(path):
         raise InputError(f"{path} does not exist; run the stage that writes it")
-    record, sha256 = read_json(record_path(path)), sha256_of(path)
-    if sha256 != record.get("sha256"):
+    record, sha256 = read_as(kind, record_path(path)), sha256_of(path)
+    if sha256 != record.sha256:
         raise InputError(
-            f"{path} is damaged (sha256 {sha256[:12]}..., its record says {str(record.get('sha256'))[:12]}...); delete it and run its stage again"
+            f"{path} is damaged (sha256 {sha256[:12]}..., its record says {str(record.sha256)[:12]}...); delete it and run its stage again"
         )
     return record
 

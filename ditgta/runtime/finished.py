@@ -2,11 +2,14 @@
 
 from collections.abc import Container
 from pathlib import Path
+from typing import TypeVar
 
 from ditgta.runtime.errors import InputError, shortened
-from ditgta.runtime.files import read_json
-from ditgta.runtime.records import Record, checked, part
+from ditgta.runtime.file_records import MadeOfImages
+from ditgta.runtime.files import read_as
+from ditgta.runtime.records import Record
 
+_Kind = TypeVar("_Kind", bound=Record)
 _LONGEST = 60  # characters of a value in an error line
 
 
@@ -35,14 +38,14 @@ def refuse_other(
         raise InputError(f"{out} holds {what} with other options ({pair}); {fix}")
 
 
-def refuse_other_images(out: Path, what: str, record: dict, spec: dict, images: dict) -> None:
+def refuse_other_images(out: Path, what: str, record: MadeOfImages | None, spec: dict, images: dict) -> None:
     """Make sure, as `refuse_other` does, that a finished result is not replaced by one of other options or of images of another name.
 
-    `record` is that of the result, {} without one; `images` are {name, files_sha256} of the images that it will be made of, {} without.
+    `record` is that of the result, if any; `images` are {name, files_sha256} of the images that it will be made of, {} without.
     """
-    if "spec" in record:
-        theirs = {name: part(record, "images").get(name) for name in images}
-        before = {**record["spec"], "images": settled(theirs, images, "files_sha256")}
+    if record is not None and record.spec is not None:
+        theirs = {name: getattr(record.images, name) for name in images}
+        before = {**record.spec, "images": settled(theirs, images, "files_sha256")}
         refuse_other(out, what, before, {**spec, "images": images}, {"images.files_sha256"})
 
 
@@ -59,9 +62,9 @@ def flat(spec: dict, prefix: str = "") -> dict[str, object]:
     return options
 
 
-def read_finished(path: Path, kind: type[Record] = Record) -> dict:
-    """Return what a finished result's JSON says, {} where it is missing or damaged: nothing is lost then."""
+def read_finished(kind: type[_Kind], path: Path) -> _Kind | None:
+    """Return what a finished result's JSON says, None where it is missing or damaged: nothing is lost then."""
     try:
-        return checked(kind, read_json(path), str(path), "run its stage again")
+        return read_as(kind, path)
     except InputError:
-        return {}
+        return None

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ditgta.runtime import finished
+from ditgta.runtime.checkpoint_records import CheckpointRecord
 from ditgta.runtime.checkpoints import (
     AVERAGE,
     check_numbers,
@@ -21,14 +22,14 @@ from ditgta.runtime.checkpoints import (
 )
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import (
-    provenance,
-    read_json,
+    read_as,
     read_verified_record,
     record_path,
     write_json,
     write_text,
 )
 from ditgta.runtime.progress import Progress
+from ditgta.runtime.records import Job, Point
 
 RUN, SPEC = "run", "spec.json"
 SNAPSHOTS_KEPT = 2
@@ -39,7 +40,7 @@ def refuse_other(out: Path, spec: dict) -> None:
     """Raise InputError where a folder holds states of a training of other options, which would be replaced."""
     for _, path in list_checkpoints(out / RUN) + list_checkpoints(out):
         try:
-            other = read_header(path)["spec"]
+            other = read_header(path).spec
         except InputError:  # what is damaged does not name its options
             continue
         finished.refuse_other(out, "a training", other, spec)
@@ -59,28 +60,26 @@ class Recorder:
 
     def unfinished(self, milestones: list[int]) -> tuple[list[int], tuple[int, Path] | None]:
         """Returns the milestones that are not there yet, and step and path of the state from which to go on."""
-        missing = [step for step in milestones if not self._is_whole(self.out / checkpoint_name(step))]
+        missing = [step for step in milestones if not self._whole(self.out / checkpoint_name(step))]
         last = missing[0] if missing else -1
         for step, path in sorted(list_checkpoints(self.folder) + list_checkpoints(self.out), reverse=True):
-            if step <= last and self._is_whole(path):
-                record = read_json(record_path(path))
-                own = {key: record[key] for key in provenance() if key in record}
-                self.earlier = [own, *record.get("earlier", [])]
+            if step <= last and (record := self._whole(path)):
+                own = record.model_dump(include=set(Job.model_fields), exclude_unset=True)
+                self.earlier = [own, *(job.said() for job in record.earlier)]
                 return missing, (step, path)
         return missing, None
 
-    def _is_whole(self, path: Path) -> bool:
-        """Tells whether a state is there, of this very spec and undamaged; names a damaged one."""
+    def _whole(self, path: Path) -> CheckpointRecord | None:
+        """Returns the record of a state that is there, of this very spec and undamaged, else None; names a damaged one."""
         if not path.is_file() or not record_path(path).is_file():
-            return False
+            return None
         try:
-            if read_header(path)["spec"] != self.header["spec"]:
-                return False
-            read_verified_record(path)
+            if read_header(path).spec != self.header["spec"]:
+                return None
+            return read_verified_record(path, CheckpointRecord)
         except InputError as error:
             self.say(f"{error}; an older state is used instead")
-            return False
-        return True
+            return None
 
     def say(self, text: str) -> None:
         """Prints a line and keeps it in train.log."""
@@ -89,18 +88,18 @@ class Recorder:
     def begin(self, step: int, state: Path | None) -> None:
         """Keeps the spec, and of the logged losses those up to a step; a milestone's record fills in what the file lacks."""
         write_json(self.folder / SPEC, self.header["spec"])
-        entries, last = [], 0
+        lines, last = [], 0
         if self.metrics.is_file():
-            for line in self.metrics.read_text().splitlines():
+            for line in self.metrics.read_text(errors="replace").splitlines():
                 with contextlib.suppress(ValueError):  # of a line that is not whole
-                    entry = json.loads(line)
-                    if entry["step"] <= step:
-                        entries.append(entry)
-                        last = entry["step"]
+                    point = Point.model_validate_json(line)
+                    if point.step <= step:
+                        lines.append(line)
+                        last = point.step
         if state is not None and state.parent == self.out:
-            known = read_json(record_path(state)).get("losses", [])
-            entries += [entry for entry in known if entry["step"] > last]
-        write_text(self.metrics, "".join(f"{json.dumps(entry)}\n" for entry in entries))
+            known = read_as(CheckpointRecord, record_path(state)).losses
+            lines += [json.dumps(point.said()) for point in known if point.step > last]
+        write_text(self.metrics, "".join(f"{line}\n" for line in lines))
 
     def log(self, entry: dict) -> None:
         """Appends one line to metrics.jsonl."""
@@ -109,10 +108,10 @@ class Recorder:
 
     def losses(self) -> list[dict]:
         """Returns the logged losses, thinned to at most a thousand."""
-        entries = [json.loads(line) for line in self.metrics.read_text().splitlines()]
-        thin = max(1, math.ceil(len(entries) / CURVE_POINTS))
-        kept = ("step", "loss", "mse", "vb")
-        return [{key: entry[key] for key in kept if key in entry} for entry in entries[thin - 1 :: thin]]
+        lines = self.metrics.read_text().splitlines()
+        thin = max(1, math.ceil(len(lines) / CURVE_POINTS))
+        points = [Point.model_validate_json(line) for line in lines[thin - 1 :: thin]]
+        return [point.model_dump(include=set(Point.model_fields), exclude_unset=True) for point in points]
 
     def save(
         self,

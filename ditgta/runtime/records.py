@@ -1,6 +1,6 @@
 """What files say of themselves, checked where they are read: types, bounds, and nothing that is taken on trust."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,49 +28,9 @@ class Record(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
 
-
-class Network(Record):
-    """The network that a checkpoint describes; its tensors must be of these sizes."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
-
-    latent_size: Annotated[list[Side], Field(min_length=2, max_length=2)]
-    patch: Annotated[int, Field(ge=1, le=256)]
-    depth: Annotated[int, Field(ge=1, le=10_000)]
-    width: Annotated[int, Field(ge=4, le=2**20)]
-    heads: Annotated[int, Field(ge=1, le=2**16)]
-    num_classes: Annotated[int, Field(ge=1, le=2**28)]
-    posenc: str
-    qk_norm: bool = True
-    latent_channels: Annotated[int, Field(ge=1, le=2**16)] = 4
-    rotary_base: Positive | None = None
-    absolute_table: bool = False
-    objective: str = "ddpm"
-
-
-class CheckpointHeader(Record):
-    """The header of a checkpoint."""
-
-    spec: dict
-    step: Count
-    model: dict
-    pending: bool = False
-    classes: Names | None = None
-    images: str | None = None
-    image_size: Side | None = None
-    autoencoder_sha256: str | None = None  # latents made elsewhere may be without one, and say why
-
-
-class PublishedOptions(Record):
-    """What a published checkpoint says of its network and training."""
-
-    model: str | None = None
-    posenc: str | None = None
-    rotary_base: Positive | None = None
-    absolute_table: bool | None = None
-    objective: str | None = None
-    image_size: Side | None = None
-    latent_size: Side | None = None
+    def said(self) -> dict:
+        """Return what the file says, without what it leaves to defaults."""
+        return self.model_dump(exclude_unset=True)
 
 
 class ScorerHeader(Record):
@@ -127,16 +87,48 @@ class Shown(Record):
     shards: Annotated[list[ShownShard], Field(min_length=1)]
 
 
-class SampleIndex(Record):
+class TrainedModel(Record):
+    """The network in a training's spec."""
+
+    posenc: str | None = None
+
+
+class TrainingSpec(Record):
+    """What decided a checkpoint, as far as its samples tell it again."""
+
+    seed: int | None = None
+    model: TrainedModel = TrainedModel()
+
+
+class SampledCheckpoint(Record):
+    """The checkpoint that samples were made with."""
+
+    spec: TrainingSpec = TrainingSpec()
+
+
+class SampleSpec(Record):
+    """What decided samples."""
+
+    sampling: dict | None = None
+    checkpoint: SampledCheckpoint = SampledCheckpoint()
+
+
+class Origin(Record):
+    """What the maker of a set of images wrote about it."""
+
+    spec: SampleSpec = SampleSpec()
+    step: Count | None = None
+    classes: Names | None = None
+    labels: str | None = None
+    checkpoint_sha256: str | None = None
+
+
+class SampleIndex(Origin):
     """index.json over shards of samples."""
 
     count: Count
     shape: Annotated[list[Side], Field(min_length=3, max_length=3)]
     shards: list[Shard]
-    spec: dict | None = None
-    step: Count | None = None
-    classes: Names | None = None
-    labels: str | None = None
 
 
 class LatentIndex(Record):
@@ -174,6 +166,7 @@ class Job(Record):
 
     seconds: Number | None = None
     started: Number | None = None
+    startup_seconds: Number | None = None
     cpu_seconds: Number | None = None
     peak_memory_mb: Number | None = None
     peak_gpu_memory_mb: Number | None = None
@@ -190,16 +183,16 @@ class Job(Record):
 class Point(Record):
     """The losses of a training step."""
 
-    step: Count
     loss: Number = 0
     mse: Number = 0
+    step: Count
     vb: Number = 0
 
 
 class ResultRecord(Job):
     """The record beside a heavy file, or an index, as tables read it."""
 
-    spec: dict | None = None
+    spec: TrainingSpec | None = None
     step: Count | None = None
     losses: list[Point] | None = None
     earlier: list[Job] = []
@@ -243,6 +236,14 @@ class Scored(Record):
     size: list[Count] | None = None
 
 
+class ScoreSettings(Record):
+    """How scores were computed."""
+
+    baseline: bool | None = None  # whether real images stand in the place of samples
+    draws: Count | None = None
+    crops: Count | None = None
+
+
 class ScoreRecord(Record):
     """What the score stage writes."""
 
@@ -250,12 +251,12 @@ class ScoreRecord(Record):
     spec: ScoreSpec | None = None
     num_samples: Count | None = None
     num_reference: Count | None = None
-    scorer: ScoredNetwork | None = None
-    judge: ScoredNetwork | None = None
-    reference: Scored | None = None
-    samples: Scored | None = None
-    training: Scored | None = None
-    settings: dict | None = None
+    scorer: ScoredNetwork = ScoredNetwork()
+    judge: ScoredNetwork | None = None  # null without one
+    reference: Scored = Scored()
+    samples: Scored = Scored()
+    training: Scored = Scored()
+    settings: ScoreSettings = ScoreSettings()
     kid_by_class: dict[Label, Value] | None = None
     warnings: Names | None = None
     provenance: Job | None = None
@@ -283,18 +284,32 @@ class TableSpec(Record):
     config: dict | None = None
 
 
-def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
-    """Return what a file says, unchanged; raises InputError, with the first fault and the fix, if it is not the record that such a file must hold."""
+class TableRecord(TableSpec):
+    """table.json: what a table is made of."""
+
+    contents: str
+
+
+_Kind = TypeVar("_Kind", bound=Record)
+
+
+def parsed(kind: type[_Kind], content: Any, what: str, fix: str) -> _Kind:
+    """Return what a file says; raises InputError, with the first fault and the fix, if it is not the record that such a file must hold."""
     try:
-        kind.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(map(str, first["loc"])) or "content"
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
         given = "missing" if isinstance(first["input"], dict) else shortened(repr(first["input"]), 60)
         raise InputError(
             f"{what}: {place}: {message[:1].lower()}{message[1:]} (got {given}); {fix}"
         ) from None
+
+
+def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
+    """Return what a file says, unchanged; raises InputError as `parsed` does."""
+    parsed(kind, content, what, fix)
     return content
 
 

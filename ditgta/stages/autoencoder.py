@@ -25,6 +25,7 @@ from ditgta.data.autoencoder import (
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.data.order import batch_indices, spread
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.file_records import MadeOfImages
 from ditgta.runtime.files import atomic_path
 from ditgta.runtime.finished import read_finished, refuse_other_images
 from ditgta.runtime.processes import processes
@@ -52,7 +53,8 @@ def run(images: Path, out: Path, spec: dict) -> None:
     with processes(spec.get("tf32", False)) as group, threads_for(index.size):
         if not group.is_first:  # minutes on one process; more of them would change the numbers
             return
-        refuse_other_images(out, "an autoencoder", read_finished(out / RECORD), spec, index.identity())
+        record = read_finished(MadeOfImages, out / RECORD)
+        refuse_other_images(out, "an autoencoder", record, spec, index.identity())
         measurements, measured = {}, _ENCODED_IMAGES
         if spec.get("pixels"):
             vae = Pixels(PIXEL_CHANNELS[spec["pixels"]]).to(group.device)

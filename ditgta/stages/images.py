@@ -17,6 +17,7 @@ from ditgta.data.images import Repack, write_index
 from ditgta.data.sources.find import list_source
 from ditgta.data.sources.listing import Options
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.file_records import SourceRecord
 from ditgta.runtime.files import expanded
 from ditgta.runtime.finished import read_finished, refuse_other
 
@@ -78,12 +79,12 @@ def _check_number(source: str, least: int, index: ImageIndex, kept_back: ImageIn
 
 def _refuse_other(out: Path, asked: dict) -> None:
     """Raise InputError where a folder holds a list of other images; images that were edited where they lie are listed again."""
-    record = read_finished(out / "source.json") if (out / "index.json").is_file() else {}
-    if "spec" not in record:
+    record = read_finished(SourceRecord, out / "source.json") if (out / "index.json").is_file() else None
+    if record is None:
         return
     ours = spec_of_images(asked, _held)
-    if record["spec"] != ours:
-        before = {**record["spec"], "source": record.get("source")}
+    if record.spec != ours:
+        before = {**record.spec, "source": record.source}
         edited = ("contents", "class_names", "held_out")
         refuse_other(out, "a list of images", before, {**ours, "source": asked["source"]}, edited)
 

@@ -27,7 +27,8 @@ from ditgta.data.order import cut
 from ditgta.data.shard_plan import plan_shards
 from ditgta.data.shards import new_shard, shard_name, shard_state, write_latent_index, write_shard
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json
+from ditgta.runtime.file_records import AutoencoderRecord
+from ditgta.runtime.files import read_as
 from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.processes import Processes, processes
 from ditgta.runtime.progress import Progress
@@ -70,13 +71,14 @@ def run(
         imported: {from, format, std, image_size} of latents made elsewhere, which are taken instead of encoding images.
     """
     out, index, name, size = Path(out), None, None, 0
-    default = {"images": None, "autoencoder": {}}
+    default: dict = {"images": None, "autoencoder": {}}
+    tf32 = False
     if images is not None:
         index = load_index(images)
         name, size, default["images"] = index.name, index.size, index.spec
     if autoencoder is not None and (Path(autoencoder) / RECORD).is_file():
-        default["autoencoder"] = read_json(Path(autoencoder) / RECORD).get("spec", {})
-    tf32 = default["autoencoder"].get("tf32", False)
+        record = read_as(AutoencoderRecord, Path(autoencoder) / RECORD)
+        default["autoencoder"], tf32 = record.spec.said(), record.spec.tf32
     with processes(tf32) as group, threads_for(size):
         vae = None if autoencoder is None else load_autoencoder(autoencoder, group.device)
         if imported:
@@ -103,10 +105,10 @@ def run(
 
 def _refuse_other(out: Path, spec: dict, name: str | None, made_from: dict) -> None:
     """Raise InputError where a folder holds finished latents of other images, of other options or of another autoencoder."""
-    theirs = read_finished(out / "index.json", LatentIndex)
-    if not theirs or made_from.items() <= theirs.items():
+    theirs = read_finished(LatentIndex, out / "index.json")
+    if theirs is None or made_from.items() <= theirs.said().items():
         return
-    before = {**theirs["spec"], "images_name": theirs.get("images")}
+    before = {**theirs.spec, "images_name": theirs.images}
     refuse_other(out, "latents", before, {**spec, "images_name": name}, EDITED)
 
 

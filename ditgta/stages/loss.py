@@ -24,6 +24,7 @@ from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import for_inference
 from ditgta.model.dit import DiT
 from ditgta.model.similarity import attention_distances, mean_distances, uniform_distance
+from ditgta.runtime.checkpoint_records import CheckpointHeader
 from ditgta.runtime.checkpoints import further_decay, identity_of
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import check_ending
@@ -58,7 +59,7 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         held_out = {"sha256": index.files_sha256, "folder": str(images), "count": index.count}
         spec = {
             "checkpoint": identity_of(checkpoint, header),
-            "autoencoder_sha256": header.get("autoencoder_sha256") or autoencoder_sha256(autoencoder),
+            "autoencoder_sha256": header.autoencoder_sha256 or autoencoder_sha256(autoencoder),
             "loss": options.spec(),
         }
         _refuse_other(out, {"spec": spec, "held_out": held_out})
@@ -75,7 +76,7 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
             "num_images": len(chosen),
             "held_out": held_out,
             "objective": network.config.objective,
-            "step": header["step"],
+            "step": header.step,
             "spec": spec,
             "numerics": measure.numerics,
         }
@@ -88,10 +89,10 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
 
 def _refuse_other(out: Path, ours: dict) -> None:
     """Raise InputError where a file holds losses of another checkpoint, of other images or of other options."""
-    theirs = read_finished(out, LossRecord)
-    if theirs:
-        held_out = settled(theirs["held_out"], ours["held_out"], "sha256")
-        theirs = {"spec": theirs["spec"], "held_out": held_out}
+    record = read_finished(LossRecord, out)
+    if record:
+        held_out = settled(record.held_out.said(), ours["held_out"], "sha256")
+        theirs = {"spec": record.spec.said(), "held_out": held_out}
         again = {"held_out.sha256", "held_out.count", "spec.checkpoint.sha256", "spec.autoencoder_sha256"}
         refuse_other(out, "losses", theirs, ours, again)
 
@@ -220,16 +221,16 @@ def _spread(count: int, most: int) -> list[int]:
     return [(2 * i + 1) * count // (2 * taken) for i in range(taken)]
 
 
-def _check(index: ImageIndex, header: dict, images: Path) -> None:
+def _check(index: ImageIndex, header: CheckpointHeader, images: Path) -> None:
     """Raises InputError where images are not such as the checkpoint was trained on, or are those."""
-    trained = part(header, "spec", "latents", "images").get("contents")
+    trained = part(header.spec, "latents", "images").get("contents")
     if trained is not None and index.spec.get("contents") == trained and index.spec.get("side") != HELD_OUT:
         fix = "list other images"
         if (images / HELD_OUT / "index.json").is_file():
             fix = f"give {images / HELD_OUT}"
         raise InputError(f"{images} lists images that the checkpoint was trained on; {fix}")
-    classes, size = header.get("classes"), header.get("image_size")
-    if classes and classes != index.classes:
+    size = header.image_size
+    if header.classes and header.classes != index.classes:
         raise InputError(
             f"{images} has other classes than the checkpoint's training images; give the held-out ones"
         )

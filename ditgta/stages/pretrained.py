@@ -25,7 +25,7 @@ from ditgta.runtime.files import (
 )
 from ditgta.runtime.finished import read_finished, refuse_other
 from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, UPLOADED, WEIGHTS, push_pretrained
-from ditgta.runtime.records import part
+from ditgta.runtime.records import Record, part
 from ditgta.sampling import Sampler
 
 _LIBRARY = "ditgta"
@@ -59,25 +59,25 @@ def run_save(
     the first. Raises InputError for files that cannot be used, or do not belong together.
     """
     header = read_header(checkpoint)
-    first = OBJECTIVES[header["model"].get("objective", "ddpm")][0]
+    first = OBJECTIVES[header.model.objective][0]
     sampler = Sampler.from_files(checkpoint, autoencoder, Sampling(sampler=first, ema_decay=ema_decay), "cpu")
     further, decays = further_decay(header, ema_decay), decays_of(header)
     score = _score_of(checkpoint, scores, further) if scores else None
     if loss:
         score = _with_loss_of(checkpoint, loss, score, further)
     page = _table_of(table) if table else ""
-    spec = header["spec"]
+    spec, model = header.spec, header.model.said()
     training = spec.get("training")
     if len(decays) > 1:
-        training = {**training, "ema_decay": decays[0] if further is None else further}
+        training = {**spec["training"], "ema_decay": decays[0] if further is None else further}
     config = {
         "library": _LIBRARY,
         "versions": provenance()["versions"],
-        "model": header["model"],
+        "model": model,
         "classes": sampler.classes,
-        "images": header.get("images"),
-        "image_size": header.get("image_size", 8 * header["model"]["latent_size"][0]),
-        "step": header["step"],
+        "images": header.images,
+        "image_size": header.image_size or 8 * model["latent_size"][0],
+        "step": header.step,
         "seed": spec.get("seed"),
         "training": training,
         "spec_hash": spec_hash(spec),
@@ -93,10 +93,10 @@ def run_save(
 
 def _refuse_other(folder: Path, config: dict) -> None:
     """Raise InputError where a folder holds a model of another checkpoint, or files of something else."""
-    record = read_finished(folder / CONFIG)
+    record = read_finished(Record, folder / CONFIG)
     if record:
         names = ("step", "seed", "training", "model", "spec_hash")
-        theirs, ours = ({name: one.get(name) for name in names} for one in (record, config))
+        theirs, ours = ({name: one.get(name) for name in names} for one in (record.said(), config))
         refuse_other(folder, "a pretrained model", theirs, ours, fix="name another folder")
         return
     with contextlib.suppress(InputError):

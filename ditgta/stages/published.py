@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -43,7 +43,7 @@ def run_import(
     published = read_published(source)
     if objective == "sit":
         ema, weights = (group and from_sit(group) for group in (published.ema, published.model))
-        published, objective = Published(ema, weights, published.options), "flow"
+        published, objective = replace(published, ema=ema, model=weights), "flow"
     model = _build(source, published, given, image_size, objective)
     config, groups = model.config, {}
     for group, weights in ((AVERAGE, published.ema), ("model", published.model)):
@@ -71,7 +71,8 @@ def _refuse_other(out: Path, header: dict) -> None:
         record = read_header(out)
     except InputError:  # what is missing or damaged is no finished result
         return
-    theirs, ours = ({"spec": one["spec"], "step": one["step"]} for one in (record, header))
+    theirs = {"spec": record.spec, "step": record.step}
+    ours = {"spec": header["spec"], "step": header["step"]}
     refuse_other(out, "a checkpoint", theirs, ours, {"spec.imported.file"}, "name another file to write to")
 
 
@@ -85,14 +86,14 @@ def _agree(source: Path, what: str, option: object, record: object) -> object:
     return record if option is None else option
 
 
-def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[str, bool]:
+def _encoding(source: Path, published: Published, given: dict) -> tuple[str, bool]:
     """Returns the encoding and whether the table of abs is added to it, from user, file and the names of the weights."""
-    chosen, recorded = given.get("absolute_table"), options.get("absolute_table")
-    table = bool(_agree(source, "absolute_table", chosen, recorded))
-    names = _names_of_encoding(weights)
-    if "depth" in options:  # a diffusers folder, which leaves the table of abs out
+    options = published.options
+    table = bool(_agree(source, "absolute_table", given.get("absolute_table"), options.absolute_table))
+    names = _names_of_encoding(published.ema)
+    if published.sizes:  # a diffusers folder, which leaves the table of abs out
         names.add("pos_embed")
-    kinds, named = dict(POSENCS), given.get("posenc") or options.get("posenc") or ""
+    kinds, named = dict(POSENCS), given.get("posenc") or options.posenc or ""
     if is_own(named):
         kinds[named] = encoding_class(named)
     fitting = []
@@ -101,7 +102,7 @@ def _encoding(source: Path, weights: dict, options: dict, given: dict) -> tuple[
             smallest = DiT(DiTConfig((1, 1), 1, 0, 8, 1, 1, name, absolute_table=table))
             if names == _names_of_encoding(smallest.state_dict()):
                 fitting.append(name)
-    choice = options.get("posenc") or (fitting[0] if len(fitting) == 1 else None)
+    choice = options.posenc or (fitting[0] if len(fitting) == 1 else None)
     posenc = _agree(source, "posenc", given.get("posenc"), choice)
     fits = f"its weights fit {', '.join(fitting) or 'no encoding'}"
     fix = "--posenc or --absolute-table" if "pos_embed" in names and not table else "--posenc"
@@ -121,9 +122,10 @@ def _names_of_encoding(weights: dict) -> set[str]:
     return {name for name in weights if name == "pos_embed" or name.startswith("encoding.")}
 
 
-def _objective(source: Path, weights: dict, options: dict, option: str | None) -> str:
+def _objective(source: Path, published: Published, option: str | None) -> str:
     """Returns what the network predicts, from user and file; the number of channels must be that."""
-    objective = _agree(source, "objective", option, options.get("objective")) or "ddpm"
+    objective = _agree(source, "objective", option, published.options.objective) or "ddpm"
+    weights = published.ema
     channels, patch = weights["x_embedder.proj.weight"].shape[1:3]
     outputs = len(weights["final_layer.linear.weight"]) // patch**2
     expected = 2 * channels if objective == "ddpm" else channels  # noise and its variance, or a velocity
@@ -138,18 +140,17 @@ def _build(
     source: Path, published: Published, given: dict, image_size: int | None, objective: str | None
 ) -> DiT:
     weights, options = published.ema, published.options
-    objective = _objective(source, weights, options, objective)
-    posenc, table = _encoding(source, weights, options, given)
-    chosen, recorded = given.get("rotary_base"), options.get("rotary_base")
-    base = _agree(source, "rotary_base", chosen, recorded)
+    objective = _objective(source, published, objective)
+    posenc, table = _encoding(source, published, given)
+    base = _agree(source, "rotary_base", given.get("rotary_base"), options.rotary_base)
     normed = "blocks.0.attn.q_norm.scale" in weights
     qk_norm = _agree(source, "qk_norm", given.get("qk_norm"), normed)
-    side = _agree(source, "image size", image_size, options.get("image_size"))
-    name = _agree(source, "model", given.get("name"), options.get("model"))
+    side = _agree(source, "image size", image_size, options.image_size)
+    name = _agree(source, "model", given.get("name"), options.model)
     if side is None:
         raise InputError(f"{source} does not say its image size; give --image-size")
     patch = weights["x_embedder.proj.weight"].shape[-1]
-    sizes = {key: given.get(key) or options.get(key) for key in ("depth", "width", "heads")}
+    sizes = {key: given.get(key) or published.sizes.get(key) for key in ("depth", "width", "heads")}
     if name is None:
         if sizes["heads"] is None:
             raise InputError(f"{source} does not say which model it is; give --model, e.g. DiT-B/2")
@@ -161,7 +162,7 @@ def _build(
             posenc=posenc,
             num_classes=len(weights["y_embedder.embedding_table.weight"]) - 1,
             qk_norm=qk_norm,
-            downsampling=side // options.get("latent_size", side // 8),
+            downsampling=side // (options.latent_size or side // 8),
             latent_channels=weights["x_embedder.proj.weight"].shape[1],
             rotary_base=base,
             absolute_table=table,
@@ -206,7 +207,7 @@ def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> N
         raise InputError(f"{out} must end in .pt or .safetensors")
     group = average_of(checkpoint, read_header(checkpoint), ema_decay)
     header, groups = read_checkpoint(checkpoint, [group])
-    average, options = groups[group], header["model"]
+    average, options = groups[group], header.model.said()
     if out.is_file():
         weights = {}
         with contextlib.suppress(InputError):  # another thing than a network's weights
@@ -226,9 +227,9 @@ def run_export(checkpoint: Path, out: Path, ema_decay: float | None = None) -> N
     arguments = argparse.Namespace(
         **{key: options.get(key) for key in ("posenc", "rotary_base", "absolute_table", "objective")},
         num_classes=options["num_classes"],
-        image_size=header.get("image_size", 8 * options["latent_size"][0]),
+        image_size=header.image_size or 8 * options["latent_size"][0],
         latent_size=options["latent_size"][0],
-        train_steps=header["step"],
+        train_steps=header.step,
     )
     # The reference's tools read pickles; this one holds tensors, plain values and a Namespace, as theirs do.
     with atomic_path(out) as temporary, open(temporary, "wb") as file:  # whose errors tell of a full disk

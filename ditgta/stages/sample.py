@@ -16,8 +16,10 @@ from ditgta.data.autoencoder import autoencoder_sha256
 from ditgta.data.order import cut
 from ditgta.data.shard_plan import plan_shards
 from ditgta.report.drawing import drawable, write_picture
+from ditgta.runtime.checkpoint_records import CheckpointHeader
 from ditgta.runtime.checkpoints import average_of, further_decay, identity_of, read_header
 from ditgta.runtime.errors import InputError
+from ditgta.runtime.file_records import SampleShardRecord
 from ditgta.runtime.files import (
     atomic_path,
     provenance,
@@ -51,7 +53,7 @@ def run(
         folder, single = out.with_suffix(".shards"), out
     with processes(sampling.tf32) as group:
         header = read_header(checkpoint)
-        sampling = sampling.for_objective(header["model"].get("objective", "ddpm"))
+        sampling = sampling.for_objective(header.model.objective)
         average_of(checkpoint, header, sampling.ema_decay)
         sampling = sampling.model_copy(update={"ema_decay": further_decay(header, sampling.ema_decay)})
         spec = {
@@ -71,14 +73,14 @@ def run(
             _gather(folder, single, plan, spec, header, sampling)
 
 
-def _refuse_other(folder: Path, spec: dict, header: dict) -> None:
+def _refuse_other(folder: Path, spec: dict, header: CheckpointHeader) -> None:
     """Raise InputError where a folder holds finished samples of other options or of another checkpoint."""
-    theirs = read_finished(folder / "index.json", SampleIndex).get("spec")
+    theirs = read_finished(SampleIndex, folder / "index.json")
     again = {"checkpoint.sha256"}  # the same training, made again
-    if header.get("autoencoder_sha256"):  # the checkpoint then decides the autoencoder
+    if header.autoencoder_sha256:  # the checkpoint then decides the autoencoder
         again.add("autoencoder_sha256")
-    if theirs:
-        refuse_other(folder, "samples", theirs, spec, again)
+    if theirs and theirs.spec.said():
+        refuse_other(folder, "samples", theirs.spec.said(), spec, again)
 
 
 def _make_shards(
@@ -106,20 +108,20 @@ def _shard(folder: Path, index: int) -> Path:
     return folder / f"{index:05d}.npz"
 
 
-def _finished(path: Path, digest: str) -> dict | None:
+def _finished(path: Path, digest: str) -> SampleShardRecord | None:
     """Returns the record of a shard that is whole and of this very spec, else None; a damaged one is named and made again."""
     if not path.is_file() or not record_path(path).is_file():
         return None
     try:
-        record = read_verified_record(path)
+        record = read_verified_record(path, SampleShardRecord)
     except InputError as error:
         Progress("sample", 0).say(f"{error}; it is made again")
         return None
-    return record if record["spec"]["hash"] == digest else None
+    return record if record.spec.hash == digest else None
 
 
 def _gather(
-    folder: Path, single: Path, plan: list[range], spec: dict, header: dict, options: Sampling
+    folder: Path, single: Path, plan: list[range], spec: dict, header: CheckpointHeader, options: Sampling
 ) -> None:
     """Writes index.json over whole shards, and their images in one file; raises InputError if one is missing."""
     digest, shards, numerics = spec_hash(spec), [], []
@@ -130,10 +132,10 @@ def _gather(
             raise InputError(
                 f"{path} is missing or from another spec; run the sample stage for that part first"
             )
-        if record.get("numerics") not in numerics:
-            numerics.append(record.get("numerics"))
+        if record.numerics not in numerics:
+            numerics.append(record.numerics)
         place = {"start": images.start, "count": len(images)}
-        shards.append({"file": path.name, "sha256": record["sha256"], **place})
+        shards.append({"file": path.name, "sha256": record.sha256, **place})
     _write_npz(single, [folder / shard["file"] for shard in shards], options.num_samples)
     with np.load(folder / shards[0]["file"]) as first:
         shape = list(first["arr_0"].shape[1:])
@@ -143,11 +145,11 @@ def _gather(
             "count": options.num_samples,
             "shape": shape,
             "spec": spec,
-            "step": header["step"],
+            "step": header.step,
             "checkpoint_sha256": spec["checkpoint"]["sha256"],
             "numerics": numerics,  # of its shards, one entry for each that differs
             "labels": options.labels,
-            "classes": header.get("classes"),
+            "classes": header.classes,
             "samples_npz_sha256": sha256_of(single),
             "shards": shards,
             **provenance(),

@@ -279,7 +279,7 @@ def _few(view: View, count: int) -> list[str]:
 def _description(side: Side) -> dict:
     """Returns what a score file says of one side."""
     origin, strata, size = side.images.origin, strata_in(side), side.images.size
-    kept = {key: origin[key] for key in ("spec", "checkpoint_sha256", "labels", "step") if key in origin}
+    kept = origin.model_dump(include={"spec", "checkpoint_sha256", "labels", "step"}, exclude_unset=True)
     known = "images" if side.features is not None and "pool3" not in side.statistics else "stored"
     described = {**kept, "name": side.images.path.name, "statistics": known, "size": size and list(size)}
     return {**described, "strata": None if strata is None else int(strata.max()) + 1}

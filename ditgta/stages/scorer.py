@@ -15,6 +15,7 @@ from ditgta.data.order import batch_indices, cut
 from ditgta.data.scorer_files import fetch_scorer
 from ditgta.runtime.addresses import redacted
 from ditgta.runtime.checkpoints import check_numbers, write_tensors
+from ditgta.runtime.file_records import MadeOfImages
 from ditgta.runtime.files import record_path, write_record
 from ditgta.runtime.finished import read_finished, refuse_other_images
 from ditgta.runtime.processes import processes
@@ -83,9 +84,9 @@ def _fetch(out: Path, weights: str) -> None:
     print(f"scorer: {spec['weights']}, {kind} weights, {out}", flush=True)
 
 
-def _record_of(out: Path) -> dict:
-    """Returns the record of a scorer that is there, {} without one."""
-    return read_finished(record_path(out)) if out.is_file() else {}
+def _record_of(out: Path) -> MadeOfImages | None:
+    """Returns the record of a scorer that is there, None without one."""
+    return read_finished(MadeOfImages, record_path(out)) if out.is_file() else None
 
 
 def _held_out(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -4,12 +4,13 @@ import itertools
 from pathlib import Path
 
 from ditgta.config import Sampling
+from ditgta.report.checks import read_record
 from ditgta.report.drawing import drawable, write_picture
 from ditgta.report.evidence import run_of
 from ditgta.report.sizes import draw
 from ditgta.runtime.addresses import size_name
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json, record_path
+from ditgta.runtime.files import record_path
 from ditgta.runtime.processes import processes
 from ditgta.runtime.progress import Progress
 from ditgta.sampling import Sampler, load_both
@@ -52,7 +53,7 @@ def run(
                     image = Sampler(network, vae, moved)([0], [label])[0]
                 images.append(image)
             record = record_path(checkpoint)
-            content = read_json(record) if record.is_file() else header
+            content = read_record(record) if record.is_file() else header.said()
             rows.append((drawable(run_of(checkpoint, content)[0]), images))
             progress.advance(1)
         if not group.is_first:

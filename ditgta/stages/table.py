@@ -55,10 +55,11 @@ from ditgta.report.resized import Sizes, read_sizes, sizes_csv
 from ditgta.report.sweep import UNGUIDED, Sweep, chosen_losses, chosen_scores, read_sweep, sweep_csv
 from ditgta.report.sweep_figure import drawn_sweep
 from ditgta.report.sweep_order import order_sentence
+from ditgta.runtime.checkpoint_records import CheckpointRecord
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import is_file, read_text, sha256_of, write_json, write_text
+from ditgta.runtime.files import is_file, read_json, read_text, sha256_of, write_json, write_text
 from ditgta.runtime.finished import read_finished, refuse_other
-from ditgta.runtime.records import TableSpec, checked, part
+from ditgta.runtime.records import TableRecord, TableSpec, checked, parsed, part
 
 RECORD = "table.json"  # what a table is made of
 INPUTS = ("scores", "losses", "training", "baseline", "images", "sized", "swept", "averaged")
@@ -107,7 +108,7 @@ def run(
     made_from = _made_from(spec, dict(zip(INPUTS, inputs)))
     _refuse_other(out, made_from)
     files, names, sweep = _read_rows(scores, training, losses, swept, averaged, spec)
-    real = replace(read_score(baseline), experiment=BASELINE, step=None) if baseline else None
+    real = replace(_score(baseline, True), experiment=BASELINE, step=None) if baseline else None
     check_comparable(files, real)
     files = _in_order(files, spec)
     index = load_index(images) if images else None
@@ -139,7 +140,8 @@ def _read_rows(
     spec: dict,
 ) -> tuple[list[Score], list[tuple[str, int]] | None, Sweep]:
     """Returns the score files with their losses, at each row's point of a sweep; (row, seed) of the records; and the sweep."""
-    files, names = _named([read_score(path) for path in scores], training, spec.get("rows"))
+    _check_training(training)
+    files, names = _named([_score(path, False) for path in scores], training, spec.get("rows"))
     sweep = read_sweep(swept, spec.get("swept_rows"), files)
     files = chosen_scores(sweep, files)
     if losses and len(losses) != len(files):
@@ -166,6 +168,23 @@ def _texts(table: Table, scores: Sequence[Score], resized: Sizes | None, sweep: 
         "table.tex": render("table.tex", table=table),
         "table.md": render("table.md", table=table),
     }
+
+
+def _check_training(paths: Sequence[Path]) -> None:
+    """Raise InputError where a file is not the record of a checkpoint."""
+    for path in paths:
+        what = f"{path} is not the record of a checkpoint"
+        parsed(CheckpointRecord, read_json(path), what, "give the JSON file beside one")
+
+
+def _score(path: Path, of_real: bool) -> Score:
+    """Returns a score file; raises InputError where it is not of real images against real ones, as told by `of_real`."""
+    score = read_score(path)
+    told = part(score.content, "settings").get("baseline")  # None in files of other programs
+    if told not in (None, of_real):
+        held, option = ("real images", "--baseline") if told else ("samples", "--scores")
+        raise InputError(f"{path} holds scores of {held}; give it with {option}")
+    return score
 
 
 def _with_pictures(
@@ -213,10 +232,11 @@ def _refuse_other(out: Path, made_from: dict) -> None:
     others = [name for name in FILES if os.path.lexists(out / name)]
     if others and not (out / RECORD).is_file() and not _is_cut_off(out):
         raise InputError(f"{out} holds {others[0]}, which no table stage wrote; give another --out")
-    theirs = read_finished(out / RECORD) if (out / "table.html").is_file() else {}
-    if not theirs:
+    record = read_finished(TableRecord, out / RECORD) if (out / "table.html").is_file() else None
+    if record is None:
         return
-    if theirs["contents"] == made_from["contents"]:  # contents count, not where they lie
+    theirs = record.said()
+    if record.contents == made_from["contents"]:  # contents count, not where they lie
         theirs |= {name: made_from[name] for name in INPUTS if name in made_from}
     refuse_other(out, "a table", theirs, made_from, {"contents"})
 

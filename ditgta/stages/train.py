@@ -25,6 +25,7 @@ from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import choose, compiled
 from ditgta.model.dit import DiT
 from ditgta.runtime.addresses import readable
+from ditgta.runtime.checkpoint_records import CheckpointHeader
 from ditgta.runtime.checkpoints import AVERAGE, average_groups, checkpoint_name, read_checkpoint
 from ditgta.runtime.errors import InputError, Stopped
 from ditgta.runtime.lease import lease
@@ -164,17 +165,17 @@ class Trainer:
         return copied
 
     @torch.no_grad()
-    def load(self, path: Path) -> dict:
+    def load(self, path: Path) -> CheckpointHeader:
         """Takes over everything from a snapshot or milestone, and returns its header."""
         header, groups = read_checkpoint(path, [*self.averages, "model", "optimizer"], verify=False)
         self.network.load_state_dict(groups["model"])
-        self.made = header["step"]
+        self.made = header.step
         for group, average in self.averages.items():
             for name, tensor in groups[group].items():
                 average[name].copy_(tensor)
         moments = groups["optimizer"]
         for name, parameter in self.parameters.items():
-            state = {"step": torch.tensor(float(header["step"]), device=parameter.device)}
+            state = {"step": torch.tensor(float(header.step), device=parameter.device)}
             for moment in MOMENTS:
                 value = moments.get(f"{moment}.{name}")
                 if value is None or value.shape != parameter.shape:
@@ -183,7 +184,7 @@ class Trainer:
                     )
                 state[moment] = value.to(parameter.device)
             self.optimizer.state[parameter] = state
-        if header["pending"]:
+        if header.pending:
             _, extra = read_checkpoint(path, ["pending"], verify=False)
             self._keep(extra["pending"]["losses"].to(self.group.device))
         return header
@@ -215,7 +216,7 @@ def run(
         shards = LatentShards(latents)
         spec = {
             "version": RESULTS_VERSION,
-            "latents": shards.content["spec"],
+            "latents": shards.content.spec,
             "model": model.spec(),
             "training": training.spec(),
             "seed": seed,
@@ -257,7 +258,7 @@ def _resume(trainer: Trainer, recorder: Recorder, state: Path | None) -> None:
     """Take over the state of a run, None at its beginning, and say what its user should know."""
     before = None
     if state is not None:
-        before = trainer.load(state).get("numerics")
+        before = trainer.load(state).numerics
         recorder.last_good = str(state)
     if trainer.group.is_first:
         for line in _remarks(trainer.options, trainer.numerics, before):
@@ -278,9 +279,9 @@ def _header(spec: dict, network: DiT, shards: LatentShards) -> dict:
         "spec": spec,
         "model": asdict(network.config),
         "classes": shards.classes,
-        "images": shards.content.get("images"),
+        "images": shards.content.images,
         "image_size": shards.image_size,
-        "autoencoder_sha256": shards.content["autoencoder_sha256"],
+        "autoencoder_sha256": shards.content.autoencoder_sha256,
     }
 
 

@@ -66,7 +66,7 @@ def test_sample_shards(tmp_path):
     index = {"count": 10, "shape": [8, 9, 3], "spec": {"x": 1}, "shards": shards}
     (folder / "index.json").write_text(json.dumps(index))
     images = open_image_set(folder / "index.json")
-    assert (images.count, images.size, images.origin["spec"]) == (10, (8, 9), {"x": 1})
+    assert (images.count, images.size, images.origin.spec.said()) == (10, (8, 9), {"x": 1})
     assert np.array_equal(images.labels, np.arange(10))
     assert np.array_equal(np.concatenate(_all(images, 2, 1, 9)), pixels[1:9])
     first = images.sha256()

@@ -107,6 +107,7 @@ ATTACKS = [
     ("base text", model(CHECKPOINT, rotary_base="x"), SAMPLED, 'gta/0000002.safetensors does not describe a network of this version: r'),
     ("unknown key", model(CHECKPOINT, nonsense=1), SAMPLED, 'gta/0000002.safetensors does not describe a network of this version: n'),
     ("model list", header(CHECKPOINT, model=[1]), SAMPLED, 'checkpoint gta/0000002.safetensors has an invalid header: model'),
+    ("objective unknown", model(CHECKPOINT, objective="edm"), SAMPLED, "checkpoint gta/0000002.safetensors has an invalid header: model.objective: input should be 'ddpm' or 'flow'"),
     ("spec list", header(CHECKPOINT, spec=[1]), SAMPLED, 'checkpoint gta/0000002.safetensors has an invalid header: spec'),
     ("spec text", header(CHECKPOINT, spec="x"), SAMPLED, 'checkpoint gta/0000002.safetensors has an invalid header: spec'),
     ("step text", header(CHECKPOINT, step="x"), SAMPLED, 'checkpoint gta/0000002.safetensors has an invalid header: step'),

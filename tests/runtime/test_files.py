@@ -64,7 +64,7 @@ def test_record_names_damage(tmp_path):
     path = tmp_path / "heavy.npy"
     path.write_bytes(b"0123456789")
     record = write_record(path, {"a": 1}, count=10)
-    assert read_verified_record(path) == record
+    assert read_verified_record(path).said() == record
     assert (
         record["bytes"] == 10
         and record["count"] == 10

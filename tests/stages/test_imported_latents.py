@@ -106,7 +106,7 @@ def test_labels_are_put_into_the_order_of_the_index(inputs, made, name):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_index_says_what_there_is(made, name):
-    content, holds = made[name].content, LATENT_FORMATS[name]
+    content, holds = made[name].content.said(), LATENT_FORMATS[name]
     assert content["normalised"] == holds.normalised
     assert (content["moments"] == 2) == holds.moments and (content["sides"] == 2) == holds.flips
     assert content["flips"] == {"fast-dit": "baked", "lightningdit": "both"}.get(name, "none")
@@ -153,7 +153,7 @@ def test_adapted_autoencoder_decodes_normalised_latents(inputs, made, name):
     found = decode_uint8(adapted, torch.from_numpy(expected_x0(inputs, name)[:8].astype(np.float32))).numpy()
     assert np.ptp(expected) > 20
     assert np.abs(found - expected.clip(0, 255)).max() < 1.5
-    assert made[name].content["autoencoder_sha256"] == autoencoder_sha256(made[name].folder / "autoencoder")
+    assert made[name].content.autoencoder_sha256 == autoencoder_sha256(made[name].folder / "autoencoder")
     if name == "lightningdit":  # pixels are the same, so it encodes exactly too
         pixels = torch.rand(2, 3, 32, 32) * 2 - 1
         mean, std = (
@@ -192,8 +192,8 @@ def test_parts_give_the_same_bytes_and_a_restart_makes_only_what_is_missing(
     assert not (tmp_path / "index.json").exists()
     shards = run(inputs, "repa", tmp_path, part=None)
     assert np.array_equal(x0_of(shards), x0_of(made["repa"]))
-    for name, values in shards.content["statistics"].items():
-        assert values == pytest.approx(made["repa"].content["statistics"][name])
+    for name, values in shards.content.statistics.items():
+        assert values == pytest.approx(made["repa"].content.statistics[name])
     (tmp_path / "00001.safetensors").unlink()
     capsys.readouterr()
     run(inputs, "repa", tmp_path)
@@ -203,9 +203,7 @@ def test_parts_give_the_same_bytes_and_a_restart_makes_only_what_is_missing(
 def test_without_images_and_autoencoder(inputs, tmp_path):
     shards = run(inputs, "lightningdit", tmp_path / "light", at_hand=False)
     assert shards.classes == ["0", "1", "2"] and shards.image_size == 32
-    assert (
-        shards.content["encoded_again"] is None and "none was given" in shards.content["autoencoder_sha256"]
-    )
+    assert shards.content.encoded_again is None and "none was given" in shards.content.autoencoder_sha256
     assert run(inputs, "repa", tmp_path / "repa", at_hand=False, image_size=64).image_size == 64
 
 

@@ -15,6 +15,7 @@ from ditgta.data.autoencoder import encode_moments, load_autoencoder
 from ditgta.data.images import load_index
 from ditgta.diffusion.objectives import objective_of
 from ditgta.model.similarity import attention_distances, uniform_distance
+from ditgta.runtime.checkpoint_records import CheckpointHeader
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.loss_records import LossRecord
 from ditgta.runtime.processes import Processes
@@ -190,9 +191,13 @@ def test_training_images_are_refused_where_the_checkpoint_knows_them(held_out):
     """A checkpoint names the contents that it was trained on; a list of one's own, without a side, is taken where it names others."""
     training, kept_back = held_out.parent, held_out
     spec = load_index(training).spec
-    header = {"spec": {"latents": {"images": spec}}}
-    loss._check(load_index(kept_back), header, kept_back)
+
+    def header(spec):
+        return CheckpointHeader.model_validate({"spec": spec, "step": 1, "model": {}})
+
+    own = header({"latents": {"images": spec}})
+    loss._check(load_index(kept_back), own, kept_back)
     with pytest.raises(InputError, match=r"images that the checkpoint was trained on; give .*held-out"):
-        loss._check(load_index(training), header, training)
-    for other in ({"spec": {"latents": {"images": {**spec, "contents": "others"}}}}, {"spec": {}}, {}):
-        loss._check(load_index(training), other, training)
+        loss._check(load_index(training), own, training)
+    for other in ({"latents": {"images": {**spec, "contents": "others"}}}, {"latents": {}}, {}):
+        loss._check(load_index(training), header(other), training)

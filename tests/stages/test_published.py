@@ -15,7 +15,7 @@ from ditgta import DiT, load
 from ditgta.data.published import read_published
 from ditgta.model.positional import POSENCS
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json
+from ditgta.runtime.files import read_json, write_json
 from ditgta.stages.published import run_export, run_import
 from tests.golden.dit.recipe import fill
 
@@ -72,8 +72,8 @@ def test_options_may_be_numbers_of_numpy_and_tensors_of_one_number(tmp_path):
     save_reference(
         tmp_path / "a.pt", model, model, image_size=torch.tensor(64), latent_size=np.int64(8), **said
     )
-    assert read_published(tmp_path / "a.pt").options["image_size"] == 64
-    assert read_published(tmp_path / "a.pt").options["latent_size"] == 8
+    assert read_published(tmp_path / "a.pt").options.image_size == 64
+    assert read_published(tmp_path / "a.pt").options.latent_size == 8
 
 
 def test_bare_state_dict_with_wrapped_names_and_half_precision(tmp_path):
@@ -164,6 +164,10 @@ def test_diffusers_folder(tmp_path):
     with torch.no_grad():
         expected = theirs(x, timestep=t, class_labels=y).sample
         assert (ours(x, t, y) - expected).norm() / expected.norm() < 1e-5
+    config = tmp_path / "pipeline/transformer/config.json"
+    write_json(config, read_json(config) | {"num_layers": "two"})
+    with pytest.raises(InputError, match=r"config\.json: num_layers: input should be a valid integer"):
+        run_import(tmp_path / "pipeline", tmp_path / "other.safetensors", {}, None)
 
 
 class Trap:

@@ -65,7 +65,7 @@ def striped(tmp_path_factory):
 
 
 def test_separable_classes_are_learnt(striped):
-    record = read_verified_record(striped[1])
+    record = read_verified_record(striped[1]).said()
     assert record["images"] | {"files_sha256": ""} == {
         "count": 96,
         "size": 16,
@@ -126,7 +126,7 @@ def test_tiny_sets_are_scored_without_a_fuss(tmp_path, monkeypatch, counts, held
     monkeypatch.setattr(scorer, "_LEAST_STEPS", 3)
     index = _image_index(tmp_path, counts, size=9)
     scorer.run(index, tmp_path / "scorer.safetensors", SPEC)
-    record = read_verified_record(tmp_path / "scorer.safetensors")
+    record = read_verified_record(tmp_path / "scorer.safetensors").said()
     assert record["images"]["held_out"] == held_out and record["num_classes"] == len(
         load_index(index).classes
     )
@@ -186,4 +186,4 @@ def test_digits_are_told_apart(tmp_path):
 
     images.run(tmp_path / "index", {"source": "digits", "size": 32, "on_error": "stop"})
     scorer.run(tmp_path / "index", tmp_path / "scorer.safetensors", Scorer().spec())
-    assert read_verified_record(tmp_path / "scorer.safetensors")["accuracy"] >= 0.97
+    assert read_verified_record(tmp_path / "scorer.safetensors").accuracy >= 0.97

@@ -17,7 +17,7 @@ from ditgta import load
 from ditgta.config import Model, Training
 from ditgta.runtime.checkpoints import read_checkpoint
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import read_json
+from ditgta.runtime.files import read_json, write_json
 from ditgta.stages import train
 
 MODEL = {"name": "DiT-Ti/1", "depth": 2, "width": 32, "heads": 2}
@@ -130,6 +130,28 @@ def test_damaged_snapshot_is_named_and_an_older_state_taken(tiny_latents, undist
     run(tiny_latents, out, [20])
     assert "0000015.safetensors is damaged" in capfd.readouterr().err
     assert_same(out / "0000020.safetensors", undisturbed / "0000020.safetensors")
+
+
+@pytest.mark.parametrize("wrong", [{"earlier": 5}, {"losses": [5]}, {"earlier": [{"seconds": "long"}]}])
+def test_a_damaged_record_is_named_and_an_older_state_taken(
+    tiny_latents, undisturbed, tmp_path, capfd, wrong
+):
+    out = tmp_path / "gta"
+    run(tiny_latents, out, [7])
+    write_json(out / "0000007.json", read_json(out / "0000007.json") | wrong)
+    run(tiny_latents, out, [20])
+    (name,) = wrong
+    assert f"0000007.json: {name}" in capfd.readouterr().err
+    assert_same(out / "0000020.safetensors", undisturbed / "0000020.safetensors")
+
+
+def test_lines_of_the_log_that_are_none_are_left_out(tiny_latents, undisturbed, tmp_path):
+    out = tmp_path / "gta"
+    run(tiny_latents, out, [7])
+    log = out / "run/metrics.jsonl"
+    log.write_bytes(b'5\n[]\n{"x": 1}\n{"step": "4"}\n' + log.read_bytes() + b'{"step": 7, "lo\xff')
+    run(tiny_latents, out, [20])
+    assert losses(out) == losses(undisturbed)
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])

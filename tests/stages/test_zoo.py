@@ -25,10 +25,10 @@ def test_a_row_trains_as_its_options_say(tiny_latents, tmp_path, row):
     header, groups = read_checkpoint(tmp_path / row / "0000003.safetensors", ["model"])
     for option in ("posenc", "rotary_base", "absolute_table"):
         said = getattr(model, option)
-        assert header["model"][option] == said, (
+        assert header.model.said()[option] == said, (
             f"training does not pass on {option}: the row is not what it says"
         )
-    start = DiT(DiTConfig(**header["model"]))
+    start = DiT(DiTConfig(**header.model.said()))
     initialise(start, 3)
     for name, parameter in start.named_parameters():
         if name.startswith("encoding."):
