@@ -87,10 +87,10 @@ def compiled_into(ledger: Ledger) -> Iterator[None]:
     """Have what is compiled meanwhile be lowered for the GPU; each call of it adds its kernels to the ledger."""
     from torch._inductor.compile_fx import compile_fx
 
-    options = kernels._static()
+    options = kernels.fixed_shapes()
     backend = functools.partial(compile_fx, inner_compile=functools.partial(_counted, ledger))
     torch._dynamo.reset()
-    with mock.patch.object(kernels, "_static", lambda: {**options, "backend": backend}):
+    with mock.patch.object(kernels, "fixed_shapes", lambda: {**options, "backend": backend}):
         yield
     torch._dynamo.reset()
 
@@ -249,13 +249,13 @@ def _distinct(name: str, accesses: list) -> int:
     buffer = V.graph.get_buffer(name)
     itemsize, count = buffer.get_dtype().itemsize, int(sympy.prod(buffer.get_size()))
     try:
-        runs = _merged(np.concatenate([_runs(access.index, access.ranges) for access in accesses]))
+        runs = _merged(np.concatenate([runs_of(access.index, access.ranges) for access in accesses]))
     except (KeyError, AttributeError):
         return itemsize * count
     return itemsize * int((runs[:, 1] - runs[:, 0]).sum())
 
 
-def _runs(index: sympy.Expr, ranges: dict) -> np.ndarray:
+def runs_of(index: sympy.Expr, ranges: dict) -> np.ndarray:
     """Return the elements at an index, for all values of its variables, as disjoint runs (n, 2) of begin and end.
 
     The index is a sum. Terms that share a variable are evaluated together; each group of terms then shifts the runs found so far.

@@ -240,7 +240,7 @@ def compile_blocks(peer: torch.nn.Module) -> None:
     blocks = peer.transformer_blocks if hasattr(peer, "transformer_blocks") else peer.blocks
     last = [peer.final_layer] if hasattr(peer, "final_layer") else []
     for layer in (*blocks, *last):
-        layer.compile(**kernels._static())
+        layer.compile(**kernels.fixed_shapes())
 
 
 def with_prediction(figure: str, predicted: float | None, sizes: Sizes) -> str:

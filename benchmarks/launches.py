@@ -57,7 +57,7 @@ from ditgta.model.dit import DiT, DiTConfig
 from ditgta.model.guidance import guided
 from ditgta.model.positional import POSENCS
 from ditgta.runtime.processes import Processes
-from ditgta.stages.train import Trainer, _accelerator
+from ditgta.stages.train import Trainer, accelerator_of
 
 MODELS = ("DiT-B/2", "DiT-XL/2")
 IMAGES = {"training": 32, "guided": 64}
@@ -86,7 +86,7 @@ def training_step(
     with fake_gpu.fake_tensors(), fake_gpu.compiled_into(ledger):
         network = network_of(config, device)
         AcceleratorState._reset_state(reset_partial_state=True)  # it keeps one precision per process
-        trainer = Trainer(network, options, _accelerator(options, None, group), group)
+        trainer = Trainer(network, options, accelerator_of(options, None, group), group)
         shape = (batch, config.latent_channels, *config.latent_size)
         arrives = {  # from the host
             "x0": torch.zeros(shape),

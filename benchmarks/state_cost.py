@@ -79,7 +79,7 @@ def snapshot_seconds(folder: Path) -> tuple[float, float, int]:
     group = Processes(0, 1, torch.device("cpu"))
     options = Training()
     network = DiT.from_name("DiT-B/2")
-    trainer = train.Trainer(network, options, train._accelerator(options, folder, group), group)
+    trainer = train.Trainer(network, options, train.accelerator_of(options, folder, group), group)
     for parameter in trainer.parameters.values():
         trainer.optimizer.state[parameter] = {
             "exp_avg": torch.zeros_like(parameter),

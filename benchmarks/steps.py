@@ -6,7 +6,7 @@ from ditgta import DiT
 from ditgta.config import Training
 from ditgta.diffusion.objectives import objective_of
 from ditgta.runtime.processes import Processes, processes
-from ditgta.stages.train import Trainer, _accelerator
+from ditgta.stages.train import Trainer, accelerator_of
 
 
 def this_process(tf32: bool = False) -> Processes:
@@ -21,7 +21,7 @@ DEVICE = this_process().device
 def trainer_of(network: DiT, options: Training) -> Trainer:
     """Returns a trainer of one process; accelerate keeps one precision per process."""
     group = this_process(options.tf32)
-    return Trainer(network, options, _accelerator(options, None, group), group)
+    return Trainer(network, options, accelerator_of(options, None, group), group)
 
 
 def random_batch(network: DiT, batch_size: int) -> dict[str, torch.Tensor]:

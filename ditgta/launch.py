@@ -139,7 +139,7 @@ def take_gpus(count: int, names: list[str], folder: Path) -> list[str]:
     while True:
         held: dict[str, int] = {}
         for name in names:
-            descriptor = _lock(folder, name)
+            descriptor = locked(folder, name)
             if descriptor is None:
                 continue
             os.set_inheritable(descriptor, True)
@@ -155,7 +155,7 @@ def take_gpus(count: int, names: list[str], folder: Path) -> list[str]:
         time.sleep(1)
 
 
-def _lock(folder: Path, name: str) -> int | None:
+def locked(folder: Path, name: str) -> int | None:
     """Returns the open lock of a GPU, None where another process holds it."""
     descriptor = os.open(folder / name.replace("/", "-"), os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     try:

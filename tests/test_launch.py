@@ -170,7 +170,7 @@ def test_locks_of_another_user_are_refused(tmp_path, monkeypatch):
 
 def test_a_job_says_what_it_waits_for(tmp_path, monkeypatch, capfd):
     folder = launch.lock_folder(tmp_path)
-    descriptor = launch._lock(folder, "0")
+    descriptor = launch.locked(folder, "0")
     ticks = iter(range(0, 10_000, 30))
     monkeypatch.setattr(launch.time, "monotonic", lambda: next(ticks))
     naps = iter([None] * 5)

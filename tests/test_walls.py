@@ -222,7 +222,7 @@ def test_private_names_stay_in_their_module(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
             modules |= {alias.asname or alias.name for alias in node.names}
-            used += [alias.name for alias in node.names if alias.name.startswith("_")]
+            used += [alias.name for alias in node.names if re.match("_[a-zA-Z]", alias.name)]
         if isinstance(node, ast.Import):
             modules |= {alias.asname for alias in node.names if alias.name.split(".")[0] in OURS}
     for node in ast.walk(tree):

@@ -118,7 +118,7 @@ def _decode(source: str | Path | bytes) -> Image.Image:
         image.load()
         orientation = _orientation(image)
         transparent = _transparent_pixels(source, image, raw_mode)
-        image = _to_rgb(image)
+        image = to_rgb(image)
     if transparent is not None:
         image.paste("white", mask=Image.fromarray(transparent))
     if orientation in _TRANSPOSE_OF_ORIENTATION:
@@ -157,7 +157,7 @@ def _transparent_pixels(source, image: Image.Image, raw_mode: str) -> np.ndarray
     return None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Converts any mode that the readers return to RGB on a white ground."""
     if image.mode.startswith("I"):
         return _from_16_bit(image)

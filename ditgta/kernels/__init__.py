@@ -35,7 +35,7 @@ def choose(network: DiT, kernels: str = "auto", compile: bool | None = None) -> 
         cpu.apply(network, compile)
     if compile:
         for layer in (*network.blocks, network.final_layer):
-            layer.compile(**_static())
+            layer.compile(**fixed_shapes())
     return {"kernels": chosen, "compile": compile, **numerics(device, compile)}
 
 
@@ -46,10 +46,10 @@ def has_triton() -> bool:
 
 def compiled(function: Callable, compile: bool) -> Callable:
     """Return a function of tensors, compiled where `compile` says so."""
-    return torch.compile(function, **_static()) if compile else function
+    return torch.compile(function, **fixed_shapes()) if compile else function
 
 
-def _static() -> dict:
+def fixed_shapes() -> dict:
     """Return how everything here is compiled: each shape by itself, without graph breaks."""
     # One graph for a block, not one for each bucket of gradients: hooks overlap their sums with other blocks' work all the same.
     torch._dynamo.config.optimize_ddp = False

@@ -20,7 +20,7 @@ if torch.backends.mkldnn.is_available():
     _LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     _REORDER = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 # The types that oneDNN multiplies; it does bf16 on some processors alone.
-_KINDS = {
+KINDS = {
     torch.float32: _LINEAR is not None,
     torch.bfloat16: _REORDER is not None and torch.ops.mkldnn._is_mkldnn_bf16_supported(),
 }
@@ -28,7 +28,7 @@ _KINDS = {
 
 def multiplies(dtype: torch.dtype) -> bool:
     """Return whether oneDNN multiplies values of a type on this processor."""
-    return _KINDS.get(dtype, False)
+    return KINDS.get(dtype, False)
 
 
 def product_type(x: Tensor) -> torch.dtype:

@@ -55,13 +55,13 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
     scored = sum(_runs(suite, experiment, len(suite.milestones)) for experiment in experiments)
     sized = {name: _runs(suite, row, 1) for name, row in config.sized(suite_name).items()}
     swept = {name: _runs(suite, row, len(suite.milestones)) for name, row in config.swept(suite_name).items()}
-    sampling = _sampling(suite.sampling.at_first(), scored, shape, first)
+    sampling = sampling_stage(suite.sampling.at_first(), scored, shape, first)
     sizes = Counter({(first.images.size,) * 2: scored + sum(swept.values())})
     for name, runs in sized.items():
         sizes[config.sampling(suite_name, name).size] += runs
     for name, runs in {**sized, **swept}.items():
         shape_beside = shape_of(config.experiments[name], classes)
-        sampling += _sampling(config.sampling(suite_name, name), runs, shape_beside, first)
+        sampling += sampling_stage(config.sampling(suite_name, name), runs, shape_beside, first)
     for rows, words in ((sized, "at other sizes"), (swept, "at other points of the sweep")):
         if rows:
             sampling.note += f" + {sum(rows.values())} {words}"
@@ -158,7 +158,7 @@ def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int
     return round((1 - images.hold_out) * count) * images.copies[0], classes
 
 
-def _sampling(options: Sampling, scored: int, shape: cost.Shape, experiment: Experiment) -> Stage:
+def sampling_stage(options: Sampling, scored: int, shape: cost.Shape, experiment: Experiment) -> Stage:
     """Returns the line of the sample stage; `shape`: of the network at the size of training."""
     trained = experiment.images.size
     height, width = options.size or (trained, trained)

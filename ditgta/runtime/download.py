@@ -22,7 +22,7 @@ def download(address: str, out: Path, most_bytes: int, most_seconds: float) -> N
         raise InputError(fault)
     place = without_secrets(address)
     try:
-        _Download(_request(address), out, most_bytes).wait(most_seconds)
+        _Download(request_of(address), out, most_bytes).wait(most_seconds)
     except Exception as error:  # of the network, of addresses and of encodings, without a common type
         reason = one_line(error)
         for secret in _secrets(address):
@@ -32,7 +32,7 @@ def download(address: str, out: Path, most_bytes: int, most_seconds: float) -> N
         ) from None
 
 
-def _request(address: str) -> urllib.request.Request:
+def request_of(address: str) -> urllib.request.Request:
     """Returns what to ask of the network: the address in ASCII, user and password in a header that no redirection carries on."""
     parts = urllib.parse.urlsplit(address)
     login, _, host = parts.netloc.rpartition("@")

@@ -52,7 +52,7 @@ class Lease:
         if os.environ.get("SLURM_JOB_ID"):
             deadline += WAIT_IN_JOB_SECONDS
         while not _create(self.path, self.content()):
-            holder = _read(self.path)
+            holder = read_holder(self.path)
             if not holder or _is_dead(self.path, holder):
                 self.steal(holder)
                 continue
@@ -69,14 +69,14 @@ class Lease:
         grave = self.path.with_name(f".lease.{uuid.uuid4().hex}")
         with contextlib.suppress(OSError):
             os.rename(self.path, grave)
-            removed = _read(grave)
+            removed = read_holder(grave)
             if removed and holder and removed.get("token") != holder.get("token"):
                 os.link(grave, self.path)  # a live one, who came between
             grave.unlink()
 
     def check(self) -> None:
         """Raise InputError where another process has taken the lease over: to be called before anything is written under it."""
-        holder = _read(self.path)
+        holder = read_holder(self.path)
         if holder.get("token") != self.token:
             raise InputError(
                 f"{self.path.parent} was taken over by {name_of(holder)} while this process was suspended; this process stops"
@@ -145,7 +145,7 @@ def _create(path: Path, content: dict) -> bool:
         draft.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> dict:
+def read_holder(path: Path) -> dict:
     try:
         return read_json(path)
     except InputError:
@@ -158,7 +158,7 @@ def _is_dead(path: Path, holder: dict) -> bool:
     begin = time.monotonic()
     while time.monotonic() - begin < DEAD_AFTER_SECONDS:
         time.sleep(1)
-        now = _read(path)
+        now = read_holder(path)
         if now.get("token") != holder.get("token"):
             return True
         if now.get("beat") != holder.get("beat"):

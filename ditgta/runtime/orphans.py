@@ -13,7 +13,7 @@ from ditgta.runtime.owner import is_alive, owner
 _NAME = re.compile(r"\..*?(?:\.([0-9a-f]{8}-\d+-\w*))?\.[a-z0-9_]{8}\.tmp(\.\w+)?", re.DOTALL)
 FORGOTTEN_SECONDS = 86400.0  # what a process elsewhere has not touched for so long, it has forgotten
 _STEM_BYTES = 100  # of a temporary file's name, which must not be too long where that of the file is not
-_swept: set[Path] = set()
+swept: set[Path] = set()
 
 
 def temporary_prefix(path: Path) -> str:
@@ -39,9 +39,9 @@ def is_orphan(path: Path) -> bool:
 
 def sweep(folder: Path) -> None:
     """Remove the orphans of a folder, once in a process."""
-    if folder in _swept:
+    if folder in swept:
         return
-    _swept.add(folder)
+    swept.add(folder)
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             if name.startswith(".") and ".tmp" in name and is_orphan(folder / name):

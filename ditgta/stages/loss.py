@@ -54,7 +54,7 @@ def run(checkpoint: Path, autoencoder: Path, images: Path, out: Path, options: L
         network, vae, header = load_both(checkpoint, autoencoder, group.device, options.ema_decay)
         options = options.model_copy(update={"ema_decay": further_decay(header, options.ema_decay)})
         index = load_index(images)
-        _check(index, header, Path(images))
+        check_held_out(index, header, Path(images))
         chosen = choose(index, options.max_images)
         held_out = {"sha256": index.files_sha256, "folder": str(images), "count": index.count}
         spec = {
@@ -193,7 +193,10 @@ def attention_of(network: DiT, measure: Measure, group: Processes) -> dict | Non
     An image's levels are one batch, whoever computes it. `network` is of the plain layers, with the weights of the measured one.
     """
     timesteps = measure.options.timesteps
-    places, draws = _spread(len(measure.chosen), ATTENTION_IMAGES), _spread(timesteps, ATTENTION_LEVELS)
+    places, draws = (
+        spread_over(len(measure.chosen), ATTENTION_IMAGES),
+        spread_over(timesteps, ATTENTION_LEVELS),
+    )
     mine = group.share(places)
     pixels = measure.index.batches((measure.chosen[[place]] for place in mine), keep=False)
     distances = {}
@@ -215,13 +218,13 @@ def attention_of(network: DiT, measure: Measure, group: Processes) -> dict | Non
     }
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread_over(count: int, most: int) -> list[int]:
     """Returns at most `most` of the numbers below `count`, each in the middle of an equal part."""
     taken = min(count, most)
     return [(2 * i + 1) * count // (2 * taken) for i in range(taken)]
 
 
-def _check(index: ImageIndex, header: CheckpointHeader, images: Path) -> None:
+def check_held_out(index: ImageIndex, header: CheckpointHeader, images: Path) -> None:
     """Raises InputError where images are not such as the checkpoint was trained on, or are those."""
     trained = part(header.spec, "latents", "images").get("contents")
     if trained is not None and index.spec.get("contents") == trained and index.spec.get("side") != HELD_OUT:

@@ -240,7 +240,7 @@ def run(
         with group.own_errors():  # every shard is checked before it is used; the processes share the work
             shards.verify(group.share(range(shards.shard_count)))
         start, state = latest or (0, None)
-        accelerator = _accelerator(training, folder, group)
+        accelerator = accelerator_of(training, folder, group)
         if group.is_first:
             recorder.begin(start, state)
         trainer = Trainer(network, training, accelerator, group)
@@ -322,7 +322,7 @@ def _build(shards: LatentShards, model: Model, objective: str, seed: int) -> DiT
         raise InputError(f"{error} (set model and posenc in the experiment's `model`)") from None
 
 
-def _accelerator(training: Training, folder: Path, group: Processes) -> Accelerator:
+def accelerator_of(training: Training, folder: Path, group: Processes) -> Accelerator:
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
     precision = "bf16" if training.precision == "bf16" else "no"
     if asked not in ("no", precision):

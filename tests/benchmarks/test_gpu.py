@@ -24,7 +24,7 @@ def here(monkeypatch):
     from benchmarks import gpu_rows
     from ditgta import kernels
 
-    monkeypatch.setattr(kernels, "_static", kernels._static)  # so that it is set back
+    monkeypatch.setattr(kernels, "fixed_shapes", kernels.fixed_shapes)  # so that it is set back
     threads = torch.get_num_threads()
     gpu.compute_cheaply()
 

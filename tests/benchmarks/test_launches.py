@@ -116,7 +116,7 @@ def test_elements_at_an_index_are_as_listed_one_by_one():
         8 * FloorDiv(b, 2) + a * 16,
     ):
         for ranges in ({a: 4, b: 6}, {a: 1, b: 5}):
-            runs = fake_gpu._runs(index, ranges)
+            runs = fake_gpu.runs_of(index, ranges)
             counted = sorted(n for begin, end in runs for n in range(begin, end))
             pairs = itertools.product(range(ranges[a]), range(ranges[b]))
             assert counted == sorted({int(index.subs({a: i, b: j})) for i, j in pairs}), index

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from ditgta.data.decode import _to_rgb, adm_crop, decode_rgb, fault_in
+from ditgta.data.decode import adm_crop, decode_rgb, fault_in, to_rgb
 from ditgta.runtime.errors import InputError
 
 
@@ -68,7 +68,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
     assert pixels(keyed)[0, :, 1].tolist() == [0, 1, 255, 128, 255]
     older_pillow = Image.fromarray(levels.astype(np.int32))  # opens the same files in mode "I"
     assert older_pillow.mode == "I"
-    assert np.asarray(_to_rgb(older_pillow))[0, :, 2].tolist() == expected
+    assert np.asarray(to_rgb(older_pillow))[0, :, 2].tolist() == expected
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPEG"])

@@ -32,8 +32,8 @@ def graphs(monkeypatch):
         found.append(graph)
         return aot_eager(graph, inputs)
 
-    static = kernels._static()
-    monkeypatch.setattr(kernels, "_static", lambda: {**static, "backend": keep})
+    static = kernels.fixed_shapes()
+    monkeypatch.setattr(kernels, "fixed_shapes", lambda: {**static, "backend": keep})
     yield found
     torch._dynamo.reset()
 
@@ -108,8 +108,8 @@ def is_rounded(tensor):
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_gradients_are_rounded_only_where_they_are_without_the_compiler(monkeypatch, backend):
-    static = kernels._static()
-    monkeypatch.setattr(kernels, "_static", lambda: {**static, "backend": backend})
+    static = kernels.fixed_shapes()
+    monkeypatch.setattr(kernels, "fixed_shapes", lambda: {**static, "backend": backend})
     eager, compiled = small(), small()
     kernels.choose(eager, "off")
     kernels.choose(compiled, "off", compile=True)
@@ -145,13 +145,13 @@ def graphs_under_ddp() -> None:
     import torch.distributed as dist
 
     dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
-    found, static = [], kernels._static()
+    found, static = [], kernels.fixed_shapes()
 
     def keep(graph, inputs):
         found.append(graph)
         return aot_eager(graph, inputs)
 
-    kernels._static = lambda: {**static, "backend": keep}
+    kernels.fixed_shapes = lambda: {**static, "backend": keep}
     model = small(width=256)
     kernels.choose(model, "off", compile=True)
     parallel = torch.nn.parallel.DistributedDataParallel(

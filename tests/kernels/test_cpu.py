@@ -136,7 +136,7 @@ def test_attention_in_bf16_is_as_near_as_the_fused_one():
 @pytest.mark.parametrize("known", [False, True])
 def test_reordered_weights_multiply_alike(monkeypatch, known):
     if not known:  # a processor without bf16, where weights stay as they are
-        monkeypatch.setitem(cpu._KINDS, torch.bfloat16, False)
+        monkeypatch.setitem(cpu.KINDS, torch.bfloat16, False)
     model = shaken(DiT.from_name("DiT-S/2", 64, "gta", 5, depth=1, width=64, heads=2)).bfloat16()
     layer, x = model.blocks[0].mlp.fc1, draws(2, 9, 64, seed=1).bfloat16()
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_reordered_weights_multiply_alike(monkeypatch, known):
 
 
 def test_without_bf16_instructions_pytorch_multiplies(monkeypatch):
-    monkeypatch.setitem(cpu._KINDS, torch.bfloat16, False)
+    monkeypatch.setitem(cpu.KINDS, torch.bfloat16, False)
     monkeypatch.setattr(cpu, "_multiply", None)
     monkeypatch.setattr(torch, "baddbmm", None)
     plain = shaken(layers.Attention(48, 4, True, ("qk", "vo")))

@@ -134,7 +134,7 @@ def test_a_plan_counts_the_tokens_of_the_size_that_is_sampled():
     )
     options = {"num_samples": 5, "steps": 10, "cfg_scale": 1}
     plain, same, wide = (
-        estimate._sampling(config.Sampling(**options, size=size), 3, shape, trained)
+        estimate.sampling_stage(config.Sampling(**options, size=size), 3, shape, trained)
         for size in (None, (32, 32), (64, 48))
     )
     assert plain == same and plain.flops == 150 * cost.forward_flops(shape)

@@ -57,8 +57,8 @@ def kept(network, precision) -> int:
 def test_a_block_keeps_what_is_predicted(monkeypatch, posenc, layers, precision):
     torch._dynamo.reset()
     # What the compiler keeps is decided before it writes code.
-    static = {**kernels._static(), "backend": "aot_eager_decomp_partition"}
-    monkeypatch.setattr(kernels, "_static", lambda: static)
+    static = {**kernels.fixed_shapes(), "backend": "aot_eager_decomp_partition"}
+    monkeypatch.setattr(kernels, "fixed_shapes", lambda: static)
     networks = [built(posenc, depth, layers=layers, precision=precision) for depth in (1, 2)]
     for network, *_ in networks:
         kernels.choose(network, "auto" if layers == "cpu" else "off", compile=layers == "compiled")

@@ -46,7 +46,7 @@ def address(monkeypatch):
     """Where the server is; it speaks plain HTTP, which is asked of it in place of https."""
     server = http.server.ThreadingHTTPServer(("localhost", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    original = download._request
+    original = download.request_of
 
     def plain(address):
         request = original(address)
@@ -54,7 +54,7 @@ def address(monkeypatch):
         found.unredirected_hdrs = request.unredirected_hdrs
         return found
 
-    monkeypatch.setattr(download, "_request", plain)
+    monkeypatch.setattr(download, "request_of", plain)
     monkeypatch.setattr(download, "_LEAST_SECONDS", 0.5)
     yield f"localhost:{server.server_port}"
     server.shutdown()

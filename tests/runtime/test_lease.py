@@ -59,13 +59,13 @@ def test_a_beating_holder_elsewhere_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "DEAD_AFTER_SECONDS", 10)
     foreign(tmp_path, 5)
     beats = iter(range(6, 100))
-    real = module._read
+    real = module.read_holder
 
     def beating(path):
         content = real(path)
         return {**content, "beat": next(beats)} if content else None
 
-    monkeypatch.setattr(module, "_read", beating)
+    monkeypatch.setattr(module, "read_holder", beating)
     with pytest.raises(InputError, match="elsewhere, job 77"), lease(tmp_path, "x"):
         pass
 

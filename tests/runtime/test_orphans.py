@@ -30,7 +30,7 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path):
 
 def test_what_a_living_process_writes_stays(tmp_path):
     with atomic_path(tmp_path / "a.npz") as temporary:
-        orphans._swept.clear()
+        orphans.swept.clear()
         orphans.sweep(tmp_path)
         assert temporary.exists() and not orphans.is_orphan(temporary)
         temporary.write_text("whole")

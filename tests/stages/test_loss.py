@@ -145,8 +145,8 @@ def test_attention_of_equal_keys_is_uniform_and_that_of_no_number_is_left_out(
 
 
 def test_few_images_and_levels_are_spread():
-    assert loss._spread(20, 4) == [2, 7, 12, 17] and loss._spread(3, 16) == [0, 1, 2]
-    taken = loss._spread(359, 16)
+    assert loss.spread_over(20, 4) == [2, 7, 12, 17] and loss.spread_over(3, 16) == [0, 1, 2]
+    taken = loss.spread_over(359, 16)
     assert len(taken) == 16 and taken[0] == 11 and taken[-1] == 347 and set(np.diff(taken)) == {22, 23}
 
 
@@ -196,8 +196,8 @@ def test_training_images_are_refused_where_the_checkpoint_knows_them(held_out):
         return CheckpointHeader.model_validate({"spec": spec, "step": 1, "model": {}})
 
     own = header({"latents": {"images": spec}})
-    loss._check(load_index(kept_back), own, kept_back)
+    loss.check_held_out(load_index(kept_back), own, kept_back)
     with pytest.raises(InputError, match=r"images that the checkpoint was trained on; give .*held-out"):
-        loss._check(load_index(training), own, training)
+        loss.check_held_out(load_index(training), own, training)
     for other in ({"latents": {"images": {**spec, "contents": "others"}}}, {"latents": {}}, {}):
-        loss._check(load_index(training), header(other), training)
+        loss.check_held_out(load_index(training), header(other), training)
