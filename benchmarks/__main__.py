@@ -16,7 +16,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if "\ndef rows(" in pat
 
 
 def machine() -> str:
-    """Returns one line about the machine: processor, cores that may be used, versions."""
+    """Return one line about the machine: processor, cores that may be used, versions."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

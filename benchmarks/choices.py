@@ -28,7 +28,7 @@ CHOICES = {
 
 
 def loss_after(folder: Path, choice: dict) -> float:
-    """Returns the mean loss of the last steps of a training."""
+    """Return the mean loss of the last steps of a training."""
     experiment = SPEC.experiments["gta"]
     options = experiment.training.model_copy(update={"log_every": 1, **choice})
     out = Path(tempfile.mkdtemp(dir=folder))
@@ -40,7 +40,7 @@ def loss_after(folder: Path, choice: dict) -> float:
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Yields how far each choice moves the loss; the compiler is left out of a quick round."""
+    """Yield how far each choice moves the loss; the compiler is left out of a quick round."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for stage in ("images", "autoencoder", "latents"):

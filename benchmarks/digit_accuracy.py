@@ -24,23 +24,23 @@ SUITE = "digits"
 
 
 def features(images: np.ndarray) -> np.ndarray:
-    """Returns grey values in 0..1 of uint8 images (N, H, W, 3), one row each."""
+    """Return grey values in 0..1 of uint8 images (N, H, W, 3), one row each."""
     return images.mean(axis=3).reshape(len(images), -1) / 255
 
 
 def read_images(index: ImageIndex) -> np.ndarray:
-    """Returns the features of all images of an index."""
+    """Return the features of all images of an index."""
     return features(np.stack([index.image(i) for i in range(index.count)]))
 
 
 def fit(training: ImageIndex, held_out: ImageIndex) -> tuple[SVC, float]:
-    """Returns an SVM fitted on the training images, and its accuracy on the held-out ones."""
+    """Return an SVM fitted on the training images, and its accuracy on the held-out ones."""
     classifier = SVC(C=10).fit(read_images(training), training.labels)
     return classifier, float((classifier.predict(read_images(held_out)) == held_out.labels).mean())
 
 
 def accuracy(classifier: SVC, folder: Path, classes: list[str]) -> tuple[float, list[float]]:
-    """Returns the share of a sample folder's images that are given their label, and that share per class."""
+    """Return the share of a sample folder's images that are given their label, and that share per class."""
     samples = open_image_set(folder)
     images = np.concatenate(list(samples.batches(0, samples.count, 1000)))
     right = classifier.predict(features(images)) == samples.labels

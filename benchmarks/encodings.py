@@ -30,7 +30,7 @@ CLOCK = time.perf_counter if DEVICE.type == "cuda" else time.process_time
 
 
 def training_step(model: str, posenc: str, precision: str, batch_size: int) -> Callable[[], object]:
-    """Returns what makes a training step."""
+    """Return what makes a training step."""
     network = DiT.from_name(model, posenc=posenc)
     trainer = trainer_of(network, Training(batch_size=batch_size, precision=precision))
     batch = random_batch(network, batch_size)
@@ -38,7 +38,7 @@ def training_step(model: str, posenc: str, precision: str, batch_size: int) -> C
 
 
 def guided_pass(model: str, posenc: str, precision: str, batch_size: int) -> Callable[[], object]:
-    """Returns what makes a pass for each image with its label and one without."""
+    """Return what makes a pass for each image with its label and one without."""
     half = precision == "bf16"
     network, _ = for_inference(
         DiT.from_name(model, posenc=posenc).to(DEVICE), torch.bfloat16 if half else None
@@ -57,7 +57,7 @@ WORK = {"training step": training_step, "guided pass": guided_pass}
 
 
 def measure(what: str, names: list[str], rounds: int, *sizes) -> dict[str, tuple[float, float, float]]:
-    """Returns the seconds of each encoding, those of `none` beside it, and the median of their ratios."""
+    """Return the seconds of each encoding, those of `none` beside it, and the median of their ratios."""
     timings = {}
     for begin in range(0, len(names), AT_A_TIME):
         model, *others = sizes
@@ -87,7 +87,7 @@ def rows(
     rounds: int | None = None,
     names: Iterable[str] = POSENCS,
 ) -> Iterable[Row]:
-    """Yields for each encoding the training step and the guided pass."""
+    """Yield for each encoding the training step and the guided pass."""
     names = [name for name in names if name != BASELINE]
     for what in WORK:
         timings = measured_apart(what, names, rounds or (2 if quick else 7), model, precision, batch_size)
@@ -101,7 +101,7 @@ def rows(
 
 
 def counted(posenc: str, model: str, precision: str) -> tuple[int, float, float]:
-    """Returns learned parameters, operations of a pass per image, and bytes of a compiled training step of 64 images on a GPU."""
+    """Return learned parameters, operations of a pass per image, and bytes of a compiled training step of 64 images on a GPU."""
     experiment = Experiment(
         autoencoder=Autoencoder(pretrained="published"),
         model=Model(name=model, posenc=posenc),
@@ -113,7 +113,7 @@ def counted(posenc: str, model: str, precision: str) -> tuple[int, float, float]
 
 
 def lines(model: str, precision: str, batch_size: int, rounds: int, names: list[str]) -> Iterable[str]:
-    """Yields the table of docs/encodings.md: what is counted, then the times as ratios to those of `none`."""
+    """Yield the table of docs/encodings.md: what is counted, then the times as ratios to those of `none`."""
     yield f"{model}, 256 px, {precision}; times: batch {batch_size}"
     yield "| encoding | parameters | operations | memory | training step | guided pass |\n|---|---:|---:|---:|---:|---:|"
     names = [name for name in names if name != BASELINE]

@@ -15,7 +15,7 @@ from ditgta.scoring.frechet import frechet_distance, frechet_estimate
 
 
 def by_matrix_root(mean_1, covariance_1, mean_2, covariance_2) -> float:
-    """Returns the Frechet distance by scipy's `sqrtm` of the product, as it is usually computed."""
+    """Return the Frechet distance by scipy's `sqrtm` of the product, as it is usually computed."""
     shift = mean_1 - mean_2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -24,7 +24,7 @@ def by_matrix_root(mean_1, covariance_1, mean_2, covariance_2) -> float:
 
 
 def by_eigendecomposition(mean_1, covariance_1, mean_2, covariance_2) -> float:
-    """Returns the Frechet distance by eigendecompositions of both covariances, their null spaces left out."""
+    """Return the Frechet distance by eigendecompositions of both covariances, their null spaces left out."""
     factors = []
     for covariance in (covariance_1, covariance_2):
         values, vectors = np.linalg.eigh(covariance)
@@ -36,7 +36,7 @@ def by_eigendecomposition(mean_1, covariance_1, mean_2, covariance_2) -> float:
 
 
 def cases(dimension: int) -> dict[str, tuple[np.ndarray, ...]]:
-    """Returns (mean, covariance, mean, covariance) of regular, ill-conditioned and singular pairs."""
+    """Return (mean, covariance, mean, covariance) of regular, ill-conditioned and singular pairs."""
 
     def sampled(count: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         random = generator(0, "features", count, index)
@@ -70,7 +70,7 @@ def cases(dimension: int) -> dict[str, tuple[np.ndarray, ...]]:
 
 
 def _timed(function: Callable, *arguments) -> tuple[float, float]:
-    """Returns a value and the seconds of one thread's work, which other programs on the machine do not change much."""
+    """Return a value and the seconds of one thread's work, which other programs on the machine do not change much."""
     with threadpool_limits(limits=1):
         start = time.process_time()
         value = function(*arguments)
@@ -78,7 +78,7 @@ def _timed(function: Callable, *arguments) -> tuple[float, float]:
 
 
 def measure(dimension: int) -> Iterable[tuple[str, float, float, float, float]]:
-    """Yields (case, seconds of sqrtm, seconds here, error of sqrtm, error here), errors against eigendecompositions."""
+    """Yield (case, seconds of sqrtm, seconds here, error of sqrtm, error here), errors against eigendecompositions."""
     for name, arguments in cases(dimension).items():
         exact = by_eigendecomposition(*arguments)
         root, root_seconds = _timed(by_matrix_root, *arguments)
@@ -87,7 +87,7 @@ def measure(dimension: int) -> Iterable[tuple[str, float, float, float, float]]:
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Yields a row for the processor time of each case, and one for the worst error of all."""
+    """Yield a row for the processor time of each case, and one for the worst error of all."""
     dimension = 512 if quick else 2048
     timings = list(measure(dimension))
     for name, root_seconds, seconds, _, _ in timings:

@@ -30,12 +30,12 @@ MODEL = Model(name="DiT-Ti/2", depth=2, posenc="gta")
 
 
 def exponent(sizes: list[int], seconds: list[float]) -> float:
-    """Returns the slope of log seconds over log sizes."""
+    """Return the slope of log seconds over log sizes."""
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
 def three(smallest: int) -> list[int]:
-    """Returns three sizes."""
+    """Return three sizes."""
     return [smallest * FACTOR**i for i in range(3)]
 
 
@@ -51,7 +51,7 @@ def folder_of(folder: Path, count: int) -> Path:
 
 
 def stages(folder: Path, quick: bool) -> Iterator[tuple[str, list[int], Callable[[int], object]]]:
-    """Yields what grows, its three sizes and the call for a size; what a call writes is new each time."""
+    """Yield what grows, its three sizes and the call for a size; what a call writes is new each time."""
     fewer = 4 if quick else 1
     counts = three(1024 // fewer)
     indices = {count: folder_of(folder, count) for count in counts}
@@ -92,7 +92,7 @@ def stages(folder: Path, quick: bool) -> Iterator[tuple[str, list[int], Callable
 
 
 def networks(quick: bool) -> Iterator[tuple[str, list[int], Callable[[int], object], list[float]]]:
-    """Yields the network over its tokens: a training step and a guided pass, with the operations that theory counts."""
+    """Yield the network over its tokens: a training step and a guided pass, with the operations that theory counts."""
     width, depth, images = (192, 2, 2) if quick else (384, 4, 4)
     trainers, batches, flops = {}, {}, []
     for side in (8, 16, 32):
@@ -114,7 +114,7 @@ def networks(quick: bool) -> Iterator[tuple[str, list[int], Callable[[int], obje
 def fitted(
     what: str, sizes: list[int], call: Callable[[int], object], theory: list[float], rounds: int
 ) -> Row:
-    """Returns the row of one growth: of each size the least time of all rounds counts."""
+    """Return the row of one growth: of each size the least time of all rounds counts."""
     seconds = by_turns({n: lambda n=n: call(n) for n in sizes}, rounds)
     least = [min(seconds[n]) for n in sizes]
     ours, expected = exponent(sizes, least), exponent(sizes, theory)
@@ -129,7 +129,7 @@ def fitted(
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Returns the exponent of each growth, less that of theory."""
+    """Return the exponent of each growth, less that of theory."""
     growths, rounds = [], 1 if quick else 3
     with tempfile.TemporaryDirectory() as name, redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         for what, sizes, call in stages(Path(name), quick):

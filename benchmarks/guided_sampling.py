@@ -32,7 +32,7 @@ AGAINST_PEER = {"float32": ">= 1", "bf16": ">= 1.1"}
 
 
 def peer_of(network: DiT):
-    """Returns diffusers' transformer of the same size, with random weights."""
+    """Return diffusers' transformer of the same size, with random weights."""
     from diffusers import DiTTransformer2DModel
 
     config = network.config
@@ -51,7 +51,7 @@ def peer_of(network: DiT):
 def measure(
     model: str, precision: str, batch_size: int, rounds: int, compiled: bool = False
 ) -> dict[str, float]:
-    """Returns the seconds of a guided step of gta, compiled too, of abs and of diffusers, and of the products alone."""
+    """Return the seconds of a guided step of gta, compiled too, of abs and of diffusers, and of the products alone."""
     dtype = torch.bfloat16 if precision == "bf16" else None
     networks = {}
     for name in ("gta", "abs", "compiled")[: 2 + compiled]:
@@ -79,7 +79,7 @@ def measure(
 
 
 def whole_run(folder: Path, model: str, images: int) -> tuple[float, float]:
-    """Returns the seconds of a sampling run of the stage, and of the network and the decoder in it."""
+    """Return the seconds of a sampling run of the stage, and of the network and the decoder in it."""
     network = DiT.from_name(model, image_size=256, num_classes=10, depth=2)
     vae = small_autoencoder([16, 16, 16, 16], 4, 256)
     save_autoencoder(vae, folder / "vae", {"pretrained": None})
@@ -123,7 +123,7 @@ def rows(
     batch_size: int = 8,
     rounds: int | None = None,
 ) -> Iterable[Row]:
-    """Yields the share of the limit and the comparison with diffusers for each precision, and a whole run's rest."""
+    """Yield the share of the limit and the comparison with diffusers for each precision, and a whole run's rest."""
     for precision in precisions:
         timings = measure(model, precision, batch_size, rounds or (3 if quick else 7), not quick)
         what = f"guided step {model}, 256 px, {batch_size} images, {precision}"

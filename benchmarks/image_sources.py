@@ -84,7 +84,7 @@ def _write_parquet(file: Path, contents: dict[str, bytes], compression: str) -> 
 
 
 def reading(indices: dict[str, ImageIndex], rounds: int) -> dict[str, dict[str, float]]:
-    """Returns images per second of each container: "bytes" alone, and "pixels", decoded and cropped."""
+    """Return images per second of each container: "bytes" alone, and "pixels", decoded and cropped."""
     order = np.random.default_rng(1).permutation(next(iter(indices.values())).count)
     batches = np.array_split(order, max(len(order) // BATCH, 1))
 
@@ -122,7 +122,7 @@ def write_large_index(folder: Path, count: int) -> None:
 
 
 def held_by(expression: str) -> dict[str, float]:
-    """Returns what a new process holds for an expression: RssAnon, RssFile (bytes), and the seconds that it took."""
+    """Return what a new process holds for an expression: RssAnon, RssFile (bytes), and the seconds that it took."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE % expression], capture_output=True, text=True, check=True
     )
@@ -130,7 +130,7 @@ def held_by(expression: str) -> dict[str, float]:
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Yields rows of reading, and of memory."""
+    """Yield rows of reading, and of memory."""
     count, rounds = (200, 3) if quick else (600, 5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -39,7 +39,7 @@ def import_network(package: str, module: str) -> types.ModuleType:
 
 
 def extractors(weights: dict[str, torch.Tensor], file: str) -> dict[str, Extractor | str]:
-    """Returns every extractor by name, or the reason why it cannot run here."""
+    """Return every extractor by name, or the reason why it cannot run here."""
     plain = load_inception(weights)
     fused = plain.fuse()
 
@@ -88,7 +88,7 @@ PEERS = {"torch-fidelity": _torch_fidelity, "torchmetrics": _torchmetrics, "pyto
 def measure(
     batch: int, size: int, rounds: int
 ) -> tuple[dict[str, tuple[float, float, float]], dict[str, str]]:
-    """Returns (best seconds of a call, best processor seconds, error against float64) by extractor, and who is absent and why."""
+    """Return (best seconds of a call, best processor seconds, error against float64) by extractor, and who is absent and why."""
     weights = {key: torch.from_numpy(array) for key, array in recipe.random_state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
         torch.save(weights, file := f"{folder}/weights.pth")
@@ -111,7 +111,7 @@ def measure(
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Yields one row for each peer that is installed."""
+    """Yield one row for each peer that is installed."""
     batch = 8 if quick else 32
     timed, _ = measure(batch, 256, 3)
     ours = timed.pop("ditgta")[0]

@@ -45,7 +45,7 @@ class Difference:
 
 
 def paired_difference(a: Estimate, b: Estimate) -> Difference:
-    """Returns a - b with its standard error when item i of both was made from the same seed and label.
+    """Return a - b with its standard error when item i of both was made from the same seed and label.
 
     What both rows owe to their common seeds, labels and reference cancels in the differences of their influence values.
     """
@@ -76,7 +76,7 @@ class World:
     tail: str = "light"
 
     def draw(self, random: np.random.Generator, count: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (count, d) noise of unit variance and (count,) labels."""
+        """Return (count, d) noise of unit variance and (count,) labels."""
         noise = random.standard_normal((count, dimension))
         if self.tail == "t":  # Student's with 5 degrees of freedom
             noise *= np.sqrt(3 / random.chisquare(5, count))[:, None]
@@ -86,7 +86,7 @@ class World:
         return noise, labels
 
     def strata(self, labels: np.ndarray) -> np.ndarray | None:
-        """Returns the strata of labels."""
+        """Return the strata of labels."""
         return strata_of(labels) if self.balanced else None
 
 
@@ -118,18 +118,18 @@ class Model:
         self.centres = scale * centres
 
     def features(self, noise: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Returns (n, d) features of (n, d) noise and (n,) labels."""
+        """Return (n, d) features of (n, d) noise and (n,) labels."""
         return self.mean + self.centres[labels] + noise @ self.factor.T
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns mean and covariance of the features, with equally frequent classes."""
+        """Return mean and covariance of the features, with equally frequent classes."""
         spread = self.centres - self.centres.mean(axis=0)
         covariance = self.factor @ self.factor.T + spread.T @ spread / CLASSES
         return self.mean + self.centres.mean(axis=0), covariance
 
 
 def coverage(values: np.ndarray, errors: np.ndarray, truth: float) -> float:
-    """Returns the share of intervals value +- 1.96 error that hold the truth."""
+    """Return the share of intervals value +- 1.96 error that hold the truth."""
     return float(np.mean(np.abs(values - truth) <= _Z * errors))
 
 
@@ -218,7 +218,7 @@ def other_rows(world: World, count: int, repeats: int, dimension: int = 32) -> d
 
 
 def real_against_real(world: World, draws: int, dimension: int = 32) -> tuple[float, float]:
-    """Returns the mean KID, in its standard errors, of real images against other real ones: as strata, and as if independent."""
+    """Return the mean KID, in its standard errors, of real images against other real ones: as strata, and as if independent."""
     population, distances = Model(dimension, 0, world), []
     for draw in range(draws):
         sides = [
@@ -234,7 +234,7 @@ def real_against_real(world: World, draws: int, dimension: int = 32) -> tuple[fl
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Yields the share of intervals that hold the true value, beside what it may be."""
+    """Yield the share of intervals that hold the true value, beside what it may be."""
     repeats = 60 if quick else 1000
 
     def row(what: str, held: float, least: float, most: float, count: int) -> Row:

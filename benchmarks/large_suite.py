@@ -25,7 +25,7 @@ SHARDS = 20  # of samples made
 
 
 def config_of(rows: int) -> dict:
-    """Returns a configuration with a suite of so many rows, which differ in their depth."""
+    """Return a configuration with a suite of so many rows, which differ in their depth."""
     experiments = {f"row{i:02d}": {"like": "all", "model": {"depth": i + 1}} for i in range(rows)}
     suite = {"experiments": list(experiments), "seeds": list(range(SEEDS)), "milestones": list(MILESTONES)}
     base = {"all": {"images": {"source": "pictures", "size": 256}}}
@@ -56,7 +56,7 @@ def write_results(layout: Layout) -> None:
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Returns the seconds of the table and of one look at the status."""
+    """Return the seconds of the table and of one look at the status."""
     count = 12 if quick else 36
     levels = {f"row{i:02d}": 20 + 0.7 * i for i in range(count)}
     with tempfile.TemporaryDirectory() as name, redirect_stdout(StringIO()), redirect_stderr(StringIO()):

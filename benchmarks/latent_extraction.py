@@ -44,7 +44,7 @@ def photographs(folder: Path, count: int) -> ImageIndex:
 
 
 def measure(batch_size: int, batches: int, rounds: int) -> dict[str, list[float]]:
-    """Returns the seconds, in each round, of the stage's loop, of the encoder alone, and of the encoder in torch's usual memory format."""
+    """Return the seconds, in each round, of the stage's loop, of the encoder alone, and of the encoder in torch's usual memory format."""
     torch.manual_seed(0)
     vae = stable_diffusion_autoencoder().eval().requires_grad_(False)
     usual = stable_diffusion_autoencoder().eval().requires_grad_(False)
@@ -75,7 +75,7 @@ def measure(batch_size: int, batches: int, rounds: int) -> dict[str, list[float]
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Yields what all but the encoder adds to its time, and what the memory format saves."""
+    """Yield what all but the encoder adds to its time, and what the memory format saves."""
     batch_size, batches, rounds = (1, 2, 1) if quick else (4, 2, 3)
     seconds = measure(batch_size, batches, rounds)
     count = batch_size * batches

@@ -87,7 +87,7 @@ def forget(folder: Path) -> bool:
 
 
 def measure(folder: Path, count: int, batch_size: int, rounds: int) -> dict[str, tuple[float, float, float]]:
-    """Returns images per second of shards and of files, and the ratio of a round, "cold" and "warm", in shuffled batches.
+    """Return images per second of shards and of files, and the ratio of a round, "cold" and "warm", in shuffled batches.
 
     Shards give mean and log variance of a random side of each image, files the one latent that they hold; each its label.
     """
@@ -115,7 +115,7 @@ def measure(folder: Path, count: int, batch_size: int, rounds: int) -> dict[str,
 
 
 def reader_of(folder: Path, count: int, batch_size: int) -> Callable[[int], None]:
-    """Returns what reads all shuffled batches of an epoch, a random side of each image, as `Batches.ahead` does."""
+    """Return what reads all shuffled batches of an epoch, a random side of each image, as `Batches.ahead` does."""
     shards = LatentShards(folder / "shards")
     mirrored = np.random.default_rng(1).random(count) < 0.5
 
@@ -132,7 +132,7 @@ def reader_of(folder: Path, count: int, batch_size: int) -> Callable[[int], None
 
 
 def gain_of_announcing(folder: Path, count: int, batch_size: int, rounds: int) -> tuple[float, float]:
-    """Returns images per second of cold shards when the disk is told of a whole batch before it is read, and when it is not."""
+    """Return images per second of cold shards when the disk is told of a whole batch before it is read, and when it is not."""
     read_shards, rates = reader_of(folder, count, batch_size), {True: [], False: []}
     for epoch in range(rounds):
         for announced, values in rates.items():
@@ -145,7 +145,7 @@ def gain_of_announcing(folder: Path, count: int, batch_size: int, rounds: int) -
 
 
 def share_of_a_step(folder: Path, rounds: int) -> tuple[float, float]:
-    """Returns the seconds of reading and drawing a batch of OF_A_STEP images, and of a step of DiT-S/2 on it."""
+    """Return the seconds of reading and drawing a batch of OF_A_STEP images, and of a step of DiT-S/2 on it."""
     options = Training(batch_size=OF_A_STEP)
     trainer = trainer_of(DiT.from_name("DiT-S/2"), options)
     batches = Batches(
@@ -167,7 +167,7 @@ def share_of_a_step(folder: Path, rounds: int) -> tuple[float, float]:
 def rows(
     quick: bool, count: int | None = None, batch_size: int = 256, place: Path | None = None
 ) -> Iterable[Row]:
-    """Yields a row for each state of the operating system's cache, and one for the share of a training step."""
+    """Yield a row for each state of the operating system's cache, and one for the share of a training step."""
     count, shape = count or (2048 if quick else 8192), (4, 32, 32)
     with tempfile.TemporaryDirectory(dir=place) as name:
         write_both_layouts(Path(name), count, shape)

@@ -58,7 +58,7 @@ CASES = (
 
 
 def predicted(case: Case) -> float:
-    """Returns the bytes that the plan names for the first process."""
+    """Return the bytes that the plan names for the first process."""
     experiment = Experiment(
         images=Images(size=256),
         autoencoder=Autoencoder(pretrained="any"),
@@ -77,7 +77,7 @@ def _training(case: Case) -> Training:
 
 
 def measured(case: Case, latents: Path, out: Path) -> float:
-    """Returns the bytes that the first process of a training took at most."""
+    """Return the bytes that the first process of a training took at most."""
     spec = {"model": Model(name=case.model, posenc=case.posenc).spec(), "training": _training(case).spec()}
     launcher = [sys.executable, "-m"]
     if case.processes > 1:
@@ -91,7 +91,7 @@ def measured(case: Case, latents: Path, out: Path) -> float:
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Yields one row for each case."""
+    """Yield one row for each case."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_both_layouts(folder, 64, (4, 32, 32))

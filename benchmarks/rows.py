@@ -39,13 +39,13 @@ class Row:
         return "met" if _HOLDS[sign](self.ratio, float(bound)) else "MISSED"
 
     def markdown(self) -> str:
-        """Returns the row as a line of a Markdown table with the columns COLUMNS."""
+        """Return the row as a line of a Markdown table with the columns COLUMNS."""
         cells = (self.what, self.ours, self.against, f"{self.ratio:.3g}", self.demand, self.verdict)
         return "| " + " | ".join(cells) + " |"
 
 
 def table_head() -> str:
-    """Returns the head of the common table in Markdown."""
+    """Return the head of the common table in Markdown."""
     return "| " + " | ".join(COLUMNS) + " |\n|---|---|---|---:|---|---|"
 
 
@@ -60,7 +60,7 @@ def by_turns(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Returns the seconds of each call in each round, what it left to a GPU included.
+    """Return the seconds of each call in each round, what it left to a GPU included.
 
     The calls take turns, so that a busy moment hits all of them alike.
     """

@@ -45,12 +45,12 @@ class Measured:
 
 
 def peak_bytes() -> int:
-    """Returns the most memory that this process has held since the kernel was last told to begin again."""
+    """Return the most memory that this process has held since the kernel was last told to begin again."""
     return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 def pictures() -> list[bytes]:
-    """Returns different PNGs of noise."""
+    """Return different PNGs of noise."""
     rng = np.random.default_rng(0)
     images = []
     for _ in range(PICTURES):
@@ -102,7 +102,7 @@ def measured(what: str, folder: Path, source: Path) -> Measured:
 
 
 def stages(folder: Path, count: int, write: Callable[[Path, int], None]) -> dict[str, Measured]:
-    """Returns what both stages took of so many pictures."""
+    """Return what both stages took of so many pictures."""
     folder.mkdir()
     source = folder / ("pictures.tar" if write is write_tar else "pictures")
     write(source, count)
@@ -111,7 +111,7 @@ def stages(folder: Path, count: int, write: Callable[[Path, int], None]) -> dict
 
 
 def growth(what: str, points: dict[int, Measured]) -> Iterable[Row]:
-    """Yields the exponent of a stage's processor time, and its memory for each image with all of ImageNet's at that rate."""
+    """Yield the exponent of a stage's processor time, and its memory for each image with all of ImageNet's at that rate."""
     counts = list(points)
     first, last = points[counts[0]], points[counts[-1]]
     cpu = [points[count].cpu for count in counts]
@@ -141,7 +141,7 @@ def growth(what: str, points: dict[int, Measured]) -> Iterable[Row]:
 
 
 def rows(quick: bool, more: tuple[int, ...] = ()) -> Iterable[Row]:
-    """Yields the growth of both stages, and what images in folders take against those in a tar; `more` are further counts."""
+    """Yield the growth of both stages, and what images in folders take against those in a tar; `more` are further counts."""
     counts = [count // (4 if quick else 1) for count in COUNTS]
     with tempfile.TemporaryDirectory() as name:
         points = {count: stages(Path(name) / str(count), count, write_tar) for count in (*counts, *more)}

@@ -34,7 +34,7 @@ STEPS = 500
 
 @contextmanager
 def hashing() -> Iterator[list[float]]:
-    """Yields a list that gets the seconds of every file hashed inside the block."""
+    """Yield a list that gets the seconds of every file hashed inside the block."""
     real, seconds = hashlib.file_digest, []
 
     def timed(*arguments):
@@ -52,7 +52,7 @@ def hashing() -> Iterator[list[float]]:
 
 
 def stages(folder: Path) -> dict:
-    """Returns the stages of the digits as calls, in their order."""
+    """Return the stages of the digits as calls, in their order."""
     experiment, suite = SPEC.experiments["gta"], SPEC.suites["digits"]
     sampling = suite.sampling.model_copy(update={"num_samples": 100})
     scorer_options = suite.scorer.model_copy(update={"epochs": 4})
@@ -75,7 +75,7 @@ def stages(folder: Path) -> dict:
 
 
 def snapshot_seconds(folder: Path) -> tuple[float, float, int]:
-    """Returns the seconds of copying and of writing a state of DiT-B/2, and its bytes."""
+    """Return the seconds of copying and of writing a state of DiT-B/2, and its bytes."""
     group = Processes(0, 1, torch.device("cpu"))
     options = Training()
     network = DiT.from_name("DiT-B/2")
@@ -101,7 +101,7 @@ def snapshot_seconds(folder: Path) -> tuple[float, float, int]:
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Yields hashing's share of every stage, the cost of snapshots for the digits, and their pause for DiT-B/2."""
+    """Yield hashing's share of every stage, the cost of snapshots for the digits, and their pause for DiT-B/2."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for stage, call in stages(folder).items():

@@ -10,7 +10,7 @@ from ditgta.stages.train import Trainer, accelerator_of
 
 
 def this_process(tf32: bool = False) -> Processes:
-    """Returns this process as a stage has it; a GPU computes as it does for one from then on."""
+    """Return this process as a stage has it; a GPU computes as it does for one from then on."""
     with processes(tf32) as group:
         return group
 
@@ -19,13 +19,13 @@ DEVICE = this_process().device
 
 
 def trainer_of(network: DiT, options: Training) -> Trainer:
-    """Returns a trainer of one process; accelerate keeps one precision per process."""
+    """Return a trainer of one process; accelerate keeps one precision per process."""
     group = this_process(options.tf32)
     return Trainer(network, options, accelerator_of(options, None, group), group)
 
 
 def random_batch(network: DiT, batch_size: int) -> dict[str, torch.Tensor]:
-    """Returns a batch of noise as latents, with random times and labels."""
+    """Return a batch of noise as latents, with random times and labels."""
     shape = (batch_size, network.config.latent_channels, *network.config.latent_size)
     numbers = {"size": (batch_size,), "device": DEVICE}
     return {

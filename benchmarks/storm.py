@@ -54,7 +54,7 @@ class Machine:
     mean_seconds = 9.0
 
     def command(self, folder: Path, *more: str) -> list[str]:
-        """Returns the documented command for the suite in a folder."""
+        """Return the documented command for the suite in a folder."""
         words = ["-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
         words += [*self.launch, "--nocolor", "--configfile", str(folder / "small.yaml"), *more]
         return [sys.executable, *words]
@@ -67,7 +67,7 @@ class Machine:
             )
 
     def stages(self, folder: Path, word: str = "") -> list[int]:
-        """Returns the processes that run a stage in a folder: those that compute, not those that launched them."""
+        """Return the processes that run a stage in a folder: those that compute, not those that launched them."""
         pids = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
@@ -154,7 +154,7 @@ class Cluster(Machine):
             path.unlink()
 
     def jobs(self) -> list[str]:
-        """Returns the running jobs' ids."""
+        """Return the running jobs' ids."""
         return self.call("run", "squeue", "--noheader", "--states=running", "--format=%i").split()
 
     def forgotten(self, folder: Path, head: subprocess.Popen) -> bool:
@@ -206,7 +206,7 @@ def send(process: int, number: int) -> None:
 
 
 def steps_at_risk(folder: Path) -> int:
-    """Returns the most steps that any run has made since its newest state on the disk."""
+    """Return the most steps that any run has made since its newest state on the disk."""
     worst = 0
     for run in folder.glob("results/train/*/seed*/run"):
         metrics = run / "metrics.jsonl"
@@ -219,7 +219,7 @@ def steps_at_risk(folder: Path) -> int:
 
 
 def results_of(folder: Path) -> dict[str, object]:
-    """Returns what must be equal: hashes of weights and images, logged losses, every score, the table."""
+    """Return what must be equal: hashes of weights and images, logged losses, every score, the table."""
     contents: dict[str, object] = {}
     results = folder / "results"
 
@@ -238,7 +238,7 @@ def results_of(folder: Path) -> dict[str, object]:
 
 
 def hashes(index: dict) -> list[str]:
-    """Returns the hashes of an index's shards."""
+    """Return the hashes of an index's shards."""
     return [shard["sha256"] for shard in index["shards"]]
 
 

@@ -30,7 +30,7 @@ ROTATION = "<= 1.04"
 
 
 def shape_of(network: DiT) -> cost.Shape:
-    """Returns the sizes that decide a network's cost."""
+    """Return the sizes that decide a network's cost."""
     config = network.config
     return cost.Shape(
         tokens=config.grid[0] * config.grid[1],
@@ -68,7 +68,7 @@ class Linears:
 
 
 def measure(model: str, precision: str, batch_size: int, rounds: int, compiled: bool) -> dict[str, float]:
-    """Returns the seconds of a step with abs and with gta, and of their operations at the rate of the linear layers."""
+    """Return the seconds of a step with abs and with gta, and of their operations at the rate of the linear layers."""
     steps, shape = {}, None
     for name in ("abs", "gta", "compiled")[: 2 + compiled]:
         options = Training(batch_size=batch_size, precision=precision, compile=name == "compiled")
@@ -98,7 +98,7 @@ def measured_apart(*arguments) -> dict[str, float]:
 
 
 def compiler_rows(what: str, timings: dict[str, float]) -> Iterable[Row]:
-    """Yields the row of what torch.compile saves, where it was measured."""
+    """Yield the row of what torch.compile saves, where it was measured."""
     if "compiled" in timings:
         yield Row(
             f"{what}: gta with torch.compile, whose first step takes {timings['compiling']:.0f} s",
@@ -111,7 +111,7 @@ def compiler_rows(what: str, timings: dict[str, float]) -> Iterable[Row]:
 def rows(
     quick: bool, models=MODELS, precisions=PRECISIONS, batch_size: int = 8, rounds: int | None = None
 ) -> Iterable[Row]:
-    """Yields for each model and precision the share of the limit that gta reaches, compiled too, and gta against abs."""
+    """Yield for each model and precision the share of the limit that gta reaches, compiled too, and gta against abs."""
     for model in models:
         for precision in precisions:
             timings = measured_apart(model, precision, batch_size, rounds or (2 if quick else 5), not quick)

@@ -69,7 +69,7 @@ def table(
 
 
 def _score(row: str, seed: int, values: dict[str, float], psi: np.ndarray, own_noise: bool) -> Score:
-    """Returns a score file's content in memory, `psi` being the influence values of log FID."""
+    """Return a score file's content in memory, `psi` being the influence values of log FID."""
     sampling = {"seed": 0, "training_seed": seed if own_noise else None}
     se = float(psi.std(ddof=1) / math.sqrt(len(psi)))
     metrics = {name: {"value": value, "se": se * value, "reason": None} for name, value in values.items()}
@@ -79,7 +79,7 @@ def _score(row: str, seed: int, values: dict[str, float], psi: np.ndarray, own_n
 
 
 def named(repeats: int, rows: Sequence[str], pairs: Sequence[tuple[str, str]], seeds: int, **world) -> float:
-    """Returns the share of tables in which a verdict names any row better."""
+    """Return the share of tables in which a verdict names any row better."""
     tables = (table(rows, pairs, seeds, repeat, **world)[0] for repeat in range(repeats))
     return float(np.mean([any(comparison.winner for comparison in table) for table in tables]))
 
@@ -87,14 +87,14 @@ def named(repeats: int, rows: Sequence[str], pairs: Sequence[tuple[str, str]], s
 def power(
     repeats: int, rows: Sequence[str], pairs: Sequence[tuple[str, str]], seeds: int, gap: float
 ) -> float:
-    """Returns the share of tables in which the first declared difference, a true gap, has its verdict."""
+    """Return the share of tables in which the first declared difference, a true gap, has its verdict."""
     first = pairs[0][0]
     tables = (table(rows, pairs, seeds, repeat, gaps={first: -gap})[0] for repeat in range(repeats))
     return float(np.mean([comparisons[0].winner == first for comparisons in tables]))
 
 
 def printed_gap(repeats: int, seeds: int) -> tuple[float, float]:
-    """Returns the median gap that undecided tables say they would have found, and the power at it."""
+    """Return the median gap that undecided tables say they would have found, and the power at it."""
     gaps = []
     for repeat in range(repeats):
         verdict = table(THREE, TWO[:1], seeds, repeat)[0][0].verdict
@@ -104,7 +104,7 @@ def printed_gap(repeats: int, seeds: int) -> tuple[float, float]:
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Yields the share of tables with a false verdict, and the power."""
+    """Yield the share of tables with a false verdict, and the power."""
     repeats = 300 if quick else 3000
 
     def row(what: str, share: float, demand: str, against: str) -> Row:

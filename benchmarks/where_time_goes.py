@@ -35,7 +35,7 @@ class Job:
 
 
 def jobs_of(folder: Path) -> list[Job]:
-    """Returns the jobs that Snakemake remembers of a working directory."""
+    """Return the jobs that Snakemake remembers of a working directory."""
     outputs, memory = defaultdict(list), folder / ".snakemake" / "metadata"
     for path in memory.rglob("*"):
         if path.is_file():
@@ -58,7 +58,7 @@ def _job(folder: Path, rule: str, records: list[tuple[str, dict]]) -> Job:
 
 
 def heads_of(folder: Path, jobs: list[Job]) -> list[tuple[float, float]]:
-    """Returns begin and end of every run of Snakemake that saw one of the jobs."""
+    """Return begin and end of every run of Snakemake that saw one of the jobs."""
     heads = []
     for path in sorted((folder / ".snakemake" / "log").glob("*.snakemake.log")):
         begin = datetime.strptime(path.name.split(".snakemake")[0], "%Y-%m-%dT%H%M%S.%f").timestamp()
@@ -69,7 +69,7 @@ def heads_of(folder: Path, jobs: list[Job]) -> list[tuple[float, float]]:
 
 
 def shares(jobs: list[Job], heads: Iterable[tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """Returns seconds of wall time by rule, as (work, all else); those of SNAKEMAKE are those in which no job runs."""
+    """Return seconds of wall time by rule, as (work, all else); those of SNAKEMAKE are those in which no job runs."""
     heads = list(heads)
     seconds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     moments = sorted(

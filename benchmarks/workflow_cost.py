@@ -34,7 +34,7 @@ STAGES = {
 
 
 def ditgta(*words: str) -> list[str]:
-    """Returns the command that runs a stage."""
+    """Return the command that runs a stage."""
     return [sys.executable, "-m", "ditgta", *words]
 
 
@@ -63,7 +63,7 @@ def startups(folder: Path) -> dict[str, float]:
 
 
 def short_commands(folder: Path) -> dict[str, list[str]]:
-    """Returns the commands that are timed as a whole, by what they are."""
+    """Return the commands that are timed as a whole, by what they are."""
     plan = [
         sys.executable,
         "-m",
@@ -81,7 +81,7 @@ def short_commands(folder: Path) -> dict[str, list[str]]:
 
 
 def measure(rounds: int) -> dict[str, float]:
-    """Returns the median seconds of the short commands and of each stage's start-up."""
+    """Return the median seconds of the short commands and of each stage's start-up."""
     stages: dict[str, list[float]] = {stage: [] for stage in STAGES}
     with tempfile.TemporaryDirectory() as name:
         commands = short_commands(Path(name))
@@ -99,7 +99,7 @@ def measure(rounds: int) -> dict[str, float]:
 
 
 def rows(quick: bool) -> Iterable[Row]:
-    """Yields a row for each command and each stage, against the seconds that it may take."""
+    """Yield a row for each command and each stage, against the seconds that it may take."""
     timings = measure(1 if quick else 3)
     timings.pop("an interpreter that does nothing")
     for what, seconds in timings.items():

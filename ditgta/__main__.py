@@ -30,7 +30,7 @@ _LONGEST = 200  # characters of a name that a lease repeats
 
 
 def hold_output(arguments: argparse.Namespace) -> contextlib.AbstractContextManager:
-    """Returns the lease on what a command writes: a second writer of the same is refused. A trainer's is finer, on its run folder."""
+    """Return the lease on what a command writes: a second writer of the same is refused. A trainer's is finer, on its run folder."""
     out = getattr(arguments, "out", None) or getattr(arguments, "grid", None)
     if out is None or arguments.run is run_train or os.environ.get("RANK", "0") != "0":
         return contextlib.nullcontext()
@@ -60,7 +60,7 @@ FIXES = {
 
 
 def refusal(error: OSError) -> str:
-    """Returns what the operating system refuses as one line: what, why, and what to do."""
+    """Return what the operating system refuses as one line: what, why, and what to do."""
     verb = "write" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, None) else "open"
     why = os.strerror(error.errno) if error.errno else one_line(error)
     fix = FIXES.get(error.errno, "free space or fix the permissions, then run again")
@@ -68,7 +68,7 @@ def refusal(error: OSError) -> str:
 
 
 def lack(error: Exception) -> str | None:
-    """Returns as one line what this machine lacks, memory or a compiler, and what to do; None for any other error."""
+    """Return as one line what this machine lacks, memory or a compiler, and what to do; None for any other error."""
     reason = " ".join(str(error).split()) or "MemoryError"
     if isinstance(error, MemoryError) or any(words in reason for words in OUT_OF_MEMORY):
         return f"not enough memory ({reason[:120]}); lower the batch size (in training: micro_batch) or the model's size"
@@ -122,7 +122,7 @@ def interrupt(number, frame):
 
 
 def allow_open_files() -> None:
-    """Raises this process's own limit of open files as far as the system lets it: shells of some allow 256, and sets have more shards."""
+    """Raise this process's own limit of open files as far as the system lets it: shells of some allow 256, and sets have more shards."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

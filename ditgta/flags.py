@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
     def _meant(self, word: str, known: list[str]) -> str:
-        """Returns which option was probably meant by a word, "" where none is near."""
+        """Return which option was probably meant by a word, "" where none is near."""
         names = [option.removeprefix("--").replace("-", "_") for option in known]
         meant = config.did_you_mean(word.removeprefix("--"), names)
         if "training is counted" in meant:
@@ -79,7 +79,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _kind(annotation) -> tuple[object, bool]:
-    """Returns a field's plain type, or the Literal of its choices, and whether it takes several values."""
+    """Return a field's plain type, or the Literal of its choices, and whether it takes several values."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (types.UnionType, typing.Union):
         return _kind(next(argument for argument in arguments if argument is not type(None)))
@@ -91,14 +91,14 @@ def _kind(annotation) -> tuple[object, bool]:
 
 
 def _metavar(kind) -> str:
-    """Returns what an option takes: its choices, or INT, FLOAT or TEXT."""
+    """Return what an option takes: its choices, or INT, FLOAT or TEXT."""
     if typing.get_origin(kind) is typing.Literal:
         return "{" + ",".join(typing.get_args(kind)) + "}"
     return {int: "INT", float: "FLOAT"}.get(kind, "TEXT")
 
 
 def _shown(default: object) -> str:
-    """Returns a default as it is typed."""
+    """Return a default as it is typed."""
     if default is None:
         return "none"
     if isinstance(default, bool):
@@ -122,7 +122,7 @@ def add_section(parser: argparse.ArgumentParser, section: type[config.Section]) 
 
 
 def read_section(arguments: argparse.Namespace, section: type[config.Section], given: dict | None = None):
-    """Returns a section from its defaults, then `given`, then the command line."""
+    """Return a section from its defaults, then `given`, then the command line."""
     prefix = f"{section.__name__}."
     if not isinstance(given or {}, dict):
         raise InputError(f"--spec: {section.__name__.lower()} must be a JSON object (got {given!r})")
@@ -267,7 +267,7 @@ def count(text: str) -> int:
 
 
 def _number(kind: type, text: str) -> float:
-    """Returns a number, -1 where a text is none."""
+    """Return a number, -1 where a text is none."""
     try:
         return kind(text)
     except ValueError:

@@ -31,7 +31,7 @@ GPU_NAME = re.compile(r"\d+|(GPU|MIG)-[0-9A-Za-z/-]+")  # a number, or a UUID or
 
 
 def visible_gpus() -> list[str]:
-    """Returns the names of this machine's NVIDIA GPUs, as CUDA_VISIBLE_DEVICES takes them; none where there are none.
+    """Return the names of this machine's NVIDIA GPUs, as CUDA_VISIBLE_DEVICES takes them; none where there are none.
 
     Raises InputError if that variable holds something else.
     """
@@ -54,7 +54,7 @@ def visible_gpus() -> list[str]:
 def command(
     threads: int, resources: Mapping | None = None, gpus: int = 0, checkout: str | None = None
 ) -> str:
-    """Returns the shell words that start `ditgta` for one job.
+    """Return the shell words that start `ditgta` for one job.
 
     Args:
         threads: processor cores of the job, on each node.
@@ -105,7 +105,7 @@ def requeue() -> bool:
 
 
 def processes_per_node(resources: Mapping, nodes: int) -> int:
-    """Returns one process for each GPU of a node, and one where there are no GPUs."""
+    """Return one process for each GPU of a node, and one where there are no GPUs."""
     kind, _, count = str(resources.get("gres") or "").rpartition(":")
     if kind.startswith("gpu") and count.isdigit():
         return max(1, int(count))
@@ -113,7 +113,7 @@ def processes_per_node(resources: Mapping, nodes: int) -> int:
 
 
 def lock_folder(parent: Path | None = None) -> Path:
-    """Returns the folder of this user's locks, which nobody else can make or write: in a shared temporary folder names are free to all.
+    """Return the folder of this user's locks, which nobody else can make or write: in a shared temporary folder names are free to all.
 
     Raises InputError if what bears its name is a link, no folder, another user's, or open to others.
     """
@@ -156,7 +156,7 @@ def take_gpus(count: int, names: list[str], folder: Path) -> list[str]:
 
 
 def locked(folder: Path, name: str) -> int | None:
-    """Returns the open lock of a GPU, None where another process holds it."""
+    """Return the open lock of a GPU, None where another process holds it."""
     descriptor = os.open(folder / name.replace("/", "-"), os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -116,7 +116,7 @@ class Layout:
         self.owners[stage].setdefault(folder, owner)
 
     def path(self, stage: str, owner: object, row: Row | None = None) -> str:
-        """Returns a stage's folder of an experiment (images, autoencoder, latents, train), of a suite (scorer, table), or of
+        """Return a stage's folder of an experiment (images, autoencoder, latents, train), of a suite (scorer, table), or of
         (suite, experiment) (sample, score); of a row, that in which its files lie."""
         folder, parts = FOLDERS[stage].partition("/seed")[0], {}
         if row:
@@ -124,41 +124,41 @@ class Layout:
         return folder.format(**{stage: self._names[stage, owner]}, **parts).replace("<results>", self.root)
 
     def decoder(self, experiment: str) -> str:
-        """Returns the folder of the autoencoder that an experiment's samples are decoded with."""
+        """Return the folder of the autoencoder that an experiment's samples are decoded with."""
         if self.specs.is_adapted(experiment):
             return f"{self.path('latents', experiment)}/autoencoder"
         return self.path("autoencoder", experiment)
 
     def run(self, experiment: str, seed: int) -> str:
-        """Returns the folder of a training's snapshots, losses, log and lease."""
+        """Return the folder of a training's snapshots, losses, log and lease."""
         return f"{self.path('train', experiment)}/seed{seed}/run"
 
     def checkpoint(self, row: Row) -> str:
-        """Returns a row's checkpoint."""
+        """Return a row's checkpoint."""
         return f"{self.path('train', row.experiment, row)}/{row.step:07d}.safetensors"
 
     def samples(self, suite: str, row: Row) -> str:
-        """Returns the folder of a row's samples."""
+        """Return the folder of a row's samples."""
         return self.path("sample", (suite, row.experiment), row)
 
     def scores(self, suite: str, row: Row) -> str:
-        """Returns a row's score file."""
+        """Return a row's score file."""
         return f"{self.path('score', (suite, row.experiment))}/{row.place}.json"
 
     def has_losses(self, suite: str) -> bool:
-        """Returns whether a suite's images are held out, so that its rows have losses on them."""
+        """Return whether a suite's images are held out, so that its rows have losses on them."""
         return self.specs.held_out(self.specs.first(suite)) is not None
 
     def losses(self, suite: str, row: Row) -> str:
-        """Returns a row's held-out losses."""
+        """Return a row's held-out losses."""
         return f"{self.path('loss', (suite, row.experiment), row)}.json"
 
     def held_out(self, experiment: str) -> str:
-        """Returns the folder of the index of an experiment's held-out images."""
+        """Return the folder of the index of an experiment's held-out images."""
         return f"{self.path('images', experiment)}/{HELD_OUT}"
 
     def reference(self, suite: str, size: Size | None = None) -> str:
-        """Returns what a suite's samples are compared with: a file, or the folder of an index; at another size, of that size."""
+        """Return what a suite's samples are compared with: a file, or the folder of an index; at another size, of that size."""
         first, given = self.specs.first(suite), self.config.suites[suite].scorer.reference
         if given and size is None:
             return given
@@ -166,15 +166,15 @@ class Layout:
         return f"{folder}/{HELD_OUT}" if self.specs.is_scored_on_held_out(suite) else folder
 
     def images(self, experiment: str, size: Size | None = None) -> str:
-        """Returns the folder of the index of an experiment's images, at the size of training or at another one."""
+        """Return the folder of the index of an experiment's images, at the size of training or at another one."""
         return self.path("images", Sized(experiment, size) if size else experiment)
 
     def baseline(self, suite: str, size: Size | None = None) -> str:
-        """Returns the scores of real images against real ones, of the table's size or of another one."""
+        """Return the scores of real images against real ones, of the table's size or of another one."""
         return f"{self.path('score', (suite, size or self.sizes(suite)[0]))}.json"
 
     def sizes(self, suite: str) -> list[Size | None]:
-        """Returns the sizes of a suite's samples, that of its table first; None is that of training."""
+        """Return the sizes of a suite's samples, that of its table first; None is that of training."""
         rows = [self.specs.first(suite), *self.config.sized(suite)]
         return list(dict.fromkeys(self.specs.size(suite, name) for name in rows))
 
@@ -182,25 +182,25 @@ class Layout:
         return [*self.config.suites[suite].experiments, *self.config.beside(suite)]
 
     def rows(self, suite: str) -> list[Row]:
-        """Returns the rows of a suite; an imported checkpoint stands at the last milestone alone."""
+        """Return the rows of a suite; an imported checkpoint stands at the last milestone alone."""
         options = self.config.suites[suite]
         return self._rows(suite, options.experiments, options.milestones)
 
     def sized_rows(self, suite: str) -> list[Row]:
-        """Returns the rows of a suite at its other sizes, which stand at the last milestone alone."""
+        """Return the rows of a suite at its other sizes, which stand at the last milestone alone."""
         return self._rows(suite, self.config.sized(suite), self.config.suites[suite].milestones[-1:])
 
     def swept_rows(self, suite: str) -> list[Row]:
-        """Returns the rows of a suite at the further points of its sweep."""
+        """Return the rows of a suite at the further points of its sweep."""
         return self._rows(suite, self.config.swept(suite), self.config.suites[suite].milestones)
 
     def averaged_rows(self, suite: str) -> list[Row]:
-        """Returns the rows of a suite's sweep that have held-out losses of their own: one for each further average."""
+        """Return the rows of a suite's sweep that have held-out losses of their own: one for each further average."""
         names = self.specs.averaged(suite) if self.has_losses(suite) else []
         return self._rows(suite, names, self.config.suites[suite].milestones)
 
     def rows_beside(self, suite: str) -> list[Row]:
-        """Returns the rows that are sampled and scored beside those of the table, from the same checkpoints."""
+        """Return the rows that are sampled and scored beside those of the table, from the same checkpoints."""
         return [*self.sized_rows(suite), *self.swept_rows(suite)]
 
     def _rows(self, suite: str, names: Iterable[str], milestones: Sequence[int]) -> list[Row]:
@@ -213,7 +213,7 @@ class Layout:
         return rows
 
     def chain(self, experiment: str) -> list[int]:
-        """Returns the milestones of a training: those of every suite that holds it, under whatever name."""
+        """Return the milestones of a training: those of every suite that holds it, under whatever name."""
         folder, steps = self._names["train", experiment], set()
         for suite in self.config.suites.values():
             if folder in [self._names["train", name] for name in suite.experiments]:
@@ -221,7 +221,7 @@ class Layout:
         return sorted(steps)
 
     def files(self, noun: str, suite: str) -> list[str]:
-        """Returns the files that say that something of a suite is done; `noun` is one of ditgta.config.names.NOUNS."""
+        """Return the files that say that something of a suite is done; `noun` is one of ditgta.config.names.NOUNS."""
         names, rows = self.config.suites[suite].experiments, self.rows(suite)
         sampled, sizes = [*rows, *self.rows_beside(suite)], self.sizes(suite)
         measured = [*rows, *self.averaged_rows(suite)]
@@ -244,17 +244,17 @@ class Layout:
 
 
 def record_of(checkpoint: str) -> str:
-    """Returns the JSON record beside a checkpoint."""
+    """Return the JSON record beside a checkpoint."""
     return checkpoint.removesuffix(".safetensors") + ".json"
 
 
 def slug(name: str) -> str:
-    """Returns the last part of a path or address as a name for a folder."""
+    """Return the last part of a path or address as a name for a folder."""
     return re.sub("[^a-z0-9]+", "-", Path(name).name.lower()).strip("-") or "images"
 
 
 def _addressed(folder: Path) -> dict[str, list[str]]:
-    """Returns the names of what lies in a stage's folder, by their hash."""
+    """Return the names of what lies in a stage's folder, by their hash."""
     names: dict[str, list[str]] = {}
     for name in map(_without_suffix, _names_in(folder)):
         if address := hash_in(name):
@@ -263,7 +263,7 @@ def _addressed(folder: Path) -> dict[str, list[str]]:
 
 
 def unaddressed(root: str | Path) -> list[Path]:
-    """Returns what lies among the results without a hash in its name: version 0.1 wrote it, and nothing uses it."""
+    """Return what lies among the results without a hash in its name: version 0.1 wrote it, and nothing uses it."""
     paths: list[Path] = []
     for stage in FOLDERS:
         if stage != "logs":
@@ -273,7 +273,7 @@ def unaddressed(root: str | Path) -> list[Path]:
 
 
 def old_results(root: str | Path) -> str | None:
-    """Returns one line that names results of version 0.1, None where there are none."""
+    """Return one line that names results of version 0.1, None where there are none."""
     if not (paths := unaddressed(root)):
         return None
     shown = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
@@ -288,5 +288,5 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _without_suffix(name: str) -> str:
-    """Returns a name without what stands behind it of score files and of folders of features."""
+    """Return a name without what stands behind it of score files and of folders of features."""
     return re.sub(r"\.(json|npz|features)$", "", name)

@@ -32,7 +32,7 @@ _SEED = 0
 def estimates_of(
     reference: Side, samples: Side, classes: Sequence[str] = (), device: torch.device | str = "cpu"
 ) -> dict[str, Estimate]:
-    """Returns every metric's estimate, or why there is none; `classes` are the names of those that the scorer has learnt."""
+    """Return every metric's estimate, or why there is none; `classes` are the names of those that the scorer has learnt."""
     strata, drawn = strata_in(samples), drawn_of(reference)
     real_strata = strata_in(reference, drawn)
     estimates: dict[str, Estimate] = {}
@@ -67,7 +67,7 @@ def two_distances(
     kind: str = "pool3",
     device: torch.device | str = "cpu",
 ) -> dict[str, Estimate]:
-    """Returns the Frechet and the kernel distance alone, under these names: of crops, or of another network's features."""
+    """Return the Frechet and the kernel distance alone, under these names: of crops, or of another network's features."""
     strata, drawn = strata_in(samples), drawn_of(reference)
     real_strata = strata_in(reference, drawn)
     real, generated = reference.array(kind, drawn), samples.array(kind)
@@ -79,7 +79,7 @@ def two_distances(
 
 
 def absent(names: Sequence[str], reason: str) -> dict[str, Estimate]:
-    """Returns metrics without a value, and why."""
+    """Return metrics without a value, and why."""
     return dict.fromkeys(names, Estimate(None, reason=reason))
 
 
@@ -100,7 +100,7 @@ def look_closer(
     device: torch.device | str = "cpu",
     trained_on: Side | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[int, Estimate]]:
-    """Returns what is known image by image, and the kernel distance within each class.
+    """Return what is known image by image, and the kernel distance within each class.
 
     The first are label and predicted (samples,; the latter where the scorer has learnt these classes), nearest_index and
     nearest_distance (checked samples, 3) of training images, or of reference images where there are no others, and
@@ -126,7 +126,7 @@ def look_closer(
 
 
 def _predicted(samples: Side, classes: Sequence[str]) -> np.ndarray | None:
-    """Returns the class that the scorer sees in each sample, None where it has not learnt the classes of their labels."""
+    """Return the class that the scorer sees in each sample, None where it has not learnt the classes of their labels."""
     labels = samples.labels
     known = samples.images.origin.classes or classes
     if labels is None or samples.features is None or known != classes or labels.max() >= len(classes):
@@ -135,7 +135,7 @@ def _predicted(samples: Side, classes: Sequence[str]) -> np.ndarray | None:
 
 
 def strata_in(side: Side, chosen: np.ndarray | None = None) -> np.ndarray | None:
-    """Returns the strata of a side's images, or of some, None where their labels are independent or unknown.
+    """Return the strata of a side's images, or of some, None where their labels are independent or unknown.
 
     Labelled real images have the class counts that their collectors gave them, sampled images those that index.json says;
     where nothing says how labels were drawn, equal counts are taken for balanced labels.
@@ -149,7 +149,7 @@ def strata_in(side: Side, chosen: np.ndarray | None = None) -> np.ndarray | None
 
 
 def drawn_of(reference: Side) -> np.ndarray:
-    """Returns the indices of the reference images that enter KID and the neighbours, ascending."""
+    """Return the indices of the reference images that enter KID and the neighbours, ascending."""
     if reference.count <= MAX_REFERENCE:
         return np.arange(reference.count)
     return np.sort(draw_within_classes(reference.labels, reference.count, MAX_REFERENCE, "reference"))
@@ -158,7 +158,7 @@ def drawn_of(reference: Side) -> np.ndarray:
 def _frechet(
     reference: tuple[np.ndarray, np.ndarray] | None, samples: Side, kind: str, strata: np.ndarray | None
 ) -> tuple[Estimate, Estimate]:
-    """Returns the Frechet distance of a kind of features, and the same at infinitely many samples."""
+    """Return the Frechet distance of a kind of features, and the same at infinitely many samples."""
     features = samples.array(kind)
     if reference is None or (features is None and kind not in samples.statistics):
         reason = _lacking(reference, f"images and no statistics of {kind} features")
@@ -175,7 +175,7 @@ def _frechet(
 
 
 def _attempt(compute: Callable[[], Estimate]) -> Estimate:
-    """Returns an estimate, or why there is none."""
+    """Return an estimate, or why there is none."""
     try:
         return compute()
     except ValueError as error:
@@ -183,13 +183,13 @@ def _attempt(compute: Callable[[], Estimate]) -> Estimate:
 
 
 def _lacking(reference: object, what: str) -> str:
-    """Returns that one side lacks something: the reference where it has None of it, else the samples."""
+    """Return that one side lacks something: the reference where it has None of it, else the samples."""
     side = "reference holds" if reference is None else "samples hold"
     return f"the {side} no {what}"
 
 
 def _moments(side: Side, kind: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns (mean, covariance): stored statistics of a kind, or else those of the images, or None."""
+    """Return (mean, covariance): stored statistics of a kind, or else those of the images, or None."""
     if kind in side.statistics or side.features is None:
         return side.statistics.get(kind)
     moments = Moments.of_blocks(side.blocks(kind))

@@ -32,7 +32,7 @@ class DiTPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "DiTPipeline":
-        """Returns the pipeline of a folder that save-pretrained wrote, or of such a repository on the Hugging Face hub.
+        """Return the pipeline of a folder that save-pretrained wrote, or of such a repository on the Hugging Face hub.
 
         Raises:
             InputError: it is not there, is damaged, or lacks the autoencoder.
@@ -57,7 +57,7 @@ class DiTPipeline(DiffusionPipeline):
         return_dict: bool = True,
         **options,
     ) -> ImagePipelineOutput | tuple:
-        """Returns one image for each label.
+        """Return one image for each label.
 
         Args:
             class_labels: a number or name of a class, or several; image i of a call has the noise of the sample stage's image i.
@@ -87,7 +87,7 @@ class DiTPipeline(DiffusionPipeline):
         return ImagePipelineOutput(images) if return_dict else (images,)
 
     def _label(self, label: int | str) -> int:
-        """Returns a class's number."""
+        """Return a class's number."""
         classes = self.config.classes
         if label in classes:
             return classes.index(label)

@@ -25,7 +25,7 @@ from ditgta.runtime.streams import generator
 
 
 def image_label(rule: str, seed: int, index: int, num_classes: int) -> int:
-    """Returns the label of a sampled image: uniform at random, or balanced and interleaved (0, 1, 2, ..., 0, 1, ...)."""
+    """Return the label of a sampled image: uniform at random, or balanced and interleaved (0, 1, 2, ..., 0, 1, ...)."""
     if rule == "balanced":
         return index % num_classes
     return int(generator(seed, "sample label", index).integers(num_classes))
@@ -124,7 +124,7 @@ class Sampler:
     def from_files(
         cls, checkpoint: Path, autoencoder: Path, options: Sampling, device: torch.device | str
     ) -> "Sampler":
-        """Returns the sampler of a checkpoint's EMA weights and an autoencoder's folder; raises InputError as `load_both` does."""
+        """Return the sampler of a checkpoint's EMA weights and an autoencoder's folder; raise InputError as `load_both` does."""
         network, vae, header = load_both(checkpoint, autoencoder, device, options.ema_decay)
         return cls(network, vae, options, header.classes)
 
@@ -132,7 +132,7 @@ class Sampler:
     def __call__(
         self, indices: list[int], labels: list[int], progress: Callable[[], object] | None = None
     ) -> np.ndarray:
-        """Returns the images of some indices, uint8 (B, H, W, 3); `progress` is called after each sampling step."""
+        """Return the images of some indices, uint8 (B, H, W, 3); `progress` is called after each sampling step."""
         options, wanted = self.options, len(indices)
         if self.numerics["compile"]:  # for one shape: the last batch is filled up, and the surplus dropped
             missing = max(0, options.batch_size - wanted)

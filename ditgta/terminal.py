@@ -168,7 +168,7 @@ class Terminal:
 
 
 def fault_of(record: logging.LogRecord) -> str:
-    """Returns why a job failed: the line of its error, or the last one of its log, and where that is."""
+    """Return why a job failed: the line of its error, or the last one of its log, and where that is."""
     for log in map(Path, record.log or ()):
         with contextlib.suppress(OSError):
             written = list(filter(str.strip, log.read_text(errors="replace").splitlines()))
@@ -179,7 +179,7 @@ def fault_of(record: logging.LogRecord) -> str:
 
 
 def jobs_below(process: psutil.Process) -> Iterator[psutil.Process]:
-    """Yields the processes of stages that a process has started: not shells and launchers, nor what stages have started themselves."""
+    """Yield the processes of stages that a process has started: not shells and launchers, nor what stages have started themselves."""
     with contextlib.suppress(psutil.Error):
         for child in process.children():
             if _is_stage(child):
@@ -196,7 +196,7 @@ def _is_stage(process: psutil.Process) -> bool:
 
 
 def _event(record: logging.LogRecord) -> str:
-    """Returns what kind of message a record is, "" for plain text."""
+    """Return what kind of message a record is, "" for plain text."""
     return str(getattr(record, "event", None) or "")
 
 

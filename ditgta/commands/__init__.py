@@ -6,7 +6,7 @@ from ditgta.flags import Parser
 
 
 def build_parser() -> Parser:
-    """Returns the parser of the whole command line."""
+    """Return the parser of the whole command line."""
     parser = Parser(
         prog="ditgta", description="Which positional encoding makes the better diffusion transformer?"
     )

@@ -58,12 +58,12 @@ def add_checkpoint_and_autoencoder(parser) -> None:
 
 
 def taken(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Returns options as keyword arguments of the stage's function, which calls them the same."""
+    """Return options as keyword arguments of the stage's function, which calls them the same."""
     return {name: getattr(arguments, name) for name in names}
 
 
 def stage_function(stage: str, function: str = "run") -> Callable[[argparse.Namespace], None]:
-    """Returns what runs a function of a stage whose arguments are exactly the command's options."""
+    """Return what runs a function of a stage whose arguments are exactly the command's options."""
 
     def run(arguments: argparse.Namespace) -> None:
         names = [action.dest for action in arguments.parser._actions if action.dest != "help"]
@@ -88,7 +88,7 @@ def add_parts(parser) -> None:
 
 
 def part_of(arguments: argparse.Namespace) -> tuple[int, int] | None:
-    """Returns which shards a job makes, None where it gathers those of others."""
+    """Return which shards a job makes, None where it gathers those of others."""
     return None if arguments.gather else arguments.part
 
 

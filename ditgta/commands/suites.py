@@ -30,7 +30,7 @@ def add_plan(commands) -> None:
 
 
 def configured(arguments) -> tuple[config.Config, str]:
-    """Returns the configuration and the suite that a command works on."""
+    """Return the configuration and the suite that a command works on."""
     loaded = config.load(config.read(arguments.configfile))
     return loaded, arguments.suite or loaded.suite
 

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, Wr
 
 
 def _one_or_several(fits: Callable[[float], bool], words: str) -> WrapValidator:
-    """Returns what takes a number, or several that fit, as `words` say; a list of one is that one."""
+    """Return what takes a number, or several that fit, as `words` say; a list of one is that one."""
 
     def check(value: Any, one: Callable[[Any], float]) -> float | tuple[float, ...]:
         if not isinstance(value, list | tuple):
@@ -28,7 +28,7 @@ def _one_or_several(fits: Callable[[float], bool], words: str) -> WrapValidator:
 
 
 def _number(value: Any) -> float | None:
-    """Returns a number that is one, or is written as on a command line; else None."""
+    """Return a number that is one, or is written as on a command line; else None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -38,12 +38,12 @@ def _number(value: Any) -> float | None:
 
 
 def name_of(number: float) -> str:
-    """Returns a number as names and tables have it."""
+    """Return a number as names and tables have it."""
     return f"{number:g}"
 
 
 def several(value: float | tuple[float, ...]) -> tuple[float, ...]:
-    """Returns the values to choose from, () where there is one alone."""
+    """Return the values to choose from, () where there is one alone."""
     return value if isinstance(value, tuple) else ()
 
 
@@ -53,7 +53,7 @@ def listed(value: Any) -> Any:
 
 
 def _schema(one: dict, in_list: dict) -> WithJsonSchema:
-    """Returns what editors are told: one number, or a list."""
+    """Return what editors are told: one number, or a list."""
     of_many = {"type": "array", "items": in_list, "minItems": 1, "uniqueItems": True}
     return WithJsonSchema({"anyOf": [one, of_many]})
 

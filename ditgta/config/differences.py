@@ -58,5 +58,5 @@ Differences = Annotated[tuple[Difference, ...], BeforeValidator(_pairs)]
 
 
 def rows_of(difference: Any) -> list[str]:
-    """Returns the rows of a pair or contrast."""
+    """Return the rows of a pair or contrast."""
     return list(difference.weights) if isinstance(difference, Contrast) else list(difference)

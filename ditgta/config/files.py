@@ -13,12 +13,12 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def default_file(beside: str | Path | None = None) -> Path:
-    """Returns config.yaml of the working directory or, where there is none, the one beside the Snakefile."""
+    """Return config.yaml of the working directory or, where there is none, the one beside the Snakefile."""
     return Path(DEFAULT) if Path(DEFAULT).is_file() else Path(beside or CHECKOUT, DEFAULT)
 
 
 def read(files: Sequence[Path] = ()) -> dict:
-    """Returns config.yaml with further files merged over it, later ones over earlier ones.
+    """Return config.yaml with further files merged over it, later ones over earlier ones.
 
     Raises InputError if a file is missing or no YAML, or there is no file at all.
     """
@@ -34,7 +34,7 @@ def read(files: Sequence[Path] = ()) -> dict:
 
 
 def _loader(yaml) -> type:
-    """Returns YAML's safe loader, but for keys that are given twice, of which it would drop the first without a word."""
+    """Return YAML's safe loader, but for keys that are given twice, of which it would drop the first without a word."""
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node, deep=False):
@@ -52,7 +52,7 @@ def _loader(yaml) -> type:
 
 
 def read_yaml(path: Path) -> dict:
-    """Returns the content of a YAML file, {} of an empty one; raises InputError if it is missing, no YAML, or no mapping."""
+    """Return the content of a YAML file, {} of an empty one; raise InputError if it is missing, no YAML, or no mapping."""
     import yaml
 
     text = read_text(path, f"check the path (relative to {Path.cwd()})")

@@ -49,7 +49,7 @@ def load(raw: dict) -> Config:
 
 
 def _invalid(error: ValidationError, own: Any) -> Iterator[str]:
-    """Yields pydantic's errors, but those that follow from another, or that an experiment has by inheritance; `own`: experiments."""
+    """Yield pydantic's errors, but those that follow from another, or that an experiment has by inheritance; `own`: experiments."""
     places = [item["loc"] for item in error.errors()]
     for item in error.errors():
         place = item["loc"]
@@ -61,7 +61,7 @@ def _invalid(error: ValidationError, own: Any) -> Iterator[str]:
 
 
 def _suite_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
-    """Yields what is wrong with a suite whose options are right one by one."""
+    """Yield what is wrong with a suite whose options are right one by one."""
     place = f"suites.{name}"
     for word in itertools.chain(suite.experiments, *map(rows_of, suite.differences)):
         if word not in config.experiments:
@@ -98,7 +98,7 @@ def _suite_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
 
 
 def _loss_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
-    """Yields which declared differences can have no verdict because rows of two objectives have losses of two kinds."""
+    """Yield which declared differences can have no verdict because rows of two objectives have losses of two kinds."""
     if suite.primary != "loss":
         return
     for difference in suite.differences:
@@ -111,7 +111,7 @@ def _loss_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
 
 
 def _name_faults(config: Config) -> Iterator[str]:
-    """Yields which names cannot be those of folders, or of suites."""
+    """Yield which names cannot be those of folders, or of suites."""
     for kind in ("experiments", "suites"):
         for name in getattr(config, kind):
             plain = name.replace("-", "").replace("_", "").replace(".", "")
@@ -137,7 +137,7 @@ _KINDS = {int: "number", float: "number", bool: "yes or no", type(None): "nothin
 
 
 def _unquoted(raw: dict) -> Iterator[str]:
-    """Yields a fault for each name that YAML has read as a number, a date or a truth value."""
+    """Yield a fault for each name that YAML has read as a number, a date or a truth value."""
     for kind in ("experiments", "suites"):
         names = raw.get(kind)
         for name in names if isinstance(names, dict) else ():
@@ -147,7 +147,7 @@ def _unquoted(raw: dict) -> Iterator[str]:
 
 
 def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
-    """Returns an experiment's options merged over those of the experiments it is like."""
+    """Return an experiment's options merged over those of the experiments it is like."""
     own = experiments[name]
     if not isinstance(own, dict):
         return {} if own is None else own
@@ -161,7 +161,7 @@ def _inherited(name: str, experiments: dict, faults: list[str]) -> Any:
 
 
 def _chain(name: str, experiments: dict, faults: list[str]) -> list[dict]:
-    """Returns the options of an experiment and of those it is like, one after the other; what ends the chain too early is a fault."""
+    """Return the options of an experiment and of those it is like, one after the other; what ends the chain too early is a fault."""
     names, chain = [name], []
     while isinstance(options := experiments[names[-1]], dict):
         chain.append(options)
@@ -196,7 +196,7 @@ def merge(base: dict, over: dict) -> None:
 
 
 def _holds(tree: Any, path: tuple) -> bool:
-    """Returns whether nested options have a key, or end before it."""
+    """Return whether nested options have a key, or end before it."""
     for key in path:
         if not isinstance(tree, dict):
             return True

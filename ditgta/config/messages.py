@@ -11,14 +11,14 @@ from ditgta.runtime.errors import InputError
 
 
 def listing(faults: list[str]) -> str:
-    """Returns all faults as one message."""
+    """Return all faults as one message."""
     faults = list(dict.fromkeys(faults))
     number = "one error" if len(faults) == 1 else f"{len(faults)} errors"
     return "\n  ".join([f"the configuration has {number}:", *faults])
 
 
 def check_suite(config: Config, suite: str) -> None:
-    """Raises InputError for a suite that is not in the configuration."""
+    """Raise InputError for a suite that is not in the configuration."""
     if suite not in config.suites:
         raise InputError(f"suite {suite} is not in the configuration; known: {', '.join(config.suites)}")
 
@@ -41,7 +41,7 @@ COUNTED_IN_STEPS = ("epoch", "epochs", "iterations", "max_steps", "num_epochs", 
 
 
 def did_you_mean(word: str, known: typing.Iterable[str]) -> str:
-    """Returns what was probably meant, or everything that is known, as the end of a sentence."""
+    """Return what was probably meant, or everything that is known, as the end of a sentence."""
     known, plain = [str(name) for name in known], str(word).lower().replace("-", "_")
     if OTHER_NAMES.get(plain) in known:
         return f"; did you mean {OTHER_NAMES[plain]}?"
@@ -53,13 +53,13 @@ def did_you_mean(word: str, known: typing.Iterable[str]) -> str:
 
 
 def _closest(word: object, known: list[str]) -> str:
-    """Returns the known word that was probably meant, as the end of a sentence, "" if none is close."""
+    """Return the known word that was probably meant, as the end of a sentence, "" if none is close."""
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def _fields_at(location: tuple, kind: Any) -> list[str]:
-    """Returns the field names of the section in which a location's last key stands, seen from the section `kind`."""
+    """Return the field names of the section in which a location's last key stands, seen from the section `kind`."""
     for key in location:
         if isinstance(kind, type) and issubclass(kind, Section):
             if key not in kind.model_fields:
@@ -75,7 +75,7 @@ def _fields_at(location: tuple, kind: Any) -> list[str]:
 
 
 def _shape(kind: str, got: object) -> str:
-    """Returns how to write a list, or a section, where something else stands."""
+    """Return how to write a list, or a section, where something else stands."""
     if kind == "model_type":
         return "write options and their values: {OPTION: VALUE}"
     if isinstance(got, int | float | str):
@@ -84,7 +84,7 @@ def _shape(kind: str, got: object) -> str:
 
 
 def fault(path: str, item: dict, section: type[Section] = Config) -> str:
-    """Returns one of pydantic's errors as one line: what is wrong with the option at `path`, and what may have been meant."""
+    """Return one of pydantic's errors as one line: what is wrong with the option at `path`, and what may have been meant."""
     location, got = item["loc"], item["input"]
     if item["type"] == "extra_forbidden":
         return f"{path}: no such option{did_you_mean(str(location[-1]), _fields_at(location, section))}"

@@ -102,18 +102,18 @@ class Sampling(Section):
         return int.from_bytes(hashlib.sha256(key).digest()[:8], "little")
 
     def for_objective(self, objective: str) -> "Sampling":
-        """Returns the options for networks of an objective: with its first sampler, where none is chosen."""
+        """Return the options for networks of an objective: with its first sampler, where none is chosen."""
         return self if self.sampler else self.model_copy(update={"sampler": OBJECTIVES[objective][0]})
 
     def of_training(self, training_seed: int) -> "Sampling":
-        """Returns the options for the checkpoints of a training seed.
+        """Return the options for the checkpoints of a training seed.
 
         With noise of its own each run shows, beside the luck of training, that of sampling, and a mean over runs averages both.
         """
         return self.model_copy(update={"training_seed": training_seed})
 
     def for_choice(self) -> "Sampling":
-        """Returns the options with the noise on which points are chosen, which is not that on which they are reported."""
+        """Return the options with the noise on which points are chosen, which is not that on which they are reported."""
         return self.model_copy(update={"seed": self.seed + CHOICE_SEED})
 
 
@@ -132,5 +132,5 @@ class SuiteSampling(Sampling):
         return several(self.cfg_scale)
 
     def at_first(self) -> "SuiteSampling":
-        """Returns the options at the first guidance scale."""
+        """Return the options at the first guidance scale."""
         return self.model_copy(update={"cfg_scale": self.scales[0]}) if self.scales else self

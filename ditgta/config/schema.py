@@ -260,7 +260,7 @@ class Config(Section):
     suites: dict[str, Suite]
 
     def sampling(self, suite: str, row: str) -> Sampling:
-        """Returns how a row of a suite is sampled: as the suite says, but for what its experiment says."""
+        """Return how a row of a suite is sampled: as the suite says, but for what its experiment says."""
         experiment, options = self.experiments[row], self.suites[suite].sampling.at_first()
         if experiment.sampling:
             options = experiment.sampling.over(options)
@@ -269,25 +269,25 @@ class Config(Section):
         return options
 
     def loss(self, suite: str, row: str) -> Loss:
-        """Returns how the held-out loss of a row of a suite is measured: of the average that is sampled."""
+        """Return how the held-out loss of a row of a suite is measured: of the average that is sampled."""
         decay = self.sampling(suite, row).ema_decay
         return self.suites[suite].loss.model_copy(update={"ema_decay": decay})
 
     def rows(self, suite: str) -> dict[str, Experiment]:
-        """Returns the experiments of a suite by name; names of none are left out."""
+        """Return the experiments of a suite by name; names of none are left out."""
         rows = self.suites[suite].experiments
         return {row: self.experiments[row] for row in rows if row in self.experiments}
 
     def first(self, suite: str) -> Experiment:
-        """Returns the experiment whose images are those of all rows of a suite."""
+        """Return the experiment whose images are those of all rows of a suite."""
         return self.experiments[self.suites[suite].experiments[0]]
 
     def trained(self, suite: str) -> dict[str, Experiment]:
-        """Returns the rows of a suite that are trained here, not imported, by name."""
+        """Return the rows of a suite that are trained here, not imported, by name."""
         return {name: row for name, row in self.rows(suite).items() if not row.checkpoint}
 
     def sized(self, suite: str) -> dict[str, Experiment]:
-        """Returns the rows of a suite at its other sizes by name."""
+        """Return the rows of a suite at its other sizes by name."""
         rows = {}
         for size in self.suites[suite].sizes:
             for row, experiment in self.rows(suite).items():
@@ -296,7 +296,7 @@ class Config(Section):
         return rows
 
     def swept(self, suite: str) -> dict[str, Experiment]:
-        """Returns the rows of a suite at the further points of its sweep by name."""
+        """Return the rows of a suite at the further points of its sweep by name."""
         options, rows = self.suites[suite].sampling, {}
         for row, experiment in self.rows(suite).items():
             decays = experiment.decays if options.ema_decay is None else ()
@@ -305,11 +305,11 @@ class Config(Section):
         return rows
 
     def _sampled(self, row: str, change: SamplingChange) -> Experiment:
-        """Returns a row that is sampled otherwise."""
+        """Return a row that is sampled otherwise."""
         return self.experiments[row].model_copy(update={"sampling": change, "like": row})
 
     def beside(self, suite: str) -> dict[str, Experiment]:
-        """Returns the rows beside a suite's table by name: like its experiments, but for how they are sampled."""
+        """Return the rows beside a suite's table by name: like its experiments, but for how they are sampled."""
         return {**self.sized(suite), **self.swept(suite)}
 
 
@@ -319,7 +319,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> str:
-    """Returns the schema as text."""
+    """Return the schema as text."""
     content = {"$schema": _DIALECT, **Config.model_json_schema(), "title": "ditgta's config.yaml"}
     for section, names in _LISTS_OF_ONE.items():
         for name in names:

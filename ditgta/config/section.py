@@ -34,7 +34,7 @@ Kernels = Option(
 
 
 def on_disk(path: str) -> str:
-    """Returns a path; an address of the network, which is only to be had by downloading it, is refused."""
+    """Return a path; an address of the network, which is only to be had by downloading it, is refused."""
     if is_address(path):
         raise ValueError("is an address; download it and name the file")
     return path
@@ -49,7 +49,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     def spec(self) -> dict:
-        """Returns the options that change results, as plain JSON values."""
+        """Return the options that change results, as plain JSON values."""
         content = self.model_dump(mode="json")
         for name, field in type(self).model_fields.items():
             value, kind = getattr(self, name), field.json_schema_extra or {}
@@ -60,7 +60,7 @@ class Section(BaseModel):
         return content
 
     def free_flags(self) -> str:
-        """Returns the command-line flags of the options that change no result, where they differ from their defaults."""
+        """Return the command-line flags of the options that change no result, where they differ from their defaults."""
         words = []
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
@@ -72,6 +72,6 @@ class Section(BaseModel):
 
 
 def flag_of(section: type[Section], name: str) -> str:
-    """Returns the command-line flag of a section's field."""
+    """Return the command-line flag of a section's field."""
     extra = section.model_fields[name].json_schema_extra if name in section.model_fields else None
     return "--" + (extra or {}).get("flag", name).replace("_", "-")

@@ -25,7 +25,7 @@ class SamplingChange(Section):
     ema_decay: Average = Option(None, "decay of the averaged weights (EMA) to sample from")
 
     def over(self, options: Sampling) -> Sampling:
-        """Returns the options with these in place of the suite's, validated again."""
+        """Return the options with these in place of the suite's, validated again."""
         return type(options).model_validate(options.model_dump() | self.model_dump(exclude_none=True))
 
 
@@ -46,7 +46,7 @@ class Size(Section):
     )
 
     def rows(self, experiment: str, posenc: str) -> Iterator[tuple[str, SamplingChange]]:
-        """Yields the name of each row of an experiment, e.g. rope-24-ntk, and how it is sampled."""
+        """Yield the name of each row of an experiment, e.g. rope-24-ntk, and how it is sampled."""
         ways = [way for way in self.positions if not resizing_fault(posenc, way)]
         for way, temperature, scale in product(ways, self.temperature, self.cfg_scale or (None,)):
             change = SamplingChange(size=self.size, positions=way, temperature=temperature, cfg_scale=scale)
@@ -64,7 +64,7 @@ class Point(SamplingChange):
     choice: bool = False
 
     def over(self, options: Sampling) -> Sampling:
-        """Returns the options at this point, validated again."""
+        """Return the options at this point, validated again."""
         changed = SamplingChange(**self.model_dump(exclude={"choice"})).over(options)
         return changed.for_choice() if self.choice else changed
 
@@ -72,7 +72,7 @@ class Point(SamplingChange):
 def points_of(
     row: str, own: SamplingChange | None, scales: tuple[float, ...], decays: tuple[float, ...] = ()
 ) -> Iterator[tuple[str, SamplingChange]]:
-    """Yields the name of each further point of a row, e.g. rope-cfg2-ema0.99-choice, and how it is sampled.
+    """Yield the name of each further point of a row, e.g. rope-cfg2-ema0.99-choice, and how it is sampled.
 
     The first scale and the first decay with the noise of the report are the table's own row. A row that has a scale of its `own`
     is tried at no other, and likewise its decay. `scales` are those of the suite, () without a list; `decays` those of the averages

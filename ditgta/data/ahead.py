@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
-    """Returns the number of CPU cores that this process may use, which a batch system often limits."""
+    """Return the number of CPU cores that this process may use, which a batch system often limits."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -21,7 +21,7 @@ def map_ahead(
     threads: int | None = None,  # by default the usable cores, at least 2
     ahead: int | None = None,  # how many results may wait, by default 4 per thread
 ) -> Iterator[Result]:
-    """Yields function(item) for every item, in order, computed by threads while the caller is busy."""
+    """Yield function(item) for every item, in order, computed by threads while the caller is busy."""
     threads = threads or max(2, usable_cores())
     ahead = ahead or 4 * threads
     waiting: deque = deque()

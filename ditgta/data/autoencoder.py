@@ -62,7 +62,7 @@ class Pixels(torch.nn.Module):
 
 
 def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
-    """Returns the diffusers AutoencoderKL, or Pixels, of a folder in evaluation mode, float32 and channels_last, on `device`.
+    """Return the diffusers AutoencoderKL, or Pixels, of a folder in evaluation mode, float32 and channels_last, on `device`.
 
     Only safetensors weights are read. Where autoencoder.json stands beside them, their SHA-256 must be the one it names.
     Raises InputError if the folder is missing, holds no such autoencoder, or its weights are damaged.
@@ -98,7 +98,7 @@ def load_autoencoder(folder: str | Path, device: torch.device | str = "cpu"):
 
 
 def _from_pretrained(source: str | Path, **options):
-    """Returns what diffusers reads, in float32; what is wrong is for the caller to say, in one line."""
+    """Return what diffusers reads, in float32; what is wrong is for the caller to say, in one line."""
     from diffusers import AutoencoderKL
     from diffusers.utils import logging
 
@@ -112,7 +112,7 @@ def _from_pretrained(source: str | Path, **options):
 
 
 def autoencoder_sha256(folder: str | Path) -> str:
-    """Returns the SHA-256 of an autoencoder's weights, which names it in what it made; raises InputError without weights."""
+    """Return the SHA-256 of an autoencoder's weights, which names it in what it made; raise InputError without weights."""
     weights = Path(folder) / WEIGHTS
     if not weights.is_file():
         raise InputError(f"{folder} holds no autoencoder; it must contain config.json and {WEIGHTS}")
@@ -134,7 +134,7 @@ def save_autoencoder(vae: torch.nn.Module, folder: str | Path, spec: dict, **con
 
 
 def fetch_autoencoder(source: str, revision: str | None = None):
-    """Returns a published AutoencoderKL in float32: a local folder, the Hugging Face cache, or a download.
+    """Return a published AutoencoderKL in float32: a local folder, the Hugging Face cache, or a download.
 
     `source` is a folder in diffusers' format, or a name on the Hugging Face hub such as stabilityai/sd-vae-ft-ema; `revision` a
     branch, tag or commit there, None the main branch. Raises InputError if it is not on this machine and cannot be downloaded.
@@ -178,7 +178,7 @@ def threads_for(size: int) -> Iterator[None]:
 
 
 def small_autoencoder(widths: list[int], latent_channels: int, size: int):
-    """Returns an untrained AutoencoderKL without attention: one residual block per width down, two up."""
+    """Return an untrained AutoencoderKL without attention: one residual block per width down, two up."""
     groups = math.gcd(8, *widths)
     return _untrained(
         widths, 1, latent_channels, norm_num_groups=groups, mid_block_add_attention=False, sample_size=size
@@ -186,7 +186,7 @@ def small_autoencoder(widths: list[int], latent_channels: int, size: int):
 
 
 def stable_diffusion_autoencoder():
-    """Returns an untrained AutoencoderKL of the architecture that Stable Diffusion's autoencoders share."""
+    """Return an untrained AutoencoderKL of the architecture that Stable Diffusion's autoencoders share."""
     return _untrained((128, 256, 512, 512), 2, 4)
 
 
@@ -204,12 +204,12 @@ def _untrained(widths: Sequence[int], layers: int, latent_channels: int, **optio
 
 
 def downsampling(vae) -> int:
-    """Returns by how much the autoencoder divides height and width."""
+    """Return by how much the autoencoder divides height and width."""
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 def check_side(size: int, factor: int, fix: str) -> None:
-    """Raises InputError, with the fix, where images of a side cannot be encoded by an autoencoder that divides it by a factor."""
+    """Raise InputError, with the fix, where images of a side cannot be encoded by an autoencoder that divides it by a factor."""
     if size % factor:
         raise InputError(
             f"the autoencoder divides the side by {factor}, which does not divide the image size {size}; {fix}"
@@ -224,7 +224,7 @@ def to_model_range(images: np.ndarray | torch.Tensor, device: torch.device | str
 
 @torch.no_grad()
 def encode_moments(vae, images: np.ndarray | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Returns mean and logvar of the posterior of uint8 images [B, H, W, 3], float32 [B, C, h, w], not scaled.
+    """Return mean and logvar of the posterior of uint8 images [B, H, W, 3], float32 [B, C, h, w], not scaled.
 
     The log variance is clamped to [-30, 20] by diffusers; it is None where latents are pixels.
     """

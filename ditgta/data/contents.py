@@ -48,7 +48,7 @@ class Contents:
     folders: dict[str, int | None] = field(default_factory=dict)
 
     def is_still_in(self, path: Path) -> bool:
-        """Returns whether sizes and times say that a path has not changed; False where only reading can tell."""
+        """Return whether sizes and times say that a path has not changed; False where only reading can tell."""
         if self.folders:
             return self.folders == _times(folder_of(path), self.folders)
         folder, names = _counted(path)
@@ -56,7 +56,7 @@ class Contents:
 
 
 def exists(path: Path) -> bool:
-    """Returns whether there is a file or folder, or any file of a pattern."""
+    """Return whether there is a file or folder, or any file of a pattern."""
     return path.exists() or bool(files_of_pattern(path))
 
 
@@ -88,7 +88,7 @@ def read_contents(path: Path) -> Contents:
 
 
 def check_contents(path: str | Path, expected: str | None) -> str:
-    """Returns the checksum of what a path holds; raises InputError if it is not the expected one."""
+    """Return the checksum of what a path holds; raise InputError if it is not the expected one."""
     if not exists(expanded(path)):
         raise InputError(f"{path} does not exist (relative to {Path.cwd()}); restore it, or fix the path")
     sha256 = read_contents(expanded(path)).sha256
@@ -98,12 +98,12 @@ def check_contents(path: str | Path, expected: str | None) -> str:
 
 
 def changed(path: str | Path) -> InputError:
-    """Returns what to raise where a job finds other contents than the workflow that has planned it."""
+    """Return what to raise where a job finds other contents than the workflow that has planned it."""
     return InputError(f"{path} has changed since the workflow looked at it; start the workflow again")
 
 
 def spec_of_images(asked: dict, held: Callable[[str | None], str | None]) -> dict:
-    """Returns what decides a list of images: what was asked of the images stage, with checksums in place of paths.
+    """Return what decides a list of images: what was asked of the images stage, with checksums in place of paths.
 
     `asked` is {source, size, on_error, class_names, held_out, ...}; `held` returns the checksum of what a path holds, None of no
     path.
@@ -117,14 +117,14 @@ def spec_of_images(asked: dict, held: Callable[[str | None], str | None]) -> dic
 
 
 def spec_of_latents(imported: dict, contents: str) -> dict:
-    """Returns what decides latents made elsewhere: {from, format, std, image_size} with the checksum of what is there."""
+    """Return what decides latents made elsewhere: {from, format, std, image_size} with the checksum of what is there."""
     options = {**imported, "contents": contents}
     del options["from"]
     return options
 
 
 def _counted(path: Path) -> tuple[Path, list[str]]:
-    """Returns a folder and the names in it that count: those of images, and what says of which classes they are."""
+    """Return a folder and the names in it that count: those of images, and what says of which classes they are."""
     folder = folder_of(path)
     if path.is_dir():
         names = _walk(path)
@@ -146,12 +146,12 @@ def _is_label(name: str) -> bool:
 
 
 def _walk(folder: Path) -> list[str]:
-    """Returns the relative paths of all files under a folder, in no particular order; what cannot be read is not seen."""
+    """Return the relative paths of all files under a folder, in no particular order; what cannot be read is not seen."""
     return [path for path, entry in scan(folder, lambda *_: None) if not entry.is_dir()]
 
 
 def _folders(names: Sequence[str]) -> set[str]:
-    """Returns the folders in which files lie, and those above them; "" is the outermost."""
+    """Return the folders in which files lie, and those above them; "" is the outermost."""
     folders = {""}
     for parent in set(map(os.path.dirname, names)):
         while parent not in folders:
@@ -176,7 +176,7 @@ def _times(folder: Path, names: Iterable[str]) -> dict[str, int | None]:
 
 
 def _sha256(path: Path, blocks: int | None) -> str:
-    """Returns the checksum of a file or, of a file of more than `blocks` blocks, of so many that are evenly spread."""
+    """Return the checksum of a file or, of a file of more than `blocks` blocks, of so many that are evenly spread."""
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):  # a pipe would wait for a writer forever
@@ -195,7 +195,7 @@ def _sha256(path: Path, blocks: int | None) -> str:
 
 
 def _stamp(names: Sequence[str], stats: Sequence[os.stat_result | None]) -> str:
-    """Returns a checksum of sizes and times."""
+    """Return a checksum of sizes and times."""
     lines = []
     for name, state in zip(names, stats):
         known = state and (state.st_size, state.st_mtime_ns)
@@ -227,7 +227,7 @@ class Sources:
             self.kept = TypeAdapter(dict[str, Contents]).validate_python(read_json(file))
 
     def sha256(self, path: str) -> str:
-        """Returns the checksum of what a path holds; of one that was never seen, words that say so."""
+        """Return the checksum of what a path holds; of one that was never seen, words that say so."""
         name = os.path.normpath(path)
         if name in self.found:
             return self.found[name].sha256
@@ -244,7 +244,7 @@ class Sources:
         return kept.sha256
 
     def has(self, path: str) -> bool:
-        """Returns whether a path exists, or did when it was last looked at."""
+        """Return whether a path exists, or did when it was last looked at."""
         return exists(expanded(path)) or os.path.normpath(path) in self.kept
 
     def save(self) -> None:

@@ -49,7 +49,7 @@ def decode_rgb(source: str | Path | bytes, name: str = "") -> Image.Image:
 
 
 def fault_in(source: str | Path | bytes) -> str | None:
-    """Returns why an image cannot be decoded, in a few words, or None when all of it can."""
+    """Return why an image cannot be decoded, in a few words, or None when all of it can."""
     try:
         decode_rgb(source)
     except InputError as error:
@@ -58,7 +58,7 @@ def fault_in(source: str | Path | bytes) -> str | None:
 
 
 def stored_size(source: str | Path | bytes, name: str = "") -> tuple[int, int]:
-    """Returns (height, width) from an image's header, as it is stored."""
+    """Return (height, width) from an image's header, as it is stored."""
     try:
         with Image.open(_opened(source), formats=_FORMATS) as image:
             return image.height, image.width
@@ -74,7 +74,7 @@ def sides_of(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def adm_crop(image: Image.Image, size: int | tuple[int, int]) -> np.ndarray:
-    """Returns the centre of an RGB image, resized to `size` (its side, or height and width), as uint8 [height, width, 3].
+    """Return the centre of an RGB image, resized to `size` (its side, or height and width), as uint8 [height, width, 3].
 
     The rule of ADM (Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", 2021): halve with a box
     filter while the image is at least twice as large as `size`, resize bicubically until it just covers it, crop the
@@ -127,7 +127,7 @@ def _decode(source: str | Path | bytes) -> Image.Image:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """Returns how a PNG stores its pixels, e.g. "L;2", "" for other formats; to be asked before loading."""
+    """Return how a PNG stores its pixels, e.g. "L;2", "" for other formats; to be asked before loading."""
     if image.format != "PNG" or not image.tile:
         return ""
     stored = image.tile[0][3] or ""
@@ -135,7 +135,7 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _transparent_pixels(source, image: Image.Image, raw_mode: str) -> np.ndarray | None:
-    """Returns the mask of the pixels that equal a PNG's transparent value, None where a PNG names none.
+    """Return the mask of the pixels that equal a PNG's transparent value, None where a PNG names none.
 
     The value counts in the depth that the file stores (PNG specification, 11.3.2.1). Pillow compares it after its own
     conversion to 8 bits, in which it is another number: grey of 1, 2 and 4 bits is scaled, colour of 16 bits is cut.
@@ -187,7 +187,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation, 1 (upright) where there is none or the EXIF block is damaged."""
+    """Return the EXIF orientation, 1 (upright) where there is none or the EXIF block is damaged."""
     with contextlib.suppress(Exception):
         return image.getexif().get(_ORIENTATION_TAG, 1)
     return 1

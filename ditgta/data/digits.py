@@ -30,11 +30,11 @@ class Digits:
         self._levels = digits.images
 
     def levels(self, number: int) -> np.ndarray:
-        """Returns a digit as 8 x 8 levels 0..16."""
+        """Return a digit as 8 x 8 levels 0..16."""
         return self._levels[number]
 
     def originals(self) -> list[bytes]:
-        """Returns what each digit is known by, in the order of `numbers`."""
+        """Return what each digit is known by, in the order of `numbers`."""
         return [f"digit {number}".encode() for number in self.numbers]
 
 

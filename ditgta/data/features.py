@@ -39,7 +39,7 @@ class FeatureShards:
         return {**self.made_from, "shard": number}
 
     def missing(self) -> list[int]:
-        """Returns the numbers of the shards that are not there or are damaged."""
+        """Return the numbers of the shards that are not there or are damaged."""
         numbers = range(len(self.shards))
         return [n for n in numbers if shard_state(self._path(n), self._spec(n)) != "whole"]
 
@@ -53,11 +53,11 @@ class FeatureShards:
         write_record(self._path(number), self._spec(number))
 
     def images_in(self, numbers: Iterable[int]) -> int:
-        """Returns how many images are in some shards."""
+        """Return how many images are in some shards."""
         return sum(len(self.shards[number]) for number in numbers)
 
     def blocks(self, kind: str) -> Iterator[np.ndarray]:
-        """Yields the (images, features) array of every shard in order; raises InputError if a shard is damaged."""
+        """Yield the (images, features) array of every shard in order; raise InputError if a shard is damaged."""
         for number, images in enumerate(self.shards):
             try:
                 with np.load(self._path(number), allow_pickle=False) as file:
@@ -71,7 +71,7 @@ class FeatureShards:
             yield block
 
     def array(self, kind: str, indices: np.ndarray | None = None) -> np.ndarray:
-        """Returns the features of all images, or of some in the order asked for, holding one more shard in memory."""
+        """Return the features of all images, or of some in the order asked for, holding one more shard in memory."""
         if indices is None:
             indices = np.arange(self.count)
         features = None

@@ -13,7 +13,7 @@ from ditgta.runtime.errors import InputError
 def held_out(
     labels: np.ndarray, originals: Sequence[bytes], share: float, classes: Sequence[str]
 ) -> np.ndarray:
-    """Returns a mask of the images that are held out, bool [N], of labels int64 [N].
+    """Return a mask of the images that are held out, bool [N], of labels int64 [N].
 
     Of each class the originals with the smallest hashes are held out, `share` of them to the nearest whole one. Images of one
     original, of which `originals` holds what is equal, and copies of one file, stand on one side. Raises InputError if a class would
@@ -36,7 +36,7 @@ def held_out(
 
 
 def with_classes_of(index: ImageIndex, other: ImageIndex) -> ImageIndex:
-    """Returns an index with its classes numbered as those of another; raises InputError if it has one that the other has not."""
+    """Return an index with its classes numbered as those of another; raise InputError if it has one that the other has not."""
     unknown = [name for name in index.classes if name not in other.classes]
     if unknown:
         raise InputError(
@@ -47,7 +47,7 @@ def with_classes_of(index: ImageIndex, other: ImageIndex) -> ImageIndex:
 
 
 def without_copies(kept_back: ImageIndex, training: ImageIndex) -> ImageIndex:
-    """Returns the held-out images that are no training images, by their contents: large sets hold some copies.
+    """Return the held-out images that are no training images, by their contents: large sets hold some copies.
 
     Those that are left out are recorded, and said in `notes`. Raises InputError if none would be left.
     """

@@ -35,7 +35,7 @@ class ImageSet:
         self.warnings: list[str] = []  # what a reader of the scores should know
 
     def known_by(self) -> dict:
-        """Returns the sampling, step, seed and posenc that the set itself tells of, without what it does not."""
+        """Return the sampling, step, seed and posenc that the set itself tells of, without what it does not."""
         training = self.origin.spec.checkpoint.spec
         facts = {
             "sampling": self.origin.spec.sampling,
@@ -46,11 +46,11 @@ class ImageSet:
         return {key: value for key, value in facts.items() if value is not None}
 
     def sha256(self) -> str:
-        """Returns a checksum of the images and statistics."""
+        """Return a checksum of the images and statistics."""
         raise NotImplementedError
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
-        """Yields images start..stop in order, uint8 (at most batch_size, height, width, 3), equal sizes together.
+        """Yield images start..stop in order, uint8 (at most batch_size, height, width, 3), equal sizes together.
 
         Calls with rising `start` read a compressed file once, not once per call.
         Raises InputError if an image or a file is damaged.
@@ -142,7 +142,7 @@ class SampleShards(ImageSet):
             self.labels = np.concatenate(labels).astype(np.int64)
 
     def _labels(self, file: Path, count: int, fix: str) -> np.ndarray | None:
-        """Returns a shard's labels after comparing what its arrays say of themselves with the index."""
+        """Return a shard's labels after comparing what its arrays say of themselves with the index."""
         if not is_file(file):
             raise InputError(f"{file} does not exist; {fix}")
         images, labels = NpzArray.find(file, "arr_0"), NpzArray.find(file, "arr_1")
@@ -155,13 +155,13 @@ class SampleShards(ImageSet):
         return None if labels is None else labels.read(0, count)
 
     def sha256(self) -> str:
-        """Returns a checksum of the shards' checksums, which `batches` compares with the files."""
+        """Return a checksum of the shards' checksums, which `batches` compares with the files."""
         shards = self.index.shards
         lines = "".join(f"{shard.start} {shard.count} {shard.sha256}\n" for shard in shards)
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
-        """Yields images start..stop, verifying every shard that is opened."""
+        """Yield images start..stop, verifying every shard that is opened."""
         for shard in self.index.shards:
             first, last = max(start, shard.start), min(stop, shard.start + shard.count)
             if first >= last:
@@ -183,7 +183,7 @@ class IndexedImages(ImageSet):
         self.labels, self.origin = self.index.labels, Origin.model_validate({"spec": self.index.spec})
 
     def sha256(self) -> str:
-        """Returns a checksum of the images and of the size of the crop."""
+        """Return a checksum of the images and of the size of the crop."""
         return hashlib.sha256(f"{self.index.files_sha256} {self.index.size}".encode()).hexdigest()
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
@@ -221,7 +221,7 @@ class LooseImages(ImageSet):
         return digest.hexdigest()
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
-        """Yields images start..stop; a batch ends where the size changes."""
+        """Yield images start..stop; a batch ends where the size changes."""
         batch: list[np.ndarray] = []
         for image in map_ahead(lambda i: np.array(self.index.whole(i)), range(start, stop)):
             if batch and (len(batch) == batch_size or batch[0].shape != image.shape):
@@ -241,11 +241,11 @@ class Crops(ImageSet):
         self.labels, self.origin = images.labels, images.origin
 
     def sha256(self) -> str:
-        """Returns a checksum of the images and of the side of the crops."""
+        """Return a checksum of the images and of the side of the crops."""
         return crops_sha256(self.images.sha256(), self.side)
 
     def batches(self, start: int, stop: int, batch_size: int) -> Iterator[np.ndarray]:
-        """Yields the crops of images start..stop."""
+        """Yield the crops of images start..stop."""
         numbers = itertools.count(start)
         for batch in self.images.batches(start, stop, batch_size):
             crops = []
@@ -256,19 +256,19 @@ class Crops(ImageSet):
 
 
 def crops_sha256(images: str, side: int) -> str:
-    """Returns the checksum of the crops of images with a checksum."""
+    """Return the checksum of the crops of images with a checksum."""
     return hashlib.sha256(f"{images} crops {side}".encode()).hexdigest()
 
 
 def corner(size: tuple[int, int], side: int, number: int) -> tuple[int, int]:
-    """Returns top and left of an image's crop, uniform over all places in an image of (height, width)."""
+    """Return top and left of an image's crop, uniform over all places in an image of (height, width)."""
     random = generator(0, "score crop", number)
     top, left = (int(random.integers(length - side + 1)) for length in size)
     return top, left
 
 
 def fits(images: ImageSet, side: int) -> bool:
-    """Returns whether crops of a side lie within the images of a set; raises InputError if the images have different sizes."""
+    """Return whether crops of a side lie within the images of a set; raise InputError if the images have different sizes."""
     if images.count and images.size is None:
         raise InputError(
             f"the images of {images.path} have different sizes; --crops needs images of one size"
@@ -277,7 +277,7 @@ def fits(images: ImageSet, side: int) -> bool:
 
 
 def _statistics(path: Path, arrays: dict, *names: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a stored mean and covariance in float64 after checking that they can be what they are named."""
+    """Return a stored mean and covariance in float64 after checking that they can be what they are named."""
     numbers = []
     for name in names:
         if name not in arrays:
@@ -307,7 +307,7 @@ def _statistics(path: Path, arrays: dict, *names: str) -> tuple[np.ndarray, np.n
 
 
 def _check_images(images: NpzArray) -> None:
-    """Raises InputError unless an array is uint8 of shape (N, height, width, 3) with N >= 1."""
+    """Raise InputError unless an array is uint8 of shape (N, height, width, 3) with N >= 1."""
     shape = images.shape
     if images.dtype != np.uint8:
         fault = f"is {images.dtype}, not uint8; {_to_uint8(images)}"
@@ -327,7 +327,7 @@ def _check_images(images: NpzArray) -> None:
 
 
 def _to_uint8(images: NpzArray) -> str:
-    """Returns how to turn an array of another type into uint8, judged by its first images."""
+    """Return how to turn an array of another type into uint8, judged by its first images."""
     if images.dtype.kind != "f" or not images.shape or images.shape[0] == 0:
         return "save whole numbers 0..255 as np.uint8"
     first = images.read(0, min(4, images.shape[0]))

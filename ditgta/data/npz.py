@@ -24,7 +24,7 @@ MOST_BYTES = 2**28  # of an array that is read whole: the covariance of 5,792 fe
 
 
 def load_members(path: Path, names: Container[str] | None = None) -> dict[str, np.ndarray]:
-    """Returns the named arrays of an npz file that are there, by default all.
+    """Return the named arrays of an npz file that are there, by default all.
 
     An array of more than MOST_BYTES is refused before memory is taken for it. Raises InputError then, and if the file is no whole
     npz file, or an array is pickled.
@@ -58,7 +58,7 @@ def write_with_arrays(out: Path, content: dict, arrays: dict[str, np.ndarray], k
 
 
 def _read_header(member: IO[bytes], entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Returns shape, whether it is stored by columns, and dtype of an array that has as many bytes as these say."""
+    """Return shape, whether it is stored by columns, and dtype of an array that has as many bytes as these say."""
     version = np.lib.format.read_magic(member)
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"array format {version}")
@@ -87,7 +87,7 @@ class NpzArray:
 
     @classmethod
     def find(cls, path: Path, name: str) -> "NpzArray | None":
-        """Returns an array of a file, None without one of this name; raises InputError if it is damaged, pickled or stored by columns."""
+        """Return an array of a file, None without one of this name; raise InputError if it is damaged, pickled or stored by columns."""
         with _reading(path), _archive(path) as archive:
             if f"{name}.npy" not in archive.namelist():
                 return None
@@ -107,7 +107,7 @@ class NpzArray:
         self._next = 0
 
     def read(self, start: int, count: int) -> np.ndarray:
-        """Returns rows start..start + count; raises InputError if the file ends early or its checksum is wrong."""
+        """Return rows start..start + count; raise InputError if the file ends early or its checksum is wrong."""
         assert start >= 0 and start + count <= self.shape[0]
         try:
             with _reading(self.path):
@@ -132,7 +132,7 @@ class NpzArray:
         return content
 
     def batches(self, start: int, stop: int, size: int) -> Iterator[np.ndarray]:
-        """Yields rows start..stop, at most `size` at a time."""
+        """Yield rows start..stop, at most `size` at a time."""
         for first in range(start, stop, size):
             yield self.read(first, min(size, stop - first))
 
@@ -155,7 +155,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Raises InputError for what reading an npz file raises inside the block."""
+    """Raise InputError for what reading an npz file raises inside the block."""
     try:
         yield
     except InputError:

@@ -10,7 +10,7 @@ from ditgta.runtime.streams import generator
 
 
 def batch_indices(seed: int, step: int, count: int, batch_size: int) -> np.ndarray:
-    """Returns the image indices of one global batch as int64 [batch_size], a pure function of its arguments.
+    """Return the image indices of one global batch as int64 [batch_size], a pure function of its arguments.
 
     An epoch is count // batch_size steps over a new permutation of all images; the images left over at its end are
     dropped, as in the reference (1,281,167 images at batch size 256: 5004 steps an epoch). The first batch is step 0.
@@ -25,16 +25,16 @@ def batch_indices(seed: int, step: int, count: int, batch_size: int) -> np.ndarr
 
 
 def cut(items: Sequence, size: int) -> list:
-    """Returns slices of at most `size` items, one behind the other."""
+    """Return slices of at most `size` items, one behind the other."""
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def spread(count: int, most: int) -> np.ndarray:
-    """Returns at most `most` numbers below `count`, evenly spread from the first to the last, int64."""
+    """Return at most `most` numbers below `count`, evenly spread from the first to the last, int64."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 @lru_cache(maxsize=2)
 def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """Returns the permutation of all image indices in which one epoch visits them."""
+    """Return the permutation of all image indices in which one epoch visits them."""
     return generator(seed, "order", epoch).permutation(count)

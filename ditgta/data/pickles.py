@@ -32,7 +32,7 @@ _NEWEST_PROTOCOL = 3  # of pickle, that PyTorch's reader of plain values knows
 def load_plain(
     path: Path, damaged: str = "is damaged or not a PyTorch checkpoint; download it again"
 ) -> object:
-    """Returns what a file of torch.save holds, on the CPU; raises InputError if it is `damaged`, of a newer protocol or wants more than plain values."""
+    """Return what a file of torch.save holds, on the CPU; raise InputError if it is `damaged`, of a newer protocol or wants more than plain values."""
     is_file(path)  # a pipe would wait for a writer forever
     try:
         # By content: torch would take a path that ends in .safetensors for that format.
@@ -49,7 +49,7 @@ def load_plain(
 
 
 def _fault(path: Path) -> str:
-    """Returns why a whole file is not opened, and the fix; "" where it is none."""
+    """Return why a whole file is not opened, and the fix; "" where it is none."""
     if (protocol := _protocol(path)) > _NEWEST_PROTOCOL:
         return f"uses pickle protocol {protocol}, which is not supported; save it again with torch.save and its default pickle_protocol"
     wanted: list[str] = []
@@ -62,7 +62,7 @@ def _fault(path: Path) -> str:
 
 
 def _protocol(path: Path) -> int:
-    """Returns the version of pickle with which a file is written, 0 where there is none to see."""
+    """Return the version of pickle with which a file is written, 0 where there is none to see."""
     try:
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(open(path, "rb"))

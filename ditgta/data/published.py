@@ -77,7 +77,7 @@ def _load(path: Path) -> object:
 
 
 def _options(path: Path, args: object) -> PublishedOptions:
-    """Returns what a file says of itself, numbers of NumPy and tensors of one number as Python's."""
+    """Return what a file says of itself, numbers of NumPy and tensors of one number as Python's."""
     if isinstance(args, argparse.Namespace | types.SimpleNamespace):
         args = vars(args)
     if not isinstance(args, dict):
@@ -90,7 +90,7 @@ def _options(path: Path, args: object) -> PublishedOptions:
 
 
 def _inner(content: dict, keys: Sequence[str]) -> dict:
-    """Returns the first dictionary that stands under one of the keys, {} without."""
+    """Return the first dictionary that stands under one of the keys, {} without."""
     return next((content[key] for key in keys if isinstance(content.get(key), dict)), {})
 
 
@@ -177,7 +177,7 @@ _LABELS = "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight"
 
 
 def _from_diffusers(theirs: Weights, depth: int) -> Weights:
-    """Returns a diffusers DiT's weights under this project's names."""
+    """Return a diffusers DiT's weights under this project's names."""
     ours = {"y_embedder.embedding_table.weight": theirs[_LABELS]}
     for kind in ("weight", "bias"):
         for name, target in _TOP_NAMES.items():

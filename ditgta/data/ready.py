@@ -68,7 +68,7 @@ class Ready:
     format: str = ""  # the word by which a user names it
 
     def is_scaled_as(self, factor: float) -> bool:
-        """Returns whether an autoencoder's scaling factor is that of the latents; normalised ones have one of their own."""
+        """Return whether an autoencoder's scaling factor is that of the latents; normalised ones have one of their own."""
         return self.normalised or abs(factor / self.scaling_factor - 1) <= 1e-3
 
 

@@ -38,7 +38,7 @@ class ScorerFile:
     details: dict = field(default_factory=dict)
 
     def description(self) -> dict:
-        """Returns what a score file says of the scorer."""
+        """Return what a score file says of the scorer."""
         name = "Inception-V3 of unknown origin"
         if self.published:
             name = "FID Inception-V3 of 2015-12-05"
@@ -58,7 +58,7 @@ class ScorerFile:
 
 
 def find_weights(weights: Path | None, out: Path) -> Path:
-    """Returns the weights file that was named, or else the published one where it usually lies.
+    """Return the weights file that was named, or else the published one where it usually lies.
 
     Without a name it is looked for in `weights/` and in the current folder, then beside the scores, then where torch.hub
     (and with it pytorch-fid) keeps its downloads.

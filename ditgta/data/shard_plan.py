@@ -7,7 +7,7 @@ _MOST_SHARDS = 256
 
 
 def plan_shards(count: int, most: int | None = _MOST_SHARDS) -> list[range]:
-    """Returns the image indices of every shard: one per 256 images, at least 1 and at most `most` (None: any); sizes differ by at most one."""
+    """Return the image indices of every shard: one per 256 images, at least 1 and at most `most` (None: any); sizes differ by at most one."""
     shards = max(-(-count // _IMAGES_PER_SHARD), 1)
     shards = shards if most is None else min(shards, most)
     edges = [count * i // shards for i in range(shards + 1)]

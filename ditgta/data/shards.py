@@ -32,14 +32,14 @@ _HEADER_BYTES = 4096  # a page, so that the sides of images whose moments fill p
 
 
 def shard_name(number: int) -> str:
-    """Returns a shard's file name, e.g. 00000.safetensors."""
+    """Return a shard's file name, e.g. 00000.safetensors."""
     return f"{number:05d}.safetensors"
 
 
 def new_shard(
     indices: range, labels: np.ndarray, latent_shape: tuple[int, int, int], sides: int = 2, moments: int = 2
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of a shard: index [N], label [N], and moments [N, sides, moments, C, h, w] in float16, to be filled.
+    """Return the arrays of a shard: index [N], label [N], and moments [N, sides, moments, C, h, w] in float16, to be filled.
 
     The axes of moments are image, side (the image and its mirror image), moment (mean and log variance), and the latent.
     Latents made elsewhere may hold one side only, and one draw of the posterior instead of its moments.
@@ -68,7 +68,7 @@ def write_shard(path: Path, shard: dict[str, np.ndarray], spec: dict, **content)
 
 
 def shard_state(path: Path, spec: dict) -> str:
-    """Returns "whole", "missing", "damaged" or "other" (made from other images, options or weights)."""
+    """Return "whole", "missing", "damaged" or "other" (made from other images, options or weights)."""
     if not path.is_file() or not record_path(path).is_file():
         return "missing"
     try:
@@ -137,7 +137,7 @@ class LatentShards:
         self._files = Handles(lambda number: io.FileIO(paths[number]))
 
     def read(self, indices: np.ndarray, mirrored: np.ndarray) -> dict[str, np.ndarray | None]:
-        """Returns {label [B], mean [B, C, h, w], logvar [B, C, h, w]} of images [B] in the order asked for; logvar is None for draws.
+        """Return {label [B], mean [B, C, h, w], logvar [B, C, h, w]} of images [B] in the order asked for; logvar is None for draws.
 
         `mirrored`, bool [B], takes the mirrored image. Raises InputError if a shard ends early, or there are no mirrored images.
         """
@@ -175,7 +175,7 @@ class LatentShards:
                 raise self._damaged(number)
 
     def _labels(self, shard: Shard) -> np.ndarray:
-        """Returns the labels of a shard, after comparing all but its moments with the index."""
+        """Return the labels of a shard, after comparing all but its moments with the index."""
         path, images = self.folder / shard.file, range(shard.start, shard.start + shard.count)
         if not is_file(path):
             raise InputError(f"{path} does not exist; run the latents stage again")
@@ -204,7 +204,7 @@ class LatentShards:
 def draw_latents(
     record: dict[str, np.ndarray | None], posterior_noise: np.ndarray | None, scaling_factor: float
 ) -> np.ndarray:
-    """Returns scaled latents x0 = (mean + exp(logvar / 2) noise) * scaling_factor, float32 [B, C, h, w], of what `read` returns.
+    """Return scaled latents x0 = (mean + exp(logvar / 2) noise) * scaling_factor, float32 [B, C, h, w], of what `read` returns.
 
     The noise is standard normal [B, C, h, w], or None for the mean alone. Raises InputError if noise is given for latents that are
     draws already.

@@ -38,7 +38,7 @@ class Side:
         return labels if labels is None or self.chosen is None else labels[self.chosen]
 
     def array(self, kind: str, indices: np.ndarray | None = None) -> np.ndarray | None:
-        """Returns (n, features) features of the images that count, or of some of them; None without images."""
+        """Return (n, features) features of the images that count, or of some of them; None without images."""
         if self.features is None:
             return None
         if indices is not None and self.chosen is not None:
@@ -46,12 +46,12 @@ class Side:
         return self.features.array(kind, self.chosen if indices is None else indices)
 
     def blocks(self, kind: str) -> Iterator[np.ndarray]:
-        """Yields the features of the images that count, block by block where all of them do."""
+        """Yield the features of the images that count, block by block where all of them do."""
         yield from self.features.blocks(kind) if self.chosen is None else [self.array(kind)]
 
 
 def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
-    """Returns the folder of a set's features: beside the set or, where that cannot be written or is a user's own folder, beside the scores."""
+    """Return the folder of a set's features: beside the set or, where that cannot be written or is a user's own folder, beside the scores."""
     if cache is not None:
         return Path(cache)
     path = images.path.resolve()
@@ -61,7 +61,7 @@ def cache_folder(images: ImageSet, cache: Path | None, out: Path) -> Path:
 
 
 def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *index: int | str) -> np.ndarray:
-    """Returns `count` of `total` indices in random order, of each class (if known) its share to within one; `index`: which draw."""
+    """Return `count` of `total` indices in random order, of each class (if known) its share to within one; `index`: which draw."""
     random = generator(0, "score draw", *index)
     order = random.permutation(total)
     if labels is not None:
@@ -72,7 +72,7 @@ def draw_within_classes(labels: np.ndarray | None, total: int, count: int, *inde
 
 
 def real_against_real(side: Side, count: int, number: int, others: Side | None = None) -> list[Side]:
-    """Returns reference and samples: `count` real images, draw `number` within the classes, of `others` or of the reference, which keeps the rest."""
+    """Return reference and samples: `count` real images, draw `number` within the classes, of `others` or of the reference, which keeps the rest."""
     source = others or side
     drawn = draw_within_classes(source.labels, source.count, count, "real against real", number)
     if others is None:
@@ -82,7 +82,7 @@ def real_against_real(side: Side, count: int, number: int, others: Side | None =
 
 
 def check_counts(sets: Sequence[ImageSet], baseline: bool) -> None:
-    """Raises InputError where a set has too few images to be scored."""
+    """Raise InputError where a set has too few images to be scored."""
     for images in sets:
         if images.count == 1:
             raise InputError(
@@ -115,7 +115,7 @@ def check_statistics(sides: Sequence[Side], channels: int) -> list[str]:
 
 
 def warnings_of(sides: Sequence[Side], channels: int, split_size: int | None) -> list[str]:
-    """Returns what a reader of the scores should know of reference and samples, with so many pool3 features of the scorer.
+    """Return what a reader of the scores should know of reference and samples, with so many pool3 features of the scorer.
 
     `split_size`: images in a split of the Inception Score; None where their order is random.
     """

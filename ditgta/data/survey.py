@@ -36,7 +36,7 @@ class Survey:
         return int((self.index.per_class > 0).sum())
 
     def text(self) -> str:
-        """Returns what was found in words; all faults are listed together."""
+        """Return what was found in words; all faults are listed together."""
         per_class = self.index.per_class[self.index.per_class > 0]
         spread = " to ".join(map("{:,}".format, sorted({per_class.min(), per_class.max()})))
         low, middle, high = np.percentile(self.short_sides, (0, 50, 100)).round().astype(int)

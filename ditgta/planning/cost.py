@@ -38,7 +38,7 @@ class Shape:
 
 
 def shape_of(experiment: Experiment, classes: int = 1) -> Shape:
-    """Returns the sizes of an experiment's network, but those of its encoding."""
+    """Return the sizes of an experiment's network, but those of its encoding."""
     model, autoencoder = experiment.model, experiment.autoencoder
     sizes = model.sizes
     return Shape(
@@ -57,7 +57,7 @@ FORWARD_FORMULA = (
 
 
 def forward_flops(shape: Shape) -> float:
-    """Returns the operations of one forward pass of one image: FORWARD_FORMULA.
+    """Return the operations of one forward pass of one image: FORWARD_FORMULA.
 
     Per block: q, k, v (6 T D^2), the two products of attention (4 T^2 D), its projection (2 T D^2), the MLP (16 T D^2) and adaLN
     (12 D^2); around them patch embedding, last layer with its adaLN, the time MLP, and what the encoding multiplies.
@@ -69,12 +69,12 @@ def forward_flops(shape: Shape) -> float:
 
 
 def training_flops(shape: Shape, checkpoint_gradients: bool = False) -> float:
-    """Returns the operations of one training step per image: three forward passes, four when activations are recomputed."""
+    """Return the operations of one training step per image: three forward passes, four when activations are recomputed."""
     return forward_flops(shape) * (4 if checkpoint_gradients else 3)
 
 
 def passes_of(options: Sampling) -> float:
-    """Returns how often the network sees an image while it is sampled: with and without its label where it is guided."""
+    """Return how often the network sees an image while it is sampled: with and without its label where it is guided."""
     passes = 2 * options.steps if options.sampler == "heun" else options.steps
     if options.cfg_scale == 1:
         return passes
@@ -83,7 +83,7 @@ def passes_of(options: Sampling) -> float:
 
 
 def judge_flops(width: int, depth: int, registers: int = 0) -> float:
-    """Returns the operations of one image in a second judge, DINOv2's transformer with T tokens: L (24 T D^2 + 4 T^2 D) + 2 P p^2 3 D.
+    """Return the operations of one image in a second judge, DINOv2's transformer with T tokens: L (24 T D^2 + 4 T^2 D) + 2 P p^2 3 D.
 
     The tokens are one of the class, P = 256 patches of p = 14 pixels, and the registers.
     """
@@ -93,7 +93,7 @@ def judge_flops(width: int, depth: int, registers: int = 0) -> float:
 
 
 def judge_sizes(weights: str) -> tuple[int, int, int]:
-    """Returns width, depth and registers of a second judge, from the name of its file or else its size; ViT-L where there is none."""
+    """Return width, depth and registers of a second judge, from the name of its file or else its size; ViT-L where there is none."""
     path = expanded(weights)
     registers = 4 if "reg4" in path.name else 0
     for name, sizes in JUDGES.items():
@@ -108,18 +108,18 @@ def judge_sizes(weights: str) -> tuple[int, int, int]:
 
 
 def held_out_images(options: Loss, images: Images, count: int) -> int:
-    """Returns how many held-out images enter a loss, where `count` images are trained on."""
+    """Return how many held-out images enter a loss, where `count` images are trained on."""
     return min(options.max_images, held_out_count(images, count) or options.max_images)
 
 
 def held_out_count(images: Images, count: int) -> int:
-    """Returns how many images are held out, where `count` are trained on; 0 where none are, or unknown others."""
+    """Return how many images are held out, where `count` are trained on; 0 where none are, or unknown others."""
     share, (trained, held_out) = images.hold_out, images.copies
     return round(share / (1 - share) * count * (held_out / trained))
 
 
 def parameters(shape: Shape) -> int:
-    """Returns the number of trained parameters."""
+    """Return the number of trained parameters."""
     d, pixels = shape.width, shape.channels * shape.patch**2
     norms = 2 * (d // shape.heads) if shape.qk_norm else 0
     block = 4 * d**2 + 4 * d + 8 * d**2 + 5 * d + 6 * d**2 + 6 * d + norms
@@ -129,20 +129,20 @@ def parameters(shape: Shape) -> int:
 
 
 def checkpoint_bytes(shape: Shape, averages: int = 1) -> int:
-    """Returns the bytes of a checkpoint: weights, their averages and AdamW's two moments, float32."""
+    """Return the bytes of a checkpoint: weights, their averages and AdamW's two moments, float32."""
     return 4 * (3 + averages) * parameters(shape)
 
 
 def allreduce_bytes(shape: Shape, processes: int) -> float:
-    """Returns the bytes that each process sends per step to average float32 gradients: 2 (n-1)/n of them in a ring."""
+    """Return the bytes that each process sends per step to average float32 gradients: 2 (n-1)/n of them in a ring."""
     return 4 * parameters(shape) * 2 * (processes - 1) / processes
 
 
 def latent_bytes(channels: int, height: int, width: int) -> int:
-    """Returns the bytes of one image's record in a latent shard: mean and log variance of it and its mirror, float16."""
+    """Return the bytes of one image's record in a latent shard: mean and log variance of it and its mirror, float16."""
     return 16 + 2 * side_bytes(channels, height, width)
 
 
 def side_bytes(channels: int, height: int, width: int) -> int:
-    """Returns the bytes that training reads per image and step: mean and log variance of one side of its record, float16."""
+    """Return the bytes that training reads per image and step: mean and log variance of one side of its record, float16."""
     return 2 * 2 * channels * height * width

@@ -32,21 +32,21 @@ class Stage:
     core_seconds: float = 0.0  # of CPU cores, beside the operations
 
     def __add__(self, other: "Stage") -> "Stage":
-        """Returns one line for both, of one stage, with the first one's note."""
+        """Return one line for both, of one stage, with the first one's note."""
         jobs, flops, size = self.jobs + other.jobs, self.flops + other.flops, self.bytes + other.bytes
         seconds = self.core_seconds + other.core_seconds
         return replace(self, jobs=jobs, flops=flops, bytes=size, core_seconds=seconds)
 
 
 def products_of(options: Training | Sampling | Autoencoder | Loss) -> str:
-    """Returns in which of PRODUCTS a section's products are computed."""
+    """Return in which of PRODUCTS a section's products are computed."""
     if getattr(options, "precision", "float32") == "bf16":
         return "bf16"
     return "tf32" if options.tf32 else "float32"
 
 
 def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tuple[list[Stage], list[str]]:
-    """Returns the plan's lines and notes that explain them."""
+    """Return the plan's lines and notes that explain them."""
     suite = config.suites[suite_name]
     experiments, first = list(config.rows(suite_name).values()), config.first(suite_name)
     count, classes = image_set(first, images)
@@ -90,7 +90,7 @@ def plan(config: Config, suite_name: str, images: tuple[int, int] | None) -> tup
 
 
 def _inputs(experiments: list[Experiment], count: int, classes: int, sizes: int) -> list[Stage]:
-    """Returns the lines of images, of so many sizes, autoencoder and latents."""
+    """Return the lines of images, of so many sizes, autoencoder and latents."""
     first = experiments[0]
     options, sides = first.autoencoder, (first.images.size,) * 2
     encode, decode, size = autoencoder_cost(options, sides)
@@ -123,7 +123,7 @@ def _inputs(experiments: list[Experiment], count: int, classes: int, sizes: int)
 def _training(
     suite: Suite, first: Experiment, trained: list[Experiment], classes: int, shape: cost.Shape
 ) -> Stage:
-    """Returns the line of the train stage; `shape` is that of the first row."""
+    """Return the line of the train stage; `shape` is that of the first row."""
     rows, milestones, steps = len(trained) * len(suite.seeds), len(suite.milestones), suite.milestones[-1]
     flops = size = 0.0
     for experiment in trained:
@@ -139,12 +139,12 @@ def _training(
 
 
 def _runs(suite: Suite, row: Experiment, milestones: int) -> int:
-    """Returns how often a row is sampled; a checkpoint that is taken as it is has one seed and one milestone."""
+    """Return how often a row is sampled; a checkpoint that is taken as it is has one seed and one milestone."""
     return 1 if row.checkpoint else len(suite.seeds) * milestones
 
 
 def _averaged(config: Config, suite_name: str) -> int:
-    """Returns how many held-out losses are of further averages, one for each row and decay that its sweep tries."""
+    """Return how many held-out losses are of further averages, one for each row and decay that its sweep tries."""
     suite, rows = config.suites[suite_name], config.swept(suite_name)
     decays = {(row.like, config.sampling(suite_name, name).ema_decay) for name, row in rows.items()}
     known = {(row, config.sampling(suite_name, row).ema_decay) for row in suite.experiments}
@@ -152,14 +152,14 @@ def _averaged(config: Config, suite_name: str) -> int:
 
 
 def image_set(experiment: Experiment, said: tuple[int, int] | None) -> tuple[int, int]:
-    """Returns the training images and classes of an experiment: what was said, what is known, else ImageNet's."""
+    """Return the training images and classes of an experiment: what was said, what is known, else ImageNet's."""
     images = experiment.images
     count, classes = said or KNOWN_IMAGES.get(images.source, IMAGENET)
     return round((1 - images.hold_out) * count) * images.copies[0], classes
 
 
 def sampling_stage(options: Sampling, scored: int, shape: cost.Shape, experiment: Experiment) -> Stage:
-    """Returns the line of the sample stage; `shape`: of the network at the size of training."""
+    """Return the line of the sample stage; `shape`: of the network at the size of training."""
     trained = experiment.images.size
     height, width = options.size or (trained, trained)
     larger = height * width / trained**2
@@ -179,7 +179,7 @@ def sampling_stage(options: Sampling, scored: int, shape: cost.Shape, experiment
 def _held_out_loss(
     options: Loss, experiment: Experiment, scored: int, count: int, shape: cost.Shape
 ) -> Stage:
-    """Returns the line of the loss stage; `count`: images of training."""
+    """Return the line of the loss stage; `count`: images of training."""
     images = cost.held_out_images(options, experiment.images, count)
     encode, _, _ = autoencoder_cost(experiment.autoencoder, (experiment.images.size,) * 2)
     flops = 2 * options.timesteps * cost.forward_flops(shape) + encode
@@ -188,7 +188,7 @@ def _held_out_loss(
 
 
 def _scoring(suite: Suite, experiment: Experiment, rows: Counter[tuple[int, int]], count: int) -> list[Stage]:
-    """Returns the lines of scorer and scores; `rows` by the size of their samples, `count` images of training."""
+    """Return the lines of scorer and scores; `rows` by the size of their samples, `count` images of training."""
     options = suite.scorer
     width, side = options.network
     flops, judge, judge_width = inception_flops(width, side), 0.0, 0
@@ -210,13 +210,13 @@ def _scoring(suite: Suite, experiment: Experiment, rows: Counter[tuple[int, int]
 
 
 def latent_sides(experiment: Experiment) -> tuple[int, int]:
-    """Returns the height and width of an experiment's latents."""
+    """Return the height and width of an experiment's latents."""
     side = experiment.images.size // experiment.autoencoder.downsampling
     return side, side
 
 
 def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
-    """Returns the sizes of an experiment's model, which must have a known name."""
+    """Return the sizes of an experiment's model, which must have a known name."""
     encoding = encoding_of(experiment)
     parameters = sum(parameter.numel() for parameter in encoding.parameters())
     shape = cost.shape_of(experiment, classes)
@@ -224,7 +224,7 @@ def shape_of(experiment: Experiment, classes: int) -> cost.Shape:
 
 
 def encoding_of(experiment: Experiment) -> PositionalEncoding:
-    """Returns an experiment's encoding on its grid, whose parameters and tables have shapes and no data.
+    """Return an experiment's encoding on its grid, whose parameters and tables have shapes and no data.
 
     For a class of one's own, which a plan does not import, that is `gta`.
     """
@@ -272,7 +272,7 @@ def _line(stage: Stage, hours: tuple[float, ...]) -> str:
 
 
 def as_size(count: float) -> str:
-    """Returns bytes with a unit, three digits."""
+    """Return bytes with a unit, three digits."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -16,7 +16,7 @@ from ditgta.scoring.dinov2 import sizes_of
 
 @functools.cache
 def autoencoder_cost(options: Autoencoder, sides: tuple[int, int]) -> tuple[float, float, float]:
-    """Returns the operations of encoding and of decoding one image of a height and width, and the bytes of the weights."""
+    """Return the operations of encoding and of decoding one image of a height and width, and the bytes of the weights."""
     if options.pixels:
         return 0.0, 0.0, 0.0
     height, width = sides
@@ -33,7 +33,7 @@ def autoencoder_cost(options: Autoencoder, sides: tuple[int, int]) -> tuple[floa
 
 @functools.cache
 def inception_flops(width: float, side: int) -> float:
-    """Returns the operations of scoring one image with an Inception network of a width, at an input side."""
+    """Return the operations of scoring one image with an Inception network of a width, at an input side."""
     from ditgta.scoring.inception import InceptionV3
 
     network = InceptionV3(width=width, input_size=side)
@@ -41,14 +41,14 @@ def inception_flops(width: float, side: int) -> float:
 
 
 def _count(module: torch.nn.Module, *inputs: torch.Tensor, method: str = "forward") -> float:
-    """Returns the operations of one call, counted on tensors without data."""
+    """Return the operations of one call, counted on tensors without data."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         getattr(module.eval().to("meta"), method)(*inputs)
     return float(counter.get_total_flops())
 
 
 def judge_sizes(weights: str) -> tuple[int, int, int]:
-    """Returns width, depth and registers of a second judge, as the tensors in its file say or, without, as `cost.judge_sizes`."""
+    """Return width, depth and registers of a second judge, as the tensors in its file say or, without, as `cost.judge_sizes`."""
     try:
         return sizes_of(_shapes(expanded(weights)))
     except ValueError:
@@ -56,7 +56,7 @@ def judge_sizes(weights: str) -> tuple[int, int, int]:
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:
-    """Returns the shapes of a file's tensors, of which nothing is read; {} where it cannot be told: `check` says why."""
+    """Return the shapes of a file's tensors, of which nothing is read; {} where it cannot be told: `check` says why."""
     try:
         with open(path, "rb") as file:
             is_safetensors = file.read(9)[8:] == b"{"

@@ -48,7 +48,7 @@ class Memory:
 
 
 def memory_of(experiment: Experiment, classes: int, world: World) -> Memory:
-    """Returns what a process of a training holds."""
+    """Return what a process of a training holds."""
     training, shape = experiment.training, shape_of(experiment, classes)
     share = -(-training.batch_size // world.count)
     images = min(training.micro_batch or share, share)
@@ -81,7 +81,7 @@ def scale(
     machine: Machine,
     world: World,
 ) -> tuple[dict, list[str]]:
-    """Returns the figures of a suite's trainings, those of its first one where they differ, and lines that say them.
+    """Return the figures of a suite's trainings, those of its first one where they differ, and lines that say them.
 
     Only gradients count as sent: a few bytes more are the losses of each logged step and the wish to stop of every tenth.
     """
@@ -128,7 +128,7 @@ def scale(
 
 
 def _memory_lines(held: dict[str, Memory], world: World, averages: set[int]) -> list[str]:
-    """Returns a line for the experiments that hold the same, and what is counted; `averages`: how many their trainings keep."""
+    """Return a line for the experiments that hold the same, and what is counted; `averages`: how many their trainings keep."""
     names: dict[Memory, list[str]] = defaultdict(list)
     for name, memory in held.items():
         names[memory].append(name)

@@ -28,7 +28,7 @@ class Scored:
 
 
 def scored_images(suite: Suite, experiment: Experiment, rows: Counter[tuple[int, int]], count: int) -> Scored:
-    """Returns the images that a suite scores; `rows` by height and width of their samples, `count` images of training.
+    """Return the images that a suite scores; `rows` by height and width of their samples, `count` images of training.
 
     Samples are seen once for each row, real images once for each size: of training and, where samples are compared with them, held
     out. At other sizes than that of training, crops are seen too, where the images are large enough.
@@ -51,7 +51,7 @@ def scored_images(suite: Suite, experiment: Experiment, rows: Counter[tuple[int,
 
 
 def metric_seconds(scored: Scored, width: float, judge_width: int) -> float:
-    """Returns the seconds of a core for all metrics; `width` of the scorer is a share of Inception's.
+    """Return the seconds of a core for all metrics; `width` of the scorer is a share of Inception's.
 
     `judge_width`: features of the second judge, 0 without one; of crops and of these there are two distances alone.
     """
@@ -61,12 +61,12 @@ def metric_seconds(scored: Scored, width: float, judge_width: int) -> float:
 
 
 def feature_bytes(scored: Scored, width: float, judge_width: int) -> float:
-    """Returns the bytes of the features that are kept, float32; of crops there is one kind alone."""
+    """Return the bytes of the features that are kept, float32; of crops there is one kind alone."""
     return 4 * (scored.whole * (sum(FEATURES) * width + judge_width) + scored.crops * FEATURES[0] * width)
 
 
 def images_in(reference: str) -> int:
-    """Returns how many images a reference file holds beside its statistics, 0 where it is not at hand."""
+    """Return how many images a reference file holds beside its statistics, 0 where it is not at hand."""
     from ditgta.data.npz import NpzArray  # and NumPy, without which a status is quick
 
     try:

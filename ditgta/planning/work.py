@@ -30,7 +30,7 @@ class Work(NamedTuple):
     jobs: int = 1
 
     def at(self, rate: float) -> float:
-        """Returns the seconds of one job at a time, at a rate in operations per second."""
+        """Return the seconds of one job at a time, at a rate in operations per second."""
         return self.jobs * STARTUP_SECONDS + self.seconds + self.flops / rate
 
 
@@ -51,26 +51,26 @@ class SuiteWork:
         return self.count or UNKNOWN_IMAGES
 
     def shape(self, experiment: str) -> cost.Shape:
-        """Returns the sizes of an experiment's network, but those of its encoding."""
+        """Return the sizes of an experiment's network, but those of its encoding."""
         return cost.shape_of(self.config.experiments[experiment])
 
     def forward(self, experiment: str) -> float:
-        """Returns the operations of one forward pass of one image."""
+        """Return the operations of one forward pass of one image."""
         return cost.forward_flops(self.shape(experiment))
 
     def per_image(self, experiment: str) -> float:
-        """Returns the operations of one training step for one image."""
+        """Return the operations of one training step for one image."""
         recomputed = self.config.experiments[experiment].training.checkpoint_gradients
         return cost.training_flops(self.shape(experiment), recomputed)
 
     def train(self, experiment: str) -> Work:
-        """Returns the training of one row and seed to the last milestone."""
+        """Return the training of one row and seed to the last milestone."""
         milestones = self.config.suites[self.suite].milestones
         batch = self.config.experiments[experiment].training.batch_size
         return Work(self.per_image(experiment) * batch * milestones[-1], jobs=len(milestones))
 
     def sample(self, experiment: str) -> Work:
-        """Returns the sampling of one row at one milestone."""
+        """Return the sampling of one row at one milestone."""
         options = self.config.sampling(self.suite, experiment)
         images = self.config.experiments[experiment].images.size
         height, width = options.size or (images, images)
@@ -81,20 +81,20 @@ class SuiteWork:
         return Work(options.num_samples * (cost.passes_of(options) * forward + decode))
 
     def loss(self, experiment: str) -> Work:
-        """Returns the held-out loss of one row at one milestone."""
+        """Return the held-out loss of one row at one milestone."""
         options = self.config.suites[self.suite].loss
         images = cost.held_out_images(options, self.config.experiments[experiment].images, self.images)
         return Work(2 * images * options.timesteps * self.forward(experiment))
 
     def score(self, experiment: str) -> Work:
-        """Returns the scoring of one row at one milestone."""
+        """Return the scoring of one row at one milestone."""
         options = self.config.sampling(self.suite, experiment)
         side = self.config.experiments[experiment].images.size
         other = options.size not in (None, (side, side)) and min(options.size) >= side
         return self._scored(options.num_samples, crops=options.num_samples if other else 0)
 
     def _scored(self, images: int, crops: int = 0) -> Work:
-        """Returns the scoring of whole images and of crops, which the second judge does not see."""
+        """Return the scoring of whole images and of crops, which the second judge does not see."""
         options = self.config.suites[self.suite].scorer
         width, side = options.network
         judge, judge_width = 0.0, 0
@@ -105,7 +105,7 @@ class SuiteWork:
         return Work((images + crops) * _inception(width, side) + images * judge, seconds)
 
     def stage(self, name: str) -> Work:
-        """Returns a part that the rows share: images, autoencoder, latents, scorer, baseline or table."""
+        """Return a part that the rows share: images, autoencoder, latents, scorer, baseline or table."""
         suite = self.config.suites[self.suite]
         first = self.config.first(self.suite)
         encode, decode = _coder(first.autoencoder, first.images.size)
@@ -129,7 +129,7 @@ class SuiteWork:
 
 
 def _coder(options: Autoencoder, size: int) -> tuple[float, float]:
-    """Returns the operations of encoding and of decoding one image, as many as take a transformer as long."""
+    """Return the operations of encoding and of decoding one image, as many as take a transformer as long."""
     if options.pixels:
         return 0.0, 0.0
     if options.pretrained:
@@ -139,6 +139,6 @@ def _coder(options: Autoencoder, size: int) -> tuple[float, float]:
 
 
 def _inception(width: float, side: int) -> float:
-    """Returns the operations of one image in an Inception network of a width, as many as take a transformer as long."""
+    """Return the operations of one image in an Inception network of a width, as many as take a transformer as long."""
     lost = (side - INCEPTION_EDGE) / (INCEPTION_SIDE - INCEPTION_EDGE)
     return (1 if width == 1 else NARROW) * INCEPTION * (width * lost) ** 2

@@ -9,7 +9,7 @@ from ditgta.report.view import count_name, step_name
 
 
 def shares_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool:
-    """Returns True if the score files' samples share noise and labels, one by one; or the held-out images, of a metric on these."""
+    """Return True if the score files' samples share noise and labels, one by one; or the held-out images, of a metric on these."""
     if metric is not None and metric.on_held_out:
         return measured_alike(scores)
     way, count = scores[0].way, scores[0].num_samples
@@ -17,19 +17,19 @@ def shares_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool:
 
 
 def measured_alike(scores: Sequence[Score]) -> bool:
-    """Returns True if the held-out losses are of the same images, noise, latents and objective."""
+    """Return True if the held-out losses are of the same images, noise, latents and objective."""
     return all(score.held_out and score.held_out.key == scores[0].held_out.key for score in scores)
 
 
 def sampled_alike(scores: Sequence[Score]) -> bool:
-    """Returns True if the score files' samples were made in one way, and those of a training seed share noise and labels."""
+    """Return True if the score files' samples were made in one way, and those of a training seed share noise and labels."""
     ways = [score.way | {"training_seed": None} for score in scores]
     by_seed = grouped(scores, "seed").values()
     return ways.count(ways[0]) == len(ways) and all(shares_noise(own) for own in by_seed if own[0].sampling)
 
 
 def seeds_have_own_noise(scores: Sequence[Score], metric: Metric | None = None) -> bool | None:
-    """Returns whether training seeds were sampled with noise of their own, so that their spread shows what noise does.
+    """Return whether training seeds were sampled with noise of their own, so that their spread shows what noise does.
 
     False where two seeds share it, as they do held-out images, or where that is unknown; None for one seed.
     """
@@ -43,7 +43,7 @@ def seeds_have_own_noise(scores: Sequence[Score], metric: Metric | None = None) 
 
 
 def warnings_of(scores: Sequence[Score], baseline: Score | None, spec: dict) -> list[str]:
-    """Returns the warnings of the score files, each once with the rows it concerns, and what makes rows unequal."""
+    """Return the warnings of the score files, each once with the rows it concerns, and what makes rows unequal."""
     origins: dict[str, list[str]] = defaultdict(list)
     for score in [*scores, *filter(None, [baseline])]:
         for warning in score.content.get("warnings") or []:

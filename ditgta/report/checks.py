@@ -49,6 +49,6 @@ def _holds(path: Path, count: int) -> bool:
 
 
 def read_record(path: Path) -> dict:
-    """Returns the record beside a heavy file, or an index; raises InputError if it is missing, or none."""
+    """Return the record beside a heavy file, or an index; raise InputError if it is missing, or none."""
     what = f"{path} is not the record of a result"
     return checked(ResultRecord, read_json(path), what, "run its stage again")

@@ -17,7 +17,7 @@ MOST_SHOWN = 20
 
 
 def share_interval(share: float, count: int) -> Interval:
-    """Returns a share of `count` items with the interval of Wilson (1927), which keeps its level near 0 and 1."""
+    """Return a share of `count` items with the interval of Wilson (1927), which keeps its level near 0 and 1."""
     z = CONFIDENCE_FACTOR
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
@@ -25,7 +25,7 @@ def share_interval(share: float, count: int) -> Interval:
 
 
 def class_results(group: Sequence[Score]) -> list[ClassResult]:
-    """Returns the classes of one row: score files of one experiment and milestone, one per training seed.
+    """Return the classes of one row: score files of one experiment and milestone, one per training seed.
 
     Intervals are those of one seed's number of samples: seeds may share noise, and the luck of training is not in them.
     """
@@ -41,7 +41,7 @@ def class_results(group: Sequence[Score]) -> list[ClassResult]:
 
 
 def hits_of(score: Score) -> tuple[dict[int, float], dict[int, int]]:
-    """Returns, by class, the share of samples that the scorer takes for it ({} if unknown) and the number of samples."""
+    """Return, by class, the share of samples that the scorer takes for it ({} if unknown) and the number of samples."""
     labels, predicted = score.findings.get("label"), score.findings.get("predicted")
     if labels is None:
         return {}, {}
@@ -53,7 +53,7 @@ def hits_of(score: Score) -> tuple[dict[int, float], dict[int, int]]:
 
 
 def shown_labels(results: dict[str, list[ClassResult]], kind: str) -> list[int]:
-    """Returns the classes to draw: all, or of many those with the 10 lowest and the 10 highest means over the rows."""
+    """Return the classes to draw: all, or of many those with the 10 lowest and the 10 highest means over the rows."""
     values: dict[int, list[float]] = defaultdict(list)
     for result in chain(*results.values()):
         if (interval := getattr(result, kind)) is not None:
@@ -63,7 +63,7 @@ def shown_labels(results: dict[str, list[ClassResult]], kind: str) -> list[int]:
 
 
 def csv_by_class(scores: Sequence[Score], classes: Sequence[str]) -> str:
-    """Returns CSV: one line per experiment, seed, milestone, class and metric, values in full precision."""
+    """Return CSV: one line per experiment, seed, milestone, class and metric, values in full precision."""
     lines = []
     for score in scores:
         shares, counts = hits_of(score)
@@ -81,7 +81,7 @@ def csv_by_class(scores: Sequence[Score], classes: Sequence[str]) -> str:
 
 
 def _mean_interval(entries: Sequence[dict]) -> Interval | None:
-    """Returns the mean over training seeds, None where one has no value or error.
+    """Return the mean over training seeds, None where one has no value or error.
 
     Its error is the mean error, right where seeds share noise and else too large.
     """

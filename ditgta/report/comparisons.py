@@ -28,12 +28,12 @@ SEED = attrgetter("seed")
 
 
 def values_of(group: Iterable[Score], metric: Metric) -> list[float | None]:
-    """Returns the metric's value in each score file, None where it is absent."""
+    """Return the metric's value in each score file, None where it is absent."""
     return [score.value(metric) for score in group]
 
 
 def scale_of(groups: Groups, metric: Metric) -> Scale:
-    """Returns the scale of a metric at a milestone, of each row's score files."""
+    """Return the scale of a metric at a milestone, of each row's score files."""
     rows = [values for group in groups if None not in (values := values_of(group, metric))]
     if metric.scale != "plain" and min(chain(*rows), default=1) <= 0:
         return Scale(False)  # the runs of a row near zero are no guide to those of one far from it
@@ -43,7 +43,7 @@ def scale_of(groups: Groups, metric: Metric) -> Scale:
 
 
 def row_of(experiment: str, step: int | None, group: Group, scales: Mapping[str, Scale]) -> Row:
-    """Returns the row of one experiment and milestone, of one score file per training seed; `scales` by metric are its columns."""
+    """Return the row of one experiment and milestone, of one score file per training seed; `scales` by metric are its columns."""
     return Row(
         experiment=experiment,
         step=step,
@@ -54,7 +54,7 @@ def row_of(experiment: str, step: int | None, group: Group, scales: Mapping[str,
 
 
 def cell_of(group: Group, metric: Metric, scale: Scale) -> Cell:
-    """Returns mean and deviation of a metric over training seeds, and what is known of that mean's error."""
+    """Return mean and deviation of a metric over training seeds, and what is known of that mean's error."""
     values = values_of(group, metric)
     if None in values:
         absent = group[values.index(None)]
@@ -74,21 +74,21 @@ def cell_of(group: Group, metric: Metric, scale: Scale) -> Cell:
 
 
 def first_reason(scores: Iterable[Score], metric: Metric, se: float | None) -> str:
-    """Returns why there is no standard error: what the first score without one says; "" where there is one."""
+    """Return why there is no standard error: what the first score without one says; "" where there is one."""
     if se is not None:
         return ""
     return next(filter(None, (score.reason(metric) for score in scores)), "")
 
 
 def mean_estimate(group: Group, metric: Metric, relative: bool = False) -> Estimate | None:
-    """Returns the mean over training seeds that share their samples' noise, whose errors do not average out, without its value."""
+    """Return the mean over training seeds that share their samples' noise, whose errors do not average out, without its value."""
     return combined(
         [score.estimate(metric, relative) for score in group], lambda parts: np.mean(parts, axis=0)
     )
 
 
 def sampling_error(group: Group, metric: Metric, relative: bool = False) -> float | None:
-    """Returns the standard error, from the finite number of samples, of a metric's mean over training seeds."""
+    """Return the standard error, from the finite number of samples, of a metric's mean over training seeds."""
     errors = [score.se(metric) for score in group]
     if None in errors:
         return None
@@ -103,7 +103,7 @@ def sampling_error(group: Group, metric: Metric, relative: bool = False) -> floa
 
 
 def error_between(groups: Groups, weights: Sequence[float], metric: Metric, relative: bool) -> float | None:
-    """Returns the standard error of a weighted sum of rows from the number of samples, as far as the spread of the runs does not show it.
+    """Return the standard error of a weighted sum of rows from the number of samples, as far as the spread of the runs does not show it.
 
     It is less than that of independent rows where all of them share noise and labels.
     """
@@ -152,7 +152,7 @@ def compare(
 
 
 def matched(names: Sequence[str], groups: Groups, metric: Metric) -> tuple[list[list[Score]], str]:
-    """Returns the scores of the training seeds that all rows have, in their order, and why they do not compare, "" if they do."""
+    """Return the scores of the training seeds that all rows have, in their order, and why they do not compare, "" if they do."""
     of_seed = [{score.seed: score for score in group} for group in groups]
     shared = sorted(set.intersection(*map(set, of_seed)))
     alike = [[own[seed] for seed in shared] for own in of_seed]
@@ -178,7 +178,7 @@ def are_paired(groups: Groups, metric: Metric) -> bool:
 def _contrast(
     declared: Declared, groups: Groups, cells: Sequence[Cell], metric: Metric, scale: Scale
 ) -> Contest:
-    """Returns what a verdict on a contrast rests on."""
+    """Return what a verdict on a contrast rests on."""
     weights, values = [weight for _, weight in declared.terms], [cell.values for cell in cells]
     samples = error_between(groups, weights, metric, False)
     inference = contrast_of_runs(values, weights, scale.pooled, scale.relative, samples)
@@ -188,7 +188,7 @@ def _contrast(
 
 
 def _inference(groups: Groups, cells: Sequence[Cell], metric: Metric, scale: Scale) -> Inference:
-    """Returns the difference of two rows on a scale."""
+    """Return the difference of two rows on a scale."""
     first, second = (scale.of(cell.values) for cell in cells)
     samples = error_between(groups, (1.0, -1.0), metric, scale.relative)
     return difference_of_runs(first, second, scale.pooled, samples)

@@ -13,7 +13,7 @@ from ditgta.runtime.files import record_path
 
 
 def read_costs(scores: Sequence[Score], training: Sequence[Run], shared: Sequence[Path]) -> list[Cost]:
-    """Returns the cost of every stage and row, in the order in which the stages run.
+    """Return the cost of every stage and row, in the order in which the stages run.
 
     The score files, those of rows at other sizes and points of a sweep too, name the folders of their samples. `shared` are records
     of what rows share: images, autoencoder, latents, scorer.
@@ -41,7 +41,7 @@ def read_costs(scores: Sequence[Score], training: Sequence[Run], shared: Sequenc
 
 
 def records_of(path: Path) -> list[dict]:
-    """Returns what a record says of the process that wrote it, of those that it went on from, and of those of its shards.
+    """Return what a record says of the process that wrote it, of those that it went on from, and of those of its shards.
 
     An index of images says only what decides later results; who made it stands in source.json beside it.
     """
@@ -53,7 +53,7 @@ def records_of(path: Path) -> list[dict]:
 
 
 def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
-    """Returns the cost of the processes behind some records; of several records of a process the last one counts."""
+    """Return the cost of the processes behind some records; of several records of a process the last one counts."""
     last: dict[object, dict] = {}
     for number, record in enumerate(records):
         if "seconds" not in record:
@@ -66,7 +66,7 @@ def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:
 
 
 def _of_job(record: dict) -> Cost:
-    """Returns the cost of one job, as it recorded it."""
+    """Return the cost of one job, as it recorded it."""
     count, cpu, gpu = record.get("processes") or 1, record.get("cpu_seconds"), record.get("gpu")
     gpu_hours = record["seconds"] * count * bool(gpu) / 3600
     return Cost(
@@ -85,7 +85,7 @@ def _of_job(record: dict) -> Cost:
 
 
 def total_of(costs: Sequence[Cost], stage: str = "all", row: str = "") -> Cost:
-    """Returns the sum of costs; hours that some stage does not tell stay unknown."""
+    """Return the sum of costs; hours that some stage does not tell stay unknown."""
 
     def of(name: str) -> list:
         return [getattr(cost, name) for cost in costs]

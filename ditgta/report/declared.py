@@ -12,7 +12,7 @@ from ditgta.runtime.errors import InputError
 
 
 def read_declared(entries: Sequence) -> list[Declared]:
-    """Returns a spec's differences: [first, second], or {name, weights: {row: weight}}; raises InputError if one is neither."""
+    """Return a spec's differences: [first, second], or {name, weights: {row: weight}}; raise InputError if one is neither."""
     differences = []
     for entry in entries:
         if isinstance(entry, Mapping) and entry.get("name") and isinstance(entry.get("weights"), Mapping):
@@ -35,7 +35,7 @@ def comparisons_of(
     last: int | None,
     training_cov: float | None,
 ) -> tuple[list[Comparison], str]:
-    """Returns the declared differences in every metric at every milestone, and the best row at the last, "" if there is none.
+    """Return the declared differences in every metric at every milestone, and the best row at the last, "" if there is none.
 
     Those in the primary metric at the last milestone have verdicts, or the reason why there is none. The score files stand by row
     and milestone, the scales by milestone and metric.
@@ -59,7 +59,7 @@ def comparisons_of(
 
 
 def _detectable_gap(contest: Contest, count: int) -> float | None:
-    """Returns the gap that a test among so many would have found, as verdicts name it: a share, or in the metric's units; None without a test."""
+    """Return the gap that a test among so many would have found, as verdicts name it: a share, or in the metric's units; None without a test."""
     if contest.inference is None:
         return None
     gap = contest.inference.smallest_gap(LEVEL / count)
@@ -69,7 +69,7 @@ def _detectable_gap(contest: Contest, count: int) -> float | None:
 
 
 def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> Contest:
-    """Returns a contest with what it must not contradict: of FID, which is biased, FID at infinitely many samples."""
+    """Return a contest with what it must not contradict: of FID, which is biased, FID at infinitely many samples."""
     comparison, contest = outcomes[key]
     if comparison.metric != FID:
         return contest
@@ -82,7 +82,7 @@ def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -
 
 
 def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -> Metric:
-    """Returns the metric, one of the columns, that verdicts are about.
+    """Return the metric, one of the columns, that verdicts are about.
 
     Without one that the suite's spec declares under "primary" it is FID where every row at the last milestone has an FID with an error
     bar and an FID at infinitely many samples, without which there is no verdict, and else KID, which few samples suffice for; FID

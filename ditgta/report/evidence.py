@@ -82,7 +82,7 @@ class Score:
         return self.content.get("num_samples")
 
     def count(self, metric: Metric) -> int | None:
-        """Returns the number of samples, or of held-out images, that a metric was measured on; None if unknown."""
+        """Return the number of samples, or of held-out images, that a metric was measured on; None if unknown."""
         if not metric.on_held_out:
             return self.num_samples
         return None if self.held_out is None else len(self.held_out.losses)
@@ -95,11 +95,11 @@ class Score:
         return f"{self.experiment} at {step_name(self.step)}, training seed {self.seed}"
 
     def value(self, metric: Metric) -> float | None:
-        """Returns the metric's value, None if absent or not finite."""
+        """Return the metric's value, None if absent or not finite."""
         return self._finite(metric, "value")
 
     def se(self, metric: Metric) -> float | None:
-        """Returns the metric's standard error, None if absent or not finite."""
+        """Return the metric's standard error, None if absent or not finite."""
         return self._finite(metric, "se")
 
     def _finite(self, metric: Metric, name: str) -> float | None:
@@ -107,7 +107,7 @@ class Score:
         return number if number is not None and math.isfinite(number) else None
 
     def estimate(self, metric: Metric, relative: bool = False) -> Estimate | None:
-        """Returns the metric with its influence values, None without them; `relative`: those of its logarithm, where it is positive."""
+        """Return the metric with its influence values, None without them; `relative`: those of its logarithm, where it is positive."""
         value, influence = self.value(metric), self.influence.get(metric.key)
         if value is None or influence is None:
             return None
@@ -123,7 +123,7 @@ class Score:
         )
 
     def reason(self, metric: Metric) -> str:
-        """Returns why the value or its standard error is absent, "" if neither is."""
+        """Return why the value or its standard error is absent, "" if neither is."""
         if self.value(metric) is not None and self.se(metric) is not None:
             return ""
         entry = self.content["metrics"].get(metric.key)
@@ -135,7 +135,7 @@ class Score:
         return entry.get("reason") or f"no {absent} given"
 
     def named(self, experiment: str, seed: int, step: int | None) -> "Score":
-        """Returns the same scores under the name that their row has in a table."""
+        """Return the same scores under the name that their row has in a table."""
         return replace(self, experiment=experiment, seed=seed, step=step)
 
 
@@ -173,7 +173,7 @@ def read_score(path: Path) -> Score:
 
 
 def score_text(content: dict) -> str:
-    """Returns a score file's content as lines of text."""
+    """Return a score file's content as lines of text."""
     scorer, counted = content["scorer"], content["num_reference"] or "unknown number of"
     lines = [f"{content['num_samples']} samples, {counted} reference images"]
     for name, entry in content["metrics"].items():
@@ -187,25 +187,25 @@ def score_text(content: dict) -> str:
 
 
 def judge_text(judge: dict | None) -> str:
-    """Returns name and checksum of the second network that gives features, or why there is none."""
+    """Return name and checksum of the second network that gives features, or why there is none."""
     if not judge:
         return "none: no weights of DINOv2 were given (scorer.judge of the suite, or --judge)"
     return f"{judge['name']}, class token, input 224 x 224 pixels; sha256 {judge['sha256'][:12]}"
 
 
 def sample_counts(scores: Iterable[Score]) -> list[int]:
-    """Returns the different numbers of samples that are known, ascending."""
+    """Return the different numbers of samples that are known, ascending."""
     return sorted({score.num_samples for score in scores} - {None})
 
 
 def last_scores(scores: Sequence[Score]) -> list[Score]:
-    """Returns each experiment's score at its last milestone and first training seed."""
+    """Return each experiment's score at its last milestone and first training seed."""
     rows = grouped(scores, "experiment").values()
     return [max(own, key=lambda score: (score.step or 0, -score.seed)) for own in rows]
 
 
 def samples_folder(score: Score, whole: bool = True) -> Path | None:
-    """Returns the folder of a score file's samples if it is still there and, if asked for, whole."""
+    """Return the folder of a score file's samples if it is still there and, if asked for, whole."""
     named = part(score.content, "samples").get("folder")
     for folder in (Path(named), score.path.parent / named) if named else ():
         if (folder / "index.json").is_file() and (not whole or is_whole(str(folder))):
@@ -250,7 +250,7 @@ class Run:
 
 
 def read_runs(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = None) -> list[Run]:
-    """Returns the records of checkpoints; `names`: experiment and seed of each, where it is not for the record to say."""
+    """Return the records of checkpoints; `names`: experiment and seed of each, where it is not for the record to say."""
     runs = []
     for path, name in zip(map(Path, paths), names or [None] * len(paths)):
         record = read_record(path)
@@ -259,7 +259,7 @@ def read_runs(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = N
 
 
 def curves_of(runs: Sequence[Run]) -> list[Curve]:
-    """Returns one loss curve per experiment and seed; where records overlap, that of the higher step counts."""
+    """Return one loss curve per experiment and seed; where records overlap, that of the higher step counts."""
     curves = []
     for (experiment, seed), own in grouped(runs, "experiment", "seed").items():
         records = sorted((run.record for run in own), key=lambda record: record.get("step") or 0)
@@ -284,14 +284,14 @@ def curves_of(runs: Sequence[Run]) -> list[Curve]:
 
 
 def run_of(path: Path, record: dict) -> tuple[str, int]:
-    """Returns the experiment and training seed that a checkpoint's record belongs to."""
+    """Return the experiment and training seed that a checkpoint's record belongs to."""
     folder = path.parent.parent.name if path.parent.name.startswith("seed") else path.parent.name
     name = record.get("experiment") or folder or part(record, "spec", "model").get("posenc") or path.stem
     return str(name), int(part(record, "spec").get("seed") or 0)
 
 
 def epochs_of(scores: Sequence[Score], images: int | None) -> dict[int, float]:
-    """Returns the passes over the training images at each milestone whose rows share a batch size; {} where images are not counted."""
+    """Return the passes over the training images at each milestone whose rows share a batch size; {} where images are not counted."""
     epochs = {}
     for step, own in grouped(scores, "step").items():
         sizes = {part(score.training, "training").get("batch_size") for score in own}

@@ -32,12 +32,12 @@ _MOST_POINTS = 400  # of a loss as logged: a page holds every one of them
 
 
 def colour_of(experiments: Sequence[str], experiment: str) -> str:
-    """Returns an experiment's colour, the same wherever the suite is shown."""
+    """Return an experiment's colour, the same wherever the suite is shown."""
     return PALETTE[list(experiments).index(experiment) % len(PALETTE)]
 
 
 def metric_figure(table: Table, metric: Metric) -> Drawing:
-    """Returns a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the baseline dashed."""
+    """Return a picture of a metric against training steps: means with bands of 95 %, single training seeds as dots, the baseline dashed."""
     rows = [row for row in table.rows if row.step is not None and row.value(metric) is not None]
     if not rows:
         return notice(f"no {metric.name} to draw: the table gives the reason")
@@ -72,7 +72,7 @@ def metric_figure(table: Table, metric: Metric) -> Drawing:
 
 
 def is_wide(levels: Sequence[float], ratio: float = 6) -> bool:
-    """Returns whether positive values lie so far apart that a logarithmic axis shows them better."""
+    """Return whether positive values lie so far apart that a logarithmic axis shows them better."""
     return min(levels, default=0) > 0 and max(levels) / min(levels) > ratio
 
 
@@ -94,12 +94,12 @@ def _band(axes: Axes, table: Table, metric: Metric, rows: Sequence[Row]) -> None
 
 
 def reach(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Returns how far intervals reach down and up from their values; a mean of values lies off that of their logarithms."""
+    """Return how far intervals reach down and up from their values; a mean of values lies off that of their logarithms."""
     return np.maximum([values - low, high - values], 0.0)
 
 
 def loss_figure(table: Table) -> Drawing:
-    """Returns a picture of the training losses: as logged, faint, and their moving averages on top."""
+    """Return a picture of the training losses: as logged, faint, and their moving averages on top."""
     curves = _drawable(table)
     if not curves:
         return notice("no loss curves were given")
@@ -119,7 +119,7 @@ def loss_figure(table: Table) -> Drawing:
 
 
 def gap_figure(table: Table) -> Drawing | None:
-    """Returns a picture of how far the losses lie from those of the first experiment, None where there is only one.
+    """Return a picture of how far the losses lie from those of the first experiment, None where there is only one.
 
     All experiments see the same images, noise and timesteps at each step, so the difference of two losses is far less
     noisy than either of them.
@@ -150,7 +150,7 @@ def gap_figure(table: Table) -> Drawing | None:
 
 
 def class_figure(table: Table, kind: str) -> Drawing | None:
-    """Returns a picture of results by class with 95 % intervals: "accuracy" or "kid"; None where no row has any."""
+    """Return a picture of results by class with 95 % intervals: "accuracy" or "kid"; None where no row has any."""
     labels = shown_labels(table.by_class, kind)
     if not labels:
         return None
@@ -182,13 +182,13 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
 
 
 def _directed(metric: Metric) -> str:
-    """Returns what stands beside an axis: the metric, and which of its ends is better."""
+    """Return what stands beside an axis: the metric, and which of its ends is better."""
     words = {-1: ", lower is better", 0: "", 1: ", higher is better"}
     return metric.heading.rstrip(" ↓↑") + words[metric.better]
 
 
 def style_of(experiments: Sequence[str], name: str) -> dict:
-    """Returns the colour, line style and marker of an experiment, each enough to tell it from its neighbours."""
+    """Return the colour, line style and marker of an experiment, each enough to tell it from its neighbours."""
     i = list(experiments).index(name)
     return {
         "color": colour_of(experiments, name),
@@ -211,12 +211,12 @@ def _line(axes, table: Table, name: str, steps: np.ndarray, values: np.ndarray) 
 
 
 def _thinned(*columns: Sequence[float]) -> list[Sequence[float]]:
-    """Returns every n-th value, so that a page stays small."""
+    """Return every n-th value, so that a page stays small."""
     return [values[:: -(-len(values) // _MOST_POINTS)] for values in columns]
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Returns a centred moving average over about a tenth of a curve; windows shrink towards the ends."""
+    """Return a centred moving average over about a tenth of a curve; windows shrink towards the ends."""
     reach = max(len(values) // 20, 1)
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     centre = np.arange(len(values))
@@ -225,7 +225,7 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def _gap(own: Sequence[Curve], base: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns steps and the difference of two experiments' losses, averaged over the training seeds they share."""
+    """Return steps and the difference of two experiments' losses, averaged over the training seeds they share."""
     of_seed, gaps = {curve.seed: curve.by_step for curve in base}, []
     for curve in own:
         losses, others = curve.by_step, of_seed.get(curve.seed)
@@ -235,19 +235,19 @@ def _gap(own: Sequence[Curve], base: Sequence[Curve]) -> tuple[np.ndarray, np.nd
 
 
 def _mean(curves: Sequence[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the steps that all curves have, ascending, and the mean of their values."""
+    """Return the steps that all curves have, ascending, and the mean of their values."""
     steps = sorted(set.intersection(*map(set, curves))) if curves else []
     return np.array(steps), np.array([np.mean([curve[step] for curve in curves]) for step in steps])
 
 
 def blank(height: float = 3.2) -> tuple[Figure, Axes]:
-    """Returns an empty figure, narrow enough to be legible on a phone."""
+    """Return an empty figure, narrow enough to be legible on a phone."""
     figure, (axes,) = panels(1, height)
     return figure, axes
 
 
 def panels(count: int, height: float = 3.2) -> tuple[Figure, list[Axes]]:
-    """Returns an empty figure of panels one below the other, each of a height, with one vertical axis for all."""
+    """Return an empty figure of panels one below the other, each of a height, with one vertical axis for all."""
     figure = Figure(figsize=(4.6, count * height), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     figure.set_facecolor("#ffffff")
@@ -272,7 +272,7 @@ def _dress(axes: Axes) -> None:
 
 
 def notice(text: str, height: float = 3.2) -> Drawing:
-    """Returns a picture that says why it shows nothing."""
+    """Return a picture that says why it shows nothing."""
     figure, axes = blank(height)
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, color=INK, ha="center", va="center", fontsize=9, transform=axes.transAxes)
@@ -314,7 +314,7 @@ def _margins(steps: Sequence[int], log: bool) -> tuple[float, float]:
 
 
 def _apart(steps: Sequence[int], log: bool) -> list[int]:
-    """Returns those milestones whose labels have room on the axis, the last one always."""
+    """Return those milestones whose labels have room on the axis, the last one always."""
     scale = np.log if log else float
     low, high = map(scale, _margins(steps, log))
     kept = [steps[-1]]

@@ -10,7 +10,7 @@ FID, LOSS, LOSS_AT_MOST = 0.013, 0.021, 0.058
 
 
 def gap_text(rows: int, runs: int, differences: int, primary: str, features: int) -> str:
-    """Returns which gap so many runs of each row can find, as far as the spread of the primary metric is known: loss, fid or kid.
+    """Return which gap so many runs of each row can find, as far as the spread of the primary metric is known: loss, fid or kid.
 
     `features`: of the scorer, which decide what FID needs.
     """

@@ -59,7 +59,7 @@ class Grid:
         return min(int(longest), 2 * self.cell) + 3 * GAP
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """Returns left, top, right and bottom of a cell in pixels."""
+        """Return left, top, right and bottom of a cell in pixels."""
         apart = 2 * GAP if self.apart is not None and column >= self.apart else 0
         left = self.margin + column * (self.cell + GAP) + apart
         top = int(self.text * 1.4) + 12 + row * (self.cell + GAP)
@@ -69,7 +69,7 @@ class Grid:
 def sample_grid(
     scores: Sequence[Score], experiments: Sequence[str], images=None
 ) -> tuple[list[Grid], list[str]]:
-    """Returns every experiment's samples at its last milestone and first training seed, and warnings.
+    """Return every experiment's samples at its last milestone and first training seed, and warnings.
 
     A row has one noise index and label throughout; rows follow the order of the classes. They come in two grids of equal
     height, to stand beside or below each other; more than 9 experiments in grids of as many columns as are legible. Of an image
@@ -114,14 +114,14 @@ def sample_grid(
 
 
 def labels_of(folder: Path) -> Iterator[tuple[int, int]]:
-    """Yields (index, label) of every sample of a folder in order; only the labels are read."""
+    """Yield (index, label) of every sample of a folder in order; only the labels are read."""
     for shard in _shards(folder):
         labels = load_members(folder / shard["file"], ("arr_1",))["arr_1"]
         yield from enumerate(labels.tolist(), start=shard["start"])
 
 
 def choose_samples(labels: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Returns (index, label) of the samples to show: up to 12, spread over the classes, in their order.
+    """Return (index, label) of the samples to show: up to 12, spread over the classes, in their order.
 
     Fewer classes are shown several times each, as often as room allows. The first samples of a class are taken.
     """
@@ -132,7 +132,7 @@ def choose_samples(labels: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def by_class(labels: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
-    """Returns the indices of each class's samples, of (index, label) of every sample."""
+    """Return the indices of each class's samples, of (index, label) of every sample."""
     indices: dict[int, list[int]] = defaultdict(list)
     for index, label in labels:
         indices[label].append(index)
@@ -140,13 +140,13 @@ def by_class(labels: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 
 
 def spread(items: Sequence, most: int) -> list:
-    """Returns so many of some items at most, evenly spread from the first to the last."""
+    """Return so many of some items at most, evenly spread from the first to the last."""
     count = min(most, len(items))
     return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)]
 
 
 def pick(folder: Path | None, indices: Sequence[int]) -> list[np.ndarray | None]:
-    """Returns the samples of the given indices as uint8 [H, W, 3], or None where there is none, opening each shard once."""
+    """Return the samples of the given indices as uint8 [H, W, 3], or None where there is none, opening each shard once."""
     samples: dict[int, np.ndarray] = {}
     for shard in _shards(folder) if folder else ():
         start = shard["start"]
@@ -160,7 +160,7 @@ def pick(folder: Path | None, indices: Sequence[int]) -> list[np.ndarray | None]
 
 
 def beside(grids: Sequence[Grid]) -> Image.Image:
-    """Returns grids beside each other as one picture, transparent between the cells."""
+    """Return grids beside each other as one picture, transparent between the cells."""
     drawn = list(map(draw, grids)) or [notice("no samples to show")]
     widths, heights = zip(*(image.size for image in drawn))
     canvas = Image.new("RGBA", (sum(widths), max(heights)))
@@ -172,7 +172,7 @@ def beside(grids: Sequence[Grid]) -> Image.Image:
 
 
 def draw(grid: Grid) -> Image.Image:
-    """Returns a grid as a picture, small images enlarged by whole numbers without smoothing."""
+    """Return a grid as a picture, small images enlarged by whole numbers without smoothing."""
     right, bottom = grid.box(len(grid.rows) - 1, len(grid.columns) - 1)[2:]
     canvas = Image.new("RGBA", (right + 3 * GAP, bottom + GAP), (0, 0, 0, 0))
     pen = ImageDraw.Draw(canvas)
@@ -204,7 +204,7 @@ def _label(pen: ImageDraw.ImageDraw, grid: Grid, row: int, lines: Sequence[str])
 
 
 def encode(image: Image.Image, kind: str = "PNG", lossless: bool = True) -> bytes:
-    """Returns a picture as a file: PNG, or WEBP, which takes a third of its bytes and without `lossless` far fewer."""
+    """Return a picture as a file: PNG, or WEBP, which takes a third of its bytes and without `lossless` far fewer."""
     options = {"PNG": {"optimize": True}, "WEBP": {"lossless": lossless, "quality": 80, "exact": False}}
     stream = io.BytesIO()
     image.save(stream, format=kind, **options[kind])
@@ -212,7 +212,7 @@ def encode(image: Image.Image, kind: str = "PNG", lossless: bool = True) -> byte
 
 
 def fitted(image: np.ndarray, side: int) -> np.ndarray:
-    """Returns an image as uint8 [side, side, 3]."""
+    """Return an image as uint8 [side, side, 3]."""
     image = rgb(image)
     if image.shape[:2] == (side, side):
         return image
@@ -220,12 +220,12 @@ def fitted(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def rgb(image: np.ndarray) -> np.ndarray:
-    """Returns an image as uint8 [H, W, 3], a grey one's channel repeated."""
+    """Return an image as uint8 [H, W, 3], a grey one's channel repeated."""
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
 def _real(images, labels: Sequence[int], side: int) -> list[np.ndarray | None]:
-    """Returns real images of the given labels, another one for each repetition, at the samples' side."""
+    """Return real images of the given labels, another one for each repetition, at the samples' side."""
     real = []
     for place, label in enumerate(labels):
         turn = labels[:place].count(label)
@@ -240,12 +240,12 @@ def _shards(folder: Path) -> list[dict]:
 
 @cache
 def _font(height: int) -> ImageFont.FreeTypeFont:
-    """Returns matplotlib's own DejaVu Sans, so that pictures look the same on every machine."""
+    """Return matplotlib's own DejaVu Sans, so that pictures look the same on every machine."""
     return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", height)
 
 
 def _fitted(text: str, height: int, width: float) -> tuple[str, ImageFont.FreeTypeFont]:
-    """Returns a text and its font: smaller where it is too wide, down to a legible size, and then cut with an ellipsis."""
+    """Return a text and its font: smaller where it is too wide, down to a legible size, and then cut with an ellipsis."""
     text = drawable(text)
     while _font(height).getlength(text) > width and height > 14:
         height -= 1

@@ -22,7 +22,7 @@ from ditgta.scoring.statistics import standard_error, strata_of
 
 
 def read_losses(path: Path) -> dict:
-    """Returns a record of the loss stage with the arrays beside it under "arrays".
+    """Return a record of the loss stage with the arrays beside it under "arrays".
 
     Raises InputError if a file is missing or is not what the loss stage writes.
     """
@@ -37,7 +37,7 @@ def read_losses(path: Path) -> dict:
 
 
 def with_losses(score: Score, path: Path) -> Score:
-    """Returns a row's scores with its held-out losses among its metrics."""
+    """Return a row's scores with its held-out losses among its metrics."""
     content = read_losses(path)
     arrays, weights = content["arrays"], content["spec"]["loss"]["weights"]
     conditional, null = arrays["conditional"], arrays["null"]
@@ -60,7 +60,7 @@ def with_losses(score: Score, path: Path) -> Score:
 
 
 def band_ratios(scores: Sequence[Score]) -> list[BandRatio]:
-    """Returns the ratios of all rows to the first at the last milestone; [] where rows have no losses that compare."""
+    """Return the ratios of all rows to the first at the last milestone; [] where rows have no losses that compare."""
     measured = [score for score in scores if score.held_out is not None]
     if not measured or len({score.held_out.key for score in measured}) > 1:
         return []
@@ -74,7 +74,7 @@ def band_ratios(scores: Sequence[Score]) -> list[BandRatio]:
 
 
 def _ratio(name: str, pairs: Sequence[tuple[Score, Score]]) -> BandRatio:
-    """Returns the ratio of a row to the first, of the scores of both with each training seed."""
+    """Return the ratio of a row to the first, of the scores of both with each training seed."""
     logs, influences = [], []
     for one, other in pairs:
         ours, theirs = one.held_out.losses, other.held_out.losses
@@ -87,7 +87,7 @@ def _ratio(name: str, pairs: Sequence[tuple[Score, Score]]) -> BandRatio:
 
 
 def band_figure(table: Table) -> Drawing | None:
-    """Returns a picture of the ratios against the noise level, None where no row but the first has any."""
+    """Return a picture of the ratios against the noise level, None where no row but the first has any."""
     if len(table.bands) < 2:
         return None
     figure, axes = figures.blank()

@@ -19,7 +19,7 @@ QUANTILE = 0.05
 
 
 def nearness(score: Score) -> Nearness | None:
-    """Returns the nearness of a score file's samples, None where the file does not hold their neighbours."""
+    """Return the nearness of a score file's samples, None where the file does not hold their neighbours."""
     if "nearest_distance" not in score.findings or "reference_distance" not in score.findings:
         return None
     distances, real = score.findings["nearest_distance"][:, 0], score.findings["reference_distance"]
@@ -40,14 +40,14 @@ def nearness(score: Score) -> Nearness | None:
 
 
 def _searched(score: Score) -> dict:
-    """Returns what a score file says of the images among which neighbours were looked for."""
+    """Return what a score file says of the images among which neighbours were looked for."""
     return score.content.get("training") or score.content.get("reference") or {}
 
 
 def nearest_grids(
     scores: Sequence[Score], experiments: list[str], classes: Sequence[str]
 ) -> tuple[dict[str, Grid], list[str]]:
-    """Returns, for each experiment at its last milestone, samples beside their nearest reference images, and warnings.
+    """Return, for each experiment at its last milestone, samples beside their nearest reference images, and warnings.
 
     The samples are the first of each class, up to 12 classes, and below them the one that lies nearest of all. Distances
     are given in units of the typical distance of a real image to the nearest other one.
@@ -98,7 +98,7 @@ def _grid(
 
 @cache
 def _reference(folder: str | None, sha256: str | None) -> ImageSet:
-    """Returns the reference images that a score file names; rows share them, and large ones take a while to be verified.
+    """Return the reference images that a score file names; rows share them, and large ones take a while to be verified.
 
     Raises InputError if they are gone or others lie in their place.
     """

@@ -26,7 +26,7 @@ class Shelf:
 
 
 def milestone_strips(scores: Sequence[Score]) -> list[Grid]:
-    """Returns a grid for each of a few samples: experiments below each other, milestones from left to right.
+    """Return a grid for each of a few samples: experiments below each other, milestones from left to right.
 
     Samples are of each experiment's first training seed; those whose files are gone leave their cell empty, as do those that
     were sampled in another way than the experiment's first. No strips without two milestones.
@@ -72,7 +72,7 @@ def shelves_of(scores: Sequence[Score], classes: Sequence[str]) -> list[Shelf]:
 
 
 def folders_of(scores: Sequence[Score]) -> dict[str, dict[int, Path]]:
-    """Returns the folders of samples that exist, of each experiment's first training seed, by milestone."""
+    """Return the folders of samples that exist, of each experiment's first training seed, by milestone."""
     rows = {}
     for name, own in grouped((score for score in scores if score.step is not None), "experiment").items():
         own.sort(key=attrgetter("seed", "step"))
@@ -83,6 +83,6 @@ def folders_of(scores: Sequence[Score]) -> dict[str, dict[int, Path]]:
 
 
 def first_labels(folders: dict[str, dict[int, Path]]) -> Iterator[tuple[int, int]]:
-    """Returns (index, label) of every sample of the first of these folders."""
+    """Return (index, label) of every sample of the first of these folders."""
     first = next(iter(folders.values()))
     return labels_of(next(iter(first.values())))

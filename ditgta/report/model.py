@@ -14,7 +14,7 @@ CONFIDENCE_FACTOR = 1.959964
 
 
 def grouped(items: Iterable, *names: str) -> dict[Any, list]:
-    """Returns items by an attribute, or several, in the order in which its values first appear; of other values [].
+    """Return items by an attribute, or several, in the order in which its values first appear; of other values [].
 
     `grouped(scores, "experiment", "step")["gta", 1500]` is a list of scores.
     """
@@ -102,7 +102,7 @@ class Row:
     cells: dict[str, Cell]
 
     def value(self, metric: Metric) -> float | None:
-        """Returns the value in a column, None where it is absent, or no column."""
+        """Return the value in a column, None where it is absent, or no column."""
         return self.cells[metric.key].value if metric.key in self.cells else None
 
 
@@ -174,7 +174,7 @@ class Scale:
     pooled: Spread | None = None  # the spread of the runs of all rows, where they agree in it
 
     def of(self, values: Sequence[float]) -> list[float]:
-        """Returns values on this scale."""
+        """Return values on this scale."""
         return [math.log(value) for value in values] if self.relative else list(values)
 
 
@@ -251,11 +251,11 @@ class Table:
         return LOSS in self.metrics
 
     def metric(self, key: str) -> Metric:
-        """Returns a column."""
+        """Return a column."""
         return next(metric for metric in self.metrics if metric.key == key)
 
     def by_experiment(self, rows: Iterable[Row]) -> dict[str, list[Row]]:
-        """Returns rows by their experiment, in the order of experiments."""
+        """Return rows by their experiment, in the order of experiments."""
         groups = grouped(rows, "experiment")
         return {name: groups[name] for name in self.experiments if name in groups}
 
@@ -275,7 +275,7 @@ class Table:
         return next((row.experiment for row in self.rows if any(c.best for c in row.cells.values())), "")
 
     def rounding(self, row: Row, metric: Metric) -> float | None:
-        """Returns the spread that rounds a cell, so that a column has equal decimals at each milestone.
+        """Return the spread that rounds a cell, so that a column has equal decimals at each milestone.
 
         Two significant digits of the widest spread, and one at least of the narrowest row's.
         """
@@ -285,7 +285,7 @@ class Table:
         return min(max(spreads), 10 * min(filter(None, spreads))) if any(spreads) else None
 
     def footnotes(self) -> dict[str, str]:
-        """Returns the mark (a, b, ...) of every reason for which a value or a standard error is absent."""
+        """Return the mark (a, b, ...) of every reason for which a value or a standard error is absent."""
         reasons = [row.cells[metric.key].reason for row in self.everything for metric in self.metrics]
         reasons += [comparison.reason for comparison in self.comparisons]
         return {reason: _letters(i) for i, reason in enumerate(dict.fromkeys(filter(None, reasons)))}

@@ -21,7 +21,7 @@ SWITCHES = (
 
 
 def options_of(scores: Sequence[Score]) -> list[Option]:
-    """Returns every recorded option of training and sampling, the switches first, then by name; the training seed is no option."""
+    """Return every recorded option of training and sampling, the switches first, then by name; the training seed is no option."""
     rows, values = last_scores(scores), {}
     for score in rows:
         sampling = dict(score.sampling or part(score.content, "samples", "spec", "sampling"))
@@ -37,7 +37,7 @@ def options_of(scores: Sequence[Score]) -> list[Option]:
 
 
 def fairness(options: Sequence[Option]) -> tuple[bool, str]:
-    """Returns whether rows differ in their positional encoding alone, and what they differ in as a sentence."""
+    """Return whether rows differ in their positional encoding alone, and what they differ in as a sentence."""
     if not options:
         words = "The score files do not record how their samples were made, so it is unknown whether rows differ in other options."
         return False, words
@@ -58,7 +58,7 @@ def _text(value: object) -> str:
 
 
 def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
-    """Returns (term, description) pairs that say how all rows were sampled and scored."""
+    """Return (term, description) pairs that say how all rows were sampled and scored."""
     content, sampling = scores[0].content, scores[0].sampling
     seeds = sorted({score.seed for score in scores})
     counts = plain_list(list(map(count_name, sample_counts(scores))))
@@ -90,7 +90,7 @@ def protocol(scores: Sequence[Score]) -> list[tuple[str, str]]:
 
 
 def _guidance(sampling: dict, choices: Sequence[float] | None) -> str:
-    """Returns guidance in words; `choices`: the scales that it was chosen from."""
+    """Return guidance in words; `choices`: the scales that it was chosen from."""
     scale = sampling.get("cfg_scale")
     if scale is None:
         return "guidance unknown"
@@ -104,7 +104,7 @@ def _guidance(sampling: dict, choices: Sequence[float] | None) -> str:
 
 
 def _average(scores: Sequence[Score]) -> list[str]:
-    """Returns which average of the weights was sampled, in words; nothing where there is one alone."""
+    """Return which average of the weights was sampled, in words; nothing where there is one alone."""
     lists = dict.fromkeys(filter(None, (score.choices.get("ema_decay") for score in scores)))
     if lists:
         listed = " or of ".join(map(_numbers, lists))
@@ -118,12 +118,12 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def is_trained(scorer: dict) -> bool:
-    """Returns whether a scorer was trained by the scorer stage, which writes down what it learnt; unlike other weights."""
+    """Return whether a scorer was trained by the scorer stage, which writes down what it learnt; unlike other weights."""
     return not scorer.get("published") and not {"accuracy", "num_classes"}.isdisjoint(scorer)
 
 
 def _scorer(scorer: dict) -> str:
-    """Returns name, origin, size, accuracy and checksum of the network that gives the features."""
+    """Return name, origin, size, accuracy and checksum of the network that gives the features."""
     words = [str(scorer.get("name") or "unknown network")]
     if scorer.get("published") or is_trained(scorer):
         words.append("published weights" if scorer["published"] else "trained for this table")
@@ -139,7 +139,7 @@ def _scorer(scorer: dict) -> str:
 
 
 def provenance_of(score: Score) -> dict:
-    """Returns what stands behind the numbers of one score file."""
+    """Return what stands behind the numbers of one score file."""
     content = score.content
     samples, made = part(content, "samples"), content.get("provenance") or content
     return {

@@ -42,7 +42,7 @@ class Pictures:
 
 
 def draw(table: Table, grids: list[Grid], near: dict[str, Grid], **others: Any) -> Pictures:
-    """Returns the page's pictures: those of a table's numbers, and `others` as given."""
+    """Return the page's pictures: those of a table's numbers, and `others` as given."""
     classes = {}
     for kind in ("accuracy", "kid"):
         if drawn := figures.class_figure(table, kind):

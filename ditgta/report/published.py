@@ -12,7 +12,7 @@ def published_values(
     published_scorer: bool,
     training_cov: float | None,
 ) -> list[Published]:
-    """Returns the published values of rows that have scores, in the rows' order; `declared` are FID by experiment and milestone.
+    """Return the published values of rows that have scores, in the rows' order; `declared` are FID by experiment and milestone.
 
     `training_cov`: standard deviation of log FID over training runs; without it a distance holds the samples' error alone where
     there is one run. `published_scorer`: the scorer is the network of published scores.
@@ -33,7 +33,7 @@ def published_values(
 
 
 def distance_error(cell: Cell, published: float, training_cov: float | None) -> float:
-    """Returns the standard error of own minus published FID, taking the published one for one run of as many samples.
+    """Return the standard error of own minus published FID, taking the published one for one run of as many samples.
 
     The runs' spread is the declared one, else what the row's own runs show; with neither only the samples' error is known.
     """

@@ -54,7 +54,7 @@ class Way:
     scale: float | None  # of guidance; None if unknown
 
     def words(self, others: Iterable["Way"]) -> str:
-        """Returns the way in words, without the size: ntk, log temperature; and its guidance where that of others differs."""
+        """Return the way in words, without the size: ntk, log temperature; and its guidance where that of others differs."""
         parts = [self.positions]
         if self.temperature == "log":
             parts.append("log temperature")
@@ -88,7 +88,7 @@ class Sizes:
         return max(way.size[0] for way in self.rows) < MOST_HEIGHT
 
     def metrics(self, size: tuple[int, int]) -> list[Metric]:
-        """Returns the metrics of which a row of a size has a value."""
+        """Return the metrics of which a row of a size has a value."""
         rows = [row for way in self.by_size[size] for row in self.rows[way]]
         return [m for m in SIZED_METRICS if any(row.value(m) is not None for row in rows)]
 
@@ -100,7 +100,7 @@ def read_sizes(
     declared: Sequence[Declared],
     scores: Sequence[Score],
 ) -> Sizes | None:
-    """Returns what score files say of other sizes, None without files.
+    """Return what score files say of other sizes, None without files.
 
     The files are those of rows, then those of real images at each size; `rows` are experiment, seed and step of the former, where
     it is not for the files to say, `declared` differences of which pairs are shown, `scores` the table's score files, of the size
@@ -140,7 +140,7 @@ def read_sizes(
 
 
 def way_of(score: Score) -> Way:
-    """Returns how a score file's samples were made; raises InputError if it does not tell."""
+    """Return how a score file's samples were made; raise InputError if it does not tell."""
     sampling, scale = score.sampling, score.sampling.get("cfg_scale")
     size = sampling.get("size") or _size_of(score)
     return Way(tuple(size), str(sampling.get("positions", "")), str(sampling.get("temperature", "1")), scale)
@@ -156,7 +156,7 @@ def _size_of(score: Score) -> tuple[int, int]:
 def _differences(
     group: dict[str, list[Score]], scales: dict[Metric, Scale], declared: Sequence[Declared]
 ) -> Iterator[Comparison]:
-    """Yields the declared pairs whose rows were both sampled in one way, in the metrics of crops or, without these, of whole images."""
+    """Yield the declared pairs whose rows were both sampled in one way, in the metrics of crops or, without these, of whole images."""
     for one in declared:
         if one.weights or not set(one.rows) <= set(group):
             continue
@@ -171,7 +171,7 @@ def _differences(
 def picture_of(
     groups: dict[Way, dict[str, list[Score]]], sized: Sequence[Score], scores: Sequence[Score]
 ) -> Image.Image | None:
-    """Returns a few samples of every experiment's first seed: the size of training, then every other way, from left to right.
+    """Return a few samples of every experiment's first seed: the size of training, then every other way, from left to right.
 
     `groups`: the score files at other sizes (`sized`) by way and experiment; `scores`: those at the size of training.
     """
@@ -196,7 +196,7 @@ def picture_of(
 
 
 def _first_folder(group: Sequence[Score] | None) -> Path | None:
-    """Returns the folder of the samples of a row's first training seed, None where they are gone."""
+    """Return the folder of the samples of a row's first training seed, None where they are gone."""
     return samples_folder(min(group, key=SEED)) if group else None
 
 

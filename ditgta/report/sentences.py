@@ -16,7 +16,7 @@ HEADLINE_METRICS = ("loss", "fid", "fid_infinity", "kid")
 
 
 def headline_comparisons(table: Table) -> list[Comparison]:
-    """Returns the differences that are shown at once, not folded away: the primary metric's first."""
+    """Return the differences that are shown at once, not folded away: the primary metric's first."""
     keys = (table.primary.key, *HEADLINE_METRICS)
     places = list(dict.fromkeys((c.first, c.second, c.step) for c in table.comparisons))
     shown = [c for c in table.comparisons if c.metric.key in keys]
@@ -28,12 +28,12 @@ FAR = 30
 
 
 def caveats(table: Table) -> list[str]:
-    """Returns warnings for readers who compare values with those of another table."""
+    """Return warnings for readers who compare values with those of another table."""
     return _paragraphs("caveats", table, far=_far(table), unread=_unread(table))
 
 
 def _far(table: Table) -> Row | None:
-    """Returns the row of the lowest FID at the last milestone if even that is far from the data; None if not, or where it is unknown."""
+    """Return the row of the lowest FID at the last milestone if even that is far from the data; None if not, or where it is unknown."""
     rows = [row for row in table.rows if row.step == table.last and row.value(FID) is not None]
     real = table.baseline.value(FID) if table.baseline else None
     if not rows or not real or real <= 0:
@@ -43,7 +43,7 @@ def _far(table: Table) -> Row | None:
 
 
 def _unread(table: Table) -> Row | None:
-    """Returns the row whose samples show their class most often at the last milestone if even that is nearer to chance than to real images.
+    """Return the row whose samples show their class most often at the last milestone if even that is nearer to chance than to real images.
 
     FID does not tell this in small sets, where the bias of the baseline hides it. None if it is not so, or unknown.
     """
@@ -56,27 +56,27 @@ def _unread(table: Table) -> Row | None:
 
 
 def table_sentence(table: Table) -> str:
-    """Returns how the table's cells are read."""
+    """Return how the table's cells are read."""
     return " ".join(_paragraphs("table_sentence", table))
 
 
 def published_sentence(table: Table) -> str:
-    """Returns the source of published values, and how the distance to them is computed."""
+    """Return the source of published values, and how the distance to them is computed."""
     return " ".join(_paragraphs("published_sentence", table))
 
 
 def difference_sentence(table: Table) -> str:
-    """Returns how differences, their intervals and the verdicts were obtained."""
+    """Return how differences, their intervals and the verdicts were obtained."""
     return " ".join(_paragraphs("difference_sentence", table))
 
 
 def headline_notes(table: Table) -> list[str]:
-    """Returns what must be read with the headlines: what their errors hold, and what they do not."""
+    """Return what must be read with the headlines: what their errors hold, and what they do not."""
     return _paragraphs("headline_notes", table)
 
 
 def _paragraphs(name: str, table: Table, **values: object) -> list[str]:
-    """Returns the paragraphs of a macro of `templates/sentences.txt` as plain text, each in one line."""
+    """Return the paragraphs of a macro of `templates/sentences.txt` as plain text, each in one line."""
     text = getattr(_macros(), name)(table, **values)
     return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
 
@@ -94,7 +94,7 @@ def _macros() -> TemplateModule:
 
 
 def answer(table: Table) -> str:
-    """Returns what the table found, in one short line."""
+    """Return what the table found, in one short line."""
     declared = [c for c in table.comparisons if c.primary]
     if not declared:
         return "No difference with a verdict was declared."
@@ -127,21 +127,21 @@ def answer(table: Table) -> str:
 
 
 def _named(some: list[Comparison], declared: list[Comparison]) -> str:
-    """Returns differences by name, or by their number where they are many."""
+    """Return differences by name, or by their number where they are many."""
     if len(some) > 2:
         return f"{len(some)} of {len(declared)} differences"
     return view.plain_list([c.title for c in some])
 
 
 def _withheld(c: Comparison) -> str:
-    """Returns why a difference has no verdict."""
+    """Return why a difference has no verdict."""
     if c.value is None:
         return c.reason
     return c.verdict.removeprefix("no verdict: ").replace("one run: no verdict", "a row has one training run")
 
 
 def _won(c: Comparison) -> str:
-    """Returns which row is better than which, or what a contrast does."""
+    """Return which row is better than which, or what a contrast does."""
     if c.weights:
         return f"{c.title} {c.verdict.partition(' (')[0]}"
     loser = {c.first: c.second, c.second: c.first}[c.winner]
@@ -149,7 +149,7 @@ def _won(c: Comparison) -> str:
 
 
 def headlines(table: Table) -> list[tuple[Comparison, str]]:
-    """Returns the differences that have verdicts, each in a sentence."""
+    """Return the differences that have verdicts, each in a sentence."""
     sentences = []
     for c in table.judged:
         rows = ", ".join(
@@ -165,7 +165,7 @@ def headlines(table: Table) -> list[tuple[Comparison, str]]:
 
 
 def metric_words(table: Table, metric: Metric) -> str:
-    """Returns in words what a curve of a metric shows."""
+    """Return in words what a curve of a metric shows."""
     lines = []
     for name, rows in table.by_experiment(row for row in table.rows if row.value(metric) is not None).items():
         points = []
@@ -177,7 +177,7 @@ def metric_words(table: Table, metric: Metric) -> str:
 
 
 def band_words(table: Table) -> str:
-    """Returns in words what the curve of losses against noise levels shows."""
+    """Return in words what the curve of losses against noise levels shows."""
     lines = []
     for row in table.bands:
         values = ", ".join(f"{100 * (value - 1):+.1f} %" for value in row.ratio)

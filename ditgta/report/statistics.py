@@ -34,7 +34,7 @@ class Spread:
 
 
 def spread_of_runs(groups: Rows) -> Spread | None:
-    """Returns the spread of the values of all rows' runs around their rows' means; None where no row has two runs."""
+    """Return the spread of the values of all rows' runs around their rows' means; None where no row has two runs."""
     groups = _repeated(groups)
     if not groups:
         return None
@@ -44,12 +44,12 @@ def spread_of_runs(groups: Rows) -> Spread | None:
 
 
 def _repeated(groups: Rows) -> list[np.ndarray]:
-    """Returns the values of the rows that have several runs."""
+    """Return the values of the rows that have several runs."""
     return [np.asarray(group, np.float64) for group in groups if len(group) > 1]
 
 
 def spreads_agree(groups: Rows) -> bool:
-    """Returns whether Bartlett's test (1937) finds no difference, at BEYOND_DOUBT, between the variances of the rows' runs."""
+    """Return whether Bartlett's test (1937) finds no difference, at BEYOND_DOUBT, between the variances of the rows' runs."""
     groups = _repeated(groups)
     if len(groups) < 2:
         return True
@@ -80,7 +80,7 @@ class Inference:
         return None if self.samples is None else math.hypot(self.runs or 0.0, self.samples)
 
     def half_width(self, level: float = LEVEL) -> float | None:
-        """Returns half of the interval that holds 1 - level; None where the samples' error is unknown.
+        """Return half of the interval that holds 1 - level; None where the samples' error is unknown.
 
         The half-widths of both errors add in quadrature, which is exact for either alone and else a little too wide
         (Howe 1974).
@@ -107,7 +107,7 @@ class Inference:
         return bisect(lambda level: self.half_width(level) - abs(self.value), 0.0, 1.0, xtol=1e-18)
 
     def smallest_gap(self, level: float = LEVEL) -> float | None:
-        """Returns the true difference that a test at this level would have found with the power POWER; None without runs.
+        """Return the true difference that a test at this level would have found with the power POWER; None without runs.
 
         With the errors taken as they are, the power is averaged over what runs would have shown as their spread.
         """
@@ -126,7 +126,7 @@ class Inference:
 
 
 def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float | None) -> Inference:
-    """Returns the mean of the values of a row's runs.
+    """Return the mean of the values of a row's runs.
 
     `pooled` is the spread over all rows, None where they do not agree in it: then the row's own is taken. `samples` is the standard
     error of the mean that the spread of the runs does not show.
@@ -137,7 +137,7 @@ def mean_of_runs(values: Sequence[float], pooled: Spread | None, samples: float 
 def difference_of_runs(
     first: Sequence[float], second: Sequence[float], pooled: Spread | None, samples: float | None
 ) -> Inference:
-    """Returns the difference of two rows' means: Student's t with a pooled spread, else Welch's (1947); see `mean_of_runs`."""
+    """Return the difference of two rows' means: Student's t with a pooled spread, else Welch's (1947); see `mean_of_runs`."""
     return contrast_of_runs((first, second), (1.0, -1.0), pooled, False, samples)
 
 
@@ -148,7 +148,7 @@ def contrast_of_runs(
     relative: bool,
     samples: float | None,
 ) -> Inference:
-    """Returns the weighted sum of rows' means, of the values themselves: as `difference_of_runs`, for any number of rows.
+    """Return the weighted sum of rows' means, of the values themselves: as `difference_of_runs`, for any number of rows.
 
     No row is taken to spread less than the pooled spread says, which is None where each row counts with its own (Welch).
     With `relative`, `pooled` is of logarithms, so a row's runs spread by that share of its mean.
@@ -175,7 +175,7 @@ def contrast_of_runs(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values adjusted for their number (Holm 1979): those below a level name no false difference but with its chance."""
+    """Return p-values adjusted for their number (Holm 1979): those below a level name no false difference but with its chance."""
     order = np.argsort(p_values, kind="stable")
     adjusted = np.arange(len(order), 0, -1) * np.asarray(p_values)[order]
     # Back from ascending order into that of the differences.
@@ -212,7 +212,7 @@ class Verdict:
 
 
 def judge(contests: Sequence[Contest], better: int, metric: str, training_cov: float | None) -> list[Verdict]:
-    """Returns the verdict on each declared difference; that any of them is false has at most the chance LEVEL.
+    """Return the verdict on each declared difference; that any of them is false has at most the chance LEVEL.
 
     Differences without a test count too. Lower values of the metric are `better` at -1, higher ones at +1. `training_cov` is the
     standard deviation of the metric's logarithm over training runs, declared for rows with one run.
@@ -235,7 +235,7 @@ def _p(inference: Inference | None) -> float:
 
 
 def _verdict(contest: Contest, better: int, metric: str, p: float, check: float, count: int) -> Verdict:
-    """Returns the verdict on a difference with these adjusted p-values of itself and of what it is checked by."""
+    """Return the verdict on a difference with these adjusted p-values of itself and of what it is checked by."""
     inference = contest.inference
     if p > LEVEL:
         gap = inference.smallest_gap(LEVEL / count)
@@ -256,7 +256,7 @@ def _verdict(contest: Contest, better: int, metric: str, p: float, check: float,
 
 
 def _one_run(contest: Contest, metric: str, training_cov: float | None) -> str:
-    """Returns what may be said where a row has one run: nothing but how far they lie apart if training moves them so much."""
+    """Return what may be said where a row has one run: nothing but how far they lie apart if training moves them so much."""
     inference = contest.inference
     if training_cov is None or not contest.retrained:
         return "one run: no verdict"
@@ -266,7 +266,7 @@ def _one_run(contest: Contest, metric: str, training_cov: float | None) -> str:
 
 
 def best_of(verdicts: Sequence[Verdict], rows: Sequence[str]) -> str:
-    """Returns the row than which the verdicts name every other one worse, directly or by way of others; "" if there is none."""
+    """Return the row than which the verdicts name every other one worse, directly or by way of others; "" if there is none."""
     worse: dict[str, set[str]] = defaultdict(set)
     for verdict in verdicts:
         worse[verdict.winner].add(verdict.loser)

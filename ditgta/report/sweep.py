@@ -47,11 +47,11 @@ class Axis:
     bounds: tuple[float, ...]  # values beyond which there is nothing to try
 
     def of(self, point: Point) -> float | None:
-        """Returns a point's value."""
+        """Return a point's value."""
         return getattr(point, self.key)
 
     def named(self, value: float | None) -> str:
-        """Returns a value in words."""
+        """Return a value in words."""
         return f"{self.word} unknown" if value is None else f"{self.word} {value:g}"
 
 
@@ -82,16 +82,16 @@ class Curve:
     chosen: Point  # the point of the least FID on the noise of the choice; the first where no FID is known
 
     def values(self, axis: Axis) -> list[float]:
-        """Returns the values that were tried along an axis, in their order."""
+        """Return the values that were tried along an axis, in their order."""
         return [value for value in dict.fromkeys(map(axis.of, self.reported)) if value is not None]
 
     def points(self, axis: Axis) -> dict[float, Point]:
-        """Returns the points along an axis through the chosen one, by their values."""
+        """Return the points along an axis through the chosen one, by their values."""
         others = {other.key: other.of(self.chosen) for other in AXES if other != axis}
         return {axis.of(point): point for point in self.reported if point == point._replace(**others)}
 
     def cells(self, axis: Axis) -> dict[float, Cell]:
-        """Returns FID along an axis through the chosen point, by the values at which it is known."""
+        """Return FID along an axis through the chosen point, by the values at which it is known."""
         cells = {value: self.reported[point] for value, point in self.points(axis).items()}
         return {value: cell for value, cell in cells.items() if None not in (value, cell.value)}
 
@@ -116,7 +116,7 @@ class Curve:
         return [axis for axis in AXES if len(self.values(axis)) > 1]
 
     def named(self, point: Point) -> str:
-        """Returns a point in words, of what was tried for this row."""
+        """Return a point in words, of what was tried for this row."""
         return ", ".join(axis.named(axis.of(point)) for axis in self.axes)
 
 
@@ -152,7 +152,7 @@ class Sweep:
 
 
 def point_of(score: Score) -> Point:
-    """Returns how the samples of a score file were made; raises InputError if it does not tell their guidance scale."""
+    """Return how the samples of a score file were made; raise InputError if it does not tell their guidance scale."""
     if (scale := score.sampling.get("cfg_scale")) is None:
         raise InputError(f"{score.path} does not record the guidance scale of its samples; score them again")
     decay = score.sampling.get("ema_decay")
@@ -165,7 +165,7 @@ def point_of(score: Score) -> Point:
 def read_sweep(
     paths: Sequence[Path], rows: Sequence[tuple[str, int, int, bool]] | None, scores: Sequence[Score]
 ) -> Sweep:
-    """Returns what score files at the further points of a sweep say, which is nothing without files.
+    """Return what score files at the further points of a sweep say, which is nothing without files.
 
     `rows` are experiment, seed and step of each, and whether its noise is that of the choice; the table's own score files are the
     first point, with the noise of the report. Raises InputError if a file is none or of another scorer, or their numbers differ.
@@ -198,7 +198,7 @@ def _check_counts(rows: Sequence | None, files: Sequence[Path], what: str, key: 
 
 
 def _curve(experiment: str, step: int | None, noises: tuple[dict, dict]) -> Curve:
-    """Returns the curve of an experiment at a milestone, with the point that is chosen for it."""
+    """Return the curve of an experiment at a milestone, with the point that is chosen for it."""
     report, choice = noises
     reported = {point: cell_of(group, FID, scale_of([group], FID)) for point, group in report.items()}
     on_choice = {}
@@ -212,7 +212,7 @@ def _curve(experiment: str, step: int | None, noises: tuple[dict, dict]) -> Curv
 
 
 def chosen_scores(sweep: Sweep, scores: Sequence[Score]) -> list[Score]:
-    """Returns the table's score files with those of the chosen points in place of the first, and their FID at cfg 1 beside it."""
+    """Return the table's score files with those of the chosen points in place of the first, and their FID at cfg 1 beside it."""
     reported = {(*score.place, point_of(score)): score for score, choice in sweep.scores if not choice}
     curves, result = sweep.by_row, []
     for score in scores:
@@ -236,7 +236,7 @@ def chosen_losses(
     averaged: Sequence[Path],
     rows: Sequence[tuple[str, int, int]] | None,
 ) -> list[Path]:
-    """Returns the held-out losses of the averages that were chosen, in the order of the table's score files at the chosen points.
+    """Return the held-out losses of the averages that were chosen, in the order of the table's score files at the chosen points.
 
     `losses` are of the first averages, in the same order, `averaged` those of further ones, and `rows` experiment, seed and step of
     these. Raises InputError if those of a chosen average are not given, or there is another number of rows than of files.
@@ -261,7 +261,7 @@ def chosen_losses(
 
 
 def _beside(score: Score, plain: Score) -> Score:
-    """Returns a score with the FID of one without guidance as a further metric."""
+    """Return a score with the FID of one without guidance as a further metric."""
     entry = plain.content["metrics"].get(FID.key)
     if entry is None:
         return score

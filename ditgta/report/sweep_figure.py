@@ -16,7 +16,7 @@ from ditgta.report.view import ends_of, plus_minus, step_name
 
 
 def drawn_sweep(table: Table, sweep: Sweep) -> Sweep:
-    """Returns a sweep with a picture of each milestone and what it shows."""
+    """Return a sweep with a picture of each milestone and what it shows."""
     drawn = []
     for step, curves in sweep.by_step.items():
         drawn.append((f"at {step_name(step)} steps", _figure(table, curves, sweep.axes)))
@@ -24,7 +24,7 @@ def drawn_sweep(table: Table, sweep: Sweep) -> Sweep:
 
 
 def _figure(table: Table, curves: Sequence[Curve], axes: Sequence[Axis]) -> Drawing:
-    """Returns a picture of one milestone: FID along each axis through each row's chosen point, which has a large mark."""
+    """Return a picture of one milestone: FID along each axis through each row's chosen point, which has a large mark."""
     figure, panels = figures.panels(len(axes))
     for panel, axis in zip(panels, axes):
         for curve in curves:

@@ -9,7 +9,7 @@ from ditgta.report.view import step_name
 
 
 def order_sentence(sweep: Sweep) -> str:
-    """Returns whether the order of the rows by FID changes with guidance, and with the EMA decay, at the last milestone."""
+    """Return whether the order of the rows by FID changes with guidance, and with the EMA decay, at the last milestone."""
     if not sweep.curves:
         return ""
     (step, curves), sentences = list(sweep.by_step.items())[-1], []
@@ -20,7 +20,7 @@ def order_sentence(sweep: Sweep) -> str:
 
 
 def _along(axis: Axis, curves: Sequence[Curve], at: str, beside: str) -> str:
-    """Returns whether the order changes along an axis, and between which values; "" of less than two rows or values.
+    """Return whether the order changes along an axis, and between which values; "" of less than two rows or values.
 
     Of several pairs of values the one in which most pairs of rows change places is named.
     """
@@ -50,13 +50,13 @@ def _along(axis: Axis, curves: Sequence[Curve], at: str, beside: str) -> str:
 
 
 def _swapped(one: Sequence[float], other: Sequence[float]) -> list[tuple[int, int]]:
-    """Returns the pairs of places whose values stand in opposite order in one and in the other; equal values are in none."""
+    """Return the pairs of places whose values stand in opposite order in one and in the other; equal values are in none."""
     pairs = combinations(range(len(one)), 2)
     return [(a, b) for a, b in pairs if (one[a] - one[b]) * (other[a] - other[b]) < 0]
 
 
 def _named(values: Sequence[float], names: Sequence[str]) -> str:
-    """Returns names from the least value on, with their relations: a < b = c."""
+    """Return names from the least value on, with their relations: a < b = c."""
     order = sorted(zip(values, names), key=itemgetter(0))
     text = order[0][1]
     for (before, _), (value, name) in pairwise(order):

@@ -11,7 +11,7 @@ DASH = "—"
 
 
 def _decimals(spread: float | None, value: float) -> int:
-    """Returns how many decimals show two significant digits of the spread, or four of a value without one."""
+    """Return how many decimals show two significant digits of the spread, or four of a value without one."""
     digits, level = 3, abs(value)
     if spread and math.isfinite(spread):
         digits, level = 1, spread
@@ -32,12 +32,12 @@ def number(metric: Metric, value: float | None, spread: float | None = None, sig
 
 
 def spread_of(cell: Cell) -> float | None:
-    """Returns the spread that follows the ± sign: over training seeds where there are several, else the standard error."""
+    """Return the spread that follows the ± sign: over training seeds where there are several, else the standard error."""
     return cell.sd if cell.sd is not None else cell.se
 
 
 def siunitx_format(table: Table, metric: Metric) -> str:
-    """Returns siunitx's `table-format` of a column: its most digits before and behind the point and, in brackets, of a spread."""
+    """Return siunitx's `table-format` of a column: its most digits before and behind the point and, in brackets, of a spread."""
     before, behind, digits, sign = 1, 0, 0, ""
     for row in table.everything:
         cell, rounding = row.cells[metric.key], table.rounding(row, metric)
@@ -53,14 +53,14 @@ def siunitx_format(table: Table, metric: Metric) -> str:
 
 
 def ends_of(estimate: Cell | Comparison) -> tuple[float, float]:
-    """Returns the ends of an interval to draw: the value itself where they are unknown."""
+    """Return the ends of an interval to draw: the value itself where they are unknown."""
     if estimate.low is None:
         return estimate.value, estimate.value
     return estimate.low, estimate.high
 
 
 def row_name(row: Row) -> str:
-    """Returns the row's name, with the number of training seeds where it is a mean."""
+    """Return the row's name, with the number of training seeds where it is a mean."""
     seeds = len(row.seeds)
     return f"{row.experiment} ({seeds} seeds)" if seeds > 1 else row.experiment
 
@@ -93,13 +93,13 @@ def epochs_name(epochs: float | None) -> str:
 
 
 def class_name(label: int, classes: Sequence[str]) -> str:
-    """Returns the name of a class, or its number in words where it has none or one that is a number."""
+    """Return the name of a class, or its number in words where it has none or one that is a number."""
     name = classes[label] if label < len(classes) else str(label)
     return f"class {name}" if name.isdigit() else name
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Returns names without the words with which all of them begin or end, for places without room."""
+    """Return names without the words with which all of them begin or end, for places without room."""
     parts = [re.split("([-_.])", name) for name in names]
     for end, rest in ((slice(2), slice(2, None)), (slice(-2, None), slice(-2))):
         while len(parts) > 1 and min(map(len, parts)) > 1 and len({tuple(part[end]) for part in parts}) == 1:
@@ -130,7 +130,7 @@ def interval_text(comparison: Comparison) -> str:
 
 
 def verdict_text(comparison: Comparison) -> str:
-    """Returns what stands in the column of verdicts: nothing but at the last milestone, in the primary metric."""
+    """Return what stands in the column of verdicts: nothing but at the last milestone, in the primary metric."""
     unpaired = comparison.se is not None and not comparison.paired
     return f"{comparison.verdict}{' (unpaired)' if unpaired else ''}".strip()
 
@@ -145,7 +145,7 @@ def formula(comparison: Comparison) -> str:
 
 
 def equation(comparison: Comparison) -> str:
-    """Returns what is compared, a contrast with the sum that it stands for: interaction = gta + none − rope − vo."""
+    """Return what is compared, a contrast with the sum that it stands for: interaction = gta + none − rope − vo."""
     if comparison.weights:
         return f"{comparison.title} = {formula(comparison)}"
     return comparison.title
@@ -171,7 +171,7 @@ def milestone(table: Table, step: int | None) -> str:
 
 
 def published_cells(one: Published) -> list[str]:
-    """Returns a line of the table of published values: row, steps, own FID, published one, distance."""
+    """Return a line of the table of published values: row, steps, own FID, published one, distance."""
     own = plus_minus(FID, one.cell.value, one.cell.error or one.cell.se)
     distance = f"{DASH} ({one.reason})" if one.distance is None else f"{one.distance:+.1f}".replace("-", "−")
     return [one.experiment, step_name(one.step), own, number(FID, one.value), distance]
@@ -194,12 +194,12 @@ def kid_text(interval: Interval | None) -> tuple[str, str]:
 
 
 def in_prose(metric: Metric) -> str:
-    """Returns a metric's name within a sentence: held-out loss, FID."""
+    """Return a metric's name within a sentence: held-out loss, FID."""
     return metric.name.lower() if metric.name[1:].islower() else metric.name
 
 
 def mood(comparison: Comparison) -> str:
-    """Returns the class that colours a difference: only a verdict has a colour."""
+    """Return the class that colours a difference: only a verdict has a colour."""
     if not comparison.winner:
         return "open"
     return "better" if comparison.winner == comparison.first else "worse"

@@ -10,30 +10,30 @@ _ADDRESSED = re.compile(rf"(.+)-([0-9a-f]{{{DIGITS}}})")
 
 
 def hash_in(name: str) -> str | None:
-    """Returns the hash in a result's name, None where there is none."""
+    """Return the hash in a result's name, None where there is none."""
     match = _ADDRESSED.fullmatch(name)
     return match and match[2]
 
 
 def readable(name: str) -> str:
-    """Returns a result's name without its hash."""
+    """Return a result's name without its hash."""
     match = _ADDRESSED.fullmatch(name)
     return match[1] if match else name
 
 
 def size_name(size: tuple[int, int]) -> str:
-    """Returns a size in pixels as people write it: 64, or 64x96 for a height of 64."""
+    """Return a size in pixels as people write it: 64, or 64x96 for a height of 64."""
     height, width = size
     return str(height) if height == width else f"{height}x{width}"
 
 
 def is_address(source: str) -> bool:
-    """Returns whether a source is an address of the network and no path."""
+    """Return whether a source is an address of the network and no path."""
     return source.lower().startswith(("http://", "https://", "ftp://"))
 
 
 def without_secrets(address: str) -> str:
-    """Returns an address of the network without user, password, query and fragment, which others must not see."""
+    """Return an address of the network without user, password, query and fragment, which others must not see."""
     scheme, _, rest = address.partition("://")
     host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
     host = host.rpartition("@")[2]
@@ -43,12 +43,12 @@ def without_secrets(address: str) -> str:
 
 
 def redacted(text: str) -> str:
-    """Returns a text with all addresses in it without their secrets."""
+    """Return a text with all addresses in it without their secrets."""
     return _ADDRESS.sub(lambda match: without_secrets(match[0]), text)
 
 
 def address_fault(address: str) -> str:
-    """Returns why nothing is downloaded from an address, "" where it can be tried."""
+    """Return why nothing is downloaded from an address, "" where it can be tried."""
     if not address.lower().startswith("https://"):
         return f"{without_secrets(address)} is not an https address, so its content could be forged; give an https address"
     try:
@@ -63,5 +63,5 @@ def address_fault(address: str) -> str:
 
 
 def is_hub_name(source: str) -> bool:
-    """Returns whether a source has the form OWNER/NAME of the Hugging Face hub, as a relative path may too."""
+    """Return whether a source has the form OWNER/NAME of the Hugging Face hub, as a relative path may too."""
     return source.count("/") == 1 and not source.startswith((".", "~", "/"))

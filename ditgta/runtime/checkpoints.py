@@ -26,17 +26,17 @@ AVERAGE = "ema"  # the group of the first average; those of further ones are ema
 
 
 def checkpoint_name(step: int) -> str:
-    """Returns the file name of the checkpoint at a training step, e.g. 0200000.safetensors."""
+    """Return the file name of the checkpoint at a training step, e.g. 0200000.safetensors."""
     return f"{step:07d}.safetensors"
 
 
 def average_groups(count: int) -> list[str]:
-    """Returns the groups of a checkpoint's averages: ema, ema1, ema2, ..."""
+    """Return the groups of a checkpoint's averages: ema, ema1, ema2, ..."""
     return [AVERAGE, *(f"{AVERAGE}{place}" for place in range(1, count))]
 
 
 def decays_of(header: CheckpointHeader) -> list[float]:
-    """Returns the decays of a checkpoint's averages, as training says them; [] where they are not known."""
+    """Return the decays of a checkpoint's averages, as training says them; [] where they are not known."""
     training = header.spec.get("training")
     decays = training.get("ema_decay") if isinstance(training, dict) else None
     decays = decays if isinstance(decays, list) else [decays]
@@ -44,7 +44,7 @@ def decays_of(header: CheckpointHeader) -> list[float]:
 
 
 def average_of(path: str | Path, header: CheckpointHeader, decay: float | None) -> str:
-    """Returns the group of the average of a decay (None: the first); raises InputError, which names the known ones, if there is none."""
+    """Return the group of the average of a decay (None: the first); raise InputError, which names the known ones, if there is none."""
     if decay is None:
         return AVERAGE
     decays = decays_of(header)
@@ -56,7 +56,7 @@ def average_of(path: str | Path, header: CheckpointHeader, decay: float | None) 
 
 
 def further_decay(header: CheckpointHeader, decay: float | None) -> float | None:
-    """Returns the decay of an average as specs have it: None where it is the first, which specs do not name."""
+    """Return the decay of an average as specs have it: None where it is the first, which specs do not name."""
     return None if decay in decays_of(header)[:1] else decay
 
 
@@ -82,13 +82,13 @@ def write_checkpoint(path: str | Path, header: dict, groups: dict[str, dict[str,
 
 
 def identity_of(path: Path, header: CheckpointHeader) -> dict:
-    """Returns what results say of the checkpoint that they were made of; raises InputError if its record has another checksum."""
+    """Return what results say of the checkpoint that they were made of; raise InputError if its record has another checksum."""
     sha256 = read_verified_record(path).sha256 if record_path(path).is_file() else sha256_of(path)
     return {"spec": header.spec, "step": header.step, "sha256": sha256}
 
 
 def read_header(path: str | Path) -> CheckpointHeader:
-    """Returns a checkpoint's header without reading its tensors; raises InputError if it is missing, damaged or of another project."""
+    """Return a checkpoint's header without reading its tensors; raise InputError if it is missing, damaged or of another project."""
     path = Path(path)
     if not is_file(path):
         fault = "is a folder; name a file in it" if path.is_dir() else "does not exist; check the path"
@@ -111,7 +111,7 @@ def read_header(path: str | Path) -> CheckpointHeader:
 def read_checkpoint(
     path: str | Path, groups: Iterable[str], verify: bool = True
 ) -> tuple[CheckpointHeader, dict[str, dict[str, Tensor]]]:
-    """Returns a checkpoint's header and the tensors of some of its groups, by group and name; `verify`: its record, if any, must fit.
+    """Return a checkpoint's header and the tensors of some of its groups, by group and name; `verify`: its record, if any, must fit.
 
     Raises InputError if the file is missing, damaged or not a checkpoint of this project, or lacks a group.
     """
@@ -134,7 +134,7 @@ def read_checkpoint(
 
 
 def read_part(path: str | Path, prefix: str) -> dict[str, Tensor]:
-    """Returns those tensors of a checkpoint whose names begin with a prefix, without it: a part of a group, e.g. "ema.encoding."."""
+    """Return those tensors of a checkpoint whose names begin with a prefix, without it: a part of a group, e.g. "ema.encoding."."""
     with safe_open(path, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
         return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
@@ -151,6 +151,6 @@ def check_numbers(what: str, tensors: dict[str, Tensor], fix: str = "give anothe
 
 
 def list_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
-    """Returns (step, path) of a folder's checkpoints that have a record, newest first."""
+    """Return (step, path) of a folder's checkpoints that have a record, newest first."""
     paths = [path for path in Path(folder).glob("*.safetensors") if path.stem.isdecimal()]
     return sorted(((int(path.stem), path) for path in paths if record_path(path).is_file()), reverse=True)

@@ -33,7 +33,7 @@ def download(address: str, out: Path, most_bytes: int, most_seconds: float) -> N
 
 
 def request_of(address: str) -> urllib.request.Request:
-    """Returns what to ask of the network: the address in ASCII, user and password in a header that no redirection carries on."""
+    """Return what to ask of the network: the address in ASCII, user and password in a header that no redirection carries on."""
     parts = urllib.parse.urlsplit(address)
     login, _, host = parts.netloc.rpartition("@")
     quoted = parts._replace(
@@ -50,7 +50,7 @@ def request_of(address: str) -> urllib.request.Request:
 
 
 def _secrets(address: str) -> list[str]:
-    """Returns the parts of an address that no message may hold, the longest first."""
+    """Return the parts of an address that no message may hold, the longest first."""
     parts = urllib.parse.urlsplit(address)
     login = parts.netloc.rpartition("@")[0]
     secrets = {address, parts.query, parts.fragment, login, login.partition(":")[2]}

@@ -24,12 +24,12 @@ class Stopped(RuntimeError):
 
 
 def one_line(error: BaseException) -> str:
-    """Returns an error's text on one line of at most 160 characters."""
+    """Return an error's text on one line of at most 160 characters."""
     return shortened(" ".join(str(error).split()) or type(error).__name__, 160)
 
 
 def shortened(text: str, most: int) -> str:
-    """Returns a text of at most so many characters, cut with dots where it is longer."""
+    """Return a text of at most so many characters, cut with dots where it is longer."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
@@ -47,5 +47,5 @@ def as_input_error(
 
 
 def shown(message: str) -> str:
-    """Returns an error as one line, but for listings, each line of which but the first is indented; without secrets of addresses."""
+    """Return an error as one line, but for listings, each line of which but the first is indented; without secrets of addresses."""
     return re.sub(r"[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]|\n(?!  )", " ", redacted(message))

@@ -35,7 +35,7 @@ _File = TypeVar("_File", bound=FileRecord)
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path in the same folder that becomes `path` when the block ends without an error.
+    """Yield a temporary path in the same folder that becomes `path` when the block ends without an error.
 
     The content is fsynced before the rename and the folder after it: a reader, or a machine that lost power,
     sees the old file or the new one, never a part. The temporary file keeps the suffix of `path`. Those that killed processes have
@@ -68,7 +68,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _system_error(error: Exception) -> int | None:
-    """Returns the system's number of an error, which safetensors puts into words and torch hides behind one of its own; None of others."""
+    """Return the system's number of an error, which safetensors puts into words and torch hides behind one of its own; None of others."""
     if isinstance(error, RuntimeError) and isinstance(error.__context__, Exception):
         return _system_error(error.__context__)
     if isinstance(error, OSError):  # numpy tells of a short write without a number
@@ -118,7 +118,7 @@ def is_file(path: str | Path) -> bool:
 
 
 def expanded(path: str | Path) -> Path:
-    """Returns a path with its `~` as the home folder; raises InputError if the home folder is unknown, or the path is none."""
+    """Return a path with its `~` as the home folder; raise InputError if the home folder is unknown, or the path is none."""
     if "\0" in str(path):
         raise InputError(f"{str(path)!r} is not a path: it holds a zero byte; correct it")
     try:
@@ -142,7 +142,7 @@ def read_text(path: str | Path, missing: str = "run the stage that writes it") -
 
 
 def reason_of(error: Exception) -> str:
-    """Returns why the system refuses something, in its own words."""
+    """Return why the system refuses something, in its own words."""
     return getattr(error, "strerror", None) or one_line(error)
 
 
@@ -162,7 +162,7 @@ def read_as(kind: type[_Kind], path: str | Path, fix: str = "run its stage again
 
 
 def sha256_of(path: str | Path) -> str:
-    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits; large files that stay as they are, are read once."""
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits; large files that stay as they are, are read once."""
     with open(path, "rb") as file:
         state = os.fstat(file.fileno())
         key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
@@ -178,17 +178,17 @@ def sha256_of(path: str | Path) -> str:
 
 
 def spec_text(spec: dict) -> str:
-    """Returns a spec as one line of JSON with sorted keys: the text that is tracked, hashed and compared."""
+    """Return a spec as one line of JSON with sorted keys: the text that is tracked, hashed and compared."""
     return json.dumps(spec, sort_keys=True, separators=(",", ":"))
 
 
 def spec_hash(spec: dict) -> str:
-    """Returns the first 12 hexadecimal digits of the SHA-256 of a spec."""
+    """Return the first 12 hexadecimal digits of the SHA-256 of a spec."""
     return hashlib.sha256(spec_text(spec).encode()).hexdigest()[:12]
 
 
 def record_path(path: str | Path) -> Path:
-    """Returns the path of a heavy file's JSON record: the same name with the suffix .json."""
+    """Return the path of a heavy file's JSON record: the same name with the suffix .json."""
     return Path(path).with_suffix(".json")
 
 
@@ -205,7 +205,7 @@ def write_record(path: str | Path, spec: dict, out: Path | None = None, **conten
 
 
 def read_verified_record(path: str | Path, kind: type[_File] = FileRecord) -> _File:
-    """Returns a heavy file's record; raises InputError if one of the two is missing, or the file's sha256 is not the record's."""
+    """Return a heavy file's record; raise InputError if one of the two is missing, or the file's sha256 is not the record's."""
     path = Path(path)
     if not is_file(path):
         raise InputError(f"{path} does not exist; run the stage that writes it")
@@ -224,7 +224,7 @@ def work_begins() -> None:
 
 
 def provenance() -> dict:
-    """Returns what produced a result and what that took.
+    """Return what produced a result and what that took.
 
     Code: versions, `revision` (the commit of the checkout that the package lies in, None elsewhere), `command`.
     Machine: host, cpu, gpu (None without one in use), threads per process, processes of the job.
@@ -259,7 +259,7 @@ def provenance() -> dict:
 
 @cache
 def git_revision(folder: Path) -> str | None:
-    """Returns the commit that a checkout stands at, None where a folder is none; Git's files are read, no program is run."""
+    """Return the commit that a checkout stands at, None where a folder is none; Git's files are read, no program is run."""
     git = folder / ".git"
     try:
         if git.is_file():  # a further worktree
@@ -278,7 +278,7 @@ def git_revision(folder: Path) -> str | None:
 
 
 def _command() -> str | None:
-    """Returns the command that runs this stage, without secrets of addresses; None where another program uses the package."""
+    """Return the command that runs this stage, without secrets of addresses; None where another program uses the package."""
     started = Path(sys.argv[0])
     stage = started.parts[-2:] == ("ditgta", "__main__.py") or started.name == "ditgta"
     return shlex.join(["python", "-m", "ditgta", *map(redacted, sys.argv[1:])]) if stage else None
@@ -286,7 +286,7 @@ def _command() -> str | None:
 
 @cache
 def _processor() -> str:
-    """Returns the processor's name as Linux tells it, elsewhere its architecture."""
+    """Return the processor's name as Linux tells it, elsewhere its architecture."""
     with contextlib.suppress(OSError, TypeError):
         return re.search(r"^model name[^:]*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[1].strip()
     return platform.machine()

@@ -33,7 +33,7 @@ class Lease:
         self.beat = 0
 
     def content(self) -> dict:
-        """Returns what the lease file says of this holder, and how far it is."""
+        """Return what the lease file says of this holder, and how far it is."""
         return {
             "token": self.token,
             "beat": self.beat,
@@ -83,7 +83,7 @@ class Lease:
             )
 
     def keep(self) -> None:
-        """Raises, until it is to stop, the count by which others see that this holder lives; no clock need be compared."""
+        """Raise, until it is to stop, the count by which others see that this holder lives; no clock need be compared."""
         while not self.stop.wait(HEARTBEAT_SECONDS):
             with contextlib.suppress(OSError, InputError):
                 self.check()

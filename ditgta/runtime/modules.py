@@ -17,12 +17,12 @@ _IMPORTED: dict[str, str] = {}  # modules that this process has imported, and th
 
 
 def is_own(name: str) -> bool:
-    """Returns whether a name is of the form MODULE:CLASS, with or without a checksum."""
+    """Return whether a name is of the form MODULE:CLASS, with or without a checksum."""
     return PATTERN.fullmatch(name) is not None
 
 
 def identified(name: str) -> str:
-    """Returns MODULE:CLASS@SHA256 of a class's name, others as they are; imports nothing. Raises InputError if the file is missing or another."""
+    """Return MODULE:CLASS@SHA256 of a class's name, others as they are; imports nothing. Raises InputError if the file is missing or another."""
     if not is_own(name):
         return name
     module, kind, expected = _parts(name)
@@ -75,7 +75,7 @@ def _parts(name: str) -> tuple[str, str, str | None]:
 
 
 def _find(module: str) -> tuple[Path, Path]:
-    """Returns the folder from which a module is imported, and its file."""
+    """Return the folder from which a module is imported, and its file."""
     relative = Path(*module.split("."))
     for folder in (Path.cwd(), *(Path(place).absolute() for place in sys.path if place)):
         for file in (folder / relative / "__init__.py", folder / relative.with_suffix(".py")):

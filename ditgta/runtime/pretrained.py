@@ -18,7 +18,7 @@ UPLOADED += [f"{AUTOENCODER}/{name}" for name in ("config.json", "diffusion_pyto
 
 
 def huggingface_hub():
-    """Returns the library of this name, set to answer in seconds where there is no network; it must not be imported before."""
+    """Return the library of this name, set to answer in seconds where there is no network; it must not be imported before."""
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "15")
     import huggingface_hub
@@ -27,7 +27,7 @@ def huggingface_hub():
 
 
 def read_config(folder: Path) -> dict:
-    """Returns config.json; raises InputError if it is missing, damaged or of another kind of model."""
+    """Return config.json; raise InputError if it is missing, damaged or of another kind of model."""
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if not isinstance(config.get("model"), dict):
         raise InputError(
@@ -37,7 +37,7 @@ def read_config(folder: Path) -> dict:
 
 
 def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict, dict[str, Tensor]]:
-    """Returns config and weights of a folder or of a repository on the hub; raises InputError if it is not there, or damaged."""
+    """Return config and weights of a folder or of a repository on the hub; raise InputError if it is not there, or damaged."""
     folder = fetch_pretrained(name, revision)
     config = read_config(folder)
     is_file(folder / WEIGHTS)  # a pipe would wait for a writer forever
@@ -47,7 +47,7 @@ def read_pretrained(name: str | Path, revision: str | None = None) -> tuple[dict
 
 
 def fetch_pretrained(name: str | Path, revision: str | None = None) -> Path:
-    """Returns the folder `name`, or a download of the hub's repository `name`; raises InputError if there is neither, or no network."""
+    """Return the folder `name`, or a download of the hub's repository `name`; raise InputError if there is neither, or no network."""
     folder = expanded(name)
     if folder.is_dir():
         return folder

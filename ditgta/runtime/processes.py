@@ -30,11 +30,11 @@ class Processes:
         return self.rank == 0
 
     def share(self, items: Sequence) -> list:
-        """Returns this process's items: every count-th one, so that early items are done first everywhere."""
+        """Return this process's items: every count-th one, so that early items are done first everywhere."""
         return list(items[self.rank :: self.count])
 
     def batch_slice(self, size: int) -> slice:
-        """Returns this process's contiguous slice of a global batch; sizes differ by at most one."""
+        """Return this process's contiguous slice of a global batch; sizes differ by at most one."""
         return slice(size * self.rank // self.count, size * (self.rank + 1) // self.count)
 
     def barrier(self) -> None:
@@ -43,7 +43,7 @@ class Processes:
             dist.barrier()
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Returns the sum of a small tensor over all processes.
+        """Return the sum of a small tensor over all processes.
 
         Each value is added in the order of ranks. All-reduce takes an order that depends on the value's place in the tensor: a sum
         made in two parts would be rounded otherwise than one made at once.
@@ -63,7 +63,7 @@ class Processes:
             raise InputError(f"{error} (found by rank {self.rank})" if self.rank else str(error)) from error
 
     def gather(self, item: object) -> list:
-        """Returns every process's small picklable item, in order of rank."""
+        """Return every process's small picklable item, in order of rank."""
         if self.count == 1:
             return [item]
         items: list = [None] * self.count
@@ -209,7 +209,7 @@ class StopSignal:
         self.wanted = number
 
     def agreed(self, step: int) -> int:
-        """Returns the signal that asks to stop now, or 0; several processes ask each other every ten steps and stop at the same one."""
+        """Return the signal that asks to stop now, or 0; several processes ask each other every ten steps and stop at the same one."""
         if self.group.count == 1:
             return self.wanted
         if step % STOP_CHECK_EVERY:

@@ -110,7 +110,7 @@ class Progress:
 
 
 def reached() -> dict | None:
-    """Returns {done, total, unit, images_per_second, seconds_left, and values} of this process's loop, None without; from any thread."""
+    """Return {done, total, unit, images_per_second, seconds_left, and values} of this process's loop, None without; from any thread."""
     with contextlib.suppress(IndexError):
         loop = _current[-1]
         rate = (loop.done - loop.start) / max(time.monotonic() - loop.begin, 1e-9)
@@ -126,7 +126,7 @@ def reached() -> dict | None:
 
 
 def _formatted(values: dict) -> list[str]:
-    """Returns "name value" of each value; functions are called."""
+    """Return "name value" of each value; functions are called."""
     texts = []
     for name, value in values.items():
         value = value() if callable(value) else value

@@ -59,7 +59,7 @@ class Recorder:
         self.earlier: list[dict] = []
 
     def unfinished(self, milestones: list[int]) -> tuple[list[int], tuple[int, Path] | None]:
-        """Returns the milestones that are not there yet, and step and path of the state from which to go on."""
+        """Return the milestones that are not there yet, and step and path of the state from which to go on."""
         missing = [step for step in milestones if not self._whole(self.out / checkpoint_name(step))]
         last = missing[0] if missing else -1
         for step, path in sorted(list_checkpoints(self.folder) + list_checkpoints(self.out), reverse=True):
@@ -70,7 +70,7 @@ class Recorder:
         return missing, None
 
     def _whole(self, path: Path) -> CheckpointRecord | None:
-        """Returns the record of a state that is there, of this very spec and undamaged, else None; names a damaged one."""
+        """Return the record of a state that is there, of this very spec and undamaged, else None; names a damaged one."""
         if not path.is_file() or not record_path(path).is_file():
             return None
         try:
@@ -107,7 +107,7 @@ class Recorder:
             file.write(json.dumps(entry) + "\n")
 
     def losses(self) -> list[dict]:
-        """Returns the logged losses, thinned to at most a thousand."""
+        """Return the logged losses, thinned to at most a thousand."""
         lines = self.metrics.read_text().splitlines()
         thin = max(1, math.ceil(len(lines) / CURVE_POINTS))
         points = [Point.model_validate_json(line) for line in lines[thin - 1 :: thin]]

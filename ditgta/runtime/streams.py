@@ -6,7 +6,7 @@ import numpy as np
 
 
 def generator(seed: int, purpose: str, *index: int | str) -> np.random.Generator:
-    """Returns the generator of one random quantity: of an experiment's seed, a purpose, e.g. "order", and where it is used.
+    """Return the generator of one random quantity: of an experiment's seed, a purpose, e.g. "order", and where it is used.
 
     PCG64 is seeded directly with 128 bits of SHA-256 of the arguments, which costs about 15 microseconds, so neighbouring seeds
     and indices are independent.

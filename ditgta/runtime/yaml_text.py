@@ -8,7 +8,7 @@ from ditgta.runtime.errors import InputError
 
 
 def with_entries(text: str, additions: dict[str, dict]) -> str:
-    """Returns the text of a YAML file, a mapping in block style or nothing, with entries appended to some of its top-level mappings.
+    """Return the text of a YAML file, a mapping in block style or nothing, with entries appended to some of its top-level mappings.
 
     `additions` are {section: {entry: content}}; a section that is not there is begun at the end. Raises InputError if the file is
     laid out so that text cannot be added to it safely.
@@ -43,12 +43,12 @@ def with_entries(text: str, additions: dict[str, dict]) -> str:
 
 
 def as_text(entries: dict) -> str:
-    """Returns YAML of a mapping in its order, innermost mappings and lists on one line."""
+    """Return YAML of a mapping in its order, innermost mappings and lists on one line."""
     return yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
 
 
 def _last_line(node: yaml.Node) -> int:
-    """Returns the number of the last line on which a node has content; its end mark may lie beyond comments."""
+    """Return the number of the last line on which a node has content; its end mark may lie beyond comments."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _last_line(last[1] if isinstance(last, tuple) else last)

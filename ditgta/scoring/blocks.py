@@ -30,12 +30,12 @@ class Branch:
 
 
 def _reducing(name: str, channels: int) -> Unit:
-    """Returns the 3x3 convolution that halves a map."""
+    """Return the 3x3 convolution that halves a map."""
     return Unit(name, channels, kernel=3, stride=2, padding="valid")
 
 
 def _mixed_5(pool_channels: int) -> tuple[Branch, ...]:
-    """Returns the block for maps of 35x35 (Szegedy et al. 2016, arXiv:1512.00567, figure 5)."""
+    """Return the block for maps of 35x35 (Szegedy et al. 2016, arXiv:1512.00567, figure 5)."""
     return (
         Branch(Unit("branch1x1", 64)),
         Branch(Unit("branch5x5_1", 48), Unit("branch5x5_2", 64, 5)),
@@ -45,7 +45,7 @@ def _mixed_5(pool_channels: int) -> tuple[Branch, ...]:
 
 
 def _mixed_6(middle: int) -> tuple[Branch, ...]:
-    """Returns the block for maps of 17x17, 7x7 filters factorised (arXiv:1512.00567, figure 6)."""
+    """Return the block for maps of 17x17, 7x7 filters factorised (arXiv:1512.00567, figure 6)."""
     row, column = (1, 7), (7, 1)
     return (
         Branch(Unit("branch1x1", 192)),
@@ -64,7 +64,7 @@ def _mixed_6(middle: int) -> tuple[Branch, ...]:
 
 
 def _mixed_7(pool: str) -> tuple[Branch, ...]:
-    """Returns the block for maps of 8x8, its filter banks widened (arXiv:1512.00567, figure 7)."""
+    """Return the block for maps of 8x8, its filter banks widened (arXiv:1512.00567, figure 7)."""
     row, column = (1, 3), (3, 1)
     fork = Unit("branch3x3_2a", 384, row), Unit("branch3x3_2b", 384, column)
     double_fork = Unit("branch3x3dbl_3a", 384, row), Unit("branch3x3dbl_3b", 384, column)
@@ -220,7 +220,7 @@ class Mixed(nn.Module):
         self.merged.weight, self.merged.bias = _frozen(torch.cat(weights)), _frozen(torch.cat(biases))
 
     def _merged_heads(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Returns the outputs of the merged units by name; ReLU copies each slice into a tensor of its own."""
+        """Return the outputs of the merged units by name; ReLU copies each slice into a tensor of its own."""
         parts = dict(zip(self.heads, self.merged(x).split(list(self.heads.values()), dim=1), strict=True))
         # A mean and an affine 1x1 convolution commute: after the convolution fewer channels are pooled.
         for name in self.averaged:

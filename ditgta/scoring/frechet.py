@@ -9,7 +9,7 @@ from ditgta.scoring.statistics import BLOCK_ROWS, Estimate, Moments, blocks_of
 def frechet_distance(
     mean_1: np.ndarray, covariance_1: np.ndarray, mean_2: np.ndarray, covariance_2: np.ndarray
 ) -> float:
-    """Returns |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), the squared 2-Wasserstein distance (Heusel et al. 2017, eq. 6).
+    """Return |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), the squared 2-Wasserstein distance (Heusel et al. 2017, eq. 6).
 
     Means are (d,), covariances (d, d) symmetric, positive semidefinite; singular ones (n <= d) are as welcome. Raises ValueError if the
     shapes do not agree or a number is not finite.
@@ -35,7 +35,7 @@ def _checked(mean: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def trace_of_root(covariance_1: np.ndarray, covariance_2: np.ndarray) -> float:
-    """Returns tr (S1 S2)^1/2 of two (d, d) covariances without the root itself.
+    """Return tr (S1 S2)^1/2 of two (d, d) covariances without the root itself.
 
     With S1 = L L^T the eigenvalues of S1 S2 are those of the symmetric L^T S2 L, so one `eigvalsh` replaces a matrix root.
     A singular covariance is factored by the pivoted Cholesky decomposition, which leaves its null space out; otherwise each
@@ -69,14 +69,14 @@ def _varying(covariance_1: np.ndarray, covariance_2: np.ndarray) -> np.ndarray:
 
 
 def _cholesky(covariance: np.ndarray) -> np.ndarray | None:
-    """Returns the lower Cholesky factor, or None when the matrix is singular in float64."""
+    """Return the lower Cholesky factor, or None when the matrix is singular in float64."""
     # Transposed: LAPACK's order of memory.
     factor, failed_at = scipy.linalg.lapack.dpotrf(covariance.T, lower=1)
     return None if failed_at else factor
 
 
 def _pivoted_cholesky(covariance: np.ndarray) -> np.ndarray:
-    """Returns A of shape (d, rank) with A A^T = S for a positive semidefinite S of any rank (LAPACK dpstrf)."""
+    """Return A of shape (d, rank) with A A^T = S for a positive semidefinite S of any rank (LAPACK dpstrf)."""
     factor, pivots, rank, _ = scipy.linalg.lapack.dpstrf(covariance.T, lower=1)
     unpivoted = np.zeros((len(covariance), rank))
     unpivoted[pivots - 1] = np.tril(factor)[:, :rank]
@@ -84,12 +84,12 @@ def _pivoted_cholesky(covariance: np.ndarray) -> np.ndarray:
 
 
 def _congruence(factor: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Returns the lower triangle of L^T S L in half the time of two products (LAPACK dsygst)."""
+    """Return the lower triangle of L^T S L in half the time of two products (LAPACK dsygst)."""
     return scipy.linalg.lapack.dsygst(covariance.T, factor, itype=2, lower=1)[0]
 
 
 def _eigenvalues(symmetric: np.ndarray) -> np.ndarray:
-    """Returns the ascending eigenvalues of a matrix of which only the lower triangle is read."""
+    """Return the ascending eigenvalues of a matrix of which only the lower triangle is read."""
     return scipy.linalg.eigvalsh(symmetric, lower=True, overwrite_a=True, check_finite=False)
 
 
@@ -100,7 +100,7 @@ def _root_sum(eigenvalues: np.ndarray) -> float:
 def frechet_estimate(
     features: np.ndarray, reference_mean: np.ndarray, reference_covariance: np.ndarray
 ) -> Estimate:
-    """Returns FID (or sFID) of features with its influence values; the reference is held fixed.
+    """Return FID (or sFID) of features with its influence values; the reference is held fixed.
 
     With D = m - m0, c = x_i - m and the optimal transport map T = S0^1/2 (S0^1/2 S S0^1/2)^-1/2 S0^1/2 the influence of x_i
     on the distance is 2 D.c + c^T (I - T) c - tr[(I - T) S]. With S = L L^T, T = L^-T (L^T S0 L)^1/2 L^-1, so the roots of
@@ -155,7 +155,7 @@ def frechet_at_infinity(
     order: np.ndarray,
     estimate: Estimate | None = None,
 ) -> Estimate:
-    """Returns 2 FID_N - (FID of one half + FID of the other) / 2: FID_N without its bias c/N (Chong and Forsyth 2020, eq. 7).
+    """Return 2 FID_N - (FID of one half + FID of the other) / 2: FID_N without its bias c/N (Chong and Forsyth 2020, eq. 7).
 
     To first order its influence values are those of FID_N itself. `features` are (n, d), `order` (n,) a random permutation, whose two
     halves are the halves. Where the counts of the classes are fixed they must be halved too (`balanced_order`): each half must be drawn
@@ -177,7 +177,7 @@ def frechet_at_infinity(
 
 
 def _moments_of(features: np.ndarray, rows: np.ndarray) -> Moments:
-    """Returns the moments of some rows of (n, d) features."""
+    """Return the moments of some rows of (n, d) features."""
     moments, ordered = Moments(features.shape[1]), np.sort(rows)
     for start in range(0, len(rows), BLOCK_ROWS):
         moments.update(features[ordered[start : start + BLOCK_ROWS]])

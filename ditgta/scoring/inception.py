@@ -63,7 +63,7 @@ class InceptionV3(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
 
     def prepare(self, images_NHWC: torch.Tensor | np.ndarray) -> torch.Tensor:
-        """Returns uint8 images as the network's input: resized, (x - 128) / 128, (N, 3, size, size) on its device.
+        """Return uint8 images as the network's input: resized, (x - 128) / 128, (N, 3, size, size) on its device.
 
         Raises InputError if the images are not uint8 of shape (N, height, width, 3).
         """
@@ -73,11 +73,11 @@ class InceptionV3(nn.Module):
         return resized.permute(0, 3, 1, 2).to(weight.dtype)
 
     def classify(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-        """Returns the logits (N, classes), with fc.bias, of prepared images; gradients flow."""
+        """Return the logits (N, classes), with fc.bias, of prepared images; gradients flow."""
         return self.fc(self._maps(x_NCHW, ())["2048"])
 
     def forward(self, images_NHWC: torch.Tensor | np.ndarray) -> Features:
-        """Returns the features of uint8 images (N, height, width, 3), in full float32 on every device."""
+        """Return the features of uint8 images (N, height, width, 3), in full float32 on every device."""
         taps = self.taps(images_NHWC, ("2048", "spatial", "probabilities", "logits"))
         return Features(taps["2048"], taps["spatial"], taps["probabilities"], taps["logits"])
 
@@ -85,7 +85,7 @@ class InceptionV3(nn.Module):
     def taps(
         self, images_NHWC: torch.Tensor | np.ndarray, names: tuple[str, ...] = TAPS
     ) -> dict[str, torch.Tensor]:
-        """Returns named features of uint8 images (N, height, width, 3), each of shape (N, features).
+        """Return named features of uint8 images (N, height, width, 3), each of shape (N, features).
 
         "64", "192", "768" and "2048" are averages over the map after the first and second pool, Mixed_6e and
         Mixed_7c (named for their channels at width 1). "probabilities" is the softmax of "logits_unbiased", for
@@ -126,7 +126,7 @@ class InceptionV3(nn.Module):
         return maps
 
     def fuse(self) -> "InceptionV3":
-        """Returns a copy for scoring only: normalisation folded into the convolutions, tensors channels last.
+        """Return a copy for scoring only: normalisation folded into the convolutions, tensors channels last.
 
         Its features are equal to rounding and its state dict is another; about 1.7 times faster on a CPU.
         """
@@ -206,7 +206,7 @@ def load_inception(state_dict: Mapping[str, torch.Tensor], input_size: int = 299
 def _lerp_table(
     size_in: int, size_out: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns lower and upper source index and weight of each output pixel, with TF1's float32 arithmetic."""
+    """Return lower and upper source index and weight of each output pixel, with TF1's float32 arithmetic."""
     step = torch.tensor(size_in, dtype=torch.float32) / torch.tensor(size_out, dtype=torch.float32)
     source = torch.arange(size_out, dtype=torch.float32) * step
     lower = source.floor().long()
@@ -248,5 +248,5 @@ def resize_tf1(images_NHWC: torch.Tensor | np.ndarray, size: int | tuple[int, in
 
 
 def _lerp(start: torch.Tensor, end: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Returns start + (end - start) * weight, rounded after each operation as TF1 does; overwrites `end`."""
+    """Return start + (end - start) * weight, rounded after each operation as TF1 does; overwrites `end`."""
     return end.sub_(start).mul_(weight).add_(start)

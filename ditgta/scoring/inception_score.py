@@ -7,7 +7,7 @@ from ditgta.scoring.statistics import Estimate, blocks_of
 
 
 def inception_score(probabilities: np.ndarray, split_size: int | None = 5000) -> Estimate:
-    """Returns the mean over splits of exp(mean_i KL(p_i || mean p)) (Salimans et al. 2016, section 4), in float64.
+    """Return the mean over splits of exp(mean_i KL(p_i || mean p)) (Salimans et al. 2016, section 4), in float64.
 
     Splits are consecutive and unshuffled, as in the evaluation suite of Dhariwal and Nichol (2021); a shorter last split
     counts as much as the others. The derivative of log IS of a split to the weight of item i is KL_i - log IS, because the
@@ -33,7 +33,7 @@ def inception_score(probabilities: np.ndarray, split_size: int | None = 5000) ->
 
 
 def _divergences_from_mean(probabilities: np.ndarray) -> np.ndarray:
-    """Returns KL(p_i || mean p) of each row of an (n, classes) array, in nats."""
+    """Return KL(p_i || mean p) of each row of an (n, classes) array, in nats."""
     mean = sum(block.sum(axis=0) for _, block in blocks_of(probabilities)) / len(probabilities)
     # A class of which no row has any probability adds 0, whatever stands in its logarithm.
     log_mean = np.log(np.where(mean > 0, mean, 1.0))

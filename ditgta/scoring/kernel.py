@@ -15,7 +15,7 @@ def kernel_distance(
     strata: np.ndarray | None = None,
     reference_strata: np.ndarray | None = None,
 ) -> Estimate:
-    """Returns the unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, eq. 4).
+    """Return the unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, eq. 4).
 
     All pairs enter once, in float64, so nothing depends on a draw of subsets. The influence values are the projection of the
     U-statistic on the samples (Hoeffding 1948, section 5), reference fixed: twice the deviation of
@@ -50,7 +50,7 @@ def class_kernel_distances(
     reference_labels: np.ndarray,
     device: torch.device | str = "cpu",
 ) -> dict[int, Estimate]:
-    """Returns the kernel distance within each class of the samples: unbiased, so a few dozen images of a class will do.
+    """Return the kernel distance within each class of the samples: unbiased, so a few dozen images of a class will do.
 
     A class of which a side has fewer than two images has no value, with the reason. `samples` (n, d) and `reference` (m, d) have labels
     (n,) and (m,) of the same classes.
@@ -68,19 +68,19 @@ def class_kernel_distances(
 
 
 def _blocks(features: np.ndarray, device: torch.device | str):
-    """Yields (start, float64 block on the device)."""
+    """Yield (start, float64 block on the device)."""
     for place, block in blocks_of(features, _BLOCK):
         yield place.start, torch.from_numpy(block).to(device)
 
 
 def _kernel(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Returns (x.y / d + 1)^3 of every pair."""
+    """Return (x.y / d + 1)^3 of every pair."""
     base = (x @ y.T).div_(x.shape[1]).add_(1)
     return base * base * base
 
 
 def _own_row_sums(features: np.ndarray, device: torch.device | str) -> np.ndarray:
-    """Returns sum over j != i of k(x_i, x_j) for every i; each pair of blocks is computed once."""
+    """Return sum over j != i of k(x_i, x_j) for every i; each pair of blocks is computed once."""
     sums = np.zeros(len(features))
     for row, x in _blocks(features, device):
         for column, y in _blocks(features[row:], device):
@@ -94,7 +94,7 @@ def _own_row_sums(features: np.ndarray, device: torch.device | str) -> np.ndarra
 
 
 def _own_row_means(features: np.ndarray, strata: np.ndarray | None, device: torch.device | str) -> np.ndarray:
-    """Returns the mean of k(x_i, x) over another item x, for every i; with strata x is of any class d with the probability n_d / n."""
+    """Return the mean of k(x_i, x) over another item x, for every i; with strata x is of any class d with the probability n_d / n."""
     n, sums = len(features), _own_row_sums(features, device)
     if strata is None:
         return sums / (n - 1)
@@ -107,7 +107,7 @@ def _own_row_means(features: np.ndarray, strata: np.ndarray | None, device: torc
 
 
 def _cross_row_sums(features: np.ndarray, others: np.ndarray, device: torch.device | str) -> np.ndarray:
-    """Returns sum over j of k(x_i, y_j) for every i."""
+    """Return sum over j of k(x_i, y_j) for every i."""
     sums = np.zeros(len(features))
     for row, x in _blocks(features, device):
         for _, y in _blocks(others, device):

@@ -13,12 +13,12 @@ RESAMPLED = "held-out images"
 
 
 def by_band(losses: np.ndarray, bands: int) -> np.ndarray:
-    """Returns the mean loss of each image in each band, (N, B), of losses (N, T) at rising noise levels; B divides T."""
+    """Return the mean loss of each image in each band, (N, B), of losses (N, T) at rising noise levels; B divides T."""
     return losses.reshape(len(losses), bands, -1).mean(2)
 
 
 def loss_estimate(losses: np.ndarray, weights: Sequence[float], strata: np.ndarray | None = None) -> Estimate:
-    """Returns exp of the weighted mean over bands of the logarithm of the loss.
+    """Return exp of the weighted mean over bands of the logarithm of the loss.
 
     So the logarithm of the ratio of two rows is a mean of log ratios, in which each band counts by its weight and not by its
     level; of a plain mean over noise levels, those with little noise decide nearly all.
@@ -33,7 +33,7 @@ def loss_estimate(losses: np.ndarray, weights: Sequence[float], strata: np.ndarr
 def gain_estimate(
     conditional: np.ndarray, null: np.ndarray, weights: Sequence[float], strata: np.ndarray | None = None
 ) -> Estimate:
-    """Returns by how much lower the loss is with the image's label than with the null label, in percent of log ratio.
+    """Return by how much lower the loss is with the image's label than with the null label, in percent of log ratio.
 
     `conditional` and `null` are (N, B) losses of the same noisy images; `weights` and `strata` are as of `loss_estimate`.
     """
@@ -42,7 +42,7 @@ def gain_estimate(
 
 
 def _log_mean(losses: np.ndarray, weights: Sequence[float]) -> tuple[float, np.ndarray]:
-    """Returns the weighted mean over bands of the logarithm of the mean loss, and its influence values (N,)."""
+    """Return the weighted mean over bands of the logarithm of the mean loss, and its influence values (N,)."""
     weights = np.asarray(weights, np.float64) / np.sum(weights)
     levels = losses.mean(0)
     return float(weights @ np.log(levels)), (losses / levels - 1) @ weights

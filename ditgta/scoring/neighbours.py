@@ -20,7 +20,7 @@ def neighbour_estimates(
     device: torch.device | str = "cpu",
     groups: np.ndarray | None = None,
 ) -> dict[str, Estimate]:
-    """Returns "precision", "recall", "density" and "coverage" of samples against a reference.
+    """Return "precision", "recall", "density" and "coverage" of samples against a reference.
 
     Precision is the share of samples inside a ball of the reference, recall the share of the reference inside a ball of the
     samples (Kynkaanniemi et al. 2019, eq. 1 and 2); density counts the balls per sample and coverage the reference balls that
@@ -68,7 +68,7 @@ def neighbour_estimates(
 def _members(
     groups: np.ndarray | None, count: int, neighbours: int, device: torch.device | str
 ) -> tuple[torch.Tensor, str]:
-    """Returns (count, groups), 1 where a sample is in a group and else 0, and why there are no groups, "" if there are."""
+    """Return (count, groups), 1 where a sample is in a group and else 0, and why there are no groups, "" if there are."""
     none = torch.zeros((count, 0), device=device)
     if groups is None:
         return none, "no groups of samples to leave out: no standard error"
@@ -79,7 +79,7 @@ def _members(
 
 
 def neighbour_radii(features: torch.Tensor, neighbours: int) -> torch.Tensor:
-    """Returns (n,) squared distances from (n, d) vectors to their k-th neighbours, themselves excluded; ValueError if n <= k."""
+    """Return (n,) squared distances from (n, d) vectors to their k-th neighbours, themselves excluded; ValueError if n <= k."""
     if len(features) <= neighbours:
         raise ValueError(
             f"{len(features)} features have no neighbour number {neighbours}; more than {neighbours} are needed"
@@ -91,7 +91,7 @@ def neighbour_radii(features: torch.Tensor, neighbours: int) -> torch.Tensor:
 
 
 def radii_without_groups(features: torch.Tensor, neighbours: int, members: torch.Tensor) -> torch.Tensor:
-    """Returns (groups, n) squared distances to the k-th neighbour outside each group; -1 for the group's own vectors.
+    """Return (groups, n) squared distances to the k-th neighbour outside each group; -1 for the group's own vectors.
 
     The k-th neighbour outside a group is looked for among the nearest 32, or all of a small set. `members` (n, groups) are 1 where one
     of the (n, d) features is in a group, else 0.
@@ -112,7 +112,7 @@ def radii_without_groups(features: torch.Tensor, neighbours: int, members: torch
 
 
 def _own_distances(features: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yields (rows, squared distances from these rows to all (n, d) vectors), block by block; to itself it is infinite."""
+    """Yield (rows, squared distances from these rows to all (n, d) vectors), block by block; to itself it is infinite."""
     rows = max(1, _ELEMENTS // len(features))
     for start in range(0, len(features), rows):
         distances = _squared_distances(features[start : start + rows], features)
@@ -127,7 +127,7 @@ def nearest(
     own: np.ndarray | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns indices and Euclidean distances, each (q, count), of the vectors of a stream nearest to each query.
+    """Return indices and Euclidean distances, each (q, count), of the vectors of a stream nearest to each query.
 
     Nearest first. In float64: a copy lies at a distance far below the norms whose difference it is, and float32 would not
     see it. Where the stream has fewer vectors, indices are -1 and distances inf.
@@ -155,7 +155,7 @@ def nearest(
 def _centred(
     features: np.ndarray, origin: np.ndarray, dtype: torch.dtype, device: torch.device | str
 ) -> torch.Tensor:
-    """Returns features - origin: distances come from |x|^2 + |y|^2 - 2 x.y, which rounds least around a common origin."""
+    """Return features - origin: distances come from |x|^2 + |y|^2 - 2 x.y, which rounds least around a common origin."""
     centred = torch.empty(features.shape, dtype=dtype, device=device)
     for place, block in blocks_of(features):
         centred[place] = torch.from_numpy(block - origin).to(device)
@@ -163,7 +163,7 @@ def _centred(
 
 
 def _squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Returns (len(x), len(y)) squared Euclidean distances, never negative."""
+    """Return (len(x), len(y)) squared Euclidean distances, never negative."""
     norms_x, norms_y = x.square().sum(1, keepdim=True), y.square().sum(1)
     return torch.addmm(norms_x + norms_y, x, y.T, alpha=-2).clamp_(min=0)
 
@@ -174,7 +174,7 @@ def _mean(values: np.ndarray) -> Estimate:
 
 
 def _share(mask: torch.Tensor, left_out: torch.Tensor, reason: str) -> Estimate:
-    """Returns a share of the reference, `mask` (m,); `left_out` (groups,): of how many it holds without each group of samples."""
+    """Return a share of the reference, `mask` (m,); `left_out` (groups,): of how many it holds without each group of samples."""
     hits = mask.cpu().numpy().astype(np.float64)
     if reason:
         return Estimate(float(hits.mean()), reason=reason, resampled="reference images")

@@ -34,7 +34,7 @@ class Estimate:
 
 
 def blocks_of(rows: np.ndarray, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields an (n, d) array in blocks of float64, each with its place."""
+    """Yield an (n, d) array in blocks of float64, each with its place."""
     for start in range(0, len(rows), size):
         place = slice(start, start + size)
         yield place, np.asarray(rows[place], np.float64)
@@ -54,12 +54,12 @@ class Moments:
 
     @classmethod
     def of(cls, features: np.ndarray) -> "Moments":
-        """Returns the moments of an (n, d) array of any float type."""
+        """Return the moments of an (n, d) array of any float type."""
         return cls.of_blocks([features])
 
     @classmethod
     def of_blocks(cls, blocks: Iterable[np.ndarray]) -> "Moments":
-        """Returns the moments of at least one block of feature vectors, held one at a time."""
+        """Return the moments of at least one block of feature vectors, held one at a time."""
         moments = None
         for block in blocks:
             moments = moments or cls(block.shape[1])
@@ -99,7 +99,7 @@ class Moments:
 
 
 def strata_of(labels: np.ndarray) -> np.ndarray:
-    """Returns the stratum of each of (n,) items whose classes have fixed counts: their class, numbered from 0.
+    """Return the stratum of each of (n,) items whose classes have fixed counts: their class, numbered from 0.
 
     A variance within a class needs two items, so classes with fewer are pooled into one stratum; where that has one item
     only, it joins the smallest class.
@@ -116,13 +116,13 @@ def strata_of(labels: np.ndarray) -> np.ndarray:
 
 
 def is_balanced(labels: np.ndarray) -> bool:
-    """Returns whether every class has as many items as the others, to within one, and at least two."""
+    """Return whether every class has as many items as the others, to within one, and at least two."""
     counts = np.unique(labels, return_counts=True)[1]
     return bool(counts.min() >= 2 and counts.max() - counts.min() <= 1)
 
 
 def standard_error(influence: np.ndarray, strata: np.ndarray | None = None) -> float:
-    """Returns the standard error that (n,) influence values make.
+    """Return the standard error that (n,) influence values make.
 
     Of independent items sd / sqrt(n): the infinitesimal jackknife (Efron 1982, chapter 6). Where class c has a fixed number
     n_c of items, what differs between classes is no error: the variance is sum_c n_c var_c / n^2 (Cochran 1977, eq. 5.7).
@@ -140,7 +140,7 @@ def standard_error(influence: np.ndarray, strata: np.ndarray | None = None) -> f
 
 
 def balanced_order(order: np.ndarray, strata: np.ndarray | None) -> np.ndarray:
-    """Returns a permutation of (n,) items whose halves hold equally many of each stratum, to within one.
+    """Return a permutation of (n,) items whose halves hold equally many of each stratum, to within one.
 
     `order` is a random permutation, which decides what goes where within a stratum; strata of None leave it as it is.
     """
@@ -151,7 +151,7 @@ def balanced_order(order: np.ndarray, strata: np.ndarray | None) -> np.ndarray:
 
 
 def jackknife_groups(count: int, strata: np.ndarray | None = None, groups: int = 10) -> np.ndarray:
-    """Returns the group of each of `count` items, 0 ... groups - 1: each group has its share of every stratum."""
+    """Return the group of each of `count` items, 0 ... groups - 1: each group has its share of every stratum."""
     order = np.arange(count) if strata is None else np.argsort(strata, kind="stable")
     numbers = np.empty(count, np.int64)
     numbers[order] = np.arange(count) % groups
@@ -159,7 +159,7 @@ def jackknife_groups(count: int, strata: np.ndarray | None = None, groups: int =
 
 
 def jackknife_values(left_out: np.ndarray) -> np.ndarray:
-    """Returns (groups,) influence values of groups from the metric's (groups,) values without each of them.
+    """Return (groups,) influence values of groups from the metric's (groups,) values without each of them.
 
     Their `standard_error` is that of the delete-a-group jackknife, sqrt((g - 1) / g sum (x_g - mean)^2) (Shao and Tu 1995,
     section 2.3), which also serves metrics that are not smooth. Differences of rows with equal groups are paired.
@@ -170,7 +170,7 @@ def jackknife_values(left_out: np.ndarray) -> np.ndarray:
 def combined(
     estimates: Sequence[Estimate | None], join: Callable[[list[np.ndarray]], np.ndarray]
 ) -> Estimate | None:
-    """Returns a linear combination of estimates whose items are the same, without its value; None where items are unknown or not the same."""
+    """Return a linear combination of estimates whose items are the same, without its value; None where items are unknown or not the same."""
     if None in estimates:
         return None
     influences = [one.influence for one in estimates]
@@ -182,13 +182,13 @@ def combined(
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Returns mean and standard deviation (n - 1) of a metric over training seeds; no deviation from a single seed."""
+    """Return mean and standard deviation (n - 1) of a metric over training seeds; no deviation from a single seed."""
     values = np.asarray(values, dtype=np.float64)
     return float(values.mean()), (float(values.std(ddof=1)) if len(values) > 1 else None)
 
 
 def entry_of(estimates: Sequence[Estimate]) -> dict:
-    """Returns what a score file says of a metric: its mean over draws, and the standard error of one draw."""
+    """Return what a score file says of a metric: its mean over draws, and the standard error of one draw."""
     first = next((one for one in estimates if None in (one.value, one.se)), estimates[0])
     entry = {"value": first.value, "se": first.se, "reason": first.reason}
     if first.value is not None:
@@ -200,7 +200,7 @@ def entry_of(estimates: Sequence[Estimate]) -> dict:
 
 
 def arrays_of(estimates: dict[str, Estimate]) -> dict[str, np.ndarray]:
-    """Returns the influence values by metric, those of groups of samples, and the strata of samples and reference images."""
+    """Return the influence values by metric, those of groups of samples, and the strata of samples and reference images."""
     arrays: dict[str, np.ndarray] = {}
     for name, estimate in estimates.items():
         parts = {name: estimate.influence, f"{name}.groups": estimate.groups}

@@ -151,7 +151,7 @@ def _chunks(index: ImageIndex, chosen: np.ndarray) -> list[np.ndarray]:
 
 
 def _moments(vae, index: ImageIndex, chosen: np.ndarray, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns means of the chosen images' posteriors and a draw from each, not scaled, on the CPU; latents that are pixels are both."""
+    """Return means of the chosen images' posteriors and a draw from each, not scaled, on the CPU; latents that are pixels are both."""
     moments = [encode_moments(vae, batch) for batch in index.batches(_chunks(index, chosen))]
     means, logvars = zip(*moments)
     mean = torch.cat(means).cpu()
@@ -162,7 +162,7 @@ def _moments(vae, index: ImageIndex, chosen: np.ndarray, seed: int) -> tuple[tor
 
 
 def _latent_statistics(mean: torch.Tensor, draws: torch.Tensor, scaling_factor: float) -> dict:
-    """Returns mean and standard deviation of scaled posterior draws [N, C, h, w], overall and per channel."""
+    """Return mean and standard deviation of scaled posterior draws [N, C, h, w], overall and per channel."""
     scaled, noise = scaling_factor * draws.double(), scaling_factor * (draws - mean).double()
     return {
         "mean": float(scaled.mean()),
@@ -175,7 +175,7 @@ def _latent_statistics(mean: torch.Tensor, draws: torch.Tensor, scaling_factor: 
 
 
 def _psnr(vae, index: ImageIndex, chosen: np.ndarray, latents: torch.Tensor) -> float:
-    """Returns the peak signal-to-noise ratio in dB between the chosen images and their decoded latents."""
+    """Return the peak signal-to-noise ratio in dB between the chosen images and their decoded latents."""
     squared, values, done = 0.0, 0, 0
     for batch in index.batches(_chunks(index, chosen)):
         error = _decoded(vae, latents[done : done + len(batch)]).astype(np.float64) - batch

@@ -52,7 +52,7 @@ def run(config: Config, results: Path, delete: bool) -> None:
 
 
 def leftovers(layout: Layout) -> list[Path]:
-    """Returns files and folders that no suite uses, those of version 0.1 and what killed processes left unfinished among them."""
+    """Return files and folders that no suite uses, those of version 0.1 and what killed processes left unfinished among them."""
     used, root = used_by_suites(layout), Path(layout.root)
     old = unaddressed(root)
     unused = [path for path in _results(root) if path not in old and not _is_used(path, used)]
@@ -62,7 +62,7 @@ def leftovers(layout: Layout) -> list[Path]:
 
 
 def used_by_suites(layout: Layout) -> set[Path]:
-    """Returns the files and folders that the configuration's suites use, and those in which they lie."""
+    """Return the files and folders that the configuration's suites use, and those in which they lie."""
     paths: list[str] = []
     for suite, options in layout.config.suites.items():
         for noun in NOUNS:
@@ -75,13 +75,13 @@ def used_by_suites(layout: Layout) -> set[Path]:
 
 
 def _plain(path: Path) -> Path:
-    """Returns what a heavy file, its record and the features beside it have in common."""
+    """Return what a heavy file, its record and the features beside it have in common."""
     path = path.with_name(path.name.removesuffix(FEATURES))
     return path.with_suffix("") if path.suffix in (".json", ".npz", ".safetensors") else path
 
 
 def _results(root: Path) -> Iterator[Path]:
-    """Yields results: folders with a hash and, below those of rows, what belongs to a seed or a milestone."""
+    """Yield results: folders with a hash and, below those of rows, what belongs to a seed or a milestone."""
     for stage in FOLDERS.keys() - {"logs"}:
         for path in _visible(root / stage):
             yield path
@@ -92,12 +92,12 @@ def _results(root: Path) -> Iterator[Path]:
 
 
 def _is_used(path: Path, used: set[Path]) -> bool:
-    """Returns whether a path is used, or lies in a folder that is itself left over and goes with it."""
+    """Return whether a path is used, or lies in a folder that is itself left over and goes with it."""
     return _plain(path) in used or path.parent not in used
 
 
 def unseen_names(layout: Layout) -> set[tuple[str, str]]:
-    """Returns (stage, readable name) of what belongs to sources that are not here and were never seen here."""
+    """Return (stage, readable name) of what belongs to sources that are not here and were never seen here."""
     places: set[tuple[str, object]] = set()
     for suite, options in layout.config.suites.items():
         rows, averages = layout.config.beside(suite), layout.specs.averaged(suite)
@@ -120,7 +120,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _at_work(path: Path) -> dict | None:
-    """Returns who is at work on a result, None if no process is, or if it has died."""
+    """Return who is at work on a result, None if no process is, or if it has died."""
     leases = [path.parent / f".{path.name}.lease", *path.rglob(LEASE_NAME), *path.rglob(".*.lease")]
     for lease in leases:
         try:

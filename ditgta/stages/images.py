@@ -94,7 +94,7 @@ def _held(path: str | None) -> str | None:
 
 
 def _listed(source: str, spec: dict, size: int | tuple[int, int]) -> ImageIndex:
-    """Returns what a source holds, nothing of it checked yet."""
+    """Return what a source holds, nothing of it checked yet."""
     options = Options(**{name: spec[name] for name in OPTIONS if name in spec})
     index = index_of(list_source(expanded(source).absolute(), options), size)
     _say(index.notes)
@@ -115,7 +115,7 @@ def _checked(index: ImageIndex, on_error: str, pack_into: Path | None) -> ImageI
 
 
 def _divided(index: ImageIndex, spec: dict) -> tuple[ImageIndex, ImageIndex | None]:
-    """Returns the images for training and those that are held out, None where there are none."""
+    """Return the images for training and those that are held out, None where there are none."""
     if spec.get("held_out"):
         on_error = spec.get("on_error", "stop")
         other = _checked(_listed(spec["held_out"], spec, index.size), on_error, None)

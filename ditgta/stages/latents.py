@@ -238,7 +238,7 @@ def _make(
 
 
 def moments_of_both_sides(vae, images: np.ndarray) -> np.ndarray:
-    """Returns float16 [B, 2, 2, C, h, w] of uint8 images [B, H, W, 3]: of each image and its mirror image, mean and logvar.
+    """Return float16 [B, 2, 2, C, h, w] of uint8 images [B, H, W, 3]: of each image and its mirror image, mean and logvar.
 
     Where latents are pixels there is no logvar: [B, 2, 1, C, h, w]. The mean is stored less the autoencoder's shift_factor (most have
     none), so that scaling alone gives the latents. Raises InputError if a moment is not finite, or beyond float16.
@@ -258,7 +258,7 @@ def moments_of_both_sides(vae, images: np.ndarray) -> np.ndarray:
 
 
 def _unfinished(out: Path, numbers: list[int], made_from: dict, group: Processes) -> list[int]:
-    """Returns which of this process's shards must be made, after saying why where that is not plain."""
+    """Return which of this process's shards must be made, after saying why where that is not plain."""
     unfinished = []
     for number in numbers:
         state = shard_state(out / shard_name(number), made_from)

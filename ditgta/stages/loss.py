@@ -98,7 +98,7 @@ def _refuse_other(out: Path, ours: dict) -> None:
 
 
 def choose(index: ImageIndex, most: int) -> np.ndarray:
-    """Returns the images that are taken, ascending: all, or a stable draw within the classes."""
+    """Return the images that are taken, ascending: all, or a stable draw within the classes."""
     if index.count <= most:
         return np.arange(index.count)
     return np.sort(draw_within_classes(index.labels, index.count, most, "held-out loss"))
@@ -120,13 +120,13 @@ class Measure:
         self.batches = cut(range(len(chosen) * options.timesteps), options.batch_size)
 
     def images_of(self, batch: range) -> np.ndarray:
-        """Returns the images of a batch's items."""
+        """Return the images of a batch's items."""
         timesteps = self.options.timesteps
         return self.chosen[batch.start // timesteps : (batch.stop - 1) // timesteps + 1]
 
     @torch.inference_mode()
     def __call__(self, batch: range, pixels: np.ndarray) -> np.ndarray:
-        """Returns the losses of a batch's items with their label and with the null label, (2, b) float64.
+        """Return the losses of a batch's items with their label and with the null label, (2, b) float64.
 
         `pixels`: the images that `images_of` names, uint8 (n, H, W, 3).
         """
@@ -138,7 +138,7 @@ class Measure:
         return torch.stack(losses)[:, : len(batch)].double().cpu().numpy()
 
     def noisy(self, items: np.ndarray, pixels: np.ndarray) -> tuple[torch.Tensor, ...]:
-        """Returns x0, t, noise, x and y of items (b,): latents, times, noise, latents with noise, labels; pixels as of `__call__`."""
+        """Return x0, t, noise, x and y of items (b,): latents, times, noise, latents with noise, labels; pixels as of `__call__`."""
         timesteps, device = self.options.timesteps, self.network.device
         own = items // timesteps
         u, noise, posterior = self.draw(self.chosen[own], items % timesteps)
@@ -151,13 +151,13 @@ class Measure:
         return x0, t, noise, self.objective.add_noise(x0, t, noise), y
 
     def encode(self, pixels: np.ndarray) -> torch.Tensor:
-        """Returns latents (n, C, h, w), not scaled, or mean and deviation of their posteriors (n, 2, C, h, w)."""
+        """Return latents (n, C, h, w), not scaled, or mean and deviation of their posteriors (n, 2, C, h, w)."""
         mean, logvar = encode_moments(self.vae, pixels)
         mean = mean - (self.vae.config.shift_factor or 0.0)
         return mean if logvar is None else torch.stack([mean, (0.5 * logvar).exp()], 1)
 
     def draw(self, images: np.ndarray, draws: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns u (b,), noise and posterior noise (b, C, h, w), functions of image and draw: u of draw i lies in (i, i + 1) / T."""
+        """Return u (b,), noise and posterior noise (b, C, h, w), functions of image and draw: u of draw i lies in (i, i + 1) / T."""
         count = len(images)
         u = np.empty(count)
         noise, posterior = np.empty((2, count, *self.shape), np.float32)
@@ -170,7 +170,7 @@ class Measure:
 
 
 def _gathered(measure: Measure, group: Processes) -> dict[str, np.ndarray]:
-    """Returns the losses of all images at all noise levels, {"conditional", "null"}: each (N, T) float64; processes share the work."""
+    """Return the losses of all images at all noise levels, {"conditional", "null"}: each (N, T) float64; processes share the work."""
     mine = group.share(measure.batches)
     pixels = measure.index.batches(map(measure.images_of, mine), keep=False)
     losses, total = {}, sum(map(len, mine))
@@ -188,7 +188,7 @@ def _gathered(measure: Measure, group: Processes) -> dict[str, np.ndarray]:
 
 @torch.inference_mode()
 def attention_of(network: DiT, measure: Measure, group: Processes) -> dict | None:
-    """Returns how far each block and head attends on some images at some noise levels, with their label; None where not finite.
+    """Return how far each block and head attends on some images at some noise levels, with their label; None where not finite.
 
     An image's levels are one batch, whoever computes it. `network` is of the plain layers, with the weights of the measured one.
     """
@@ -219,13 +219,13 @@ def attention_of(network: DiT, measure: Measure, group: Processes) -> dict | Non
 
 
 def spread_over(count: int, most: int) -> list[int]:
-    """Returns at most `most` of the numbers below `count`, each in the middle of an equal part."""
+    """Return at most `most` of the numbers below `count`, each in the middle of an equal part."""
     taken = min(count, most)
     return [(2 * i + 1) * count // (2 * taken) for i in range(taken)]
 
 
 def check_held_out(index: ImageIndex, header: CheckpointHeader, images: Path) -> None:
-    """Raises InputError where images are not such as the checkpoint was trained on, or are those."""
+    """Raise InputError where images are not such as the checkpoint was trained on, or are those."""
     trained = part(header.spec, "latents", "images").get("contents")
     if trained is not None and index.spec.get("contents") == trained and index.spec.get("side") != HELD_OUT:
         fix = "list other images"
@@ -242,7 +242,7 @@ def check_held_out(index: ImageIndex, header: CheckpointHeader, images: Path) ->
 
 
 def _summary(conditional: np.ndarray, null: np.ndarray, labels: np.ndarray, options: Loss) -> dict:
-    """Returns metrics and levels by band."""
+    """Return metrics and levels by band."""
     strata = strata_of(labels)
     loss = loss_estimate(conditional, options.weights, strata)
     gain = gain_estimate(conditional, null, options.weights, strata)

@@ -138,7 +138,7 @@ def run(images: Path, name: str | None, hours: float, files: Sequence[Path], wri
 def hours_of_stages(
     config: Config, suite: str, stages: list[estimate.Stage], machine: Machine, gpus: int
 ) -> dict[str, float]:
-    """Returns the hours of each stage, with what operations do not tell: starting jobs and, on GPUs, kernels."""
+    """Return the hours of each stage, with what operations do not tell: starting jobs and, on GPUs, kernels."""
     hours = {stage.stage: most for stage, (_, most) in zip(stages, estimate.hours_of(stages, machine))}
     hours["starts"] = sum(stage.jobs for stage in stages) * JOB_SECONDS / 3600 / machine.devices
     if gpus:
@@ -163,7 +163,7 @@ def _check_names(name: str, raw: dict) -> None:
 
 
 def rows_of(name: str) -> list[str]:
-    """Returns the names of the experiments that are rows."""
+    """Return the names of the experiments that are rows."""
     return [f"{name}-{posenc}" for posenc in POSENCS]
 
 
@@ -175,7 +175,7 @@ def propose(
     gpus: int,
     hours_of: Callable[[dict], dict[str, float]],
 ) -> tuple[dict, list[str]]:
-    """Returns {experiments, suites} as they stand in a configuration, and notes on what was chosen.
+    """Return {experiments, suites} as they stand in a configuration, and notes on what was chosen.
 
     The largest images and then the largest model are taken with which a useful number of steps fits into the time; then
     samples get up to a third of it, and training what is left. `hours_of` returns the hours of each stage of a proposal here.
@@ -207,7 +207,7 @@ def propose(
 
 
 def _sampling(draft: "Draft", hours: float, hours_of: Callable) -> tuple[int, int]:
-    """Returns number of samples and sampling steps: as many as there are images where a third of the time allows it."""
+    """Return number of samples and sampling steps: as many as there are images where a third of the time allows it."""
     wanted = nice(min(max(draft.summary.count, LEAST_SAMPLES), draft.means.most_samples))
     counts = {LEAST_SAMPLES, *(nice(wanted * share) for share in (1, 0.5, 0.2, 0.1))}
     for samples, steps in itertools.product(sorted(counts, reverse=True), draft.means.sampling_steps):
@@ -218,7 +218,7 @@ def _sampling(draft: "Draft", hours: float, hours_of: Callable) -> tuple[int, in
 
 
 def nice(number: float) -> int:
-    """Returns the largest of 1, 1.5, 2, 3, 5, 7, 10, ... that is no larger."""
+    """Return the largest of 1, 1.5, 2, 3, 5, 7, 10, ... that is no larger."""
     power = 10 ** (len(str(int(number))) - 1)
     return max(int(digit * power) for digit in (1, 1.5, 2, 3, 5, 7) if digit * power <= number)
 
@@ -277,7 +277,7 @@ class Draft:
         return max(1, min(self.recipe.batch_size * self.means.batch_factor, self.summary.count // 2))
 
     def proposal(self, steps: int, samples: int, sampling_steps: int) -> dict:
-        """Returns {experiments, suites}."""
+        """Return {experiments, suites}."""
         name, tf32, networks = self.name, self.means.tf32, self.networks
         images = {"source": self.source, "size": self.size}
         if self.summary.faults:
@@ -323,7 +323,7 @@ class Draft:
         return {"experiments": {name: base, **rows}, "suites": {name: suite}}
 
     def notes(self, steps: int, samples: int) -> list[str]:
-        """Returns what a reader of the proposal should know."""
+        """Return what a reader of the proposal should know."""
         summary, features = self.summary, self.networks.features
         counts = (self.reference, (samples, "samples"))
         few = [f"{count:,} {what}" for count, what in counts if count <= features]

@@ -115,7 +115,7 @@ def run_push(folder: Path, repository: str, private: bool) -> None:
 
 
 def _score_of(checkpoint: Path, scores: Path, ema_decay: float | None) -> Score:
-    """Returns a checkpoint's own scores, of the average of a decay; None: of the first."""
+    """Return a checkpoint's own scores, of the average of a decay; None: of the first."""
     score, ours = read_score(scores), sha256_of(checkpoint)
     theirs = part(score.content, "samples").get("checkpoint_sha256")
     if theirs != ours:
@@ -131,7 +131,7 @@ def _score_of(checkpoint: Path, scores: Path, ema_decay: float | None) -> Score:
 
 
 def _with_loss_of(checkpoint: Path, loss: Path, score: Score | None, ema_decay: float | None) -> Score:
-    """Returns a checkpoint's scores with its own held-out losses, of the average of a decay; None: of the first."""
+    """Return a checkpoint's scores with its own held-out losses, of the average of a decay; None: of the first."""
     if score is None:
         raise InputError("--loss stands in the card beside the scores; give --scores too")
     score = with_losses(score, loss)
@@ -150,7 +150,7 @@ def _with_loss_of(checkpoint: Path, loss: Path, score: Score | None, ema_decay: 
 
 
 def _table_of(folder: Path) -> str:
-    """Returns a table's Markdown with its headings two levels down."""
+    """Return a table's Markdown with its headings two levels down."""
     try:
         text = read_text(folder / "table.md")
     except InputError as error:
@@ -159,7 +159,7 @@ def _table_of(folder: Path) -> str:
 
 
 def model_card(name: str, config: dict, spec: dict, score: Score | None, table: str) -> str:
-    """Returns README.md: front matter, use, scores with error bars, training, switches, citation."""
+    """Return README.md: front matter, use, scores with error bars, training, switches, citation."""
     model, posenc = config["model"], config["model"]["posenc"].partition("@")[0]
     source = config.get("images") or "images"
     size = f"DiT, {model['depth']} blocks of width {model['width']}"
@@ -183,7 +183,7 @@ def model_card(name: str, config: dict, spec: dict, score: Score | None, table: 
 
 
 def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> str:
-    """Returns the YAML block that the hub reads, with the scores in its model index."""
+    """Return the YAML block that the hub reads, with the scores in its model index."""
     from huggingface_hub import EvalResult, ModelCardData
 
     caveat, results = " by the table's own scorer, comparable only within the table", []

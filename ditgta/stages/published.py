@@ -77,7 +77,7 @@ def _refuse_other(out: Path, header: dict) -> None:
 
 
 def _agree(source: Path, what: str, option: object, record: object) -> object:
-    """Returns what the user said or the file says; both must agree where both speak."""
+    """Return what the user said or the file says; both must agree where both speak."""
     flag = f"--{re.sub('[_ ]', '-', what)}"
     if option is not None and record is not None and option != record:
         raise InputError(
@@ -87,7 +87,7 @@ def _agree(source: Path, what: str, option: object, record: object) -> object:
 
 
 def _encoding(source: Path, published: Published, given: dict) -> tuple[str, bool]:
-    """Returns the encoding and whether the table of abs is added to it, from user, file and the names of the weights."""
+    """Return the encoding and whether the table of abs is added to it, from user, file and the names of the weights."""
     options = published.options
     table = bool(_agree(source, "absolute_table", given.get("absolute_table"), options.absolute_table))
     names = _names_of_encoding(published.ema)
@@ -118,12 +118,12 @@ def _encoding(source: Path, published: Published, given: dict) -> tuple[str, boo
 
 
 def _names_of_encoding(weights: dict) -> set[str]:
-    """Returns those names of a model's weights that its positional encoding brings."""
+    """Return those names of a model's weights that its positional encoding brings."""
     return {name for name in weights if name == "pos_embed" or name.startswith("encoding.")}
 
 
 def _objective(source: Path, published: Published, option: str | None) -> str:
-    """Returns what the network predicts, from user and file; the number of channels must be that."""
+    """Return what the network predicts, from user and file; the number of channels must be that."""
     objective = _agree(source, "objective", option, published.options.objective) or "ddpm"
     weights = published.ema
     channels, patch = weights["x_embedder.proj.weight"].shape[1:3]

@@ -109,7 +109,7 @@ def _shard(folder: Path, index: int) -> Path:
 
 
 def _finished(path: Path, digest: str) -> SampleShardRecord | None:
-    """Returns the record of a shard that is whole and of this very spec, else None; a damaged one is named and made again."""
+    """Return the record of a shard that is whole and of this very spec, else None; a damaged one is named and made again."""
     if not path.is_file() or not record_path(path).is_file():
         return None
     try:
@@ -206,7 +206,7 @@ def run_grid(
 
 
 def draw_grid(images: np.ndarray, rows: int, headers: list[str]) -> Image.Image:
-    """Returns images (row by row, uint8 NHWC) as one picture with a header above each column; small images are enlarged."""
+    """Return images (row by row, uint8 NHWC) as one picture with a header above each column; small images are enlarged."""
     columns, (height, width) = len(headers), images.shape[1:3]
     scale = max(1, 96 // max(height, width))
     cell_h, cell_w, gap, band = height * scale, width * scale, 4, 20

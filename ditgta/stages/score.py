@@ -129,13 +129,13 @@ def run(
 
 
 def _identities(inputs: dict[str, dict], reference: Source) -> dict[str, dict]:
-    """Returns what the scores say of each input; of real images against real ones the samples are those of training or reference."""
+    """Return what the scores say of each input; of real images against real ones the samples are those of training or reference."""
     reference_itself = {"folder": None, "sha256": reference.sha256}
     return {"samples": inputs.get("training", reference_itself), **inputs}
 
 
 def _check_arguments(samples: Path | None, baseline: bool, num_samples: int | None) -> None:
-    """Raises InputError for arguments that do not go together."""
+    """Raise InputError for arguments that do not go together."""
     if (samples is None) != bool(baseline):
         raise InputError(
             "give SAMPLES to score, or --baseline to score the reference against itself, not both"
@@ -147,7 +147,7 @@ def _check_arguments(samples: Path | None, baseline: bool, num_samples: int | No
 
 
 def _sources(sets: dict[str, ImageSet], cache: Path | None, out: Path, group: Processes) -> dict[str, Source]:
-    """Returns what the first process says of sets; samples are real if they are the images of training."""
+    """Return what the first process says of sets; samples are real if they are the images of training."""
     known = {}
     if group.is_first:
         known = {name: (images.sha256(), cache_folder(images, cache, out)) for name, images in sets.items()}
@@ -161,7 +161,7 @@ def _sources(sets: dict[str, ImageSet], cache: Path | None, out: Path, group: Pr
 
 
 def _seen(view: View, sources: dict[str, Source], group: Processes, batch_size: int) -> dict[str, Side]:
-    """Returns the sides of sets as a view has them; none where an image is smaller than a crop."""
+    """Return the sides of sets as a view has them; none where an image is smaller than a crop."""
     if view.names and "samples" in sources:  # copies are looked for with the scorer alone
         sources = {name: sources[name] for name in ("reference", "samples")}
     if view.crops is not None and not all(fits(one.images, view.crops) for one in sources.values()):
@@ -179,7 +179,7 @@ def _seen(view: View, sources: dict[str, Source], group: Processes, batch_size: 
 
 
 def _pairs(sides: dict[str, Side], draw_count: int | None) -> list[list[Side]]:
-    """Returns reference and samples or, of a baseline, each draw of so many real images with what it is compared with."""
+    """Return reference and samples or, of a baseline, each draw of so many real images with what it is compared with."""
     if not sides:
         return []
     if draw_count is None:
@@ -189,7 +189,7 @@ def _pairs(sides: dict[str, Side], draw_count: int | None) -> list[list[Side]]:
 
 
 def _views(scorer: ScorerFile, crops: int | None, judge: Path | None, device: torch.device) -> list[View]:
-    """Returns how images are seen: by the scorer and, where asked for, by it in crops and by a second judge."""
+    """Return how images are seen: by the scorer and, where asked for, by it in crops and by a second judge."""
     network = load_inception(scorer.tensors, scorer.input_size).fuse().to(device)
     views = [View(None, network, scorer.sha256, KINDS)]
     if crops is not None:
@@ -200,7 +200,7 @@ def _views(scorer: ScorerFile, crops: int | None, judge: Path | None, device: to
 
 
 def _judge(path: Path, device: torch.device | str) -> View:
-    """Returns how a second judge sees whole images; raises InputError if the file holds other weights."""
+    """Return how a second judge sees whole images; raise InputError if the file holds other weights."""
     fix = "give dinov2_vits14_pretrain.pth, vitb14 or vitl14, or a file of them that transformers saved"
     tensors, _ = read_tensors(path, fix)
     try:
@@ -217,7 +217,7 @@ def _scored(
     device: torch.device | str,
     draw_count: int | None,
 ) -> tuple[dict, dict[str, np.ndarray]]:
-    """Returns what a score file and the arrays beside it say of the sides as each view, first the scorer's, has them."""
+    """Return what a score file and the arrays beside it say of the sides as each view, first the scorer's, has them."""
     (view, sides), *further = seen
     channels, trained_on = view.network.pool3_channels, sides.get("training")
     pairs = _pairs(sides, draw_count)
@@ -267,7 +267,7 @@ def _scored(
 
 
 def _few(view: View, count: int) -> list[str]:
-    """Returns the warning that samples are too few for a judge's covariance, if they are."""
+    """Return the warning that samples are too few for a judge's covariance, if they are."""
     features = view.network.cls_token.shape[-1]
     if not 0 < count <= features:
         return []
@@ -277,7 +277,7 @@ def _few(view: View, count: int) -> list[str]:
 
 
 def _description(side: Side) -> dict:
-    """Returns what a score file says of one side."""
+    """Return what a score file says of one side."""
     origin, strata, size = side.images.origin, strata_in(side), side.images.size
     kept = origin.model_dump(include={"spec", "checkpoint_sha256", "labels", "step"}, exclude_unset=True)
     known = "images" if side.features is not None and "pool3" not in side.statistics else "stored"

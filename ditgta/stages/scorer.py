@@ -85,12 +85,12 @@ def _fetch(out: Path, weights: str) -> None:
 
 
 def _record_of(out: Path) -> MadeOfImages | None:
-    """Returns the record of a scorer that is there, None without one."""
+    """Return the record of a scorer that is there, None without one."""
     return read_finished(MadeOfImages, record_path(out)) if out.is_file() else None
 
 
 def _held_out(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Returns pixels and labels of the images that no stage is trained on, None where none are held out."""
+    """Return pixels and labels of the images that no stage is trained on, None where none are held out."""
     if not (Path(images) / HELD_OUT / "index.json").is_file():
         return None
     index = load_index(Path(images) / HELD_OUT)
@@ -98,7 +98,7 @@ def _held_out(images: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor] | No
 
 
 def choose(index: ImageIndex, seed: int) -> np.ndarray:
-    """Returns the indices of the images that are used, ascending: all, or a random 20,000 or 1 GB of pixels."""
+    """Return the indices of the images that are used, ascending: all, or a random 20,000 or 1 GB of pixels."""
     most = max(min(MAX_IMAGES, MAX_BYTES // (index.size * index.size * 3)), 1)
     if index.count <= most:
         return np.arange(index.count)
@@ -106,7 +106,7 @@ def choose(index: ImageIndex, seed: int) -> np.ndarray:
 
 
 def _load(index: ImageIndex, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the chosen images as uint8 (N, size, size, 3), and their labels (N,)."""
+    """Return the chosen images as uint8 (N, size, size, 3), and their labels (N,)."""
     pixels = np.empty((len(chosen), index.size, index.size, 3), np.uint8)
     done = 0
     for batch in index.batches(cut(chosen, 64), keep=False):
@@ -116,7 +116,7 @@ def _load(index: ImageIndex, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Te
 
 
 def hold_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Returns a mask of held-out images: about `fraction` of each class, one at least; none of a class with one image."""
+    """Return a mask of held-out images: about `fraction` of each class, one at least; none of a class with one image."""
     mask = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -171,7 +171,7 @@ def train(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor, spec: 
 
 
 def _batch(seed: int, step: int, count: int, batch_size: int) -> torch.Tensor:
-    """Returns the image indices of one step; a single image comes twice, since normalisation needs two values."""
+    """Return the image indices of one step; a single image comes twice, since normalisation needs two values."""
     batch = batch_indices(seed, step, count, batch_size)
     return torch.from_numpy(np.resize(batch, max(len(batch), 2)))
 
@@ -189,7 +189,7 @@ def initialize(model: InceptionV3, seed: int) -> None:
 
 
 def jitter(images_NHWC: torch.Tensor, size: int, random: np.random.Generator) -> torch.Tensor:
-    """Returns training input (N, 3, size, size) in -1..1: TF1's resize, each image shifted, scaled and made noisy.
+    """Return training input (N, 3, size, size) in -1..1: TF1's resize, each image shifted, scaled and made noisy.
 
     Images are not mirrored: a mirrored digit or letter is another one. Without shift, scale and noise the result is
     that of `InceptionV3.prepare`, except for rounding.
@@ -224,7 +224,7 @@ def renew_statistics(model: InceptionV3, pixels: torch.Tensor, seed: int) -> Non
 
 
 def measure(model: InceptionV3, pixels: torch.Tensor, labels: torch.Tensor) -> dict:
-    """Returns {accuracy, chance}, shares of images classified rightly and of the commonest class; None where there are no images."""
+    """Return {accuracy, chance}, shares of images classified rightly and of the commonest class; None where there are no images."""
     if not len(pixels):
         return {"accuracy": None, "chance": None}
     fused, right = model.fuse(), 0

@@ -17,7 +17,7 @@ CLEAR = "\x1b[H\x1b[J"  # cursor home, and all after it gone
 
 
 def check(config: Config, suite: str, results: Path) -> None:
-    """Raises InputError for an unknown suite, or where there is no such folder."""
+    """Raise InputError for an unknown suite, or where there is no such folder."""
     check_suite(config, suite)
     if not results.is_dir():
         raise InputError(

@@ -139,7 +139,7 @@ def _read_rows(
     averaged: Sequence[Path],
     spec: dict,
 ) -> tuple[list[Score], list[tuple[str, int]] | None, Sweep]:
-    """Returns the score files with their losses, at each row's point of a sweep; (row, seed) of the records; and the sweep."""
+    """Return the score files with their losses, at each row's point of a sweep; (row, seed) of the records; and the sweep."""
     _check_training(training)
     files, names = _named([_score(path, False) for path in scores], training, spec.get("rows"))
     sweep = read_sweep(swept, spec.get("swept_rows"), files)
@@ -157,7 +157,7 @@ def _read_rows(
 
 
 def _texts(table: Table, scores: Sequence[Score], resized: Sizes | None, sweep: Sweep) -> dict[str, str]:
-    """Returns the files of numbers and text beside the page."""
+    """Return the files of numbers and text beside the page."""
     return {
         "table.csv": exports.scores_csv(table, scores),
         "differences.csv": exports.differences_csv(table),
@@ -178,7 +178,7 @@ def _check_training(paths: Sequence[Path]) -> None:
 
 
 def _score(path: Path, of_real: bool) -> Score:
-    """Returns a score file; raises InputError where it is not of real images against real ones, as told by `of_real`."""
+    """Return a score file; raise InputError where it is not of real images against real ones, as told by `of_real`."""
     score = read_score(path)
     told = part(score.content, "settings").get("baseline")  # None in files of other programs
     if told not in (None, of_real):
@@ -195,7 +195,7 @@ def _with_pictures(
     sizes: Sizes | None,
     sweep: Sweep,
 ) -> tuple[Table, Pictures]:
-    """Returns a table with the warnings of its pictures, and the pictures of its rows."""
+    """Return a table with the warnings of its pictures, and the pictures of its rows."""
     grids, sample_faults = sample_grid(files, table.experiments, index)
     near, near_faults = nearest_grids(files, table.experiments, table.classes)
     encodings, encoding_faults = encodings_of(runs, table.experiments)
@@ -215,7 +215,7 @@ def _with_pictures(
 
 
 def _made_from(spec: dict, inputs: dict[str, Sequence[Path | None]]) -> dict:
-    """Returns what a table is made of: its spec, the paths of its inputs, and one checksum of what the scores and losses say."""
+    """Return what a table is made of: its spec, the paths of its inputs, and one checksum of what the scores and losses say."""
     made_from, contents = dict(spec), hashlib.sha256()
     made_from.pop("config", None)
     for name, paths in inputs.items():
@@ -252,7 +252,7 @@ def _is_cut_off(out: Path) -> bool:
 def _named(
     scores: list[Score], training: Sequence[Path], rows: list | None
 ) -> tuple[list[Score], list[tuple[str, int]] | None]:
-    """Returns scores under their rows' names, which results do not know because experiments share them, and those of each record."""
+    """Return scores under their rows' names, which results do not know because experiments share them, and those of each record."""
     if rows is None:
         return scores, None
     if not len(rows) == len(scores) == len(training or rows):
@@ -264,13 +264,13 @@ def _named(
 
 
 def _in_order(scores: Sequence[Score], spec: dict) -> list[Score]:
-    """Returns scores in the order of the table's rows: that of the suite's experiments and, of others, that of the files."""
+    """Return scores in the order of the table's rows: that of the suite's experiments and, of others, that of the files."""
     names = list(dict.fromkeys([*(spec.get("experiments") or []), *(score.experiment for score in scores)]))
     return sorted(scores, key=lambda score: names.index(score.experiment))
 
 
 def encodings_of(runs: Sequence[Run], experiments: Sequence[str]) -> tuple[Image.Image | None, list[str]]:
-    """Returns a picture of what each row's encoding makes of places, and why rows are not in it.
+    """Return a picture of what each row's encoding makes of places, and why rows are not in it.
 
     Of the training runs' records those of the lowest seed and the highest step count, where the checkpoint is there.
     """
@@ -302,7 +302,7 @@ def build(
     spec: dict,
     classes: Sequence[str] = (),
 ) -> Table:
-    """Returns the table of score files, which stand in the order of its rows."""
+    """Return the table of score files, which stand in the order of its rows."""
     by_milestone = sorted(scores, key=lambda score: (score.step is None, score.step or 0))
     groups = grouped(by_milestone, "experiment", "step")
     experiments = list(grouped([*scores, *curves], "experiment"))
@@ -348,7 +348,7 @@ def build(
 
 
 def _metrics(scores: Sequence[Score]) -> list[Metric]:
-    """Returns the columns: all known metrics, and what else score files hold."""
+    """Return the columns: all known metrics, and what else score files hold."""
     keys = set().union(*(score.content["metrics"] for score in scores))
     known = {metric.key: metric for metric in (UNGUIDED, CLASS_ACCURACY, CLASS_GAIN, *DINOV2)}
     columns = [LOSS, *METRICS] if LOSS.key in keys else [*METRICS]
@@ -359,7 +359,7 @@ def _metrics(scores: Sequence[Score]) -> list[Metric]:
 def _compared(
     groups: Mapping[tuple[str, int | None], list[Score]], metrics: Sequence[Metric], spec: dict
 ) -> dict[str, Any]:
-    """Returns the fields of a table that hold its rows and their differences; `groups`: score files by row and milestone."""
+    """Return the fields of a table that hold its rows and their differences; `groups`: score files by row and milestone."""
     by_step: dict[int | None, list[list[Score]]] = defaultdict(list)
     for (_, step), group in groups.items():
         by_step[step].append(group)

@@ -90,7 +90,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def learning_rate(self, step: int) -> float:
-        """Returns the learning rate of step 1, 2, ...: it rises during warm-up, and then is constant."""
+        """Return the learning rate of step 1, 2, ...: it rises during warm-up, and then is constant."""
         return self.options.learning_rate * min(1.0, step / max(self.options.warmup, 1))
 
     def step(self, batch: dict[str, torch.Tensor], measured: bool = False) -> torch.Tensor | None:
@@ -134,7 +134,7 @@ class Trainer:
         return norm
 
     def reduce_pending(self) -> torch.Tensor:
-        """Returns the global losses of the steps since the last logged one, (n, terms), and keeps them on the first process alone."""
+        """Return the global losses of the steps since the last logged one, (n, terms), and keep them on the first process alone."""
         if not self.pending:
             return torch.zeros(0, len(self.objective.terms), device=self.group.device)
         total = self.group.sum(torch.stack(self.pending))

@@ -9,7 +9,7 @@ LEAST_COLUMNS = 3  # steps, row, and a metric
 
 
 def answer(table: Path, width: int) -> list[str]:
-    """Returns headlines and rows of a table.md; columns that do not fit into `width` characters are left to the page."""
+    """Return headlines and rows of a table.md; columns that do not fit into `width` characters are left to the page."""
     lines = table.read_text(encoding="utf-8").splitlines()
     shown = []
     for line in lines[1:]:
@@ -25,12 +25,12 @@ def answer(table: Path, width: int) -> list[str]:
 
 
 def page_of(table: Path) -> str:
-    """Returns the address of the page beside a table.md, as a browser or a terminal takes it."""
+    """Return the address of the page beside a table.md, as a browser or a terminal takes it."""
     return table.with_name("table.html").resolve().as_uri()
 
 
 def plain(text: str) -> str:
-    """Returns a piece of Markdown without its marks."""
+    """Return a piece of Markdown without its marks."""
     text = re.sub(r" ?<sup>.*?</sup>", "", text.strip())
     text = re.sub(r"(?<!\\)\*\*", "", text)
     return re.sub(r"\\(.)", r"\1", text)
@@ -41,7 +41,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _fitted(rows: list[list[str]], width: int) -> list[str]:
-    """Returns rows as aligned lines of as many columns as fit, at least three."""
+    """Return rows as aligned lines of as many columns as fit, at least three."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     shown = len(widths)
     while shown > LEAST_COLUMNS and sum(widths[:shown]) + 2 * (shown - 1) > width:

@@ -34,7 +34,7 @@ class Watch:
         self.beats: dict[str, tuple[object, float]] = {}  # of each lease, and when it was first seen so
 
     def look(self) -> dict:
-        """Returns the status, with the states of jobs elsewhere and the time left at the pace seen."""
+        """Return the status, with the states of jobs elsewhere and the time left at the pace seen."""
         status = Reader(self.layout).suite(self.suite, wait=0)
         now = time.monotonic()
         for _, job in jobs_of(status):
@@ -63,14 +63,14 @@ class Watch:
 
 
 def jobs_of(status: dict) -> Iterator[tuple[dict, dict]]:
-    """Yields the jobs of a status behind the stage or the row that they are at work on, stages first."""
+    """Yield the jobs of a status behind the stage or the row that they are at work on, stages first."""
     for part in (*status["stages"], *status["rows"]):
         for job in part["jobs"]:
             yield part, job
 
 
 def lines(status: dict, whole: bool = True) -> list[str]:
-    """Returns a line for each job that is at work, or for a stage with many, and one for the whole where all of it is made."""
+    """Return a line for each job that is at work, or for a stage with many, and one for the whole where all of it is made."""
     at_work: dict[str, list[tuple[str, dict]]] = defaultdict(list)
     for part, job in jobs_of(status):
         if job["state"] in ("alive", "unknown"):
@@ -90,7 +90,7 @@ def lines(status: dict, whole: bool = True) -> list[str]:
 
 
 def words(job: dict) -> str:
-    """Returns how far a job is in words."""
+    """Return how far a job is in words."""
     at = reached(job)
     if not at:
         return "starting"
@@ -102,7 +102,7 @@ def words(job: dict) -> str:
 
 
 def _name(part: dict, job: dict) -> str:
-    """Returns what a job is at work on, such as: sample gta (seed 0) at step 300."""
+    """Return what a job is at work on, such as: sample gta (seed 0) at step 300."""
     if "experiment" not in part:
         return f"{job['stage']} {part['name']}"
     step = re.match(r"\.(\d{7})\b", Path(job["lease"]).name)

@@ -39,7 +39,7 @@ class Reader:
         self._counts: dict[str, int | None] = {}
 
     def suite(self, name: str, wait: float) -> dict:
-        """Returns {suite, results, progress, stages, rows, faults} in plain values."""
+        """Return {suite, results, progress, stages, rows, faults} in plain values."""
         groups: dict[tuple[str, int], list[Row]] = defaultdict(list)
         for row in self.layout.rows(name):
             groups[row.experiment, row.seed].append(row)
@@ -62,7 +62,7 @@ class Reader:
         }
 
     def stage(self, stage: str, path: str) -> dict:
-        """Returns {stage, name, path, done, shards, jobs}: shards [done, of how many] of latents, while they are made."""
+        """Return {stage, name, path, done, shards, jobs}: shards [done, of how many] of latents, while they are made."""
         file = Path(path)
         folder = file.parent
         leases = [*folder.parent.glob(f".{folder.name}*.lease"), *folder.glob(".*.lease")]
@@ -74,7 +74,7 @@ class Reader:
         return part
 
     def baseline(self, suite: str) -> dict:
-        """Returns where the scores of real images are, as `stage` does."""
+        """Return where the scores of real images are, as `stage` does."""
         file = Path(self.layout.baseline(suite))
         return self._part("baseline", file.stem, file, [file.with_name(f".{file.name}.lease")])
 
@@ -84,7 +84,7 @@ class Reader:
         return part | {"shards": None, "jobs": jobs}
 
     def progress(self, suite: str, stages: list[dict], rows: list[dict]) -> dict:
-        """Returns {share, work_seconds, seconds_left}: the share of a suite's predicted work that is done, and the time of what is left.
+        """Return {share, work_seconds, seconds_left}: the share of a suite's predicted work that is done, and the time of what is left.
 
         Work is weighed as ditgta.planning.work predicts it, at the rate that the rows' trainings reach. The time supposes as many
         jobs at once as are at work; None where none is, or before any training has shown its rate.
@@ -123,7 +123,7 @@ class Reader:
         }
 
     def row(self, suite: str, rows: list[Row]) -> dict:
-        """Returns where a training is, of its rows at all milestones; "training" is "done", "begun" or "not begun"."""
+        """Return where a training is, of its rows at all milestones; "training" is "done", "begun" or "not begun"."""
         experiment, seed, _ = rows[0]
         steps = [row.step for row in rows]
         made, newest = [], {}
@@ -174,20 +174,20 @@ class Reader:
         }
 
     def images(self, experiment: str) -> int | None:
-        """Returns the number of an experiment's images, None before they are counted; experiments share lists, each read once."""
+        """Return the number of an experiment's images, None before they are counted; experiments share lists, each read once."""
         folder = self.layout.images(experiment)
         if folder not in self._counts:
             self._counts[folder] = whole(self.json(f"{folder}/index.json").get("count")) or None
         return self._counts[folder]
 
     def samples(self, suite: str, row: Row) -> dict:
-        """Returns {done, shards: [done, of how many]} of a row's samples."""
+        """Return {done, shards: [done, of how many]} of a row's samples."""
         folder = Path(self.layout.samples(suite, row))
         planned = len(plan_shards(self.config.suites[suite].sampling.num_samples, most=None))
         return {"done": (folder / "index.json").is_file(), "shards": [shards_in(folder), planned]}
 
     def metrics(self, path: str) -> dict:
-        """Returns {metric: {value, se}} of a row's scores or held-out losses, {} where there are none."""
+        """Return {metric: {value, se}} of a row's scores or held-out losses, {} where there are none."""
         metrics = {}
         for name, entry in as_object(self.json(path).get("metrics")).items():
             if isinstance(entry, dict):
@@ -195,7 +195,7 @@ class Reader:
         return metrics
 
     def leases(self, stage: str, paths: Iterable[Path]) -> list[dict]:
-        """Returns {stage, state, lease, holder} of every lease that is held; states are judged later, all at once."""
+        """Return {stage, state, lease, holder} of every lease that is held; states are judged later, all at once."""
         jobs = []
         for path in sorted(paths):
             if holder := self.json(path):
@@ -204,7 +204,7 @@ class Reader:
         return jobs
 
     def json(self, path: str | Path) -> dict:
-        """Returns a JSON object, {} where there is no such file or, noted as a fault, it cannot be read."""
+        """Return a JSON object, {} where there is no such file or, noted as a fault, it cannot be read."""
         try:
             return read_json(path)
         except (InputError, OSError) as error:
@@ -213,7 +213,7 @@ class Reader:
         return {}
 
     def last_entry(self, path: Path) -> dict:
-        """Returns the last whole line of a file of JSON lines, {} if there is none."""
+        """Return the last whole line of a file of JSON lines, {} if there is none."""
         try:
             with open(path, "rb") as file:
                 file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -251,7 +251,7 @@ class Reader:
 
 
 def share_of(part: dict) -> float:
-    """Returns how much of a stage, or of a row's samples, is done, 0..1."""
+    """Return how much of a stage, or of a row's samples, is done, 0..1."""
     if part["done"]:
         return 1.0
     if part["shards"]:
@@ -265,28 +265,28 @@ def share_of(part: dict) -> float:
 
 
 def reached(job: dict) -> dict:
-    """Returns how far a job is, as its lease says; {} where it does not."""
+    """Return how far a job is, as its lease says; {} where it does not."""
     return as_object(job["holder"].get("reached"))
 
 
 def as_object(value: object) -> dict:
-    """Returns a JSON object as it is, {} for anything else."""
+    """Return a JSON object as it is, {} for anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def number(value: object) -> float | None:
-    """Returns a finite number as it is, None for anything else."""
+    """Return a finite number as it is, None for anything else."""
     ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
     return value if ok else None
 
 
 def whole(value: object) -> int:
-    """Returns a finite number without its fraction, 0 for anything else."""
+    """Return a finite number without its fraction, 0 for anything else."""
     return int(number(value) or 0)
 
 
 def shards_in(folder: Path) -> int:
-    """Returns how many shards of a folder have a record, which says that they are whole."""
+    """Return how many shards of a folder have a record, which says that they are whole."""
     try:
         return sum(1 for path in folder.iterdir() if re.fullmatch(r"\d{5}\.json", path.name))
     except OSError:

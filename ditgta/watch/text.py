@@ -12,7 +12,7 @@ HEADS = ("row", "seed", "reached", "step", "epochs", "loss", "images/s", "left",
 
 
 def text(status: dict, bars: bool = False) -> str:
-    """Returns the status as one screen of text, with a bar for the suite and for each training if so asked."""
+    """Return the status as one screen of text, with a bar for the suite and for each training if so asked."""
     words, tables = [], []
     counts = Counter(stage["stage"] for stage in status["stages"])
     for stage in status["stages"]:
@@ -29,18 +29,18 @@ def text(status: dict, bars: bool = False) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns rows as lines whose columns stand below each other."""
+    """Return rows as lines whose columns stand below each other."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def is_complete(status: dict) -> bool:
-    """Returns whether a suite's table is there."""
+    """Return whether a suite's table is there."""
     return all(stage["done"] for stage in status["stages"] if stage["stage"] == "table")
 
 
 def total(status: dict, bars: bool = False) -> str:
-    """Returns how far a suite is, in a line."""
+    """Return how far a suite is, in a line."""
     at = status["progress"]
     share, left = at["share"], at["seconds_left"]
     if is_complete(status):
@@ -52,18 +52,18 @@ def total(status: dict, bars: bool = False) -> str:
 
 
 def bar(share: float) -> str:
-    """Returns a share of 0..1 as a bar."""
+    """Return a share of 0..1 as a bar."""
     full = int(share * BAR)
     return f"[{'#' * full}{'-' * (BAR - full)}]"
 
 
 def percent(share: float) -> str:
-    """Returns a share of 0..1 in whole percents, 100 only where all is done."""
+    """Return a share of 0..1 in whole percents, 100 only where all is done."""
     return f"{int(100 * share)} %"
 
 
 def _verdict(rows: list[dict], has_table: bool) -> list[str]:
-    """Returns what the scores shown may be taken for; nothing where there are none. The path of a table follows."""
+    """Return what the scores shown may be taken for; nothing where there are none. The path of a table follows."""
     if not any(any(row["scores"].values()) for row in rows):
         return []
     if len({row["seed"] for row in rows}) == 1:
@@ -76,7 +76,7 @@ def _verdict(rows: list[dict], has_table: bool) -> list[str]:
 
 
 def _cells(row: dict, bars: bool) -> list[str]:
-    """Returns a row's cells; samples are those of the newest milestone that has any, the score is the last one."""
+    """Return a row's cells; samples are those of the newest milestone that has any, the score is the last one."""
     reached = sampled = scored = "-"
     for step, is_reached in row["milestones"].items():
         samples, metrics = row["samples"][step], row["losses"].get(step, {}) | row["scores"][step]
@@ -116,13 +116,13 @@ def _progress(part: dict) -> str:
 
 
 def _score(metrics: dict) -> str:
-    """Returns the held-out loss, where there is one, and FID, or KID in its place."""
+    """Return the held-out loss, where there is one, and FID, or KID in its place."""
     loss, fid, kid = (_measured(name, metrics.get(name.lower(), {})) for name in ("loss", "FID", "KID"))
     return ", ".join(filter(None, [loss, fid or kid])) or "without FID and KID"
 
 
 def _measured(name: str, entry: dict) -> str:
-    """Returns a value with its standard error, "" where there is none."""
+    """Return a value with its standard error, "" where there is none."""
     value, se = entry.get("value"), entry.get("se")
     if value is None:
         return ""

@@ -81,7 +81,7 @@ POSENCS: dict[str, type[PositionalEncoding]] = {
 
 
 def encoding_class(name: str) -> type[PositionalEncoding]:
-    """Returns the class of a name in POSENCS, or of one's own: MODULE:CLASS@SHA256, which is imported.
+    """Return the class of a name in POSENCS, or of one's own: MODULE:CLASS@SHA256, which is imported.
 
     Raises:
         ValueError: an unknown name; a module that is missing or not the one that the checksum says; a class that is no encoding.

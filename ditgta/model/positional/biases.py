@@ -21,7 +21,7 @@ class LinearBiases(PositionalEncoding):
     resizings = ("extrapolate", "interpolate")
 
     def bias_table(self) -> Tensor:
-        """Returns -m_h |(di, dj)|, m_h = 2^(-8 h / H) for h = 1..H: (1, H, T, T)."""
+        """Return -m_h |(di, dj)|, m_h = 2^(-8 h / H) for h = 1..H: (1, H, T, T)."""
         slopes = 2.0 ** (-8 * torch.arange(1, self.heads + 1) / self.heads)
         rows, columns = self.places.coordinates(like=slopes)
         distances = torch.hypot(rows[:, None] - rows, columns[:, None] - columns)
@@ -52,7 +52,7 @@ class RelativeBiases(PositionalEncoding):
         self.bias = nn.Parameter(F.grid_sample(self.bias.detach(), places, **options), requires_grad=False)
 
     def bias_table(self) -> Iterator[Tensor]:
-        """Returns b_h[di, dj] of every query and key, (H, T, T), one block after the other; b[R-1, C-1] is a token's own."""
+        """Return b_h[di, dj] of every query and key, (H, T, T), one block after the other; b[R-1, C-1] is a token's own."""
         return map(self._of_tokens, self.bias)
 
     def _of_tokens(self, bias: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class _Spiral(Rotation):
     directions = 4
 
     def frequencies(self) -> Tensor:
-        """Returns 1.5 times those of `rope`, in twos along the axes and along the axes turned by pi/K, 2 pi/K, ... < pi/2."""
+        """Return 1.5 times those of `rope`, in twos along the axes and along the axes turned by pi/K, 2 pi/K, ... < pi/2."""
         along_axes = super().frequencies().unflatten(-2, (-1, 2))  # (1, 1, E/4, 2, 2)
         twos = torch.arange(along_axes.shape[-3]).double() // 2
         angle = twos % (self.directions // 2) * math.pi / self.directions
@@ -46,7 +46,7 @@ class _Golden(Rotation):
     slowest, fastest = 0.2, 20.0
 
     def frequencies(self) -> Tensor:
-        """Returns w_f (cos a, sin a), w_f = w_min (w_max / w_min)^(f / (F - 1)), a = (h F + f) pi (sqrt 5 - 1) / 2; F = P."""
+        """Return w_f (cos a, sin a), w_f = w_min (w_max / w_min)^(f / (F - 1)), a = (h F + f) pi (sqrt 5 - 1) / 2; F = P."""
         pairs = self.width // self.heads // 2
         angle = torch.arange(self.heads * pairs).double() * (math.pi * (math.sqrt(5) - 1) / 2)
         directions = torch.stack([angle.cos(), angle.sin()], dim=-1).unflatten(0, (self.heads, pairs))

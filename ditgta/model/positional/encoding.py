@@ -72,38 +72,38 @@ class PositionalEncoding(nn.Module):
         self.rows, self.columns = rows, columns
 
     def position_table(self) -> Tensor | None:
-        """Returns what is added to the patch embeddings, (T, D), or None."""
+        """Return what is added to the patch embeddings, (T, D), or None."""
         return None
 
     def rotation_table(self) -> Tensor | None:
-        """Returns the rotations, float32: (cos, sin) of pairs, (L, T, H, P, 2), or matrices, (L, T, H, N, n, n); or None.
+        """Return the rotations, float32: (cos, sin) of pairs, (L, T, H, P, 2), or matrices, (L, T, H, N, n, n); or None.
 
         L or H is 1 where all share them.
         """
         return None
 
     def bias_table(self) -> Tensor | Iterable[Tensor] | None:
-        """Returns what is added to the logits, float32: (L or 1, H, T, T), or (H, T, T) for one block after the other; or None."""
+        """Return what is added to the logits, float32: (L or 1, H, T, T), or (H, T, T) for one block after the other; or None."""
         return None
 
     def map_table(self) -> Tensor | None:
-        """Returns maps of queries and of keys, which come before the rotations, float32 (L or 1, 2, H, E, E); or None."""
+        """Return maps of queries and of keys, which come before the rotations, float32 (L or 1, 2, H, E, E); or None."""
         return None
 
     def after_first_block(self, x_BTD: Tensor) -> Tensor:
-        """Returns what becomes of the tokens that leave the first block."""
+        """Return what becomes of the tokens that leave the first block."""
         return x_BTD
 
     def operations(self) -> float:
-        """Returns the floating-point operations of its matmuls and convolutions per image in a forward pass."""
+        """Return the floating-point operations of its matmuls and convolutions per image in a forward pass."""
         return 0.0
 
     def initial(self, name: str, random: np.random.Generator) -> Tensor:
-        """Returns the values with which training starts the parameter `name`: N(0, .02), unless a subclass knows better."""
+        """Return the values with which training starts the parameter `name`: N(0, .02), unless a subclass knows better."""
         return torch.from_numpy(0.02 * random.standard_normal(self.get_parameter(name).shape))
 
     def tables(self) -> Iterator[Tables]:
-        """Returns what each block's attention knows, one after the other; what all share is one tensor."""
+        """Return what each block's attention knows, one after the other; what all share is one tensor."""
         rotation = self._rotation() if self.kept_rotation is None else self.kept_rotation
         bias = self.bias_table() if self.kept_bias is None else self.kept_bias
         maps = self.map_table() if self.kept_maps is None else self.kept_maps

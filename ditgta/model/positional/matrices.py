@@ -41,7 +41,7 @@ class LieRotations(PositionalEncoding):
         self.upper = nn.Parameter(torch.zeros(2, self.depth, 1, self.heads, count, len(entries)))
 
     def rotation_table(self) -> Tensor:
-        """Returns a rotation of every token for each block, head and group of n = 8 channels: (L, T, H, E/n, n, n)."""
+        """Return a rotation of every token for each block, head and group of n = 8 channels: (L, T, H, E/n, n, n)."""
         per_row, per_column = (self.upper[..., None, None] * self.skew).sum(-3)  # (L, 1, H, E/n, n, n) each
         rows, columns = (
             (place / max(side - 1, 1)).view(-1, 1, 1, 1, 1)
@@ -50,11 +50,11 @@ class LieRotations(PositionalEncoding):
         return torch.matrix_exp(rows * per_row + columns * per_column)
 
     def operations(self) -> float:
-        """Returns those of two products, of queries and of keys: L 2 (2 n T D)."""
+        """Return those of two products, of queries and of keys: L 2 (2 n T D)."""
         return 4.0 * self.depth * self.block * self.rows * self.columns * self.width
 
     def initial(self, name: str, random: np.random.Generator) -> Tensor:
-        """Returns entries of U between 0 and 2 pi."""
+        """Return entries of U between 0 and 2 pi."""
         return torch.from_numpy(2 * math.pi * random.random(self.upper.shape))
 
 
@@ -73,17 +73,17 @@ class HeadwiseRotary(RotaryEncoding):
         self.scale = nn.Parameter(torch.zeros(self.depth, self.heads, head_width))
 
     def map_table(self) -> Tensor:
-        """Returns M and M^-T of each block and head, (L, 2, H, E, E)."""
+        """Return M and M^-T of each block and head, (L, 2, H, E, E)."""
         skew = self.skew.double()  # autocast rounds no float64
         scale = F.softplus(self.scale.double())[:, :, None]
         u, v = torch.matrix_exp(skew - skew.mT)  # (L, H, E, E) each
         return (torch.stack([u * scale, u / scale], dim=1) @ v.mT[:, None]).float()
 
     def operations(self) -> float:
-        """Returns those of two products, of queries and of keys: L 2 (2 E T D)."""
+        """Return those of two products, of queries and of keys: L 2 (2 E T D)."""
         return 4.0 * self.depth * (self.width // self.heads) * self.rows * self.columns * self.width
 
     def initial(self, name: str, random: np.random.Generator) -> Tensor:
-        """Returns values that make M the identity."""
+        """Return values that make M the identity."""
         identity = {"skew": 0.0, "scale": math.log(math.e - 1)}
         return torch.full_like(self.get_parameter(name), identity[name])

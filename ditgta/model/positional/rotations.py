@@ -21,7 +21,7 @@ class Rotation(PositionalEncoding):
         return ("extrapolate", "interpolate", *(["ntk"] if ladders else []), "parts")
 
     def frequencies(self) -> Tensor:
-        """Returns radians per row and per column of every pair: (L, H, P, 2), L or H being 1 where all share them.
+        """Return radians per row and per column of every pair: (L, H, P, 2), L or H being 1 where all share them.
 
         These lie along the axes: pair 2k turns with the row, pair 2k+1 with the column, by w_k = base^(-k / (E/4)).
         """
@@ -71,7 +71,7 @@ class _Mixed(Rotation):
         return self.theta
 
     def initial(self, name: str, random: np.random.Generator) -> Tensor:
-        """Returns the frequencies along the axes, turned for each block and head by a random angle, as its authors' code does."""
+        """Return the frequencies along the axes, turned for each block and head by a random angle, as its authors' code does."""
         angle = torch.from_numpy(2 * math.pi * random.random((self.depth, self.heads)))
         return super().frequencies() @ turned_axes(angle)
 
@@ -89,6 +89,6 @@ class GeometricMixed(_Mixed):
 
 
 def turned_axes(angle: Tensor) -> Tensor:
-    """Returns the axes turned by some angles: rows (cos, sin) and (-sin, cos), (..., 2, 2)."""
+    """Return the axes turned by some angles: rows (cos, sin) and (-sin, cos), (..., 2, 2)."""
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([cos, sin, -sin, cos], dim=-1).unflatten(-1, (2, 2))

@@ -21,7 +21,7 @@ class AbsoluteEncoding(PositionalEncoding):
     resizings = ("extrapolate", "interpolate", "ntk", "parts")
 
     def position_table(self) -> Tensor:
-        """Returns [sin(j w), cos(j w), sin(i w), cos(i w)] per token, w_k = 10000^(-k / (D/4)): (T, D)."""
+        """Return [sin(j w), cos(j w), sin(i w), cos(i w)] per token, w_k = 10000^(-k / (D/4)): (T, D)."""
         if self.width % 4:
             raise ValueError(f"posenc abs needs a width divisible by 4, got {self.width}")
         by_axis = torch.diag_embed(self.places.ladders(10000.0, self.width // 4))  # (D/4, 2 axes, 2)
@@ -67,14 +67,14 @@ class ConvolutionalEncoding(PositionalEncoding):
         self.conv = nn.Conv2d(self.width, self.width, kernel_size=3, padding=1, groups=self.width)
 
     def after_first_block(self, x_BTD: Tensor) -> Tensor:
-        """Returns x + conv(x)."""
+        """Return x + conv(x)."""
         grid = x_BTD.transpose(1, 2).unflatten(2, (self.rows, self.columns))
         return x_BTD + self.conv(grid).flatten(2).transpose(1, 2)
 
     def operations(self) -> float:
-        """Returns 2 x 9 T D."""
+        """Return 2 x 9 T D."""
         return 2.0 * 9 * self.rows * self.columns * self.width
 
     def initial(self, name: str, random: np.random.Generator) -> Tensor:
-        """Returns zeros: training starts as that of `none`."""
+        """Return zeros: training starts as that of `none`."""
         return torch.zeros_like(self.get_parameter(name))
