@@ -12,7 +12,6 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as PlotPath
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from ditgta.report.drawing import legend_name
 from ditgta.report.evidence import Score
@@ -33,8 +32,8 @@ MAPS = {
 }
 
 
-def encoding_figure(rows: Sequence[tuple[str, Any]]) -> Image.Image:
-    """Return a picture with a row for each encoding: maps as seen from the token in the middle, single heads, turns of pairs.
+def encoding_figure(rows: Sequence[tuple[str, Any]]) -> Drawing:
+    """Return a figure with a row for each encoding: maps as seen from the token in the middle, single heads, turns of pairs.
 
     `rows`: names, and what `ditgta.model.similarity.look` returns.
     """
@@ -64,7 +63,7 @@ def encoding_figure(rows: Sequence[tuple[str, Any]]) -> Image.Image:
         if many:
             _heads(figure, grid[number, columns], _by_head(maps), look.grid)
         _pairs(figure, grid[number, len(widths) - 1], look.turns)
-    return Drawing(figure).image()
+    return Drawing(figure)
 
 
 def _map(
@@ -143,6 +142,7 @@ def _pairs(figure: Figure, place, turns: np.ndarray | None) -> None:
     axes.set_title("turns of pairs:\nacross →, down ↓", fontsize=8, color=INK, pad=0)
     axes.set_rlim(0, 4)
     axes.grid(linewidth=0.4)
+    axes.set_facecolor("none")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,10 @@ from ditgta.runtime.files import read_json
 MOST_ROWS = 12
 MOST_COLUMNS = 9  # of samples in one grid
 CELL_PIXELS = 96
-INK = "#7c828a"  # legible on white and on near-black: the picture's background is transparent
+INK, PAPER = (
+    "#3c4249",
+    "#ffffff",
+)  # words bring their background: the picture's own is transparent, on white or near-black
 GAP = 5
 
 
@@ -183,7 +186,7 @@ def draw(grid: Grid) -> Image.Image:
         start = left + (grid.cell - mark - font.getlength(text)) / 2
         if colour is not None:
             pen.rectangle((start, top - 20, start + 12, top - 8), fill=colour)
-        pen.text((start + mark, top - 8), text, INK, font, anchor="ls")
+        _write(pen, (start + mark, top - 8), text, font, "ls")
     for row, (label, images) in enumerate(grid.rows):
         _label(pen, grid, row, label.split("\n"))
         for column, image in enumerate(images):
@@ -194,13 +197,21 @@ def draw(grid: Grid) -> Image.Image:
     return canvas
 
 
+def _write(
+    pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, font: ImageFont.FreeTypeFont, anchor: str
+) -> None:
+    left, top, right, bottom = pen.textbbox(place, text, font, anchor=anchor)
+    pen.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=PAPER)
+    pen.text(place, text, INK, font, anchor=anchor)
+
+
 def _label(pen: ImageDraw.ImageDraw, grid: Grid, row: int, lines: Sequence[str]) -> None:
     """Writes a row's label at its middle: one line, and smaller ones below it."""
     _, top, _, bottom = grid.box(row, 0)
     for line, text in enumerate(lines):
         height = (top + bottom) / 2 + (line - (len(lines) - 1) / 2) * grid.text * 1.25
         text, font = _fitted(text, int(grid.text * (0.8 if line else 1)), grid.margin - 3 * GAP)
-        pen.text((GAP, height), text, INK, font, anchor="lm")
+        _write(pen, (GAP, height), text, font, "lm")
 
 
 def encode(image: Image.Image, kind: str = "PNG", lossless: bool = True) -> bytes:
@@ -260,5 +271,5 @@ def _fitted(text: str, height: int, width: float) -> tuple[str, ImageFont.FreeTy
 def notice(text: str) -> Image.Image:
     font = _font(20)
     canvas = Image.new("RGBA", (int(font.getlength(text)) + 40, 60), (0, 0, 0, 0))
-    ImageDraw.Draw(canvas).text((20, 30), text, INK, font, anchor="lm")
+    _write(ImageDraw.Draw(canvas), (20, 30), text, font, "lm")
     return canvas

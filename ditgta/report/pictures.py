@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ditgta.report import figures, view
 from ditgta.report.encodings import Distances
@@ -29,7 +28,7 @@ class Pictures:
     nearest: dict[str, Grid]  # by experiment, samples beside their nearest reference images
     classes: dict[str, Drawing]  # "accuracy" and "kid" by class, as far as known
     # what each row's encoding makes of places, None without a checkpoint
-    encodings: Image.Image | None = None
+    encodings: Drawing | None = None
     distances: Drawing | None = None  # how far each row's blocks attend, None where no record says it
     # what `distances` draws, and why rows are not in it
     reach: Distances = field(default_factory=lambda: Distances({}))
@@ -71,6 +70,7 @@ def write_pictures(out: Path, pictures: Pictures) -> None:
         "losses": pictures.losses[0],
         "class_accuracy": pictures.classes.get("accuracy"),
         "class_kid": pictures.classes.get("kid"),
+        "encodings": pictures.encodings,
         "attention": pictures.distances,
         "sweep": swept[-1][1] if swept else figures.notice("no sweep to show"),
     }

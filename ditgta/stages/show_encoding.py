@@ -40,7 +40,7 @@ def run(names: list[str], out: Path, model: str, image_size: int) -> None:
             encoding, label = _untrained(name, model, image_size), name
         looks.append((label, look(encoding)))
         print(f"{label}: {_in_words(looks[-1][1])}")
-    picture = encoding_figure(looks)
+    picture = encoding_figure(looks).image()
     if distances:
         picture = _below(picture, distance_figure(distances, uniform).image())
     write_picture(out, picture)

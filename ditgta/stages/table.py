@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.report import exports
 from ditgta.report.alike import seeds_have_own_noise, warnings_of
@@ -52,6 +50,7 @@ from ditgta.report.pictures import Pictures, draw, write_pictures
 from ditgta.report.published import published_values
 from ditgta.report.render import render
 from ditgta.report.resized import Sizes, read_sizes, sizes_csv
+from ditgta.report.svg import Drawing
 from ditgta.report.sweep import UNGUIDED, Sweep, chosen_losses, chosen_scores, read_sweep, sweep_csv
 from ditgta.report.sweep_figure import drawn_sweep
 from ditgta.report.sweep_order import order_sentence
@@ -269,7 +268,7 @@ def _in_order(scores: Sequence[Score], spec: dict) -> list[Score]:
     return sorted(scores, key=lambda score: names.index(score.experiment))
 
 
-def encodings_of(runs: Sequence[Run], experiments: Sequence[str]) -> tuple[Image.Image | None, list[str]]:
+def encodings_of(runs: Sequence[Run], experiments: Sequence[str]) -> tuple[Drawing | None, list[str]]:
     """Return a picture of what each row's encoding makes of places, and why rows are not in it.
 
     Of the training runs' records those of the lowest seed and the highest step count, where the checkpoint is there.

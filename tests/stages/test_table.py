@@ -759,7 +759,8 @@ def test_encodings_are_shown_of_checkpoints_that_are_at_hand(tmp_path):
     picture, (fault,) = table.encodings_of(table.read_runs(arguments["training"]), ["abs", "rope", "gta"])
     assert "the encoding of gta cannot be drawn: " in fault and "there is no gone.py" in fault
     alone, _ = table.encodings_of(table.read_runs(arguments["training"]), ["abs"])
-    assert picture.height == pytest.approx(2 * alone.height, rel=0.01) and picture.width > alone.width
+    (width, height), (width_alone, height_alone) = picture.image().size, alone.image().size
+    assert height == pytest.approx(2 * height_alone, rel=0.01) and width > width_alone
     table.run(**arguments, out=tmp_path / "table")
     page = Page((tmp_path / "table/table.html").read_text())
     assert "What the encodings say about position" in page.text and not page.faults
