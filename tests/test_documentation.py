@@ -60,6 +60,7 @@ CHEAP = {
     "loss": "--images index --timesteps 10 --max-images 4",
     "scorer": "--epochs 1 --batch-size 4",
     "import-checkpoint": f"{SMALL} --image-size 16",
+    "export-images": "--count 4",
     "export-statistics": "--weights scorer.safetensors --keep 4",
 }
 

@@ -1,4 +1,4 @@
-"""Commands that exchange with others: checkpoints in and out, statistics of images out, and to the Hugging Face hub."""
+"""Commands that exchange with others: checkpoints in and out, images and their statistics out, and to the Hugging Face hub."""
 
 from ditgta import config, flags
 from ditgta.commands.shared import (
@@ -12,6 +12,8 @@ from ditgta.commands.shared import (
     taken,
 )
 from ditgta.data.contents import check_contents
+
+SETS = "npz, folder of sample shards, index of images, folder or archive of images"
 
 
 def add_import(commands) -> None:
@@ -81,11 +83,19 @@ def run_save_pretrained(arguments) -> None:
     pretrained.run_save(**taken(arguments, *names), folder=arguments.out)
 
 
+def add_export_images(commands) -> None:
+    text = "write samples, or any images, as PNG files: a folder for each label"
+    parser = add_command(commands, "export-images", stage_function("export_images"), text, spec=False)
+    add_path(parser, "images", "IMAGES", SETS)
+    add_output(parser, flags.new_folder, "folder, new or empty", "out", metavar="OUT")
+    add_count(parser, "--count", "number of images to write, the first ones; 0: all", 0)
+    add_batch_size(parser)
+
+
 def add_export_statistics(commands) -> None:
     text = "write statistics of images in the format of ADM's evaluation suite, as a reference for this scorer and others"
     parser = add_command(commands, "export-statistics", stage_function("statistics"), text, spec=False)
-    text = "npz, folder of sample shards, index of images, folder or archive of images"
-    add_path(parser, "images", "IMAGES", text)
+    add_path(parser, "images", "IMAGES", SETS)
     add_output(parser, flags.new_file, "statistics (.npz)", "out", metavar="OUT")
     text = "Inception weights; none: search for pt_inception-2015-12-05-6726825d.pth (see docs/scoring.md)"
     add_path(parser, "--weights", "FILE", text, default=None)
@@ -102,4 +112,4 @@ def add_push(commands) -> None:
     parser.add_argument("--private", action="store_true", help="make the repository private")
 
 
-COMMANDS = (add_import, add_export, add_save_pretrained, add_export_statistics, add_push)
+COMMANDS = (add_import, add_export, add_save_pretrained, add_export_images, add_export_statistics, add_push)

@@ -35,6 +35,7 @@ KINDS = {
     "plan": "a plan",
     "schema": "a schema",
     "bug-report": "a report",
+    "export-images": "pictures",
 }
 ENDINGS = {"plan": ".json", "schema": ".json", "sizes": ".png", "show-encoding": ".png"}
 
