@@ -18,10 +18,10 @@ from matplotlib.ticker import (
 from ditgta.report.classwise import shown_labels
 from ditgta.report.drawing import legend_name
 from ditgta.report.evidence import BASELINE
-from ditgta.report.findings import Curve
+from ditgta.report.findings import Curve, Interval
 from ditgta.report.model import CLASS_ACCURACY, KID, Metric, Row, Table, grouped
 from ditgta.report.svg import FAINT, INK, Drawing, tip
-from ditgta.report.view import class_name, ends_of, plus_minus, step_name
+from ditgta.report.view import class_name, ends_of, kid_text, plus_minus, share_text, step_name
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness; yellow is left out, too pale for a line on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
@@ -158,27 +158,37 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
     names = [name for name in [*table.experiments, BASELINE] if table.by_class.get(name)]
     figure, axes = blank(height=1.2 + max(0.3, 0.06 * len(names)) * len(labels))
     for i, name in enumerate(names):
-        places, ends = [], []
+        places, ends, words = [], [], []
         for result in table.by_class[name]:
             interval = getattr(result, kind)
             if result.label in labels and interval:
                 places.append(labels.index(result.label) + 0.7 * ((i + 0.5) / len(names) - 0.5))
                 ends.append((interval.low, interval.value, interval.high))
+                words.append(f"{name}, {class_name(result.label, table.classes)}: {_interval_words(kind, interval)}")
         if not places:
             continue
         low, value, high = 10**metric.shift * np.array(ends).T
         style = {"color": INK, "marker": "|"} if name == BASELINE else style_of(table.experiments, name)
         style |= {"linestyle": "none", "markersize": 4.5, "elinewidth": 1.1}
         axes.errorbar(value, places, xerr=(value - low, high - value), label=legend_name(name), **style)
+        for centre, place, text in zip(value, places, words):
+            tip(axes, centre, place, text)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.yaxis.set_major_locator(FixedLocator(range(len(labels))))
     shown = FuncFormatter(lambda place, _: class_name(labels[round(place)], table.classes)[:16])
     axes.yaxis.set_major_formatter(shown)
+    axes.xaxis.set_major_locator(MaxNLocator(4))  # numbers of six digits have room
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.grid(True, axis="x", color=FAINT, linewidth=0.6)
     label(axes, _directed(metric), "class")
     legend(figure, columns=2)
     return Drawing(figure)
+
+
+def _interval_words(kind: str, interval: Interval) -> str:
+    """Returns a class's value and its 95 % interval in words."""
+    value, ends = share_text(interval) if kind == "accuracy" else kid_text(interval)
+    return f"{value}, 95 % {ends}"
 
 
 def _directed(metric: Metric) -> str:
