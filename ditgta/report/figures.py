@@ -164,7 +164,9 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
             if result.label in labels and interval:
                 places.append(labels.index(result.label) + 0.7 * ((i + 0.5) / len(names) - 0.5))
                 ends.append((interval.low, interval.value, interval.high))
-                words.append(f"{name}, {class_name(result.label, table.classes)}: {_interval_words(kind, interval)}")
+                words.append(
+                    f"{name}, {class_name(result.label, table.classes)}: {_interval_words(kind, interval)}"
+                )
         if not places:
             continue
         low, value, high = 10**metric.shift * np.array(ends).T

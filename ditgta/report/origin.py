@@ -125,8 +125,10 @@ def is_trained(scorer: dict) -> bool:
 def _scorer(scorer: dict) -> str:
     """Return name, origin, size, accuracy and checksum of the network that gives the features."""
     words = [str(scorer.get("name") or "unknown network")]
-    if scorer.get("published") or is_trained(scorer):
-        words.append("published weights" if scorer["published"] else "trained for this table")
+    if scorer.get("published"):
+        words.append("published weights")
+    elif is_trained(scorer) and "trained" not in words[0]:
+        words.append("trained for this table")
     if scorer.get("width") is not None:
         words.append("full width" if scorer["width"] == 1 else f"width {scorer['width']:g} of Inception-V3")
     if scorer.get("input_size"):

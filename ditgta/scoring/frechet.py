@@ -124,7 +124,11 @@ def frechet_estimate(
     factor = _cholesky(covariance[block]) if n > varying.sum() > 0 else None
     if factor is None:
         few = n <= varying.sum()
-        cause = f"{n} samples of {varying.sum()} features" if few else "features that depend on each other"
+        cause = "features that depend on each other"
+        if not varying.any():
+            cause = "no feature varies"
+        elif few:
+            cause = f"{n} samples of {varying.sum()} features"
         value = frechet_distance(mean, covariance, reference_mean, reference_covariance)
         return Estimate(value, reason=f"the covariance is singular ({cause}): no standard error")
     product = _congruence(factor, reference_covariance[block])

@@ -239,6 +239,16 @@ def test_verdicts_of_several_seeds_are_written(seeds, name):
     assert "its own noise and labels" in text
 
 
+def test_texts_say_what_holds_for_one_seed_and_what_for_several(suite, seeds):
+    pages = ((folder / "table.html").read_text() for _, folder in (suite, seeds))
+    one, several = (" ".join("".join(Page(page).text).split()) for page in pages)
+    assert "training runs are not paired" in several and "training runs are not paired" not in one
+    assert "nothing else" in one and "nothing else" not in several
+    assert "common effects cancel" in one and "common effects cancel" not in several
+    assert "intervals use Student's t. The spread of the runs is pooled over 3 rows" in several
+    assert "theirs is used. Verdicts compare logarithms." in several
+
+
 def test_latex_aligns_numbers_by_siunitx(seeds):
     text = (seeds[1] / "table.tex").read_text()
     header, *rows = [line for line in text.splitlines() if "&" in line]
