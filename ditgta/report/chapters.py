@@ -112,20 +112,34 @@ def _provenance(table: Table) -> dict[str, Any]:
         revisions.append(entry["revision"])
         versions += [f"{name} {version}" for name, version in sorted(entry["versions"].items())]
         settings = settings or entry["settings"]
+    scored = [entry["revision"] for entry in table.provenance if entry["revision"]]
     shown = sorted(settings.keys() - {"baseline", "floor"})
     return {
         "equal": equal,
         "fairness": sentence,
         "switches": switches,
         "others": others,
+        "revision": scored[-1] if scored else "",
         "revisions": list(dict.fromkeys(filter(None, revisions))),
         "settings": "; ".join(f"{key.replace('_', ' ')} {settings[key]}" for key in shown),
-        "config": redacted(as_text(table.config)) if table.config else "",
+        "config": redacted(as_text(_in_order(table))) if table.config else "",
         "word": shlex.quote(drawable(table.suite)),
         "versions": list(dict.fromkeys(versions)),
         "commands": [redacted(command) for cost in table.costs for command in cost.commands],
         "record": lambda entry: redacted(json.dumps(entry, indent=1, sort_keys=True)),
     }
+
+
+def _in_order(table: Table) -> dict[str, Any]:
+    """Return the configuration as people write it: the suite's name first, experiments in the order of its rows."""
+    config = dict(table.config)
+    ordered = {key: config.pop(key) for key in ("suite", "experiments", "suites") if key in config}
+    rows = ordered.get("experiments", {})
+    if rows:
+        names = [name for name in table.experiments if name in rows]
+        names += [name for name in rows if name not in names]
+        ordered["experiments"] = {name: rows[name] for name in names}
+    return ordered | config
 
 
 def _parted(items: Iterable, is_first: Callable[[Any], bool]) -> tuple[list, list]:

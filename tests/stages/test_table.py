@@ -528,11 +528,12 @@ def test_a_page_that_would_be_too_large_has_fewer_classes_to_leaf_through(suite,
 
 def test_the_configuration_that_makes_a_table_again_stands_on_the_page(suite, tmp_path):
     arguments = suite[0]
-    config = {"suite": "digits", "experiments": {"gta": {"model": {"posenc": "gta"}}}}
+    config = {"experiments": {"gta": {"model": {"posenc": "gta"}}}, "suite": "digits"}
     table.run(**arguments | {"spec": arguments["spec"] | {"config": config}}, out=tmp_path)
     text = unescape((tmp_path / "table.html").read_text())
     block = text[text.index("cat > config.yaml <<'END'\n") :]
     assert yaml.safe_load(block.split("\n", 1)[1].split("\nEND\n")[0]) == config
+    assert block.split("\n")[1] == "suite: digits"  # first, however the keys were sorted
     table.run(**arguments, out=tmp_path)  # the same table: what decides nothing is no other
     assert "cat > config.yaml" not in unescape((tmp_path / "table.html").read_text())
 
