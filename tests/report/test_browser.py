@@ -159,6 +159,8 @@ def test_paper_holds_every_column_and_shows_what_is_folded(browser, page):
     heights = """[...document.querySelectorAll('details svg.figure, details table')].filter(e => !e.closest('.raw'))
       .map(e => e.getBoundingClientRect().height)"""
     assert browser.ask(heights) and min(browser.ask(heights)) > 0
+    raw = "[...document.querySelectorAll('details.raw > summary')].map(e => e.textContent)"
+    assert {"Files of every row", "How each run ended"} <= set(browser.ask(raw))
     options = {"preferCSSPageSize": True, "paperWidth": 8.27, "paperHeight": 11.69}
     paper = base64.b64decode(browser.call("Page.printToPDF", **options)["data"])
     assert 1 < len(re.findall(rb"/Type\s*/Page[^s]", paper)) <= 8
