@@ -8,7 +8,14 @@ import torch
 from PIL import Image
 
 from ditgta.config import Model, Sampling, Training
-from ditgta.data.autoencoder import Pixels, decode_uint8, downsampling, encode_moments, load_autoencoder
+from ditgta.data.autoencoder import (
+    Pixels,
+    decode_uint8,
+    downsampling,
+    encode_moments,
+    load_autoencoder,
+    save_autoencoder,
+)
 from ditgta.data.shards import LatentShards
 from ditgta.runtime.errors import InputError
 from ditgta.stages import autoencoder, images, latents, sample, train
@@ -72,7 +79,8 @@ def test_posterior_of_pixels_is_refused(grey):
         train.run(grey / "latents", grey / "other", [1], Model(name="DiT-Pi/2", depth=1), options, seed=0)
 
 
-def test_file_is_read_back():
+def test_file_is_read_back(tmp_path):
     vae = Pixels(3, scaling_factor=2.0)
-    again = Pixels.from_config(json.loads(vae.to_json_string()))
+    save_autoencoder(vae, tmp_path, {})
+    again = load_autoencoder(tmp_path)
     assert again.config == vae.config and again.device == torch.device("cpu")
