@@ -73,13 +73,15 @@ def add_save_pretrained(commands) -> None:
     add_path(parser, "--loss", "FILE", text, default=None)
     text = "folder of the table with this checkpoint, for the model card"
     add_path(parser, "--table", "DIR", text, default=None)
+    text = "licence of the weights, for the model card: an identifier of the Hugging Face Hub, such as mit or cc-by-nc-4.0"
+    parser.add_argument("--license", metavar="ID", help=text)
     add_average(parser)
 
 
 def run_save_pretrained(arguments) -> None:
     from ditgta.stages import pretrained
 
-    names = ("checkpoint", "autoencoder", "scores", "table", "ema_decay", "loss")
+    names = ("checkpoint", "autoencoder", "scores", "table", "ema_decay", "loss", "license")
     pretrained.run_save(**taken(arguments, *names), folder=arguments.out)
 
 

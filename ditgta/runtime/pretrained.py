@@ -12,8 +12,9 @@ from ditgta.runtime.errors import InputError, as_input_error, one_line
 from ditgta.runtime.files import expanded, is_file, read_json
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+SAMPLES = "samples.png"  # for the card, where there are some
 AUTOENCODER = "vae"
-UPLOADED = [CONFIG, WEIGHTS, CARD]
+UPLOADED = [CONFIG, WEIGHTS, CARD, SAMPLES]
 UPLOADED += [f"{AUTOENCODER}/{name}" for name in ("config.json", "diffusion_pytorch_model.safetensors")]
 
 

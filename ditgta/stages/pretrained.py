@@ -5,9 +5,14 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from ditgta.config import OBJECTIVES, Sampling
 from ditgta.data.autoencoder import write_autoencoder
-from ditgta.report.evidence import Score, read_score
+from ditgta.data.image_sets import open_image_set
+from ditgta.report.drawing import write_picture
+from ditgta.report.evidence import Score, read_score, samples_folder
 from ditgta.report.losses import with_losses
 from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, DINOV2, LOSS, METRICS
 from ditgta.report.origin import protocol
@@ -24,11 +29,12 @@ from ditgta.runtime.files import (
     write_text,
 )
 from ditgta.runtime.finished import read_finished, refuse_other
-from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, UPLOADED, WEIGHTS, push_pretrained
+from ditgta.runtime.pretrained import AUTOENCODER, CARD, CONFIG, SAMPLES, UPLOADED, WEIGHTS, push_pretrained
 from ditgta.runtime.records import Record, part
 from ditgta.sampling import Sampler
 
 _LIBRARY = "ditgta"
+CARD_SAMPLES = 8
 _TRAINING = (
     *("objective", "batch_size", "learning_rate", "warmup", "betas", "weight_decay"),
     *("ema_decay", "gradient_clip", "label_dropout", "timesteps", "time_density"),
@@ -51,12 +57,14 @@ def run_save(
     table: Path | None,
     ema_decay: float | None = None,
     loss: Path | None = None,
+    license: str | None = None,
 ) -> None:
     """Writes config.json, model.safetensors (EMA weights), README.md and the autoencoder in a folder of its own.
 
     `autoencoder` is the one whose latents the checkpoint was trained on; the score file of this very checkpoint, the record of its
-    held-out losses and the folder of the table in which it stands are for the card; `ema_decay` is that of the average that is written, where the checkpoint has several; None:
-    the first. Raises InputError for files that cannot be used, or do not belong together.
+    held-out losses and the folder of the table in which it stands are for the card, and so are the first samples of the score
+    file, if they are still there, and the licence. `ema_decay` is that of the average that is written, where the checkpoint has
+    several; None: the first. Raises InputError for files that cannot be used, or do not belong together.
     """
     header = read_header(checkpoint)
     first = OBJECTIVES[header.model.objective][0]
@@ -83,12 +91,26 @@ def run_save(
         "spec_hash": spec_hash(spec),
     }
     _refuse_other(folder, config)
-    card = model_card(folder.absolute().name, config, spec, score, page)
+    samples = _first_samples(score) if score else None
+    card = model_card(folder.absolute().name, config, spec, score, page, license, samples is not None)
     write_text(folder / CARD, card)  # first, it says whose the rest is
+    if samples:
+        write_picture(folder / SAMPLES, samples)
     write_autoencoder(sampler.autoencoder, folder / AUTOENCODER)
     write_tensors(folder / WEIGHTS, sampler.network.state_dict())
     write_json(folder / CONFIG, config)  # last, it vouches for the rest
     print(f'{folder}: DiTPipeline.from_pretrained("{folder}"), or upload it with `python -m ditgta push`')
+
+
+def _first_samples(score: Score) -> Image.Image | None:
+    """Return the first samples of a score file side by side, None where they are no longer there."""
+    folder = samples_folder(score)
+    if folder is None:
+        return None
+    samples = open_image_set(folder)
+    count = min(samples.count, CARD_SAMPLES)
+    pixels = np.concatenate(list(samples.batches(0, count, count)))
+    return Image.fromarray(np.concatenate(list(pixels), axis=1))
 
 
 def _refuse_other(folder: Path, config: dict) -> None:
@@ -158,14 +180,23 @@ def _table_of(folder: Path) -> str:
     return re.sub("^#", "###", text.removesuffix("\n"), flags=re.MULTILINE)
 
 
-def model_card(name: str, config: dict, spec: dict, score: Score | None, table: str) -> str:
-    """Return README.md: front matter, use, scores with error bars, training, switches, citation."""
+def model_card(
+    name: str,
+    config: dict,
+    spec: dict,
+    score: Score | None,
+    table: str,
+    license: str | None = None,
+    has_samples: bool = False,
+) -> str:
+    """Return README.md: front matter, use, samples, scores with error bars, training, switches, citation."""
     model, posenc = config["model"], config["model"]["posenc"].partition("@")[0]
     source = config.get("images") or "images"
     size = f"DiT, {model['depth']} blocks of width {model['width']}"
     return render(
         "model_card.md",
-        front_matter=_front_matter(name, posenc, source, score),
+        front_matter=_front_matter(name, posenc, source, score, license),
+        samples=SAMPLES if has_samples else "",
         name=name,
         posenc=posenc,
         size=part(spec, "model").get("name") or size,
@@ -182,7 +213,7 @@ def model_card(name: str, config: dict, spec: dict, score: Score | None, table: 
     )
 
 
-def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> str:
+def _front_matter(name: str, posenc: str, source: str, score: Score | None, license: str | None) -> str:
     """Return the YAML block that the hub reads, with the scores in its model index."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -205,6 +236,7 @@ def _front_matter(name: str, posenc: str, source: str, score: Score | None) -> s
             )
     data = ModelCardData(
         library_name=_LIBRARY,
+        license=license,
         tags=["diffusion", "dit", "class-conditional", f"posenc-{posenc}"],
         **({"model_name": name, "eval_results": results} if results else {}),
     )

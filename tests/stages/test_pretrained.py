@@ -114,6 +114,26 @@ def test_the_card_says_scores_with_errors_training_and_switches(folder):
     assert config["classes"] == ["a", "b", "c"] and (config["step"], config["image_size"]) == (20, 16)
 
 
+def test_the_card_shows_samples_and_the_licence(checkpoint, tiny_autoencoder, scores, tmp_path):
+    sample.run(checkpoint, tiny_autoencoder, tmp_path / "samples", Sampling(**SAMPLING))
+    content = read_json(scores)
+    content["samples"]["folder"] = str(tmp_path / "samples")
+    (tmp_path / "scores.json").write_text(json.dumps(content))
+    pretrained.run_save(
+        checkpoint, tmp_path / "out", tiny_autoencoder, tmp_path / "scores.json", None, license="mit"
+    )
+    _, front, text = (tmp_path / "out/README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(front)["license"] == "mit" and "](samples.png)" in text and "pip install" in text
+    with np.load(tmp_path / "samples/samples.npz") as file:
+        first = file["arr_0"][:8]
+    shown = np.asarray(Image.open(tmp_path / "out/samples.png"))
+    assert (shown == np.concatenate(list(first), axis=1)).all()
+
+
+def test_a_card_without_samples_shows_none(folder):
+    assert "samples.png" not in (folder / "README.md").read_text() and not (folder / "samples.png").exists()
+
+
 def write_loss(path, sha256: str) -> None:
     """A record of losses of a checkpoint, as the loss stage writes it."""
     losses = np.random.default_rng(0).uniform(0.2, 0.4, (8, 2))
