@@ -11,7 +11,7 @@ from ditgta.runtime.records import Count, Job, Names, Number, Point, Positive, R
 class Network(Record):
     """The network that a checkpoint describes; its tensors must be of these sizes."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(strict=True, extra="forbid", protected_namespaces=(), defer_build=True)
 
     latent_size: Annotated[list[Side], Field(min_length=2, max_length=2)]
     patch: Annotated[int, Field(ge=1, le=256)]

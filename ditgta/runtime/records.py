@@ -26,7 +26,7 @@ Names = Annotated[list, AfterValidator(_names)]
 class Record(BaseModel):
     """What a file must say, exactly of these types; it may say more."""
 
-    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=(), defer_build=True)
 
     def said(self) -> dict:
         """Return what the file says, without what it leaves to defaults."""
