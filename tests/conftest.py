@@ -114,9 +114,10 @@ def tiny_suite(tmp_path_factory) -> Path:
     return folder
 
 
-# Every stage's command on twelve pictures in two classes, in the order in which one needs the other.
+# Every stage's command on twelve pictures in two classes, in the order in which one needs the other; `others` are not trained on.
 ONE_BY_ONE = """
 images --source index/pictures --size 16 --out index
+images --source others/pictures --size 16 --out others
 autoencoder --images index --out vae --widths 8 8 --steps 1
 latents --images index --autoencoder vae --out latents
 train --latents latents --model DiT-Ti/2 --depth 1 --width 32 --heads 2 --batch-size 4 --milestones 2 --log-every 1 --out gta
@@ -136,11 +137,12 @@ def worked_example(tmp_path_factory) -> Path:
     from ditgta.__main__ import main
 
     folder, rng = tmp_path_factory.mktemp("example"), np.random.default_rng(0)
-    for name, colour in (("cats", (200, 60, 40)), ("dogs", (40, 80, 210))):
-        (folder / "index/pictures" / name).mkdir(parents=True)
-        for i in range(6):
-            picture = np.clip(colour + rng.normal(0, 25, (20, 18, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(picture).save(folder / "index/pictures" / name / f"{i}.png")
+    for place in ("index", "others"):
+        for name, colour in (("cats", (200, 60, 40)), ("dogs", (40, 80, 210))):
+            (folder / place / "pictures" / name).mkdir(parents=True)
+            for i in range(6):
+                picture = np.clip(colour + rng.normal(0, 25, (20, 18, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(picture).save(folder / place / "pictures" / name / f"{i}.png")
     with contextlib.chdir(folder):
         for line in ONE_BY_ONE.strip().splitlines():
             assert main(line.split()) == 0, line

@@ -57,7 +57,7 @@ CHEAP = {
     "autoencoder": "--steps 1 --batch-size 4",
     "train": f"{SMALL} --batch-size 4 --milestones 1 --out trained",
     "sample": "--num-samples 6 --steps 1",
-    "loss": "--images index --timesteps 10 --max-images 4",
+    "loss": "--images others --timesteps 10 --max-images 4",
     "scorer": "--epochs 1 --batch-size 4",
     "import-checkpoint": f"{SMALL} --image-size 16",
     "export-images": "--count 4",
