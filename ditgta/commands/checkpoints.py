@@ -90,8 +90,7 @@ def add_export_images(commands) -> None:
     parser = add_command(commands, "export-images", stage_function("export_images"), text, spec=False)
     add_path(parser, "images", "IMAGES", SETS)
     add_output(parser, flags.new_folder, "folder, new or empty", "out", metavar="OUT")
-    add_count(parser, "--count", "number of images to write, the first ones; 0: all", 0)
-    add_batch_size(parser)
+    add_count(parser, "--count", "number of images to write, the first ones; default: all")
 
 
 def add_export_statistics(commands) -> None:

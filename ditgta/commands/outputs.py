@@ -59,7 +59,7 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         if name == "out" and stage in ENDINGS:
             check_ending(out, ENDINGS[stage])
         _check_own(stage, kind, out, written)
-        if stage == "images" or name == "cache":
+        if stage in ("images", "export-images") or name == "cache":
             _check_outside(out, inputs_of(arguments))
 
 

@@ -39,8 +39,9 @@ Difference = Annotated[
 
 def _pairs(value: Any) -> Any:
     """Refuses one pair in place of a list of pairs, and what is neither a pair nor a contrast."""
-    entries = value if isinstance(value, list | tuple) else []
-    pairs = [entry for entry in entries if _kind(entry) == "pair"]
+    if not isinstance(value, list | tuple):
+        raise ValueError("write a list of pairs (first minus second): [[first, second]]")
+    pairs = [entry for entry in value if _kind(entry) == "pair"]
     if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         for first, second in pairs:
             if first == second:

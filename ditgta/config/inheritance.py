@@ -105,8 +105,8 @@ def _loss_faults(name: str, suite: Suite, config: Config) -> Iterator[str]:
         rows = [row for row in rows_of(difference) if row in config.experiments]
         if len({config.experiments[row].training.objective for row in rows}) > 1:
             yield (
-                f"suites.{name}: primary loss cannot compare {', '.join(rows)}: their objectives differ, and so do what their losses "
-                "measure; choose another primary, or leave the difference out"
+                f"suites.{name}: primary loss cannot compare {', '.join(rows)}: their objectives differ, so their losses measure "
+                "different things; choose another primary, or leave the difference out"
             )
 
 

@@ -78,9 +78,9 @@ def _shape(kind: str, got: object) -> str:
     """Return how to write a list, or a section, where something else stands."""
     if kind == "model_type":
         return "write options and their values: {OPTION: VALUE}"
-    if isinstance(got, int | float | str):
+    if isinstance(got, int | float) and not isinstance(got, bool):
         return f"write a list, e.g. [{got}, {got}]"
-    return "write a list, e.g. [1, 2]"
+    return "write a list"
 
 
 def fault(path: str, item: dict, section: type[Section] = Config) -> str:

@@ -13,7 +13,7 @@ from ditgta.data.shards import LatentShards, draw_latents
 from ditgta.runtime.streams import generator
 
 
-@dataclass(eq=False)
+@dataclass
 class Batches:
     """Draws this process's slice of each step's global batch.
 

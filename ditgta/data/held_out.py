@@ -47,9 +47,9 @@ def with_classes_of(index: ImageIndex, other: ImageIndex) -> ImageIndex:
 
 
 def without_copies(kept_back: ImageIndex, training: ImageIndex) -> ImageIndex:
-    """Return the held-out images that are no training images, by their contents: large sets hold some copies.
+    """Return the held-out images whose contents no training image has; large sets hold some copies.
 
-    Those that are left out are recorded, and said in `notes`. Raises InputError if none would be left.
+    Left-out images are recorded, and `notes` says so. Raises InputError if none would be left.
     """
     contents = [digest.tobytes() for digest in kept_back.digests]
     wanted = set(contents)
@@ -70,4 +70,6 @@ def without_copies(kept_back: ImageIndex, training: ImageIndex) -> ImageIndex:
         {"file": kept_back.files[number], "reason": "has the contents of a training image"}
         for number in copies
     ]
-    return replace(kept, skipped=kept_back.skipped + left_out, notes=[f"{said}; these are left out"])
+    return replace(
+        kept, skipped=kept_back.skipped + left_out, notes=[*kept_back.notes, f"{said}; these are left out"]
+    )

@@ -1,4 +1,4 @@
-"""Which images make up the batch of a training step, and how others are cut into batches, or stand for all."""
+"""Which images make up a training batch; how items are cut into batches, or a few are chosen for all."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -25,13 +25,19 @@ def batch_indices(seed: int, step: int, count: int, batch_size: int) -> np.ndarr
 
 
 def cut(items: Sequence, size: int) -> list:
-    """Return slices of at most `size` items, one behind the other."""
+    """Return consecutive slices of at most `size` items."""
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def spread(count: int, most: int) -> np.ndarray:
     """Return at most `most` numbers below `count`, evenly spread from the first to the last, int64."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
+def middles(count: int, most: int) -> list[int]:
+    """Return at most `most` of the numbers below `count`, each in the middle of an equal part."""
+    taken = min(count, most)
+    return [(2 * i + 1) * count // (2 * taken) for i in range(taken)]
 
 
 @lru_cache(maxsize=2)

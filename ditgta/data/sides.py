@@ -161,7 +161,8 @@ def refuse_other_scores(out: Path, inputs: dict[str, dict], asked: dict) -> None
     again = []
     for name in names:
         ours[name] = inputs.get(name, {"folder": None, "sha256": None})
-        said = {key: getattr(getattr(theirs, name), key) for key in ours[name]}
+        side = getattr(theirs, name)
+        said = {"folder": side.folder, "sha256": side.sha256}
         before[name] = settled(said, ours[name], "sha256")
         again.append(f"{name}.sha256")  # made again under its own name
     before |= {"baseline": bool(settings.baseline), "drawn": drawn, "crops": settings.crops}

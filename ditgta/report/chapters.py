@@ -1,7 +1,7 @@
 """The chapters of the HTML page.
 
-A new chapter is its id in `CHAPTERS`, whose order is the page's, and a template of this name in `templates/chapters/`, which sets its
-title; where it says nothing there is no chapter. Templates see the table, the pictures, the functions of `view` and `sentences` (as
+To add a chapter, add its id to `CHAPTERS`, whose order is the page's, and a template of that name to `templates/chapters/`, which sets
+its title. A chapter without text is left out. Templates see the table, the pictures, the functions of `view` and `sentences` (as
 `view` and `say`) and what the chapter's function in `VALUES` returns, if it has one; whatever they print is escaped.
 """
 
@@ -28,8 +28,21 @@ from ditgta.runtime.yaml_text import as_text
 
 MOST_LETTERS = 1_500_000  # of a page: a data address of Snakemake's report, of which Chromium shows 2 MiB
 CHAPTERS = (
-    *("table", "differences", "published", "held-out", "sweep", "scores", "losses", "samples", "sizes"),
-    *("memorisation", "classes", "encodings", "cost", "reading", "provenance"),
+    "table",
+    "differences",
+    "published",
+    "held-out",
+    "sweep",
+    "scores",
+    "losses",
+    "samples",
+    "sizes",
+    "memorisation",
+    "classes",
+    "encodings",
+    "cost",
+    "reading",
+    "provenance",
 )
 
 
@@ -112,14 +125,15 @@ def _provenance(table: Table) -> dict[str, Any]:
         revisions.append(entry["revision"])
         versions += [f"{name} {version}" for name, version in sorted(entry["versions"].items())]
         settings = settings or entry["settings"]
-    scored = [entry["revision"] for entry in table.provenance if entry["revision"]]
+    scored = [entry for entry in table.provenance if entry["revision"]]
+    newest = max(scored, key=lambda entry: entry["started"] or 0, default={"revision": ""})
     shown = sorted(settings.keys() - {"baseline", "floor"})
     return {
         "equal": equal,
         "fairness": sentence,
         "switches": switches,
         "others": others,
-        "revision": scored[-1] if scored else "",
+        "revision": newest["revision"],
         "revisions": list(dict.fromkeys(filter(None, revisions))),
         "settings": "; ".join(f"{key.replace('_', ' ')} {settings[key]}" for key in shown),
         "config": redacted(as_text(_in_order(table))) if table.config else "",

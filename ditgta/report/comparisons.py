@@ -124,8 +124,9 @@ def compare(
     """Compares the rows of a declared difference at one milestone over the training seeds that all of them have.
 
     Of one seed the 95 % interval of a pair is that of the paired difference. Of several it is Student's with the milestone's spread
-    of runs, which the samples' error joins where seeds share noise. The verdict on a pair rests on the runs' scale. A contrast is
-    the weighted sum of the rows' values, and so is a pair's interval. Returns the difference, without a verdict, and what a verdict on it would rest on; `groups`: score files of each row.
+    of runs, which the samples' error joins where seeds share noise. The interval of a pair or contrast is in the metric's units; the
+    verdict on a pair rests on the runs' scale. Return the difference without a verdict, and what a verdict rests on. `groups`: the
+    score files of each row.
     """
     groups, fault = matched(declared.rows, groups, metric)
     empty = Comparison(declared.names, declared.weights, step=step, metric=metric, seeds=len(groups[0]))
@@ -135,8 +136,8 @@ def compare(
     # In the metric's units each row errs by its own level's share, so the interval of a - b is that of b - a turned over.
     in_units = _contrast(declared, groups, cells, metric, scale)
     contest = in_units
-    if not declared.weights:
-        contest = Contest(declared.names, _inference(groups, cells, metric, scale), relative=scale.relative)
+    if scale.relative and not declared.weights:
+        contest = Contest(declared.names, _inference(groups, cells, metric, scale))
     (low, high), se = in_units.inference.ends, in_units.inference.se
     comparison = replace(
         empty,

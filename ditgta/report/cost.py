@@ -46,10 +46,11 @@ def records_of(path: Path) -> list[dict]:
     An index of images says only what decides later results; who made it stands in source.json beside it.
     """
     record = read_record(path)
+    made = record.get("provenance") or record  # scores and losses say it in a part of theirs
     others = [record_path(path.parent / shard["file"]) for shard in record.get("shards") or []]
     if path.name == "index.json":
         others.append(path.with_name("source.json"))
-    return [record, *record.get("earlier", []), *map(read_record, filter(Path.is_file, others))]
+    return [made, *record.get("earlier", []), *map(read_record, filter(Path.is_file, others))]
 
 
 def cost_of(stage: str, row: str, records: Sequence[dict]) -> Cost:

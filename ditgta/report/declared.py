@@ -1,13 +1,12 @@
 """The differences that a suite declares, pairs of rows and contrasts of several, and the verdicts on them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ditgta.report.comparisons import Group, compare
 from ditgta.report.evidence import Score
 from ditgta.report.model import FID, FID_INFINITY, KID, Comparison, Declared, Metric, Scale
-from ditgta.report.statistics import LEVEL, Contest, best_of, judge
+from ditgta.report.statistics import Contest, best_of, judge
 from ditgta.runtime.errors import InputError
 
 
@@ -51,21 +50,19 @@ def comparisons_of(
     verdicts = judge(contests, primary.better, primary.name, training_cov)
     for key, verdict in zip(keys, verdicts):
         comparison, contest = outcomes[key]
-        judged = replace(comparison, primary=True, verdict=verdict.words, winner=verdict.winner)
-        gap = _detectable_gap(contest, len(contests))
-        outcomes[key] = replace(judged, p_adjusted=verdict.p, detectable_gap=gap), contest
+        judged = replace(
+            comparison,
+            primary=True,
+            verdict=verdict.words,
+            winner=verdict.winner,
+            undecided=verdict.undecided,
+            withheld=verdict.reason or comparison.reason,
+            p_adjusted=verdict.p,
+            detectable_gap=verdict.gap,
+        )
+        outcomes[key] = judged, contest
     rows = [name for name, step in groups if step == last and groups[name, step]]
     return [comparison for comparison, _ in outcomes.values()], best_of(verdicts, rows)
-
-
-def _detectable_gap(contest: Contest, count: int) -> float | None:
-    """Return the gap that a test among so many would have found, as verdicts name it: a share, or in the metric's units; None without a test."""
-    if contest.inference is None:
-        return None
-    gap = contest.inference.smallest_gap(LEVEL / count)
-    if gap is None or not contest.relative:
-        return gap
-    return math.expm1(gap)
 
 
 def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> Contest:
@@ -84,9 +81,9 @@ def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -
 def primary_of(spec: dict, scores: Sequence[Score], metrics: Sequence[Metric]) -> Metric:
     """Return the metric, one of the columns, that verdicts are about.
 
-    Without one that the suite's spec declares under "primary" it is FID where every row at the last milestone has an FID with an error
-    bar and an FID at infinitely many samples, without which there is no verdict, and else KID, which few samples suffice for; FID
-    where a row has neither. Raises InputError if the declared metric is not among the scores, or which of its ends is better is unknown.
+    The suite's spec declares it under "primary". By default it is FID, if every row at the last milestone has an FID with an error
+    bar and an FID∞ (without it FID gets no verdict); else KID, if every row has one; else FID. Raises InputError if the declared
+    metric is not among the scores, or which of its ends is better is unknown.
     """
     known = {metric.key: metric for metric in metrics}
     if key := spec.get("primary"):

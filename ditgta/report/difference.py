@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ditgta.report.comparisons import compare, scale_of
 from ditgta.report.evidence import Score, read_score
-from ditgta.report.losses import with_losses
+from ditgta.report.losses import read_loss_record, with_losses
 from ditgta.report.model import (
     CLASS_ACCURACY,
     CLASS_GAIN,
@@ -56,7 +56,7 @@ def _column(metric: str, scores: Sequence[Score]) -> Metric:
     if metric not in held:
         names = [key for key in known if key in held] + [key for key in held if key not in known]
         raise InputError(f"{metric} is not a metric of these score files; choose from {', '.join(names)}")
-    return known.get(metric) or Metric(metric, metric.replace("_", " "))
+    return known.get(metric, Metric(metric, metric.replace("_", " ")))
 
 
 def _scores(files: Sequence[str | Path], metric: str) -> list[Score]:
@@ -76,6 +76,7 @@ def _losses_of(path: Path, metric: str) -> Score:
     if "held_out" not in content and "metrics" in content:
         fix = "give the records of the loss stage, results/loss/ROW/seedN/STEP.json"
         raise InputError(f"{metric} is not a metric of score files such as {path}; {fix}")
+    content = read_loss_record(path)
     seed = part(content, "spec", "checkpoint", "spec").get("seed") or 0
     return with_losses(Score(path, {"metrics": {}}, path.stem, seed, content.get("step"), {}), path)
 

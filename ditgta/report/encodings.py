@@ -17,7 +17,7 @@ from ditgta.report.drawing import legend_name
 from ditgta.report.evidence import Score
 from ditgta.report.figures import DOTS_PER_INCH, PALETTE, blank, label, legend, style_of
 from ditgta.report.model import grouped
-from ditgta.report.svg import INK, Drawing, tip
+from ditgta.report.svg import FAINT, INK, Drawing, tip
 
 MOST_HEADS = 6
 SLOW = 0.25  # turns across the grid: a pair below that says little but "somewhere near"
@@ -88,6 +88,7 @@ def _image(axes: Axes, values: np.ndarray, reach: float, title: str) -> AxesImag
     axes.set_title(title, fontsize=8, color=INK)
     axes.set_xticks([])
     axes.set_yticks([])
+    _frame(axes)
     return drawn
 
 
@@ -122,6 +123,7 @@ def _pairs(figure: Figure, place, turns: np.ndarray | None) -> None:
     axes = figure.add_subplot(place, projection="polar")
     axes.set_theta_zero_location("E")
     axes.set_theta_direction(-1)  # rows count downwards
+    axes.set_rlim(0, 4)
     least = 1e-3
     for head, of_head in enumerate(turns):
         down, right = of_head[:, 0], of_head[:, 1]
@@ -140,9 +142,15 @@ def _pairs(figure: Figure, place, turns: np.ndarray | None) -> None:
     angles = np.linspace(0, np.pi, 60)
     axes.plot(angles, np.full(60, np.log10(SLOW / least)), color=INK, linewidth=0.7, linestyle=(0, (3, 2)))
     axes.set_title("turns of pairs:\nacross →, down ↓", fontsize=8, color=INK, pad=0)
-    axes.set_rlim(0, 4)
-    axes.grid(linewidth=0.4)
+    axes.grid(linewidth=0.4, color=FAINT)
     axes.set_facecolor("none")
+    _frame(axes)
+
+
+def _frame(axes: Axes) -> None:
+    """Draw the frame in the page's colour."""
+    for spine in axes.spines.values():
+        spine.set_color(INK)
 
 
 @dataclass(frozen=True)

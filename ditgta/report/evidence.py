@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ditgta.data.npz import load_members
-from ditgta.report.checks import STRATA, check_arrays, is_whole, read_record
+from ditgta.report.checks import STRATA, check_arrays, is_whole
 from ditgta.report.findings import Curve
 from ditgta.report.model import Metric, grouped
 from ditgta.report.view import step_name
+from ditgta.runtime.checkpoint_records import CheckpointRecord
 from ditgta.runtime.errors import InputError
 from ditgta.runtime.files import is_file, read_json
 from ditgta.runtime.records import ScoreRecord, checked, part
@@ -111,15 +112,14 @@ class Score:
         value, influence = self.value(metric), self.influence.get(metric.key)
         if value is None or influence is None:
             return None
-        unit = value if relative else 1.0
         resampled = self.content["metrics"][metric.key].get("resampled", "samples")
         groups = self.influence.get(f"{metric.key}.groups")
+        if relative:
+            influence = influence / value
+            groups = None if groups is None else groups / value
+            value = math.log(value)
         return Estimate(
-            value,
-            influence / unit,
-            resampled=resampled,
-            strata=self.strata.get(resampled),
-            groups=None if groups is None else groups / unit,
+            value, influence, resampled=resampled, strata=self.strata.get(resampled), groups=groups
         )
 
     def reason(self, metric: Metric) -> str:
@@ -253,7 +253,8 @@ def read_runs(paths: Sequence[Path], names: Sequence[tuple[str, int]] | None = N
     """Return the records of checkpoints; `names`: experiment and seed of each, where it is not for the record to say."""
     runs = []
     for path, name in zip(map(Path, paths), names or [None] * len(paths)):
-        record = read_record(path)
+        what = f"{path} is not the record of a checkpoint"
+        record = checked(CheckpointRecord, read_json(path), what, "give the JSON file beside one")
         runs.append(Run(path, record, *(name or run_of(path, record))))
     return runs
 

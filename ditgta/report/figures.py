@@ -127,8 +127,10 @@ def gap_figure(table: Table) -> Drawing | None:
     curves = grouped(_drawable(table), "experiment")
     first, gaps = next(iter(curves), ""), {}
     for name, own in curves.items():
+        if name == first:
+            continue
         steps, gap = _gap(own, curves[first])
-        if name != first and len(steps) > 1:
+        if len(steps) > 1:
             gaps[name] = steps, gap
     if not gaps:
         return None
@@ -188,7 +190,7 @@ def class_figure(table: Table, kind: str) -> Drawing | None:
 
 
 def _interval_words(kind: str, interval: Interval) -> str:
-    """Returns a class's value and its 95 % interval in words."""
+    """Return a class's value and its 95 % interval in words."""
     value, ends = share_text(interval) if kind == "accuracy" else kid_text(interval)
     return f"{value}, 95 % {ends}"
 

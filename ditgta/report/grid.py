@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
+from ditgta.data import order
 from ditgta.data.npz import NpzArray, load_members
 from ditgta.report.drawing import drawable
 from ditgta.report.evidence import Score, last_scores, samples_folder
@@ -21,10 +22,8 @@ from ditgta.runtime.files import read_json
 MOST_ROWS = 12
 MOST_COLUMNS = 9  # of samples in one grid
 CELL_PIXELS = 96
-INK, PAPER = (
-    "#3c4249",
-    "#ffffff",
-)  # words bring their background: the picture's own is transparent, on white or near-black
+INK = "#3c4249"
+PAPER = "#ffffff"  # behind words: the rest of the picture is transparent, on a page that may be dark
 GAP = 5
 
 
@@ -144,8 +143,7 @@ def by_class(labels: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 
 def spread(items: Sequence, most: int) -> list:
     """Return so many of some items at most, evenly spread from the first to the last."""
-    count = min(most, len(items))
-    return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)]
+    return [items[place] for place in order.spread(len(items), most)]
 
 
 def pick(folder: Path | None, indices: Sequence[int]) -> list[np.ndarray | None]:
@@ -200,8 +198,10 @@ def draw(grid: Grid) -> Image.Image:
 def _write(
     pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, font: ImageFont.FreeTypeFont, anchor: str
 ) -> None:
+    """Write a line of text on paper, which is as high under all texts of a font."""
     left, top, right, bottom = pen.textbbox(place, text, font, anchor=anchor)
-    pen.rectangle((left - 2, top - 2, right + 2, bottom + 2), fill=PAPER)
+    _, highest, _, lowest = pen.textbbox(place, "Äg", font, anchor=anchor)
+    pen.rectangle((left - 2, min(top, highest) - 1, right + 2, max(bottom, lowest) + 1), fill=PAPER)
     pen.text(place, text, INK, font, anchor=anchor)
 
 

@@ -21,13 +21,18 @@ from ditgta.scoring.loss import RESAMPLED, gain_estimate, loss_estimate
 from ditgta.scoring.statistics import standard_error, strata_of
 
 
+def read_loss_record(path: Path) -> dict:
+    """Return a record of the loss stage; raise InputError if the file is missing or is none."""
+    fix = "give the JSON files that the loss stage writes"
+    return checked(LossRecord, read_json(path), f"{path} is not a record of losses", fix)
+
+
 def read_losses(path: Path) -> dict:
     """Return a record of the loss stage with the arrays beside it under "arrays".
 
     Raises InputError if a file is missing or is not what the loss stage writes.
     """
-    fix = "give the JSON files that the loss stage writes"
-    content = checked(LossRecord, read_json(path), f"{path} is not a record of losses", fix)
+    content = read_loss_record(path)
     arrays = load_members(Path(path).with_suffix(".npz"))
     if not {"image", "label", "conditional", "null"} <= arrays.keys():
         raise InputError(

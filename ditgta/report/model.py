@@ -159,6 +159,8 @@ class Comparison(Declared):
     verdict: str = ""  # in words, "" where there is none
     winner: str = ""  # the row that the verdict names better, "" if it names none
     # p-value adjusted for the number of declared differences, None without a test
+    undecided: bool = False
+    withheld: str = ""  # why there is no verdict, "" if there is one
     p_adjusted: float | None = None
     # the gap that the test would have found with a power of 80 %: a share where runs are compared by logarithms, else in the metric's
     # own units; None without a test

@@ -155,6 +155,7 @@ def provenance_of(score: Score) -> dict:
         "settings": part(content, "settings"),
         "versions": part(made, "versions"),
         "revision": made.get("revision"),
+        "started": made.get("started"),
         "command": made.get("command"),
         "spec": score.spec,
         "samples": part(samples, "spec"),

@@ -44,7 +44,7 @@ def render(template: str, **values: object) -> Markup:
 
 
 def module(template: str, **values: object) -> TemplateModule:
-    """Return a template filled in with what it sets for its reader, such as a chapter's title."""
+    """Fill in a template and return its text and the variables that it sets, such as a chapter's title."""
     return _environment(template.rpartition(".")[2]).get_template(template).make_module(values)
 
 

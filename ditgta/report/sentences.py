@@ -29,7 +29,7 @@ FAR = 30
 
 def caveats(table: Table) -> list[str]:
     """Return warnings for readers who compare values with those of another table."""
-    return _paragraphs("caveats", table, far=_far(table), unread=_unread(table))
+    return _paragraphs("caveats", table, far=_far(table), near_chance=_near_chance(table))
 
 
 def _far(table: Table) -> Row | None:
@@ -42,8 +42,8 @@ def _far(table: Table) -> Row | None:
     return best if best.value(FID) >= FAR * real else None
 
 
-def _unread(table: Table) -> Row | None:
-    """Return the row whose samples show their class most often at the last milestone if even that is nearer to chance than to real images.
+def _near_chance(table: Table) -> Row | None:
+    """Return the row with the highest class accuracy at the last milestone, if that is nearer to chance than to real images.
 
     FID does not tell this in small sets, where the bias of the baseline hides it. None if it is not so, or unknown.
     """
@@ -101,27 +101,32 @@ def answer(table: Table) -> str:
     metric = view.in_prose(table.primary)
     if table.judged and all(c.seeds == 1 for c in table.judged):
         return "No verdict: each row has one training run. The values hold for these runs only."
-    undecided = [c for c in declared if c.verdict.startswith("undecided")]
+    undecided = [c for c in declared if c.undecided]
     if undecided == declared:
         return f"Undecided: no declared difference in {metric} is larger than the variation between training runs."
     won = [c for c in declared if c.winner]
     parts = []
     if table.best:
         parts.append(f"{table.best} is better than every other row in {metric}")
-    elif won:
-        parts.append(f"{view.plain_list([_won(c) for c in won])} in {metric}")
+    else:
+        pairs = [_better(c) for c in won if not c.weights]
+        if pairs:
+            parts.append(f"{view.plain_list(pairs)} in {metric}")
+        for c in won:
+            if c.weights:
+                parts.append(f"{c.title} {'lowers' if c.value < 0 else 'raises'} {metric}")
     if undecided:
         verb = "is" if len(undecided) == 1 else "are"
         parts.append(f"{_named(undecided, declared)} {verb} undecided")
     withheld = defaultdict(list)
     for c in declared:
         if c not in won and c not in undecided:
-            withheld[_withheld(c)].append(c)
+            withheld[c.withheld].append(c)
     for reason, some in withheld.items():
         begin = "no verdict" if parts else "No verdict"
         parts.append(f"{begin} on {_named(some, declared)}: {reason}")
     text = f"{'; '.join(parts)}."
-    if won and not table.primary.on_held_out and (_far(table) or _unread(table)):
+    if won and not table.primary.on_held_out and (_far(table) or _near_chance(table)):
         return f"{text} But training is still far from the data: this compares failures."
     return text
 
@@ -133,18 +138,9 @@ def _named(some: list[Comparison], declared: list[Comparison]) -> str:
     return view.plain_list([c.title for c in some])
 
 
-def _withheld(c: Comparison) -> str:
-    """Return why a difference has no verdict."""
-    if c.value is None:
-        return c.reason
-    return c.verdict.removeprefix("no verdict: ").replace("one run: no verdict", "a row has one training run")
-
-
-def _won(c: Comparison) -> str:
-    """Return which row is better than which, or what a contrast does."""
-    if c.weights:
-        return f"{c.title} {c.verdict.partition(' (')[0]}"
-    loser = {c.first: c.second, c.second: c.first}[c.winner]
+def _better(c: Comparison) -> str:
+    """Return which row of a pair is better than which."""
+    loser = c.second if c.winner == c.first else c.first
     return f"{c.winner} is better than {loser}"
 
 

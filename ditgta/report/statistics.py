@@ -208,7 +208,11 @@ class Verdict:
     words: str  # the verdict
     winner: str = ""  # winner, loser: the rows, "" where none is named
     loser: str = ""
+    undecided: bool = False
+    reason: str = ""  # why neither is said, "" if one is
     p: float | None = None  # p-value adjusted for the number of declared differences, None without a test
+    # the gap that the test would have found, a share where runs are compared by logarithms; None without a test
+    gap: float | None = None
 
 
 def judge(contests: Sequence[Contest], better: int, metric: str, training_cov: float | None) -> list[Verdict]:
@@ -224,7 +228,8 @@ def judge(contests: Sequence[Contest], better: int, metric: str, training_cov: f
         if contest.inference is None:
             verdicts.append(Verdict(""))
         elif contest.inference.runs is None:
-            verdicts.append(Verdict(_one_run(contest, metric, training_cov)))
+            words = _one_run(contest, metric, training_cov)
+            verdicts.append(Verdict(words, reason="a row has one training run"))
         else:
             verdicts.append(_verdict(contest, better, metric, p, check, len(contests)))
     return verdicts
@@ -237,22 +242,25 @@ def _p(inference: Inference | None) -> float:
 def _verdict(contest: Contest, better: int, metric: str, p: float, check: float, count: int) -> Verdict:
     """Return the verdict on a difference with these adjusted p-values of itself and of what it is checked by."""
     inference = contest.inference
+    gap = inference.smallest_gap(LEVEL / count)
+    if gap is not None and contest.relative:
+        gap = math.expm1(gap)
     if p > LEVEL:
-        gap = inference.smallest_gap(LEVEL / count)
         least = "" if gap is None else f"; {_gap_text(gap, contest.relative)} would have been found"
-        return Verdict(f"undecided ({p_text(p)}{least})", p=p)
-    if contest.reason:
-        return Verdict(f"no verdict: {contest.reason}", p=p)
+        return Verdict(f"undecided ({p_text(p)}{least})", undecided=True, p=p, gap=gap)
+    reason = contest.reason
     # One-sided, as the side is known: half of the p-value.
     if contest.check is not None and (check / 2 > LEVEL or contest.check.value * inference.value < 0):
-        return Verdict("no verdict: FID and FID∞ disagree", p=p)
+        reason = reason or "FID and FID∞ disagree"
+    if reason:
+        return Verdict(f"no verdict: {reason}", reason=reason, p=p, gap=gap)
     first_wins = inference.value * better > 0
     first, second = contest.names
     if not second:
         words = f"{'lowers' if inference.value < 0 else 'raises'} {metric} ({p_text(p)})"
-        return Verdict(words, first if first_wins else f"without {first}", p=p)
+        return Verdict(words, first if first_wins else f"without {first}", p=p, gap=gap)
     words = f"{first} {'better' if first_wins else 'worse'} ({p_text(p)})"
-    return Verdict(words, *((first, second) if first_wins else (second, first)), p=p)
+    return Verdict(words, *((first, second) if first_wins else (second, first)), p=p, gap=gap)
 
 
 def _one_run(contest: Contest, metric: str, training_cov: float | None) -> str:
@@ -289,5 +297,5 @@ def p_text(p: float) -> str:
 def _gap_text(gap: float, relative: bool) -> str:
     if not relative:
         return f"a gap of {gap:.2g}"
-    percent = 100 * math.expm1(gap)
+    percent = 100 * gap
     return f"a gap of {percent:{'.0f' if percent >= 10 else '.2g'}} %"

@@ -50,7 +50,8 @@ class Drawing:
         date = {"pdf": "CreationDate", "svg": "Date"}[form]
         stream = io.BytesIO()
         self.figure.savefig(stream, format=form, metadata={date: None})
-        return stream.getvalue()
+        content = stream.getvalue()
+        return _titled(content.decode()).encode() if form == "svg" else content
 
     def svg(self, name: str, words: str) -> Markup:
         """Return the figure as an element of a page whose ids begin with `name`; `words` tell what it shows to who cannot see it."""
@@ -60,7 +61,7 @@ class Drawing:
         text = text[text.index("<svg") :]
         for pattern, replacement in _REPLACED:
             text = re.sub(pattern, replacement, text, flags=re.DOTALL)
-        text = re.sub(rf'<g id="{_TIP}([^"]*)">', r"<g><title>\1</title>", text)
+        text = _titled(text)
         text = re.sub(r' (?:d|x|y|transform)="[^"]*"', _rounded, text)
         used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
         text = re.sub(
@@ -72,16 +73,18 @@ class Drawing:
         return Markup(text.replace("<svg", f'<svg class=figure role="img" aria-label="{escape(words)}"', 1))
 
 
+def _titled(text: str) -> str:
+    """Return SVG in which points have their texts as titles, which are shown on hover."""
+    return re.sub(rf'<g id="{_TIP}([^"]*)">', r"<g><title>\1</title>", text)
+
+
 def _rounded(match: re.Match) -> str:
     """Return an attribute with its numbers to a tenth of a point."""
     return re.sub(r"(\.\d)\d+", r"\1", match[0])
 
 
 def tip(axes: Axes, x: float, y: float, text: str) -> None:
-    """Let a page show a text where the pointer is over a point: above all that is drawn there.
-
-    The middle of each point lies above the surroundings of all others, so that of close points the nearest answers.
-    """
+    """Show a text while the pointer is over a point; of two close points the nearer one shows its own."""
     for size, order in ((12, 100), (4, 101)):
         (point,) = axes.plot([x], [y], "o", markersize=size, alpha=0, label="_", zorder=order)
         point.set_gid(_TIP + " ".join(text.split()))

@@ -44,12 +44,16 @@ def siunitx_format(table: Table, metric: Metric) -> str:
         if cell.value is None:
             continue
         value = number(metric, cell.value, rounding)
+        if value.startswith("−"):
+            sign = "-"
         whole, _, fraction = value.lstrip("−").partition(".")
         before, behind = max(before, len(whole)), max(behind, len(fraction))
-        sign = sign or "-" * value.startswith("−")
-        if (spread := spread_of(cell)) is not None:
+        spread = spread_of(cell)
+        if spread is not None:
             digits = max(digits, len(number(metric, spread, rounding).replace(".", "").lstrip("0")))
-    return f"{sign}{before}.{behind}" + f"({digits})" * bool(digits)
+    if digits:
+        return f"{sign}{before}.{behind}({digits})"
+    return f"{sign}{before}.{behind}"
 
 
 def ends_of(estimate: Cell | Comparison) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from ditgta.runtime.file_records import FileRecord
-from ditgta.runtime.records import Count, Job, Names, Number, Point, Positive, Record, Side
+from ditgta.runtime.records import Count, Job, Names, Number, Point, Positive, Record, Side, TrainingSpec
 
 
 class Network(Record):
@@ -71,6 +71,7 @@ class DiffusersConfig(Record):
 class CheckpointRecord(FileRecord):
     """The record of a checkpoint."""
 
+    spec: TrainingSpec | None = None
     step: Count
     experiment: str | None = None
     losses: list[Point] = Field([])

@@ -37,7 +37,7 @@ class MadeOfImages(FileRecord):
     """The record of an autoencoder or of a scorer, as the stage that makes it again reads it."""
 
     spec: dict | None = None
-    images: ImagesName = ImagesName()
+    images: ImagesName | None = None  # older autoencoders do not say them
 
 
 class AutoencoderSpec(Record):

@@ -23,13 +23,12 @@ from ditgta.runtime.addresses import redacted
 from ditgta.runtime.errors import InputError, as_input_error, one_line
 from ditgta.runtime.file_records import FileRecord
 from ditgta.runtime.orphans import sweep, temporary_prefix
-from ditgta.runtime.records import Record, parsed
+from ditgta.runtime.records import Kind, parsed
 
 _START, _STARTED = time.monotonic(), round(time.time(), 3)
 _digests: dict[tuple[int, ...], str] = {}  # of files that this process has read, by what they were then
 _KEPT_BYTES, _SETTLED_SECONDS = 2**20, 5.0
 _work: list[float] = []  # when this process began what it is for
-_Kind = TypeVar("_Kind", bound=Record)
 _File = TypeVar("_File", bound=FileRecord)
 
 
@@ -156,7 +155,7 @@ def read_json(path: str | Path) -> dict:
     return content
 
 
-def read_as(kind: type[_Kind], path: str | Path, fix: str = "run its stage again") -> _Kind:
+def read_as(kind: type[Kind], path: str | Path, fix: str = "run its stage again") -> Kind:
     """Reads a JSON file as a record; raises InputError, with the fix, if it is missing or not such a record."""
     return parsed(kind, read_json(path), str(path), fix)
 

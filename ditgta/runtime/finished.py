@@ -2,14 +2,12 @@
 
 from collections.abc import Container
 from pathlib import Path
-from typing import TypeVar
 
 from ditgta.runtime.errors import InputError, shortened
 from ditgta.runtime.file_records import MadeOfImages
 from ditgta.runtime.files import read_as
-from ditgta.runtime.records import Record
+from ditgta.runtime.records import Kind
 
-_Kind = TypeVar("_Kind", bound=Record)
 _LONGEST = 60  # characters of a value in an error line
 
 
@@ -44,7 +42,9 @@ def refuse_other_images(out: Path, what: str, record: MadeOfImages | None, spec:
     `record` is that of the result, if any; `images` are {name, files_sha256} of the images that it will be made of, {} without.
     """
     if record is not None and record.spec is not None:
-        theirs = {name: getattr(record.images, name) for name in images}
+        theirs = images
+        if record.images is not None:
+            theirs = {name: getattr(record.images, name) for name in images}
         before = {**record.spec, "images": settled(theirs, images, "files_sha256")}
         refuse_other(out, what, before, {**spec, "images": images}, {"images.files_sha256"})
 
@@ -62,7 +62,7 @@ def flat(spec: dict, prefix: str = "") -> dict[str, object]:
     return options
 
 
-def read_finished(kind: type[_Kind], path: Path) -> _Kind | None:
+def read_finished(kind: type[Kind], path: Path) -> Kind | None:
     """Return what a finished result's JSON says, None where it is missing or damaged: nothing is lost then."""
     try:
         return read_as(kind, path)

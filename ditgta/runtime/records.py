@@ -290,10 +290,10 @@ class TableRecord(TableSpec):
     contents: str
 
 
-_Kind = TypeVar("_Kind", bound=Record)
+Kind = TypeVar("Kind", bound=Record)
 
 
-def parsed(kind: type[_Kind], content: Any, what: str, fix: str) -> _Kind:
+def parsed(kind: type[Kind], content: Any, what: str, fix: str) -> Kind:
     """Return what a file says; raises InputError, with the first fault and the fix, if it is not the record that such a file must hold."""
     try:
         return kind.model_validate(content)
@@ -314,7 +314,9 @@ def checked(kind: type[Record], content: Any, what: str, fix: str) -> dict:
 
 
 def part(content: dict, *keys: str) -> dict:
-    """Return what lies under some keys of nested JSON objects, {} where one of them is missing."""
+    """Return the object under some keys of nested JSON objects, {} where there is none."""
     for key in keys:
-        content = content.get(key) or {}
+        content = content.get(key)
+        if not isinstance(content, dict):
+            return {}
     return content

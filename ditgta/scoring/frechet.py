@@ -141,8 +141,8 @@ def frechet_estimate(
     influence = np.empty(n)
     # c^T T c = |M^1/4 V^T L^-1 c|^2 with V, M the eigenvectors and eigenvalues of the product.
     half_map = np.sqrt(roots)[:, None] * vectors.T
-    for place, block in blocks_of(features):
-        centred = block - mean
+    for place, rows in blocks_of(features):
+        centred = rows - mean
         white = scipy.linalg.solve_triangular(factor, centred[:, varying].T, lower=True)
         transported = half_map @ white
         quadratic = np.einsum("nd,nd->n", centred, centred) - np.einsum("dn,dn->n", transported, transported)

@@ -28,7 +28,7 @@ def run(out: Path, spec: dict, repack: bool = False, contents: str | None = None
     """List and check the images of one data set and write the index's files, index.json last (see `write_index`).
 
     Images that are held out have an index of their own in `out`/held-out, of the same classes. Raises InputError where the source is
-    missing or not to be understood, holds files that cannot be read, or other contents, or where images to hold out are training images.
+    missing or not to be understood, holds files that cannot be read, or other contents, or where all images to hold out are training images.
 
     Args:
         spec: {source: "digits" or what `list_source` takes (relative to the working directory), size: side of the crops in
@@ -120,7 +120,7 @@ def _divided(index: ImageIndex, spec: dict) -> tuple[ImageIndex, ImageIndex | No
         on_error = spec.get("on_error", "stop")
         other = _checked(_listed(spec["held_out"], spec, index.size), on_error, None)
         kept_back = without_copies(with_classes_of(other, index), index)
-        _say(kept_back.notes)
+        _say(kept_back.notes[len(other.notes) :])  # the others have been said
         return index, kept_back
     if not spec.get("hold_out"):
         return index, None

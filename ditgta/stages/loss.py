@@ -18,7 +18,7 @@ from ditgta.data.autoencoder import autoencoder_sha256, encode_moments, threads_
 from ditgta.data.image_index import ImageIndex
 from ditgta.data.images import load_index
 from ditgta.data.npz import write_with_arrays
-from ditgta.data.order import cut
+from ditgta.data.order import cut, middles
 from ditgta.data.sides import draw_within_classes
 from ditgta.diffusion.objectives import objective_of
 from ditgta.kernels import for_inference
@@ -193,10 +193,8 @@ def attention_of(network: DiT, measure: Measure, group: Processes) -> dict | Non
     An image's levels are one batch, whoever computes it. `network` is of the plain layers, with the weights of the measured one.
     """
     timesteps = measure.options.timesteps
-    places, draws = (
-        spread_over(len(measure.chosen), ATTENTION_IMAGES),
-        spread_over(timesteps, ATTENTION_LEVELS),
-    )
+    places = middles(len(measure.chosen), ATTENTION_IMAGES)
+    draws = middles(timesteps, ATTENTION_LEVELS)
     mine = group.share(places)
     pixels = measure.index.batches((measure.chosen[[place]] for place in mine), keep=False)
     distances = {}
@@ -218,16 +216,12 @@ def attention_of(network: DiT, measure: Measure, group: Processes) -> dict | Non
     }
 
 
-def spread_over(count: int, most: int) -> list[int]:
-    """Return at most `most` of the numbers below `count`, each in the middle of an equal part."""
-    taken = min(count, most)
-    return [(2 * i + 1) * count // (2 * taken) for i in range(taken)]
-
-
 def check_held_out(index: ImageIndex, header: CheckpointHeader, images: Path) -> None:
-    """Raise InputError where images are not such as the checkpoint was trained on, or are those."""
-    trained = part(header.spec, "latents", "images").get("contents")
-    if trained is not None and index.spec.get("contents") == trained and index.spec.get("side") != HELD_OUT:
+    """Raise InputError if images have other classes or another size than the checkpoint's training images, or are training images."""
+    trained = part(header.spec, "latents", "images")
+    same_source = bool(trained) and index.spec.get("contents") == trained.get("contents")
+    same_division = index.spec.get("hold_out", 0) == trained.get("hold_out", 0)
+    if same_source and not (index.spec.get("side") == HELD_OUT and same_division):
         fix = "list other images"
         if (images / HELD_OUT / "index.json").is_file():
             fix = f"give {images / HELD_OUT}"

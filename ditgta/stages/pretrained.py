@@ -10,10 +10,10 @@ from PIL import Image
 
 from ditgta.config import OBJECTIVES, Sampling
 from ditgta.data.autoencoder import write_autoencoder
-from ditgta.data.image_sets import open_image_set
 from ditgta.report.drawing import write_picture
 from ditgta.report.evidence import Score, read_score, samples_folder
-from ditgta.report.losses import with_losses
+from ditgta.report.grid import pick
+from ditgta.report.losses import read_loss_record, with_losses
 from ditgta.report.model import CLASS_ACCURACY, CLASS_GAIN, DINOV2, LOSS, METRICS
 from ditgta.report.origin import protocol
 from ditgta.report.render import render
@@ -61,17 +61,18 @@ def run_save(
 ) -> None:
     """Writes config.json, model.safetensors (EMA weights), README.md and the autoencoder in a folder of its own.
 
-    `autoencoder` is the one whose latents the checkpoint was trained on; the score file of this very checkpoint, the record of its
-    held-out losses and the folder of the table in which it stands are for the card, and so are the first samples of the score
-    file, if they are still there, and the licence. `ema_decay` is that of the average that is written, where the checkpoint has
+    `autoencoder` is the one whose latents the checkpoint was trained on. The card takes the score file of this very checkpoint, its
+    first samples if they are still there, the record of the held-out losses, the folder of the table, and the licence. `ema_decay` is that of the average that is written, where the checkpoint has
     several; None: the first. Raises InputError for files that cannot be used, or do not belong together.
     """
+    if loss and not scores:
+        raise InputError("--loss stands in the card beside the scores; give --scores too")
     header = read_header(checkpoint)
     first = OBJECTIVES[header.model.objective][0]
     sampler = Sampler.from_files(checkpoint, autoencoder, Sampling(sampler=first, ema_decay=ema_decay), "cpu")
     further, decays = further_decay(header, ema_decay), decays_of(header)
     score = _score_of(checkpoint, scores, further) if scores else None
-    if loss:
+    if loss and score:
         score = _with_loss_of(checkpoint, loss, score, further)
     page = _table_of(table) if table else ""
     spec, model = header.spec, header.model.said()
@@ -96,6 +97,8 @@ def run_save(
     write_text(folder / CARD, card)  # first, it says whose the rest is
     if samples:
         write_picture(folder / SAMPLES, samples)
+    else:
+        (folder / SAMPLES).unlink(missing_ok=True)
     write_autoencoder(sampler.autoencoder, folder / AUTOENCODER)
     write_tensors(folder / WEIGHTS, sampler.network.state_dict())
     write_json(folder / CONFIG, config)  # last, it vouches for the rest
@@ -107,10 +110,11 @@ def _first_samples(score: Score) -> Image.Image | None:
     folder = samples_folder(score)
     if folder is None:
         return None
-    samples = open_image_set(folder)
-    count = min(samples.count, CARD_SAMPLES)
-    pixels = np.concatenate(list(samples.batches(0, count, count)))
-    return Image.fromarray(np.concatenate(list(pixels), axis=1))
+    theirs = read_json(folder / "index.json").get("checkpoint_sha256")
+    if theirs != part(score.content, "samples").get("checkpoint_sha256"):
+        return None  # the folder holds other samples by now
+    images = [image for image in pick(folder, range(CARD_SAMPLES)) if image is not None]
+    return Image.fromarray(np.concatenate(images, axis=1)) if images else None
 
 
 def _refuse_other(folder: Path, config: dict) -> None:
@@ -152,12 +156,9 @@ def _score_of(checkpoint: Path, scores: Path, ema_decay: float | None) -> Score:
     return score
 
 
-def _with_loss_of(checkpoint: Path, loss: Path, score: Score | None, ema_decay: float | None) -> Score:
+def _with_loss_of(checkpoint: Path, loss: Path, score: Score, ema_decay: float | None) -> Score:
     """Return a checkpoint's scores with its own held-out losses, of the average of a decay; None: of the first."""
-    if score is None:
-        raise InputError("--loss stands in the card beside the scores; give --scores too")
-    score = with_losses(score, loss)
-    spec, ours = read_json(loss)["spec"], sha256_of(checkpoint)
+    spec, ours = read_loss_record(loss)["spec"], sha256_of(checkpoint)
     theirs = part(spec, "checkpoint").get("sha256")
     if theirs != ours:
         raise InputError(
@@ -168,7 +169,7 @@ def _with_loss_of(checkpoint: Path, loss: Path, score: Score | None, ema_decay: 
         raise InputError(
             f"{loss} holds losses of another average of the weights; give those of the one that is saved"
         )
-    return score
+    return with_losses(score, loss)
 
 
 def _table_of(folder: Path) -> str:

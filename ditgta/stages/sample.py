@@ -93,7 +93,8 @@ def _make_shards(
     with Progress("sample", total, total - left, silent=not group.is_first) as progress:
         for number in missing:
             path, images, batches, labels = _shard(folder, number), plan[number], [], []
-            for indices in map(list, cut(images, options.batch_size)):
+            for batch in cut(images, options.batch_size):
+                indices = list(batch)
                 own = [image_label(options.labels, options.noise_seed, index, classes) for index in indices]
                 batches.append(sampler(indices, own))
                 labels += own
@@ -197,7 +198,8 @@ def run_grid(
         labels, images = classes * rows, []
         total = len(labels) * sampling.steps
         with Progress("sample", total, unit="image steps", silent=not group.is_first) as progress:
-            for indices in map(list, cut(range(len(labels)), sampling.batch_size)):
+            for batch in cut(range(len(labels)), sampling.batch_size):
+                indices = list(batch)
                 own = [labels[index] for index in indices]
                 images.append(sampler(indices, own, partial(progress.advance, len(own))))
         if group.is_first:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from ditgta.data.images import ImageIndex, load_index
 from ditgta.report import exports
@@ -40,7 +40,9 @@ from ditgta.report.model import (
     DINOV2,
     LOSS,
     METRICS,
+    Comparison,
     Metric,
+    Row,
     Scale,
     Table,
     grouped,
@@ -54,11 +56,10 @@ from ditgta.report.svg import Drawing
 from ditgta.report.sweep import UNGUIDED, Sweep, chosen_losses, chosen_scores, read_sweep, sweep_csv
 from ditgta.report.sweep_figure import drawn_sweep
 from ditgta.report.sweep_order import order_sentence
-from ditgta.runtime.checkpoint_records import CheckpointRecord
 from ditgta.runtime.errors import InputError
-from ditgta.runtime.files import is_file, read_json, read_text, sha256_of, write_json, write_text
+from ditgta.runtime.files import is_file, read_text, sha256_of, write_json, write_text
 from ditgta.runtime.finished import read_finished, refuse_other
-from ditgta.runtime.records import TableRecord, TableSpec, checked, parsed, part
+from ditgta.runtime.records import TableRecord, TableSpec, checked, part
 
 RECORD = "table.json"  # what a table is made of
 INPUTS = ("scores", "losses", "training", "baseline", "images", "sized", "swept", "averaged")
@@ -104,6 +105,7 @@ def run(
     """
     out, spec = Path(out), checked(TableSpec, spec or {}, "--spec", "fix it")
     inputs = (scores, losses, training, [baseline], [images], sized, swept, averaged)
+    declared = read_declared(spec.get("differences") or [])
     made_from = _made_from(spec, dict(zip(INPUTS, inputs)))
     _refuse_other(out, made_from)
     files, names, sweep = _read_rows(scores, training, losses, swept, averaged, spec)
@@ -115,7 +117,6 @@ def run(
     runs = read_runs(training, names)
     table = build(files, real, curves_of(runs), spec, classes)
     everything = [*files, *filter(None, [real])]
-    declared = read_declared(spec.get("differences") or [])
     resized = read_sizes(sized, spec.get("sized_rows"), table.suite, declared, files)
     cost_scores = everything + [score for score, _ in sweep.scores]
     if resized:
@@ -139,7 +140,6 @@ def _read_rows(
     spec: dict,
 ) -> tuple[list[Score], list[tuple[str, int]] | None, Sweep]:
     """Return the score files with their losses, at each row's point of a sweep; (row, seed) of the records; and the sweep."""
-    _check_training(training)
     files, names = _named([_score(path, False) for path in scores], training, spec.get("rows"))
     sweep = read_sweep(swept, spec.get("swept_rows"), files)
     files = chosen_scores(sweep, files)
@@ -169,20 +169,14 @@ def _texts(table: Table, scores: Sequence[Score], resized: Sizes | None, sweep: 
     }
 
 
-def _check_training(paths: Sequence[Path]) -> None:
-    """Raise InputError where a file is not the record of a checkpoint."""
-    for path in paths:
-        what = f"{path} is not the record of a checkpoint"
-        parsed(CheckpointRecord, read_json(path), what, "give the JSON file beside one")
-
-
 def _score(path: Path, of_real: bool) -> Score:
-    """Return a score file; raise InputError where it is not of real images against real ones, as told by `of_real`."""
+    """Return a score file; raise InputError if it holds scores of real images and `of_real` is false, or the reverse."""
     score = read_score(path)
-    told = part(score.content, "settings").get("baseline")  # None in files of other programs
-    if told not in (None, of_real):
-        held, option = ("real images", "--baseline") if told else ("samples", "--scores")
-        raise InputError(f"{path} holds scores of {held}; give it with {option}")
+    is_baseline = part(score.content, "settings").get("baseline")  # None in files of other programs
+    if is_baseline is True and not of_real:
+        raise InputError(f"{path} holds scores of real images; give it with --baseline")
+    if is_baseline is False and of_real:
+        raise InputError(f"{path} holds scores of samples; give it with --scores")
     return score
 
 
@@ -308,11 +302,11 @@ def build(
     curves = sorted(curves, key=lambda curve: (experiments.index(curve.experiment), curve.seed))
     newest, everything = last_scores(scores), [*scores, *filter(None, [baseline])]
     by_class = {s.experiment: class_results(groups[s.experiment, s.step]) for s in newest}
-    metrics, real = _metrics(everything), {}
+    metrics, real, draws = _metrics(everything), None, None
     if baseline:
         by_class[BASELINE] = class_results([baseline])
-        real["baseline"] = row_of(BASELINE, None, [baseline], dict.fromkeys(metrics, Scale(False)))
-        real["draws"] = part(baseline.content, "settings").get("draws")
+        real = row_of(BASELINE, None, [baseline], dict.fromkeys(metrics, Scale(False)))
+        draws = part(baseline.content, "settings").get("draws")
     options = options_of(scores)
     equal, unequal = fairness(options)
     warnings = warnings_of(scores, baseline, spec)
@@ -339,10 +333,15 @@ def build(
         own_noise=seeds_have_own_noise(scores),
         held_out=all("training" in score.content for score in scores),
         bands=band_ratios(scores),
-        published=published_values(compared["rows"], published, bool(scorer.get("published")), spread),
+        rows=compared.rows,
+        baseline=real,
+        draws=draws,
+        comparisons=compared.comparisons,
+        primary=compared.primary,
+        last=compared.last,
+        scale=compared.scale,
+        published=published_values(compared.rows, published, bool(scorer.get("published")), spread),
         published_source=str(spec.get("published_source") or ""),
-        **compared,
-        **real,
     )
 
 
@@ -355,10 +354,20 @@ def _metrics(scores: Sequence[Score]) -> list[Metric]:
     return columns + [known.get(key) or Metric(key, key.replace("_", " ")) for key in others]
 
 
+class Compared(NamedTuple):
+    """A table's rows and their differences."""
+
+    rows: list[Row]
+    comparisons: list[Comparison]
+    primary: Metric
+    last: int | None
+    scale: Scale | None
+
+
 def _compared(
     groups: Mapping[tuple[str, int | None], list[Score]], metrics: Sequence[Metric], spec: dict
-) -> dict[str, Any]:
-    """Return the fields of a table that hold its rows and their differences; `groups`: score files by row and milestone."""
+) -> Compared:
+    """Return the rows of a table and their differences; `groups`: score files by row and milestone."""
     by_step: dict[int | None, list[list[Score]]] = defaultdict(list)
     for (_, step), group in groups.items():
         by_step[step].append(group)
@@ -372,10 +381,4 @@ def _compared(
         cells = dict(rows[best, last].cells)
         cells[primary.key] = replace(cells[primary.key], best=True)
         rows[best, last] = replace(rows[best, last], cells=cells)
-    return {
-        "rows": list(rows.values()),
-        "comparisons": comparisons,
-        "primary": primary,
-        "last": last,
-        "scale": scales.get(last, {}).get(primary),
-    }
+    return Compared(list(rows.values()), comparisons, primary, last, scales.get(last, {}).get(primary))

@@ -71,7 +71,7 @@ def _verdict(rows: list[dict], has_table: bool) -> list[str]:
             "one training seed: scores without a verdict; a verdict needs several seeds, e.g. seeds: [0, 1, 2]"
         ]
     if has_table:
-        return ["the verdicts are in the table:"]
+        return ["the verdicts are in the table"]
     return ["the verdicts will be in table.html when all scores are there"]
 
 

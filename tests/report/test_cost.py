@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ditgta.report.cost import cost_of, read_costs, total_of
+from ditgta.report.cost import cost_of, read_costs, records_of, total_of
 from ditgta.report.evidence import read_runs, read_score
 from tests.report.suite import make_suite, process_record
 
@@ -58,3 +58,11 @@ def test_every_stage_is_found_with_its_shards_and_what_training_went_on_from(tmp
     assert (found["train", "gta"].jobs, found["train", "gta"].seconds) == (2, 4400.0)
     assert (found["sample", "gta"].jobs, found["sample", "gta"].seconds) == (2, 43.0)
     assert found["sample", "abs"].jobs == found["score", "abs"].jobs == 1
+
+
+def test_a_record_that_names_its_maker_in_a_part_counts(tmp_path):
+    """As those of the score and loss stages do."""
+    made = process_record("loss", 1.0, seconds=20.0)
+    (tmp_path / "loss.json").write_text(json.dumps({"metrics": {}, "provenance": made}))
+    cost = cost_of("loss", "gta", records_of(tmp_path / "loss.json"))
+    assert (cost.jobs, cost.seconds) == (1, 20.0)

@@ -96,6 +96,10 @@ def test_effects_of_several_seeds_have_the_spread_of_runs(tmp_path):
     assert "rotating v, o = 0.5 vo + 0.5 gta − 0.5 none − 0.5 rope" in text
     assert "A contrast of several rows is the weighted sum of their values" in text
     html = page(built, table.draw(built, [], {}))
+    assert (
+        answer(table.build(scores, None, [], {**SPEC, "differences": EFFECTS[:1]}))
+        == "rotating q, k lowers FID."
+    )
     assert "<small>gta + none − rope − vo</small>" in html and "Published values" not in html
 
 
@@ -134,6 +138,11 @@ def test_the_answer_says_why_a_verdict_is_withheld(tmp_path):
         del score.content["metrics"]["fid_infinity"]
     assert answer(table.build(scores, None, [], spec)) == (
         "No verdict on 3 of 3 differences: without FID∞ the gap may be FID's bias."
+    )
+    one = [score for score in scores if score.experiment != "abs" or score.seed == 0]
+    cov = {**spec, "training_cov": 0.013, "differences": pairs[1:], "primary": "kid"}
+    assert "no verdict on gta − abs and abs − rope: a row has one training run" in answer(
+        table.build(one, None, [], {**cov, "differences": [["gta", "rope"], *pairs[1:]]})
     )
     alone = [score for score in scores if score.experiment != "gta"]
     spec = {**spec, "differences": pairs[:2]}

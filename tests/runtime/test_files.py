@@ -26,6 +26,7 @@ from ditgta.runtime.files import (
     write_record,
     write_text,
 )
+from ditgta.runtime.records import Job
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
@@ -91,6 +92,10 @@ def test_json_is_the_same_bytes_for_the_same_content(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert spec_text({"b": 1, "a": 2}) == '{"a":2,"b":1}'
     assert spec_hash({"b": 1, "a": 2}) == spec_hash({"a": 2, "b": 1}) != spec_hash({"a": 2, "b": 2})
+
+
+def test_what_provenance_says_is_known_where_records_are_read():
+    assert provenance().keys() <= Job.model_fields.keys(), "a resumed training would forget the rest"
 
 
 def test_provenance_says_what_a_result_took_and_where(monkeypatch):

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -231,3 +232,13 @@ def test_a_published_autoencoder_is_downloaded_at_its_revision(index, trained, t
         ours, theirs = load_autoencoder(tmp_path / name), load_autoencoder(trained)
         assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
         assert ours.config.scaling_factor == theirs.config.scaling_factor
+
+
+def test_a_record_that_does_not_say_its_images_still_names_its_options(index, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "old")
+    record = json.loads((tmp_path / "old/autoencoder.json").read_text())
+    for said in ({}, {"images": None}):
+        old = {key: value for key, value in record.items() if key != "images"} | said
+        (tmp_path / "old/autoencoder.json").write_text(json.dumps(old))
+        with pytest.raises(InputError, match=r"holds an autoencoder with other options \(seed 0, not 1\)"):
+            autoencoder.run(index, tmp_path / "old", {**SPEC, "seed": 1})

@@ -31,6 +31,8 @@ def test_some_images_and_those_without_labels(example):
     ("words", "message"),
     [
         ("index index", "index"),
+        ("index .", "name another folder"),
+        ("index/pictures index/pictures/more", "index/pictures"),
         ("samples pictures", "name another folder"),
         ("samples png --count 999", "images; give fewer"),
         ("own.npz png", "holds statistics but no images"),
@@ -45,3 +47,10 @@ def test_what_cannot_be_is_one_line(example, capsys, words, message):
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1 and not (example / "png").exists()
     assert (example / "pictures/note.txt").read_text() == "mine"
+
+
+def test_a_link_to_an_empty_folder_is_filled(example):
+    (example / "empty").mkdir()
+    (example / "link").symlink_to("empty")
+    assert main(["export-images", "samples", "link", "--count", "2"]) == 0
+    assert len(list(example.glob("empty/*/*.png"))) == 2

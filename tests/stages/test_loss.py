@@ -13,6 +13,7 @@ from ditgta import load
 from ditgta.config import Loss, Model, Training
 from ditgta.data.autoencoder import encode_moments, load_autoencoder
 from ditgta.data.images import load_index
+from ditgta.data.order import middles
 from ditgta.diffusion.objectives import objective_of
 from ditgta.model.similarity import attention_distances, uniform_distance
 from ditgta.runtime.checkpoint_records import CheckpointHeader
@@ -145,8 +146,8 @@ def test_attention_of_equal_keys_is_uniform_and_that_of_no_number_is_left_out(
 
 
 def test_few_images_and_levels_are_spread():
-    assert loss.spread_over(20, 4) == [2, 7, 12, 17] and loss.spread_over(3, 16) == [0, 1, 2]
-    taken = loss.spread_over(359, 16)
+    assert middles(20, 4) == [2, 7, 12, 17] and middles(3, 16) == [0, 1, 2]
+    taken = middles(359, 16)
     assert len(taken) == 16 and taken[0] == 11 and taken[-1] == 347 and set(np.diff(taken)) == {22, 23}
 
 
@@ -199,5 +200,11 @@ def test_training_images_are_refused_where_the_checkpoint_knows_them(held_out):
     loss.check_held_out(load_index(kept_back), own, kept_back)
     with pytest.raises(InputError, match=r"images that the checkpoint was trained on; give .*held-out"):
         loss.check_held_out(load_index(training), own, training)
+    with pytest.raises(InputError, match=r"images that the checkpoint was trained on"):  # another division
+        loss.check_held_out(
+            load_index(kept_back), header({"latents": {"images": {**spec, "hold_out": 0.1}}}), kept_back
+        )
+    for other in ({"latents": "x"}, {"latents": {"images": "x"}}):
+        loss.check_held_out(load_index(training), header(other), training)
     for other in ({"latents": {"images": {**spec, "contents": "others"}}}, {"latents": {}}, {}):
         loss.check_held_out(load_index(training), header(other), training)

@@ -130,6 +130,22 @@ def test_the_card_shows_samples_and_the_licence(checkpoint, tiny_autoencoder, sc
     assert (shown == np.concatenate(list(first), axis=1)).all()
 
 
+def test_samples_of_another_checkpoint_are_not_shown(checkpoint, tiny_autoencoder, scores, tmp_path):
+    """And those of an earlier save do not stay."""
+    sample.run(checkpoint, tiny_autoencoder, tmp_path / "samples", Sampling(**SAMPLING))
+    content = read_json(scores)
+    content["samples"]["folder"] = str(tmp_path / "samples")
+    (tmp_path / "scores.json").write_text(json.dumps(content))
+    arguments = (checkpoint, tmp_path / "out", tiny_autoencoder, tmp_path / "scores.json", None)
+    pretrained.run_save(*arguments)
+    assert (tmp_path / "out/samples.png").exists()
+    index = read_json(tmp_path / "samples/index.json") | {"checkpoint_sha256": "ab" * 32}
+    (tmp_path / "samples/index.json").write_text(json.dumps(index))
+    pretrained.run_save(*arguments)
+    assert not (tmp_path / "out/samples.png").exists()
+    assert "samples.png" not in (tmp_path / "out/README.md").read_text()
+
+
 def test_a_card_without_samples_shows_none(folder):
     assert "samples.png" not in (folder / "README.md").read_text() and not (folder / "samples.png").exists()
 

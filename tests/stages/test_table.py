@@ -473,6 +473,8 @@ def test_figures_are_svg_with_the_values_as_titles_and_names_of_their_own(suite)
     for name in FIGURES:
         assert (suite[1] / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert "<svg" in (suite[1] / f"{name}.svg").read_text()
+    written = (suite[1] / "fid.svg").read_text()
+    assert "<title>gta at 200K: 25.150 ± 0.0" in written and 'id="tip ' not in written
 
 
 def test_the_page_begins_with_the_answer_and_its_picture(suite, seeds):
