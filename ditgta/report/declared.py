@@ -6,7 +6,7 @@ from dataclasses import replace
 from ditgta.report.comparisons import Group, compare
 from ditgta.report.evidence import Score
 from ditgta.report.model import FID, FID_INFINITY, KID, Comparison, Declared, Metric, Scale
-from ditgta.report.statistics import Contest, best_of, judge
+from ditgta.report.statistics import Contest, judge, ranks_of
 from ditgta.runtime.errors import InputError
 
 
@@ -33,8 +33,8 @@ def comparisons_of(
     primary: Metric,
     last: int | None,
     training_cov: float | None,
-) -> tuple[list[Comparison], str]:
-    """Return the declared differences in every metric at every milestone, and the best row at the last, "" if there is none.
+) -> tuple[list[Comparison], dict[str, tuple[int, int]]]:
+    """Return the declared differences in every metric at every milestone, and the rows' ranks at the last.
 
     Those in the primary metric at the last milestone have verdicts, or the reason why there is none. The score files stand by row
     and milestone, the scales by milestone and metric.
@@ -62,7 +62,7 @@ def comparisons_of(
         )
         outcomes[key] = judged, contest
     rows = [name for name, step in groups if step == last and groups[name, step]]
-    return [comparison for comparison, _ in outcomes.values()], best_of(verdicts, rows)
+    return [comparison for comparison, _ in outcomes.values()], ranks_of(verdicts, rows)
 
 
 def _checked(outcomes: Mapping[tuple, tuple[Comparison, Contest]], key: tuple) -> Contest:

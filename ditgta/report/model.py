@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -84,7 +85,6 @@ class Cell:
     se: float | None = None  # standard error of the mean from the finite number of samples
     sd: float | None = None  # standard deviation over training seeds; None for one seed
     reason: str = ""  # why value or standard error is absent, "" otherwise
-    best: bool = False  # the verdicts name every other row at the milestone worse
     values: tuple[float, ...] = ()  # the value of each training seed
     error: float | None = None  # standard error of the mean from training seeds and samples together
     low: float | None = None  # low, high: ends of the 95 % interval of the mean, None where unknown
@@ -100,6 +100,8 @@ class Row:
     seeds: tuple[int, ...]
     num_samples: int | None
     cells: dict[str, Cell]
+    # the first and last place that the verdicts leave it at the last milestone, 1 is the best; None at others
+    ranks: tuple[int, int] | None = None
 
     def value(self, metric: Metric) -> float | None:
         """Return the value in a column, None where it is absent, or no column."""
@@ -274,7 +276,20 @@ class Table:
     @property
     def best(self) -> str:
         """The row that beats every other one by the verdicts, "" if there is none."""
-        return next((row.experiment for row in self.rows if any(c.best for c in row.cells.values())), "")
+        ranked = [row for row in self.rows if row.ranks]
+        return next((row.experiment for row in ranked if row.ranks == (1, 1) and len(ranked) > 1), "")
+
+    @property
+    def ranked(self) -> bool:
+        """True if the verdicts rank rows, and no pair of rows was left out of the declared differences."""
+        pairs = {frozenset(c.names) for c in self.comparisons if c.primary and not c.weights}
+        rows = [row for row in self.rows if row.ranks]
+        decided = any(row.ranks != (1, len(rows)) for row in rows)
+        return decided and all(frozenset(pair) in pairs for pair in combinations([r.experiment for r in rows], 2))
+
+    def is_best(self, row: Row, metric: Metric) -> bool:
+        """True for the cell of the best row in the primary metric at the last milestone."""
+        return metric == self.primary and row.step == self.last and row.experiment == self.best
 
     def rounding(self, row: Row, metric: Metric) -> float | None:
         """Return the spread that rounds a cell, so that a column has equal decimals at each milestone.

@@ -273,20 +273,24 @@ def _one_run(contest: Contest, metric: str, training_cov: float | None) -> str:
     return f"{word}; z = {z:.1f} if retraining moves {metric} by {100 * training_cov:g} %"
 
 
-def best_of(verdicts: Sequence[Verdict], rows: Sequence[str]) -> str:
-    """Return the row than which the verdicts name every other one worse, directly or by way of others; "" if there is none."""
+def ranks_of(verdicts: Sequence[Verdict], rows: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return the first and last place that the verdicts leave each row; 1 is the best.
+
+    A row has as many places above and below it as the verdicts name others better and worse, directly or by way of others.
+    """
     worse: dict[str, set[str]] = defaultdict(set)
     for verdict in verdicts:
         worse[verdict.winner].add(verdict.loser)
+    below = {}
     for row in rows:
         seen, waiting = {row}, [row]
         while waiting:
             new = worse[waiting.pop()] - seen
             seen |= new
             waiting += new
-        if len(rows) > 1 and seen >= set(rows):
-            return row
-    return ""
+        below[row] = (seen - {row}).intersection(rows)
+    above = {row: [other for other in rows if row in below[other]] for row in rows}
+    return {row: (1 + len(above[row]), len(rows) - len(below[row])) for row in rows}
 
 
 def p_text(p: float) -> str:

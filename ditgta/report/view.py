@@ -69,6 +69,11 @@ def row_name(row: Row) -> str:
     return f"{row.experiment} ({seeds} seeds)" if seeds > 1 else row.experiment
 
 
+def rank_text(row: Row) -> str:
+    """Return the places that verdicts leave a row, e.g. 1 or 2–3; "" at other milestones."""
+    return "–".join(dict.fromkeys(map(str, row.ranks or ())))
+
+
 def count_name(count: int | None) -> str:
     """Formats a number of samples."""
     return DASH if count is None else f"{count:,}"

@@ -375,10 +375,7 @@ def _compared(
     last = None if None in by_step else (spec.get("milestones") or list(by_step))[-1]
     primary = primary_of(spec, list(itertools.chain(*by_step[last])), metrics)
     declared = read_declared(spec.get("differences") or [])
-    comparisons, best = comparisons_of(groups, scales, declared, primary, last, spec.get("training_cov"))
-    rows = {place: row_of(*place, group, scales[place[1]]) for place, group in groups.items()}
-    if (best, last) in rows:
-        cells = dict(rows[best, last].cells)
-        cells[primary.key] = replace(cells[primary.key], best=True)
-        rows[best, last] = replace(rows[best, last], cells=cells)
-    return Compared(list(rows.values()), comparisons, primary, last, scales.get(last, {}).get(primary))
+    comparisons, ranks = comparisons_of(groups, scales, declared, primary, last, spec.get("training_cov"))
+    rows = [row_of(*place, group, scales[place[1]]) for place, group in groups.items()]
+    rows = [replace(row, ranks=ranks.get(row.experiment)) if row.step == last else row for row in rows]
+    return Compared(rows, comparisons, primary, last, scales.get(last, {}).get(primary))

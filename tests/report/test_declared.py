@@ -38,6 +38,7 @@ EFFECTS = [
     ["gta", "none"],
     {"name": "interaction", "weights": {"gta": 1, "rope": -1, "none": 1, "vo": -1}},
 ]
+PAIRS = [["gta", "rope"], ["gta", "abs"], ["abs", "rope"]]
 SPEC = {"differences": EFFECTS, "experiments": list(LEVELS), "milestones": [10], "primary": "fid"}
 
 
@@ -104,29 +105,64 @@ def test_effects_of_several_seeds_have_the_spread_of_runs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("levels", "said"),
+    ("levels", "said", "ranks"),
     [
         (
             {"abs": 30.0, "rope": 30.1, "gta": 20.0},
             "gta is better than every other row in FID; abs − rope is undecided.",
+            ["2–3", "2–3", "1"],
+        ),
+        (
+            {"abs": 30.1, "rope": 30.0, "gta": 20.0},  # the ranks stay where only undecided rows change places
+            "gta is better than every other row in FID; abs − rope is undecided.",
+            ["2–3", "2–3", "1"],
         ),
         (
             {"abs": 40.0, "rope": 30.1, "gta": 30.0},
             "gta is better than abs and rope is better than abs in FID; gta − rope is undecided.",
+            ["3", "1–2", "1–2"],
         ),
-        ({"abs": 40.0, "rope": 30.0, "gta": 20.0}, "gta is better than every other row in FID."),
+        (
+            {"abs": 40.0, "rope": 30.0, "gta": 20.0},
+            "gta is better than every other row in FID.",
+            ["3", "2", "1"],
+        ),
     ],
 )
-def test_the_answer_names_what_is_undecided(tmp_path, levels, said):
-    pairs = [["gta", "rope"], ["gta", "abs"], ["abs", "rope"]]
-    spec = {**SPEC, "experiments": list(levels), "differences": pairs}
+def test_the_answer_and_the_ranks_say_what_is_undecided(tmp_path, levels, said, ranks):
+    spec = {**SPEC, "experiments": list(levels), "differences": PAIRS}
     built = table.build(scores_of(tmp_path, (0, 1, 2), 0.013, levels), None, [], spec)
     assert answer(built) == said
+    assert ranks_shown(built) == [ranks] * 3
+
+
+def ranks_shown(built):
+    """The ranks of the rows in Markdown, HTML and LaTeX; None where the table has no such column."""
+    forms = {
+        "table.md": (r"\| Rank \|", r"\(3 seeds\) \| ([\d–]+) \|"),
+        "table.html": (r">Rank</th>", r"3 seeds</small></th>\s*<td>([\d–]+)</td>"),
+        "table.tex": (r"& Rank &", r"\(3 seeds\) & ([\d-]+) &"),
+    }
+    found = []
+    for name, (heading, cell) in forms.items():
+        text = page(built, table.draw(built, [], {})) if name == "table.html" else render(name, table=built)
+        ranks = [rank.replace("--", "–") for rank in re.findall(cell, text)]
+        found.append(ranks if re.search(heading, text) else None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("differences", "seeds"),
+    [(PAIRS[:2], (0, 1, 2)), (PAIRS, (0,)), (EFFECTS[:1], (0, 1, 2))],
+    ids=["a pair was not compared", "one seed", "no pair"],
+)
+def test_rows_have_no_ranks_where_verdicts_cannot_give_them(tmp_path, differences, seeds):
+    built = table.build(scores_of(tmp_path, seeds, 0.013), None, [], {**SPEC, "differences": differences})
+    assert ranks_shown(built) == [None] * 3
 
 
 def test_the_answer_says_why_a_verdict_is_withheld(tmp_path):
-    pairs = [["gta", "rope"], ["gta", "abs"], ["abs", "rope"]]
-    spec = {**SPEC, "experiments": ["abs", "rope", "gta"], "differences": pairs}
+    spec = {**SPEC, "experiments": ["abs", "rope", "gta"], "differences": PAIRS}
     scores = scores_of(tmp_path, (0, 1, 2), 0.013, {"abs": 40.0, "rope": 30.0, "gta": 20.0})
     for score in scores:
         if score.experiment == "gta":
@@ -140,12 +176,12 @@ def test_the_answer_says_why_a_verdict_is_withheld(tmp_path):
         "No verdict on 3 of 3 differences: without FID∞ the gap may be FID's bias."
     )
     one = [score for score in scores if score.experiment != "abs" or score.seed == 0]
-    cov = {**spec, "training_cov": 0.013, "differences": pairs[1:], "primary": "kid"}
+    cov = {**spec, "training_cov": 0.013, "differences": PAIRS[1:], "primary": "kid"}
     assert "no verdict on gta − abs and abs − rope: a row has one training run" in answer(
-        table.build(one, None, [], {**cov, "differences": [["gta", "rope"], *pairs[1:]]})
+        table.build(one, None, [], {**cov, "differences": [["gta", "rope"], *PAIRS[1:]]})
     )
     alone = [score for score in scores if score.experiment != "gta"]
-    spec = {**spec, "differences": pairs[:2]}
+    spec = {**spec, "differences": PAIRS[:2]}
     assert answer(table.build(alone, None, [], spec)) == (
         "No verdict on gta − rope and gta − abs: no scores of gta."
     )

@@ -12,12 +12,12 @@ from ditgta.report.statistics import (
     Contest,
     Inference,
     Spread,
-    best_of,
     difference_of_runs,
     holm,
     judge,
     mean_of_runs,
     p_text,
+    ranks_of,
     spread_of_runs,
     spreads_agree,
 )
@@ -193,14 +193,21 @@ def test_fid_must_not_be_contradicted_by_what_has_less_bias(check):
     assert words(replace(blank, inference=far(-0.001)))[0].startswith("undecided")
 
 
-def test_the_best_row_is_that_than_which_all_others_are_worse():
-    def verdicts(*pairs):
-        return [judge([Contest(pair, far(), check=far())], -1, "FID", None)[0] for pair in pairs]
+def test_rows_share_the_places_that_verdicts_leave_open():
+    def ranks(rows, *pairs):
+        found = ranks_of([judge([Contest(pair, far(), check=far())], -1, "FID", None)[0] for pair in pairs], rows)
+        return [found[row] for row in rows]
 
-    assert best_of(verdicts(("a", "b"), ("a", "c")), ["a", "b", "c"]) == "a"
-    assert best_of(verdicts(("a", "b"), ("b", "c")), ["c", "b", "a"]) == "a"  # by way of another
-    assert best_of(verdicts(("a", "b")), ["a", "b", "c"]) == ""
-    assert best_of([], ["a"]) == best_of([], ["a", "b"]) == ""
+    assert ranks("abc", ("a", "b"), ("a", "c")) == [(1, 1), (2, 3), (2, 3)]
+    assert ranks("cba", ("a", "b"), ("b", "c")) == [(3, 3), (2, 2), (1, 1)]  # a and c by way of b
+    assert ranks("abc", ("a", "b")) == [(1, 2), (2, 3), (1, 3)]
+    assert ranks("ab", ("a", "elsewhere")) == ranks("ab") == [(1, 2)] * 2
+
+
+def test_a_difference_without_a_winner_ranks_nothing():
+    blank = judge([Contest(("a", "b"), far(), reason="because")], -1, "FID", None)
+    contrast = judge([Contest(("effect", ""), far(), check=far())], -1, "FID", None)
+    assert ranks_of([*blank, *contrast], "ab") == {"a": (1, 2), "b": (1, 2)}
 
 
 def test_p_values_are_short():

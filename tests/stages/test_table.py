@@ -206,6 +206,11 @@ def built_of(arguments: dict, **spec):
     return table.build(scores, None, [], arguments["spec"] | spec)
 
 
+def best_cells(built):
+    """The cells that are bold."""
+    return [(r.experiment, r.step, m.key) for r in built.rows for m in built.metrics if built.is_best(r, m)]
+
+
 def test_several_seeds_earn_verdicts_in_the_primary_metric_at_the_last_milestone(seeds):
     built = built_of(seeds[0])
     judged = [c for c in built.comparisons if c.primary]
@@ -223,8 +228,7 @@ def test_several_seeds_earn_verdicts_in_the_primary_metric_at_the_last_milestone
     half = t.ppf(0.975, 6) * spread * np.hypot(*levels) / np.sqrt(3)
     assert (rope.low, rope.high) == pytest.approx((rope.value - half, rope.value + half), rel=1e-6)
     assert rope.seeds == 3 and built.own_noise and built.scale.pooled.degrees == 6
-    best = [(row.experiment, row.step, key) for row in built.rows for key, c in row.cells.items() if c.best]
-    assert best == [("gta", 2_500_000, "fid")]
+    assert best_cells(built) == [("gta", 2_500_000, "fid")]
     assert not [c for c in built.comparisons if c.verdict and not c.primary]
 
 
@@ -298,7 +302,7 @@ def test_fid_that_its_limit_contradicts_has_no_verdict(seeds, tmp_path):
     assert {c.verdict for c in built.comparisons if c.primary} == {
         "no verdict: without FID∞ the gap may be FID's bias"
     }
-    assert not any(cell.best for row in built.rows for cell in row.cells.values())
+    assert not best_cells(built)
 
 
 def test_the_primary_metric_is_the_declared_one_or_the_best_that_is_known(seeds, tmp_path):
@@ -374,7 +378,7 @@ def test_a_row_of_one_run_among_rows_of_several_has_no_verdict(seeds):
     built = table.build([table.read_score(path) for path in paths], None, [], seeds[0]["spec"])
     verdicts = {c.second: c.verdict for c in built.comparisons if c.primary}
     assert verdicts["rope"] == "one run: no verdict" and verdicts["abs"].startswith("gta better")
-    assert not any(cell.best for row in built.rows for cell in row.cells.values())
+    assert not best_cells(built)
 
 
 def pair(tmp_path, level, other, **changes):
