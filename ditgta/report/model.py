@@ -282,10 +282,10 @@ class Table:
     @property
     def ranked(self) -> bool:
         """True if the verdicts rank rows, and no pair of rows was left out of the declared differences."""
-        pairs = {frozenset(c.names) for c in self.comparisons if c.primary and not c.weights}
-        rows = [row for row in self.rows if row.ranks]
-        decided = any(row.ranks != (1, len(rows)) for row in rows)
-        return decided and all(frozenset(pair) in pairs for pair in combinations([r.experiment for r in rows], 2))
+        pairs = {frozenset(c.names) for c in self.comparisons if c.primary}
+        ranks = {row.experiment: row.ranks for row in self.rows if row.ranks}
+        decided = any(places != (1, len(ranks)) for places in ranks.values())
+        return decided and pairs.issuperset(map(frozenset, combinations(ranks, 2)))
 
     def is_best(self, row: Row, metric: Metric) -> bool:
         """True for the cell of the best row in the primary metric at the last milestone."""

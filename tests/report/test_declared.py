@@ -113,7 +113,8 @@ def test_effects_of_several_seeds_have_the_spread_of_runs(tmp_path):
             ["2–3", "2–3", "1"],
         ),
         (
-            {"abs": 30.1, "rope": 30.0, "gta": 20.0},  # the ranks stay where only undecided rows change places
+            # the ranks stay where only undecided rows change places
+            {"abs": 30.1, "rope": 30.0, "gta": 20.0},
             "gta is better than every other row in FID; abs − rope is undecided.",
             ["2–3", "2–3", "1"],
         ),

@@ -195,7 +195,8 @@ def test_fid_must_not_be_contradicted_by_what_has_less_bias(check):
 
 def test_rows_share_the_places_that_verdicts_leave_open():
     def ranks(rows, *pairs):
-        found = ranks_of([judge([Contest(pair, far(), check=far())], -1, "FID", None)[0] for pair in pairs], rows)
+        contests = [Contest(pair, far(), check=far()) for pair in pairs]
+        found = ranks_of([judge([contest], -1, "FID", None)[0] for contest in contests], rows)
         return [found[row] for row in rows]
 
     assert ranks("abc", ("a", "b"), ("a", "c")) == [(1, 1), (2, 3), (2, 3)]
