@@ -4,6 +4,7 @@ import argparse
 import glob
 import itertools
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from benchmarks.__main__ import NAMES as BENCHMARKS
 from ditgta import config
@@ -329,6 +331,18 @@ def test_options_files_and_keys_exist():
                 r"(ditgta|tests|workflow|docs|envs|slurm|slurm-paper|benchmarks|profiles)/[\w./-]*", code
             ):
                 assert (ROOT / code).exists(), f"{page}: {code}"
+
+
+def test_the_picture_of_the_zoo_is_that_of_its_table(tmp_path):
+    script = runpy.run_path(str(ROOT / "docs/images/zoo_differences.py"))
+    found = script["differences"]()
+    declared = yaml.safe_load((ROOT / "docs/zoo.yaml").read_text())["suites"]["zoo"]["differences"]
+    assert [[d.first, d.second] for d in found] == declared
+    assert all(d.low < d.value < d.high for d in found) and 0 < sum(d.decided for d in found) < len(found)
+    script["draw"]().savefig(tmp_path / "drawn.png")
+    paths = tmp_path / "drawn.png", ROOT / "docs/images/zoo-differences.png"
+    drawn, shown = (np.asarray(Image.open(path).convert("L"), float) for path in paths)
+    assert drawn.shape == shown.shape and np.abs(drawn - shown).mean() < 0.5
 
 
 def test_every_encoding_and_every_suite_of_the_zoo_has_its_line():
