@@ -11,8 +11,8 @@ import torch
 from benchmarks import steps
 from benchmarks.gpu_lines import Line, Measured
 from benchmarks.gpu_rows import CUDA, DEVICE, Sizes
-from benchmarks.gpu_training import trainer_of
 from benchmarks.rows import Row
+from benchmarks.steps import trainer_of
 from ditgta import DiT, guided, kernels
 from ditgta.config import Training
 from ditgta.diffusion.ddpm import training_losses

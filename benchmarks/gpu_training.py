@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from accelerate.state import AcceleratorState
 
 from benchmarks import steps
 from benchmarks.gpu_lines import Line, Measured
@@ -37,7 +36,6 @@ from ditgta.diffusion.ddpm import training_losses
 from ditgta.diffusion.schedule import add_noise, make_schedule
 from ditgta.kernels import compiled
 from ditgta.planning import cost, memory
-from ditgta.stages.train import Trainer
 
 # The least share of the peak of a compiled step in bf16 of 64 images, by GPU.
 SHARES = {
@@ -127,16 +125,10 @@ def on_meta(sizes: Sizes, model: str, posenc: str) -> DiT:
         return DiT(sizes.config(model, posenc))
 
 
-def trainer_of(network: DiT, options: Training) -> Trainer:
-    """Return a trainer of any precision: accelerate's one precision per process is forgotten first."""
-    AcceleratorState._reset_state(True)
-    return steps.trainer_of(network, options)
-
-
 def ours(cell: Cell, posenc: str) -> Step:
     """Return a training step of ditgta as a call."""
     network = cell.sizes.network(cell.model, posenc)
-    trainer = trainer_of(network, cell.options)
+    trainer = steps.trainer_of(network, cell.options)
     batch = steps.random_batch(network, cell.count)
 
     def step() -> None:

@@ -19,7 +19,7 @@ DEVICE = this_process().device
 
 
 def trainer_of(network: DiT, options: Training) -> Trainer:
-    """Return a trainer of one process; accelerate keeps one precision per process."""
+    """Return a trainer of one process."""
     group = this_process(options.tf32)
     return Trainer(network, options, accelerator_of(options, None, group), group)
 

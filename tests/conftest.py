@@ -26,6 +26,11 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Begins with the longest file, a Slurm's: of two processes neither shall wait for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_slurm.py")
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--posenc", help="MODULE:CLASS: an encoding of one's own, tested instead of those that are known"

@@ -218,7 +218,8 @@ def pytest_(words: list[str], **_) -> None:
     markers = [line.split(":")[0] for line in PROJECT["tool"]["pytest"]["ini_options"]["markers"]]
     for before, word in itertools.pairwise(words):
         assert (
-            word in ("-m", "--posenc")
+            word in ("-m", "-n", "--posenc")
+            or (before == "-n" and word.isdecimal())
             or (before == "-m" and word in markers)
             or (before == "--posenc" and is_own(word))
             or (ROOT / word).exists()

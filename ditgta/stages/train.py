@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from ditgta.config import Model, Sampling, Training
@@ -332,6 +333,7 @@ def accelerator_of(training: Training, folder: Path, group: Processes) -> Accele
         )
     averaging = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     warnings.filterwarnings("ignore", "`log_with=")  # a tracker that is not installed: said below
+    AcceleratorState._reset_state()  # it keeps the precision of the process's first training for all later ones
     try:
         accelerator = Accelerator(
             cpu=group.device.type == "cpu",
@@ -341,6 +343,8 @@ def accelerator_of(training: Training, folder: Path, group: Processes) -> Accele
             kwargs_handlers=[averaging],
         )
     except ValueError as error:  # accelerate's answer to a tracker that it does not know
+        if not training.tracker:
+            raise
         raise InputError(f"tracker {training.tracker}: {' '.join(str(error).split())}") from None
     if training.tracker and not accelerator.log_with:
         raise InputError(

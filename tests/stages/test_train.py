@@ -90,6 +90,13 @@ def test_learns_and_records(undisturbed):
     assert (next(undisturbed.glob("run")) / "train.log").read_text().count("train:") >= 2
 
 
+def test_a_process_trains_in_one_precision_after_the_other(tiny_latents, undisturbed, tmp_path):
+    run(tiny_latents, tmp_path / "bf16", [4], precision="bf16")
+    run(tiny_latents, tmp_path / "float32", [4])
+    in_bf16, in_float32 = losses(tmp_path / "bf16"), losses(tmp_path / "float32")
+    assert in_float32 == losses(undisturbed)[:1] and in_bf16 != in_float32
+
+
 def test_checkpoint_is_self_contained(undisturbed):
     model = load(undisturbed / "0000020.safetensors")
     _, stored = tensors(undisturbed / "0000020.safetensors")
