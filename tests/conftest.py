@@ -104,6 +104,12 @@ def run_snakemake(
 
 
 @pytest.fixture
+def quick_figures(monkeypatch):
+    """Writes figures as PNG alone, in half the time. Fixtures of whole modules come before it and write all forms."""
+    monkeypatch.setattr("ditgta.report.pictures.FORMS", ())
+
+
+@pytest.fixture
 def plan(tmp_path) -> Callable[..., Outcome]:
     """Plans the workflow in an empty folder."""
     return lambda *words, configs=(): run_snakemake(tmp_path, "--dry-run", *words, configs=configs)

@@ -17,6 +17,8 @@ from ditgta.report.svg import INK, Drawing, tip
 from ditgta.report.sweep import Sweep
 from ditgta.runtime.files import atomic_path
 
+FORMS = ("pdf", "svg")  # of figures, for papers
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -59,7 +61,7 @@ def draw(table: Table, grids: list[Grid], near: dict[str, Grid], **others: Any) 
 
 
 def write_pictures(out: Path, pictures: Pictures) -> None:
-    """Writes the figures as PNG, PDF and SVG, and the grids of images as PNG."""
+    """Writes the figures as PNG and in the FORMS, and the grids of images as PNG."""
     swept = pictures.sweep.pictures
     drawings = {
         "differences": pictures.forest,
@@ -84,7 +86,7 @@ def write_pictures(out: Path, pictures: Pictures) -> None:
     for name, drawing in drawings.items():
         if drawing:
             files[f"{name}.png"] = encode(drawing.image())
-            files |= {f"{name}.{form}": drawing.file(form) for form in ("pdf", "svg")}
+            files |= {f"{name}.{form}": drawing.file(form) for form in FORMS}
     for name, content in files.items():
         with atomic_path(out / name) as temporary:
             temporary.write_bytes(content)

@@ -17,6 +17,8 @@ from ditgta.scoring.statistics import strata_of
 from ditgta.stages import table
 from tests.report.suite import make_suite, write_score
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 LEVEL = {"abs": 1.05, "rope": 1.0, "gta": 0.94}
 BANDS = np.array([2.0, 0.5, 0.1, 0.05])
 IMAGES = np.random.default_rng(0).gamma(4, 0.25, (80, 1))

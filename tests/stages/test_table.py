@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import t, ttest_ind
 
 from ditgta import DiT
-from ditgta.report import chapters
+from ditgta.report import chapters, pictures
 from ditgta.report.evidence import run_of
 from ditgta.report.figures import PALETTE
 from ditgta.report.grid import Grid, draw
@@ -24,6 +24,8 @@ from ditgta.runtime.errors import InputError
 from ditgta.stages import table
 from tests.report.page import Page
 from tests.report.suite import CLASSES, FID, make_suite, noise_pixels, write_samples, write_score
+
+pytestmark = pytest.mark.usefixtures("quick_figures")
 
 FIGURES = ("differences", "fid", "inception_score", "losses", "sweep")
 FORMS = ("png", "pdf", "svg")
@@ -595,7 +597,8 @@ def test_markdown_has_equal_columns_and_the_numbers(suite):
     assert "| 200K | gta | 25.150 ± " in text and "| 2.5M | " in text and "gta − rope" in text
 
 
-def test_same_input_gives_same_bytes(suite, tmp_path):
+def test_same_input_gives_same_bytes(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "FORMS", FORMS[1:])
     table.run(**suite[0], out=tmp_path)
     assert all((tmp_path / name).read_bytes() == (suite[1] / name).read_bytes() for name in FILES)
 
@@ -667,7 +670,8 @@ def test_absent_metrics_show_a_dash_and_the_reason(tmp_path):
     Page(html)
 
 
-def test_a_single_row_without_anything_else(tmp_path):
+def test_a_single_row_without_anything_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "FORMS", FORMS[1:])
     score = write_score(tmp_path / "mine.json", "mine", 0, 600, 12.0, None, spec={}, num_samples=10)
     score.with_suffix(".npz").unlink()
     table.run([score], [], tmp_path / "table", None, None, {})
