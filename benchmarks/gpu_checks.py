@@ -12,7 +12,6 @@ from benchmarks import steps
 from benchmarks.gpu_lines import Line, Measured
 from benchmarks.gpu_rows import CUDA, DEVICE, Sizes
 from benchmarks.rows import Row
-from benchmarks.steps import trainer_of
 from ditgta import DiT, guided, kernels
 from ditgta.config import Training
 from ditgta.diffusion.ddpm import training_losses
@@ -154,7 +153,9 @@ def trained(sizes: Sizes, count: int, **options) -> tuple[Trainer, dict[str, tor
     images = sizes.of(8)
     network = DiT(sizes.config("DiT-S/2", "gta"))
     initialise(network, 0)
-    trainer = trainer_of(network, Training(batch_size=images, gradient_clip=1.0, kernels="off", **options))
+    trainer = steps.trainer_of(
+        network, Training(batch_size=images, gradient_clip=1.0, kernels="off", **options)
+    )
     for step in range(count):
         torch.manual_seed(step)
         batch = {name: value.cpu() for name, value in steps.random_batch(network, images).items()}

@@ -43,7 +43,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from accelerate.state import AcceleratorState
+from accelerate.state import PartialState
 
 from benchmarks import fake_gpu
 from benchmarks.ledger import HOST, Ledger
@@ -85,7 +85,7 @@ def training_step(
     group = Processes(0, 1, device)
     with fake_gpu.fake_tensors(), fake_gpu.compiled_into(ledger):
         network = network_of(config, device)
-        AcceleratorState._reset_state(reset_partial_state=True)  # it keeps one device per process
+        PartialState._reset_state()  # it keeps one device per process
         trainer = Trainer(network, options, accelerator_of(options, None, group), group)
         shape = (batch, config.latent_channels, *config.latent_size)
         arrives = {  # from the host

@@ -70,7 +70,7 @@ def row_name(row: Row) -> str:
 
 
 def rank_text(row: Row) -> str:
-    """Return the places that verdicts leave a row, e.g. 1 or 2–3; "" at other milestones."""
+    """Return the rank that the verdicts give a row, e.g. 1 or 2–3; "" at other milestones."""
     return "–".join(dict.fromkeys(map(str, row.ranks or ())))
 
 

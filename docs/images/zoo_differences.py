@@ -1,4 +1,4 @@
-"""Draws docs/images/zoo-differences.png from the table of declared differences in docs/results.md.
+"""Draw docs/images/zoo-differences.png from the table of declared differences in docs/results.md.
 
 python docs/images/zoo_differences.py [FILE]
 """
@@ -29,7 +29,7 @@ class Difference(NamedTuple):
 
 
 def differences() -> list[Difference]:
-    """Returns the lines of the table, from the top."""
+    """Return the lines of the table, from the top."""
     found = []
     for first, second, *numbers, verdict in LINE.findall(RESULTS.read_text(encoding="utf-8")):
         value, low, high = (float(number.replace("−", "-")) for number in numbers)
@@ -38,7 +38,7 @@ def differences() -> list[Difference]:
 
 
 def draw() -> Figure:
-    """Returns the figure: differences from `none`, which are large, and below them all others on a scale of their own."""
+    """Return the figure: differences from `none`, which are large, and below them all others on a scale of their own."""
     lines = differences()
     parts = [[d for d in lines if d.second == "none"], [d for d in lines if d.second != "none"]]
     figure = Figure(figsize=(7, 7), dpi=110, layout="constrained")

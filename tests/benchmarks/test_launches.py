@@ -7,7 +7,7 @@ import pytest
 import sympy
 import torch
 import torch.nn.functional as F
-from accelerate.state import AcceleratorState
+from accelerate.state import PartialState
 
 from benchmarks import fake_gpu, launches
 from benchmarks.ledger import HOST, Ledger
@@ -27,10 +27,10 @@ IMAGES = 32
 
 
 @pytest.fixture(autouse=True)
-def _no_precision_is_left_behind():
-    """Accelerate keeps one precision per process, which tests of trainings share."""
+def _no_device_is_left_behind():
+    """Accelerate keeps one device per process, which tests of trainings share."""
     yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState._reset_state()
 
 
 def counted(function, *shapes, dtype=torch.float32):
